@@ -1,0 +1,101 @@
+"""Archives that `manifest.json` drives: docker save before 25, podman, skopeo, buildah, kaniko,
+jib, bazel.
+
+As containerd's importer and moby's load read them: a Docker schema 2 manifest is made of each item.
+The image ID is the digest of the config's content, whatever its file is called.
+"""
+
+from engine import docker, go_json, oci, walk
+from engine.archive.found import Found, check_layers
+from engine.archive.intake import Intake, compression_of
+from engine.archive.names import docker_names
+from engine.digest import Digest
+from engine.errors import BrokenArchive, InvalidDigest
+from engine.oci import Descriptor, ImageConfig, Manifest
+
+_LAYER_TYPES = {
+    "none": oci.DOCKER_LAYER,
+    "gzip": oci.DOCKER_LAYER_GZIP,
+    "zstd": oci.DOCKER_LAYER_ZSTD,
+}
+
+
+def read(intake: Intake) -> list[Found]:
+    """The images of `manifest.json`, in its order."""
+    items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
+    return [_image(intake, item) for item in items]
+
+
+def found_image(
+    intake: Intake,
+    names: tuple[str, ...],
+    config: Digest,
+    config_size: int,
+    layers: list[Descriptor],
+) -> Found:
+    """An image of these parts, with the Docker schema 2 manifest that is made for it."""
+    manifest = Manifest(
+        schema_version=2,
+        media_type=oci.DOCKER_MANIFEST,
+        config=Descriptor(media_type=oci.DOCKER_CONFIG, digest=config, size=config_size),
+        layers=tuple(layers),
+    )
+    data = oci.render(manifest)
+    digest = intake.add("manifest", data)
+    target = Descriptor(media_type=oci.DOCKER_MANIFEST, digest=digest, size=len(data))
+    return Found(names, walk.graph(intake, target))
+
+
+def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
+    """A layer as its bytes say it: plain, gzip or zstd."""
+    with intake.open(digest) as reader:
+        compression = compression_of(reader)
+    return Descriptor(media_type=_LAYER_TYPES[compression], digest=digest, size=size)
+
+
+def _image(intake: Intake, item: docker.ManifestItem) -> Found:
+    names = docker_names(item)
+    content = intake.find(item.config)
+    config = go_json.decode(intake.document(item.config), ImageConfig, item.config)
+    diff_ids = config.rootfs.diff_ids
+    subject = names[0] if names else item.config
+    paths = item.layers or ()
+    sources = item.layer_sources
+    layers = [
+        _layer(
+            intake,
+            path,
+            diff_ids[i] if i < len(diff_ids) else "",
+            sources.get(diff_ids[i]) if i < len(diff_ids) else None,
+        )
+        for i, path in enumerate(paths)
+    ]
+    check_layers(intake, subject, diff_ids, layers)
+    return found_image(intake, names, content.digest, content.size, layers)
+
+
+def _layer(
+    intake: Intake, path: str, diff_id: str, source: docker.LayerSource | None
+) -> Descriptor:
+    """A layer's file; where there is none, the blob of that diff ID in the store, or the foreign
+    layer as it was named.
+    """
+    try:
+        content = intake.find(path)
+    except BrokenArchive:
+        known = _stored(intake, diff_id)
+        if known is not None:
+            return known
+        if source is not None and oci.is_nondistributable(source.media_type):
+            return Descriptor(source.media_type, source.digest, source.size, source.urls)
+        raise
+    return layer_descriptor(intake, content.digest, content.size)
+
+
+def _stored(intake: Intake, diff_id: str) -> Descriptor | None:
+    try:
+        digest = Digest(diff_id)
+        size = intake.sizes([digest])[digest]
+    except (KeyError, InvalidDigest):
+        return None
+    return layer_descriptor(intake, digest, size)

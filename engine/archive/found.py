@@ -1,0 +1,45 @@
+"""The images found in an archive, whatever its format, and what must hold of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine import oci, walk
+from engine.archive.intake import Intake
+from engine.digest import Digest, parse
+from engine.errors import DigestMismatch, InvalidDocument
+from engine.oci import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image of an archive: its full names (none for an untagged one) and the graph below its
+    target.
+    """
+
+    names: tuple[str, ...]
+    graph: walk.Graph
+
+
+def check_layers(
+    intake: Intake, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
+) -> None:
+    """As moby checks it: as many layers as diff IDs, and each layer's bytes are what its diff ID
+    says.
+
+    `subject` names the image. Layers that are absent are left out. InvalidDocument, DigestMismatch,
+    BrokenArchive.
+    """
+    if len(layers) != len(diff_ids):
+        raise InvalidDocument(
+            subject,
+            f"expected a layer for each of {len(diff_ids)} diff IDs, found {len(layers)} layers",
+        )
+    present = intake.sizes([layer.digest for layer in layers])
+    for i, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
+        if layer.digest not in present or not oci.is_layer_type(layer.media_type):
+            continue
+        expected = parse(diff_id)
+        found = intake.diff_id(Digest(layer.digest), expected.algorithm)
+        if found != expected:
+            name = intake.stored_as(layer.digest)
+            raise DigestMismatch(f"layer {i} of {subject} ({name})", expected, found)

@@ -1,0 +1,207 @@
+"""Loading: the bytes of an archive in, images out, under a lease that holds what the archive relies
+on.
+
+An `Import` is fed as bytes arrive and never looks back. `finish` says what is known so far and
+publishes it in one transaction: images and blobs appear together or not at all. A failure leaves
+the store as it was once `abort` has been called, or the `with` block has ended.
+"""
+
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from engine import docker, oci, walk
+from engine.archive import docker_archive, legacy_archive, oci_archive
+from engine.archive.decompress import Outer
+from engine.archive.found import Found
+from engine.archive.intake import UNCOMPRESSED_LABEL, Intake
+from engine.archive.limits import Limits
+from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.content.local import LocalStore
+from engine.database import Database
+from engine.digest import Digest
+from engine.errors import BrokenArchive, LimitExceeded, NotFound
+from engine.images import Image, ImageStore
+from engine.leases import Leases
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image that was loaded; `id` is the digest of its config, as docker counts ("" if there is
+    none).
+    """
+
+    names: tuple[str, ...]
+    target: str
+    id: str
+    platforms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load brought: its images in the archive's order, and how many blobs (of how many
+    bytes) were new.
+    """
+
+    images: tuple[LoadedImage, ...]
+    new_blobs: int = 0
+    new_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an import needs of an engine."""
+
+    database: Database
+    content: LocalStore
+    images: ImageStore
+    leases: Leases
+
+
+class Import:
+    """One archive on its way in; for one thread at a time."""
+
+    def __init__(self, parts: Parts, limits: Limits | None = None) -> None:
+        self._parts = parts
+        self._limits = limits or Limits()
+        session = f"import-{secrets.token_hex(8)}"
+        self._lease = parts.leases.create(session)
+        self._intake = Intake(
+            parts.content, session, lambda digest: parts.leases.add(self._lease.id, digest)
+        )
+        self._outer = Outer()
+        self._tar = TarReader(self._limits)
+        self._failure: Exception | None = None
+        self._loaded: Loaded | None = None
+        self.received = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether no further byte can make it right."""
+        return self._failure is not None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """The next bytes of the archive; raises what is wrong as soon as it is known, and again
+        ever after.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self.received += len(data)
+        try:
+            limit = self._limits.max_archive_bytes
+            if limit is not None and self.received > limit:
+                raise LimitExceeded("archive", "bytes", limit, self.received)
+            for plain in self._outer.feed(data):
+                self._take(plain)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def finish(self) -> Loaded:
+        """Publish the images of what has come so far; the error if that is no complete archive.
+
+        More bytes may follow and `finish` be called again, with all that has come by then.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._loaded is None:
+            self._outer.finish()
+            self._tar.finish()
+            self._loaded = self._publish(self._resolve())
+        return self._loaded
+
+    def abort(self) -> None:
+        """Drop what is not published, and the lease; may be called again."""
+        self._intake.discard()
+        with suppress(NotFound):
+            self._parts.leases.delete(self._lease.id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+    def _take(self, plain: bytes | memoryview) -> None:
+        for event in self._tar.feed(memoryview(plain)):
+            match event:
+                case MemberData(data):
+                    self._intake.write(data)
+                case MemberStart(member):
+                    self._loaded = None
+                    self._intake.start(member)
+                case MemberEnd():
+                    self._intake.end()
+
+    def _resolve(self) -> list[Found]:
+        intake = self._intake
+        if oci_archive.is_oci(intake):
+            return oci_archive.read(intake)
+        if docker.MANIFEST_FILE in intake.names:
+            return docker_archive.read(intake)
+        if docker.REPOSITORIES_FILE in intake.names:
+            return legacy_archive.read(intake)
+        if oci_archive.INDEX in intake.names:
+            raise BrokenArchive(
+                oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
+            )
+        wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
+        found = "an empty archive" if not self._tar.members else f"{self._tar.members} members"
+        raise BrokenArchive("", f"is not an image archive: expected {wanted}, found {found}")
+
+    def _publish(self, found: list[Found]) -> Loaded:
+        parts = self._parts
+        blobs: dict[str, dict[str, str]] = {}
+        for image in found:
+            blobs.update(self._labels(image.graph))
+        self._intake.prepare(blobs)
+        with parts.database.transaction():
+            count, size = self._intake.publish(blobs)
+            for image in found:
+                self._create(image)
+        return Loaded(tuple(_loaded_image(f) for f in found), count, size)
+
+    def _create(self, found: Found) -> None:
+        images, target = self._parts.images, found.graph.root
+        images.record(target.digest, walk.summarize(found.graph))
+        for name in found.names:
+            images.put(Image(name, target))
+        if not images.names_of(target.digest):
+            images.put(Image(target.digest, target))
+
+    def _labels(self, graph: walk.Graph) -> dict[str, dict[str, str]]:
+        labels: dict[str, dict[str, str]] = {}
+        for blob in graph.blobs:
+            labels[blob.digest] = {}
+            if oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type):
+                with self._intake.open(Digest(blob.digest)) as reader:
+                    data = reader.pread(blob.size, 0)
+                labels[blob.digest] = walk.gc_labels(walk.children(data, blob))
+        for image in graph.complete_images:
+            for layer in image.manifest.layers:
+                if oci.layer_compression(layer.media_type) and layer.digest in labels:
+                    diff_id = self._intake.known_diff_id(Digest(layer.digest))
+                    if diff_id:
+                        labels[layer.digest] = {UNCOMPRESSED_LABEL: diff_id}
+        return labels
+
+
+def _loaded_image(found: Found) -> LoadedImage:
+    images = found.graph.complete_images
+    summary = walk.summarize(found.graph)
+    return LoadedImage(
+        found.names,
+        found.graph.root.digest,
+        images[0].manifest.config.digest if images else "",
+        tuple(m.platform for m in summary.manifests),
+    )
+
+
+__all__ = ["Import", "Loaded", "LoadedImage", "Parts"]

@@ -1,0 +1,465 @@
+"""What the members of one archive became: small ones in memory, large ones in ingests, each hashed
+as it came.
+
+Nothing is visible in the content store before `publish`; `discard` leaves no trace. One intake
+belongs to one thread at a time. A blob that the store has already, by the name that the archive
+gives it, is hashed and not written again.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from engine import digest as digests
+from engine.archive import decompress
+from engine.archive.members import Member, clean_name, resolve_link
+from engine.content import ReaderAt
+from engine.content.local import LocalStore, LocalWriter
+from engine.digest import Digest
+from engine.errors import BrokenArchive, DigestMismatch, EngineError, InvalidDigest, LimitExceeded
+from engine.go_json import JSON_LIMIT
+
+UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
+_BUFFERED_MEMBER = 64 << 10
+_BUFFERED_TOTAL = 16 << 20
+_MAX_LINKS = 40
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Buffered:
+    """A member kept in memory."""
+
+    name: str
+    digest: Digest
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.data[offset : offset + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A member that lies in an ingest."""
+
+    name: str
+    digest: Digest
+    size: int
+    writer: LocalWriter
+    diff_id: Digest | None
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.writer.pread(size, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A member that was in the content store before."""
+
+    name: str
+    digest: Digest
+    size: int
+    diff_id: Digest | None
+
+
+Content = Buffered | Ingested | Stored
+
+
+class Intake:
+    """The members of one archive, by name and by digest."""
+
+    def __init__(self, store: LocalStore, session: str, hold: Callable[[Digest], None]) -> None:
+        """`session` makes the ingests' references unique; `hold` leases a blob that the store has
+        already.
+        """
+        self._store = store
+        self._session = session
+        self._hold = hold
+        self._numbers = itertools.count()
+        self._files: dict[str, Content] = {}
+        self._links: dict[str, tuple[str, str | None]] = {}
+        self._specials: dict[str, str] = {}
+        self._by_digest: dict[Digest, Content] = {}
+        self._buffered = 0
+        self._sink: _Sink | None = None
+
+    def start(self, member: Member) -> None:
+        """A member begins; its data follows if it is a file."""
+        name = clean_name(member.name)
+        if name is None or member.kind == "dir":
+            return
+        self._remove(name)
+        if member.kind == "file":
+            self._sink = self._open_sink(name, member.size)
+        elif member.kind == "symlink":
+            self._links[name] = (member.kind, resolve_link(name, member.linkname))
+        elif member.kind == "hardlink":
+            self._links[name] = (member.kind, clean_name(member.linkname))
+        else:
+            self._specials[name] = member.kind
+
+    def write(self, data: memoryview) -> None:
+        """Data of the member that began last."""
+        if self._sink is not None:
+            self._sink.write(data)
+
+    def end(self) -> None:
+        """The member that began last is complete."""
+        if self._sink is None:
+            return
+        sink, self._sink = self._sink, None
+        content = sink.close()
+        kept = self._by_digest.setdefault(content.digest, content)
+        self._files[content.name] = kept
+        if kept is not content:
+            _drop(content)
+        elif isinstance(content, Buffered):
+            self._buffered += content.size
+
+    def add(self, name: str, data: bytes) -> Digest:
+        """Take up a document that the archive implies."""
+        content = Buffered(name, digests.of_bytes(data), data)
+        return self._by_digest.setdefault(content.digest, content).digest
+
+    @property
+    def names(self) -> Iterable[str]:
+        return self._files.keys()
+
+    def find(self, path: str) -> Content:
+        """The file at a path of the archive, through links; BrokenArchive says what is there
+        instead.
+        """
+        name = clean_name(path)
+        if name is None:
+            raise BrokenArchive(path, "leaves the archive")
+        for _ in range(_MAX_LINKS):
+            if name in self._files:
+                return self._files[name]
+            if name in self._specials:
+                raise BrokenArchive(path, f"expected a file, found a {self._specials[name]}")
+            if name not in self._links:
+                raise BrokenArchive(path, "is missing from the archive")
+            kind, target = self._links[name]
+            if target is None:
+                raise BrokenArchive(path, f"is a {kind} that leaves the archive")
+            name = target
+        raise BrokenArchive(path, f"is a link that needs more than {_MAX_LINKS} steps")
+
+    def document(self, path: str) -> bytes:
+        """The whole of a small file; LimitExceeded, BrokenArchive."""
+        content = self.find(path)
+        if content.size > JSON_LIMIT:
+            raise LimitExceeded(path, "bytes of JSON", JSON_LIMIT, content.size)
+        with self.open(content.digest) as reader:
+            return reader.pread(content.size, 0)
+
+    # -- as a content provider: the archive first, then the store --------------------------------
+
+    def open(self, digest: str) -> ReaderAt:
+        """The bytes of a blob; NotFound."""
+        content = self._by_digest.get(Digest(digest))
+        if isinstance(content, Buffered | Ingested):
+            return _ContentReader(content)
+        return self._store.open(digest)
+
+    def sizes(self, wanted: Iterable[str]) -> Mapping[str, int]:
+        """The sizes of those blobs that are in the archive or in the store."""
+        known = {d: self._by_digest[Digest(d)].size for d in wanted if d in self._by_digest}
+        return {**self._store.sizes([d for d in wanted if d not in known]), **known}
+
+    def stored_as(self, digest: str) -> str:
+        """The member that holds a blob, else the digest: what a sentence calls it."""
+        content = self._by_digest.get(Digest(digest))
+        return content.name if content else digest
+
+    def absence(self, digest: str, subject: str) -> EngineError:
+        """The error for a blob that is neither here nor in the store."""
+        algorithm, _, encoded = digest.partition(":")
+        path = f"blobs/{algorithm}/{encoded}"
+        if path in self._files:
+            return DigestMismatch(path, digest, self._files[path].digest)
+        return BrokenArchive(
+            path, f"is missing from the archive and from the store, {subject} needs it"
+        )
+
+    def known_diff_id(self, digest: Digest) -> Digest | None:
+        """A compressed layer's diff ID, if it was learnt on the way in."""
+        content = self._by_digest.get(digest)
+        return content.diff_id if isinstance(content, Ingested) else None
+
+    def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
+        """The digest of a layer's uncompressed bytes; BrokenArchive if they cannot be had."""
+        content = self._by_digest.get(digest)
+        known = None if content is None or isinstance(content, Buffered) else content.diff_id
+        if known is None and not isinstance(content, Buffered | Ingested):
+            known = self._labelled(digest)
+        if known is not None and known.algorithm == algorithm:
+            return known
+        with self.open(digest) as reader:
+            return _diff_id_of(reader, self.stored_as(digest), algorithm)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def prepare(self, wanted: Iterable[str]) -> None:
+        """Make the bytes of blobs durable, so that `publish` is short."""
+        for digest in wanted:
+            content = self._by_digest.get(Digest(digest))
+            if isinstance(content, Buffered):
+                self._by_digest[content.digest] = self._write_out(content)
+        self._store.prepare(writer for _, writer in self._writers(wanted))
+
+    def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> tuple[int, int]:
+        """Make prepared blobs visible, with these labels; (how many were new, their bytes).
+
+        To be called inside the caller's transaction, which takes them back if it fails.
+        """
+        writers = [(writer, wanted[digest]) for digest, writer in self._writers(wanted)]
+        committed = [c for c in self._store.publish(writers) if c.added]
+        for digest in wanted:
+            self._by_digest.pop(Digest(digest), None)
+        return len(committed), sum(c.info.size for c in committed)
+
+    def _writers(self, wanted: Iterable[str]) -> Iterator[tuple[str, LocalWriter]]:
+        for digest in wanted:
+            content = self._by_digest.get(Digest(digest))
+            if isinstance(content, Ingested):
+                yield digest, content.writer
+
+    def _write_out(self, content: Buffered) -> "Ingested":
+        writer = self._store.writer(self._ref(), content.size, content.digest)
+        try:
+            writer.write(content.data)
+        except BaseException:
+            writer.abort()
+            raise
+        return Ingested(content.name, content.digest, content.size, writer, None)
+
+    def discard(self) -> None:
+        """Drop everything that was not published."""
+        if self._sink is not None:
+            self._sink.abandon()
+            self._sink = None
+        for content in self._by_digest.values():
+            _drop(content)
+        self._files.clear()
+        self._by_digest.clear()
+
+    # -- within -----------------------------------------------------------------------------------
+
+    def _ref(self) -> str:
+        return f"{self._session}-{next(self._numbers)}"
+
+    def _remove(self, name: str) -> None:
+        self._links.pop(name, None)
+        self._specials.pop(name, None)
+        old = self._files.pop(name, None)
+        if old is None or any(content is old for content in self._files.values()):
+            return
+        self._by_digest.pop(old.digest, None)
+        if isinstance(old, Buffered):
+            self._buffered -= old.size
+        _drop(old)
+
+    def _open_sink(self, name: str, size: int) -> "_Sink":
+        expected = _digest_in(name)
+        if size <= _BUFFERED_MEMBER and self._buffered + size <= _BUFFERED_TOTAL:
+            return _BufferSink(name, expected)
+        if expected is not None and self._store.sizes([expected]).get(expected) == size:
+            self._hold(expected)
+            if expected in self._store.sizes([expected]):
+                return _CheckSink(name, expected, size, self._labelled(expected))
+        algorithm = expected.algorithm if expected else "sha256"
+        return _IngestSink(name, self._store.writer(self._ref(), size, algorithm=algorithm))
+
+    def _labelled(self, digest: Digest) -> Digest | None:
+        label = self._store.info(digest).labels.get(UNCOMPRESSED_LABEL)
+        return digests.parse(label) if label else None
+
+
+def _drop(content: Content) -> None:
+    if isinstance(content, Ingested):
+        content.writer.abort()
+
+
+class _Sink(Protocol):
+    """Where the data of one member goes."""
+
+    def write(self, data: memoryview) -> None: ...
+
+    def close(self) -> Content: ...
+
+    def abandon(self) -> None: ...
+
+
+class _BufferSink:
+    def __init__(self, name: str, expected: Digest | None) -> None:
+        self._name = name
+        self._algorithm = expected.algorithm if expected else "sha256"
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        self._data += data
+
+    def close(self) -> Content:
+        data = bytes(self._data)
+        return Buffered(self._name, digests.of_bytes(data, self._algorithm), data)
+
+    def abandon(self) -> None:
+        self._data.clear()
+
+
+class _IngestSink:
+    def __init__(self, name: str, writer: LocalWriter) -> None:
+        self._name = name
+        self._writer = writer
+        self._size = 0
+        self._diff = _DiffHasher()
+
+    def write(self, data: memoryview) -> None:
+        self._writer.write(data)
+        self._diff.write(data)
+        self._size += len(data)
+
+    def close(self) -> Content:
+        digest = self._writer.digest()
+        return Ingested(self._name, digest, self._size, self._writer, self._diff.close() or digest)
+
+    def abandon(self) -> None:
+        self._writer.abort()
+
+
+class _CheckSink:
+    """For a blob that the store has: hashes, writes nothing."""
+
+    def __init__(self, name: str, expected: Digest, size: int, diff_id: Digest | None) -> None:
+        self._name = name
+        self._expected = expected
+        self._size = size
+        self._diff_id = diff_id
+        self._hash = digests.hasher(expected.algorithm)
+
+    def write(self, data: memoryview) -> None:
+        self._hash.update(data)
+
+    def close(self) -> Content:
+        found = digests.from_hash(self._expected.algorithm, self._hash)
+        if found != self._expected:
+            raise DigestMismatch(self._name, self._expected, found)
+        return Stored(self._name, found, self._size, self._diff_id)
+
+    def abandon(self) -> None:
+        """Nothing was kept."""
+
+
+class _DiffHasher:
+    """Hashes what a compressed layer holds while it streams by."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._decompressor: decompress.Decompressor | None = None
+        self._hash = digests.hasher()
+        self._failed = False
+
+    def write(self, data: memoryview) -> None:
+        if self._failed:
+            return
+        if len(self._head) < decompress.SNIFFED:
+            taken = decompress.SNIFFED - len(self._head)
+            self._head += data[:taken]
+            if len(self._head) < decompress.SNIFFED:
+                return
+            kind = decompress.sniff(bytes(self._head))
+            if kind not in _LAYER_COMPRESSIONS:
+                self._failed = True
+                return
+            self._decompressor = decompress.new(kind)
+            self._feed(bytes(self._head))
+            data = data[taken:]
+        self._feed(data)
+
+    def close(self) -> Digest | None:
+        """The diff ID, or None where it is not compressed or cannot be decompressed."""
+        if self._decompressor is None or self._failed:
+            return None
+        try:
+            self._decompressor.finish()
+        except BrokenArchive:
+            return None
+        return digests.from_hash("sha256", self._hash)
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        assert self._decompressor is not None
+        try:
+            for chunk in self._decompressor.feed(data):
+                self._hash.update(chunk)
+        except BrokenArchive:
+            self._failed = True
+
+
+_LAYER_COMPRESSIONS = frozenset({"gzip", "zstd"})
+
+
+class _ContentReader:
+    """A member as a reader of a content store."""
+
+    def __init__(self, content: Buffered | Ingested) -> None:
+        self._content = content
+        self.size = content.size
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self._content.pread(size, offset)
+
+    def fileno(self) -> int:
+        raise OSError("a member of an archive has no file of its own")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def compression_of(reader: ReaderAt) -> str:
+    """What a layer is compressed with: "gzip", "zstd" or "none"."""
+    kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0).ljust(decompress.SNIFFED, b"\0"))
+    return kind if kind in _LAYER_COMPRESSIONS else "none"
+
+
+def _diff_id_of(reader: ReaderAt, subject: str, algorithm: str) -> Digest:
+    hasher = digests.hasher(algorithm)
+    decompressor = decompress.new(compression_of(reader))
+    try:
+        for chunk in _chunks(reader):
+            for plain in decompressor.feed(chunk):
+                hasher.update(plain)
+        decompressor.finish()
+    except BrokenArchive as error:
+        raise BrokenArchive(subject, error.reason) from error
+    return digests.from_hash(algorithm, hasher)
+
+
+def _chunks(reader: ReaderAt) -> Iterator[bytes]:
+    for offset in range(0, reader.size, _CHUNK):
+        yield reader.pread(_CHUNK, offset)
+
+
+def _digest_in(name: str) -> Digest | None:
+    """The digest that a path of an OCI layout promises."""
+    match name.split("/"):
+        case ["blobs", algorithm, encoded]:
+            try:
+                return digests.parse(f"{algorithm}:{encoded}")
+            except InvalidDigest:
+                return None
+    return None
+
+
+__all__ = ["UNCOMPRESSED_LABEL", "Content", "Intake", "compression_of"]

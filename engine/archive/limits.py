@@ -1,0 +1,16 @@
+"""How much of an archive is taken: few limits, each against what would eat the machine."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may have at most; beyond it is LimitExceeded.
+
+    `max_archive_bytes` counts the bytes as they come, compressed if they are (None: any number);
+    `max_members` the entries; `max_header_bytes` one member's extended headers (long names, PAX).
+    """
+
+    max_archive_bytes: int | None = None
+    max_members: int = 1_000_000
+    max_header_bytes: int = 1 << 20

@@ -1,0 +1,39 @@
+"""A member of a tar archive, and how the names in an archive relate to each other."""
+
+import posixpath
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An entry of a tar archive; `size` is what its data comes to, in bytes.
+
+    `kind`: "file", "dir", "symlink", "hardlink", "fifo", "character device", "block device", or
+    "other". Names are as they were written; bytes that are not UTF-8 are surrogate escapes.
+    """
+
+    name: str
+    kind: str
+    size: int
+    linkname: str = ""
+
+
+def clean_name(name: str) -> str | None:
+    """A member's name from the root of its archive: "./a//b/" is "a/b", "." is "".
+
+    None for a name that leaves the archive.
+    """
+    clean = posixpath.normpath(name.lstrip("/") or ".")
+    if clean == ".." or clean.startswith("../"):
+        return None
+    return "" if clean == "." else clean
+
+
+def resolve_link(name: str, target: str) -> str | None:
+    """What a symlink called `name` (a clean one) points at; an absolute target is in the archive.
+
+    None for a target outside of it.
+    """
+    return clean_name(
+        target if target.startswith("/") else posixpath.join(posixpath.dirname(name), target)
+    )

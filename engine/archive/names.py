@@ -1,0 +1,39 @@
+"""The names of images as archives write them, made full ("docker.io/library/alpine:3")."""
+
+from engine import docker, oci, reference
+from engine.errors import BrokenArchive, InvalidDigest, InvalidReference
+from engine.oci import Descriptor
+
+
+def oci_names(entry: Descriptor) -> tuple[str, ...]:
+    """The name that an entry of `index.json` has: containerd's annotation, else OCI's where that is
+    more than a tag.
+
+    Neither has to be a Docker reference; one that is not leaves the image untagged.
+    """
+    name = entry.annotations.get(oci.IMAGE_NAME, "")
+    ref_name = entry.annotations.get(oci.REF_NAME, "")
+    text = name or (ref_name if any(c in ref_name for c in "/:") else "")
+    try:
+        return (str(reference.tag_name_only(reference.parse_normalized(text))),)
+    except (InvalidReference, InvalidDigest):
+        return ()
+
+
+def docker_names(item: docker.ManifestItem) -> tuple[str, ...]:
+    """The full names in an item of `manifest.json`; BrokenArchive as `full_name`."""
+    tags = item.repo_tags or ()
+    return tuple(dict.fromkeys(full_name(tag, docker.MANIFEST_FILE) for tag in tags))
+
+
+def full_name(tag: str, member: str) -> str:
+    """A familiar name, `latest` where it has no tag, in full; BrokenArchive if it is not a name and
+    a tag.
+    """
+    try:
+        ref = reference.tag_name_only(reference.parse_normalized(tag))
+    except (InvalidReference, InvalidDigest) as error:
+        raise BrokenArchive(member, f"expected a name and a tag: {error}") from error
+    if ref.digest is not None:
+        raise BrokenArchive(member, f"expected a name and a tag, found a digest: {tag}")
+    return str(ref)

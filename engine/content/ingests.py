@@ -1,0 +1,330 @@
+"""The directory `ingest/` of a store on disk: what is being written, and by whom.
+
+    ingest/<id>/data    the bytes so far
+    ingest/<id>/ref     JSON: ref, total, expected, started_at
+
+`<id>` is the sha256 of the ref. The files are all there is to an ingest, and the flock on `data` is
+its life: who has it is the writer, and an ingest that nobody has is paused, or its writer is dead.
+To be sure of a lock, one looks after taking it whether the file is still the one called `data`; it
+is removed, or moved to become a blob, only under its lock, after `ref` and before the directory. An
+ingest owes nobody durability until `sync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from engine.content import Bytes, Status
+from engine.digest import Digest, from_hash, hasher, parse
+from engine.errors import DigestMismatch, InvalidDigest, NotFound, SizeMismatch, Unavailable
+
+_CHUNK: Final = 1 << 20
+_DATA: Final = "data"
+_REF: Final = "ref"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is said of an ingest when it is started, and kept in its file `ref`."""
+
+    ref: str
+    total: int
+    expected: Digest | None
+    started_at: float
+
+    def agreed(self, total: int, expected: Digest | None) -> Record:
+        """This and what it did not say yet; SizeMismatch, DigestMismatch if it says otherwise."""
+        if self.total and total and self.total != total:
+            raise SizeMismatch(self.ref, self.total, total)
+        if self.expected and expected and self.expected != expected:
+            raise DigestMismatch(self.ref, self.expected, expected)
+        return replace(self, total=self.total or total, expected=self.expected or expected)
+
+
+class Ingest:
+    """One ingest that this object holds, until it is moved, dropped or closed."""
+
+    def __init__(self, directory: Path, descriptor: int, record: Record, algorithm: str) -> None:
+        self._directory = directory
+        self._open: int | None = descriptor
+        self._record = record
+        self._algorithm = algorithm
+        self._offset = 0
+        self._synced = False
+        self._take_up(os.fstat(descriptor).st_size)
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there."""
+        return self._offset
+
+    def write(self, data: Bytes) -> int:
+        """Append all of `data`. After an error what went in is counted and hashed."""
+        self._synced = False
+        length = memoryview(data).nbytes
+        view = memoryview(data).cast("B") if length else memoryview(b"")
+        while view:
+            written = os.write(self._descriptor, view)
+            self._hash.update(view[:written])
+            self._offset += written
+            view = view[written:]
+        return length
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def digest(self) -> Digest:
+        return from_hash(self._algorithm, self._hash)
+
+    def status(self) -> Status:
+        return _status(self._record, os.fstat(self._descriptor))
+
+    def truncate(self, size: int) -> None:
+        if not 0 <= size <= self._offset:
+            raise ValueError(f"cannot keep {size} of {self._offset} bytes")
+        self._synced = False
+        os.ftruncate(self._descriptor, size)
+        self._take_up(size)
+
+    def expect(self, size: int, expected: Digest | None) -> None:
+        """Let these hold too; a digest of another algorithm changes how the blob is named."""
+        if size and size != self._offset:
+            raise SizeMismatch(self._record.ref, size, self._offset)
+        self._record = self._record.agreed(size, expected)
+        if expected and expected.algorithm != self._algorithm:
+            self._algorithm = expected.algorithm
+            self._take_up(self._offset)
+
+    def verify(self) -> None:
+        """SizeMismatch or DigestMismatch if what is there is not what was expected."""
+        record = self._record
+        on_disk = os.fstat(self._descriptor).st_size
+        if on_disk != self._offset:
+            raise SizeMismatch(record.ref, self._offset, on_disk)
+        if record.total and record.total != self._offset:
+            raise SizeMismatch(record.ref, record.total, self._offset)
+        if record.expected and record.expected != self.digest():
+            raise DigestMismatch(record.ref, record.expected, self.digest())
+
+    def sync(self) -> None:
+        """Make the bytes durable and read-only on the disk."""
+        if not self._synced:
+            os.fchmod(self._descriptor, 0o444)
+            os.fsync(self._descriptor)
+            self._synced = True
+
+    def move(self, path: Path) -> None:
+        """End the ingest with its data, synced, at `path`, in the place of what may be there."""
+        self.sync()
+        (self._directory / _REF).unlink(missing_ok=True)
+        (self._directory / _DATA).rename(path)
+        _leave(self._directory)
+        self.close()
+
+    def drop(self) -> None:
+        """End the ingest and leave nothing of it. Nothing to do if it has ended."""
+        if self._open is not None:
+            _discard(self._directory)
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the ingest, which stays as it is."""
+        if self._open is not None:
+            os.close(self._open)
+            self._open = None
+
+    @property
+    def _descriptor(self) -> int:
+        if self._open is None:
+            raise ValueError(f"the ingest {self._record.ref} has ended")
+        return self._open
+
+    def _take_up(self, size: int) -> None:
+        """Hash the first `size` bytes and go on behind them."""
+        self._hash: hashlib._Hash = hasher(self._algorithm)
+        self._offset = size
+        buffer = memoryview(bytearray(min(size, _CHUNK)))
+        position = 0
+        while position < size:
+            read = os.preadv(self._descriptor, [buffer[: size - position]], position)
+            if not read:
+                raise OSError(errno.EIO, "the ingest has shrunk", str(self._directory))
+            self._hash.update(buffer[:read])
+            position += read
+        os.lseek(self._descriptor, size, os.SEEK_SET)
+
+
+class Ingests:
+    """All ingests below the directory `root`. Safe from any thread and process."""
+
+    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+        self._root = root
+        self._clock = clock
+
+    def hold(self, ref: str, total: int, expected: Digest | None, algorithm: str) -> Ingest:
+        """As `Ingester.writer`."""
+        directory = self._directory(ref)
+        descriptor = _lock(directory, ref)
+        try:
+            found = _read_record(directory)
+            record = (
+                Record(ref, total, expected, self._clock())
+                if found is None
+                else found.agreed(total, expected)
+            )
+            if record != found:
+                _write_record(directory, record)
+            named_by = record.expected.algorithm if record.expected else algorithm
+            return Ingest(directory, descriptor, record, named_by)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def status(self, ref: str) -> Status:
+        """NotFound."""
+        status = _status_in(self._directory(ref))
+        if status is None:
+            raise NotFound("ingest", ref)
+        return status
+
+    def statuses(self) -> list[Status]:
+        """In order of their refs."""
+        found = (_status_in(directory) for directory in self._directories())
+        return sorted((status for status in found if status), key=lambda status: status.ref)
+
+    def abort(self, ref: str) -> None:
+        """Remove a paused ingest. NotFound, Unavailable."""
+        directory = self._directory(ref)
+        if not directory.is_dir():
+            raise NotFound("ingest", ref)
+        _remove(directory, ref)
+
+    def reclaim(self, idle: float) -> int:
+        """Remove what nobody holds or has written to for `idle` seconds; bytes freed."""
+        freed = 0
+        for directory in self._directories():
+            with suppress(Unavailable, FileNotFoundError):
+                if self._clock() - _last_change(directory) >= idle:
+                    freed += _remove(directory, directory.name)
+        return freed
+
+    def _directories(self) -> list[Path]:
+        return [path for path in self._root.iterdir() if path.is_dir()]
+
+    def _directory(self, ref: str) -> Path:
+        return self._root / hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _lock(directory: Path, ref: str) -> int:
+    """The open data file of an ingest, made if need be, with its lock. Unavailable."""
+    while True:
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        try:
+            descriptor = _open_data(directory / _DATA)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = _is_at(descriptor, directory / _DATA)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise Unavailable("ingest", ref) from None
+            raise
+        if current:
+            return descriptor
+        os.close(descriptor)
+
+
+def _open_data(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except PermissionError:
+        # Its writer died between `sync` and `move`.
+        path.chmod(0o600)
+        return os.open(path, flags, 0o600)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(directory: Path, ref: str) -> int:
+    descriptor = _lock(directory, ref)
+    try:
+        size = os.fstat(descriptor).st_size
+        _discard(directory)
+        return size
+    finally:
+        os.close(descriptor)
+
+
+def _discard(directory: Path) -> None:
+    (directory / _REF).unlink(missing_ok=True)
+    (directory / _DATA).unlink(missing_ok=True)
+    _leave(directory)
+
+
+def _leave(directory: Path) -> None:
+    # The next writer of the ref may have made its own data there by now.
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def _last_change(directory: Path) -> float:
+    try:
+        return (directory / _DATA).lstat().st_mtime
+    except FileNotFoundError:
+        return directory.lstat().st_mtime
+
+
+def _write_record(directory: Path, record: Record) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(directory / _REF, flags, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        json.dump(asdict(record), file)
+
+
+def _read_record(directory: Path) -> Record | None:
+    """None if there is none, or a torn one: its writer has died, or is just writing it."""
+    try:
+        fields = json.loads((directory / _REF).read_text("ascii"))
+        expected = fields["expected"]
+        return Record(
+            str(fields["ref"]),
+            int(fields["total"]),
+            None if expected is None else parse(expected),
+            float(fields["started_at"]),
+        )
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, InvalidDigest):
+        return None
+
+
+def _status_in(directory: Path) -> Status | None:
+    record = _read_record(directory)
+    if record is None:
+        return None
+    try:
+        return _status(record, (directory / _DATA).lstat())
+    except FileNotFoundError:
+        return None
+
+
+def _status(record: Record, data: os.stat_result) -> Status:
+    return Status(
+        record.ref, data.st_size, record.total, record.expected, record.started_at, data.st_mtime
+    )

@@ -1,0 +1,186 @@
+"""An opened store, and what a caller can do with its images. Safe from any thread; several
+processes may share a store.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from engine import go_json, oci, platforms, reference, walk
+from engine.archive import writer
+from engine.archive.importer import Import, Parts
+from engine.archive.limits import Limits
+from engine.content import read_blob
+from engine.content.local import LocalStore
+from engine.database import Database
+from engine.digest import Digest
+from engine.errors import InvalidReference, NotFound, StoreError
+from engine.images import Image, ImageStore
+from engine.layouts import combined
+from engine.leases import Leases
+from engine.oci import Descriptor, ImageConfig
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """An image manifest with its documents: what `inspect` and `history` tell."""
+
+    image: Image
+    names: tuple[str, ...]
+    manifest: walk.ImageManifest
+    raw_config: bytes
+
+    @property
+    def config(self) -> ImageConfig:
+        return go_json.decode(self.raw_config, ImageConfig, self.manifest.manifest.config.digest)
+
+
+class Engine:
+    """One store."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at `path`, made if there is none. StoreError where that cannot be."""
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_version(path)
+            self.database = Database(path / "imgfs.db")
+            self.content = LocalStore(path, self.database)
+        except OSError as error:
+            raise StoreError(str(path), f"cannot be opened: {error.strerror}") from error
+        self.images = ImageStore(self.database)
+        self.leases = Leases(self.database)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- loading and saving -----------------------------------------------------------------------
+
+    def begin_import(self, limits: Limits | None = None) -> Import:
+        """An archive to feed."""
+        return Import(Parts(self.database, self.content, self.images, self.leases), limits)
+
+    def save(
+        self,
+        images: Sequence[Image],
+        options: combined.Options,
+        write: Callable[[bytes], object],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Write one archive of these images, every blob verified as it is copied; its size in
+        bytes.
+        """
+        with self.leases.hold() as lease:
+            entries = combined.layout(images, self.content, options)
+            for entry in entries:
+                if isinstance(entry.content, Digest):
+                    self.leases.add(lease.id, entry.content)
+            return writer.write_archive(entries, self.content, write, progress)
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> list[Image]:
+        """The images that a user's words mean, as docker takes them.
+
+        A full or familiar name; a name alone (every tag of it); an ID, a unique ID prefix or
+        "sha256:<hex>"; NAME@DIGEST. NotFound, Ambiguous, InvalidReference.
+        """
+        return self._named(self._parse(name)) or self.images.by_id(name)
+
+    def find_one(self, name: str) -> Image:
+        """The one image that a user's words mean; a name alone means its `latest`."""
+        return (self._tagged(name) or self.images.by_id(name))[0]
+
+    def tag(self, source: str, name: str) -> Image:
+        """Give the image another name; what had that name before loses it."""
+        ref = reference.tag_name_only(reference.parse_normalized(name))
+        if ref.digest is not None:
+            raise InvalidReference(name, "digest", "a tag cannot have a digest")
+        with self.database.transaction():
+            return self.images.put(Image(str(ref), self.find_one(source).target))
+
+    def remove(self, name: str) -> list[Image]:
+        """Remove a name, or by ID every name of an image; with its last name an image goes. What
+        was removed.
+        """
+        with self.database.transaction():
+            images = self._tagged(name) or self.images.by_id(name)
+            for image in images:
+                self.images.delete(image.name)
+        return images
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def graph(self, image: Image) -> walk.Graph:
+        return walk.graph(self.content, image.target)
+
+    def details(self, name: str, matcher: platforms.Matcher | None = None) -> Details:
+        """The image manifest that fits this host, or `matcher`, best; NotFound if there is none for
+        `matcher`.
+        """
+        image = self.find_one(name)
+        graph = self.graph(image)
+        best = graph.best(matcher or platforms.only(platforms.host()))
+        if best is None and matcher is None:
+            best = combined.first_complete(graph)
+        if best is None:
+            raise NotFound("image manifest for that platform of", name)
+        config = best.manifest.config
+        raw = read_blob(self.content, Digest(config.digest), config.size)
+        names = tuple(
+            i.familiar for i in self.images.names_of(image.target.digest) if not i.is_untagged
+        )
+        return Details(image, names, best, raw)
+
+    def manifests(self, image: Image) -> Iterator[Descriptor]:
+        """The descriptors of every manifest below an image."""
+        return (d for d in self.graph(image).blobs if oci.is_manifest_type(d.media_type))
+
+    def _tagged(self, name: str) -> list[Image]:
+        parsed = self._parse(name)
+        return self._named(parsed and reference.tag_name_only(parsed))
+
+    def _parse(self, name: str) -> reference.Reference | None:
+        parsed = reference.parse_any(name)
+        return parsed if isinstance(parsed, reference.Reference) else None
+
+    def _named(self, ref: reference.Reference | None) -> list[Image]:
+        if ref is None:
+            return []
+        if ref.is_name_only:
+            return self.images.all(ref.name)
+        if ref.digest is None:
+            found = self.images.find(str(ref))
+            return [found] if found else []
+        wanted = (
+            i for i in self.images.all(ref.name) if ref.digest in (i.target.digest, _digest_of(i))
+        )
+        return list(wanted)[:1]
+
+
+def _digest_of(image: Image) -> str | None:
+    return None if image.is_untagged else reference.parse_normalized(image.name).digest
+
+
+def _check_version(path: Path) -> None:
+    """A store says its version in a file; a newer one than we know is left alone."""
+    file = path / "version"
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        temporary = path / f".version-{os.getpid()}"
+        temporary.write_text(f"{VERSION}\n", encoding="ascii")
+        temporary.rename(file)
+        return
+    if text != str(VERSION):
+        raise StoreError(str(path), f"expected store version {VERSION}, found {text!r}")

@@ -1,0 +1,218 @@
+"""Every error that the engine raises on purpose.
+
+    EngineError
+    ├── InvalidInput            what was given cannot be right
+    │   ├── InvalidDigest
+    │   ├── InvalidReference
+    │   ├── InvalidPlatform
+    │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
+    │   └── BrokenArchive       a tar that is truncated, malformed or not an image archive
+    ├── ContentMismatch         bytes that are not what their descriptor says
+    │   ├── DigestMismatch
+    │   └── SizeMismatch
+    ├── NotFound                nothing by that name, digest or ID
+    ├── Ambiguous               more than one thing by that ID prefix
+    ├── AlreadyExists
+    ├── Unavailable             held by somebody else just now
+    ├── LimitExceeded           over a configured limit
+    └── StoreError              the store itself cannot be used
+
+`str(error)` is one line that names the thing, what was expected and what was found. A missing file,
+a full disk and the like stay the OSError that they are.
+"""
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """The root of what the engine raises on purpose."""
+
+
+class InvalidInput(EngineError):
+    """What was given cannot be right, whatever the store holds."""
+
+
+class InvalidDigest(InvalidInput):
+    """Not a digest, as go-digest's Validate says it; `kind` is one of its three errors.
+
+    `kind`: "invalid_format", "unsupported" (algorithm) or "invalid_length".
+    """
+
+    SENTENCES: ClassVar = {
+        "invalid_format": "invalid checksum digest format",
+        "unsupported": "unsupported digest algorithm",
+        "invalid_length": "invalid checksum digest length",
+    }
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text, kind)
+        self.text = text
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"{self.SENTENCES[self.kind]}: {printable(self.text)}"
+
+
+class InvalidReference(InvalidInput):
+    """Not an image reference; `kind` names the error of distribution/reference."""
+
+    def __init__(self, text: str, kind: str, sentence: str) -> None:
+        super().__init__(text, kind, sentence)
+        self.text = text
+        self.kind = kind
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {printable(self.text)}"
+
+
+class InvalidPlatform(InvalidInput):
+    """Not a platform specifier such as linux/arm64/v8."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text, reason)
+        self.text = text
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"invalid platform {printable(self.text)}: {self.reason}"
+
+
+class InvalidDocument(InvalidInput):
+    """A JSON document that is not what it is used as; `subject` names it."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.subject)}: {printable(self.reason)}"
+
+
+class BrokenArchive(InvalidInput):
+    """An archive that cannot be loaded; `member` is the entry at fault, "" the archive itself."""
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(member, reason)
+        self.member = member
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.member) or 'archive'}: {printable(self.reason)}"
+
+
+class ContentMismatch(EngineError):
+    """Bytes that are not what was said of them; `subject` names the blob or member."""
+
+    noun = "content"
+
+    def __init__(self, subject: str, expected: object, found: object) -> None:
+        super().__init__(subject, expected, found)
+        self.subject = subject
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        subject = printable(self.subject)
+        return f"{subject}: unexpected {self.noun}: expected {self.expected}, found {self.found}"
+
+
+class DigestMismatch(ContentMismatch):
+    """The bytes hash to something else."""
+
+    noun = "digest"
+
+
+class SizeMismatch(ContentMismatch):
+    """There are more or fewer bytes, in bytes."""
+
+    noun = "size"
+
+
+class NotFound(EngineError):
+    """There is no `kind` ("image", "blob", "ingest", "lease", "manifest") called `name`."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {printable(self.name)}: not found"
+
+
+class Ambiguous(EngineError):
+    """An ID prefix that fits several images."""
+
+    def __init__(self, prefix: str, matches: tuple[str, ...]) -> None:
+        super().__init__(prefix, matches)
+        self.prefix = prefix
+        self.matches = matches
+
+    def __str__(self) -> str:
+        some = ", ".join(self.matches[:3])
+        count = len(self.matches)
+        return f"image ID {printable(self.prefix)}: ambiguous, it fits {count} images ({some})"
+
+
+class AlreadyExists(EngineError):
+    """There is a `kind` called `name` already."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {printable(self.name)}: already exists"
+
+
+class Unavailable(EngineError):
+    """Somebody else holds it just now; trying again later may work."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {printable(self.name)}: in use by another writer"
+
+
+class LimitExceeded(EngineError):
+    """More than a configured limit allows; `limit` is in the unit that `what` names."""
+
+    def __init__(self, subject: str, what: str, limit: int, found: int) -> None:
+        super().__init__(subject, what, limit, found)
+        self.subject = subject
+        self.what = what
+        self.limit = limit
+        self.found = found
+
+    def __str__(self) -> str:
+        subject = printable(self.subject)
+        return f"{subject}: {self.what}: limit {self.limit}, found {self.found}"
+
+
+class StoreError(EngineError):
+    """The store at `path` cannot be used."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"store {printable(self.path)}: {self.reason}"
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """`text` on one line, control characters escaped, cut at `limit` characters: safe for any
+    terminal.
+    """
+    safe = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
+    return safe if len(safe) <= limit else f"{safe[:limit]}…"

@@ -1,0 +1,330 @@
+"""JSON as Go's encoding/json reads and writes it, which decides the digest of all that we make.
+
+Writing: `dumps` gives Marshal's bytes and `dumps_indented` MarshalIndent's with two spaces. A
+struct is a msgspec.Struct: its fields keep their order, and a field that has a default is Go's
+`omitempty` (a pointer if the default is None). A plain dict is a Go map, sorted by key; a
+msgspec.Raw is a json.RawMessage.
+
+Reading: `decode` follows Unmarshal (one value, nothing behind it), `decode_first` Decoder.Decode
+(whatever stands behind the first value is ignored). Keys of structs match in any letter case,
+unknown ones are ignored, the last of several wins; null leaves text, numbers and structs at
+their zero value and empties lists and maps; what is missing has its zero value; invalid UTF-8
+and lone surrogates become U+FFFD. Unlike in Go, a struct that occurs twice is not merged, and a
+document that is null where a struct is wanted is refused.
+
+Pure functions, safe from any thread.
+"""
+
+import json
+import re
+from decimal import Decimal
+from functools import cache
+from math import isfinite
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from engine.errors import InvalidDocument, LimitExceeded
+
+JSON_LIMIT = 20 << 20
+"""The most bytes of JSON that is read at once."""
+
+T = TypeVar("T")
+
+_ESCAPES = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+_ESCAPED = re.compile("[<>&\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_TEXT_OR_SPACE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\n\r]+')
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+# --- writing ---
+
+
+def dumps(value: object) -> bytes:
+    """`value` as json.Marshal writes it, compact.
+
+    Takes Structs, dicts with text keys, lists, tuples, str, int, float, bool, None and Raw.
+    ValueError for an infinite number or NaN, TypeError for anything else.
+    """
+    parts: list[str] = []
+    _write(value, parts)
+    return "".join(parts).encode("utf-8", "surrogateescape")
+
+
+def dumps_indented(value: object) -> bytes:
+    """`value` as json.MarshalIndent writes it with two spaces; no newline at the end."""
+    return msgspec.json.format(dumps(value), indent=2)
+
+
+def compact(raw: bytes) -> bytes:
+    """Valid JSON without its white space and with Go's escapes, everything else as it is spelt."""
+    text = _TEXT_OR_SPACE.sub(lambda found: found[1] or "", raw.decode("utf-8", "surrogateescape"))
+    return _escape(text).encode("utf-8", "surrogateescape")
+
+
+def _write(value: object, parts: list[str]) -> None:
+    match value:
+        case None:
+            parts.append("null")
+        case bool():
+            parts.append("true" if value else "false")
+        case str():
+            parts.append(_quote(value))
+        case int():
+            parts.append(str(int(value)))
+        case float():
+            parts.append(_number(value))
+        case list() | tuple():
+            separator = "["
+            for item in value:
+                parts.append(separator)
+                _write(item, parts)
+                separator = ","
+            parts.append("]" if value else "[]")
+        case dict():
+            _write_members(sorted(value.items()), parts)
+        case msgspec.Struct():
+            _write_members(_members_of(value), parts)
+        case msgspec.Raw():
+            parts.append(compact(bytes(value)).decode("utf-8", "surrogateescape"))
+        case _:
+            raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
+
+
+def _write_members(members: list[tuple[str, object]], parts: list[str]) -> None:
+    separator = "{"
+    for key, value in members:
+        parts.append(f"{separator}{_quote(key)}:")
+        _write(value, parts)
+        separator = ","
+    parts.append("}" if members else "{}")
+
+
+def _members_of(struct: msgspec.Struct) -> list[tuple[str, object]]:
+    values = ((field, getattr(struct, field.name)) for field in _fields(type(struct)))
+    return [
+        (field.encode_name, value)
+        for field, value in values
+        if field.required or (value is not None if field.default is None else value)
+    ]
+
+
+def _quote(text: str) -> str:
+    return _escape(json.dumps(_SURROGATE.sub("\ufffd", text), ensure_ascii=False))
+
+
+def _escape(text: str) -> str:
+    return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text)
+
+
+def _number(value: float) -> str:
+    """The shortest digits that give `value` back, with an exponent below 1e-6 and from 1e21 on."""
+    if not isfinite(value):
+        raise ValueError(f"cannot be written as JSON: {value}")
+    number = Decimal(repr(value)).normalize()
+    return f"{number:f}" if -6 <= number.adjusted() < 21 else f"{number:e}"
+
+
+# --- reading ---
+
+
+def loads(data: bytes, subject: str, limit: int = JSON_LIMIT) -> Any:
+    """The one JSON value in `data`, as plain Python values; `subject` names it in errors.
+
+    InvalidDocument when it is not JSON or nested too deeply, LimitExceeded over `limit` bytes.
+    """
+    text = _text(data, subject, limit)
+    value, end = _scan(text, _skip_space(text, 0), subject)
+    end = _skip_space(text, end)
+    if end != len(text):
+        raise InvalidDocument(subject, f"there is more behind the JSON value, at character {end}")
+    return value
+
+
+def loads_first(data: bytes, subject: str, limit: int = JSON_LIMIT) -> Any:
+    """As `loads`, but the first JSON value of several, whatever stands behind it."""
+    text = _text(data, subject, limit)
+    return _scan(text, _skip_space(text, 0), subject)[0]
+
+
+def decode(data: bytes, type_: type[T], subject: str, limit: int = JSON_LIMIT) -> T:
+    """The one JSON value in `data` as a `type_`; errors as `loads` and `convert`."""
+    return convert(loads(data, subject, limit), type_, subject)
+
+
+def decode_first(data: bytes, type_: type[T], subject: str, limit: int = JSON_LIMIT) -> T:
+    """The first JSON value in `data` as a `type_`; errors as `loads_first` and `convert`."""
+    return convert(loads_first(data, subject, limit), type_, subject)
+
+
+def convert(value: Any, type_: type[T], subject: str) -> T:
+    """A value from `loads` as a `type_`; InvalidDocument says what does not fit and where."""
+    kind = _kind(type_)  # type: ignore[arg-type]  # mypy does not take a type[T] for hashable
+    if value is None and isinstance(kind, inspect.StructType):
+        raise InvalidDocument(subject, "it is null")
+    try:
+        return msgspec.convert(_shape(value, kind), type_)
+    except msgspec.ValidationError as error:
+        raise InvalidDocument(subject, str(error)) from error
+    except RecursionError:
+        _too_deep(subject)
+
+
+def members(data: bytes, subject: str, limit: int = JSON_LIMIT) -> dict[str, msgspec.Raw]:
+    """The members of the JSON object in `data` as they are spelt (map[string]json.RawMessage).
+
+    Errors as `loads`, and InvalidDocument when it is not an object.
+    """
+    if not isinstance(loads(data, subject, limit), dict):
+        raise InvalidDocument(subject, "it is not a JSON object")
+    text = data.decode("utf-8", "surrogateescape")
+    found: dict[str, msgspec.Raw] = {}
+    position = _skip_space(text, text.index("{") + 1)
+    while text[position] != "}":
+        key, position = _scan(text, position, subject)
+        start = _skip_space(text, text.index(":", position) + 1)
+        _, position = _scan(text, start, subject)
+        raw = text[start:position].encode("utf-8", "surrogateescape")
+        found[_SURROGATE.sub("\ufffd", key)] = msgspec.Raw(raw)
+        position = _skip_space(text, position)
+        if text[position] == ",":
+            position = _skip_space(text, position + 1)
+    return found
+
+
+def _text(data: bytes, subject: str, limit: int) -> str:
+    if len(data) > limit:
+        raise LimitExceeded(subject, "bytes of JSON", limit, len(data))
+    return _SURROGATE.sub("\ufffd", data.decode("utf-8", "surrogateescape"))
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
+
+
+def _scan(text: str, position: int, subject: str) -> tuple[Any, int]:
+    try:
+        value, end = _DECODER.raw_decode(text, position)
+        if _SURROGATE_ESCAPE.search(text, position, end):
+            value = _without_surrogates(value)
+    except ValueError as error:
+        raise InvalidDocument(subject, f"not valid JSON: {error}") from error
+    except RecursionError:
+        _too_deep(subject)
+    return value, end
+
+
+def _too_deep(subject: str) -> NoReturn:
+    raise InvalidDocument(subject, "not valid JSON: nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict in the order of the last occurrences, since those are what Go ends up with."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        found = {}
+        for key, value in pairs:
+            found.pop(key, None)
+            found[key] = value
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return _SURROGATE.sub("\ufffd", value)
+        case list():
+            return [_without_surrogates(item) for item in value]
+        case dict():
+            return _object(
+                [(_SURROGATE.sub("\ufffd", k), _without_surrogates(v)) for k, v in value.items()]
+            )
+        case _:
+            return value
+
+
+# --- fitting values to types ---
+
+_LISTS = (inspect.ListType, inspect.VarTupleType)
+_KEEPS_ON_NULL = (inspect.StrType, inspect.IntType, inspect.BoolType, inspect.StructType)
+
+
+def _shape(value: Any, kind: inspect.Type) -> Any:
+    """`value` with keys, nulls and absences as msgspec wants them; it judges what does not fit."""
+    match value, kind:
+        case None, _:
+            return _zero(kind)
+        case dict(), inspect.StructType():
+            return _shape_struct(value, kind)
+        case dict(), inspect.DictType():
+            return {key: _shape(item, kind.value_type) for key, item in value.items()}
+        case list(), inspect.ListType() | inspect.VarTupleType():
+            return [_shape(item, kind.item_type) for item in value]
+        case dict() | list(), inspect.UnionType():
+            takes = (inspect.StructType, inspect.DictType) if isinstance(value, dict) else _LISTS
+            return next((_shape(value, t) for t in kind.types if isinstance(t, takes)), value)
+        case _:
+            return value
+
+
+def _shape_struct(value: dict[str, Any], kind: inspect.StructType) -> dict[str, Any]:
+    names = _names(kind.cls)
+    shaped: dict[str, Any] = {f.encode_name: _zero(f.type) for f in kind.fields if f.required}
+    for key, item in value.items():
+        field = names.get(key) or names.get(_fold(key))
+        if field is not None and not (item is None and isinstance(field.type, _KEEPS_ON_NULL)):
+            shaped[field.encode_name] = _shape(item, field.type)
+    return shaped
+
+
+@cache
+def _kind(type_: Any) -> inspect.Type:
+    return inspect.type_info(type_)
+
+
+@cache
+def _fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    kind = _kind(struct)
+    assert isinstance(kind, inspect.StructType)
+    return kind.fields
+
+
+@cache
+def _names(struct: type[msgspec.Struct]) -> dict[str, inspect.Field]:
+    """The fields of a struct by their names and by their folded names."""
+    folded = {_fold(field.encode_name): field for field in _fields(struct)}
+    return folded | {field.encode_name: field for field in _fields(struct)}
+
+
+def _fold(key: str) -> str:
+    """Letter case folded as Go folds it for names in ASCII: long s and Kelvin sign included."""
+    return key.replace("ſ", "s").lower()
+
+
+def _zero(kind: inspect.Type) -> Any:
+    match kind:
+        case inspect.StrType():
+            return ""
+        case inspect.BoolType():
+            return False
+        case inspect.IntType():
+            return 0
+        case inspect.ListType() | inspect.VarTupleType():
+            return []
+        case inspect.DictType():
+            return {}
+        case inspect.StructType():
+            return _shape_struct({}, kind)
+        case _:
+            return None

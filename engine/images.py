@@ -1,0 +1,372 @@
+"""The image store: names → descriptors, as rows of the database.
+
+A name is a full reference ("docker.io/library/alpine:3"), or the digest of the target itself for an
+image that has no name. What is below a target (its blobs, image manifests and time) is recorded
+once a target, as a `Summary`, so that listing, finding by ID and counting links read no blob. Every
+method is safe from any thread and is one transaction, or part of the caller's.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import go_json, reference
+from engine.database import Database
+from engine.digest import of_bytes
+from engine.errors import AlreadyExists, Ambiguous, InvalidReference, NotFound
+from engine.oci import Descriptor
+
+_ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
+_COLUMNS = "name, path, target, labels, created_at, updated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A name and what it stands for; times are seconds since the epoch."""
+
+    name: str
+    target: Descriptor
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+    @property
+    def is_untagged(self) -> bool:
+        return self.name == self.target.digest
+
+    @property
+    def familiar(self) -> str:
+        """The name as docker prints it."""
+        return self.name if self.is_untagged else reference.parse_normalized(self.name).familiar
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSummary:
+    """An image manifest below a target; `size` is in bytes, of the manifest, its config and its
+    layers.
+    """
+
+    digest: str
+    config: str
+    platform: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is below a target: every blob that the store holds, and the complete image manifests in
+    order.
+
+    `created` is the image's own time in whole seconds since the epoch, 0 if it has none.
+    """
+
+    created: int
+    blobs: tuple[str, ...]
+    manifests: tuple[ManifestSummary, ...]
+
+    @property
+    def revision(self) -> int:
+        """A number that is the same wherever the same blobs are held."""
+        return int(of_bytes("\n".join(sorted(self.blobs)).encode()).encoded[:12], 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is known of a target; `revision` is new whenever what is held of it changes."""
+
+    digest: str
+    revision: int
+    created: int
+
+
+def path_of(name: str) -> str:
+    """Where an image stands in a tree of directories: its familiar name, or its full one where that
+    would collide.
+
+    It would with `import/`, with a registry on this host, or with an archive's own files in a
+    repository's directory.
+    """
+    if name.startswith(("sha256:", "sha384:", "sha512:")):
+        return name
+    ref = reference.parse_normalized(name)
+    familiar = ref.familiar
+    first, *rest = familiar.split("/")
+    collides = (
+        (first == "import" and rest)
+        or (first.startswith("localhost:") and not rest and first[10:].isdigit())
+        or any(part in _ARCHIVE_FILES for part in ref.familiar_name.split("/")[1:])
+    )
+    if collides or str(reference.parse_normalized(familiar)) != name:
+        return name
+    return familiar
+
+
+class ImageStore:
+    """The images of one store."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self, image: Image) -> Image:
+        """Add an image whose target is recorded; AlreadyExists if the name is taken."""
+        with self._database.transaction() as connection:
+            if self.find(image.name) is not None:
+                raise AlreadyExists("image", image.name)
+            now = self._clock()
+            stored = Image(image.name, image.target, image.labels, now, now)
+            self._insert(stored)
+            self._drop_untagged(connection, stored)
+        return stored
+
+    def update(self, image: Image) -> Image:
+        """Point a name at another target; what it pointed at stays, untagged if that was its last
+        name.
+        """
+        with self._database.transaction() as connection:
+            old = self.get(image.name)
+            stored = Image(image.name, image.target, image.labels, old.created_at, self._clock())
+            self._insert(stored)
+            if old.target.digest != stored.target.digest:
+                self._keep_untagged(old)
+            self._drop_untagged(connection, stored)
+        return stored
+
+    def put(self, image: Image) -> Image:
+        """Create the image, or update it where the name is taken."""
+        with self._database.transaction():
+            exists = self.find(image.name) is not None
+            return self.update(image) if exists else self.create(image)
+
+    def delete(self, name: str) -> Image:
+        """Remove a name, and with the last name of a target what was recorded of it; NotFound."""
+        with self._database.transaction() as connection:
+            image = self.get(name)
+            connection.execute("DELETE FROM images WHERE name = ?", (name,))
+            self._forget_target(connection, image.target.digest)
+        return image
+
+    def untag(self, name: str) -> Image:
+        """Take a name away; the image stays, untagged if that was its last name. NotFound."""
+        with self._database.transaction() as connection:
+            image = self.get(name)
+            connection.execute("DELETE FROM images WHERE name = ?", (name,))
+            if not image.is_untagged:
+                self._keep_untagged(image)
+            self._forget_target(connection, image.target.digest)
+        return image
+
+    def get(self, name: str) -> Image:
+        """The image of that full name; NotFound."""
+        image = self.find(name)
+        if image is None:
+            raise NotFound("image", name)
+        return image
+
+    def find(self, name: str) -> Image | None:
+        """The image of that full name, if there is one."""
+        rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE name = ?", (name,))
+        return _image(rows[0]) if rows else None
+
+    def all(self, repository: str = "") -> list[Image]:
+        """Every image, or those of one repository (a full name without a tag), sorted by name."""
+        if not repository:
+            rows = self._read(f"SELECT {_COLUMNS} FROM images ORDER BY name")
+        else:
+            rows = self._read(
+                f"SELECT {_COLUMNS} FROM images"
+                " WHERE (name > ? AND name < ?) OR (name > ? AND name < ?) ORDER BY name",
+                (f"{repository}:", f"{repository};", f"{repository}@", f"{repository}A"),
+            )
+        return [_image(row) for row in rows]
+
+    def names_of(self, target: str) -> list[Image]:
+        """The images that point at a target, sorted by name."""
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name", (target,)
+        )
+        return [_image(row) for row in rows]
+
+    def by_id(self, prefix: str) -> list[Image]:
+        """The images whose ID (the digest of a config, or of the target) is or begins with
+        `prefix`.
+
+        `prefix` is "sha256:<hex…>" or at least one hex digit. All names of one image come together,
+        sorted. NotFound if there is none, Ambiguous if it fits several targets that are not one
+        image.
+        """
+        algorithm, _, encoded = prefix.rpartition(":")
+        if not encoded or not set(encoded) <= set("0123456789abcdef"):
+            raise NotFound("image", prefix)
+        low = f"{algorithm or 'sha256'}:{encoded}"
+        span = (low, f"{low}g")
+        rows = self._read(
+            "SELECT target, config FROM manifests WHERE config >= ? AND config < ?"
+            " UNION SELECT digest, digest FROM images WHERE digest >= ? AND digest < ? ORDER BY 1",
+            span + span,
+        )
+        if not rows:
+            raise NotFound("image", prefix)
+        ids = {config for _, config in rows}
+        targets = sorted({target for target, _ in rows})
+        if len(ids) > 1 and len(targets) > 1:
+            raise Ambiguous(prefix, tuple(sorted(ids)))
+        return [image for target in targets for image in self.names_of(target)]
+
+    # -- as a tree of directories ---------------------------------------------------------------
+
+    def at(self, path: str) -> Image | None:
+        """The image that stands at a path of the tree."""
+        rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE path = ?", (path,))
+        return _image(rows[0]) if rows else None
+
+    def has_paths(self, prefix: str) -> bool:
+        """Whether any path begins with `prefix` (which ends in "/" or ":")."""
+        return bool(
+            self._read("SELECT 1 FROM images WHERE path >= ? AND path < ? LIMIT 1", _span(prefix))
+        )
+
+    def paths(self, prefix: str = "") -> Iterator[tuple[str, str, int, int]]:
+        """(path, target digest, revision, created) of every image whose path begins with `prefix`,
+        sorted.
+        """
+        where, arguments = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())
+        yield from self._read(
+            "SELECT path, images.digest, revision, created FROM images"
+            f" JOIN targets ON targets.digest = images.digest {where} ORDER BY path",
+            arguments,
+        )
+
+    # -- what is below a target -----------------------------------------------------------------
+
+    def record(self, target: str, summary: Summary) -> None:
+        """Keep what is below a target, in the place of what was kept before."""
+        with self._database.transaction() as connection:
+            self._clear(connection, target)
+            connection.execute(
+                "INSERT INTO targets VALUES (?, ?, ?)", (target, summary.revision, summary.created)
+            )
+            connection.executemany(
+                "INSERT INTO members VALUES (?, ?)", ((target, blob) for blob in summary.blobs)
+            )
+            connection.executemany(
+                "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    (target, i, m.digest, m.config, m.platform, m.size)
+                    for i, m in enumerate(summary.manifests)
+                ),
+            )
+
+    def target(self, digest: str) -> Target:
+        """What is known of a target; NotFound."""
+        rows = self._read(
+            "SELECT digest, revision, created FROM targets WHERE digest = ?", (digest,)
+        )
+        if not rows:
+            raise NotFound("image", digest)
+        return Target(*rows[0])
+
+    def summary(self, target: str) -> Summary:
+        """What is below a target, its blobs sorted; NotFound."""
+        return Summary(
+            self.target(target).created,
+            tuple(
+                d
+                for (d,) in self._read(
+                    "SELECT digest FROM members WHERE target = ? ORDER BY digest", (target,)
+                )
+            ),
+            self.manifests(target),
+        )
+
+    def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
+        """The complete image manifests below a target, in their order."""
+        rows = self._read(
+            "SELECT digest, config, platform, size FROM manifests"
+            " WHERE target = ? ORDER BY position",
+            (target,),
+        )
+        return tuple(ManifestSummary(*row) for row in rows)
+
+    def links(self, blobs: Iterable[str]) -> dict[str, int]:
+        """In how many images (names count) each of these blobs stands."""
+        query = (
+            "SELECT count(*) FROM members JOIN images ON images.digest = members.target"
+            " WHERE members.digest = ?"
+        )
+        return {blob: self._read(query, (blob,))[0][0] for blob in blobs}
+
+    def is_member(self, blob: str) -> bool:
+        """Whether any image needs this blob."""
+        return bool(self._read("SELECT 1 FROM members WHERE digest = ? LIMIT 1", (blob,)))
+
+    def count(self) -> int:
+        """How many images there are."""
+        return int(self._read("SELECT count(*) FROM images")[0][0])
+
+    # -- within ---------------------------------------------------------------------------------
+
+    def _read(self, query: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
+        return self._database.read(query, arguments)
+
+    def _insert(self, image: Image) -> None:
+        self.target(image.target.digest)
+        _check_name(image)
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO images ({_COLUMNS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    image.name,
+                    path_of(image.name),
+                    go_json.dumps(image.target).decode(),
+                    go_json.dumps(dict(image.labels)).decode(),
+                    image.created_at,
+                    image.updated_at,
+                    image.target.digest,
+                ),
+            )
+
+    def _keep_untagged(self, old: Image) -> None:
+        if not self.names_of(old.target.digest):
+            self._insert(
+                Image(old.target.digest, old.target, old.labels, old.created_at, self._clock())
+            )
+
+    def _drop_untagged(self, connection: Any, named: Image) -> None:
+        if not named.is_untagged:
+            connection.execute("DELETE FROM images WHERE name = ?", (named.target.digest,))
+
+    def _forget_target(self, connection: Any, target: str) -> None:
+        if not self.names_of(target):
+            self._clear(connection, target)
+
+    def _clear(self, connection: Any, target: str) -> None:
+        connection.execute("DELETE FROM targets WHERE digest = ?", (target,))
+        connection.execute("DELETE FROM members WHERE target = ?", (target,))
+        connection.execute("DELETE FROM manifests WHERE target = ?", (target,))
+
+
+def _span(prefix: str) -> tuple[str, str]:
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def _check_name(image: Image) -> None:
+    if image.is_untagged:
+        return
+    ref = reference.parse_normalized(image.name)
+    if ref.is_name_only or str(ref) != image.name:
+        raise InvalidReference(
+            image.name, "not_full", "an image is stored by its full name with a tag or digest"
+        )
+
+
+def _image(row: tuple[Any, ...]) -> Image:
+    name, _, target, labels, created_at, updated_at = row
+    return Image(
+        name,
+        go_json.decode(target.encode(), Descriptor, name),
+        go_json.decode(labels.encode(), dict[str, str], name),
+        created_at,
+        updated_at,
+    )

@@ -1,0 +1,48 @@
+"""Layouts: how stored images look as an archive, or as a directory.
+
+A layout decides; the tar writer and the mount only show what it decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of an archive.
+
+    `path` has no leading or trailing slash; `mode` is the permissions alone, `mtime` in seconds
+    since the epoch, `size` in bytes; `content` is the bytes, the blob that holds them, or None for
+    a directory.
+    """
+
+    path: str
+    mode: int
+    mtime: int
+    size: int
+    content: bytes | Digest | None
+    media_type: str = ""
+
+    @property
+    def is_directory(self) -> bool:
+        return self.content is None
+
+    @staticmethod
+    def directory(path: str, mtime: int) -> Entry:
+        return Entry(path, 0o755, mtime, 0, None)
+
+    @staticmethod
+    def file(path: str, mode: int, mtime: int, data: bytes) -> Entry:
+        return Entry(path, mode, mtime, len(data), data)
+
+    @staticmethod
+    def blob(digest: Digest, size: int, media_type: str) -> Entry:
+        """A blob at its place in an OCI layout; its time is the epoch, since it is nobody's own."""
+        return Entry(Entry.blob_path(digest), 0o444, 0, size, digest, media_type)
+
+    @staticmethod
+    def blob_path(digest: Digest) -> str:
+        return f"blobs/{digest.algorithm}/{digest.encoded}"

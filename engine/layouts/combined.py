@@ -1,0 +1,134 @@
+"""The combined layout: one tree that Docker's and OCI's tools both read, as containerd and BuildKit
+export it.
+
+`oci-layout`, `index.json` (an entry a name), `manifest.json` (an item an image: the best match for
+the platform asked for) and every blob below the images, each once, sorted by path. What the store
+lacks of an index is left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from engine import docker, oci, platforms, reference, walk
+from engine.digest import Digest
+from engine.errors import InvalidInput, NotFound
+from engine.images import Image
+from engine.layouts import Entry
+from engine.oci import Descriptor
+
+
+def _nothing(_: walk.Graph) -> walk.ImageManifest | None:
+    return None
+
+
+def _everything(_: Descriptor) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What of the images goes into the layout.
+
+    `platform` narrows an index to the manifests that match; `fallback` chooses what `manifest.json`
+    describes when nothing complete matches (nothing by default: NotFound). `mtime` is the time of
+    all but the blobs, in seconds. `keeps` says which blobs are written at all.
+    """
+
+    platform: platforms.Matcher = platforms.ALL
+    preferred: platforms.Matcher = field(default_factory=lambda: platforms.only(platforms.host()))
+    fallback: Callable[[walk.Graph], walk.ImageManifest | None] = _nothing
+    mtime: int = 0
+    keeps: Callable[[Descriptor], bool] = _everything
+
+
+def first_complete(graph: walk.Graph) -> walk.ImageManifest | None:
+    """The first image that is all there, whatever it runs on: a fallback for `Options`."""
+    return next(iter(graph.complete_images), None)
+
+
+def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tuple[Entry, ...]:
+    """The entries of one archive with these images, in the order asked for where order is free.
+
+    InvalidInput for a target that is neither manifest nor index; NotFound where nothing fits the
+    platform.
+    """
+    graphs = {image.target.digest: _graph(image, blobs, options) for image in images}
+    kept = {
+        descriptor.digest: descriptor
+        for graph in graphs.values()
+        for descriptor in graph.blobs
+        if options.keeps(descriptor)
+    }
+    algorithms = sorted({Digest(digest).algorithm for digest in kept})
+    directories = ["blobs", *(f"blobs/{algorithm}" for algorithm in algorithms)] if kept else []
+    entries = [
+        *(Entry.directory(path, options.mtime) for path in directories),
+        *(Entry.blob(Digest(d.digest), d.size, d.media_type) for d in kept.values()),
+        Entry.file(
+            "oci-layout", 0o444, options.mtime, oci.render(oci.ImageLayout(oci.LAYOUT_VERSION))
+        ),
+        Entry.file("index.json", 0o644, options.mtime, oci.render(_index(images))),
+    ]
+    items = _items(images, graphs, options)
+    if items:
+        document = docker.render_manifest_json(items)
+        entries.append(Entry.file("manifest.json", 0o644, options.mtime, document))
+    return tuple(sorted(entries, key=lambda entry: entry.path))
+
+
+def _graph(image: Image, blobs: walk.Blobs, options: Options) -> walk.Graph:
+    target = image.target
+    if not (oci.is_manifest_type(target.media_type) or oci.is_index_type(target.media_type)):
+        raise InvalidInput(
+            f"{image.name}: only manifests may be exported, found {target.media_type}"
+        )
+    graph = walk.graph(blobs, target, options.platform)
+    if not any(blob.digest == target.digest for blob in graph.blobs):
+        raise NotFound("blob", target.digest)
+    return graph
+
+
+def _index(images: Sequence[Image]) -> oci.Index:
+    entries = [
+        msgspec.structs.replace(
+            image.target,
+            annotations=dict(sorted((image.target.annotations | _names(image)).items())),
+        )
+        for image in images
+    ]
+    unique = {(entry.digest, entry.annotations.get(oci.IMAGE_NAME)): entry for entry in entries}
+    return oci.Index(schema_version=2, media_type=oci.INDEX, manifests=tuple(unique.values()))
+
+
+def _names(image: Image) -> dict[str, str]:
+    if image.is_untagged:
+        return {}
+    ref = reference.parse_normalized(image.name)
+    return {oci.IMAGE_NAME: image.name, oci.REF_NAME: reference.oci_ref_name(ref)}
+
+
+def _items(
+    images: Sequence[Image], graphs: dict[str, walk.Graph], options: Options
+) -> list[docker.ManifestItem]:
+    items: dict[str, docker.ManifestItem] = {}
+    for image in images:
+        graph = graphs[image.target.digest]
+        best = graph.best(options.preferred) or options.fallback(graph)
+        if best is None:
+            if graph.images:
+                raise NotFound("manifest for the platform of", image.familiar)
+            continue
+        tags = () if image.is_untagged or "@" in image.name else (image.familiar,)
+        item = items.get(best.descriptor.digest)
+        if item is None:
+            config, layers = best.manifest.config, best.manifest.layers
+            item = docker.ManifestItem(
+                config=Entry.blob_path(Digest(config.digest)),
+                repo_tags=(),
+                layers=tuple(Entry.blob_path(Digest(layer.digest)) for layer in layers),
+            )
+        merged = tuple(dict.fromkeys((*(item.repo_tags or ()), *tags)))
+        items[best.descriptor.digest] = msgspec.structs.replace(item, repo_tags=merged)
+    return [msgspec.structs.replace(i, repo_tags=i.repo_tags or None) for i in items.values()]

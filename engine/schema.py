@@ -1,0 +1,71 @@
+"""The tables of the store's database, as the migrations that make them.
+
+Times are seconds since the epoch, sizes are bytes, labels and descriptors are JSON. Which module
+owns what:
+
+    blobs                       content/local.py    a row makes a blob visible
+    leases, lease_resources     leases.py
+    images                      images.py           a row makes an image visible
+    targets, members, manifests images.py           what the store holds below an image's target
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        """CREATE TABLE blobs (
+            digest TEXT PRIMARY KEY,
+            size INTEGER NOT NULL,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            labels TEXT NOT NULL DEFAULT '{}'
+        ) WITHOUT ROWID""",
+        """CREATE TABLE leases (
+            id TEXT PRIMARY KEY NOT NULL,
+            created_at REAL NOT NULL,
+            expires_at REAL,
+            labels TEXT NOT NULL DEFAULT '{}'
+        )""",
+        """CREATE TABLE lease_resources (
+            lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+            digest TEXT NOT NULL,
+            PRIMARY KEY (lease, digest)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX lease_resources_digest ON lease_resources (digest)",
+        """CREATE TABLE images (
+            name TEXT PRIMARY KEY NOT NULL,
+            path TEXT NOT NULL,
+            target TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            labels TEXT NOT NULL DEFAULT '{}',
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL
+        )""",
+        "CREATE INDEX images_path ON images (path)",
+        "CREATE INDEX images_digest ON images (digest)",
+        """CREATE TABLE targets (
+            digest TEXT PRIMARY KEY,
+            revision INTEGER NOT NULL,
+            created INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE members (
+            target TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            PRIMARY KEY (target, digest)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX members_digest ON members (digest, target)",
+        """CREATE TABLE manifests (
+            target TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            digest TEXT NOT NULL,
+            config TEXT,
+            platform TEXT,
+            size INTEGER,
+            PRIMARY KEY (target, position)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX manifests_config ON manifests (config)",
+    ),
+)
+"""At index N the statements that lead from schema N to N + 1. What is released never changes."""

@@ -1,0 +1,223 @@
+"""The graph below a descriptor: what is there, what is missing, and which of it are images.
+
+Order is containerd's: a manifest's config before its layers, an index's manifests as they stand. A
+child manifest that is not complete keeps its own blob and drops its children; a layer that may not
+be distributed is never missing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine import go_json, oci, platforms
+from engine.content import ReaderAt, read_blob
+from engine.digest import Digest
+from engine.errors import InvalidDocument, LimitExceeded, SizeMismatch
+from engine.images import ManifestSummary, Summary
+from engine.oci import Descriptor, ImageConfig, Manifest, Platform
+
+MAX_DEPTH = 16
+MAX_DESCRIPTORS = 1_000_000
+
+
+class Blobs(Protocol):
+    """What a walk needs of a content store."""
+
+    def open(self, digest: str) -> ReaderAt: ...
+
+    def sizes(self, digests: Iterable[str]) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """A manifest with an image config; `missing` are the children that nobody has."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: ImageConfig | None
+    missing: tuple[Descriptor, ...]
+
+    @property
+    def platform(self) -> Platform | None:
+        """The platform that the index says, else the config's own."""
+        if self.descriptor.platform is not None:
+            return self.descriptor.platform
+        if self.config is None or not (self.config.os or self.config.architecture):
+            return None
+        return self.config.platform
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What was found below `root`: `blobs` are there, parents first and each once; `missing` are
+    not.
+    """
+
+    root: Descriptor
+    blobs: tuple[Descriptor, ...]
+    missing: tuple[Descriptor, ...]
+    images: tuple[ImageManifest, ...]
+    artifacts: tuple[Descriptor, ...]
+
+    @property
+    def complete_images(self) -> tuple[ImageManifest, ...]:
+        return tuple(image for image in self.images if not image.missing)
+
+    def best(self, matcher: platforms.Matcher) -> ImageManifest | None:
+        """The complete image that a platform likes best, if it likes any."""
+        return platforms.best(self.complete_images, matcher, lambda image: image.platform)
+
+
+def children(data: bytes, descriptor: Descriptor) -> tuple[Descriptor, ...]:
+    """What a document refers to, in containerd's order; nothing for a layer, a config or an unknown
+    type.
+
+    InvalidDocument if the document is not what its media type says.
+    """
+    subject = f"{_noun(descriptor)} {descriptor.digest}"
+    if oci.is_manifest_type(descriptor.media_type):
+        oci.validate_media_type(data, descriptor.media_type, subject)
+        manifest = oci.parse_manifest(data, subject)
+        return (manifest.config, *manifest.layers)
+    if oci.is_index_type(descriptor.media_type):
+        oci.validate_media_type(data, descriptor.media_type, subject)
+        return tuple(oci.parse_index(data, subject).manifests)
+    return ()
+
+
+def gc_labels(refs: Sequence[Descriptor]) -> dict[str, str]:
+    """The labels by which a manifest or index holds its children against collection."""
+    return {f"containerd.io/gc.ref.content.{i}": child.digest for i, child in enumerate(refs)}
+
+
+def graph(blobs: Blobs, root: Descriptor, matcher: platforms.Matcher = platforms.ALL) -> Graph:
+    """Everything below `root`, an index's manifests narrowed to the platforms that match.
+
+    SizeMismatch where a blob's size is not what its descriptor says, InvalidDocument,
+    LimitExceeded.
+    """
+    return _Walk(blobs, matcher).run(root)
+
+
+def summarize(found: Graph) -> Summary:
+    """What the image store keeps of a graph."""
+    created = next(
+        filter(None, (oci.image_created(i.config) for i in found.complete_images if i.config)), 0
+    )
+    return Summary(
+        created,
+        tuple(sorted(blob.digest for blob in found.blobs)),
+        tuple(
+            ManifestSummary(
+                image.descriptor.digest,
+                image.manifest.config.digest,
+                platforms.format_all(image.platform) if image.platform else "",
+                image.descriptor.size
+                + image.manifest.config.size
+                + sum(layer.size for layer in image.manifest.layers),
+            )
+            for image in found.complete_images
+        ),
+    )
+
+
+class _Walk:
+    """One walk, depth first and without recursion on what the input decides."""
+
+    def __init__(self, blobs: Blobs, matcher: platforms.Matcher) -> None:
+        self._blobs = blobs
+        self._matcher = matcher
+        self._present: dict[str, Descriptor] = {}
+        self._missing: dict[str, Descriptor] = {}
+        self._images: list[ImageManifest] = []
+        self._artifacts: list[Descriptor] = []
+
+    def run(self, root: Descriptor) -> Graph:
+        stack = [(root, 0)]
+        while stack:
+            descriptor, depth = stack.pop()
+            if descriptor.digest in self._present or not self._has(descriptor):
+                continue
+            below = self._visit(descriptor)
+            if below and depth >= MAX_DEPTH:
+                raise LimitExceeded(descriptor.digest, "nested indexes", MAX_DEPTH, depth + 1)
+            if len(self._present) + len(stack) + len(below) > MAX_DESCRIPTORS:
+                raise LimitExceeded(
+                    root.digest, "descriptors below it", MAX_DESCRIPTORS, MAX_DESCRIPTORS + 1
+                )
+            stack.extend((child, depth + 1) for child in reversed(below))
+        return Graph(
+            root,
+            tuple(self._present.values()),
+            tuple(self._missing.values()),
+            tuple(self._images),
+            tuple(self._artifacts),
+        )
+
+    def _visit(self, descriptor: Descriptor) -> list[Descriptor]:
+        self._present[descriptor.digest] = descriptor
+        if oci.is_index_type(descriptor.media_type):
+            manifests = children(self._read(descriptor), descriptor)
+            return [m for m in manifests if m.platform is None or self._matcher.matches(m.platform)]
+        if oci.is_manifest_type(descriptor.media_type):
+            self._visit_manifest(descriptor)
+        return []
+
+    def _visit_manifest(self, descriptor: Descriptor) -> None:
+        data = self._read(descriptor)
+        refs = children(data, descriptor)
+        absent = {ref.digest for ref in refs if not self._has(ref)}
+        missing = tuple(ref for ref in refs if ref.digest in absent and not _may_be_absent(ref))
+        if not missing:
+            self._present.update((ref.digest, ref) for ref in refs if ref.digest not in absent)
+        manifest = oci.parse_manifest(data, descriptor.digest)
+        if oci.is_attestation(descriptor) or not oci.is_config_type(manifest.config.media_type):
+            self._artifacts.append(descriptor)
+            return
+        config = None
+        if not any(ref.digest == manifest.config.digest for ref in missing):
+            subject = f"config {manifest.config.digest}"
+            config = go_json.decode(self._read(manifest.config), ImageConfig, subject)
+        self._images.append(ImageManifest(descriptor, manifest, config, missing))
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        size = self._blobs.sizes([descriptor.digest]).get(descriptor.digest)
+        if size is None:
+            if not _may_be_absent(descriptor):
+                self._missing[descriptor.digest] = descriptor
+            return False
+        if size != descriptor.size:
+            raise SizeMismatch(f"{_noun(descriptor)} {descriptor.digest}", descriptor.size, size)
+        return True
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        subject = f"{_noun(descriptor)} {descriptor.digest}"
+        return read_blob(self._blobs, Digest(descriptor.digest), descriptor.size, subject=subject)
+
+
+def _may_be_absent(descriptor: Descriptor) -> bool:
+    return oci.is_nondistributable(descriptor.media_type)
+
+
+def _noun(descriptor: Descriptor) -> str:
+    for noun, belongs in (
+        ("manifest", oci.is_manifest_type),
+        ("index", oci.is_index_type),
+        ("config", oci.is_config_type),
+        ("layer", oci.is_layer_type),
+    ):
+        if belongs(descriptor.media_type):
+            return noun
+    return "blob"
+
+
+__all__ = [
+    "Blobs",
+    "Graph",
+    "ImageManifest",
+    "InvalidDocument",
+    "children",
+    "gc_labels",
+    "graph",
+    "summarize",
+]

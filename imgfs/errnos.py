@@ -1,0 +1,33 @@
+"""The one table from what went wrong to the errno that a program sees.
+
+Whatever is not in it is a bug of ours: it is logged with its traceback and becomes EIO.
+"""
+
+import errno
+import logging
+
+from engine import errors
+
+log = logging.getLogger(__name__)
+
+_ERRNOS: tuple[tuple[type[Exception], int], ...] = (
+    (errors.ContentMismatch, errno.EIO),
+    (errors.LimitExceeded, errno.EFBIG),
+    (errors.InvalidInput, errno.EBADMSG),
+    (errors.NotFound, errno.ENOENT),
+    (errors.Ambiguous, errno.EINVAL),
+    (errors.AlreadyExists, errno.EEXIST),
+    (errors.Unavailable, errno.EBUSY),
+    (errors.StoreError, errno.EIO),
+)
+
+
+def errno_of(error: Exception) -> int:
+    """The errno that tells this error."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    for kind, number in _ERRNOS:
+        if isinstance(error, kind):
+            return number
+    log.error("unexpected %s: %s", type(error).__name__, error, exc_info=error)
+    return errno.EIO

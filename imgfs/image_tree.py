@@ -1,0 +1,306 @@
+"""The tree of names: root, namespaces, repositories and image directories, made from engine layouts
+when looked at.
+
+Names are asked of the image store each time, so a change by another process shows as soon as the
+kernel asks again. What is below an image is fixed by the image's name, target and what the store
+holds of it; those three are in every key.
+"""
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from engine import reference, rfc3339
+from engine.digest import Digest, parse
+from engine.engine import Engine
+from engine.errors import InvalidDigest, InvalidReference, NotFound
+from engine.images import Image, path_of
+from engine.layouts import Entry, combined
+from imgfs.nodes import (
+    BRIEFLY,
+    FOREVER,
+    READ_ONLY_FILE,
+    Attributes,
+    BytesFile,
+    Directory,
+    FixedDirectory,
+    Node,
+    Reader,
+)
+from imgfs.platform_choice import PlatformChoice
+
+_LAYOUTS_KEPT = 128
+_OWNERS_DIRECTORY = 0o040755
+
+
+class ImageTree:
+    """Every image of a store, by path."""
+
+    def __init__(self, engine: Engine, choice: PlatformChoice, fixed: Mapping[str, Node]) -> None:
+        """`fixed` are the children of the root that are not images."""
+        self._engine = engine
+        self._choice = choice
+        self.fixed = fixed
+        self.root = NameDirectory(self, "")
+        self._archive = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_archive)
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def find(self, path: str) -> Directory | None:
+        """The directory at a path below the root, listed or not."""
+        images = self._engine.images
+        image = images.at(path)
+        if image is not None:
+            return self._directory(image, path)
+        if images.has_paths(f"{path}/") or images.has_paths(f"{path}:"):
+            return NameDirectory(self, f"{path}/")
+        image = self.resolve(path)
+        return self._directory(image, path) if image else None
+
+    def resolve(self, path: str) -> Image | None:
+        """The image that a path names: by its place in the tree, or without a name by digest or
+        NAME@DIGEST.
+        """
+        images = self._engine.images
+        image = images.at(path)
+        if image is not None or ("@" not in path and ":" not in path):
+            return image
+        try:
+            if "/" not in path and "@" not in path:
+                named = images.names_of(parse(path))
+            else:
+                ref = reference.parse_normalized(path)
+                named = self._engine.find(path) if ref.digest else []
+        except (InvalidDigest, InvalidReference, NotFound):
+            return None
+        return Image(named[0].target.digest, named[0].target) if named else None
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, Node]]:
+        """(name, node) of all that is listed directly below a prefix ("" or "ghcr.io/org/")."""
+        found: dict[str, Node] = {} if prefix else dict(self.fixed)
+        for path, target, revision, created in self._engine.images.paths(prefix):
+            name, slash, _ = path[len(prefix) :].partition("/")
+            if slash:
+                if name not in found:
+                    found[name] = NameDirectory(self, f"{prefix}{name}/")
+            else:
+                found[name] = ImageDirectory(self, path, target, revision, created)
+        if prefix:
+            found.update(self.repository(prefix[:-1]))
+        visible = (item for item in found.items() if not item[0].startswith("."))
+        return iter(sorted(visible))
+
+    def repository(self, path: str) -> Mapping[str, Node]:
+        """The files of the OCI layout that holds every tag of a repository; nothing if `path` is
+        none.
+        """
+        rows = list(self._engine.images.paths(f"{path}:"))
+        if not rows:
+            return {}
+        return self._archive(
+            f"repository:{path}", tuple(row[:3] for row in rows), max(row[3] for row in rows)
+        )
+
+    # -- changing ---------------------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an image another name in the place of one it has."""
+        image = self._listed(old)
+        with self._engine.database.transaction():
+            self._add(image, new)
+            if not image.is_untagged:
+                self._engine.images.delete(image.name)
+
+    def link(self, source: str, new: str) -> None:
+        """Give the image at path `source` another name."""
+        image = self.resolve(source)
+        if image is None:
+            raise OSError(errno.ENOENT, "no such image")
+        with self._engine.database.transaction():
+            self._add(image, new)
+
+    def remove(self, path: str) -> None:
+        """Take a name away; a directory of an untagged image goes for good."""
+        image = self._listed(path)
+        if image.is_untagged:
+            self._engine.images.delete(image.name)
+        else:
+            self._engine.images.untag(image.name)
+
+    def _listed(self, path: str) -> Image:
+        image = self._engine.images.at(path)
+        if image is None:
+            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
+        return image
+
+    def _add(self, image: Image, path: str) -> None:
+        try:
+            ref = reference.parse_normalized(path)
+        except (InvalidReference, InvalidDigest) as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+        name = str(reference.tag_name_only(ref))
+        if ref.is_name_only or ref.digest is not None or path_of(name) != path:
+            raise OSError(errno.EINVAL, f"expected NAME:TAG as docker prints it, found {path}")
+        if self._engine.images.find(name) is not None:
+            raise OSError(errno.EEXIST, "there is an image of that name")
+        self._engine.images.put(Image(name, image.target))
+
+    # -- what is below an image -------------------------------------------------------------------
+
+    def _directory(self, image: Image, path: str) -> "ImageDirectory":
+        target = self._engine.images.target(image.target.digest)
+        return ImageDirectory(self, path, target.digest, target.revision, target.created)
+
+    def image_nodes(
+        self, path: str, target: str, revision: int, created: int
+    ) -> Mapping[str, Node]:
+        """What is in an image directory."""
+        return self._archive(f"image:{path}", ((path, target, revision),), created)
+
+    def image_xattrs(self, path: str, target: str, created: int) -> Mapping[str, bytes]:
+        """What is told of an image directory by extended attributes."""
+        image = self.resolve(path)
+        if image is None or image.target.digest != target:
+            return {}
+        platforms = [m.platform for m in self._engine.images.manifests(target) if m.platform]
+        told = {
+            "user.oci.digest": target,
+            "user.oci.mediatype": image.target.media_type,
+            "user.oci.name": "" if image.is_untagged else image.name,
+            "user.oci.platform": ",".join(platforms),
+            "user.oci.created": rfc3339.text(created),
+        }
+        return {name: value.encode() for name, value in told.items() if value}
+
+    def _make_archive(
+        self, key: str, places: tuple[tuple[str, str, int], ...], created: int
+    ) -> Mapping[str, Node]:
+        images = [image for path, _, _ in places if (image := self.resolve(path))]
+        if not images:
+            return {}
+        entries = combined.layout(images, self._engine.content, self._choice.options(created))
+        version = "".join(f"\n{path} {target} {revision}" for path, target, revision in places)
+        return _nodes(self._engine, f"{key}{version}", entries)
+
+
+@dataclass(frozen=True, slots=True)
+class NameDirectory:
+    """The root, a namespace, a repository, or the last two in one."""
+
+    tree: ImageTree
+    prefix: str
+    name_timeout: float = BRIEFLY
+
+    @property
+    def key(self) -> str:
+        return f"names:{self.prefix}"
+
+    def attributes(self) -> Attributes:
+        return Attributes(_OWNERS_DIRECTORY)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    def lookup(self, name: str) -> Node | None:
+        if not self.prefix and name in self.tree.fixed:
+            return self.tree.fixed[name]
+        found = self.tree.find(f"{self.prefix}{name}")
+        if found is None and self.prefix:
+            return self.tree.repository(self.prefix[:-1]).get(name)
+        return found
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        return self.tree.entries(self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDirectory:
+    """One image: one valid archive."""
+
+    tree: ImageTree
+    path: str
+    target: str
+    revision: int
+    created: int
+    name_timeout: float = FOREVER
+
+    @property
+    def key(self) -> str:
+        return f"image:{self.path}\n{self.target} {self.revision}"
+
+    def attributes(self) -> Attributes:
+        return Attributes(0o040555, mtime=self.created * 10**9)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return self.tree.image_xattrs(self.path, self.target, self.created)
+
+    def lookup(self, name: str) -> Node | None:
+        return self._nodes().get(name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        return self._nodes().items()
+
+    def _nodes(self) -> Mapping[str, Node]:
+        return self.tree.image_nodes(self.path, self.target, self.revision, self.created)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """A blob: one inode wherever it stands, with as many links as images that show it."""
+
+    engine: Engine
+    digest: Digest
+    size: int
+    media_type: str
+
+    @property
+    def key(self) -> str:
+        return f"blob:{self.digest}"
+
+    def attributes(self) -> Attributes:
+        links = self.engine.images.links([self.digest])[self.digest]
+        return Attributes(
+            READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=BRIEFLY
+        )
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        told = {"user.oci.digest": self.digest, "user.oci.mediatype": self.media_type}
+        return {name: value.encode() for name, value in told.items() if value}
+
+    def open(self) -> Reader:
+        return _BlobReader(self.engine, self.digest)
+
+
+class _BlobReader:
+    """An open blob; readable to the end even if the blob is deleted."""
+
+    def __init__(self, engine: Engine, digest: Digest) -> None:
+        self._reader = engine.content.open(digest)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._reader.pread(size, offset)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _nodes(engine: Engine, key: str, entries: Iterable[Entry]) -> Mapping[str, Node]:
+    """The nodes of a layout's entries, which come sorted, so that a directory comes before what is
+    in it.
+    """
+    tree: dict[str, dict[str, Node]] = {"": {}}
+    for entry in entries:
+        parent, _, name = entry.path.rpartition("/")
+        mtime = entry.mtime * 10**9
+        node: Node
+        if entry.is_directory:
+            tree[entry.path] = {}
+            node = FixedDirectory(f"{key}/{entry.path}", tree[entry.path], mtime)
+        elif isinstance(entry.content, Digest):
+            node = BlobFile(engine, entry.content, entry.size, entry.media_type)
+        else:
+            assert isinstance(entry.content, bytes)
+            node = BytesFile(f"{key}/{entry.path}", entry.content, mtime)
+        tree[parent][name] = node
+    return tree[""]

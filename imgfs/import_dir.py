@@ -1,0 +1,162 @@
+"""`import/`, whose files are uploads, and `.imgfs/`, which tells what became of them."""
+
+import errno
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+import trio
+
+from engine import digest, go_json
+from engine.archive.importer import Import, Loaded
+from imgfs.nodes import Attributes, BytesFile, Node
+from imgfs.upload import Receipt, Upload
+
+_REPORTS_KEPT = 1000
+
+
+class ImportDirectory:
+    """Where an archive is dropped. Only the event loop touches it."""
+
+    key = "import"
+    name_timeout = 0.0
+
+    def __init__(
+        self,
+        begin: Callable[[], Import],
+        spool_directory: Path,
+        nursery: trio.Nursery,
+        loaded: Callable[[Loaded], Awaitable[None]],
+    ) -> None:
+        self._begin = begin
+        self._spool_directory = spool_directory
+        self._nursery = nursery
+        self._loaded = loaded
+        self._numbers = itertools.count(1)
+        self._uploads: dict[str, Upload] = {}
+        self._reports: dict[str, Upload] = {}
+        self._mtime = time.time_ns()
+
+    def attributes(self) -> Attributes:
+        return Attributes(0o040755, mtime=self._mtime, timeout=0)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    def lookup(self, name: str) -> Node | None:
+        return self._uploads.get(name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        return sorted(self._uploads.items())
+
+    def create(self, name: str, mode: int, uid: int, gid: int) -> Upload:
+        """A new, empty file."""
+        if name in self._uploads:
+            raise OSError(errno.EEXIST, "there is a file of that name")
+        upload = Upload(
+            f"upload:{next(self._numbers)}",
+            name,
+            Receipt(mode & 0o7777, uid, gid, time.time_ns()),
+            self._begin,
+            self._spool_directory,
+            self._nursery,
+            self._loaded,
+        )
+        self._put(name, upload)
+        return upload
+
+    def remove(self, name: str) -> None:
+        """Remove a receipt; what was loaded stays loaded."""
+        if self._uploads.pop(name, None) is None:
+            raise OSError(errno.ENOENT, "no such file")
+        self._mtime = time.time_ns()
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, in the place of one that had it."""
+        upload = self._uploads.pop(old, None)
+        if upload is None:
+            raise OSError(errno.ENOENT, "no such file")
+        self._reports.pop(old, None)
+        upload.name = new
+        self._put(new, upload)
+
+    def report(self, name: str) -> bytes | None:
+        """What became of a file, also after it was removed."""
+        upload = self._reports.get(name)
+        return upload.report() if upload else None
+
+    def report_names(self) -> list[str]:
+        return sorted(self._reports)
+
+    def counts(self) -> dict[str, int]:
+        """How many of the files are how far."""
+        counts: dict[str, int] = {}
+        for upload in self._reports.values():
+            counts[upload.status.value] = counts.get(upload.status.value, 0) + 1
+        return dict(sorted(counts.items()))
+
+    def _put(self, name: str, upload: Upload) -> None:
+        self._uploads[name] = upload
+        self._reports.pop(name, None)
+        self._reports[name] = upload
+        while len(self._reports) > _REPORTS_KEPT:
+            del self._reports[next(iter(self._reports))]
+        self._mtime = time.time_ns()
+
+
+class ReportDirectory:
+    """`.imgfs/imports/`: a JSON file for every file that was written to `import/`."""
+
+    key = "reports"
+    name_timeout = 0.0
+
+    def __init__(self, imports: ImportDirectory) -> None:
+        self._imports = imports
+
+    def attributes(self) -> Attributes:
+        return Attributes(0o040555, timeout=0)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    def lookup(self, name: str) -> Node | None:
+        data = self._imports.report(name.removesuffix(".json")) if name.endswith(".json") else None
+        return None if data is None else _snapshot(f"report:{name}", data)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        for name in self._imports.report_names():
+            node = self.lookup(f"{name}.json")
+            assert node is not None
+            yield f"{name}.json", node
+
+
+class StatusDirectory:
+    """`.imgfs/`: `status.json` and `imports/`."""
+
+    key = "status"
+    name_timeout = 0.0
+
+    def __init__(
+        self, status: Callable[[], Mapping[str, object]], imports: ImportDirectory
+    ) -> None:
+        self._status = status
+        self._imports = ReportDirectory(imports)
+
+    def attributes(self) -> Attributes:
+        return Attributes(0o040555, timeout=0)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    def lookup(self, name: str) -> Node | None:
+        return dict(self.children()).get(name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        data = go_json.dumps_indented(dict(self._status())) + b"\n"
+        return [("imports", self._imports), ("status.json", _snapshot("status.json", data))]
+
+
+def _snapshot(name: str, data: bytes) -> BytesFile:
+    """A file of its bytes: other bytes are another inode, so that nobody reads a stale one."""
+    return BytesFile(f"{name}\n{digest.of_bytes(data)}", data, timeout=0)

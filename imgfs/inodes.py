@@ -1,0 +1,73 @@
+"""Inode numbers and the kernel's lookup counts. One event loop calls this; there is no await in it.
+
+A number is made from the node's key, so that it is the same after a remount. A node is held as long
+as the kernel may ask for it, and no longer: at zero lookups it is forgotten.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+from imgfs.nodes import Node
+
+ROOT = 1
+
+
+@dataclass(slots=True)
+class _Entry:
+    node: Node
+    lookups: int
+
+
+class Inodes:
+    """The nodes that the kernel knows."""
+
+    def __init__(self, root: Node) -> None:
+        self._entries = {ROOT: _Entry(root, 1)}
+        self._numbers = {root.key: ROOT}
+
+    def number(self, node: Node) -> int:
+        """The inode number of a node, whether the kernel knows it or not."""
+        known = self._numbers.get(node.key)
+        if known is not None:
+            return known
+        number = int.from_bytes(hashlib.blake2b(os.fsencode(node.key), digest_size=8).digest()) >> 1
+        while number <= ROOT or number in self._entries:
+            number += 1
+        return number
+
+    def known(self, key: str) -> int | None:
+        """The inode number of a key that the kernel knows."""
+        return self._numbers.get(key)
+
+    def look_up(self, node: Node) -> int:
+        """Count one lookup of a node that is about to be told to the kernel; its inode number."""
+        number = self.number(node)
+        entry = self._entries.get(number)
+        if entry is None:
+            self._entries[number] = _Entry(node, 1)
+            self._numbers[node.key] = number
+        else:
+            entry.lookups += 1
+        return number
+
+    def get(self, number: int) -> Node:
+        """The node of a number that the kernel holds; KeyError."""
+        return self._entries[number].node
+
+    def forget(self, number: int, count: int) -> None:
+        """The kernel gives back `count` lookups."""
+        entry = self._entries.get(number)
+        if entry is None or number == ROOT:
+            return
+        entry.lookups -= count
+        if entry.lookups <= 0:
+            del self._entries[number]
+            del self._numbers[entry.node.key]
+
+    def nodes(self) -> list[tuple[int, Node]]:
+        """Every node that the kernel knows, with its number."""
+        return [(number, entry.node) for number, entry in self._entries.items()]
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,142 @@
+"""The life of a mount: from the kernel's handshake over readiness and signals to a clean end.
+
+pyfuse3 keeps its session in module globals, so a process has one mount.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from engine.archive.importer import Loaded
+from engine.archive.limits import Limits
+from engine.engine import Engine
+from engine.images import path_of
+from imgfs.image_tree import BlobFile, ImageTree
+from imgfs.import_dir import ImportDirectory, StatusDirectory
+from imgfs.nodes import Node
+from imgfs.operations import Operations
+from imgfs.platform_choice import PlatformChoice
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How a store is mounted; `fuse` are options that the kernel and fusermount3 know."""
+
+    platforms: PlatformChoice = field(default_factory=PlatformChoice)
+    limits: Limits = field(default_factory=Limits)
+    fuse: tuple[str, ...] = ()
+
+
+def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
+    """Mount `store` and answer the kernel until it is unmounted or SIGTERM, SIGINT or SIGHUP comes.
+
+    `ready` is called once the mount can be used. StoreError, OSError and RuntimeError say why it
+    cannot be.
+    """
+    with Engine(store) as engine:
+        trio.run(_Mount(engine, mountpoint, options, ready).run)
+
+
+class _Mount:
+    def __init__(
+        self, engine: Engine, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._mountpoint = mountpoint
+        self._options = options
+        self._ready = ready
+        self._operations: Operations | None = None
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            operations = self._wire(nursery)
+            fuse = {*pyfuse3.default_options, *self._options.fuse, "fsname=imgfs", "subtype=imgfs"}
+            pyfuse3.init(operations, str(self._mountpoint), fuse)
+            try:
+                with trio.open_signal_receiver(
+                    signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+                ) as signals:
+                    nursery.start_soon(_stop_on, signals)
+                    self._ready()
+                    await pyfuse3.main()
+            finally:
+                pyfuse3.close(unmount=True)
+            nursery.cancel_scope.cancel()
+
+    def _wire(self, nursery: trio.Nursery) -> Operations:
+        limits = self._options.limits
+        imports = ImportDirectory(
+            lambda: self._engine.begin_import(limits), self._engine.path, nursery, self._loaded
+        )
+        fixed: dict[str, Node] = {
+            "import": imports,
+            ".imgfs": StatusDirectory(lambda: self._status(imports), imports),
+        }
+        tree = ImageTree(self._engine, self._options.platforms, fixed)
+        self._operations = Operations(
+            tree, self._engine.path, self._mountpoint, self._links_changed
+        )
+        return self._operations
+
+    def _status(self, imports: ImportDirectory) -> dict[str, object]:
+        assert self._operations is not None
+        return {
+            "store": str(self._engine.path),
+            "mountpoint": str(self._mountpoint),
+            "pid": os.getpid(),
+            "images": self._engine.images.count(),
+            "inodes": len(self._operations.inodes),
+            "imports": imports.counts(),
+        }
+
+    async def _loaded(self, loaded: Loaded) -> None:
+        """What a load has moved is looked up anew by the kernel before the writer hears of it."""
+        paths = [
+            path_of(name) for image in loaded.images for name in image.names or (image.target,)
+        ]
+        places = [place for path in paths if (place := self._place(path))]
+        await trio.to_thread.run_sync(_drop_names, places)
+        await self._links_changed()
+
+    def _place(self, path: str) -> tuple[int, bytes] | None:
+        """The parent's inode, if the kernel knows it, and the name in it."""
+        assert self._operations is not None
+        prefix, name = path[: path.rfind("/") + 1], path.rpartition("/")[2]
+        parent = self._operations.inodes.known(f"names:{prefix}")
+        return None if parent is None else (parent, os.fsencode(name))
+
+    async def _links_changed(self) -> None:
+        """A blob's link count is asked for anew."""
+        assert self._operations is not None
+        blobs = [n for n, node in self._operations.inodes.nodes() if isinstance(node, BlobFile)]
+        await trio.to_thread.run_sync(_drop_attributes, blobs)
+
+
+async def _stop_on(signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        log.info("ending on signal %d", number)
+        pyfuse3.terminate()
+
+
+def _drop_names(places: list[tuple[int, bytes]]) -> None:
+    for parent, name in places:
+        _ignoring_absence(pyfuse3.invalidate_entry, parent, name)
+
+
+def _drop_attributes(inodes: list[int]) -> None:
+    for inode in inodes:
+        _ignoring_absence(pyfuse3.invalidate_inode, inode, True)
+
+
+def _ignoring_absence(call: Callable[..., None], *args: object) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        call(*args)

@@ -1,0 +1,127 @@
+"""What stands in the mounted tree, free of any FUSE library.
+
+A node has a key: two nodes with one key are one inode, and what a file's key stands for never
+changes. The handlers ask a directory for a child or for all of them, and a file for a reader;
+everything here may be called inline.
+"""
+
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
+READ_ONLY_FILE = stat.S_IFREG | 0o444
+FOREVER = 86400.0
+"""Seconds that the kernel may keep what does not change."""
+BRIEFLY = 0.5
+"""Seconds that the kernel may keep a name which somebody else may move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat tells, but for owner and inode number. `mtime` is in nanoseconds, `mode` holds the
+    file type.
+    """
+
+    mode: int
+    size: int = 0
+    mtime: int = 0
+    links: int = 1
+    uid: int | None = None
+    gid: int | None = None
+    block_size: int = 4096
+    timeout: float = FOREVER
+
+
+class Node(Protocol):
+    """Anything that has an inode."""
+
+    @property
+    def key(self) -> str: ...
+
+    def attributes(self) -> Attributes: ...
+
+    def xattrs(self) -> Mapping[str, bytes]: ...
+
+
+class Directory(Node, Protocol):
+    """A directory; `name_timeout` is how long, in seconds, a name in it holds."""
+
+    @property
+    def name_timeout(self) -> float: ...
+
+    def lookup(self, name: str) -> Node | None: ...
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        """What is listed, sorted by name."""
+        ...
+
+
+class Reader(Protocol):
+    """An open file."""
+
+    def read(self, offset: int, size: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class File(Node, Protocol):
+    """A file whose content never changes."""
+
+    def open(self) -> Reader: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BytesReader:
+    """A file in memory, open."""
+
+    data: bytes
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self.data[offset : offset + size]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class BytesFile:
+    """A small read-only file whose bytes are known."""
+
+    key: str
+    data: bytes
+    mtime: int = 0
+    timeout: float = FOREVER
+
+    def attributes(self) -> Attributes:
+        return Attributes(READ_ONLY_FILE, len(self.data), self.mtime, timeout=self.timeout)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    def open(self) -> Reader:
+        return BytesReader(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedDirectory:
+    """A read-only directory whose children are known, in order."""
+
+    key: str
+    nodes: Mapping[str, Node]
+    mtime: int = 0
+    extra: Mapping[str, bytes] | None = None
+    name_timeout: float = FOREVER
+
+    def attributes(self) -> Attributes:
+        return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return self.extra or {}
+
+    def lookup(self, name: str) -> Node | None:
+        return self.nodes.get(name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        return self.nodes.items()

@@ -1,0 +1,387 @@
+"""The pyfuse3 handlers: look up, delegate, convert; nothing else.
+
+Only FUSEError leaves a handler. The engine is called inline, since what is asked here takes
+microseconds; uploads do their work in threads of their own.
+"""
+
+import errno
+import functools
+import os
+import posixpath
+import stat
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
+
+from imgfs.errnos import errno_of
+from imgfs.handles import Handles
+from imgfs.image_tree import ImageTree, NameDirectory
+from imgfs.import_dir import ImportDirectory
+from imgfs.inodes import Inodes
+from imgfs.nodes import Attributes, Directory, Node, Reader
+from imgfs.upload import Upload
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Whatever goes wrong in a handler becomes an errno."""
+
+    @functools.wraps(handler)
+    async def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await handler(*args, **kwargs)
+        except FUSEError:
+            raise
+        except Exception as error:
+            raise FUSEError(errno_of(error)) from error
+
+    return translated
+
+
+@dataclass(frozen=True, slots=True)
+class _NewLink:
+    """The symlink that `ln -s` made, until it is looked up again and is a directory."""
+
+    key: str
+    target: bytes
+
+    def attributes(self) -> Attributes:
+        return Attributes(stat.S_IFLNK | 0o777, len(self.target), timeout=0)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+
+class Operations(pyfuse3.Operations):
+    """One mounted tree."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(
+        self,
+        tree: ImageTree,
+        store: Path,
+        mountpoint: Path,
+        links_changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`links_changed` is awaited when images have come or gone through this mount."""
+        super().__init__()
+        self.inodes = Inodes(tree.root)
+        self._tree = tree
+        self._store = store
+        self._mountpoint = mountpoint
+        self._links_changed = links_changed
+        self._owner = (os.getuid(), os.getgid())
+        self._files: Handles[Reader | Upload] = Handles()
+        self._directories: Handles[tuple[Directory, list[tuple[str, Node]]]] = Handles()
+
+    # -- names and attributes ---------------------------------------------------------------------
+
+    @_told
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        parent = self._directory(parent_inode)
+        child = parent.lookup(os.fsdecode(name))
+        if child is None:
+            raise FUSEError(errno.ENOENT)
+        return self._entry(parent, child)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for inode, count in inode_list:
+            self.inodes.forget(inode, count)
+
+    @_told
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._attributes(self._node(inode), 0)
+
+    @_told
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        node = self._node(inode)
+        if isinstance(node, Upload):
+            await _set_attributes(node, attr, fields)
+        elif not isinstance(node, ImportDirectory):
+            raise _refusal(node)
+        return self._attributes(node, 0)
+
+    @_told
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        node = self._node(inode)
+        if not isinstance(node, _NewLink):
+            raise FUSEError(errno.EINVAL)
+        return node.target
+
+    @_told
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        value = self._node(inode).xattrs().get(os.fsdecode(name))
+        if value is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    @_told
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        return [name.encode() for name in self._node(inode).xattrs()]
+
+    @_told
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        node = self._node(inode)
+        raise FUSEError(errno.EOPNOTSUPP) if isinstance(node, Upload) else _refusal(node)
+
+    @_told
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        raise _refusal(self._node(inode))
+
+    @_told
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        disk = os.statvfs(self._store)
+        told = pyfuse3.StatvfsData()
+        sizes = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail")
+        for size in sizes:
+            setattr(told, f"f_{size}", getattr(disk, f"f_{size}"))
+        told.f_namemax = 255
+        return told
+
+    # -- directories ------------------------------------------------------------------------------
+
+    @_told
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        directory = self._directory(inode)
+        return self._directories.add((directory, list(directory.children())))
+
+    @_told
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        directory, children = self._directories.get(fh)
+        for number in range(start_id, len(children)):
+            name, node = children[number]
+            attributes = self._attributes(node, directory.name_timeout)
+            if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, number + 1):
+                return
+            self.inodes.look_up(node)
+
+    @_told
+    async def releasedir(self, fh: int) -> None:
+        self._directories.remove(fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """What is listed is durable."""
+
+    # -- files ------------------------------------------------------------------------------------
+
+    @_told
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        node = self._node(inode)
+        writes = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
+        if isinstance(node, Upload):
+            if not writes:
+                raise FUSEError(errno.EOPNOTSUPP)
+            return await self._open_upload(node, flags)
+        if writes:
+            raise _refusal(node)
+        return FileInfo(fh=self._files.add(node.open()), keep_cache=True)  # type: ignore[attr-defined]
+
+    @_told
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        parent = self._node(parent_inode)
+        upload = self._new_upload(parent, name, mode, ctx)
+        return await self._open_upload(upload, flags & ~os.O_TRUNC), self._entry(parent, upload)
+
+    @_told
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent = self._node(parent_inode)
+        if not stat.S_ISREG(mode):
+            raise _refusal(parent)
+        return self._entry(parent, self._new_upload(parent, name, mode, ctx))
+
+    @_told
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        reader = self._files.get(fh)
+        if isinstance(reader, Upload):
+            raise FUSEError(errno.EOPNOTSUPP)
+        return reader.read(off, size)
+
+    @_told
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        upload = self._files.get(fh)
+        if not isinstance(upload, Upload):
+            raise FUSEError(errno.EBADF)
+        return await upload.write(off, buf)
+
+    @_told
+    async def flush(self, fh: int) -> None:
+        upload = self._files.get(fh)
+        if isinstance(upload, Upload):
+            await upload.flush()
+
+    @_told
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        upload = self._files.get(fh)
+        if isinstance(upload, Upload):
+            await upload.sync()
+
+    @_told
+    async def release(self, fh: int) -> None:
+        thing = self._files.remove(fh)
+        if isinstance(thing, Upload):
+            await thing.released()
+        else:
+            thing.close()
+
+    # -- changing names ---------------------------------------------------------------------------
+
+    @_told
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        old, new = self._directory(parent_inode_old), self._directory(parent_inode_new)
+        before, after = os.fsdecode(name_old), os.fsdecode(name_new)
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            raise FUSEError(errno.EINVAL)
+        if isinstance(old, ImportDirectory) and isinstance(new, ImportDirectory):
+            if flags & pyfuse3.RENAME_NOREPLACE and new.lookup(after):
+                raise FUSEError(errno.EEXIST)
+            old.rename(before, after)
+        elif isinstance(old, NameDirectory) and isinstance(new, NameDirectory):
+            self._tree.rename(f"{old.prefix}{before}", f"{new.prefix}{after}")
+            pyfuse3.invalidate_entry_async(parent_inode_new, name_new, 0, ignore_enoent=True)
+        else:
+            raise _refusal(old if not isinstance(old, NameDirectory) else new)
+
+    @_told
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent = self._directory(parent_inode)
+        if not isinstance(parent, NameDirectory):
+            raise _refusal(parent)
+        path = f"{parent.prefix}{os.fsdecode(name)}"
+        self._tree.link(self._path_of(parent, os.fsdecode(target)), path)
+        await self._links_changed()
+        link = _NewLink(f"link:{path}", target)
+        self.inodes.look_up(link)
+        return self._attributes(link, 0)
+
+    @_told
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        parent = self._directory(parent_inode)
+        if not isinstance(parent, NameDirectory):
+            raise _refusal(parent)
+        self._tree.remove(f"{parent.prefix}{os.fsdecode(name)}")
+        await self._links_changed()
+
+    @_told
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        parent = self._directory(parent_inode)
+        if not isinstance(parent, ImportDirectory):
+            raise _refusal(parent)
+        parent.remove(os.fsdecode(name))
+
+    @_told
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        raise _refusal(self._directory(parent_inode))
+
+    @_told
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        raise _refusal(self._directory(new_parent_inode))
+
+    # -- within -----------------------------------------------------------------------------------
+
+    def _node(self, inode: int) -> Node:
+        try:
+            return self.inodes.get(inode)
+        except KeyError:
+            raise FUSEError(errno.ESTALE) from None
+
+    def _directory(self, inode: int) -> Directory:
+        node = self._node(inode)
+        if not stat.S_ISDIR(node.attributes().mode):
+            raise FUSEError(errno.ENOTDIR)
+        return node  # type: ignore[return-value]
+
+    def _entry(self, parent: Node, child: Node) -> EntryAttributes:
+        self.inodes.look_up(child)
+        return self._attributes(child, parent.name_timeout)  # type: ignore[attr-defined]
+
+    def _attributes(self, node: Node, entry_timeout: float) -> EntryAttributes:
+        known = node.attributes()
+        told = EntryAttributes()
+        told.st_ino = self.inodes.number(node)
+        told.generation = 0
+        told.entry_timeout = entry_timeout
+        told.attr_timeout = known.timeout
+        told.st_mode = known.mode
+        told.st_nlink = known.links
+        told.st_uid = self._owner[0] if known.uid is None else known.uid
+        told.st_gid = self._owner[1] if known.gid is None else known.gid
+        told.st_rdev = 0
+        told.st_size = known.size
+        told.st_blksize = known.block_size
+        told.st_blocks = -(-known.size // 512)
+        told.st_atime_ns = told.st_ctime_ns = told.st_mtime_ns = known.mtime
+        return told
+
+    def _new_upload(self, parent: Node, name: bytes, mode: int, ctx: RequestContext) -> Upload:
+        if not isinstance(parent, ImportDirectory):
+            raise _refusal(parent)
+        return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
+
+    async def _open_upload(self, upload: Upload, flags: int) -> FileInfo:
+        if flags & os.O_TRUNC:
+            await upload.truncate(0)
+        upload.opened()
+        return FileInfo(fh=self._files.add(upload), direct_io=True, keep_cache=False)
+
+    def _path_of(self, parent: NameDirectory, target: str) -> str:
+        """Where in the tree a symlink's target lies."""
+        if target.startswith("/"):
+            base = f"{self._mountpoint}/"
+            if not target.startswith(base):
+                raise OSError(errno.EXDEV, "the target is not in this mount")
+            return posixpath.normpath(target[len(base) :])
+        return posixpath.normpath(f"{parent.prefix}{target}")
+
+
+async def _set_attributes(upload: Upload, attr: EntryAttributes, fields: SetattrFields) -> None:
+    if fields.update_size:
+        await upload.truncate(attr.st_size)
+    if fields.update_mode:
+        upload.receipt.mode = stat.S_IMODE(attr.st_mode)
+    if fields.update_uid:
+        upload.receipt.uid = attr.st_uid
+    if fields.update_gid:
+        upload.receipt.gid = attr.st_gid
+    if fields.update_mtime:
+        upload.receipt.mtime = attr.st_mtime_ns
+
+
+def _refusal(node: Node) -> FUSEError:
+    """A name cannot be made here, or an image cannot be changed."""
+    return FUSEError(
+        errno.EPERM if isinstance(node, NameDirectory | ImportDirectory) else errno.EROFS
+    )

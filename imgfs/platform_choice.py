@@ -1,0 +1,25 @@
+"""Which platforms a mount shows, and which one `manifest.json` describes."""
+
+from dataclasses import dataclass
+
+from engine import platforms
+from engine.layouts import combined
+from engine.oci import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformChoice:
+    """The platforms asked for, the most wanted first; none means everything, described for this
+    host.
+    """
+
+    wanted: tuple[Platform, ...] = ()
+
+    def options(self, mtime: int) -> combined.Options:
+        """A layout's options; where nothing fits, `manifest.json` describes the first image that is
+        complete.
+        """
+        if not self.wanted:
+            return combined.Options(fallback=combined.first_complete, mtime=mtime)
+        matcher = platforms.any_of(*(q for p in self.wanted for q in platforms.preferences(p)))
+        return combined.Options(matcher, matcher, combined.first_complete, mtime)

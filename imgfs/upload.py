@@ -1,0 +1,315 @@
+"""An archive on its way in through `import/`: from its first write to its receipt.
+
+The event loop calls this; the engine's part runs in a worker thread, one call at a time. What holds
+between two awaits: `_accepted` bytes from the start have been handed on, in order; what came out of
+order lies in a spool file until the bytes before it arrive, or, at a flush, count as the zeros that
+a hole reads as.
+"""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from engine import go_json
+from engine.archive.importer import Import, Loaded
+from imgfs.nodes import Attributes
+
+_ZEROS = bytes(1 << 20)
+_BATCH = 1 << 20
+_QUEUE = 16
+
+
+class Status(StrEnum):
+    """How far an upload is."""
+
+    EMPTY = "empty"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What stat shows of an uploaded file; times in nanoseconds."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int = 0
+
+
+class _Spool:
+    """What came too early, and where it belongs; the file has no name, so that nothing stays
+    behind.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (close() ends it)
+        self._spans: dict[int, int] = {}
+
+    def put(self, offset: int, data: bytes) -> None:
+        view = memoryview(data)
+        written = 0
+        while written < len(view):
+            written += os.pwrite(self._file.fileno(), view[written:], offset + written)
+        start, end = offset, offset + len(data)
+        for low, high in list(self._spans.items()):
+            if low <= end and start <= high:
+                start, end = min(start, low), max(end, high)
+                del self._spans[low]
+        self._spans[start] = end
+
+    def take(self, offset: int) -> bytes:
+        """The next bytes from `offset`, b"" if they are not here."""
+        end = self._spans.pop(offset, offset)
+        data = os.pread(self._file.fileno(), min(_BATCH, end - offset), offset)
+        if offset + len(data) < end:
+            self._spans[offset + len(data)] = end
+        return data
+
+    @property
+    def first(self) -> int | None:
+        """Where the first span begins."""
+        return min(self._spans, default=None)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Upload:
+    """One file of `import/`."""
+
+    def __init__(
+        self,
+        key: str,
+        name: str,
+        receipt: Receipt,
+        begin: Callable[[], Import],
+        spool_directory: Path,
+        nursery: trio.Nursery,
+        loaded: Callable[[Loaded], Awaitable[None]],
+    ) -> None:
+        """`begin` makes an import; `loaded` is awaited with what a load brought, before the writer
+        hears of it.
+        """
+        self.key = key
+        self.name = name
+        self.receipt = receipt
+        self.result: Loaded | None = None
+        self.error: Exception | None = None
+        self._begin = begin
+        self._spool_directory = spool_directory
+        self._nursery = nursery
+        self._announce = loaded
+        self._import: Import | None = None
+        self._spool: _Spool | None = None
+        self._accepted = 0
+        self._fed = 0
+        self._queue: trio.MemorySendChannel[bytes] | None = None
+        self._progress = trio.Condition()
+        self._engine_lock = trio.Lock()
+        self._handles = 0
+
+    # -- as a node --------------------------------------------------------------------------------
+
+    def attributes(self) -> Attributes:
+        r = self.receipt
+        return Attributes(
+            0o100000 | r.mode, r.size, r.mtime, uid=r.uid, gid=r.gid, block_size=1 << 20, timeout=0
+        )
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        told = {"user.imgfs.status": self.status.value.encode()}
+        if self.error is not None:
+            told["user.imgfs.status"] = f"{self.status}: {self.error}".encode(errors="replace")
+        if self.result is not None:
+            names = [n for image in self.result.images for n in image.names or (image.target,)]
+            told["user.imgfs.images"] = "\n".join(names).encode()
+        return told
+
+    @property
+    def status(self) -> Status:
+        if self.error is not None:
+            return Status.FAILED
+        if self.result is not None:
+            return Status.LOADED
+        return Status.LOADING if self._accepted or self._spool else Status.EMPTY
+
+    def report(self) -> bytes:
+        """What `.imgfs/imports/<file>.json` holds."""
+        document: dict[str, Any] = {
+            "file": self.name,
+            "status": self.status.value,
+            "bytes": self.receipt.size,
+        }
+        if self.error is not None:
+            document["error"] = str(self.error)
+            for part in ("member", "subject", "expected", "found"):
+                if hasattr(self.error, part):
+                    document[part] = str(getattr(self.error, part))
+        if self.result is not None:
+            document["images"] = [
+                {
+                    "names": list(i.names),
+                    "digest": i.target,
+                    "id": i.id,
+                    "platforms": list(i.platforms),
+                }
+                for i in self.result.images
+            ]
+            document["new_blobs"] = self.result.new_blobs
+            document["new_bytes"] = self.result.new_bytes
+        return go_json.dumps_indented(document) + b"\n"
+
+    # -- as a file being written ------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """One more file handle is open for writing."""
+        self._handles += 1
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Take bytes at any offset; fails as soon as the archive is known to be bad."""
+        if self._import is not None and self.error is not None and not self._may_recover():
+            raise self.error
+        if offset < self._accepted:
+            raise OSError(
+                errno.ESPIPE, "an archive is read as it arrives: bytes cannot be written twice"
+            )
+        self.result = None
+        self.error = None
+        if offset > self._accepted:
+            await self._put_aside(offset, data)
+        else:
+            await self._accept(data)
+            await self._accept_spooled()
+        self.receipt.size = max(self.receipt.size, offset + len(data))
+        return len(data)
+
+    async def flush(self) -> None:
+        """Say what is known so far: nothing written is no error, a complete archive is loaded, the
+        rest raises.
+        """
+        if self._import is None and self._spool is None:
+            return
+        while self._accepted < self.receipt.size:
+            await self._fill_hole()
+        await self._drained()
+        if self.error is None:
+            await self._in_thread(self._finish)
+        if self.error is not None:
+            raise self.error
+        if self.result is not None:
+            await self._announce(self.result)
+
+    async def sync(self) -> None:
+        """Wait for what was written; raises only what cannot become right any more."""
+        await self._drained()
+        if self.error is not None and not self._may_recover():
+            raise self.error
+
+    async def truncate(self, size: int) -> None:
+        """Begin anew at 0; make the file longer, which is a hole."""
+        if size == 0 and self.receipt.size:
+            await self._reset()
+            self.receipt.size = 0
+            self.result = None
+            self.error = None
+        elif size < self.receipt.size:
+            raise OSError(errno.EINVAL, "an archive is read as it arrives: it cannot be cut short")
+        else:
+            self.receipt.size = size
+
+    async def released(self) -> None:
+        """A handle is closed; after the last one nothing but the receipt stays."""
+        self._handles -= 1
+        if self._handles == 0:
+            await self._reset()
+
+    # -- within -----------------------------------------------------------------------------------
+
+    def _may_recover(self) -> bool:
+        return self._import is not None and not self._import.failed
+
+    async def _accept(self, data: bytes) -> None:
+        if self._queue is None:
+            self._import = await trio.to_thread.run_sync(self._begin)
+            self._queue, received = trio.open_memory_channel[bytes](_QUEUE)
+            self._nursery.start_soon(self._feed_all, received, self._import)
+        self._accepted += len(data)
+        await self._queue.send(data)
+
+    async def _accept_spooled(self) -> None:
+        while self._spool is not None and (data := self._spool.take(self._accepted)):
+            await self._accept(data)
+
+    async def _put_aside(self, offset: int, data: bytes) -> None:
+        if self._spool is None:
+            self._spool = _Spool(self._spool_directory)
+        spool = self._spool
+        await trio.to_thread.run_sync(spool.put, offset, data)
+
+    async def _fill_hole(self) -> None:
+        spooled = self._spool.first if self._spool else None
+        end = self.receipt.size if spooled is None else spooled
+        await self._accept(_ZEROS[: end - self._accepted])
+        await self._accept_spooled()
+
+    async def _feed_all(self, received: trio.MemoryReceiveChannel[bytes], target: Import) -> None:
+        async with received:
+            async for first in received:
+                batch = [first]
+                size = len(first)
+                with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while size < _BATCH:
+                        batch.append(received.receive_nowait())
+                        size += len(batch[-1])
+                data = first if len(batch) == 1 else b"".join(batch)
+                await self._in_thread(partial(self._feed, target, data))
+                async with self._progress:
+                    self._fed += size
+                    self._progress.notify_all()
+
+    async def _drained(self) -> None:
+        async with self._progress:
+            while self._fed < self._accepted:
+                await self._progress.wait()
+
+    async def _in_thread(self, call: Callable[[], None]) -> None:
+        async with self._engine_lock:
+            await trio.to_thread.run_sync(call)
+
+    def _feed(self, target: Import, data: bytes) -> None:
+        if target.failed:
+            return
+        try:
+            target.feed(data)
+        except Exception as error:  # it is told at the next write or flush
+            self.error = error
+
+    def _finish(self) -> None:
+        assert self._import is not None
+        try:
+            self.result = self._import.finish()
+        except Exception as error:  # it is told by the flush that asked
+            self.error = error
+
+    async def _reset(self) -> None:
+        await self._drained()
+        if self._queue is not None:
+            self._queue.close()
+        if self._import is not None:
+            await self._in_thread(self._import.abort)
+        if self._spool is not None:
+            self._spool.close()
+        self._queue = self._import = self._spool = None
+        self._accepted = self._fed = 0

@@ -1,0 +1,235 @@
+"""Loading through `import/`: every writer, every outcome."""
+
+import errno
+import gzip
+import lzma
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.mount.conftest import Mounted, run, write
+
+APP = ImageParts(layers=[archives.layer("a", os.urandom(300_000)), archives.layer("b")])
+ARCHIVE = archives.docker_archive((APP, ["app:1"]))
+
+
+def rows(mounted: Mounted) -> list[object]:
+    """Every row of the store."""
+    with Engine(mounted.store) as engine:
+        tables = ("blobs", "images", "targets", "members", "manifests", "leases", "lease_resources")
+        return [engine.database.read(f"SELECT * FROM {table}") for table in tables]
+
+
+def blobs(mounted: Mounted) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in (mounted.store / "blobs").rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "app.tar"
+    path.write_bytes(ARCHIVE)
+    return path
+
+
+WRITERS = {
+    "cp": "cp {a} {d}/x.tar",
+    "cp -a": "cp -a {a} {d}/x.tar",
+    "mv": "cp {a} {a}.2 && mv {a}.2 {d}/x.tar",
+    "cat": "cat {a} > {d}/x.tar",
+    "tee": "tee {d}/x.tar < {a} > /dev/null",
+    "dd odd": "dd if={a} of={d}/x.tar bs=10007 status=none",
+    "dd small": "dd if={a} of={d}/x.tar bs=512 status=none",
+    "dd fsync": "dd if={a} of={d}/x.tar bs=64k conv=fsync status=none",
+    "dd sync": "dd if={a} of={d}/x.tar bs=64k oflag=sync status=none",
+    "rsync": "rsync -a {a} {d}/",
+    "rsync inplace": "rsync --inplace {a} {d}/x.tar",
+    "two parts in one redirection": "{{ head -c 100000 {a}; tail -c +100001 {a}; }} > {d}/x.tar",
+    "sparse": "cp --sparse=always {a} {d}/x.tar",
+    "install": "install -m 600 {a} {d}/x.tar",
+    "python": "python3 -c 'import shutil,sys; shutil.copyfile(*sys.argv[1:])' {a} {d}/x.tar",
+}
+
+
+@pytest.mark.parametrize("command", WRITERS.values(), ids=list(WRITERS))
+def test_every_writer_loads(mounted: Mounted, archive: Path, command: str) -> None:
+    run("bash", "-c", "set -e; " + command.format(a=archive, d=mounted.drop))
+    assert (mounted / "app:1").is_dir()
+    (name,) = mounted.names("import")
+    receipt = (mounted.drop / name).stat()
+    assert receipt.st_size == len(ARCHIVE)
+    assert os.getxattr(mounted.drop / name, "user.imgfs.status") == b"loaded"
+    assert os.getxattr(mounted.drop / name, "user.imgfs.images") == b"docker.io/library/app:1"
+    assert mounted.report(name)["images"][0]["id"] == APP.id
+
+
+def test_rsync_does_not_send_what_is_there(mounted: Mounted, archive: Path) -> None:
+    run("rsync", "-a", archive, f"{mounted.drop}/")
+    second = run("rsync", "-ai", archive, f"{mounted.drop}/")
+    assert second.stdout == b""
+
+
+def test_writes_out_of_order(mounted: Mounted) -> None:
+    pieces = [(i, ARCHIVE[i : i + 7000]) for i in range(0, len(ARCHIVE), 7000)]
+    random.Random(7).shuffle(pieces)
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    for offset, data in pieces:
+        os.pwrite(descriptor, data, offset)
+    os.close(descriptor)
+    assert (mounted / "app:1").is_dir()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_a_compressed_archive(mounted: Mounted, compress: Callable[[bytes], bytes]) -> None:
+    mounted.load(compress(ARCHIVE))
+    assert (mounted / "app:1").is_dir()
+
+
+def broken() -> dict[str, tuple[bytes, int, str]]:
+    image = APP.manifest()
+    entry = archives.descriptor(image, archives.OCI_MANIFEST)
+    wrong = ImageParts(layers=[archives.layer("a")])
+    oci = archives.oci_members([entry], APP.blobs())
+    changed = [
+        (n, d[::-1] if n.endswith(archives.digest(APP.layers[0])[7:]) else d) for n, d in oci
+    ]
+    return {
+        "truncated": (ARCHIVE[:-20_000], errno.EBADMSG, "truncated"),
+        "empty tar": (bytes(10240), errno.EBADMSG, "archive"),
+        "garbage": (b"no archive at all" * 100, errno.EBADMSG, ""),
+        "no image": (archives.tar([("README", b"hello")]), errno.EBADMSG, "manifest.json"),
+        "null": (archives.tar([("manifest.json", b"null")]), errno.EBADMSG, "manifest.json"),
+        "no config": (
+            archives.tar([("manifest.json", b'[{"Config":"c.json","Layers":[]}]')]),
+            errno.EBADMSG,
+            "c.json",
+        ),
+        "wrong layer": (
+            archives.docker_archive((wrong, ["x:1"])).replace(b"hello\n", b"HELLO\n"),
+            errno.EIO,
+            archives.digest(wrong.layers[0]),
+        ),
+        "wrong blob": (archives.tar(changed), errno.EIO, archives.digest(APP.layers[0])),
+        "no blob": (
+            archives.tar([(n, d) for n, d in oci if APP.id[7:] not in n]),
+            errno.EBADMSG,
+            APP.id[7:],
+        ),
+        "bad gzip": (gzip.compress(ARCHIVE)[:-5000], errno.EBADMSG, "gzip"),
+    }
+
+
+BROKEN = broken()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_bad_archive_fails_at_close_and_changes_nothing(mounted: Mounted, name: str) -> None:
+    data, expected, culprit = BROKEN[name]
+    mounted.load(archives.docker_archive((ImageParts(), ["before:1"])), "before.tar")
+    before = rows(mounted), blobs(mounted)
+    with pytest.raises(OSError) as raised:  # noqa: PT011 (the errno is what is asserted)
+        mounted.load(data)
+    assert raised.value.errno == expected
+    assert (rows(mounted), blobs(mounted)) == before
+    assert list((mounted.store / "ingest").iterdir()) == []
+    report = mounted.report()
+    assert report["status"] == "failed"
+    assert culprit in report["error"]
+    assert os.getxattr(mounted.drop / "x.tar", "user.imgfs.status").startswith(b"failed: ")
+
+
+def test_cp_fails_where_the_archive_is_bad(mounted: Mounted, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.tar"
+    bad.write_bytes(ARCHIVE[:-20_000])
+    done = subprocess.run(["cp", bad, mounted.drop], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"Bad message" in done.stderr
+    write(mounted.drop / "bad.tar", ARCHIVE)
+    assert mounted.report("bad.tar")["status"] == "loaded"
+
+
+def test_a_flush_with_nothing_written_succeeds(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.close(os.dup(descriptor))
+    os.write(descriptor, ARCHIVE)
+    os.close(descriptor)
+    assert (mounted / "app:1").is_dir()
+
+
+def test_a_flush_in_mid_archive_says_so_and_spoils_nothing(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[:100_000])
+    with pytest.raises(OSError, match="Bad message"):
+        os.close(os.dup(descriptor))
+    os.write(descriptor, ARCHIVE[100_000:])
+    os.close(descriptor)
+    assert (mounted / "app:1").is_dir()
+    assert mounted.report()["status"] == "loaded"
+
+
+def test_a_receipt_can_be_renamed_changed_and_removed(mounted: Mounted) -> None:
+    mounted.load(ARCHIVE)
+    receipt = mounted.drop / "x.tar"
+    receipt.chmod(0o600)
+    os.utime(receipt, (1, 2))
+    receipt.rename(mounted.drop / "y.tar")
+    status = (mounted.drop / "y.tar").stat()
+    assert (status.st_mode & 0o777, status.st_mtime, status.st_size) == (0o600, 2, len(ARCHIVE))
+    assert mounted.report("y.tar")["status"] == "loaded"
+    (mounted.drop / "y.tar").unlink()
+    assert mounted.names("import") == []
+    assert (mounted / "app:1").is_dir()
+
+
+def test_a_name_moves_to_the_new_image_and_the_old_one_stays(mounted: Mounted) -> None:
+    mounted.load(ARCHIVE)
+    first = os.getxattr(mounted / "app:1", "user.oci.digest").decode()
+    other = ImageParts(layers=[archives.layer("other")])
+    mounted.load(archives.docker_archive((other, ["app:1"])))
+    assert os.getxattr(mounted / "app:1", "user.oci.digest").decode() != first
+    assert other.id[7:] in os.listdir(mounted / "app:1/blobs/sha256")
+    assert mounted.names() == ["app:1", "import", first]
+
+
+def test_two_loads_of_one_image_at_once(mounted: Mounted) -> None:
+    errors: list[OSError] = []
+    barrier = threading.Barrier(4)
+
+    def load(i: int) -> None:
+        barrier.wait()
+        try:
+            mounted.load(ARCHIVE, f"{i}.tar")
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(blobs(mounted)) == 4
+    assert (mounted / "app:1").is_dir()
+
+
+def test_bytes_cannot_be_written_twice(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[:1000])
+    with pytest.raises(OSError, match="Illegal seek"):
+        os.pwrite(descriptor, b"x", 0)
+    os.write(descriptor, ARCHIVE[1000:])
+    os.close(descriptor)
+
+
+def test_over_the_configured_limit(mount: Callable[..., Mounted]) -> None:
+    one = mount(options=("-o", f"max_archive_bytes={len(ARCHIVE) - 1}"))
+    with pytest.raises(OSError, match="File too large"):
+        one.load(ARCHIVE)
+    assert one.report()["status"] == "failed"

@@ -1,0 +1,129 @@
+"""From `imgfs mount` to a clean end."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.mount.conftest import IMGFS, Mounted, ended, run
+from tests.waiting import wait_until
+
+ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_cleanly(mounted: Mounted, number: signal.Signals) -> None:
+    mounted.load(ARCHIVE)
+    os.kill(mounted.pid, number)
+    wait_until(lambda: ended(mounted.pid), "the process ends")
+    assert not os.path.ismount(mounted.path)
+
+
+@pytest.mark.parametrize("command", [("fusermount3", "-u"), ("umount",), (*IMGFS, "umount")])
+def test_unmounting_ends_it(mounted: Mounted, command: tuple[str, ...]) -> None:
+    run(*command, mounted.path)
+    wait_until(lambda: ended(mounted.pid), "the process ends")
+    assert not os.path.ismount(mounted.path)
+
+
+def test_what_was_loaded_is_there_after_a_remount(mount: Callable[..., Mounted]) -> None:
+    first = mount()
+    first.load(ARCHIVE)
+    run(*IMGFS, "umount", first.path)
+    second = mount()
+    assert second.names() == ["app:1", "import"]
+    assert second.names("import") == []
+
+
+def test_two_mounts_of_one_store(mount: Callable[..., Mounted]) -> None:
+    first, second = mount(at="one"), mount(at="two")
+    first.load(ARCHIVE)
+    wait_until(lambda: second.names() == ["app:1", "import"], "the other mount shows it", 1.0)
+
+
+def test_a_killed_daemon_is_replaced(mount: Callable[..., Mounted]) -> None:
+    first = mount()
+    first.load(ARCHIVE)
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: ended(first.pid), "the process ends")
+    with pytest.raises(OSError, match="not connected"):
+        os.listdir(first.path)
+    assert mount().names() == ["app:1", "import"]
+
+
+def test_a_killed_load_leaves_nothing_that_is_listed(mount: Callable[..., Mounted]) -> None:
+    first = mount()
+    descriptor = os.open(first.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[: len(ARCHIVE) // 2])
+    os.kill(first.pid, signal.SIGKILL)
+    with pytest.raises(OSError):  # noqa: PT011 (ENOTCONN or ECONNABORTED)
+        os.close(descriptor)
+    wait_until(lambda: ended(first.pid), "the process ends")
+    second = mount()
+    assert second.names() == ["import"]
+    second.load(ARCHIVE)
+    assert second.names() == ["app:1", "import"]
+
+
+def test_in_the_foreground(tmp_path: Path) -> None:
+    path = tmp_path / "mnt"
+    path.mkdir()
+    command = [*IMGFS, "--store", str(tmp_path / "store"), "mount", "-f", str(path)]
+    with subprocess.Popen(command) as process:
+        wait_until(lambda: os.path.ismount(path), "it is mounted")
+        assert json.loads((path / ".imgfs/status.json").read_bytes())["pid"] == process.pid
+        process.terminate()
+        assert process.wait(30) == 0
+    assert not os.path.ismount(path)
+
+
+def test_a_second_mount_on_the_same_place_is_refused(mounted: Mounted) -> None:
+    command = [*IMGFS, "--store", str(mounted.store), "mount", str(mounted.path)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_mounting_a_file_or_a_bad_store_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/version").write_text("99\n")
+    for store, path in (("new", "file"), ("store", "mnt"), ("file", "mnt")):
+        command = [*IMGFS, "--store", str(tmp_path / store), "mount", str(tmp_path / path)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(b"imgfs: ")
+        assert done.stderr.count(b"\n") == 1
+        assert b"Traceback" not in done.stderr
+    assert not os.path.ismount(tmp_path / "mnt")
+
+
+def test_an_ordinary_user_can_mount(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    home = tmp_path / "home"
+    (home / "mnt").mkdir(parents=True)
+    for path in (home, home / "mnt"):
+        os.chown(path, 65534, 65534)
+    for parent in home.parents:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o111)
+    as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    environment = {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    run(*as_user, *IMGFS, "--store", home / "store", "mount", home / "mnt", env=environment)
+    try:
+        (home / "x.tar").write_bytes(ARCHIVE)
+        run(*as_user, "cp", home / "x.tar", home / "mnt/import/", env=environment)
+        assert run(*as_user, "ls", home / "mnt", env=environment).stdout == b"app:1\nimport\n"
+        run(*as_user, "mv", home / "mnt/app:1", home / "mnt/app:2", env=environment)
+        with pytest.raises(PermissionError):
+            os.listdir(home / "mnt")
+    finally:
+        run(*as_user, *IMGFS, "umount", home / "mnt", env=environment)

@@ -1,0 +1,91 @@
+"""What must not be done in the tree gives the right errno and changes nothing."""
+
+import errno
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.mount.conftest import Mounted
+
+APP = ImageParts()
+REFUSED = {errno.EROFS, errno.EPERM, errno.EACCES}
+
+
+@pytest.fixture
+def app(mounted: Mounted) -> Mounted:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    return mounted
+
+
+def picture(path: Path) -> list[tuple[str, os.stat_result, bytes]]:
+    return [
+        (str(p), p.lstat(), p.read_bytes() if p.is_file() else b"")
+        for p in [path, *sorted(path.rglob("*"))]
+    ]
+
+
+MISUSES: dict[str, Callable[[Path], object]] = {
+    "write": lambda d: open(d / "index.json", "r+b"),
+    "append": lambda d: open(d / "index.json", "ab"),
+    "truncate": lambda d: os.truncate(d / "index.json", 0),
+    "open for truncation": lambda d: os.open(d / "index.json", os.O_RDONLY | os.O_TRUNC),
+    "create": lambda d: open(d / "new", "xb"),
+    "create in blobs": lambda d: open(d / "blobs/sha256/new", "xb"),
+    "chmod": lambda d: os.chmod(d / "index.json", 0o777),
+    "chmod directory": lambda d: os.chmod(d, 0o777),
+    "chown": lambda d: os.chown(d / "index.json", 1, 1),
+    "utime": lambda d: os.utime(d / "index.json", (1, 1)),
+    "unlink": lambda d: os.unlink(d / "index.json"),
+    "mkdir": lambda d: os.mkdir(d / "new"),
+    "mkdir beside": lambda d: os.mkdir(d.parent / "new"),
+    "rmdir inside": lambda d: os.rmdir(d / "blobs"),
+    "rename inside": lambda d: os.rename(d / "index.json", d / "new"),
+    "rename out": lambda d: os.rename(d / "index.json", d.parent / "import" / "new"),
+    "rename directory in": lambda d: os.rename(d, d.parent / "import" / "new"),
+    "link": lambda d: os.link(d / "index.json", d / "new"),
+    "link out": lambda d: os.link(d / "index.json", d.parent / "import" / "new"),
+    "symlink": lambda d: os.symlink("index.json", d / "new"),
+    "mknod": lambda d: os.mknod(d / "new", stat.S_IFIFO | 0o644),
+    "mknod beside": lambda d: os.mknod(d.parent / "new", stat.S_IFIFO | 0o644),
+    "create beside": lambda d: open(d.parent / "new", "xb"),
+    "setxattr": lambda d: os.setxattr(d / "index.json", "user.x", b"y"),
+    "removexattr": lambda d: os.removexattr(d, "user.oci.digest"),
+    "unlink directory": lambda d: os.unlink(d / "blobs"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_an_image_directory_cannot_be_changed(app: Mounted, name: str) -> None:
+    before, names = picture(app / "app:1"), app.names()
+    with pytest.raises(OSError) as raised:  # noqa: PT011 (the errno is what is asserted)
+        MISUSES[name](app / "app:1")
+    allowed = REFUSED | ({errno.EISDIR} if name == "unlink directory" else set())
+    assert raised.value.errno in allowed, raised.value
+    assert picture(app / "app:1") == before
+    assert app.names() == names
+
+
+def test_rm_r_of_an_image_directory_removes_nothing(app: Mounted) -> None:
+    before = picture(app / "app:1")
+    done = subprocess.run(["rm", "-rf", app / "app:1"], capture_output=True, check=False)
+    assert done.returncode != 0
+    assert picture(app / "app:1") == before
+
+
+def test_import_takes_files_alone(app: Mounted) -> None:
+    with pytest.raises(OSError, match="not permitted"):
+        os.mkdir(app.drop / "directory")
+    with pytest.raises(OSError, match="not permitted"):
+        os.symlink("x", app.drop / "link")
+    with pytest.raises(OSError, match="not permitted"):
+        os.mkfifo(app.drop / "fifo")
+    with pytest.raises(OSError, match="not supported"):
+        (app.drop / "x.tar").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        os.unlink(app.drop / "nope")

@@ -1,0 +1,242 @@
+"""What the mounted tree shows."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.mount.conftest import Mounted, run
+from tests.waiting import wait_until
+
+APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
+OTHER = ImageParts(
+    layers=[archives.layer("a"), archives.layer("c")], created="2020-01-01T00:00:00Z"
+)
+CREATED = 1706933106
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_an_empty_store_has_import_alone(mounted: Mounted) -> None:
+    assert mounted.names() == ["import"]
+    assert mounted.names("import") == []
+
+
+def test_an_image_directory_is_both_layouts(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    directory = mounted / "app:1"
+    assert os.listdir(directory) == ["blobs", "index.json", "manifest.json", "oci-layout"]
+    index = json.loads((directory / "index.json").read_bytes())
+    (entry,) = index["manifests"]
+    assert entry["annotations"] == {
+        "io.containerd.image.name": "docker.io/library/app:1",
+        "org.opencontainers.image.ref.name": "1",
+    }
+    (item,) = json.loads((directory / "manifest.json").read_bytes())
+    assert item["RepoTags"] == ["app:1"]
+    assert item["Config"] == f"blobs/sha256/{APP.id[7:]}"
+    assert [(directory / path).read_bytes() for path in item["Layers"]] == list(APP.layers)
+    for path in (directory / "blobs" / "sha256").iterdir():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+
+
+def test_modes_times_and_owner_are_fixed(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    for path in [mounted / "app:1", *(mounted / "app:1").rglob("*")]:
+        status = path.lstat()
+        assert stat.S_IMODE(status.st_mode) == (0o555 if path.is_dir() else 0o444), path
+        assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
+        blob = path.parent.name == "sha256"
+        assert status.st_mtime == (0 if blob else CREATED), path
+        assert status.st_blocks * 512 >= status.st_size
+
+
+def test_names_stand_where_docker_prints_them(mounted: Mounted) -> None:
+    names = [
+        "ghcr.io/org/app:1.2",
+        "localhost:5000/team/app:1",
+        "app:1",
+        "org/tool:2",
+        "import/x:1",
+    ]
+    mounted.load(archives.docker_archive((APP, names)))
+    assert mounted.names() == ["app:1", "docker.io", "ghcr.io", "import", "localhost:5000", "org"]
+    assert mounted.names("ghcr.io/org") == ["app:1.2"]
+    assert mounted.names("localhost:5000/team") == ["app:1"]
+    assert mounted.names("docker.io/import") == ["x:1"]
+    for path in ("ghcr.io/org/app:1.2", "localhost:5000/team/app:1", "org/tool:2"):
+        assert (mounted / path / "oci-layout").is_file()
+
+
+def test_a_repository_is_a_layout_with_every_tag_and_is_not_listed(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1", "app:2"]), (OTHER, ["app:old"])))
+    assert mounted.names() == ["app:1", "app:2", "app:old", "import"]
+    index = json.loads((mounted / "app" / "index.json").read_bytes())
+    tags = [e["annotations"]["org.opencontainers.image.ref.name"] for e in index["manifests"]]
+    assert tags == ["1", "2", "old"]
+    items = json.loads((mounted / "app" / "manifest.json").read_bytes())
+    assert [item["RepoTags"] for item in items] == [["app:1", "app:2"], ["app:old"]]
+    blobs = set(os.listdir(mounted / "app" / "blobs" / "sha256"))
+    assert blobs == {
+        name for tag in ("1", "old") for name in os.listdir(mounted / f"app:{tag}/blobs/sha256")
+    }
+
+
+def test_a_repository_that_is_a_namespace_too_is_listed_and_shows_both(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["org:1", "org/app:1"])))
+    assert mounted.names() == ["import", "org", "org:1"]
+    assert mounted.names("org") == ["app:1", "blobs", "index.json", "manifest.json", "oci-layout"]
+    assert (mounted / "org" / "app:1" / "oci-layout").is_file()
+
+
+def test_an_untagged_image_stands_by_its_digest(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, None)))
+    (name,) = [n for n in mounted.names() if n != "import"]
+    assert name.startswith("sha256:")
+    (entry,) = json.loads((mounted / name / "index.json").read_bytes())["manifests"]
+    assert entry["digest"] == name
+    assert "annotations" not in entry
+    assert json.loads((mounted / name / "manifest.json").read_bytes())[0]["RepoTags"] is None
+
+
+def test_a_tagged_image_resolves_by_digest_unlisted(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["org/app:1"])))
+    digest = os.getxattr(mounted / "org/app:1", "user.oci.digest").decode()
+    assert files(mounted / digest).keys() == files(mounted / "org/app:1").keys()
+    assert (mounted / f"org/app@{digest}" / "oci-layout").is_file()
+    assert mounted.names() == ["import", "org"]
+    assert mounted.names("org") == ["app:1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nope",
+        "nope:1",
+        "UPPER:1",
+        "a b",
+        "sha256:12",
+        "app@sha256:12",
+        "ü",
+        "-x",
+        "a:b:c",
+        "x" * 300,
+    ],
+)
+def test_what_cannot_exist_is_enoent(mounted: Mounted, name: str) -> None:
+    assert not os.path.lexists(mounted / name)
+
+
+def test_extended_attributes_tell_what_it_is(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    directory = mounted / "app:1"
+    told = {name: os.getxattr(directory, name).decode() for name in os.listxattr(directory)}
+    (entry,) = json.loads((directory / "index.json").read_bytes())["manifests"]
+    assert told == {
+        "user.oci.digest": entry["digest"],
+        "user.oci.mediatype": "application/vnd.docker.distribution.manifest.v2+json",
+        "user.oci.name": "docker.io/library/app:1",
+        "user.oci.platform": "linux/amd64",
+        "user.oci.created": "2024-02-03T04:05:06Z",
+    }
+    blob = directory / "blobs/sha256" / APP.id[7:]
+    assert os.getxattr(blob, "user.oci.digest").decode() == APP.id
+    with pytest.raises(OSError, match="No data available"):
+        os.getxattr(directory, "user.nope")
+
+
+def test_a_blob_is_one_inode_with_honest_links(mounted: Mounted) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])), "1.tar")
+    shared = f"blobs/sha256/{archives.digest(APP.layers[0])[7:]}"
+    assert (mounted / "app:1" / shared).stat().st_nlink == 1
+    mounted.load(archives.docker_archive((OTHER, ["other:1"])), "2.tar")
+    first, second = (mounted / "app:1" / shared).stat(), (mounted / "other:1" / shared).stat()
+    assert first.st_ino == second.st_ino
+    assert first.st_nlink == second.st_nlink == 2
+    own = mounted / f"app:1/blobs/sha256/{archives.digest(APP.layers[1])[7:]}"
+    assert own.stat().st_nlink == 1
+
+
+def test_tars_of_two_images_hold_a_shared_layer_once(mounted: Mounted) -> None:
+    big = ImageParts(layers=[archives.layer("big", os.urandom(1 << 20)), archives.layer("x")])
+    more = ImageParts(layers=[*big.layers, archives.layer("y")])
+    mounted.load(archives.docker_archive((big, ["big:1"]), (more, ["more:1"])))
+    both = run("tar", "-C", mounted.path, "-c", "big:1", "more:1").stdout
+    assert len(both) < 1.5 * (1 << 20)
+
+
+def test_two_tars_are_the_same_over_remounts_and_stores(
+    mount: Callable[..., Mounted],
+) -> None:
+    tars = []
+    for i in range(2):
+        one = mount(store=f"store{i}", at=f"mnt{i}")
+        one.load(archives.docker_archive((OTHER, ["other:1"]), (APP, ["app:1"]))[:], "both.tar")
+        tars.append(run("tar", "-C", one / "app:1", "-c", ".").stdout)
+    inodes = {p.name: p.stat().st_ino for p in (one / "app:1").rglob("*")}
+    run("fusermount3", "-u", one.path)
+    again = mount(store="store1", at="mnt1")
+    tars.append(run("tar", "-C", again / "app:1", "-c", ".").stdout)
+    assert tars[0] == tars[1] == tars[2]
+    assert inodes == {p.name: p.stat().st_ino for p in (again / "app:1").rglob("*")}
+
+
+def test_changes_of_another_process_show_up(mounted: Mounted, engine: Engine) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    assert (mounted / "app:1").is_dir()
+    engine.tag("app:1", "app:2")
+    wait_until(lambda: "app:2" in mounted.names(), "the new tag shows", 1.0)
+    engine.remove("app:1")
+    wait_until(lambda: not (mounted / "app:1").exists(), "the removed tag goes", 1.0)
+    assert mounted.names() == ["app:2", "import"]
+
+
+def test_an_open_file_stays_readable_when_its_image_is_removed(
+    mounted: Mounted, engine: Engine
+) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    digest = archives.digest(APP.layers[0])
+    with open(mounted / "app:1/blobs/sha256" / digest[7:], "rb", buffering=0) as file:
+        engine.remove("app:1")
+        engine.content.delete(digest)
+        assert file.read() == APP.layers[0]
+
+
+def test_a_platform_that_is_absent_leaves_the_rest(mounted: Mounted) -> None:
+    arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+    absent = ImageParts(layers=[archives.layer("s390x")], architecture="s390x")
+    mounted.load(archives.multi_platform("docker.io/library/multi:1", [APP, arm], [absent]))
+    blobs = set(os.listdir(mounted / "multi:1/blobs/sha256"))
+    assert {APP.id[7:], arm.id[7:]} < blobs
+    assert absent.id[7:] not in blobs
+    platforms = os.getxattr(mounted / "multi:1", "user.oci.platform").decode()
+    assert platforms == "linux/amd64,linux/arm64"
+
+
+def test_a_platform_asked_for_narrows_what_is_shown(mount: Callable[..., Mounted]) -> None:
+    arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+    one = mount(options=("--platform", "linux/arm64"))
+    one.load(archives.multi_platform("docker.io/library/multi:1", [APP, arm]))
+    blobs = os.listdir(one / "multi:1/blobs/sha256")
+    assert arm.id[7:] in blobs
+    assert APP.id[7:] not in blobs
+    (item,) = json.loads((one / "multi:1/manifest.json").read_bytes())
+    assert item["Config"].endswith(arm.id[7:])
+
+
+def test_statfs_tells_the_stores_disk(mounted: Mounted) -> None:
+    shown, disk = os.statvfs(mounted.path), os.statvfs(mounted.store)
+    assert (shown.f_blocks, shown.f_frsize) == (disk.f_blocks, disk.f_frsize)

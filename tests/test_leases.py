@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import digest as digests
+from engine.database import Database
+from engine.errors import AlreadyExists, InvalidDigest, NotFound
+from engine.leases import Lease, Leases
+
+A, B = sorted([digests.of_bytes(b"a"), digests.of_bytes(b"b", "sha512")])
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def leases(tmp_path: Path, clock: Clock) -> Iterator[Leases]:
+    with Database(tmp_path / "imgfs.db") as database:
+        yield Leases(database, clock)
+
+
+def test_create(leases: Leases) -> None:
+    lease = leases.create("x", 10, {"k": "v"})
+    assert lease == Lease("x", 1000.0, 1010.0, {"k": "v"})
+    assert leases.list() == [lease]
+    assert leases.create().expires_at == 1000.0 + 24 * 3600
+    assert leases.create(expires_in=None).expires_at is None
+
+
+def test_ids_of_our_own_differ(leases: Leases) -> None:
+    assert len({leases.create().id for _ in range(20)}) == 20
+
+
+def test_create_what_is_there(leases: Leases) -> None:
+    leases.create("x")
+    with pytest.raises(AlreadyExists):
+        leases.create("x")
+    assert len(leases.list()) == 1
+
+
+def test_resources(leases: Leases) -> None:
+    leases.create("x")
+    for digest in (B, A, B):
+        leases.add("x", digest)
+    assert leases.resources("x") == [A, B]
+
+
+def test_what_is_not_there(leases: Leases) -> None:
+    for use in (leases.resources, leases.delete, lambda lease: leases.add(lease, A)):
+        with pytest.raises(NotFound, match="lease x: not found"):
+            use("x")
+
+
+def test_what_is_no_digest(leases: Leases) -> None:
+    leases.create("x")
+    with pytest.raises(InvalidDigest):
+        leases.add("x", "sha256:x")
+    with pytest.raises(InvalidDigest):
+        leases.holders("latest")
+
+
+def test_delete_lets_go_of_the_resources(leases: Leases) -> None:
+    leases.create("x")
+    leases.add("x", A)
+    leases.delete("x")
+    assert leases.list() == leases.holders(A) == []
+    leases.create("x")
+    assert leases.resources("x") == []
+
+
+def test_list_is_in_order_of_age(leases: Leases, clock: Clock) -> None:
+    for name in "cab":
+        leases.create(name)
+        clock.now += 1
+    assert [lease.id for lease in leases.list()] == ["c", "a", "b"]
+
+
+def test_holders(leases: Leases) -> None:
+    one, two, other = (leases.create(name) for name in ("one", "two", "other"))
+    leases.add(one.id, A)
+    leases.add(two.id, A)
+    leases.add(other.id, B)
+    assert leases.holders(A) == [one, two]
+    assert leases.holders(A, except_lease="one") == [two]
+    assert leases.holders(B, except_lease="other") == []
+    assert leases.holders(digests.of_bytes(b"c")) == []
+
+
+def test_an_expired_lease_is_gone(leases: Leases, clock: Clock) -> None:
+    leases.create("x", 10)
+    leases.add("x", A)
+    forever = leases.create("forever", None)
+    clock.now += 9.5
+    assert [lease.id for lease in leases.holders(A)] == ["x"]
+    clock.now += 0.5
+    assert leases.list() == [forever]
+    assert leases.holders(A) == []
+    with pytest.raises(NotFound):
+        leases.add("x", B)
+    with pytest.raises(NotFound):
+        leases.resources("x")
+
+
+def test_the_id_of_an_expired_lease_is_free(leases: Leases, clock: Clock) -> None:
+    leases.create("x", 10)
+    leases.add("x", A)
+    clock.now += 10
+    again = leases.create("x", 10)
+    assert leases.list() == [again]
+    assert leases.resources("x") == []
+
+
+def test_prune(leases: Leases, clock: Clock) -> None:
+    kept = [leases.create("later", 20), leases.create("never", None)]
+    leases.create("soon", 10)
+    leases.add("soon", A)
+    assert leases.prune() == 0
+    clock.now += 10
+    assert leases.prune() == 1
+    with pytest.raises(NotFound):
+        leases.delete("soon")
+    clock.now -= 10
+    assert leases.list() == kept
+    assert leases.holders(A) == []
+
+
+def test_hold(leases: Leases) -> None:
+    with leases.hold({"k": "v"}) as lease:
+        assert leases.list() == [lease]
+        assert lease.labels == {"k": "v"}
+    assert leases.list() == []
+
+
+def test_hold_ends_with_an_error(leases: Leases) -> None:
+    with pytest.raises(ZeroDivisionError), leases.hold():
+        raise ZeroDivisionError
+    assert leases.list() == []
+
+
+def test_hold_outlived_by_nobody(leases: Leases, clock: Clock) -> None:
+    with leases.hold(expires_in=5):
+        clock.now += 5
+        leases.prune()
+    assert leases.list() == []
+
+
+def test_leases_are_kept(leases: Leases, tmp_path: Path, clock: Clock) -> None:
+    lease = leases.create("x", labels={"k": "v"})
+    leases.add("x", A)
+    with Database(tmp_path / "imgfs.db") as database:
+        again = Leases(database, clock)
+        assert again.list() == again.holders(A) == [lease]
+
+
+def test_part_of_a_transaction(tmp_path: Path, clock: Clock) -> None:
+    with Database(tmp_path / "imgfs.db") as database:
+        leases = Leases(database, clock)
+        leases.create("x")
+
+        def fail() -> None:
+            with database.transaction():
+                leases.add("x", A)
+                leases.create("y")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert leases.resources("x") == []
+        assert [lease.id for lease in leases.list()] == ["x"]
