@@ -7,6 +7,7 @@
     │   ├── InvalidPlatform
     │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
     │   └── BrokenArchive       a tar that is truncated, malformed or not an image archive
+    │       └── MissingMember   a file that the archive needs and has not
     ├── ContentMismatch         bytes that are not what their descriptor says
     │   ├── DigestMismatch
     │   └── SizeMismatch
@@ -100,6 +101,13 @@ class BrokenArchive(InvalidInput):
 
     def __str__(self) -> str:
         return f"{printable(self.member) or 'archive'}: {printable(self.reason)}"
+
+
+class MissingMember(BrokenArchive):
+    """A file that the archive refers to is not in it."""
+
+    def __init__(self, member: str) -> None:
+        super().__init__(member, "is missing from the archive")
 
 
 class ContentMismatch(EngineError):

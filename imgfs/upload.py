@@ -295,6 +295,7 @@ class Upload:
             target.feed(data)
         except Exception as error:  # it is told at the next write or flush
             self.error = error
+            target.abort()
 
     def _finish(self) -> None:
         assert self._import is not None
@@ -302,6 +303,8 @@ class Upload:
             self.result = self._import.finish()
         except Exception as error:  # it is told by the flush that asked
             self.error = error
+            if self._import.failed:
+                self._import.abort()
 
     async def _reset(self) -> None:
         await self._drained()

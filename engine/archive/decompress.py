@@ -166,13 +166,13 @@ class _Streams:
             raise BrokenArchive("", f"is a damaged {self._name} stream: {error}") from error
 
 
-_ERRORS: tuple[type[Exception], ...] = (
+_ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal calls a class an instance
     OSError,
     ValueError,
     EOFError,
     lzma.LZMAError,
     zstd.ZstdError,
-    igzip_lib.error,
+    igzip_lib.IsalError,
 )
 _DECODERS: dict[str, Callable[[], _Decoder]] = {
     "gzip": lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),

@@ -10,7 +10,7 @@ from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake, compression_of
 from engine.archive.names import docker_names
 from engine.digest import Digest
-from engine.errors import BrokenArchive, InvalidDigest
+from engine.errors import InvalidDigest, MissingMember
 from engine.oci import Descriptor, ImageConfig, Manifest
 
 _LAYER_TYPES = {
@@ -82,7 +82,7 @@ def _layer(
     """
     try:
         content = intake.find(path)
-    except BrokenArchive:
+    except MissingMember:
         known = _stored(intake, diff_id)
         if known is not None:
             return known

@@ -13,11 +13,12 @@ _USTAR_MAGIC = b"ustar\0"
 
 def check_sum(block: bytes) -> None:
     """BrokenArchive unless the header's checksum is right, counted unsigned or signed."""
-    said = number(block[148:156], "checksum")
+    field = block[148:156].strip(b" \0")
+    said = int(field, 8) if re.fullmatch(rb"[0-7]{1,8}", field) else None
     unsigned = sum(block) - sum(block[148:156]) + 8 * 32
     signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
     if said not in (unsigned, signed):
-        raise BrokenArchive("", f"is not a tar header: expected checksum {unsigned}, found {said}")
+        raise BrokenArchive("", f"is not a tar header: expected checksum {unsigned:o}, found {field!r}")
 
 
 def name(block: bytes) -> str:

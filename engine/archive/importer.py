@@ -24,7 +24,7 @@ from engine.database import Database
 from engine.digest import Digest
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
 from engine.images import Image, ImageStore
-from engine.leases import Leases
+from engine.leases import Lease, Leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,9 @@ class Import:
     def __init__(self, parts: Parts, limits: Limits | None = None) -> None:
         self._parts = parts
         self._limits = limits or Limits()
-        session = f"import-{secrets.token_hex(8)}"
-        self._lease = parts.leases.create(session)
-        self._intake = Intake(
-            parts.content, session, lambda digest: parts.leases.add(self._lease.id, digest)
-        )
+        self._session = f"import-{secrets.token_hex(8)}"
+        self._lease: Lease | None = None
+        self._intake = Intake(parts.content, self._session, self._hold)
         self._outer = Outer()
         self._tar = TarReader(self._limits)
         self._failure: Exception | None = None
@@ -115,8 +113,10 @@ class Import:
     def abort(self) -> None:
         """Drop what is not published, and the lease; may be called again."""
         self._intake.discard()
-        with suppress(NotFound):
-            self._parts.leases.delete(self._lease.id)
+        if self._lease is not None:
+            with suppress(NotFound):
+                self._parts.leases.delete(self._lease.id)
+            self._lease = None
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +128,12 @@ class Import:
         _trace: TracebackType | None,
     ) -> None:
         self.abort()
+
+    def _hold(self, digest: Digest) -> None:
+        """Lease a blob of the store that this archive relies on."""
+        if self._lease is None:
+            self._lease = self._parts.leases.create(self._session)
+        self._parts.leases.add(self._lease.id, digest)
 
     def _take(self, plain: bytes | memoryview) -> None:
         for event in self._tar.feed(memoryview(plain)):

@@ -17,7 +17,14 @@ from engine.archive.members import Member, clean_name, resolve_link
 from engine.content import ReaderAt
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
-from engine.errors import BrokenArchive, DigestMismatch, EngineError, InvalidDigest, LimitExceeded
+from engine.errors import (
+    BrokenArchive,
+    DigestMismatch,
+    EngineError,
+    InvalidDigest,
+    LimitExceeded,
+    MissingMember,
+)
 from engine.go_json import JSON_LIMIT
 
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
@@ -143,7 +150,7 @@ class Intake:
             if name in self._specials:
                 raise BrokenArchive(path, f"expected a file, found a {self._specials[name]}")
             if name not in self._links:
-                raise BrokenArchive(path, "is missing from the archive")
+                raise MissingMember(path)
             kind, target = self._links[name]
             if target is None:
                 raise BrokenArchive(path, f"is a {kind} that leaves the archive")

@@ -1,0 +1,520 @@
+"""Loading: which archives become which images, and what is left when they don't."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import tarfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.archive.importer import Loaded
+from engine.archive.limits import Limits
+from engine.engine import Engine
+from engine.errors import (
+    BrokenArchive,
+    ContentMismatch,
+    DigestMismatch,
+    EngineError,
+    InvalidDocument,
+    LimitExceeded,
+    MissingMember,
+    SizeMismatch,
+)
+from tests import archives
+from tests.archives import ImageParts, descriptor, link, tar, to_json
+
+APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
+BIG = ImageParts(layers=[archives.layer("big", os.urandom(200_000)), archives.layer("b")])
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store") as opened:
+        yield opened
+
+
+def load(engine: Engine, archive: bytes, step: int = 1 << 16) -> Loaded:
+    with engine.begin_import() as session:
+        for offset in range(0, len(archive), step):
+            session.feed(memoryview(archive)[offset : offset + step])
+        return session.finish()
+
+
+def picture(engine: Engine) -> object:
+    """Every row and every file of a store."""
+    tables = ("blobs", "images", "targets", "members", "manifests", "leases", "lease_resources")
+    rows = [engine.database.read(f"SELECT * FROM {table}") for table in tables]
+    paths = sorted(engine.path.rglob("*"))
+    files = [(str(p), p.stat().st_size) for p in paths if "imgfs.db" not in p.name]
+    return rows, files
+
+
+def ids(engine: Engine) -> dict[str, str]:
+    """Familiar name → image ID of everything stored."""
+    return {
+        image.familiar: engine.images.manifests(image.target.digest)[0].config
+        for image in engine.images.all()
+    }
+
+
+def docker(items: Any, *members: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
+    """A docker archive of these members whose manifest.json has these items."""
+    return tar([*members, ("manifest.json", to_json(items))])
+
+
+PLAIN = archives.layer()
+ONE = ImageParts(layers=[PLAIN])
+CONFIG = ("c.json", ONE.config)
+
+
+def item(**more: Any) -> dict[str, Any]:
+    return {"Config": "c.json", "RepoTags": ["app:1"], "Layers": ["l.tar"], **more}
+
+
+DOCKER_ARCHIVES = {
+    "flat names": docker([item()], CONFIG, ("l.tar", PLAIN)),
+    "gzip layer": docker([item()], CONFIG, ("l.tar", archives.compressed(PLAIN))),
+    "symlinked layer": docker(
+        [item()], CONFIG, ("x/layer.tar", PLAIN), link("l.tar", "x/layer.tar")
+    ),
+    "chain of symlinks": docker(
+        [item(Layers=["a/layer.tar"])],
+        CONFIG,
+        link("a/layer.tar", "../b/layer.tar"),
+        link("b/layer.tar", "../c/layer.tar"),
+        ("c/layer.tar", PLAIN),
+    ),
+    "hard-linked layer": docker(
+        [item()], CONFIG, ("x.tar", PLAIN), link("l.tar", "x.tar", tarfile.LNKTYPE)
+    ),
+    "./ names": tar(
+        [("./c.json", ONE.config), ("./l.tar", PLAIN), ("./manifest.json", to_json([item()]))]
+    ),
+    "absolute names": tar(
+        [("/c.json", ONE.config), ("/l.tar", PLAIN), ("/manifest.json", to_json([item()]))]
+    ),
+    "./ in manifest.json": docker(
+        [item(Config="./c.json", Layers=["./l.tar"])], CONFIG, ("l.tar", PLAIN)
+    ),
+    "lower-case keys": docker(
+        [{"config": "c.json", "repoTags": ["app:1"], "layers": ["l.tar"]}], CONFIG, ("l.tar", PLAIN)
+    ),
+    "text behind the array": tar(
+        [CONFIG, ("l.tar", PLAIN), ("manifest.json", to_json([item()]) + b" garbage")]
+    ),
+    "two manifest.json, the last counts": tar(
+        [
+            CONFIG,
+            ("l.tar", PLAIN),
+            ("manifest.json", to_json([item(RepoTags=["old:1"])])),
+            ("manifest.json", to_json([item()])),
+        ]
+    ),
+    "members that nobody needs": docker(
+        [item()], CONFIG, ("l.tar", PLAIN), ("README", b"x" * 100_000), link("dangling", "nowhere")
+    ),
+    "a tag without its part": docker([item(RepoTags=["app:1", "app:1"])], CONFIG, ("l.tar", PLAIN)),
+}
+
+
+@pytest.mark.parametrize("name", DOCKER_ARCHIVES)
+def test_docker_archives(engine: Engine, name: str) -> None:
+    loaded = load(engine, DOCKER_ARCHIVES[name])
+    assert [image.names for image in loaded.images] == [("docker.io/library/app:1",)]
+    assert loaded.images[0].id == ONE.id
+    assert ids(engine) == {"app:1": ONE.id}
+
+
+def test_the_manifest_is_made_as_containerd_makes_it(engine: Engine) -> None:
+    loaded = load(engine, DOCKER_ARCHIVES["gzip layer"])
+    with engine.content.open(loaded.images[0].target) as reader:
+        manifest = reader.pread(reader.size, 0)
+    blob = archives.compressed(PLAIN)
+    assert manifest == to_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": descriptor(ONE.config, "application/vnd.docker.container.image.v1+json"),
+            "layers": [descriptor(blob, "application/vnd.docker.image.rootfs.diff.tar.gzip")],
+        }
+    )
+    info = engine.content.info(loaded.images[0].target)
+    assert info.labels == {
+        "containerd.io/gc.ref.content.0": ONE.id,
+        "containerd.io/gc.ref.content.1": archives.digest(blob),
+    }
+
+
+def test_several_images_share_what_they_share(engine: Engine) -> None:
+    other = ImageParts(layers=[APP.layers[0], archives.layer("c")])
+    load(engine, archives.docker_archive((APP, ["app:1", "app:2"]), (other, ["other:1"])))
+    assert ids(engine) == {"app:1": APP.id, "app:2": APP.id, "other:1": other.id}
+    assert len(list(engine.content.walk())) == 7
+
+
+def test_an_image_without_a_name_is_untagged(engine: Engine) -> None:
+    (image,) = load(engine, archives.docker_archive((APP, None))).images
+    assert image.names == ()
+    assert [i.name for i in engine.images.all()] == [image.target]
+
+
+def test_loading_again_changes_no_blob(engine: Engine) -> None:
+    archive = archives.oci_archive((BIG, "docker.io/library/big:1"))
+    assert load(engine, archive).new_blobs == 4
+    again = load(engine, archive)
+    assert (again.new_blobs, again.new_bytes) == (0, 0)
+
+
+def test_a_tag_moves_and_the_old_image_stays(engine: Engine) -> None:
+    load(engine, archives.docker_archive((APP, ["app:1"])))
+    load(engine, archives.docker_archive((ONE, ["app:1"])))
+    names = ids(engine)
+    assert names.pop("app:1") == ONE.id
+    assert list(names.values()) == [APP.id]
+
+
+def test_a_layer_that_the_store_has_need_not_be_sent(engine: Engine) -> None:
+    load(engine, DOCKER_ARCHIVES["flat names"])
+    load(engine, docker([item(RepoTags=["again:1"])], CONFIG))
+    assert set(ids(engine)) == {"app:1", "again:1"}
+
+
+def test_a_foreign_layer_is_kept_as_its_descriptor(engine: Engine) -> None:
+    foreign = archives.layer("windows")
+    parts = ImageParts(layers=[foreign, PLAIN])
+    source = {
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "size": 1234,
+        "digest": archives.digest(b"elsewhere"),
+        "urls": ["https://example.com/layer"],
+    }
+    sources = {archives.digest(foreign): source}
+    archive = docker(
+        [item(Layers=["foreign.tar", "l.tar"], LayerSources=sources)],
+        ("c.json", parts.config),
+        ("l.tar", PLAIN),
+    )
+    (image,) = load(engine, archive).images
+    layers = engine.graph(engine.images.all()[0]).images[0].manifest.layers
+    assert (layers[0].digest, layers[0].urls) == (source["digest"], tuple(source["urls"]))
+    assert image.id == parts.id
+
+
+@pytest.mark.parametrize(
+    "compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"]
+)
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+def test_outer_compression(engine: Engine, compress: Callable[[bytes], bytes], step: int) -> None:
+    load(engine, compress(archives.docker_archive((APP, ["app:1"]))), step)
+    assert ids(engine) == {"app:1": APP.id}
+
+
+# -- OCI ----------------------------------------------------------------------------------------------
+
+
+def entry(parts: ImageParts = APP, **annotations: str) -> dict[str, Any]:
+    return descriptor(parts.manifest(), archives.OCI_MANIFEST, annotations=annotations)
+
+
+def oci(*entries: dict[str, Any], blobs: list[bytes] | None = None) -> bytes:
+    return tar(archives.oci_members(entries, APP.blobs() if blobs is None else blobs))
+
+
+REF = "org.opencontainers.image.ref.name"
+NAME = "io.containerd.image.name"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "name"),
+    [
+        ({NAME: "docker.io/library/app:1"}, "app:1"),
+        ({NAME: "docker.io/library/app:1", REF: "other"}, "app:1"),
+        ({REF: "ghcr.io/org/app:2"}, "ghcr.io/org/app:2"),
+        ({REF: "app:3"}, "app:3"),
+        ({REF: "org/app"}, "org/app:latest"),
+        ({REF: "latest"}, None),
+        ({REF: "UPPER/CASE!"}, None),
+        ({NAME: "UPPER"}, None),
+        ({}, None),
+    ],
+)
+def test_oci_names(engine: Engine, annotations: dict[str, str], name: str | None) -> None:
+    load(engine, oci(entry(**annotations)))
+    target = archives.digest(APP.manifest())
+    assert ids(engine) == {name or target: APP.id}
+
+
+def test_oci_keeps_the_manifest_and_its_digest(engine: Engine) -> None:
+    (image,) = load(engine, archives.oci_archive((APP, "docker.io/x/app:1"), gzipped=True)).images
+    assert image.target == archives.digest(APP.manifest(gzipped=True))
+    layer = archives.digest(archives.compressed(APP.layers[0]))
+    labels = engine.content.info(layer).labels
+    assert labels.get("containerd.io/uncompressed") in (None, archives.digest(APP.layers[0]))
+
+
+def test_oci_wins_over_manifest_json(engine: Engine) -> None:
+    members = archives.oci_members([entry(**{REF: "x/oci:1"})], APP.blobs())
+    manifest = to_json([item(RepoTags=["x/docker:1"])])
+    load(engine, tar([*members, ("manifest.json", manifest), CONFIG, ("l.tar", PLAIN)]))
+    assert ids(engine) == {"x/oci:1": APP.id}
+
+
+def test_a_name_that_only_manifest_json_knows(engine: Engine) -> None:
+    members = archives.oci_members([entry()], APP.blobs())
+    config = f"blobs/sha256/{APP.id[7:]}"
+    layers = [f"blobs/sha256/{archives.digest(data)[7:]}" for data in APP.layers]
+    manifest = to_json([item(Config=config, Layers=layers)])
+    load(engine, tar([*members, ("manifest.json", manifest)]))
+    assert ids(engine) == {"app:1": APP.id}
+
+
+def test_an_index_may_lack_platforms(engine: Engine) -> None:
+    arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+    absent = ImageParts(layers=[archives.layer("s390x")], architecture="s390x")
+    archive = archives.multi_platform("docker.io/library/multi:1", [APP, arm], [absent])
+    (image,) = load(engine, archive).images
+    assert image.platforms == ("linux/amd64", "linux/arm64")
+
+
+def test_the_missing_platform_may_come_later(engine: Engine) -> None:
+    arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+    load(engine, archives.multi_platform("docker.io/library/multi:1", [APP], [arm]))
+    first = engine.images.target(engine.images.all()[0].target.digest).revision
+    load(engine, archives.multi_platform("docker.io/library/multi:1", [APP, arm]))
+    (image,) = engine.images.all()
+    assert [m.platform for m in engine.images.manifests(image.target.digest)] == [
+        "linux/amd64",
+        "linux/arm64",
+    ]
+    assert engine.images.target(image.target.digest).revision != first
+
+
+def test_a_nested_index(engine: Engine) -> None:
+    inner = to_json({"schemaVersion": 2, "manifests": [entry()]})
+    outer = to_json({"schemaVersion": 2, "manifests": [descriptor(inner, archives.OCI_INDEX)]})
+    named = descriptor(outer, archives.OCI_INDEX, annotations={REF: "app:1"})
+    load(engine, oci(named, blobs=[outer, inner, *APP.blobs()]))
+    assert ids(engine) == {"app:1": APP.id}
+
+
+def test_what_is_no_image_beside_one_is_left_out(engine: Engine) -> None:
+    other = descriptor(b"<x/>", "application/xml")
+    load(engine, oci(other, entry(**{REF: "app:1"}), blobs=[b"<x/>", *APP.blobs()]))
+    assert ids(engine) == {"app:1": APP.id}
+
+
+# -- docker before 1.10 -------------------------------------------------------------------------------
+
+
+def legacy(chain: list[tuple[str, str]], top: str) -> bytes:
+    members = []
+    for v1_id, parent in chain:
+        config = {"id": v1_id, "created": "2014-01-01T00:00:00Z", "docker_version": "1.9.0"}
+        config |= {"parent": parent} if parent else {}
+        config |= {"architecture": "amd64", "os": "linux", "config": {}}
+        members += [(f"{v1_id}/VERSION", b"1.0"), (f"{v1_id}/json", to_json(config))]
+        members.append((f"{v1_id}/layer.tar", archives.layer(v1_id)))
+    return tar([*members, ("repositories", to_json({"app": {"1": top}}))])
+
+
+def test_an_archive_of_docker_before_1_10(engine: Engine) -> None:
+    load(engine, legacy([("b" * 64, "a" * 64), ("a" * 64, "")], "b" * 64))
+    details = engine.details("app:1")
+    wanted = [archives.digest(archives.layer(name * 64)) for name in "ab"]
+    assert list(details.config.rootfs.diff_ids) == wanted
+    assert json.loads(details.raw_config)["architecture"] == "amd64"
+
+
+@pytest.mark.parametrize(
+    ("archive", "culprit"),
+    [
+        (legacy([("a", "b"), ("b", "a")], "a"), "loop"),
+        (legacy([("a", "")], "nope"), "nope/json"),
+        (legacy([("a", "gone")], "a"), "gone/json"),
+        (legacy([("a", "")], "../../etc"), "../../etc"),
+    ],
+)
+def test_a_bad_chain_of_parents(engine: Engine, archive: bytes, culprit: str) -> None:
+    with pytest.raises(BrokenArchive, match=culprit):
+        load(engine, archive)
+
+
+# -- what is refused ----------------------------------------------------------------------------------
+
+
+def without(archive: bytes, part: str) -> bytes:
+    import io
+
+    members = []
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        for info in source:
+            data = source.extractfile(info)
+            assert data is not None
+            if part not in info.name:
+                members.append((info.name, data.read()))
+    return tar(members)
+
+
+def changed(members: list[tuple[str, bytes]], part: str) -> bytes:
+    return tar([(name, data[::-1] if part in name else data) for name, data in members])
+
+
+LAYER = archives.digest(APP.layers[0])[7:]
+MEMBERS = archives.oci_members([entry(**{REF: "app:1"})], APP.blobs())
+BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
+    "nothing": (b"", BrokenArchive, "empty"),
+    "zeros": (bytes(10240), BrokenArchive, "empty"),
+    "no tar": (b"hello, world\n" * 1000, BrokenArchive, "is not a tar"),
+    "short": (b"hi", BrokenArchive, "truncated"),
+    "no image": (tar([("README", b"hi")]), BrokenArchive, "manifest.json"),
+    "manifest.json null": (tar([("manifest.json", b"null")]), InvalidDocument, "names no image"),
+    "manifest.json []": (tar([("manifest.json", b"[]")]), InvalidDocument, "names no image"),
+    "manifest.json no JSON": (tar([("manifest.json", b"[{")]), InvalidDocument, "manifest.json"),
+    "no config": (docker([item()], ("l.tar", PLAIN)), MissingMember, "c.json"),
+    "config no JSON": (
+        docker([item()], ("c.json", b"xx"), ("l.tar", PLAIN)),
+        InvalidDocument,
+        "c.json",
+    ),
+    "no layer": (docker([item()], CONFIG), MissingMember, "l.tar"),
+    "layer outside": (
+        docker([item(Layers=["../l.tar"])], CONFIG, ("l.tar", PLAIN)),
+        BrokenArchive,
+        "leaves",
+    ),
+    "layer a fifo": (
+        docker([item()], CONFIG, link("l.tar", "", tarfile.FIFOTYPE)),
+        BrokenArchive,
+        "fifo",
+    ),
+    "layer a loop": (docker([item()], CONFIG, link("l.tar", "l.tar")), BrokenArchive, "link"),
+    "layer a link out": (
+        docker([item()], CONFIG, link("l.tar", "../../etc/x")),
+        BrokenArchive,
+        "leaves",
+    ),
+    "layer wrong": (
+        docker([item()], CONFIG, ("l.tar", archives.layer("other"))),
+        DigestMismatch,
+        "l.tar",
+    ),
+    "gzip layer cut": (
+        docker([item()], CONFIG, ("l.tar", archives.compressed(PLAIN)[:-4])),
+        BrokenArchive,
+        "l.tar",
+    ),
+    "too few layers": (docker([item(Layers=[])], CONFIG), InvalidDocument, "found 0 layers"),
+    "bad tag": (
+        docker([item(RepoTags=["UPPER"])], CONFIG, ("l.tar", PLAIN)),
+        BrokenArchive,
+        "UPPER",
+    ),
+    "digest as tag": (
+        docker([item(RepoTags=[f"app@{ONE.id}"])], CONFIG, ("l.tar", PLAIN)),
+        BrokenArchive,
+        "found a digest",
+    ),
+    "no oci-layout": (tar(MEMBERS[:-1]), BrokenArchive, "oci-layout"),
+    "no index.json": (without(tar(MEMBERS), "index.json"), BrokenArchive, "index.json"),
+    "layout 2.0.0": (
+        tar([*MEMBERS[:-1], ("oci-layout", b'{"imageLayoutVersion":"2.0.0"}')]),
+        BrokenArchive,
+        "found 2.0.0",
+    ),
+    "no manifest blob": (
+        without(tar(MEMBERS), archives.digest(APP.manifest())[7:]),
+        BrokenArchive,
+        archives.digest(APP.manifest())[7:],
+    ),
+    "no config blob": (without(tar(MEMBERS), APP.id[7:]), BrokenArchive, APP.id[7:]),
+    "no layer blob": (without(tar(MEMBERS), LAYER), BrokenArchive, LAYER),
+    "wrong layer blob": (changed(MEMBERS, LAYER), DigestMismatch, f"blobs/sha256/{LAYER}"),
+    "wrong size": (
+        oci({**entry(**{REF: "app:1"}), "size": 1}),
+        SizeMismatch,
+        archives.digest(APP.manifest()),
+    ),
+    "empty index": (oci(), BrokenArchive, "names no image"),
+    "index without images": (
+        oci(
+            descriptor(b'{"schemaVersion":2,"manifests":[]}', archives.OCI_INDEX),
+            blobs=[b'{"schemaVersion":2,"manifests":[]}'],
+        ),
+        InvalidDocument,
+        "names no image",
+    ),
+    "schema 1": (
+        oci(
+            descriptor(b'{"schemaVersion":1,"fsLayers":[]}', archives.OCI_MANIFEST),
+            blobs=[b'{"schemaVersion":1,"fsLayers":[]}'],
+        ),
+        InvalidDocument,
+        "schema 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_refusal_names_the_culprit_and_changes_nothing(engine: Engine, name: str) -> None:
+    archive, kind, culprit = BROKEN[name]
+    load(engine, archives.docker_archive((BIG, ["before:1"])))
+    before = picture(engine)
+    with pytest.raises(kind, match=culprit) as raised:
+        load(engine, archive)
+    assert picture(engine) == before
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cut", [1, 600, 5000, 12_000, 150_000])
+def test_a_truncated_archive(engine: Engine, cut: int) -> None:
+    archive = archives.docker_archive((BIG, ["big:1"]))
+    before = picture(engine)
+    with pytest.raises((BrokenArchive, ContentMismatch)):
+        load(engine, archive[:cut])
+    assert picture(engine) == before
+
+
+def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine) -> None:
+    load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
+    before = picture(engine)
+    big = archives.digest(BIG.layers[0])[7:]
+    members = archives.oci_members([entry(BIG)], BIG.blobs())
+    with pytest.raises(DigestMismatch, match=big):
+        load(engine, changed(members, big))
+    assert picture(engine) == before
+
+
+def test_finish_in_the_middle_says_so_and_spoils_nothing(engine: Engine) -> None:
+    archive = archives.docker_archive((BIG, ["big:1"]))
+    with engine.begin_import() as session:
+        session.feed(archive[:100_000])
+        with pytest.raises(BrokenArchive, match="truncated"):
+            session.finish()
+        session.feed(archive[100_000:])
+        assert session.finish() is session.finish()
+    assert ids(engine) == {"big:1": BIG.id}
+
+
+def test_limits(engine: Engine) -> None:
+    archive = archives.docker_archive((APP, ["app:1"]))
+    for limits in (Limits(max_archive_bytes=len(archive) - 1), Limits(max_members=2)):
+        with engine.begin_import(limits) as session, pytest.raises(LimitExceeded):
+            session.feed(archive)
+            session.finish()
+    assert engine.images.count() == 0
+
+
+def test_memory_does_not_grow_with_the_archive(engine: Engine) -> None:
+    parts = ImageParts(layers=[archives.layer("big", bytes(60_000_000))])
+    archive = archives.docker_archive((parts, ["big:1"]))
+    tracemalloc.start()
+    load(engine, archive, 1 << 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
