@@ -1,8 +1,9 @@
 """Archives that `manifest.json` drives: docker save before 25, podman, skopeo, buildah, kaniko,
 jib, bazel.
 
-As containerd's importer and moby's load read them: a Docker schema 2 manifest is made of each item.
-The image ID is the digest of the config's content, whatever its file is called.
+As containerd's importer and moby's load read them, but for the manifest that is made of each item:
+it is OCI's, since umoci and skopeo's `oci:` read no other. The image ID is the digest of the
+config's content, whatever its file is called.
 """
 
 from engine import docker, go_json, oci, walk
@@ -13,10 +14,10 @@ from engine.digest import Digest
 from engine.errors import InvalidDigest, MissingMember
 from engine.oci import Descriptor, ImageConfig, Manifest
 
-_LAYER_TYPES = {
-    "none": oci.DOCKER_LAYER,
-    "gzip": oci.DOCKER_LAYER_GZIP,
-    "zstd": oci.DOCKER_LAYER_ZSTD,
+_LAYER_TYPES = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
+_FOREIGN_LAYER_TYPES = {
+    oci.DOCKER_FOREIGN_LAYER: oci.LAYER_NONDISTRIBUTABLE,
+    oci.DOCKER_FOREIGN_LAYER_GZIP: oci.LAYER_NONDISTRIBUTABLE_GZIP,
 }
 
 
@@ -33,16 +34,16 @@ def found_image(
     config_size: int,
     layers: list[Descriptor],
 ) -> Found:
-    """An image of these parts, with the Docker schema 2 manifest that is made for it."""
+    """An image of these parts, with the manifest that is made for it."""
     manifest = Manifest(
         schema_version=2,
-        media_type=oci.DOCKER_MANIFEST,
-        config=Descriptor(media_type=oci.DOCKER_CONFIG, digest=config, size=config_size),
+        media_type=oci.MANIFEST,
+        config=Descriptor(media_type=oci.CONFIG, digest=config, size=config_size),
         layers=tuple(layers),
     )
     data = oci.render(manifest)
     digest = intake.add("manifest", data)
-    target = Descriptor(media_type=oci.DOCKER_MANIFEST, digest=digest, size=len(data))
+    target = Descriptor(media_type=oci.MANIFEST, digest=digest, size=len(data))
     return Found(names, walk.graph(intake, target))
 
 
@@ -87,7 +88,8 @@ def _layer(
         if known is not None:
             return known
         if source is not None and oci.is_nondistributable(source.media_type):
-            return Descriptor(source.media_type, source.digest, source.size, source.urls)
+            media_type = _FOREIGN_LAYER_TYPES.get(source.media_type, source.media_type)
+            return Descriptor(media_type, source.digest, source.size, source.urls)
         raise
     return layer_descriptor(intake, content.digest, content.size)
 

@@ -18,7 +18,9 @@ def check_sum(block: bytes) -> None:
     unsigned = sum(block) - sum(block[148:156]) + 8 * 32
     signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
     if said not in (unsigned, signed):
-        raise BrokenArchive("", f"is not a tar header: expected checksum {unsigned:o}, found {field!r}")
+        raise BrokenArchive(
+            "", f"is not a tar header: expected checksum {unsigned:o}, found {field!r}"
+        )
 
 
 def name(block: bytes) -> str:

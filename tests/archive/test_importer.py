@@ -131,7 +131,7 @@ def test_docker_archives(engine: Engine, name: str) -> None:
     assert ids(engine) == {"app:1": ONE.id}
 
 
-def test_the_manifest_is_made_as_containerd_makes_it(engine: Engine) -> None:
+def test_the_manifest_that_is_made_is_ocis(engine: Engine) -> None:
     loaded = load(engine, DOCKER_ARCHIVES["gzip layer"])
     with engine.content.open(loaded.images[0].target) as reader:
         manifest = reader.pread(reader.size, 0)
@@ -139,9 +139,9 @@ def test_the_manifest_is_made_as_containerd_makes_it(engine: Engine) -> None:
     assert manifest == to_json(
         {
             "schemaVersion": 2,
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "config": descriptor(ONE.config, "application/vnd.docker.container.image.v1+json"),
-            "layers": [descriptor(blob, "application/vnd.docker.image.rootfs.diff.tar.gzip")],
+            "mediaType": archives.OCI_MANIFEST,
+            "config": descriptor(ONE.config, archives.OCI_CONFIG),
+            "layers": [descriptor(blob, f"{archives.OCI_LAYER}+gzip")],
         }
     )
     info = engine.content.info(loaded.images[0].target)

@@ -147,7 +147,7 @@ def test_extended_attributes_tell_what_it_is(mounted: Mounted) -> None:
     (entry,) = json.loads((directory / "index.json").read_bytes())["manifests"]
     assert told == {
         "user.oci.digest": entry["digest"],
-        "user.oci.mediatype": "application/vnd.docker.distribution.manifest.v2+json",
+        "user.oci.mediatype": "application/vnd.oci.image.manifest.v1+json",
         "user.oci.name": "docker.io/library/app:1",
         "user.oci.platform": "linux/amd64",
         "user.oci.created": "2024-02-03T04:05:06Z",

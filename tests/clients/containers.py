@@ -1,0 +1,75 @@
+"""podman, buildah and skopeo, sharing one storage and nothing with the machine."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.clients.client import Client
+
+# Limits of its own, since the usual ones are above what this process may give; no network, which
+# needs more packages; runc and conmon are found as podman finds them.
+CONTAINERS = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+netns = "none"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+tmp_dir = "{root}/tmp"
+volume_path = "{root}/volumes"
+[network]
+network_config_dir = "{root}/networks"
+"""
+
+STORAGE = """\
+[storage]
+driver = "{driver}"
+graphroot = "{root}/graph"
+runroot = "{root}/run"
+"""
+
+DRIVERS = ("overlay", "vfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """podman with a storage of its own."""
+
+    podman: Client
+
+    def run(self, image: str) -> str:
+        """What a container of the image prints."""
+        return self.podman("run", "--rm", "--network", "none", image)
+
+    def clear(self) -> None:
+        """Remove every container and every image."""
+        self.podman("rm", "--all", "--force")
+        self.podman("rmi", "--all", "--force")
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Write the settings that keep these tools below `root`, and say how they are told of them."""
+    policy = root / "home" / ".config" / "containers" / "policy.json"
+    policy.parent.mkdir(parents=True)
+    policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    for name in ("tmp", "runtime"):
+        (root / name).mkdir()
+    (root / "containers.conf").write_text(CONTAINERS.format(root=root))
+    (root / "registries.conf").write_text("")
+    use_driver(root, DRIVERS[0])
+    return {
+        "HOME": str(root / "home"),
+        "TMPDIR": str(root / "tmp"),
+        "XDG_CONFIG_HOME": str(root / "home" / ".config"),
+        "XDG_RUNTIME_DIR": str(root / "runtime"),
+        "CONTAINERS_CONF": str(root / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(root / "storage.conf"),
+        "CONTAINERS_REGISTRIES_CONF": str(root / "registries.conf"),
+        "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
+    }
+
+
+def use_driver(root: Path, driver: str) -> None:
+    """Have the storage below `root` kept by this driver."""
+    (root / "storage.conf").write_text(STORAGE.format(root=root, driver=driver))

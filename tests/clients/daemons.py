@@ -1,0 +1,103 @@
+"""The daemons that docker and ctr talk to, each with all that it writes below one directory."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.clients.client import Client, daemon, find
+
+CONTAINERD = """\
+version = 2
+root = "{root}/root"
+state = "{root}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{root}/sock"
+[ttrpc]
+address = "{root}/sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{root}/opt"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerd:
+    """A docker daemon without a network, building with its classic builder."""
+
+    docker: Client
+
+    def run(self, image: str) -> str:
+        """What a container of the image prints."""
+        return self.docker("run", "--rm", "--network", "none", image)
+
+    def clear(self) -> None:
+        """Remove every image."""
+        self.docker("image", "prune", "--all", "--force")
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """A containerd, seen by ctr in one namespace."""
+
+    ctr: Client
+    fifos: Path
+
+    def run(self, image: str) -> str:
+        """What a container of the image prints."""
+        return self.ctr("run", "--rm", "--fifo-dir", self.fifos, image, "container")
+
+    def clear(self) -> None:
+        """Remove every image, and then the content that nothing names."""
+        for name in self.ctr("images", "ls", "-q").splitlines():
+            self.ctr("images", "rm", "--sync", name)
+
+
+@contextmanager
+def running_dockerd(root: Path) -> Iterator[Dockerd]:
+    """A docker daemon with its own containerd and the storage driver that it finds best here.
+
+    Debian's client is taken where it is installed, since it is the one that belongs to the daemon.
+    """
+    socket = root / "sock"
+    settings = root / "daemon.json"
+    settings.write_text("{}")
+    client = shutil.which("/usr/bin/docker") or find("docker")
+    docker = Client(
+        (client, "-H", f"unix://{socket}"),
+        {
+            "DOCKER_CONFIG": str(root / "config"),
+            "DOCKER_HOST": "",
+            "DOCKER_CONTEXT": "",
+            "DOCKER_BUILDKIT": "0",
+        },
+    )
+    command = (
+        find("dockerd"),
+        *("--config-file", str(settings)),
+        *("--data-root", str(root / "data"), "--exec-root", str(root / "exec")),
+        *("--pidfile", str(root / "pid"), "--host", f"unix://{socket}"),
+        *("--bridge=none", "--iptables=false", "--ip6tables=false"),
+    )
+
+    def ready() -> bool:
+        return socket.exists() and docker.run("version").returncode == 0
+
+    with daemon(*command, log=root / "log", ready=ready):
+        yield Dockerd(docker)
+
+
+@contextmanager
+def running_containerd(root: Path) -> Iterator[Containerd]:
+    """A containerd without the parts that only Kubernetes needs."""
+    socket = root / "sock"
+    settings = root / "config.toml"
+    settings.write_text(CONTAINERD.format(root=root))
+    ctr = Client((find("ctr"), "--address", str(socket), "--namespace", "test"))
+
+    def ready() -> bool:
+        return socket.exists() and ctr.run("version").returncode == 0
+
+    with daemon(find("containerd"), "--config", str(settings), log=root / "log", ready=ready):
+        yield Containerd(ctr, root / "fifo")

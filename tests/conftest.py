@@ -1,0 +1,19 @@
+"""What holds for every test: the same examples in each run, and no user's store within reach."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("imgfs", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("imgfs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A command that is not told its store uses one that ends with the tests."""
+    store: Path = tmp_path_factory.mktemp("default") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGFS_STORE", str(store))
+        yield

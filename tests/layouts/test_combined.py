@@ -1,0 +1,179 @@
+"""The combined layout, and `save` which writes it."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import platforms
+from engine.digest import Digest
+from engine.engine import Engine
+from engine.errors import DigestMismatch, InvalidInput, NotFound
+from engine.images import Image
+from engine.layouts import combined
+from engine.oci import Descriptor, Platform
+from tests import archives
+from tests.archives import ImageParts
+
+APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
+OTHER = ImageParts(layers=[archives.layer("a"), archives.layer("c")])
+ARM = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+AMD64 = platforms.only(Platform("amd64", "linux"))
+ANY = combined.Options(preferred=AMD64)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store") as opened:
+        yield opened
+
+
+def load(engine: Engine, archive: bytes) -> None:
+    with engine.begin_import() as session:
+        session.feed(archive)
+        session.finish()
+
+
+def save(engine: Engine, *names: str, options: combined.Options = ANY) -> bytes:
+    out = io.BytesIO()
+    images = [image for name in names for image in engine.find(name)]
+    engine.save(images, options, out.write)
+    return out.getvalue()
+
+
+def members(archive: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        return {
+            info.name: (file.read() if (file := source.extractfile(info)) else b"")
+            for info in source
+        }
+
+
+def index_of(archive: bytes) -> list[dict[str, object]]:
+    manifests = json.loads(members(archive)["index.json"])["manifests"]
+    assert isinstance(manifests, list)
+    return manifests
+
+
+def test_one_image(engine: Engine) -> None:
+    load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
+    saved = save(engine, "x/app:1")
+    found = members(saved)
+    assert list(found) == sorted(found)
+    assert found["oci-layout"] == b'{"imageLayoutVersion":"1.0.0"}'
+    manifest = archives.digest(APP.manifest())
+    assert found["index.json"] == (
+        b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":'
+        b'[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%d,'
+        b'"annotations":{"io.containerd.image.name":"docker.io/x/app:1",'
+        b'"org.opencontainers.image.ref.name":"1"}}]}'
+    ) % (manifest.encode(), len(APP.manifest()))
+    layers = ",".join(f'"blobs/sha256/{archives.digest(x)[7:]}"' for x in APP.layers)
+    assert found["manifest.json"].decode() == (
+        f'[{{"Config":"blobs/sha256/{APP.id[7:]}","RepoTags":["x/app:1"],"Layers":[{layers}]}}]'
+    )
+    for name, data in found.items():
+        if name.startswith("blobs/sha256/"):
+            assert hashlib.sha256(data).hexdigest() == name[13:]
+
+
+def test_headers_are_as_containerd_writes_them(engine: Engine) -> None:
+    load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
+    saved = save(engine, "x/app:1")
+    assert saved[257:265] == b"ustar\x0000"
+    assert saved.endswith(bytes(1024))
+    assert len(saved) % 512 == 0
+    with tarfile.open(fileobj=io.BytesIO(saved)) as source:
+        modes = {info.name: oct(info.mode) for info in source if "sha256/" not in info.name}
+        assert all((i.uid, i.gid, i.uname, i.gname, i.mtime) == (0, 0, "", "", 0) for i in source)
+    assert modes == {
+        "blobs": "0o755",
+        "blobs/sha256": "0o755",
+        "index.json": "0o644",
+        "manifest.json": "0o644",
+        "oci-layout": "0o444",
+    }
+
+
+def test_several_images_in_the_order_asked_for(engine: Engine) -> None:
+    load(engine, archives.docker_archive((APP, ["app:1", "app:2"]), (OTHER, ["other:1"])))
+    saved = save(engine, "other:1", "app", "app:2")
+    items = json.loads(members(saved)["manifest.json"])
+    assert [i["RepoTags"] for i in items] == [["other:1"], ["app:1", "app:2"]]
+    assert len(index_of(saved)) == 3
+    assert sum(name.startswith("blobs/sha256/") for name in members(saved)) == 7
+
+
+def test_an_untagged_image_has_a_plain_entry(engine: Engine) -> None:
+    load(engine, archives.docker_archive((APP, None)))
+    saved = save(engine, APP.id)
+    assert "annotations" not in index_of(saved)[0]
+    assert json.loads(members(saved)["manifest.json"])[0]["RepoTags"] is None
+
+
+def test_an_index_keeps_everything_and_manifest_json_the_best(engine: Engine) -> None:
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
+    saved = save(engine, "x/multi:1")
+    (item,) = json.loads(members(saved)["manifest.json"])
+    assert item["Config"].endswith(APP.id[7:])
+    assert f"blobs/sha256/{ARM.id[7:]}" in members(saved)
+
+
+def test_a_platform_narrows_it(engine: Engine) -> None:
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
+    arm = platforms.only(Platform("arm64", "linux"))
+    saved = save(engine, "x/multi:1", options=combined.Options(platform=arm, preferred=arm))
+    assert f"blobs/sha256/{APP.id[7:]}" not in members(saved)
+    (item,) = json.loads(members(saved)["manifest.json"])
+    assert item["Config"].endswith(ARM.id[7:])
+
+
+def test_a_platform_that_is_not_there(engine: Engine) -> None:
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
+    s390x = platforms.only(Platform("s390x", "linux"))
+    with pytest.raises(NotFound, match="platform"):
+        save(engine, "x/multi:1", options=combined.Options(preferred=s390x))
+    options = combined.Options(preferred=s390x, fallback=combined.first_complete)
+    (item,) = json.loads(members(save(engine, "x/multi:1", options=options))["manifest.json"])
+    assert item["Config"].endswith(ARM.id[7:])
+
+
+def test_a_blob_filter(engine: Engine) -> None:
+    load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
+    small = combined.Options(preferred=AMD64, keeps=lambda blob: blob.size < 1000)
+    assert (
+        sum(n.startswith("blobs/sha256/") for n in members(save(engine, "x/app:1", options=small)))
+        == 2
+    )
+
+
+def test_what_was_saved_loads_as_the_same(engine: Engine, tmp_path: Path) -> None:
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
+    load(engine, archives.oci_archive((OTHER, "docker.io/x/other:1"), gzipped=True))
+    saved = save(engine, "x/multi:1", "x/other:1")
+    with Engine(tmp_path / "second") as second:
+        load(second, saved)
+        assert [(i.name, i.target) for i in second.images.all()] == [
+            (i.name, i.target) for i in engine.images.all()
+        ]
+        assert save(second, "x/multi:1", "x/other:1") == saved
+
+
+def test_only_manifests_may_be_exported(engine: Engine) -> None:
+    layer = Image("docker.io/x/layer:1", Descriptor(archives.OCI_LAYER, archives.digest(b"x"), 1))
+    with pytest.raises(InvalidInput, match="only manifests"):
+        combined.layout([layer], engine.content, ANY)
+
+
+def test_a_damaged_blob_is_not_saved(engine: Engine) -> None:
+    load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
+    digest = Digest(archives.digest(APP.layers[0]))
+    path = engine.path / "blobs" / "sha256" / digest.encoded
+    path.chmod(0o644)
+    path.write_bytes(APP.layers[0][::-1])
+    with pytest.raises(DigestMismatch, match=digest.encoded):
+        save(engine, "x/app:1")
