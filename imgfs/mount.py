@@ -43,7 +43,10 @@ def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[
     cannot be.
     """
     with Engine(store) as engine:
-        trio.run(_Mount(engine, mountpoint, options, ready).run)
+        try:
+            trio.run(_Mount(engine, mountpoint, options, ready).run)
+        except BaseExceptionGroup as group:
+            raise _cause(group) from group
 
 
 class _Mount:
@@ -119,6 +122,13 @@ class _Mount:
         assert self._operations is not None
         blobs = [n for n, node in self._operations.inodes.nodes() if isinstance(node, BlobFile)]
         await trio.to_thread.run_sync(_drop_attributes, blobs)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong in a nursery, if it was one thing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _stop_on(signals: AsyncIterator[int]) -> None:

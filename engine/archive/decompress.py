@@ -1,14 +1,17 @@
 """Decompression as bytes arrive, of whole archives and of the layers in them.
 
 A decompressor is fed and yields what comes out in chunks of at most a MiB, so that memory does not
-grow however much a stream expands. Streams may follow one another, as the command-line tools allow.
-Whatever is wrong is a BrokenArchive without a member; the caller knows what it was decompressing.
+grow however much a stream expands. Streams may follow one another, as the command-line tools allow,
+with zeros between and behind them. Whatever is wrong is a BrokenArchive without a member; the
+caller knows what it was decompressing.
 """
 
 import bz2
 import lzma
+import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from isal import igzip_lib
@@ -20,24 +23,25 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-SNIFFED = 6
+SNIFFED = 10
 """How many first bytes tell what a stream is."""
 
 _CHUNK = 1 << 20
-_XZ_MEMORY = 256 << 20
+_SLICE = 128 << 10
+_XZ_MEMORY = 128 << 20
 _ZSTD_WINDOW_LOG = 27
-
-_MAGIC = (
-    (b"\x1f\x8b\x08", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"BZh", "bzip2"),
-)
-_SKIPPABLE_ZSTD = range(0x184D2A50, 0x184D2A60)
+_MAX_HEADER = 1 << 20
+_GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 2, 4, 8, 16
 
 
 class Decompressor(Protocol):
-    """What takes a compressed stream in pieces."""
+    """What takes a compressed stream in pieces; for one thread at a time.
+
+    `name` is what `sniff` says of it.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """What comes out of the next piece; to be exhausted before the next call. BrokenArchive."""
@@ -51,14 +55,12 @@ def sniff(head: bytes) -> str:
 
     "gzip", "zstd", "xz", "bzip2" or "none".
     """
-    if int.from_bytes(head[:4], "little") in _SKIPPABLE_ZSTD:
-        return "zstd"
-    return next((name for magic, name in _MAGIC if head.startswith(magic)), "none")
+    return next((name for name, f in _FORMATS.items() if f.magic.match(head)), "none")
 
 
 def new(name: str) -> Decompressor:
     """A decompressor for what `sniff` names."""
-    return _Plain() if name == "none" else _Streams(name, _DECODERS[name])
+    return _Plain() if name == "none" else _Streams(name, _FORMATS[name])
 
 
 class Outer:
@@ -68,14 +70,20 @@ class Outer:
         self._head = b""
         self._inner: Decompressor | None = None
 
+    @property
+    def name(self) -> str:
+        """As `Decompressor.name`, "" until enough has come to tell."""
+        return self._inner.name if self._inner else ""
+
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """As `Decompressor.feed`."""
         if self._inner is None:
-            if len(self._head) + len(data) < SNIFFED:
-                self._head += bytes(data)
-                return
             head = self._head + bytes(data[:SNIFFED])
-            self._inner = new(sniff(head))
+            name = sniff(head)
+            if name == "none" and len(head) < SNIFFED:
+                self._head = head
+                return
+            self._inner = new(name)
             yield from self._inner.feed(self._head)
         yield from self._inner.feed(data)
 
@@ -88,6 +96,8 @@ class Outer:
 
 
 class _Plain:
+    name = "none"
+
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         if data:
             yield data
@@ -111,59 +121,95 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes | memoryview, max_length: int = -1, /) -> bytes: ...
 
 
-class _Streams:
-    """One stream after another; zeros may stand behind the last, as padding of a tape."""
+def _has_magic_only(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
+    """For a format whose decoder takes its header in pieces."""
+    return True
 
-    def __init__(self, name: str, decoder: Callable[[], _Decoder]) -> None:
-        self._name = name
-        self._new = decoder
-        self._decoder: _Decoder | None = decoder()
-        self._between = b""
+
+def _has_gzip_header(head: bytes) -> bool:
+    """Whether all of a gzip header is here: isal misreads one that comes in pieces."""
+    flags = head[3] if len(head) > 3 else 0
+    end = 10
+    if flags & _GZIP_EXTRA:
+        end += 2 + int.from_bytes(head[10:12], "little")
+    for flag in (_GZIP_NAME, _GZIP_COMMENT):
+        if flags & flag:
+            end = head.find(b"\0", end) + 1 or len(head) + 1
+    if flags & _GZIP_CHECKSUM:
+        end += 2
+    return len(head) >= end
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """What a stream begins with, in how many bytes, and what decodes one once it has its header."""
+
+    magic: re.Pattern[bytes]
+    magic_size: int
+    decoder: Callable[[], _Decoder]
+    has_header: Callable[[bytes], bool] = _has_magic_only
+
+
+class _Streams:
+    """One stream after another."""
+
+    def __init__(self, name: str, format_: _Format) -> None:
+        self.name = name
+        self._format = format_
+        self._head = b""
+        self._decoder: _Decoder | None = None
+        self._complete = False
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        while data:
-            if self._decoder is None:
-                data = self._begin(data)
-                continue
-            chunk = self._decompress(data)
-            if chunk:
-                yield chunk
-            while not (self._decoder.eof or self._decoder.needs_input):
-                chunk = self._decompress(b"")
-                if not chunk:
-                    break
-                yield chunk
-            if not self._decoder.eof:
-                return
-            data = self._decoder.unused_data
-            self._decoder = None
+        # A decoder copies what is behind the end of its stream: slices keep that cheap where an
+        # archive is made of many small streams.
+        view = memoryview(data)
+        for position in range(0, len(view), _SLICE):
+            rest: bytes | memoryview = view[position : position + _SLICE]
+            while rest:
+                if self._decoder is None:
+                    rest = self._begin(rest)
+                else:
+                    yield from self._expand(self._decoder, rest)
+                    rest = b""
+                    if self._decoder.eof:
+                        rest = self._decoder.unused_data
+                        self._decoder, self._complete = None, True
 
     def finish(self) -> None:
-        if self._decoder is not None:
-            raise BrokenArchive("", f"is truncated: the {self._name} stream has no end")
-        if self._between:
-            raise BrokenArchive("", f"has garbage behind the {self._name} stream")
+        if self._decoder is not None or self._head or not self._complete:
+            raise BrokenArchive("", f"is a truncated {self.name} stream: its end is missing")
 
     def _begin(self, data: bytes | memoryview) -> bytes:
-        """Start the next stream once its magic is here; what is to be fed to it."""
-        rest = self._between + bytes(data)
-        if not self._between:
-            rest = rest.lstrip(b"\0")
-        if len(rest) < SNIFFED:
-            self._between = rest
+        """Start the next stream once its header is here; what is to be fed to it."""
+        head = self._head + bytes(data)
+        if not self._head and self._complete:
+            head = head.lstrip(b"\0")
+        self._head = head
+        if len(head) < self._format.magic_size:
             return b""
-        if sniff(rest) != self._name:
-            raise BrokenArchive("", f"has garbage behind the {self._name} stream")
-        self._between = b""
-        self._decoder = self._new()
-        return rest
+        if not self._format.magic.match(head):
+            found = ascii(head[: self._format.magic_size])[1:]
+            raise BrokenArchive("", f"has garbage behind a {self.name} stream: {found}")
+        if not self._format.has_header(head):
+            if len(head) > _MAX_HEADER:
+                raise BrokenArchive("", f"is a damaged {self.name} stream: its header has no end")
+            return b""
+        self._head = b""
+        self._decoder = self._format.decoder()
+        return head
 
-    def _decompress(self, data: bytes | memoryview) -> bytes:
-        assert self._decoder is not None
-        try:
-            return self._decoder.decompress(data, _CHUNK)
-        except _ERRORS as error:
-            raise BrokenArchive("", f"is a damaged {self._name} stream: {error}") from error
+    def _expand(self, decoder: _Decoder, data: bytes | memoryview) -> Iterator[bytes]:
+        while True:
+            try:
+                chunk = decoder.decompress(data, _CHUNK)
+            except _ERRORS as error:
+                raise BrokenArchive("", f"is a damaged {self.name} stream: {error}") from error
+            if chunk:
+                yield chunk
+            if decoder.eof or decoder.needs_input:
+                return
+            data = b""
 
 
 _ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal calls a class an instance
@@ -174,11 +220,26 @@ _ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal cal
     zstd.ZstdError,
     igzip_lib.IsalError,
 )
-_DECODERS: dict[str, Callable[[], _Decoder]] = {
-    "gzip": lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
-    "zstd": lambda: zstd.ZstdDecompressor(
-        options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+_FORMATS = {
+    "gzip": _Format(
+        re.compile(rb"\x1f\x8b\x08"),
+        3,
+        lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
+        _has_gzip_header,
     ),
-    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY),
-    "bzip2": bz2.BZ2Decompressor,
+    "zstd": _Format(
+        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+        4,
+        lambda: zstd.ZstdDecompressor(
+            options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+        ),
+    ),
+    "xz": _Format(
+        re.compile(rb"\xfd7zXZ\x00"),
+        6,
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY),
+    ),
+    "bzip2": _Format(
+        re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, bz2.BZ2Decompressor
+    ),
 }

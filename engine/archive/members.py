@@ -1,21 +1,26 @@
 """A member of a tar archive, and how the names in an archive relate to each other."""
 
 import posixpath
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, gc=False):
     """An entry of a tar archive; `size` is what its data comes to, in bytes.
 
     `kind`: "file", "dir", "symlink", "hardlink", "fifo", "character device", "block device", or
-    "other". Names are as they were written; bytes that are not UTF-8 are surrogate escapes.
+    "other", which has its size but whose data is not told. Names are as they were written; bytes
+    that are not UTF-8 are surrogate escapes. `mtime` is whole seconds since the epoch.
     """
 
     name: str
     kind: str
     size: int
     linkname: str = ""
+    mode: int = 0
+    mtime: int = 0
+    uid: int = 0
+    gid: int = 0
 
 
 def clean_name(name: str) -> str | None:

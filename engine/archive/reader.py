@@ -2,18 +2,22 @@
 
 A `TarReader` is fed and yields events; it keeps nothing but the header that it is in, so memory is
 bounded by the limits. Two zero blocks end an archive, whatever follows; so does the end of the
-bytes between two members. Sparse members are expanded. BrokenArchive names the member at fault.
+bytes between two members. Sparse members are expanded. BrokenArchive names the member at fault;
+after an error nothing more may be fed.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from engine.archive import headers, sparse
+import msgspec
+
+from engine.archive import headers, pax, sparse
+from engine.archive.headers import BLOCK, Header
 from engine.archive.limits import Limits
 from engine.archive.members import Member
+from engine.archive.sparse import Expander, Segment
 from engine.errors import BrokenArchive, LimitExceeded
 
-BLOCK = 512
 _ZERO_BLOCK = bytes(BLOCK)
 _KINDS = {
     b"0": "file",
@@ -27,31 +31,32 @@ _KINDS = {
     b"5": "dir",
     b"6": "fifo",
 }
-_LONG_NAMES = {b"L": "path", b"K": "linkpath"}
-_EXTENSIONS = frozenset({b"L", b"K", b"x", b"g"})
+_WITH_DATA = frozenset({"file", "other"})
+_LONG_NAMES = frozenset({b"L", b"K"})
+_EXTENSIONS = _LONG_NAMES | {b"x", b"g"}
+
+_GnuMap = tuple[Member, int, list[Segment]]
+"""A member whose map goes on in the next block, how many bytes it stores, its segments so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStart:
+class MemberStart(msgspec.Struct, frozen=True, gc=False):
     """A member begins."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True)
-class MemberData:
+class MemberData(msgspec.Struct, frozen=True, gc=False):
     """Some of the data of the member that began last; valid until the next feed."""
 
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class MemberEnd:
+class MemberEnd(msgspec.Struct, frozen=True, gc=False):
     """The member that began last is complete."""
 
 
 Event = MemberStart | MemberData | MemberEnd
-_END = MemberEnd()
+_END = (MemberEnd(),)
 
 
 class TarReader:
@@ -64,12 +69,14 @@ class TarReader:
         self._left = 0
         self._padding = 0
         self._member: Member | None = None
-        self._sparse: sparse.Sparse | None = None
-        self._map: tuple[Member, int, list[sparse.Segment]] | None = None
-        self._extension = b""
+        self._expander: Expander | None = None
+        self._gnu_map: _GnuMap | None = None
+        self._extension: Header | None = None
         self._payload = bytearray()
-        self._extended = 0
-        self._records: dict[str, str] = {}
+        self._long_names: dict[bytes, str] = {}
+        self._records: dict[str, str] | None = None
+        self._global_records: dict[str, str] = {}
+        self._previous = ""
         self.members = 0
 
     @property
@@ -77,146 +84,191 @@ class TarReader:
         """Whether the end of the archive has been read: the rest is ignored."""
         return self._zero_blocks >= 2
 
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the archive may end here: between members, with nothing begun."""
+        begun = self._block or self._extension or self._long_names or self._records is not None
+        return self._member is None and not begun
+
+    @property
+    def current(self) -> str:
+        """The name of the member in progress, "" between members."""
+        return self._member.name if self._member else ""
+
     def feed(self, data: memoryview) -> Iterator[Event]:
         """What the next bytes bring; to be exhausted before the next call."""
-        while data and not self.ended:
+        position, end = 0, len(data)
+        while position < end and not self.ended:
             if self._left:
-                taken, data = data[: self._left], data[self._left :]
+                taken = data[position : position + self._left]
+                position += len(taken)
                 self._left -= len(taken)
-                yield from self._take(taken)
+                if self._extension is not None:
+                    self._payload += taken
+                elif self._expander is not None:
+                    for part in self._expander.take(taken):
+                        yield MemberData(part)
+                elif self._member is not None and self._member.kind == "file":
+                    yield MemberData(taken)
+                if not self._left:
+                    yield from self._end()
             elif self._padding:
-                skipped = min(self._padding, len(data))
+                skipped = min(self._padding, end - position)
                 self._padding -= skipped
-                data = data[skipped:]
+                position += skipped
             else:
                 wanted = BLOCK - len(self._block)
-                self._block += data[:wanted]
-                data = data[wanted:]
-                if len(self._block) == BLOCK:
+                self._block += data[position : position + wanted]
+                position += wanted
+                if len(self._block) >= BLOCK:
                     block = bytes(self._block)
                     self._block.clear()
-                    yield from self._header(block)
+                    yield from self._take_block(block)
 
     def finish(self) -> None:
-        """BrokenArchive if the bytes have ended within a member or a header."""
-        if self._member is not None:
-            raise BrokenArchive(self._member.name, f"is truncated: {self._left} bytes are missing")
-        if self._block or self._extension or self._records or self._map:
-            raise BrokenArchive("", "is truncated: it ends within a header")
-
-    # -- data -------------------------------------------------------------------------------------
-
-    def _take(self, taken: memoryview) -> Iterator[Event]:
-        if self._extension:
-            self._payload += taken
-        elif self._sparse is not None:
-            for part in self._sparse.take(taken):
-                yield MemberData(part)
-        else:
-            yield MemberData(taken)
-        if not self._left:
-            yield from self._end()
-
-    def _end(self) -> Iterator[Event]:
-        if self._extension:
-            self._end_extension()
+        """BrokenArchive if the archive is not complete; more may be fed all the same."""
+        if self.at_boundary:
             return
-        if self._sparse is not None:
-            for part in self._sparse.end():
-                yield MemberData(part)
-        self._member = self._sparse = None
-        yield _END
+        if self._member is None:
+            raise BrokenArchive("", f"is truncated: it ends within a header{self._place}")
+        missing = f"{self._left} bytes of it" if self._left else "parts of its header"
+        raise BrokenArchive(self._member.name, f"is truncated: {missing} are missing")
 
     # -- headers ----------------------------------------------------------------------------------
 
-    def _header(self, block: bytes) -> Iterator[Event]:
-        if self._map is not None:
-            yield from self._more_map(block)
-            return
+    @property
+    def _place(self) -> str:
+        return f" behind {self._previous}" if self.members else ""
+
+    def _take_block(self, block: bytes) -> Iterable[Event]:
+        if self._gnu_map is not None:
+            return self._extend_map(self._gnu_map, block[:505])
         if block == _ZERO_BLOCK:
             self._zero_blocks += 1
-            return
+            return ()
         if self._zero_blocks:
-            raise BrokenArchive("", "has a single block of zeros between two members")
-        headers.check_sum(block)
-        kind = block[156:157]
-        size = headers.number(block[124:136], "size")
-        if kind in _EXTENSIONS:
-            self._begin_extension(kind, size)
+            raise BrokenArchive("", f"has a single block of zeros{self._place}")
+        expected, found = headers.checksums(block)
+        if expected != found:
+            what = f"has a damaged header{self._place}" if self.members else "is not a tar archive"
+            raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {found}")
+        header = headers.parse(block)
+        if header.flag in _EXTENSIONS:
+            return self._begin_extension(header)
+        return self._begin(self._extended(header), block)
+
+    def _begin_extension(self, header: Header) -> Iterable[Event]:
+        if header.flag in _LONG_NAMES:
+            what, limit = "bytes of a name", self._limits.max_name_bytes
         else:
-            yield from self._begin(block, kind, size)
+            what, limit = "bytes of a PAX header", self._limits.max_header_bytes
+        if header.size > limit:
+            raise LimitExceeded(header.name, what, limit, header.size)
+        self._extension = header
+        return self._expect(header.size)
 
-    def _begin_extension(self, kind: bytes, size: int) -> None:
-        self._extended += size
-        limit = self._limits.max_header_bytes
-        if self._extended > limit:
-            what = "bytes of one member's extended headers"
-            raise LimitExceeded("archive", what, limit, self._extended)
-        self._extension = kind
-        self._expect(size)
-        if not size:
-            self._end_extension()
-
-    def _end_extension(self) -> None:
-        kind, payload = self._extension, bytes(self._payload)
-        self._extension = b""
-        self._payload.clear()
-        if kind in _LONG_NAMES:
-            self._records[_LONG_NAMES[kind]] = headers.text(payload)
-        elif kind == b"x":
-            self._records |= headers.pax_records(payload)
+    def _end_extension(self, flag: bytes, payload: bytes) -> None:
+        if flag in _LONG_NAMES:
+            self._long_names[flag] = headers.text(payload)
+        elif flag == b"x":
+            self._records = pax.parse(payload)
         else:
-            headers.pax_records(payload)
+            self._global_records |= pax.of_many(pax.parse(payload))
 
-    def _begin(self, block: bytes, flag: bytes, size: int) -> Iterator[Event]:
+    def _extended(self, header: Header) -> Header:
+        """The header with what the extended headers before it say of the same member."""
+        records = self._global_records | (self._records or {})
+        if records:
+            header = pax.applied(header, records)
+            self._check_name(header.name)
+            self._check_name(header.linkname)
+        if self._long_names:
+            name = self._long_names.get(b"L") or header.name
+            linkname = self._long_names.get(b"K") or header.linkname
+            header = msgspec.structs.replace(header, name=name, linkname=linkname)
+            self._long_names = {}
+        return header
+
+    def _check_name(self, name: str) -> None:
+        size, limit = len(name.encode("utf-8", "surrogateescape")), self._limits.max_name_bytes
+        if size > limit:
+            raise LimitExceeded(name, "bytes of a name", limit, size)
+
+    # -- members ----------------------------------------------------------------------------------
+
+    def _begin(self, header: Header, block: bytes) -> Iterable[Event]:
         self.members += 1
         if self.members > self._limits.max_members:
             raise LimitExceeded("archive", "members", self._limits.max_members, self.members)
-        records, self._records, self._extended = self._records, {}, 0
-        name = records.get("GNU.sparse.name") or records.get("path") or headers.name(block)
-        linkname = records.get("linkpath") or headers.text(block[157:257])
-        size = headers.decimal(records["size"], "size") if "size" in records else size
-        kind = _KINDS.get(flag, "other")
-        if flag in (b"\0", b"0") and name.endswith("/"):
+        records, self._records = self._records, None
+        kind = _KINDS.get(header.flag, "other")
+        if header.flag == b"\0" and header.name.endswith("/"):
             kind = "dir"
-        if kind not in ("file", "other"):
-            size = 0
-        if headers.is_gnu_sparse(block):
-            member = Member(name, kind, headers.number(block[483:495], "size"))
-            segments = headers.gnu_segments(block[386:482])
-            if block[482]:
-                self._map = (member, size, segments)
-            else:
-                yield from self._start(member, size, sparse.Sparse(name, member.size, segments))
-            return
-        own = records.get("GNU.sparse.realsize") or records.get("GNU.sparse.size")
-        real = headers.decimal(own, "size") if own else size
-        expander = sparse.from_pax(name, real, records) if kind == "file" else None
-        yield from self._start(
-            Member(name, kind, real if expander else size, linkname), size, expander
-        )
+        stored = header.size if kind in _WITH_DATA else 0
+        if header.flag == b"S":
+            return self._begin_gnu_sparse(header, block)
+        if records and kind == "file":
+            found = sparse.from_pax(header.name, stored, records, self._limits.max_header_bytes)
+            if found is not None:
+                name, size, expander = found
+                self._check_name(name)
+                return self._start(_member(header, name, kind, size), stored, expander)
+        return self._start(_member(header, header.name, kind, stored), stored, None)
 
-    def _more_map(self, block: bytes) -> Iterator[Event]:
-        assert self._map is not None
-        member, size, segments = self._map
-        segments += headers.gnu_segments(block[:504])
-        if not block[504]:
-            self._map = None
-            expander = sparse.Sparse(member.name, member.size, segments)
-            yield from self._start(member, size, expander)
-        elif len(segments) > self._limits.max_header_bytes:
-            what = "segments of a sparse member"
-            raise LimitExceeded(member.name, what, self._limits.max_header_bytes, len(segments))
+    def _begin_gnu_sparse(self, header: Header, block: bytes) -> Iterable[Event]:
+        if not header.gnu:
+            raise BrokenArchive(header.name, "is sparse in a format that has no sparse members")
+        size = headers.number(block[483:495], header.name, "sparse size")
+        known: _GnuMap = (_member(header, header.name, "file", size), header.size, [])
+        return self._extend_map(known, block[386:483])
 
-    def _start(
-        self, member: Member, stored: int, expander: sparse.Sparse | None
-    ) -> Iterator[Event]:
-        self._member, self._sparse = member, expander
-        self._expect(stored)
-        yield MemberStart(member)
-        if not stored:
-            yield from self._end()
+    def _extend_map(self, known: "_GnuMap", piece: bytes) -> Iterable[Event]:
+        """Take a piece of a GNU sparse map, whose last byte tells whether another block follows."""
+        member, stored, segments = known
+        segments += sparse.gnu_segments(piece[:-1], member.name)
+        size, limit = len(segments) * sparse.GNU_SEGMENT, self._limits.max_header_bytes
+        if size > limit:
+            raise LimitExceeded(member.name, "bytes of its sparse map", limit, size)
+        if piece[-1]:
+            self._member, self._gnu_map = member, known
+            return ()
+        self._gnu_map = None
+        return self._start(member, stored, Expander(member.name, member.size, segments))
 
-    def _expect(self, size: int) -> None:
+    def _start(self, member: Member, stored: int, expander: Expander | None) -> Iterable[Event]:
+        limit = self._limits.max_sparse_bytes
+        if expander is not None and member.size > limit:
+            raise LimitExceeded(member.name, "bytes of a sparse member", limit, member.size)
+        self._member, self._expander = member, expander
+        return chain((MemberStart(member),), self._expect(stored))
+
+    # -- what a header announces ------------------------------------------------------------------
+
+    def _expect(self, size: int) -> Iterable[Event]:
         self._left = size
         self._padding = -size % BLOCK
+        return () if size else self._end()
+
+    def _end(self) -> Iterable[Event]:
+        if self._extension is not None:
+            flag, payload = self._extension.flag, bytes(self._payload)
+            self._extension = None
+            self._payload.clear()
+            self._end_extension(flag, payload)
+            return ()
+        expander, self._previous = self._expander, self.current
+        self._member = self._expander = None
+        return chain(map(MemberData, expander.end()), _END) if expander else _END
+
+
+def _member(header: Header, name: str, kind: str, size: int) -> Member:
+    return Member(
+        name,
+        kind,
+        size,
+        header.linkname,
+        header.mode,
+        header.mtime,
+        header.uid,
+        header.gid,
+    )

@@ -5,22 +5,24 @@ A sparse member stores its segments one behind the other; what is between them a
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from engine.archive import headers, pax
 from engine.errors import BrokenArchive, LimitExceeded
 
 _ZEROS = memoryview(bytes(1 << 20))
-_MAX_SEGMENTS = 1 << 20
-_BLOCK = 512
+GNU_SEGMENT = 24
+"""Bytes that a segment takes in an old GNU map."""
+_MAX_DIGITS = 19
 
 Segment = tuple[int, int]
 """Where a segment begins and how many bytes it has."""
 
 
-class Sparse:
-    """A sparse member whose stored bytes come in pieces."""
+class Expander:
+    """A sparse member whose stored bytes come in pieces; all of it in pieces of at most a MiB."""
 
     def __init__(self, name: str, size: int, segments: Sequence[Segment]) -> None:
-        """BrokenArchive if the segments overlap, are out of order or leave the member's size."""
-        self._name = name
+        """BrokenArchive if the segments overlap, are out of order or leave the member's `size`."""
+        self.name = name
         self._size = size
         self._position = 0
         self._set(segments)
@@ -29,29 +31,34 @@ class Sparse:
         """The member's own bytes that follow from the next stored ones."""
         while stored:
             if not self._segments:
-                raise BrokenArchive(self._name, "has more data than its sparse map says")
+                raise BrokenArchive(self.name, "has more data than its sparse map says")
             start, length = self._segments[-1]
             yield from self._zeros_until(start)
             part, stored = stored[:length], stored[length:]
             self._position += len(part)
-            self._segments[-1] = (start + len(part), length - len(part))
-            if not self._segments[-1][1]:
+            if len(part) < length:
+                self._segments[-1] = (start + len(part), length - len(part))
+            else:
                 self._segments.pop()
             yield part
 
     def end(self) -> Iterator[memoryview]:
         """The zeros at the end."""
-        if any(length for _, length in self._segments):
-            raise BrokenArchive(self._name, "has less data than its sparse map says")
+        if self._segments:
+            raise BrokenArchive(self.name, "has less data than its sparse map says")
         yield from self._zeros_until(self._size)
 
     def _set(self, segments: Sequence[Segment]) -> None:
-        if len(segments) > _MAX_SEGMENTS:
-            raise LimitExceeded(self._name, "sparse segments", _MAX_SEGMENTS, len(segments))
+        if self._size < 0:
+            raise BrokenArchive(self.name, f"has a bad sparse map: the size is {self._size}")
         end = 0
         for start, length in segments:
             if start < end or length < 0 or start + length > self._size:
-                raise BrokenArchive(self._name, f"has a bad sparse map: segment at {start}")
+                found = f"{length} bytes at {start}"
+                raise BrokenArchive(
+                    self.name,
+                    f"has a bad sparse map: expected {end} to {self._size}, found {found}",
+                )
             end = start + length
         self._segments = [segment for segment in reversed(segments) if segment[1]]
 
@@ -62,55 +69,90 @@ class Sparse:
             yield zeros
 
 
-class SparseWithMap(Sparse):
+class MappedExpander(Expander):
     """PAX 1.0: the map stands before the data, as decimal lines, padded to whole blocks."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, max_map_bytes: int) -> None:
         super().__init__(name, size, ())
+        self._max_map_bytes = max_map_bytes
         self._map = bytearray()
+        self._lines = 0
         self._complete = False
 
     def take(self, stored: memoryview) -> Iterator[memoryview]:
         while stored and not self._complete:
-            block = _BLOCK - len(self._map) % _BLOCK
-            self._map += stored[:block]
-            stored = stored[block:]
-            if len(self._map) % _BLOCK == 0:
-                self._try_map()
+            missing = headers.BLOCK - len(self._map) % headers.BLOCK
+            part, stored = bytes(stored[:missing]), stored[missing:]
+            self._map += part
+            self._lines += part.count(b"\n")
+            if len(part) == missing:
+                self._read_map()
         yield from super().take(stored)
 
     def end(self) -> Iterator[memoryview]:
         if not self._complete:
-            raise BrokenArchive(self._name, "has no complete sparse map")
+            raise BrokenArchive(self.name, "has no complete sparse map")
         yield from super().end()
 
-    def _try_map(self) -> None:
-        *lines, _ = bytes(self._map).split(b"\n")
-        if not lines or len(lines) < 1 + 2 * self._decimal(lines[0]):
-            if len(self._map) > 48 * _MAX_SEGMENTS:
-                raise LimitExceeded(self._name, "sparse segments", _MAX_SEGMENTS, len(lines) // 2)
-            return
-        count = self._decimal(lines[0])
-        numbers = [self._decimal(line) for line in lines[1 : 1 + 2 * count]]
-        self._set(list(zip(numbers[::2], numbers[1::2], strict=True)))
-        self._complete = True
-
-    def _decimal(self, text: bytes) -> int:
-        if not text.isdigit() or len(text) > 18:
-            raise BrokenArchive(self._name, f"has a bad sparse map: {text[:20]!r}")
-        return int(text)
+    def _read_map(self) -> None:
+        if len(self._map) > self._max_map_bytes:
+            what = "bytes of its sparse map"
+            raise LimitExceeded(self.name, what, self._max_map_bytes, len(self._map))
+        first = bytes(self._map[: _MAX_DIGITS + 1].partition(b"\n")[0])
+        count = _decimal(first, self.name)
+        if self._lines > 2 * count:
+            lines = bytes(self._map).split(b"\n")[1 : 1 + 2 * count]
+            self._set(_pairs([_decimal(line, self.name) for line in lines]))
+            self._map.clear()
+            self._complete = True
 
 
-def from_pax(name: str, size: int, records: Mapping[str, str]) -> Sparse | None:
-    """The sparse member that PAX records tell of, if they do; `name` and `size` are its own."""
-    version = records.get("GNU.sparse.major", ""), records.get("GNU.sparse.minor", "")
-    if version == ("1", "0"):
-        return SparseWithMap(name, size)
-    text = records.get("GNU.sparse.map")
-    if text is None and not ("GNU.sparse.numblocks" in records and version == ("", "")):
+def gnu_segments(entries: bytes, member: str) -> list[Segment]:
+    """The segments in a piece of an old GNU map, which an empty entry ends; BrokenArchive."""
+    segments = []
+    for position in range(0, len(entries) - GNU_SEGMENT + 1, GNU_SEGMENT):
+        entry = entries[position : position + GNU_SEGMENT]
+        if not entry[0]:
+            break
+        start = headers.number(entry[:12], member, "sparse offset")
+        segments.append((start, headers.number(entry[12:], member, "sparse length")))
+    return segments
+
+
+def from_pax(
+    name: str, stored: int, records: Mapping[str, str], max_map_bytes: int
+) -> tuple[str, int, Expander] | None:
+    """A sparse member's own name, its own size and how to expand it; None if it is not sparse.
+
+    `name` and `stored` are the name and size that hold otherwise. BrokenArchive.
+    """
+    said = {key: records.get(f"{pax.SPARSE}{key}", "") for key in ("major", "minor", "map")}
+    version = f"{said['major']}.{said['minor']}"
+    if version == "." and not said["map"]:
         return None
-    numbers = [part for part in (text or "").split(",") if part]
-    if len(numbers) % 2 or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
-        raise BrokenArchive(name, "has a bad sparse map")
-    values = [int(number) for number in numbers]
-    return Sparse(name, size, list(zip(values[::2], values[1::2], strict=True)))
+    name = records.get(f"{pax.SPARSE}name") or name
+    if version not in (".", "0.0", "0.1", "1.0"):
+        raise BrokenArchive(name, f"is sparse in a format that is not known: {version}")
+    key = next((k for k in ("size", "realsize") if records.get(f"{pax.SPARSE}{k}")), None)
+    size = pax.decimal(records[f"{pax.SPARSE}{key}"], name, key) if key else stored
+    if version == "1.0":
+        return name, size, MappedExpander(name, size, max_map_bytes)
+    numbers = [_decimal(part.encode(), name) for part in said["map"].split(",") if said["map"]]
+    count = pax.decimal(records.get(f"{pax.SPARSE}numblocks") or "0", name, "numblocks")
+    if len(numbers) != 2 * count:
+        raise BrokenArchive(
+            name, f"has a bad sparse map: expected {2 * count} numbers, found {len(numbers)}"
+        )
+    return name, size, Expander(name, size, _pairs(numbers))
+
+
+def _pairs(numbers: Sequence[int]) -> list[Segment]:
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _decimal(digits: bytes, member: str) -> int:
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        raise BrokenArchive(
+            member, f"has a bad sparse map: expected a number, found {ascii(digits[:20])[1:]}"
+        )
+    return int(digits)

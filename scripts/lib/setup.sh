@@ -109,7 +109,7 @@ add_system_packages() {
         return
     fi
     tail -n 20 "$log" >&2
-    fail "imgfs needs packages that could not be installed; as root: apt-get install ${lacking[*]}"
+    fail "packages are needed that could not be installed here; as root: apt-get install ${lacking[*]}"
 }
 
 lacking_packages() {
@@ -129,15 +129,14 @@ lacking_commands() {
 
 # Nothing is ever removed for it, and packages that this release does not have are left out.
 add_packages() {
-    local apt=(apt-get -q -y -o DPkg::Lock::Timeout=600) known
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600) known
     type -P apt-get >/dev/null || return 1
     if ((EUID != 0)); then
         type -P sudo >/dev/null || return 1
-        apt=(sudo DEBIAN_FRONTEND=noninteractive "${apt[@]}")
+        apt=(sudo "${apt[@]}")
     fi
     logged "${apt[@]}" update || true
     mapfile -t known < <(apt-cache pkgnames | grep -Fx -f <(printf '%s\n' "$@"))
     ((${#known[@]})) || return 1
-    DEBIAN_FRONTEND=noninteractive \
-        logged "${apt[@]}" install --no-install-recommends --no-remove "${known[@]}"
+    logged "${apt[@]}" install --no-install-recommends --no-remove "${known[@]}"
 }

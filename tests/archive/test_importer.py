@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
@@ -188,7 +189,7 @@ def test_a_layer_that_the_store_has_need_not_be_sent(engine: Engine) -> None:
 def test_a_foreign_layer_is_kept_as_its_descriptor(engine: Engine) -> None:
     foreign = archives.layer("windows")
     parts = ImageParts(layers=[foreign, PLAIN])
-    source = {
+    source: dict[str, Any] = {
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         "size": 1234,
         "digest": archives.digest(b"elsewhere"),
@@ -215,11 +216,11 @@ def test_outer_compression(engine: Engine, compress: Callable[[bytes], bytes], s
     assert ids(engine) == {"app:1": APP.id}
 
 
-# -- OCI ----------------------------------------------------------------------------------------------
+# -- OCI --------------------------------------------------------------------------------------
 
 
-def entry(parts: ImageParts = APP, **annotations: str) -> dict[str, Any]:
-    return descriptor(parts.manifest(), archives.OCI_MANIFEST, annotations=annotations)
+def entry(annotations: dict[str, str] | None = None, parts: ImageParts = APP) -> dict[str, Any]:
+    return descriptor(parts.manifest(), archives.OCI_MANIFEST, annotations=annotations or {})
 
 
 def oci(*entries: dict[str, Any], blobs: list[bytes] | None = None) -> bytes:
@@ -245,7 +246,7 @@ NAME = "io.containerd.image.name"
     ],
 )
 def test_oci_names(engine: Engine, annotations: dict[str, str], name: str | None) -> None:
-    load(engine, oci(entry(**annotations)))
+    load(engine, oci(entry(annotations)))
     target = archives.digest(APP.manifest())
     assert ids(engine) == {name or target: APP.id}
 
@@ -259,7 +260,7 @@ def test_oci_keeps_the_manifest_and_its_digest(engine: Engine) -> None:
 
 
 def test_oci_wins_over_manifest_json(engine: Engine) -> None:
-    members = archives.oci_members([entry(**{REF: "x/oci:1"})], APP.blobs())
+    members = archives.oci_members([entry({REF: "x/oci:1"})], APP.blobs())
     manifest = to_json([item(RepoTags=["x/docker:1"])])
     load(engine, tar([*members, ("manifest.json", manifest), CONFIG, ("l.tar", PLAIN)]))
     assert ids(engine) == {"x/oci:1": APP.id}
@@ -305,17 +306,17 @@ def test_a_nested_index(engine: Engine) -> None:
 
 def test_what_is_no_image_beside_one_is_left_out(engine: Engine) -> None:
     other = descriptor(b"<x/>", "application/xml")
-    load(engine, oci(other, entry(**{REF: "app:1"}), blobs=[b"<x/>", *APP.blobs()]))
+    load(engine, oci(other, entry({REF: "app:1"}), blobs=[b"<x/>", *APP.blobs()]))
     assert ids(engine) == {"app:1": APP.id}
 
 
-# -- docker before 1.10 -------------------------------------------------------------------------------
+# -- docker before 1.10 -----------------------------------------------------------------------
 
 
 def legacy(chain: list[tuple[str, str]], top: str) -> bytes:
     members = []
     for v1_id, parent in chain:
-        config = {"id": v1_id, "created": "2014-01-01T00:00:00Z", "docker_version": "1.9.0"}
+        config: dict[str, Any] = {"id": v1_id, "created": "2014-01-01T00:00:00Z", "docker_version": "1.9.0"}
         config |= {"parent": parent} if parent else {}
         config |= {"architecture": "amd64", "os": "linux", "config": {}}
         members += [(f"{v1_id}/VERSION", b"1.0"), (f"{v1_id}/json", to_json(config))]
@@ -345,12 +346,10 @@ def test_a_bad_chain_of_parents(engine: Engine, archive: bytes, culprit: str) ->
         load(engine, archive)
 
 
-# -- what is refused ----------------------------------------------------------------------------------
+# -- what is refused --------------------------------------------------------------------------
 
 
 def without(archive: bytes, part: str) -> bytes:
-    import io
-
     members = []
     with tarfile.open(fileobj=io.BytesIO(archive)) as source:
         for info in source:
@@ -366,7 +365,7 @@ def changed(members: list[tuple[str, bytes]], part: str) -> bytes:
 
 
 LAYER = archives.digest(APP.layers[0])[7:]
-MEMBERS = archives.oci_members([entry(**{REF: "app:1"})], APP.blobs())
+MEMBERS = archives.oci_members([entry({REF: "app:1"})], APP.blobs())
 BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
     "nothing": (b"", BrokenArchive, "empty"),
     "zeros": (bytes(10240), BrokenArchive, "empty"),
@@ -436,7 +435,7 @@ BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
     "no layer blob": (without(tar(MEMBERS), LAYER), BrokenArchive, LAYER),
     "wrong layer blob": (changed(MEMBERS, LAYER), DigestMismatch, f"blobs/sha256/{LAYER}"),
     "wrong size": (
-        oci({**entry(**{REF: "app:1"}), "size": 1}),
+        oci({**entry({REF: "app:1"}), "size": 1}),
         SizeMismatch,
         archives.digest(APP.manifest()),
     ),
@@ -484,7 +483,7 @@ def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine) -> None:
     load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
     before = picture(engine)
     big = archives.digest(BIG.layers[0])[7:]
-    members = archives.oci_members([entry(BIG)], BIG.blobs())
+    members = archives.oci_members([entry(parts=BIG)], BIG.blobs())
     with pytest.raises(DigestMismatch, match=big):
         load(engine, changed(members, big))
     assert picture(engine) == before
@@ -506,7 +505,6 @@ def test_limits(engine: Engine) -> None:
     for limits in (Limits(max_archive_bytes=len(archive) - 1), Limits(max_members=2)):
         with engine.begin_import(limits) as session, pytest.raises(LimitExceeded):
             session.feed(archive)
-            session.finish()
     assert engine.images.count() == 0
 
 

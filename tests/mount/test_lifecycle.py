@@ -110,20 +110,32 @@ def test_an_ordinary_user_can_mount(tmp_path: Path) -> None:
         pytest.skip("only root can become another user")
     home = tmp_path / "home"
     (home / "mnt").mkdir(parents=True)
+    (home / "x.tar").write_bytes(ARCHIVE)
     for path in (home, home / "mnt"):
         os.chown(path, 65534, 65534)
-    for parent in home.parents:
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o111)
-    as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    for parent in home.parents[:-2]:
+        parent.chmod(parent.stat().st_mode | 0o111)
+    script = home / "script"
+    script.write_text(AS_A_USER.format(imgfs=" ".join(IMGFS)))
+    # In a mount namespace with a /dev/fuse that everybody may open, as a distribution sets it up.
+    enter = f"""
+        mknod {tmp_path}/fuse c 10 229 && chmod 666 {tmp_path}/fuse
+        mount --bind {tmp_path}/fuse /dev/fuse
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups bash -e {script}
+    """
     environment = {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
-    run(*as_user, *IMGFS, "--store", home / "store", "mount", home / "mnt", env=environment)
-    try:
-        (home / "x.tar").write_bytes(ARCHIVE)
-        run(*as_user, "cp", home / "x.tar", home / "mnt/import/", env=environment)
-        assert run(*as_user, "ls", home / "mnt", env=environment).stdout == b"app:1\nimport\n"
-        run(*as_user, "mv", home / "mnt/app:1", home / "mnt/app:2", env=environment)
-        with pytest.raises(PermissionError):
-            os.listdir(home / "mnt")
-    finally:
-        run(*as_user, *IMGFS, "umount", home / "mnt", env=environment)
+    done = run("unshare", "-m", "bash", "-ec", enter, env=environment, cwd=Path.cwd())
+    assert done.stdout.decode().split() == ["app:1", "import", "app:2", "import"]
+
+
+AS_A_USER = """
+cd $HOME/..
+export PYTHONPATH=$OLDPWD
+{imgfs} --store $HOME/store mount $HOME/mnt
+trap '{imgfs} umount $HOME/mnt' EXIT
+cp $HOME/x.tar $HOME/mnt/import/
+ls $HOME/mnt
+mv $HOME/mnt/app:1 $HOME/mnt/app:2
+ls $HOME/mnt
+stat -c %u:%g $HOME/mnt/app:2/index.json | grep -qx 65534:65534
+"""

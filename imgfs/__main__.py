@@ -1,0 +1,5 @@
+"""`python -m imgfs` is `imgfs`."""
+
+from imgfs.cli import main
+
+main()

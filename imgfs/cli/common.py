@@ -1,0 +1,100 @@
+"""What the commands share: the store, and how things are written for people and for programs."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from engine.engine import Engine
+from engine.errors import EngineError, printable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A command did not do what it was asked; the text says it whole, "" if it is told already."""
+
+
+def store_path(given: str | None) -> Path:
+    """Where the store is: as given, else $IMGFS_STORE, else root's or the user's own place."""
+    chosen = given or os.environ.get("IMGFS_STORE")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/imgfs")
+    import platformdirs
+
+    return platformdirs.user_data_path("imgfs")
+
+
+def store_option(command: Callable[..., T]) -> Callable[..., T]:
+    """Take --store behind the command's name as well as before it; hand on `store`, a path."""
+
+    @click.option("--store", "own_store", metavar="DIR", help="The store.")
+    @functools.wraps(command)
+    def wrapped(own_store: str | None, **options: Any) -> T:
+        given = own_store or click.get_current_context().obj
+        return command(store=store_path(given), **options)
+
+    return wrapped
+
+
+def with_engine(command: Callable[Concatenate[Engine, P], T]) -> Callable[..., T]:
+    """Open the store for a command that wants an engine first."""
+
+    @store_option
+    @functools.wraps(command)
+    def wrapped(store: Path, *args: P.args, **kwargs: P.kwargs) -> T:
+        with Engine(store) as engine:
+            return command(engine, *args, **kwargs)
+
+    return wrapped
+
+
+format_option = click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", help="How to print."
+)
+
+
+def print_json(value: Any) -> None:
+    """A document for programs."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as they need to be, safe for a terminal."""
+    table = [tuple(head), *(tuple(printable(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    for row in table:
+        line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+def human(size: int) -> str:
+    """A number of bytes as docker prints it: 4.2MB."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            return f"{amount:.3g}{unit}" if amount < 1000 else f"{amount:.0f}{unit}"
+        amount /= 1000
+    raise AssertionError("unreachable")
+
+
+def each(names: Sequence[str], work: Callable[[str], None]) -> None:
+    """Do the work for every name; say what failed, go on, and fail at the end."""
+    failed = False
+    for name in names:
+        try:
+            work(name)
+        except EngineError as error:
+            failed = True
+            print(f"imgfs: {printable(str(error), 2000)}", file=sys.stderr)
+    if failed:
+        raise Failed("")

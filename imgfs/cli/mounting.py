@@ -1,0 +1,307 @@
+"""`imgfs mount` and `imgfs umount`, and the form in which mount(8) calls the first."""
+
+import errno
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from engine import platforms
+from engine.archive.limits import Limits
+from engine.errors import EngineError
+from imgfs.cli.common import Failed, store_option, store_path
+from imgfs.cli.limits import raise_open_files
+from imgfs.platform_choice import PlatformChoice
+
+_IGNORED = frozenset(
+    {
+        "defaults",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "atime",
+        "noatime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "diratime",
+        "nodiratime",
+        "async",
+        "sync",
+        "auto",
+        "noauto",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "group",
+        "_netdev",
+        "nofail",
+        "default_permissions",
+        "silent",
+        "loud",
+    }
+)
+"""What mount(8) hands on, and what is for the kernel or for others."""
+_HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
+_READY = b"\0ready"
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the `-o` options say."""
+
+    store: str | None = None
+    platforms: tuple[str, ...] = ()
+    max_archive_bytes: int | None = None
+    fuse: tuple[str, ...] = ()
+
+
+@click.command()
+@click.option("-f", "--foreground", is_flag=True, help="Stay, and log to standard error.")
+@click.option(
+    "--platform", "wanted", multiple=True, metavar="PLATFORM", help="Show only this; repeatable."
+)
+@click.option(
+    "-o",
+    "given",
+    multiple=True,
+    metavar="OPTION,…",
+    help="allow_other, max_archive_bytes=N, platform=P, store=DIR, …",
+)
+@click.option("--source", hidden=True, metavar="DIR")
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@store_option
+def mount(
+    store: Path,
+    foreground: bool,
+    wanted: tuple[str, ...],
+    given: tuple[str, ...],
+    source: str | None,
+    mountpoint: Path,
+) -> None:
+    """Show the store's images as directories; returns when they can be used.
+
+    \b
+    imgfs mount /mnt/images
+    imgfs mount -f --platform linux/arm64 -o allow_other /mnt/images
+    mount -t fuse.imgfs /var/lib/imgfs /mnt/images
+    """
+    options = _parse(word for words in given for word in words.split(","))
+    if source not in (None, "", "none", "imgfs"):
+        store = store_path(source)
+    elif options.store:
+        store = store_path(options.store)
+    names = (*wanted, *options.platforms)
+    choice = PlatformChoice(tuple(platforms.parse(name) for name in names))
+    limits = Limits(max_archive_bytes=options.max_archive_bytes)
+    mountpoint = mountpoint.absolute()
+    _prepare(mountpoint)
+    raise_open_files()
+
+    def serve(ready: Callable[[], None]) -> None:
+        from imgfs.mount import MountOptions, serve
+
+        serve(store, mountpoint, MountOptions(choice, limits, options.fuse), ready)
+
+    if foreground:
+        logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
+        with _fuse_errors(mountpoint):
+            serve(lambda: None)
+    else:
+        _in_background(serve, mountpoint)
+
+
+def _parse(words: Iterable[str]) -> _Options:
+    options = _Options()
+    for word in filter(None, words):
+        name, _, value = word.partition("=")
+        if name == "max_archive_bytes" and value.isdecimal():
+            options = replace(options, max_archive_bytes=int(value))
+        elif name == "platform" and value:
+            options = replace(options, platforms=(*options.platforms, value))
+        elif name == "store" and value:
+            options = replace(options, store=value)
+        elif word in _HANDED_ON:
+            options = replace(options, fuse=(*options.fuse, word))
+        elif word == "ro":
+            options = replace(options, fuse=(*options.fuse, "ro"))
+        elif word not in _IGNORED and not name.startswith("x-"):
+            raise click.UsageError(f"unknown mount option: {word}")
+    return options
+
+
+def _prepare(mountpoint: Path) -> None:
+    """A directory to mount on: made if it is missing, freed if a killed mount left it behind."""
+    if _is_stale(mountpoint):
+        _unmount(mountpoint, lazily=True)
+    elif not mountpoint.exists():
+        mountpoint.mkdir()
+    elif not mountpoint.is_dir():
+        raise Failed(f"{mountpoint}: is not a directory to mount on")
+    elif _daemon(mountpoint) is not None:
+        raise Failed(f"{mountpoint}: is an imgfs mount already (imgfs umount {mountpoint} ends it)")
+
+
+def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
+    """Fork; come back when the child is ready, or with its reason why not."""
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.close(read_end)
+        _become_daemon(serve, mountpoint, write_end)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        told = pipe.read()
+    if not told.endswith(_READY):
+        lines = told.decode(errors="replace").split("\n")
+        raise Failed(next(filter(None, reversed(lines)), f"{mountpoint}: the mount ended at once"))
+
+
+def _become_daemon(
+    serve: Callable[[Callable[[], None]], None], mountpoint: Path, write_end: int
+) -> NoReturn:
+    """The child's part: until the mount is ready its standard error is the parent's to tell."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(write_end, 2)
+        _log_to_syslog()
+
+        def ready() -> None:
+            os.write(write_end, _READY)
+            os.dup2(null, 2)
+            os.close(write_end)
+
+        with _fuse_errors(mountpoint):
+            serve(ready)
+        status = 0
+    except (Failed, EngineError) as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+    except OSError as error:
+        print(f"\n{error.filename or mountpoint}: {error.strerror}", file=sys.stderr, flush=True)
+    except BaseException as error:  # it must not return into the parent's code
+        logging.getLogger(__name__).critical("the mount ended", exc_info=error)
+        print(f"\n{mountpoint}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(status)
+
+
+def _log_to_syslog() -> None:
+    """A daemon's log goes where daemons' logs go, if there is such a place."""
+    from logging.handlers import SysLogHandler
+
+    handler: logging.Handler = logging.NullHandler()
+    with suppress(OSError):
+        handler = SysLogHandler("/dev/log")
+        handler.ident = "imgfs: "
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _fuse_errors:  # noqa: N801 (used as a function)
+    """What keeps libfuse from mounting, said so that one can do something about it."""
+
+    def __init__(self, mountpoint: Path) -> None:
+        self._mountpoint = mountpoint
+
+    def __enter__(self) -> None:
+        """Nothing to do before."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, RuntimeError):
+            return
+        reason = str(error)
+        if not os.path.exists("/dev/fuse"):
+            reason = "there is no /dev/fuse (load the module fuse)"
+        elif not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            reason = "/dev/fuse may not be opened by this user"
+        elif not any(os.access(f"{d}/fusermount3", os.X_OK) for d in os.get_exec_path()):
+            reason = "fusermount3 is missing (package fuse3)"
+        elif not os.access(self._mountpoint, os.W_OK):
+            reason = "a user must be able to write to the directory that he mounts on"
+        raise Failed(f"{self._mountpoint}: cannot be mounted: {reason}") from error
+
+
+@click.command()
+@click.option("-l", "--lazy", is_flag=True, help="Detach now, end when nobody uses it any more.")
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+def umount(lazy: bool, mountpoint: Path) -> None:
+    """End a mount, and wait until its process has ended.
+
+    \b
+    imgfs umount /mnt/images
+    """
+    mountpoint = mountpoint.absolute()
+    stale = _is_stale(mountpoint)
+    pid = None if stale else _daemon(mountpoint)
+    if pid is None and not stale and not os.path.ismount(mountpoint):
+        raise Failed(f"{mountpoint}: is not mounted")
+    _unmount(mountpoint, lazy)
+    if pid is not None and not lazy:
+        _wait_for_end(pid)
+
+
+def _is_stale(mountpoint: Path) -> bool:
+    """Whether it is a mount whose process is gone; asked so that no cache can answer."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def _daemon(mountpoint: Path) -> int | None:
+    """The process that serves a mount of ours, if there is one."""
+    try:
+        status = json.loads((mountpoint / ".imgfs" / "status.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+        return None
+    return int(status["pid"]) if status.get("mountpoint") == str(mountpoint) else None
+
+
+def _unmount(mountpoint: Path, lazily: bool) -> None:
+    if os.geteuid() == 0:
+        command = ["umount", *(["-l"] if lazily else []), str(mountpoint)]
+    else:
+        command = ["fusermount3", "-u", *(["-z"] if lazily else []), str(mountpoint)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise Failed(f"{command[0]} is missing") from error
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()
+        raise Failed(reason[-1] if reason else f"{mountpoint}: {command[0]} failed")
+
+
+def _wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while _runs(pid):
+        if time.monotonic() > deadline:
+            raise Failed(f"process {pid} of the mount has not ended after {_PATIENCE:.0f} s")
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"
