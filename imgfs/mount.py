@@ -29,11 +29,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How a store is mounted; `fuse` are options that the kernel and fusermount3 know."""
+    """How a store is mounted.
+
+    `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
+    what is mounted.
+    """
 
     platforms: PlatformChoice = field(default_factory=PlatformChoice)
     limits: Limits = field(default_factory=Limits)
     fuse: tuple[str, ...] = ()
+    source: str = "imgfs"
 
 
 def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
@@ -62,7 +67,9 @@ class _Mount:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             operations = self._wire(nursery)
-            fuse = {*pyfuse3.default_options, *self._options.fuse, "fsname=imgfs", "subtype=imgfs"}
+            source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
+            named = {f"fsname={source}", "subtype=imgfs"}
+            fuse = {*pyfuse3.default_options, *self._options.fuse, *named}
             pyfuse3.init(operations, str(self._mountpoint), fuse)
             try:
                 with trio.open_signal_receiver(

@@ -126,7 +126,8 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        value = self._node(inode).xattrs().get(os.fsdecode(name))
+        ours = name.startswith(b"user.")  # ls asks every file for others
+        value = self._node(inode).xattrs().get(os.fsdecode(name)) if ours else None
         if value is None:
             raise FUSEError(pyfuse3.ENOATTR)
         return value

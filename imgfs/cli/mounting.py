@@ -116,7 +116,12 @@ def mount(
     def serve(ready: Callable[[], None]) -> None:
         from imgfs.mount import MountOptions, serve
 
-        serve(store, mountpoint, MountOptions(choice, limits, options.fuse), ready)
+        serve(
+            store,
+            mountpoint,
+            MountOptions(choice, limits, options.fuse, source or "imgfs"),
+            ready,
+        )
 
     if foreground:
         logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")

@@ -316,7 +316,11 @@ def test_what_is_no_image_beside_one_is_left_out(engine: Engine) -> None:
 def legacy(chain: list[tuple[str, str]], top: str) -> bytes:
     members = []
     for v1_id, parent in chain:
-        config: dict[str, Any] = {"id": v1_id, "created": "2014-01-01T00:00:00Z", "docker_version": "1.9.0"}
+        config: dict[str, Any] = {
+            "id": v1_id,
+            "created": "2014-01-01T00:00:00Z",
+            "docker_version": "1.9.0",
+        }
         config |= {"parent": parent} if parent else {}
         config |= {"architecture": "amd64", "os": "linux", "config": {}}
         members += [(f"{v1_id}/VERSION", b"1.0"), (f"{v1_id}/json", to_json(config))]
