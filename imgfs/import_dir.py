@@ -96,6 +96,11 @@ class ImportDirectory:
             counts[upload.status.value] = counts.get(upload.status.value, 0) + 1
         return dict(sorted(counts.items()))
 
+    async def abandon(self) -> None:
+        """The mount ends: nothing half loaded stays behind."""
+        for upload in [*self._uploads.values(), *self._reports.values()]:
+            await upload.abandon()
+
     def _put(self, name: str, upload: Upload) -> None:
         self._uploads[name] = upload
         self._reports.pop(name, None)

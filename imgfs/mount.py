@@ -26,6 +26,9 @@ from imgfs.platform_choice import PlatformChoice
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 10.0
+"""Seconds that running loads have to be taken back when the mount ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
@@ -66,7 +69,8 @@ class _Mount:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            operations = self._wire(nursery)
+            imports = self._make_imports(nursery)
+            operations = self._wire(imports)
             source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
             named = {f"fsname={source}", "subtype=imgfs"}
             fuse = {*pyfuse3.default_options, *self._options.fuse, *named}
@@ -80,13 +84,17 @@ class _Mount:
                     await pyfuse3.main()
             finally:
                 pyfuse3.close(unmount=True)
+                with trio.move_on_after(_PATIENCE, shield=True):
+                    await imports.abandon()
             nursery.cancel_scope.cancel()
 
-    def _wire(self, nursery: trio.Nursery) -> Operations:
+    def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:
         limits = self._options.limits
-        imports = ImportDirectory(
+        return ImportDirectory(
             lambda: self._engine.begin_import(limits), self._engine.path, nursery, self._loaded
         )
+
+    def _wire(self, imports: ImportDirectory) -> Operations:
         fixed: dict[str, Node] = {
             "import": imports,
             ".imgfs": StatusDirectory(lambda: self._status(imports), imports),

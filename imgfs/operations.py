@@ -1,7 +1,7 @@
 """The pyfuse3 handlers: look up, delegate, convert; nothing else.
 
-Only FUSEError leaves a handler. The engine is called inline, since what is asked here takes
-microseconds; uploads do their work in threads of their own.
+Only FUSEError leaves a handler. The engine is called inline where it reads, which takes
+microseconds, and in a thread where it writes; uploads have threads of their own.
 """
 
 import errno
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
 from imgfs.errnos import errno_of
@@ -265,7 +266,8 @@ class Operations(pyfuse3.Operations):
                 raise FUSEError(errno.EEXIST)
             old.rename(before, after)
         elif isinstance(old, NameDirectory) and isinstance(new, NameDirectory):
-            self._tree.rename(f"{old.prefix}{before}", f"{new.prefix}{after}")
+            paths = f"{old.prefix}{before}", f"{new.prefix}{after}"
+            await trio.to_thread.run_sync(self._tree.rename, *paths)
             pyfuse3.invalidate_entry_async(parent_inode_new, name_new, 0, ignore_enoent=True)
         else:
             raise _refusal(old if not isinstance(old, NameDirectory) else new)
@@ -278,7 +280,8 @@ class Operations(pyfuse3.Operations):
         if not isinstance(parent, NameDirectory):
             raise _refusal(parent)
         path = f"{parent.prefix}{os.fsdecode(name)}"
-        self._tree.link(self._path_of(parent, os.fsdecode(target)), path)
+        source = self._path_of(parent, os.fsdecode(target))
+        await trio.to_thread.run_sync(self._tree.link, source, path)
         await self._links_changed()
         link = _NewLink(f"link:{path}", target)
         self.inodes.look_up(link)
@@ -289,7 +292,8 @@ class Operations(pyfuse3.Operations):
         parent = self._directory(parent_inode)
         if not isinstance(parent, NameDirectory):
             raise _refusal(parent)
-        self._tree.remove(f"{parent.prefix}{os.fsdecode(name)}")
+        path = f"{parent.prefix}{os.fsdecode(name)}"
+        await trio.to_thread.run_sync(self._tree.remove, path)
         await self._links_changed()
 
     @_told

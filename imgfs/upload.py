@@ -48,6 +48,11 @@ class Receipt:
     size: int = 0
 
 
+def _sentence(error: Exception) -> str:
+    """What went wrong, in words."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 class _Spool:
     """What came too early, and where it belongs; the file has no name, so that nothing stays
     behind.
@@ -70,12 +75,15 @@ class _Spool:
         self._spans[start] = end
 
     def take(self, offset: int) -> bytes:
-        """The next bytes from `offset`, b"" if they are not here."""
-        end = self._spans.pop(offset, offset)
-        data = os.pread(self._file.fileno(), min(_BATCH, end - offset), offset)
+        """The next bytes from `offset`, b"" if they are not here; what is before it is dropped."""
+        start = self.first
+        if start is None or start > offset:
+            return b""
+        end = self._spans.pop(start)
+        data = os.pread(self._file.fileno(), max(0, min(_BATCH, end - offset)), offset)
         if offset + len(data) < end:
             self._spans[offset + len(data)] = end
-        return data
+        return data or self.take(offset)
 
     @property
     def first(self) -> int | None:
@@ -131,7 +139,9 @@ class Upload:
     def xattrs(self) -> Mapping[str, bytes]:
         told = {"user.imgfs.status": self.status.value.encode()}
         if self.error is not None:
-            told["user.imgfs.status"] = f"{self.status}: {self.error}".encode(errors="replace")
+            told["user.imgfs.status"] = f"{self.status}: {_sentence(self.error)}".encode(
+                errors="replace"
+            )
         if self.result is not None:
             names = [n for image in self.result.images for n in image.names or (image.target,)]
             told["user.imgfs.images"] = "\n".join(names).encode()
@@ -153,7 +163,7 @@ class Upload:
             "bytes": self.receipt.size,
         }
         if self.error is not None:
-            document["error"] = str(self.error)
+            document["error"] = _sentence(self.error)
             for part in ("member", "subject", "expected", "found"):
                 if hasattr(self.error, part):
                     document[part] = str(getattr(self.error, part))
@@ -201,7 +211,7 @@ class Upload:
         """
         if self._import is None and self._spool is None:
             return
-        while self._accepted < self.receipt.size:
+        while self._accepted < self.receipt.size and self._wants_more():
             await self._fill_hole()
         await self._drained()
         if self.error is None:
@@ -229,6 +239,10 @@ class Upload:
         else:
             self.receipt.size = size
 
+    async def abandon(self) -> None:
+        """The mount ends: drop what is not loaded."""
+        await self._reset()
+
     async def released(self) -> None:
         """A handle is closed; after the last one nothing but the receipt stays."""
         self._handles -= 1
@@ -236,6 +250,9 @@ class Upload:
             await self._reset()
 
     # -- within -----------------------------------------------------------------------------------
+
+    def _wants_more(self) -> bool:
+        return self._import is None or not (self._import.failed or self._import.ended)
 
     def _may_recover(self) -> bool:
         return self._import is not None and not self._import.failed

@@ -80,6 +80,11 @@ class Import:
         """Whether no further byte can make it right."""
         return self._failure is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the archive's end has been read, so that what follows is ignored."""
+        return self._tar.ended
+
     def feed(self, data: bytes | memoryview) -> None:
         """The next bytes of the archive; raises what is wrong as soon as it is known, and again
         ever after.

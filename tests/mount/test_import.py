@@ -87,6 +87,15 @@ def test_writes_out_of_order(mounted: Mounted) -> None:
     assert (mounted / "app:1").is_dir()
 
 
+def test_pieces_that_overlap(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.pwrite(descriptor, ARCHIVE[100_000:200_000], 100_000)
+    os.pwrite(descriptor, ARCHIVE[150_000:], 150_000)
+    os.pwrite(descriptor, ARCHIVE[:120_000], 0)
+    os.close(descriptor)
+    assert (mounted / "app:1").is_dir()
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
 def test_a_compressed_archive(mounted: Mounted, compress: Callable[[bytes], bytes]) -> None:
     mounted.load(compress(ARCHIVE))

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
 from tests.mount.conftest import IMGFS, Mounted, ended, run
 from tests.waiting import wait_until
 
+BIG = archives.docker_archive(
+    (ImageParts(layers=[archives.layer("big", os.urandom(300_000))]), ["big:1"])
+)
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 
 
@@ -69,6 +73,23 @@ def test_a_killed_load_leaves_nothing_that_is_listed(mount: Callable[..., Mounte
     assert second.names() == ["import"]
     second.load(ARCHIVE)
     assert second.names() == ["app:1", "import"]
+
+
+def test_ending_in_mid_load_takes_it_back(mount: Callable[..., Mounted]) -> None:
+    first = mount()
+    first.load(BIG, "before.tar")
+    with Engine(first.store) as engine:
+        before = [engine.database.read(f"SELECT * FROM {t}") for t in ("blobs", "images", "leases")]
+    descriptor = os.open(first.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, BIG[: len(BIG) - 20_000])
+    os.kill(first.pid, signal.SIGTERM)
+    wait_until(lambda: ended(first.pid), "the process ends")
+    with pytest.raises(OSError, match=r"not connected|abort"):
+        os.close(descriptor)
+    with Engine(first.store) as engine:
+        after = [engine.database.read(f"SELECT * FROM {t}") for t in ("blobs", "images", "leases")]
+    assert after == before
+    assert list((first.store / "ingest").iterdir()) == []
 
 
 def test_in_the_foreground(tmp_path: Path) -> None:
