@@ -138,8 +138,10 @@ class SizeMismatch(ContentMismatch):
     noun = "size"
 
 
-class NotFound(EngineError):
-    """There is no `kind` ("image", "blob", "ingest", "lease", "manifest") called `name`."""
+class _AboutAThing(EngineError):
+    """Something about a `kind` ("image", "blob", "ingest", "lease") called `name`."""
+
+    sentence: ClassVar[str]
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -147,7 +149,13 @@ class NotFound(EngineError):
         self.name = name
 
     def __str__(self) -> str:
-        return f"{self.kind} {printable(self.name)}: not found"
+        return f"{self.kind} {printable(self.name)}: {self.sentence}"
+
+
+class NotFound(_AboutAThing):
+    """There is none of that name."""
+
+    sentence = "not found"
 
 
 class Ambiguous(EngineError):
@@ -164,28 +172,16 @@ class Ambiguous(EngineError):
         return f"image ID {printable(self.prefix)}: ambiguous, it fits {count} images ({some})"
 
 
-class AlreadyExists(EngineError):
-    """There is a `kind` called `name` already."""
+class AlreadyExists(_AboutAThing):
+    """There is one of that name already."""
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(kind, name)
-        self.kind = kind
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"{self.kind} {printable(self.name)}: already exists"
+    sentence = "already exists"
 
 
-class Unavailable(EngineError):
+class Unavailable(_AboutAThing):
     """Somebody else holds it just now; trying again later may work."""
 
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(kind, name)
-        self.kind = kind
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"{self.kind} {printable(self.name)}: in use by another writer"
+    sentence = "in use by another writer"
 
 
 class LimitExceeded(EngineError):

@@ -278,7 +278,7 @@ class Intake:
             return _BufferSink(name, expected)
         if expected is not None and self._store.sizes([expected]).get(expected) == size:
             self._hold(expected)
-            if expected in self._store.sizes([expected]):
+            if self._store.exists(expected):
                 return _CheckSink(name, expected, size, self._labelled(expected))
         algorithm = expected.algorithm if expected else "sha256"
         return _IngestSink(name, self._store.writer(self._ref(), size, algorithm=algorithm))

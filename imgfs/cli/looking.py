@@ -5,7 +5,6 @@ import os
 import platform as host_platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +245,8 @@ def info(engine: Engine, form: str) -> None:
     \b
     imgfs info --format json
     """
+    from importlib.metadata import version
+
     disk = os.statvfs(engine.path)
     sizes = [blob.size for blob in engine.content.walk()]
     told: dict[str, Any] = {

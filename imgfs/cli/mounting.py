@@ -173,8 +173,9 @@ def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path
     with open(read_end, "rb") as pipe:
         told = pipe.read()
     if not told.endswith(_READY):
-        lines = told.decode(errors="replace").split("\n")
-        raise Failed(next(filter(None, reversed(lines)), f"{mountpoint}: the mount ended at once"))
+        lines = list(filter(None, told.decode(errors="replace").split("\n")))
+        fuse = [line for line in lines if line.startswith(("fusermount3: ", "fuse: "))]
+        raise Failed([f"{mountpoint}: the mount ended at once", *lines, *fuse][-1])
 
 
 def _become_daemon(

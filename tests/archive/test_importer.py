@@ -493,6 +493,16 @@ def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine) -> None:
     assert picture(engine) == before
 
 
+def test_a_blob_whose_file_was_lost_is_healed_by_loading_again(engine: Engine) -> None:
+    archive = archives.oci_archive((BIG, "docker.io/library/big:1"))
+    load(engine, archive)
+    digest = archives.digest(BIG.layers[0])
+    (engine.path / "blobs" / "sha256" / digest[7:]).unlink()
+    load(engine, archive)
+    with engine.content.open(digest) as reader:
+        assert reader.pread(reader.size, 0) == BIG.layers[0]
+
+
 def test_finish_in_the_middle_says_so_and_spoils_nothing(engine: Engine) -> None:
     archive = archives.docker_archive((BIG, ["big:1"]))
     with engine.begin_import() as session:
