@@ -3,12 +3,12 @@ processes may share a store.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from engine import go_json, oci, platforms, reference, walk
+from engine import oci, platforms, reference, walk
 from engine.archive import writer
 from engine.archive.importer import Import, Parts
 from engine.archive.limits import Limits
@@ -20,7 +20,7 @@ from engine.errors import InvalidReference, NotFound, StoreError
 from engine.images import Image, ImageStore
 from engine.layouts import combined
 from engine.leases import Leases
-from engine.oci import Descriptor, ImageConfig
+from engine.oci import ImageConfig
 
 VERSION = 1
 
@@ -36,7 +36,7 @@ class Details:
 
     @property
     def config(self) -> ImageConfig:
-        return go_json.decode(self.raw_config, ImageConfig, self.manifest.manifest.config.digest)
+        return oci.parse_config(self.raw_config, self.manifest.manifest.config.digest)
 
 
 class Engine:
@@ -141,10 +141,6 @@ class Engine:
             i.familiar for i in self.images.names_of(image.target.digest) if not i.is_untagged
         )
         return Details(image, names, best, raw)
-
-    def manifests(self, image: Image) -> Iterator[Descriptor]:
-        """The descriptors of every manifest below an image."""
-        return (d for d in self.graph(image).blobs if oci.is_manifest_type(d.media_type))
 
     def _tagged(self, name: str) -> list[Image]:
         parsed = self._parse(name)

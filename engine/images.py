@@ -297,10 +297,6 @@ class ImageStore:
         )
         return {blob: self._read(query, (blob,))[0][0] for blob in blobs}
 
-    def is_member(self, blob: str) -> bool:
-        """Whether any image needs this blob."""
-        return bool(self._read("SELECT 1 FROM members WHERE digest = ? LIMIT 1", (blob,)))
-
     def count(self) -> int:
         """How many images there are."""
         return int(self._read("SELECT count(*) FROM images")[0][0])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine import go_json, oci, platforms
+from engine import oci, platforms
 from engine.content import ReaderAt, read_blob
 from engine.digest import Digest
 from engine.errors import InvalidDocument, LimitExceeded, SizeMismatch
@@ -177,7 +177,7 @@ class _Walk:
         config = None
         if not any(ref.digest == manifest.config.digest for ref in missing):
             subject = f"config {manifest.config.digest}"
-            config = go_json.decode(self._read(manifest.config), ImageConfig, subject)
+            config = oci.parse_config(self._read(manifest.config), subject)
         self._images.append(ImageManifest(descriptor, manifest, config, missing))
 
     def _has(self, descriptor: Descriptor) -> bool:

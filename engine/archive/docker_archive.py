@@ -6,13 +6,13 @@ it is OCI's, since umoci and skopeo's `oci:` read no other. The image ID is the 
 config's content, whatever its file is called.
 """
 
-from engine import docker, go_json, oci, walk
+from engine import docker, oci, walk
 from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake, compression_of
 from engine.archive.names import docker_names
 from engine.digest import Digest
 from engine.errors import InvalidDigest, MissingMember
-from engine.oci import Descriptor, ImageConfig, Manifest
+from engine.oci import Descriptor, Manifest
 
 _LAYER_TYPES = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 _FOREIGN_LAYER_TYPES = {
@@ -57,7 +57,7 @@ def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
 def _image(intake: Intake, item: docker.ManifestItem) -> Found:
     names = docker_names(item)
     content = intake.find(item.config)
-    config = go_json.decode(intake.document(item.config), ImageConfig, item.config)
+    config = oci.parse_config(intake.document(item.config), item.config)
     diff_ids = config.rootfs.diff_ids
     subject = names[0] if names else item.config
     paths = item.layers or ()
