@@ -1,10 +1,12 @@
 """What holds for every test: the same examples in each run, and no user's store within reach."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.mounts import Mounted, lacking, mounts
 
 hypothesis.settings.register_profile("imgfs", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("imgfs")
@@ -17,3 +19,18 @@ def _store_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGFS_STORE", str(store))
         yield
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
+    """Mount a store: mount(store="store", at="mnt", options=()) → Mounted."""
+    if reason := lacking():
+        pytest.skip(reason)
+    with mounts(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def mounted(mount: Callable[..., Mounted]) -> Mounted:
+    """An empty store, mounted."""
+    return mount()

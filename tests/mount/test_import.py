@@ -15,7 +15,7 @@ import pytest
 from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import Mounted, run, write
+from tests.mounts import Mounted, run, write
 from tests.waiting import wait_until
 
 APP = ImageParts(layers=[archives.layer("a", os.urandom(300_000)), archives.layer("b")])

@@ -12,7 +12,7 @@ import pytest
 from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import IMGFS, Mounted, ended, run
+from tests.mounts import IMGFS, Mounted, ended, run
 from tests.waiting import wait_until
 
 BIG = archives.docker_archive(

@@ -11,7 +11,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import Mounted
+from tests.mounts import Mounted
 
 APP = ImageParts()
 REFUSED = {errno.EROFS, errno.EPERM, errno.EACCES}

@@ -8,7 +8,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import Mounted, run
+from tests.mounts import Mounted, run
 
 APP = ImageParts()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import Mounted
+from tests.mounts import Mounted
 
 SIZE = 150_000_000
 LAYER = archives.layer("big", os.urandom(1 << 20) * (SIZE >> 20))

@@ -13,7 +13,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import Mounted, run
+from tests.mounts import Mounted, run
 
 BASE = archives.layer("base", os.urandom(3_000_000))
 APP = ImageParts(layers=[BASE, archives.layer("app")])

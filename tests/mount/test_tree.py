@@ -12,7 +12,7 @@ import pytest
 from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
-from tests.mount.conftest import Mounted, run
+from tests.mounts import Mounted, run
 from tests.waiting import wait_until
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])

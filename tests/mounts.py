@@ -1,0 +1,106 @@
+"""Real mounts for tests: made by the command that a user types."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import wait_until
+
+IMGFS = (sys.executable, "-m", "imgfs")
+
+
+def lacking() -> str | None:
+    """What this machine lacks for a mount, if anything."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "no access to /dev/fuse"
+    return None if shutil.which("fusermount3") else "no fusermount3"
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A store and where it is mounted."""
+
+    store: Path
+    path: Path
+    pid: int
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def drop(self) -> Path:
+        return self.path / "import"
+
+    def load(self, archive: bytes, name: str = "x.tar") -> None:
+        """Drop an archive; OSError as close() says it."""
+        write(self.drop / name, archive)
+
+    def report(self, name: str = "x.tar") -> Any:
+        return json.loads((self.path / ".imgfs" / "imports" / f"{name}.json").read_bytes())
+
+    def names(self, below: str = "") -> list[str]:
+        return sorted(os.listdir(self.path / below))
+
+
+def write(path: Path, data: bytes, block: int = 1 << 20) -> None:
+    """Write a new file and close it, every error raised."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for offset in range(0, len(data), block):
+            os.write(descriptor, data[offset : offset + block])
+    except BaseException:
+        with suppress(OSError):
+            os.close(descriptor)
+        raise
+    os.close(descriptor)
+
+
+def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """A command that must succeed, its output kept."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, **more)
+    assert done.returncode == 0, f"{command}: {done.returncode}: {done.stderr.decode()}"
+    return done
+
+
+def ended(pid: int) -> bool:
+    """Whether a process has ended, be it a zombie or not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+@contextmanager
+def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
+    """What mounts a store below `root`, and sees to it that whatever happens every mount and its
+    process are gone afterwards.
+    """
+    mounted: list[Mounted] = []
+
+    def start(store: str = "store", at: str = "mnt", options: tuple[str, ...] = ()) -> Mounted:
+        path = root / at
+        path.mkdir(exist_ok=True)
+        run(*IMGFS, "--store", root / store, "mount", *options, path)
+        pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
+        mounted.append(Mounted(root / store, path, pid))
+        return mounted[-1]
+
+    try:
+        yield start
+    finally:
+        for one in reversed(mounted):
+            if os.path.ismount(one.path):
+                subprocess.run(["fusermount3", "-u", "-z", str(one.path)], check=False)
+            if not ended(one.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGTERM)
+            wait_until(lambda pid=one.pid: ended(pid), "the mount's process ends")  # type: ignore[misc]
