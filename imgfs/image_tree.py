@@ -8,7 +8,7 @@ holds of it; those three are in every key.
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from engine import reference, rfc3339
@@ -92,14 +92,18 @@ class ImageTree:
         return iter(sorted(visible))
 
     def repository(self, path: str) -> Mapping[str, Node]:
-        """The files of the OCI layout that holds every tag of a repository; nothing if `path` is
-        none.
+        """The files of the OCI layout of every image whose path goes on with a colon, each by what
+        follows: the tags of a repository, or the repositories of a registry with a port. Nothing if
+        there are none.
         """
         rows = list(self._engine.images.paths(f"{path}:"))
         if not rows:
             return {}
+        options = self._choice.options(max(row[3] for row in rows))
         return self._archive(
-            f"repository:{path}", tuple(row[:3] for row in rows), max(row[3] for row in rows)
+            f"repository:{path}",
+            tuple(row[:3] for row in rows),
+            replace(options, ref_name=_PathAfter(f"{path}:")),
         )
 
     # -- changing ---------------------------------------------------------------------------------
@@ -156,7 +160,8 @@ class ImageTree:
         self, path: str, target: str, revision: int, created: int
     ) -> Mapping[str, Node]:
         """What is in an image directory."""
-        return self._archive(f"image:{path}", ((path, target, revision),), created)
+        options = self._choice.options(created)
+        return self._archive(f"image:{path}", ((path, target, revision),), options)
 
     def image_xattrs(self, path: str, target: str, created: int) -> Mapping[str, bytes]:
         """What is told of an image directory by extended attributes."""
@@ -174,14 +179,24 @@ class ImageTree:
         return {name: value.encode() for name, value in told.items() if value}
 
     def _make_archive(
-        self, key: str, places: tuple[tuple[str, str, int], ...], created: int
+        self, key: str, places: tuple[tuple[str, str, int], ...], options: combined.Options
     ) -> Mapping[str, Node]:
         images = [image for path, _, _ in places if (image := self.resolve(path))]
         if not images:
             return {}
-        entries = combined.layout(images, self._engine.content, self._choice.options(created))
+        entries = combined.layout(images, self._engine.content, options)
         version = "".join(f"\n{path} {target} {revision}" for path, target, revision in places)
         return _nodes(self._engine, f"{key}{version}", entries)
+
+
+@dataclass(frozen=True, slots=True)
+class _PathAfter:
+    """How tools that split a path at its first colon call an image: by the rest of its path."""
+
+    prefix: str
+
+    def __call__(self, image: Image) -> str:
+        return path_of(image.name).removeprefix(self.prefix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,19 @@ def _everything(_: Descriptor) -> bool:
     return True
 
 
+def _ref_name(image: Image) -> str:
+    """An image's tag, as containerd annotates it; nothing for an image without a name."""
+    return "" if image.is_untagged else reference.oci_ref_name(image.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What of the images goes into the layout.
 
     `platform` narrows an index to the manifests that match; `fallback` chooses what `manifest.json`
     describes when nothing complete matches (nothing by default: NotFound). `mtime` is the time of
-    all but the blobs, in seconds. `keeps` says which blobs are written at all.
+    all but the blobs, in seconds. `keeps` says which blobs are written at all, `ref_name` what
+    `org.opencontainers.image.ref.name` says of an image.
     """
 
     platform: platforms.Matcher = platforms.ALL
@@ -41,6 +47,7 @@ class Options:
     fallback: Callable[[walk.Graph], walk.ImageManifest | None] = _nothing
     mtime: int = 0
     keeps: Callable[[Descriptor], bool] = _everything
+    ref_name: Callable[[Image], str] = _ref_name
 
 
 def first_complete(graph: walk.Graph) -> walk.ImageManifest | None:
@@ -69,7 +76,7 @@ def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tupl
         Entry.file(
             "oci-layout", 0o444, options.mtime, oci.render(oci.ImageLayout(oci.LAYOUT_VERSION))
         ),
-        Entry.file("index.json", 0o644, options.mtime, oci.render(_index(images))),
+        Entry.file("index.json", 0o644, options.mtime, oci.render(_index(images, options))),
     ]
     items = _items(images, graphs, options)
     if items:
@@ -90,11 +97,11 @@ def _graph(image: Image, blobs: walk.Blobs, options: Options) -> walk.Graph:
     return graph
 
 
-def _index(images: Sequence[Image]) -> oci.Index:
+def _index(images: Sequence[Image], options: Options) -> oci.Index:
     entries = [
         msgspec.structs.replace(
             image.target,
-            annotations=dict(sorted((image.target.annotations | _names(image)).items())),
+            annotations=dict(sorted((image.target.annotations | _names(image, options)).items())),
         )
         for image in images
     ]
@@ -102,11 +109,12 @@ def _index(images: Sequence[Image]) -> oci.Index:
     return oci.Index(schema_version=2, media_type=oci.INDEX, manifests=tuple(unique.values()))
 
 
-def _names(image: Image) -> dict[str, str]:
-    if image.is_untagged:
-        return {}
-    ref = reference.parse_normalized(image.name)
-    return {oci.IMAGE_NAME: image.name, oci.REF_NAME: reference.oci_ref_name(ref)}
+def _names(image: Image, options: Options) -> dict[str, str]:
+    names = {
+        oci.IMAGE_NAME: "" if image.is_untagged else image.name,
+        oci.REF_NAME: options.ref_name(image),
+    }
+    return {key: name for key, name in names.items() if name}
 
 
 def _items(

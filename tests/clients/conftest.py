@@ -15,6 +15,7 @@ from tests.clients.client import Client, directory, find, require_root
 from tests.clients.containers import DRIVERS, Podman, environment, use_driver
 from tests.clients.daemons import Containerd, Dockerd, running_containerd, running_dockerd
 from tests.clients.images import Image
+from tests.clients.saved import MAKERS, Saved
 
 
 @pytest.fixture(scope="session")
@@ -88,19 +89,19 @@ def podman(_podman: Podman) -> Iterator[Podman]:
     _podman.clear()
 
 
-@pytest.fixture
-def buildah(podman: Podman) -> Client:
+@pytest.fixture(scope="session")
+def buildah(containers: dict[str, str]) -> Client:
     """buildah, which works in the storage of `podman`."""
-    return Client((find("buildah"),), podman.podman.environment)
+    return Client((find("buildah"),), containers)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def skopeo(containers: dict[str, str]) -> Client:
     """skopeo; its containers-storage: is that of `podman`."""
     return Client((find("skopeo"), "--insecure-policy"), containers)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def umoci() -> Client:
     return Client((find("umoci"),))
 
@@ -140,3 +141,13 @@ def buildah_image(podman: Podman, buildah: Client, busybox_root: Path) -> Image:
 def umoci_image(umoci: Client, busybox_root: Path, tmp_path: Path) -> Image:
     """Two layers in an OCI layout, by umoci; its name is PATH:TAG."""
     return images.insert_image(umoci, busybox_root, tmp_path / "umoci", "1")
+
+
+@pytest.fixture(scope="session", params=MAKERS)
+def saved(
+    request: pytest.FixtureRequest, busybox_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Saved:
+    """An image by each maker in turn. Its tools keep nothing of it."""
+    make, *tools = MAKERS[request.param]
+    found = [request.getfixturevalue(tool) for tool in tools]
+    return make(busybox_root, tmp_path_factory.mktemp("saved"), *found)
