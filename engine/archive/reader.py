@@ -151,7 +151,8 @@ class TarReader:
         expected, found = headers.checksums(block)
         if expected != found:
             what = f"has a damaged header{self._place}" if self.members else "is not a tar archive"
-            raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {found}")
+            said = f"{block[148:156]!r}" if found is None else found
+            raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {said}")
         header = headers.parse(block)
         if header.flag in _EXTENSIONS:
             return self._begin_extension(header)
