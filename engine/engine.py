@@ -2,7 +2,9 @@
 processes may share a store.
 """
 
+import errno
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,8 @@ class Engine:
             self.database = Database(path / "imgfs.db")
             self.content = LocalStore(path, self.database)
         except OSError as error:
-            raise StoreError(str(path), f"cannot be opened: {error.strerror}") from error
+            what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
+            raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
         self.leases = Leases(self.database)
 
@@ -171,12 +174,18 @@ def _digest_of(image: Image) -> str | None:
 def _check_version(path: Path) -> None:
     """A store says its version in a file; a newer one than we know is left alone."""
     file = path / "version"
+    expected = f"{VERSION}\n".encode()
     try:
-        text = file.read_text(encoding="ascii").strip()
+        found = file.read_bytes()
     except FileNotFoundError:
-        temporary = path / f".version-{os.getpid()}"
-        temporary.write_text(f"{VERSION}\n", encoding="ascii")
+        found = b""
+    if not found:  # a new store, or one that lost its power while it was made
+        temporary = path / f".version-{os.getpid()}-{threading.get_ident()}"
+        with temporary.open("wb") as out:
+            out.write(expected)
+            out.flush()
+            os.fsync(out.fileno())
         temporary.rename(file)
-        return
-    if text != str(VERSION):
-        raise StoreError(str(path), f"expected store version {VERSION}, found {text!r}")
+    elif found.strip() != expected.strip():
+        version = found[:20].strip().decode("ascii", "backslashreplace")
+        raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")

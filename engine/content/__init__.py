@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
 
-from engine.digest import Digest
-from engine.errors import LimitExceeded, SizeMismatch
+from engine.digest import Digest, of_bytes, parse
+from engine.errors import DigestMismatch, LimitExceeded, SizeMismatch
 
 DOCUMENT_LIMIT: Final = 20 * 1024 * 1024
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -181,9 +181,10 @@ def read_blob(
     limit: int = DOCUMENT_LIMIT,
     subject: str | None = None,
 ) -> bytes:
-    """The whole of a small blob. `subject` names it in errors (its digest, if not given).
+    """The whole of a small blob, verified. `subject` names it in errors (its digest, if not given).
 
-    NotFound; SizeMismatch if it is not of `size` bytes; LimitExceeded if it has more than `limit`.
+    NotFound; SizeMismatch if it is not of `size` bytes; LimitExceeded if it has more than `limit`;
+    DigestMismatch if it is damaged.
     """
     name = subject or digest
     with provider.open(digest) as reader:
@@ -194,6 +195,9 @@ def read_blob(
         data = reader.pread(reader.size, 0)
     if len(data) != reader.size:
         raise SizeMismatch(name, reader.size, len(data))
+    wanted = parse(digest)
+    if (found := of_bytes(data, wanted.algorithm)) != wanted:
+        raise DigestMismatch(name, wanted, found)
     return data
 
 

@@ -1,11 +1,13 @@
 """The command line: finds the command, runs it, and turns whatever goes wrong into one line and a
 status.
 
-0 is success, 1 a failure, 2 a usage error, 130 an interrupt. Commands are imported when they are
-called, because their start-up is felt.
+0 is success, 1 a failure, 2 a usage error, 130 an interrupt. SIGTERM and SIGHUP end a command as
+tidily, with 128 and their number. Commands are imported when they are called, because their
+start-up is felt.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +17,7 @@ import click
 
 from engine.errors import EngineError, printable
 from imgfs.cli.common import Failed
+from imgfs.cli.streams import discard_unwritable, open_standard_streams
 
 _COMMANDS = {
     "mount": "mounting",
@@ -29,6 +32,7 @@ _COMMANDS = {
     "rm": "naming",
 }
 _ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
+_NO_SOURCES = ("none", "imgfs")
 
 
 class _Commands(click.Group):
@@ -44,8 +48,18 @@ class _Commands(click.Group):
         command: Any = getattr(import_module(f"imgfs.cli.{_COMMANDS[name]}"), name)
         return command if isinstance(command, click.Command) else None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.Abort from error  # click itself would print a line
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=_Commands,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--store", metavar="DIR", help="The store (else $IMGFS_STORE, else the user's own).")
 @click.version_option(package_name="imgfs", message="imgfs %(version)s")
 @click.pass_context
@@ -62,7 +76,13 @@ def cli(context: click.Context, store: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line, this process's own by default, and exit with its status."""
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    open_standard_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+    status = run(list(sys.argv[1:] if arguments is None else arguments))
+    discard_unwritable()
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -79,9 +99,10 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _failed(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # below the ^C
         return _failed("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Failed, EngineError) as error:
         return _failed(str(error), 1) if str(error) else 1
@@ -96,15 +117,24 @@ def run(arguments: list[str]) -> int:
 
 
 def _is_mount_form(arguments: Sequence[str]) -> bool:
-    """Whether mount(8) calls: SOURCE MOUNTPOINT [-o OPTIONS…], where a person names a command."""
+    """Whether mount(8) calls: SOURCE MOUNTPOINT [-o OPTIONS…], where a person names a command.
+
+    Another word than a path needs the -o: it may be a command that was mistyped.
+    """
+    options = arguments[2:3]
     return (
         len(arguments) >= 2
         and not any(word.startswith("-") for word in arguments[:2])
         and arguments[0] not in _COMMANDS
         and arguments[0] not in _ALIASES
         and os.path.isabs(arguments[1])
-        and (len(arguments) == 2 or arguments[2].startswith("-"))
+        and all(option.startswith("-") for option in options)
+        and (options == ["-o"] or os.path.isabs(arguments[0]) or arguments[0] in _NO_SOURCES)
     )
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _failed(sentence: str, status: int) -> int:

@@ -29,7 +29,9 @@ Progress = Callable[[int], None]
 @click.command()
 @click.option("-i", "--input", "inputs", multiple=True, metavar="FILE", help="An archive.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress, print no names.")
-@click.option("--max-bytes", type=int, metavar="N", help="Refuse an archive of more bytes.")
+@click.option(
+    "--max-bytes", type=click.IntRange(0), metavar="N", help="Refuse an archive of more bytes."
+)
 @format_option
 @click.argument("files", nargs=-1, metavar="[FILE…]")
 @with_engine
@@ -156,7 +158,11 @@ def _whole_file(path: Path) -> Iterator[BinaryIO]:
             yield device
         return
     target = path.resolve()
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with open(descriptor, "wb") as file:
             umask = os.umask(0)

@@ -80,11 +80,11 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def human(size: int) -> str:
     """A number of bytes as docker prints it: 4.2MB."""
     amount = float(size)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if amount < 1000 or unit == "TB":
-            return f"{amount:.3g}{unit}" if amount < 1000 else f"{amount:.0f}{unit}"
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.3g}{unit}"
         amount /= 1000
-    raise AssertionError("unreachable")
+    return f"{amount:.3g}TB" if amount < 999.5 else f"{amount:.0f}TB"
 
 
 def each(names: Sequence[str], work: Callable[[str], None]) -> None:

@@ -3,15 +3,18 @@
 import json
 import os
 import platform as host_platform
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from engine import oci, platforms, reference, rfc3339
+from engine import go_json, oci, platforms, reference, rfc3339
 from engine.engine import Details, Engine
+from engine.errors import InvalidPlatform, NotFound, printable
 from engine.images import Image, ManifestSummary
 from imgfs.cli.common import each, format_option, human, print_json, print_table, with_engine
 
@@ -58,19 +61,18 @@ def images(
     imgfs images
     imgfs images alpine --format json
     """
-    found: list[Image] = []
-    if names:
+    found: list[Image] = [] if names else engine.images.all()
+    try:
         each(names, lambda name: found.extend(engine.find(name)))
-    else:
-        found = engine.images.all()
-    rows = [_listed(engine, image) for image in found]
-    if form == "json":
-        print_json([row.document() for row in rows])
-    elif quiet:
-        for row in rows:
-            print(row.id if no_trunc else _short(row.id))
-    else:
-        _print_images(rows, digests, no_trunc)
+    finally:
+        rows = list(_listed(engine, found))
+        if form == "json":
+            print_json([row.document() for row in rows])
+        elif quiet:
+            for row in rows:
+                print(row.id if no_trunc else _short(row.id))
+        else:
+            _print_images(rows, digests, no_trunc)
 
 
 def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
@@ -100,7 +102,13 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
     )
 
 
-def _listed(engine: Engine, image: Image) -> _Listed:
+def _listed(engine: Engine, images: Iterable[Image]) -> Iterator[_Listed]:
+    for image in images:
+        with suppress(NotFound):  # removed by somebody else just now
+            yield _line(engine, image)
+
+
+def _line(engine: Engine, image: Image) -> _Listed:
     manifests = engine.images.manifests(image.target.digest)
     best = _best(manifests)
     ref = None if image.is_untagged else reference.parse_normalized(image.name)
@@ -121,7 +129,17 @@ def _best(manifests: tuple[ManifestSummary, ...]) -> ManifestSummary | None:
     if len(manifests) < 2:
         return first
     matcher = platforms.only(platforms.host())
-    return platforms.best(manifests, matcher, lambda m: platforms.parse(m.platform)) or first
+    return platforms.best(manifests, matcher, _platform) or first
+
+
+def _platform(manifest: ManifestSummary) -> oci.Platform | None:
+    """Its platform, if it names one; one that nothing can have where the image made it up."""
+    if not manifest.platform:
+        return None
+    try:
+        return platforms.parse(manifest.platform)
+    except InvalidPlatform:
+        return oci.Platform(architecture="", os=manifest.platform)
 
 
 def _short(digest: str) -> str:
@@ -149,7 +167,7 @@ def inspect(engine: Engine, platform: str | None, form: str, names: tuple[str, .
 
 def _document(engine: Engine, details: Details) -> dict[str, Any]:
     config, manifest = details.config, details.manifest
-    raw = json.loads(details.raw_config)
+    raw = go_json.loads(details.raw_config, manifest.manifest.config.digest)
     target = details.image.target
     tagged = [reference.parse_normalized(name) for name in details.names]
     repositories = sorted({ref.familiar_name for ref in tagged})
@@ -268,20 +286,30 @@ def info(engine: Engine, form: str) -> None:
     shown = told | {name: human(told[name]) for name in ("bytes", "free")}
     shown["mounts"] = ", ".join(told["mounts"]) or "none"
     for name, value in shown.items():
-        print(f"{name + ':':10} {value}")
+        print(f"{name + ':':10} {printable(str(value), 2000)}")
 
 
 def _mounts(store: Path) -> list[str]:
     """Where this store is mounted by processes whose mounts we may read."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
-        if after.startswith("fuse.imgfs "):
-            path = Path(before.split(" ")[4].encode().decode("unicode_escape"))
-            try:
-                status = json.loads((path / ".imgfs" / "status.json").read_bytes())
-            except (OSError, ValueError):
-                continue
-            if status.get("store") == str(store):
-                found.append(str(path))
+    for path in mountpoints(Path("/proc/self/mountinfo").read_bytes()):
+        try:
+            status = json.loads((path / ".imgfs" / "status.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        if status.get("store") == str(store):
+            found.append(str(path))
     return sorted(found)
+
+
+def mountpoints(mountinfo: bytes) -> list[Path]:
+    """Where something of the type fuse.imgfs is mounted, as /proc/self/mountinfo has it."""
+    lines = (line.partition(b" - ") for line in mountinfo.split(b"\n"))
+    fields = (
+        before.split(b" ")[4] for before, _, after in lines if after.startswith(b"fuse.imgfs ")
+    )
+    return [Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", _octal, field))) for field in fields]
+
+
+def _octal(escape: re.Match[bytes]) -> bytes:
+    return bytes([int(escape[1], 8)])

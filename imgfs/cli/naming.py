@@ -37,8 +37,10 @@ def rm(engine: Engine, names: tuple[str, ...]) -> None:
 
 
 def _remove(engine: Engine, name: str) -> None:
-    for image in engine.remove(name):
+    removed = engine.remove(name)
+    for image in removed:
         if not image.is_untagged:
             print(f"Untagged: {printable(image.familiar)}")
-        if not engine.images.names_of(image.target.digest):
-            print(f"Deleted: {image.target.digest}")
+    for digest in dict.fromkeys(image.target.digest for image in removed):
+        if not engine.images.names_of(digest):
+            print(f"Deleted: {digest}")

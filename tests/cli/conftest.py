@@ -1,0 +1,47 @@
+"""A store for each test, and two ways to run a command on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from imgfs import cli
+from tests.cli.command import Command, Done
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def imgfs(store: Path) -> Command:
+    """The command as a process."""
+    return Command(store)
+
+
+@pytest.fixture
+def inside(store: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
+    """The command inside this process: for what concerns no process."""
+
+    def run(*arguments: str | Path) -> Done:
+        capsysbinary.readouterr()
+        status = cli.run(["--store", str(store), *map(str, arguments)])
+        return Done(status, *capsysbinary.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def stock(store: Path) -> Callable[..., None]:
+    """Load archives, without a command."""
+
+    def load(*archives: bytes) -> None:
+        with Engine(store) as engine:
+            for archive in archives:
+                with engine.begin_import() as session:
+                    session.feed(archive)
+                    session.finish()
+
+    return load

@@ -1,0 +1,167 @@
+"""What a command says, and with which status it ends, when something is wrong."""
+
+import os
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from engine.engine import Engine
+from imgfs import cli
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, refusal, succeeded
+from tests.mounts import IMGFS
+
+APP = ImageParts(extra={"history": [{"created_by": f"ADD bücher {'x' * 100}"}]})
+ARCHIVE = archives.docker_archive((APP, ["app:1"]))
+
+USAGE = [
+    [],
+    ["bogus"],
+    ["bo\x1b[31mgus\n"],
+    ["--bogus"],
+    ["--store"],
+    ["load", "--bogus"],
+    ["load", "-i"],
+    ["load", "--max-bytes", "many"],
+    ["load", "--max-bytes", "-1"],
+    ["load", "--format", "yaml"],
+    ["save"],
+    ["save", "-o", "x.tar"],
+    ["save", "--platform", "linux", "--all-platforms", "app:1"],
+    ["images", "--format", "\x1b[31m\n"],
+    ["inspect"],
+    ["inspect", "--format", "table", "app:1"],
+    ["history"],
+    ["history", "app:1", "app:2"],
+    ["info", "app:1"],
+    ["tag"],
+    ["tag", "app:1"],
+    ["rm"],
+    ["mount"],
+    ["mount", "/a", "/b"],
+    ["umount"],
+]
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_usage(inside: Callable[..., Done], arguments: list[str]) -> None:
+    done = inside(*arguments)
+    said = refusal(done, status=2)
+    assert done.out == b""
+    assert "--help" in said
+
+
+def test_usage_of_a_process(imgfs: Command) -> None:
+    assert refusal(imgfs(), status=2) == "Missing command. (see 'imgfs --help')"
+    assert refusal(imgfs("rm"), status=2).endswith("(see 'imgfs rm --help')")
+
+
+def test_help(imgfs: Command) -> None:
+    told = succeeded(imgfs("--help")).out.decode()
+    commands = ("mount", "umount", "load", "save", "images", "inspect", "history", "tag", "rm")
+    assert all(f"\n  {command} " in told for command in commands)
+    assert succeeded(imgfs("--version")).out.startswith(b"imgfs ")
+    assert not imgfs.store.exists()
+
+
+@pytest.mark.parametrize("command", ["mount", "umount", "load", "save", "ls", "history", "rmi"])
+def test_help_of_a_command(inside: Callable[..., Done], command: str) -> None:
+    for flag in ("--help", "-h"):
+        assert f" {command} " in succeeded(inside(command, flag)).lines[0]
+
+
+def test_statuses_of_a_process(imgfs: Command) -> None:
+    succeeded(imgfs("load", "-q", stdin=ARCHIVE))
+    assert refusal(imgfs("inspect", "nope:1"), status=1) == "image nope:1: not found"
+    assert refusal(imgfs("inspect"), status=2)
+
+
+@pytest.mark.parametrize("arguments", [["images"], ["inspect", "app:1"], ["info"], ["--help"]])
+def test_a_reader_that_is_gone(
+    imgfs: Command, stock: Callable[..., None], arguments: list[str]
+) -> None:
+    stock(ARCHIVE)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with imgfs.start(*arguments, stdout=write_end, stderr=subprocess.PIPE) as process:
+        os.close(write_end)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (1, b"")
+
+
+def test_a_full_disk(imgfs: Command, stock: Callable[..., None]) -> None:
+    stock(ARCHIVE)
+    with (
+        open("/dev/full", "wb") as full,
+        imgfs.start("images", stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        _, err = process.communicate()
+    assert refusal(Done(process.returncode, b"", err)) == "No space left on device"
+
+
+CLOSED = {
+    "imgfs load <&-": ("standard input: Bad file descriptor", 1),
+    "imgfs images >&-": ("Bad file descriptor", 1),
+    "imgfs save app:1 >&-": ("Bad file descriptor", 1),
+    "imgfs save nope:1 <&- >&-": ("image nope:1: not found", 1),
+    "imgfs inspect nope:1 2>&-": (None, 1),
+    "imgfs inspect 2>&-": (None, 2),
+    "imgfs rm app:1 <&- 2>&-": (None, 0),
+}
+
+
+@pytest.mark.parametrize("line", CLOSED)
+def test_closed_standard_streams(imgfs: Command, stock: Callable[..., None], line: str) -> None:
+    stock(ARCHIVE)
+    expected, status = CLOSED[line]
+    shell = ["sh", "-c", line.replace("imgfs", '"$@"', 1), "sh", *IMGFS]
+    done = subprocess.run(shell, env=imgfs.environment, capture_output=True, check=False)
+    assert done.returncode == status
+    if expected is None:
+        assert done.stderr == b""
+    else:
+        assert refusal(Done(status, b"", done.stderr), status) == expected
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_output_cannot_encode(
+    imgfs: Command, stock: Callable[..., None], encoding: str
+) -> None:
+    stock(ARCHIVE)
+    done = succeeded(imgfs("history", "app:1", PYTHONIOENCODING=encoding))
+    line = done.out.decode(encoding).splitlines()[1]
+    assert ("bücher" in line) is (encoding != "ascii")
+    assert (f"{'x' * 10}…" in line) is (encoding == "utf-8")
+
+
+def test_an_interrupt(inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "find", interrupt)
+    done = inside("save", "-o", "/dev/null", "app:1")
+    assert refusal(done, status=130) == "interrupted"
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_nobody_foresaw(inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(*_: object) -> None:
+        raise ValueError("first\nsecond\x1b[31m")
+
+    monkeypatch.delenv("IMGFS_DEBUG", raising=False)
+    monkeypatch.setattr(Engine, "find", surprise)
+    done = inside("save", "-o", "/dev/null", "app:1")
+    assert done.status == 1
+    assert done.err.decode() == (
+        r"imgfs: internal error: ValueError: first\nsecond\x1b[31m (IMGFS_DEBUG=1 shows where)"
+        "\n"
+    )
+    monkeypatch.setenv("IMGFS_DEBUG", "1")
+    with pytest.raises(ValueError, match="first"):
+        cli.run(["save", "-o", "/dev/null", "app:1"])
+
+
+def test_a_long_name_is_cut(inside: Callable[..., Done]) -> None:
+    assert len(refusal(inside("inspect", "x" * 100_000))) < 1000

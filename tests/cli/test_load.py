@@ -1,0 +1,213 @@
+"""`imgfs load`."""
+
+import os
+import pty
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, names, picture, refusal, succeeded
+from tests.waiting import wait_until
+
+APP = ImageParts(layers=[archives.layer("app")])
+OTHER = ImageParts(layers=[archives.layer("other")])
+BIG = ImageParts(
+    layers=[archives.layer("app"), archives.layer("big", random.Random(1).randbytes(4 << 20))]
+)
+APP_TAR = archives.docker_archive((APP, ["app:1"]))
+OTHER_TAR = archives.oci_archive((OTHER, "ghcr.io/org/other:2"))
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    path = tmp_path / "app.tar"
+    path.write_bytes(APP_TAR)
+    return path
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    path = tmp_path / "other.tar"
+    path.write_bytes(OTHER_TAR)
+    return path
+
+
+def test_files(imgfs: Command, app: Path, other: Path) -> None:
+    done = succeeded(imgfs("load", "-i", app, other))
+    assert done.lines == ["Loaded image: app:1", "Loaded image: ghcr.io/org/other:2"]
+    assert names(imgfs.store) == {"app:1": APP.id, "ghcr.io/org/other:2": OTHER.id}
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"], ["-i", "-"], ["--input", "-"]])
+def test_standard_input(imgfs: Command, arguments: list[str]) -> None:
+    done = succeeded(imgfs("load", *arguments, stdin=APP_TAR))
+    assert done.lines == ["Loaded image: app:1"]
+    assert names(imgfs.store) == {"app:1": APP.id}
+
+
+def test_standard_input_between_files(imgfs: Command, app: Path) -> None:
+    done = succeeded(imgfs("load", "-", app, stdin=OTHER_TAR))
+    assert done.lines == ["Loaded image: ghcr.io/org/other:2", "Loaded image: app:1"]
+
+
+def test_what_has_no_name_is_told_by_id(imgfs: Command) -> None:
+    done = succeeded(imgfs("load", stdin=archives.docker_archive((APP, None))))
+    assert done.lines == [f"Loaded image ID: {APP.id}"]
+
+
+def test_quiet(imgfs: Command, app: Path, other: Path) -> None:
+    assert succeeded(imgfs("load", "-q", app, other)).out == b""
+    assert set(names(imgfs.store)) == {"app:1", "ghcr.io/org/other:2"}
+
+
+def test_json(imgfs: Command, app: Path, other: Path) -> None:
+    both = imgfs("load", "--format", "json", app, other)
+    first, second = succeeded(both).json
+    assert first["images"][0] | {"target": ""} == {
+        "names": ["docker.io/library/app:1"],
+        "target": "",
+        "id": APP.id,
+        "platforms": ["linux/amd64"],
+    }
+    assert second["images"][0]["target"] == archives.digest(OTHER.manifest())
+    assert second["new_blobs"] == 3
+    assert second["new_bytes"] == sum(map(len, OTHER.blobs()))
+    (again,) = succeeded(imgfs("load", "--format", "json", other)).json
+    assert again == second | {"new_blobs": 0, "new_bytes": 0}
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_bad_one_among_good_ones(imgfs: Command, app: Path, other: Path, form: str) -> None:
+    bad = app.with_name("bad.tar")
+    bad.write_bytes(APP_TAR[:2000])
+    done = imgfs("load", "--format", form, app, bad, other)
+    assert refusal(done).startswith(f"{bad}: ")
+    assert set(names(imgfs.store)) == {"app:1", "ghcr.io/org/other:2"}
+    told = len(done.json) if form == "json" else len(done.lines)
+    assert told == 2
+
+
+def test_every_bad_one_is_told(imgfs: Command, tmp_path: Path) -> None:
+    done = imgfs("load", tmp_path / "nope.tar", tmp_path, "-")
+    assert done.status == 1
+    assert done.out == b""
+    first, second, third = done.err.decode().splitlines()
+    assert first == f"imgfs: {tmp_path}/nope.tar: No such file or directory"
+    assert second == f"imgfs: {tmp_path}: Is a directory"
+    assert third.startswith("imgfs: standard input: archive: is not an image archive: ")
+
+
+BAD = {
+    "truncated": APP_TAR[: len(APP_TAR) // 2],
+    "no archive": b"hello\n" * 1000,
+    "no images": archives.tar([("README", b"hello\n")]),
+    "wrong blob": OTHER_TAR.replace(b"hello\n", b"hallo\n"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_failure_leaves_the_store_as_before(
+    imgfs: Command, stock: Callable[..., None], name: str
+) -> None:
+    stock(archives.docker_archive((BIG, ["app:1"])))
+    before = picture(imgfs.store)
+    refusal(imgfs("load", stdin=BAD[name]))
+    assert picture(imgfs.store) == before
+
+
+def test_a_wrong_blob_is_named(imgfs: Command) -> None:
+    said = refusal(imgfs("load", stdin=BAD["wrong blob"]))
+    assert archives.digest(OTHER.layers[0]) in said
+
+
+def test_a_name_that_is_taken_moves(imgfs: Command, stock: Callable[..., None]) -> None:
+    stock(APP_TAR)
+    succeeded(imgfs("load", stdin=archives.docker_archive((OTHER, ["app:1"]))))
+    after = names(imgfs.store)
+    assert after.pop("app:1") == OTHER.id
+    assert list(after.values()) == [APP.id]
+
+
+def test_max_bytes(imgfs: Command) -> None:
+    limit = str(len(APP_TAR))
+    assert "limit" in refusal(imgfs("load", "--max-bytes", limit, stdin=APP_TAR + b"\0"))
+    succeeded(imgfs("load", "--max-bytes", limit, stdin=APP_TAR))
+
+
+def test_a_terminal_is_no_archive(imgfs: Command) -> None:
+    ours, theirs = pty.openpty()
+    with imgfs.start("load", stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
+        out, err = load.communicate()
+    os.close(theirs)
+    os.close(ours)
+    assert "terminal" in refusal(Done(load.returncode, out, err), status=2)
+
+
+@pytest.mark.parametrize(("arguments", "shows"), [(["load"], True), (["load", "-q"], False)])
+def test_progress_is_for_terminals(
+    imgfs: Command, app: Path, arguments: list[str], shows: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    process = imgfs.start(*arguments, app, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 4096):
+            shown += data
+    except OSError:  # as Linux says that the other side is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    assert (b"Loading" in shown) is shows
+    assert shows or not shown
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGINT, 130, b"imgfs: interrupted\n"),
+        (signal.SIGTERM, 143, b""),
+        (signal.SIGHUP, 129, b""),
+    ],
+)
+def test_a_signal_takes_the_load_back(
+    imgfs: Command,
+    stock: Callable[..., None],
+    number: signal.Signals,
+    status: int,
+    said: bytes,
+) -> None:
+    stock(APP_TAR)
+    before = picture(imgfs.store)
+    endless = archives.docker_archive((BIG, ["big:1"]))[: 3 << 20]
+    with imgfs.start(
+        "load",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup and & ignore some
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(endless)
+        process.stdin.flush()
+        wait_until(lambda: any((imgfs.store / "ingest").iterdir()), "the load has begun")
+        process.send_signal(number)
+        assert process.wait(30) == status
+        assert process.stdout.read() == b""
+        assert process.stderr.read() == said
+    assert picture(imgfs.store) == before
+
+
+def test_a_file_whose_name_is_odd(imgfs: Command, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m\n.tar")
+    assert r"\x1b[31m\n.tar: No such file" in refusal(imgfs("load", odd))
+    Path(odd).write_bytes(APP_TAR)
+    assert succeeded(imgfs("load", odd)).lines == ["Loaded image: app:1"]

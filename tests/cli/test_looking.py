@@ -1,0 +1,450 @@
+"""`imgfs images`, `inspect`, `history` and `info`."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.engine import Engine
+from engine.images import Image, ImageStore
+from imgfs.cli.common import human
+from imgfs.cli.looking import mountpoints
+from tests import archives
+from tests.archives import ImageParts, descriptor
+from tests.cli.command import Done, refusal, succeeded
+
+APP = ImageParts(layers=[archives.layer("app"), archives.layer("b")])
+OTHER = ImageParts(layers=[archives.layer("other")], created="2023-01-02T03:04:05Z")
+BARE = ImageParts(layers=[archives.layer("bare")])
+APP_TAR = archives.oci_archive(
+    (APP, "docker.io/library/app:1"), (APP, "docker.io/me/app:x"), (OTHER, "ghcr.io/org/other:2")
+)
+MANIFEST = archives.digest(APP.manifest())
+
+
+def table(done: Done) -> list[list[str]]:
+    """The cells of what is printed in columns."""
+    return [[cell.strip() for cell in line.split("   ") if cell] for line in done.lines]
+
+
+def index(images: Sequence[ImageParts], platforms: Sequence[dict[str, Any] | None]) -> bytes:
+    """An archive of one index, which says these platforms of the images whatever they are."""
+    manifests = [
+        descriptor(
+            image.manifest(), archives.OCI_MANIFEST, **({"platform": platform} if platform else {})
+        )
+        for image, platform in zip(images, platforms, strict=True)
+    ]
+    data = archives.to_json(
+        {"schemaVersion": 2, "mediaType": archives.OCI_INDEX, "manifests": manifests}
+    )
+    name = {"io.containerd.image.name": "docker.io/library/multi:1"}
+    entry = descriptor(data, archives.OCI_INDEX, annotations=name)
+    blobs = [data, *(blob for image in images for blob in image.blobs())]
+    return archives.tar(archives.oci_members([entry], blobs))
+
+
+# -- images ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["images", "ls"])
+def test_images(inside: Callable[..., Done], stock: Callable[..., None], command: str) -> None:
+    stock(APP_TAR, archives.docker_archive((BARE, None)))
+    size = human(sum(map(len, APP.blobs())))
+    less = human(sum(map(len, OTHER.blobs())))
+    assert table(succeeded(inside(command))) == [
+        ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "PLATFORMS"],
+        ["app", "1", APP.id[7:19], "2024-02-03", size, "linux/amd64"],
+        ["me/app", "x", APP.id[7:19], "2024-02-03", size, "linux/amd64"],
+        ["ghcr.io/org/other", "2", OTHER.id[7:19], "2023-01-02", less, "linux/amd64"],
+        ["<none>", "<none>", BARE.id[7:19], "2024-02-03", less, "linux/amd64"],
+    ]
+
+
+def test_images_as_json(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    stock(APP_TAR, archives.docker_archive((BARE, None)))
+    first, _, third, bare = succeeded(inside("images", "--format", "json")).json
+    assert first == {
+        "name": "app:1",
+        "repository": "app",
+        "tag": "1",
+        "id": APP.id,
+        "digest": MANIFEST,
+        "media_type": archives.OCI_MANIFEST,
+        "created": "2024-02-03T04:05:06Z",
+        "size": sum(map(len, APP.blobs())),
+        "platforms": ["linux/amd64"],
+    }
+    assert third["name"] == "ghcr.io/org/other:2"
+    assert (bare["name"], bare["repository"], bare["tag"]) == (None, None, None)
+    assert bare["id"] == BARE.id
+
+
+def test_images_without_an_image(inside: Callable[..., Done]) -> None:
+    assert len(succeeded(inside("images")).lines) == 1
+    assert succeeded(inside("images", "-q")).out == b""
+    assert succeeded(inside("images", "--format", "json")).json == []
+
+
+def test_images_in_other_widths(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    stock(archives.oci_archive((APP, "app:1")))
+    assert succeeded(inside("images", "-q")).lines == [APP.id[7:19]]
+    assert succeeded(inside("images", "-q", "--no-trunc")).lines == [APP.id]
+    assert APP.id in succeeded(inside("images", "--no-trunc")).lines[1]
+    head, row = table(succeeded(inside("images", "--digests")))
+    assert row[head.index("DIGEST")] == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("app", ["app:1"]),
+        ("app:1", ["app:1"]),
+        ("docker.io/me/app", ["me/app:x"]),
+        (APP.id[7:14], ["app:1", "me/app:x"]),
+        (f"ghcr.io/org/other@{archives.digest(OTHER.manifest())}", ["ghcr.io/org/other:2"]),
+    ],
+)
+def test_images_by_name(
+    inside: Callable[..., Done], stock: Callable[..., None], name: str, expected: list[str]
+) -> None:
+    stock(APP_TAR)
+    found = succeeded(inside("images", "--format", "json", name)).json
+    assert [image["name"] for image in found] == expected
+
+
+def test_images_that_are_there_are_listed_beside_one_that_is_not(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    stock(APP_TAR)
+    done = inside("images", "-q", "app:1", "nope:1", "ghcr.io/org/other:2")
+    assert refusal(done) == "image nope:1: not found"
+    assert done.lines == [APP.id[7:19], OTHER.id[7:19]]
+
+
+def test_images_reads_no_blob(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(APP_TAR)
+    before = succeeded(inside("images"))
+    shutil.rmtree(store / "blobs")
+    assert inside("images") == before
+
+
+def test_images_when_one_is_removed_meanwhile(
+    inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(APP_TAR)
+    everything = ImageStore.all
+
+    def all_and_remove(self: ImageStore, repository: str = "") -> list[Image]:
+        found = everything(self, repository)
+        self.delete("ghcr.io/org/other:2")
+        return found
+
+    monkeypatch.setattr(ImageStore, "all", all_and_remove)
+    assert succeeded(inside("images", "-q")).lines == [APP.id[7:19]] * 2
+
+
+S390X, PPC = (ImageParts(architecture=name, layers=[archives.layer(name)]) for name in "sp")
+
+
+@pytest.mark.parametrize(
+    ("platforms", "printed"),
+    [
+        ([{"os": "linux", "architecture": "s390x"}, None], "linux/s390x,linux/p"),
+        (
+            [
+                {"os": "windows", "architecture": "amd64", "os.version": "10.0.17763.1"},
+                {"os": "linux", "architecture": "arm", "variant": "v5"},
+            ],
+            "windows(10.0.17763.1)/amd64,linux/arm/v5",
+        ),
+        (
+            [{"os": "\x1b[31mevil", "architecture": "a b/c/d/e"}, {"os": "*", "architecture": "*"}],
+            r"\x1b[31mevil/a b/c/d/e,*/*",
+        ),
+        ([{"os": "", "architecture": ""}, {"os": "", "architecture": "x"}], "unknown,unknown"),
+    ],
+)
+def test_images_of_whatever_platforms(
+    inside: Callable[..., Done],
+    stock: Callable[..., None],
+    platforms: list[dict[str, Any] | None],
+    printed: str,
+) -> None:
+    stock(index([S390X, PPC], platforms))
+    _, row = table(succeeded(inside("images")))
+    assert row[-1] == printed
+    assert row[2] in (S390X.id[7:19], PPC.id[7:19])
+
+
+def test_images_without_any_platform(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    nowhere = [ImageParts(os="", architecture="", layers=[archives.layer(n)]) for n in "ab"]
+    stock(index(nowhere, [None, None]))
+    _, row = table(succeeded(inside("images")))
+    assert row[2] == nowhere[0].id[7:19]
+    assert row[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0B"),
+        (999, "999B"),
+        (1000, "1kB"),
+        (1234, "1.23kB"),
+        (999_499, "999kB"),
+        (999_999, "1MB"),
+        (123_456_789, "123MB"),
+        (999_999_999_999, "1TB"),
+        (12_345 * 10**12, "12345TB"),
+    ],
+)
+def test_human(size: int, text: str) -> None:
+    assert human(size) == text
+
+
+# -- inspect --------------------------------------------------------------------------------------
+
+
+def test_inspect(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    stock(APP_TAR)
+    (told,) = succeeded(inside("inspect", "app:1")).json
+    layers = [archives.digest(layer) for layer in APP.layers]
+    assert {key: told[key] for key in ("Id", "RepoTags", "RepoDigests", "Created", "Size")} == {
+        "Id": APP.id,
+        "RepoTags": ["app:1", "me/app:x"],
+        "RepoDigests": [f"app@{MANIFEST}", f"me/app@{MANIFEST}"],
+        "Created": "2024-02-03T04:05:06Z",
+        "Size": sum(map(len, APP.layers)),
+    }
+    assert (told["Os"], told["Architecture"], told["Platforms"]) == (
+        "linux",
+        "amd64",
+        ["linux/amd64"],
+    )
+    assert told["Config"] == {"Cmd": ["/hello"]}
+    assert told["RootFS"] == {"Type": "layers", "Layers": layers}
+    assert told["Descriptor"]["digest"] == MANIFEST
+    assert [layer["digest"] for layer in told["Layers"]] == layers
+
+
+@pytest.mark.parametrize("name", [OTHER.id, OTHER.id[7:15], archives.digest(OTHER.manifest())])
+def test_inspect_by_id(inside: Callable[..., Done], stock: Callable[..., None], name: str) -> None:
+    stock(APP_TAR)
+    (told,) = succeeded(inside("inspect", name)).json
+    assert told["Id"] == OTHER.id
+
+
+def test_inspect_tells_the_others_when_one_is_not_there(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    stock(APP_TAR)
+    done = inside("inspect", "app:1", "nope:1", "ghcr.io/org/other:2")
+    assert refusal(done) == "image nope:1: not found"
+    assert [told["Id"] for told in done.json] == [APP.id, OTHER.id]
+
+
+def test_inspect_without_a_tag_means_latest(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    stock(APP_TAR, archives.docker_archive((BARE, ["app"])))
+    (told,) = succeeded(inside("inspect", "app")).json
+    assert told["Id"] == BARE.id
+
+
+def test_inspect_a_platform(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    platforms = [{"os": "linux", "architecture": name} for name in ("s390x", "ppc64le")]
+    stock(index([S390X, PPC], platforms))
+    (told,) = succeeded(inside("inspect", "--platform", "linux/ppc64le", "multi:1")).json
+    assert told["Id"] == PPC.id
+    assert told["Platforms"] == ["linux/s390x", "linux/ppc64le"]
+    assert "multi:1" in refusal(inside("inspect", "--platform", "linux/riscv64", "multi:1"))
+
+
+def test_inspect_a_config_that_is_not_utf_8(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    config = APP.config.replace(b"/hello", b"/he\xffllo")
+    items = [{"Config": "c.json", "RepoTags": ["app:1"], "Layers": ["a", "b"]}]
+    layers = zip("ab", APP.layers, strict=True)
+    stock(archives.tar([("c.json", config), *layers, ("manifest.json", archives.to_json(items))]))
+    (told,) = succeeded(inside("inspect", "app:1")).json
+    assert told["Id"] == archives.digest(config)
+    assert told["Config"] == {"Cmd": ["/he\ufffdllo"]}
+
+
+@pytest.mark.parametrize("command", ["inspect", "history"])
+@pytest.mark.parametrize("digest", [APP.id, MANIFEST])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_damaged_document_is_named(
+    inside: Callable[..., Done],
+    stock: Callable[..., None],
+    store: Path,
+    command: str,
+    digest: str,
+    cut: int,
+) -> None:
+    stock(APP_TAR)
+    path = store / "blobs/sha256" / digest[7:]
+    path.chmod(0o644)
+    path.write_bytes(b"x" * (path.stat().st_size - cut))
+    assert digest in refusal(inside(command, "app:1"))
+
+
+# -- history --------------------------------------------------------------------------------------
+
+STEPS = ImageParts(
+    layers=[archives.layer("a"), archives.layer("b"), archives.layer("c")],
+    extra={
+        "history": [
+            {"created": "2024-01-01T00:00:00Z", "created_by": "ADD a", "comment": "first"},
+            {"created": "2024-01-02T00:00:00.5Z", "created_by": "ENV x=1", "empty_layer": True},
+            {"created_by": f"RUN \\\n\t{'b' * 100}"},
+        ]
+    },
+)
+
+
+@pytest.fixture
+def steps(stock: Callable[..., None]) -> list[str]:
+    """The digests of the layers of steps:1."""
+    stock(archives.oci_archive((STEPS, "docker.io/library/steps:1")))
+    return [archives.digest(layer) for layer in STEPS.layers]
+
+
+@pytest.mark.usefixtures("steps")
+def test_history(inside: Callable[..., Done]) -> None:
+    assert table(succeeded(inside("history", "steps:1"))) == [
+        ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
+        ["-", "10.2kB"],
+        ["-", f"RUN \\ {'b' * 53}…", "10.2kB"],
+        ["2024-01-02T00:00:00", "ENV x=1", "0B"],
+        ["2024-01-01T00:00:00", "ADD a", "10.2kB", "first"],
+    ]
+    whole = succeeded(inside("history", "--no-trunc", "steps:1"))
+    assert f"RUN \\ {'b' * 100}" in whole.lines[2]
+
+
+def test_history_in_other_forms(inside: Callable[..., Done], steps: list[str]) -> None:
+    a, b, c = steps
+    assert succeeded(inside("history", "-q", "steps:1")).lines == [c, b, "<none>", a]
+    told = succeeded(inside("history", "--format", "json", "steps:1")).json
+    assert told[2:] == [
+        {
+            "created": "2024-01-02T00:00:00.5Z",
+            "created_by": "ENV x=1",
+            "comment": "",
+            "layer": None,
+            "size": 0,
+        },
+        {
+            "created": "2024-01-01T00:00:00Z",
+            "created_by": "ADD a",
+            "comment": "first",
+            "layer": a,
+            "size": 10240,
+        },
+    ]
+
+
+@pytest.mark.usefixtures("steps")
+def test_history_of_nothing(inside: Callable[..., Done]) -> None:
+    assert refusal(inside("history", "nope:1")) == "image nope:1: not found"
+    assert "steps:1" in refusal(inside("history", "--platform", "linux/s390x", "steps:1"))
+
+
+# -- info -----------------------------------------------------------------------------------------
+
+
+def test_info(inside: Callable[..., Done], stock: Callable[..., None], store: Path) -> None:
+    stock(APP_TAR)
+    told = succeeded(inside("info", "--format", "json")).json
+    stored = [path.stat().st_size for path in (store / "blobs").rglob("*") if path.is_file()]
+    assert (told["store"], told["images"], told["mounts"]) == (str(store), 3, [])
+    assert (told["blobs"], told["bytes"]) == (len(stored), sum(stored))
+    printed = dict(line.split(maxsplit=1) for line in succeeded(inside("info")).lines)
+    assert printed.keys() == {f"{key}:" for key in told}
+    assert printed["store:"] == str(store)
+    assert printed["bytes:"] == human(sum(stored))
+    assert printed["mounts:"] == "none"
+
+
+def test_mountpoints() -> None:
+    mountinfo = (
+        b"24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        b"90 24 0:50 / /mnt/b\xc3\xbccher\\040und\\134mehr rw shared:9 - fuse.imgfs imgfs rw\n"
+        b"91 24 0:51 / /mnt/\xff rw,nosuid - fuse.imgfs /var/lib/imgfs rw\n"
+        b"92 24 0:52 / /mnt/fuse.imgfs rw - fuse.sshfs x rw\n"
+    )
+    found = mountpoints(mountinfo)
+    assert found == [Path("/mnt/bücher und\\mehr"), Path("/mnt/\udcff")]
+
+
+# -- what an image says reaches no terminal as it is -----------------------------------------------
+
+EVIL = "\x1b]0;evil\x07\x1b[2J\r\n\x9b31m\u202e\x00"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["images"],
+        ["images", "--format", "json"],
+        ["images", "--digests", "--no-trunc"],
+        ["inspect", "evil:1"],
+        ["history", "evil:1"],
+        ["history", "--no-trunc", "evil:1"],
+        ["history", "--format", "json", "evil:1"],
+        ["tag", "evil:1", "other:1"],
+        ["rm", "evil:1"],
+        ["images", EVIL],
+        ["inspect", EVIL],
+        ["history", EVIL],
+        ["tag", EVIL, "x:1"],
+        ["tag", "evil:1", EVIL],
+        ["rm", EVIL],
+        ["load", EVIL.replace("\x00", "")],
+    ],
+)
+def test_nothing_for_a_terminal_to_obey(
+    inside: Callable[..., Done], stock: Callable[..., None], arguments: list[str]
+) -> None:
+    image = ImageParts(
+        architecture=EVIL,
+        os=EVIL,
+        extra={
+            "author": EVIL,
+            "variant": EVIL,
+            "os.version": EVIL,
+            "config": {"Cmd": [EVIL], "Labels": {EVIL: EVIL}},
+            "history": [{"created_by": EVIL, "comment": EVIL, "author": EVIL}],
+        },
+    )
+    platform = {"os": EVIL, "architecture": EVIL}
+    manifest = descriptor(
+        image.manifest(), archives.OCI_MANIFEST, platform=platform, annotations={EVIL: EVIL}
+    )
+    entries = [
+        manifest | {"annotations": {EVIL: EVIL, "io.containerd.image.name": name}}
+        for name in ("docker.io/library/evil:1", f"evil:2{EVIL}")
+    ]
+    stock(archives.tar(archives.oci_members(entries, image.blobs())))
+    done = inside(*arguments)
+    for line in (done.out + done.err).decode().split("\n"):
+        assert line.isprintable()
+
+
+def test_a_member_that_is_named_for_a_terminal(
+    inside: Callable[..., Done], tmp_path: Path, store: Path
+) -> None:
+    items = [{"Config": f"c{EVIL}.json", "RepoTags": [f"x:{EVIL}"], "Layers": [EVIL]}]
+    (tmp_path / "x.tar").write_bytes(archives.tar([("manifest.json", archives.to_json(items))]))
+    assert r"\x1b]0;evil\x07\x1b[2J\r\n" in refusal(inside("load", tmp_path / "x.tar"))
+    with Engine(store) as engine:
+        assert engine.images.count() == 0

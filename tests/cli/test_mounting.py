@@ -1,0 +1,189 @@
+"""`imgfs mount` and `umount` as far as no mount is needed: what is understood, what is refused."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import imgfs.mount
+from engine import platforms
+from imgfs import cli
+from imgfs.cli import mounting
+from imgfs.mount import MountOptions
+from imgfs.platform_choice import PlatformChoice
+from tests.cli.command import Done, refusal, succeeded
+
+
+@dataclass
+class Served:
+    """What would have been served."""
+
+    calls: list[tuple[Path, Path, MountOptions]] = field(default_factory=list)
+
+    def __call__(
+        self, store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
+    ) -> None:
+        self.calls.append((store, mountpoint, options))
+        ready()
+
+    @property
+    def only(self) -> tuple[Path, Path, MountOptions]:
+        (call,) = self.calls
+        return call
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Served:
+    serve = Served()
+    monkeypatch.setattr(imgfs.mount, "serve", serve)
+    monkeypatch.setattr(mounting, "raise_open_files", lambda: None)
+    return serve
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    path = tmp_path / "mnt"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
+    """A command line as it stands, without a store before it."""
+
+    def run(*arguments: str | Path) -> Done:
+        capsysbinary.readouterr()
+        status = cli.run([str(argument) for argument in arguments])
+        return Done(status, *capsysbinary.readouterr())
+
+    return run
+
+
+def test_plain(inside: Callable[..., Done], served: Served, store: Path, place: Path) -> None:
+    succeeded(inside("mount", "-f", place))
+    assert served.only == (store, place, MountOptions())
+
+
+def test_a_relative_place_is_made(
+    inside: Callable[..., Done], served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    succeeded(inside("mount", "-f", "new"))
+    assert served.only[1] == tmp_path / "new"
+    assert (tmp_path / "new").is_dir()
+
+
+def test_options(inside: Callable[..., Done], served: Served, place: Path, tmp_path: Path) -> None:
+    given = f"allow_other,ro,max_archive_bytes=1000,platform=linux/s390x,store={tmp_path}/other"
+    succeeded(
+        inside("mount", "-f", "--platform", "linux/arm64", "-o", given, "-o", "auto_unmount", place)
+    )
+    store, _, options = served.only
+    assert store == tmp_path / "other"
+    assert options.fuse == ("allow_other", "ro", "auto_unmount")
+    assert options.limits.max_archive_bytes == 1000
+    wanted = tuple(platforms.parse(name) for name in ("linux/arm64", "linux/s390x"))
+    assert options.platforms == PlatformChoice(wanted)
+
+
+def test_what_fstab_says_to_others_is_ignored(
+    inside: Callable[..., Done], served: Served, place: Path
+) -> None:
+    given = "defaults,rw,nosuid,nodev,relatime,noauto,user,_netdev,nofail,x-systemd.automount,,"
+    succeeded(inside("mount", "-f", "-o", given, place))
+    assert served.only[2].fuse == ()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "bogus",
+        "bogus=1",
+        "max_archive_bytes",
+        "max_archive_bytes=",
+        "max_archive_bytes=-1",
+        "max_archive_bytes=1k",
+        "platform=",
+        "store=",
+        "allow_other=1",
+        "bo\x1b[31mgus\n",
+    ],
+)
+def test_an_option_that_nobody_knows(
+    inside: Callable[..., Done], served: Served, place: Path, word: str
+) -> None:
+    said = refusal(inside("mount", "-f", "-o", f"rw,{word}", place), status=2)
+    assert said.startswith("unknown mount option: ")
+    assert not served.calls
+
+
+# -- as mount(8) calls it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "rw,nosuid"]])
+def test_the_source_is_the_store(
+    bare: Callable[..., Done], served: Served, place: Path, tmp_path: Path, options: list[str]
+) -> None:
+    succeeded(bare(tmp_path / "other", place, *options, "-f"))
+    store, mountpoint, parsed = served.only
+    assert (store, mountpoint) == (tmp_path / "other", place)
+    assert parsed.source == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("source", ["none", "imgfs"])
+def test_a_source_that_is_none(
+    bare: Callable[..., Done], served: Served, place: Path, tmp_path: Path, source: str
+) -> None:
+    succeeded(bare(source, place, "-o", f"store={tmp_path}/other", "-f"))
+    store, _, options = served.only
+    assert store == tmp_path / "other"
+    assert options.source == source
+
+
+def test_without_any_store_it_is_the_users(
+    bare: Callable[..., Done], served: Served, place: Path
+) -> None:
+    succeeded(bare("none", place, "-o", "rw", "-f"))
+    assert served.only[0] == Path(os.environ["IMGFS_STORE"])
+
+
+@pytest.mark.parametrize("line", [["lod"], ["lod", "-q"], ["unmout", "-l"], ["sav", "x:1"]])
+def test_a_mistyped_command_mounts_nothing(
+    bare: Callable[..., Done], served: Served, place: Path, line: list[str]
+) -> None:
+    word, *rest = line
+    assert refusal(bare(word, place, *rest), status=2).startswith(f"No such command '{word}'")
+    assert not served.calls
+
+
+# -- where it cannot be ---------------------------------------------------------------------------
+
+
+def test_places_that_cannot_be_mounted_on(
+    inside: Callable[..., Done], served: Served, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    said = refusal(inside("mount", "-f", file))
+    assert said == f"{file}: is not a directory to mount on"
+    assert refusal(inside("mount", "-f", file / "x")) == f"{file}/x: Not a directory"
+    nowhere = tmp_path / "a/b"
+    assert refusal(inside("mount", "-f", nowhere)) == f"{nowhere}: No such file or directory"
+    assert not served.calls
+
+
+def test_platforms_that_cannot_be(inside: Callable[..., Done], served: Served, place: Path) -> None:
+    assert "!!" in refusal(inside("mount", "-f", "--platform", "!!", place))
+    assert "a/b/c/d" in refusal(inside("mount", "-f", "-o", "platform=a/b/c/d", place))
+    assert not served.calls
+
+
+@pytest.mark.parametrize("options", [[], ["-l"]])
+def test_umount_of_what_is_not_mounted(
+    inside: Callable[..., Done], place: Path, options: list[str]
+) -> None:
+    for path in (place, place / "nowhere"):
+        assert refusal(inside("umount", *options, path)) == f"{path}: is not mounted"
+    assert refusal(inside("unmount", place)) == f"{place}: is not mounted"

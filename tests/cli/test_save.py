@@ -1,0 +1,280 @@
+"""`imgfs save`."""
+
+import io
+import json
+import os
+import pty
+import random
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, names, refusal, succeeded
+
+APP = ImageParts(layers=[archives.layer("app"), archives.layer("shared")])
+NEXT = ImageParts(layers=[archives.layer("next"), archives.layer("shared")])
+OTHER = ImageParts(layers=[archives.layer("other", random.Random(1).randbytes(300_000))])
+BARE = ImageParts(layers=[archives.layer("bare")])
+STOCK = (
+    archives.docker_archive((APP, ["app:1", "app:latest"]), (NEXT, ["app:2"]), (BARE, None)),
+    archives.oci_archive((OTHER, "ghcr.io/org/other:2")),
+)
+LAYER = archives.digest(OTHER.layers[0])
+
+
+@pytest.fixture(autouse=True)
+def _stocked(stock: Callable[..., None]) -> None:
+    stock(*STOCK)
+
+
+def content(archive: bytes) -> dict[str, bytes]:
+    """The files of an archive, their blobs verified."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        files = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}  # type: ignore[union-attr]
+    for name, data in files.items():
+        assert not name.startswith("blobs/") or name == f"blobs/sha256/{archives.digest(data)[7:]}"
+    return files
+
+
+def tags(archive: bytes) -> list[Any]:
+    """What `docker load` would tag, an entry an image."""
+    return [item["RepoTags"] for item in json.loads(content(archive)["manifest.json"])]
+
+
+def blob(store: Path, digest: str) -> Path:
+    path = store / "blobs/sha256" / digest[7:]
+    path.chmod(0o644)
+    return path
+
+
+def test_into_a_pipe_and_back(imgfs: Command, tmp_path: Path) -> None:
+    saved = succeeded(imgfs("save", "app:1"))
+    assert tags(saved.out) == [["app:1"]]
+    again = Command(tmp_path / "again")
+    succeeded(again("load", stdin=saved.out))
+    assert names(again.store) == {"app:1": APP.id}
+    assert again("save", "app:1").out == saved.out
+
+
+def test_into_a_file(imgfs: Command, tmp_path: Path) -> None:
+    out = tmp_path / "x.tar"
+    old = os.umask(0o027)
+    try:
+        done = succeeded(imgfs("save", "-o", out, "app:1"))
+    finally:
+        os.umask(old)
+    assert done.out == b""
+    assert out.read_bytes() == imgfs("save", "app:1").out
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]
+
+
+WANTED = {
+    "several": (["app:1", "ghcr.io/org/other:2"], [["app:1"], ["ghcr.io/org/other:2"]]),
+    "in the order asked for": (
+        ["ghcr.io/org/other:2", "app:2"],
+        [["ghcr.io/org/other:2"], ["app:2"]],
+    ),
+    "each once": (["app:1", "docker.io/library/app:1", "app:1"], [["app:1"]]),
+    "two names of one image": (["app:latest", "app:1"], [["app:latest", "app:1"]]),
+    "every tag": (["app"], [["app:1", "app:latest"], ["app:2"]]),
+    "an ID": ([OTHER.id], [["ghcr.io/org/other:2"]]),
+    "an ID without its algorithm": ([OTHER.id[7:]], [["ghcr.io/org/other:2"]]),
+    "an ID's prefix": ([OTHER.id[7:19]], [["ghcr.io/org/other:2"]]),
+    "an ID's prefix with its algorithm": ([OTHER.id[:19]], [["ghcr.io/org/other:2"]]),
+    "all names of an ID": ([APP.id], [["app:1", "app:latest"]]),
+    "without a name": ([BARE.id[7:19]], [None]),
+    "by digest": ([archives.digest(OTHER.manifest())], [["ghcr.io/org/other:2"]]),
+    "name and digest": (
+        [f"ghcr.io/org/other@{archives.digest(OTHER.manifest())}"],
+        [["ghcr.io/org/other:2"]],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WANTED)
+def test_what_is_asked_for(inside: Callable[..., Done], tmp_path: Path, case: str) -> None:
+    asked, expected = WANTED[case]
+    succeeded(inside("save", "-o", tmp_path / "x.tar", *asked))
+    assert tags((tmp_path / "x.tar").read_bytes()) == expected
+
+
+REFUSED = {
+    "unknown": (["nope:1"], "image nope:1: not found"),
+    "unknown tag": (["app:3"], "image app:3: not found"),
+    "unknown repository": (["nope"], "image nope: not found"),
+    "unknown ID": ([f"sha256:{'0' * 64}"], f"image sha256:{'0' * 64}: not found"),
+    "unknown among good ones": (["app:1", "nope:1"], "image nope:1: not found"),
+    "another image's digest": ([f"app@{archives.digest(OTHER.manifest())}"], "not found"),
+    "upper-case": (["App:1"], "App:1"),
+    "nonsense": (["app:1:1"], "invalid reference format: app:1:1"),
+    "nothing": ([""], "invalid reference format"),
+    "escapes": (["\x1b[31m\n"], r"invalid reference format: \x1b[31m\n"),
+    "no such platform": (["--platform", "linux/s390x", "app:1"], "app:1"),
+    "no platform": (["--platform", "!!", "app:1"], "invalid platform !!"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_a_byte_is_written(
+    inside: Callable[..., Done], tmp_path: Path, case: str
+) -> None:
+    asked, expected = REFUSED[case]
+    (tmp_path / "x.tar").write_bytes(b"old")
+    assert expected in refusal(inside("save", "-o", tmp_path / "x.tar", *asked))
+    assert (tmp_path / "x.tar").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]
+    done = inside("save", *asked)
+    assert refusal(done)
+    assert done.out == b""
+
+
+def test_an_ambiguous_id(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    twin = next(
+        image
+        for image in (ImageParts(extra={"author": str(i)}) for i in count())
+        if image.id[7:9] == OTHER.id[7:9]
+    )
+    stock(archives.docker_archive((twin, None)))
+    said = refusal(inside("save", OTHER.id[7:9]))
+    assert "ambiguous" in said
+    assert twin.id in said
+    assert OTHER.id in said
+
+
+def test_one_platform_of_several(
+    inside: Callable[..., Done], stock: Callable[..., None], tmp_path: Path
+) -> None:
+    images = [
+        ImageParts(architecture=name, layers=[archives.layer(name)]) for name in ("s390x", "arm64")
+    ]
+    stock(archives.multi_platform("docker.io/library/multi:1", images))
+    out = tmp_path / "x.tar"
+    succeeded(inside("save", "-o", out, "multi:1"))
+    everything = content(out.read_bytes())
+    succeeded(inside("save", "--platform", "linux/s390x", "-o", out, "multi:1"))
+    narrowed = content(out.read_bytes())
+    absent = {f"blobs/sha256/{archives.digest(data)[7:]}" for data in images[1].blobs()}
+    assert set(everything) - set(narrowed) == absent
+    (item,) = json.loads(narrowed["manifest.json"])
+    assert item["Config"] == f"blobs/sha256/{images[0].id[7:]}"
+
+
+def test_a_terminal_is_refused(imgfs: Command) -> None:
+    ours, theirs = pty.openpty()
+    with imgfs.start("save", "app:1", stdout=theirs, stderr=subprocess.PIPE) as process:
+        _, err = process.communicate()
+    os.close(theirs)
+    with pytest.raises(OSError, match="Input/output error"):  # nothing was written
+        os.read(ours, 1)
+    os.close(ours)
+    assert "-o FILE" in refusal(Done(process.returncode, b"", err))
+
+
+def test_a_reader_that_goes_away(imgfs: Command) -> None:
+    with imgfs.start(
+        "save", "ghcr.io/org/other:2", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(1)) == 1
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1
+
+
+def test_a_full_disk(imgfs: Command) -> None:
+    with (
+        open("/dev/full", "wb") as full,
+        imgfs.start("save", "app:1", stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        _, err = process.communicate()
+    assert "No space left on device" in refusal(Done(process.returncode, b"", err))
+
+
+def test_an_existing_file_is_replaced(inside: Callable[..., Done], tmp_path: Path) -> None:
+    out, held = tmp_path / "x.tar", tmp_path / "held"
+    out.write_bytes(b"old")
+    held.hardlink_to(out)
+    succeeded(inside("save", "-o", out, "app:1"))
+    assert tags(out.read_bytes()) == [["app:1"]]
+    assert held.read_bytes() == b"old"
+
+
+def test_a_link_stays_a_link(inside: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "x.tar"
+    out.symlink_to("elsewhere/y.tar")
+    succeeded(inside("save", "-o", out, "app:1"))
+    assert out.is_symlink()
+    assert tags((tmp_path / "elsewhere/y.tar").read_bytes()) == [["app:1"]]
+
+
+def test_a_fifo_stays_a_fifo(inside: Callable[..., Done], tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    succeeded(inside("save", "-o", fifo, BARE.id))
+    with open(descriptor, "rb") as reader:
+        assert tags(reader.read()) == [None]
+    assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("place", ["nowhere/x.tar", "store"])
+def test_where_no_file_can_be(inside: Callable[..., Done], tmp_path: Path, place: str) -> None:
+    assert refusal(inside("save", "-o", tmp_path / place, "app:1")).startswith(
+        f"{tmp_path}/{place}: "
+    )
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "changed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "truncated": lambda path: os.truncate(path, 1000),
+    "empty": lambda path: os.truncate(path, 0),
+    "lost": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("digest", [LAYER, OTHER.id, archives.digest(OTHER.manifest())])
+def test_a_damaged_blob_is_named_and_nothing_left(
+    inside: Callable[..., Done], store: Path, tmp_path: Path, digest: str, damage: str
+) -> None:
+    DAMAGES[damage](blob(store, digest))
+    out = tmp_path / "x.tar"
+    out.write_bytes(b"old")
+    assert digest[7:] in refusal(inside("save", "-o", out, "ghcr.io/org/other:2"))
+    assert out.read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]
+    succeeded(inside("save", "-o", out, "app:1"))
+
+
+def test_a_damaged_blob_spoils_a_pipe(imgfs: Command) -> None:
+    DAMAGES["changed"](blob(imgfs.store, LAYER))
+    done = imgfs("save", "ghcr.io/org/other:2")
+    assert LAYER in refusal(done)
+    with pytest.raises(tarfile.ReadError):
+        content(done.out)
+
+
+def test_an_interrupt_leaves_the_old_file(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        arguments[3](b"something")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "save", interrupted)
+    (tmp_path / "x.tar").write_bytes(b"old")
+    assert refusal(inside("save", "-o", tmp_path / "x.tar", "app:1"), 130) == "interrupted"
+    assert (tmp_path / "x.tar").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]

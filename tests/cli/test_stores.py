@@ -1,0 +1,169 @@
+"""Which store a command uses, and what it says of one that it cannot use."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imgfs.cli.common import store_path
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, refusal, succeeded
+from tests.mounts import IMGFS
+
+ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
+
+
+def test_the_environment_names_it(imgfs: Command) -> None:
+    assert succeeded(imgfs("info", "--format", "json")).json["store"] == str(imgfs.store)
+
+
+@pytest.mark.parametrize("order", [["--store", "{}", "info"], ["info", "--store", "{}"]])
+def test_an_option_goes_before_the_environment(
+    imgfs: Command, tmp_path: Path, order: list[str]
+) -> None:
+    other = tmp_path / "other"
+    done = imgfs(*(word.format(other) for word in order), "--format", "json")
+    assert succeeded(done).json["store"] == str(other)
+    assert other.is_dir()
+    assert not imgfs.store.exists()
+
+
+def test_the_nearer_option_counts(tmp_path: Path, inside: Callable[..., Done]) -> None:
+    done = inside("info", "--store", tmp_path / "nearer", "--format", "json")
+    assert succeeded(done).json["store"] == str(tmp_path / "nearer")
+
+
+def test_a_relative_one_is_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store_path("a/b") == tmp_path / "a/b"
+    monkeypatch.setenv("IMGFS_STORE", "c")
+    assert store_path(None) == tmp_path / "c"
+
+
+def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGFS_STORE", "")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert store_path(None) == Path("/var/lib/imgfs")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/me/data")
+    assert store_path(None) == Path("/home/me/data/imgfs")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert store_path(None) == Path("/home/me/.local/share/imgfs")
+
+
+def test_it_is_made_closed_to_others(inside: Callable[..., Done], store: Path) -> None:
+    succeeded(inside("images"))
+    assert store.stat().st_mode & 0o777 == 0o700
+
+
+# -- stores that cannot be used -------------------------------------------------------------------
+
+COMMANDS = [["images"], ["save", "app:1"], ["rm", "app:1"], ["info"]]
+
+
+def test_a_file_is_none(inside: Callable[..., Done], store: Path) -> None:
+    store.write_bytes(b"mine")
+    for command in COMMANDS:
+        assert refusal(inside(*command)).startswith(f"store {store}: ")
+    assert store.read_bytes() == b"mine"
+
+
+def test_below_a_file_is_none(inside: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file/store"
+    said = refusal(inside("images", "--store", below))
+    assert said == f"store {below}: cannot be opened: Not a directory"
+
+
+def test_a_newer_schema_is_left_alone(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(ARCHIVE)
+    with closing(sqlite3.connect(store / "imgfs.db")) as database:
+        database.execute("PRAGMA user_version = 99")
+    for command in COMMANDS:
+        assert "newer version" in refusal(inside(*command))
+
+
+def test_a_newer_layout_is_left_alone(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(ARCHIVE)
+    (store / "version").write_text("2\n")
+    for command in COMMANDS:
+        assert "expected store version 1, found '2'" in refusal(inside(*command))
+
+
+def test_a_version_that_is_no_text_is_left_alone(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(ARCHIVE)
+    (store / "version").write_bytes(b"\xff\x1b[31m")
+    for command in COMMANDS:
+        assert "expected store version 1, found" in refusal(inside(*command))
+
+
+def test_a_version_that_was_not_written_is_written(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(ARCHIVE)
+    (store / "version").write_bytes(b"")
+    assert inside("images").status == 0
+    assert (store / "version").read_bytes() == b"1\n"
+
+
+def test_a_damaged_database_is_named(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(ARCHIVE)
+    for path in store.glob("imgfs.db*"):
+        path.unlink()
+    (store / "imgfs.db").write_bytes(b"garbage" * 1000)
+    for command in COMMANDS:
+        said = refusal(inside(*command))
+        assert said == f"store {store}/imgfs.db: the file is not a database"
+
+
+@pytest.fixture
+def read_only(store: Path) -> Iterator[Path]:
+    """A directory that not even root may write to, if root has lost its privilege to."""
+    store.mkdir()
+    store.chmod(0o555)
+    yield store
+    store.chmod(0o755)
+
+
+def unprivileged(store: Path, *arguments: str) -> Done:
+    lowered = (
+        ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.getuid() else []
+    )
+    command = [*lowered, *IMGFS, "--store", str(store), *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_where_nothing_may_be_written(read_only: Path) -> None:
+    expected = f"store {read_only}: cannot be opened: Permission denied"
+    assert refusal(unprivileged(read_only, "images")) == expected
+    below = read_only / "below"
+    said = refusal(unprivileged(below, "load"))
+    assert said == f"store {below}: cannot be opened: Permission denied"
+    assert list(read_only.iterdir()) == []
+
+
+def test_a_store_that_may_only_be_read(stock: Callable[..., None], store: Path) -> None:
+    stock(ARCHIVE)
+    for path in (*store.glob("imgfs.db*"), store):
+        path.chmod(path.stat().st_mode & 0o555)
+    try:
+        assert refusal(unprivileged(store, "images")).startswith(f"store {store}/imgfs.db: ")
+    finally:
+        store.chmod(0o700)
