@@ -100,6 +100,13 @@ class Engine:
         """
         return self._named(self._parse(name)) or self.images.by_id(name)
 
+    def find_to_save(self, name: str) -> list[Image]:
+        """As `find`, but NAME@DIGEST is the image without a tag, as docker saves it."""
+        found = self.find(name)
+        if "@" in name:
+            return [Image(image.target.digest, image.target) for image in found]
+        return found
+
     def find_one(self, name: str) -> Image:
         """The one image that a user's words mean; a name alone means its `latest`."""
         return (self._tagged(name) or self.images.by_id(name))[0]
@@ -135,7 +142,7 @@ class Engine:
         graph = self.graph(image)
         best = graph.best(matcher or platforms.only(platforms.host()))
         if best is None and matcher is None:
-            best = combined.first_complete(graph)
+            best = combined.any_complete(graph)
         if best is None:
             raise NotFound("image manifest for that platform of", name)
         config = best.manifest.config
@@ -161,14 +168,7 @@ class Engine:
         if ref.digest is None:
             found = self.images.find(str(ref))
             return [found] if found else []
-        wanted = (
-            i for i in self.images.all(ref.name) if ref.digest in (i.target.digest, _digest_of(i))
-        )
-        return list(wanted)[:1]
-
-
-def _digest_of(image: Image) -> str | None:
-    return None if image.is_untagged else reference.parse_normalized(image.name).digest
+        return [i for i in self.images.all(ref.name) if ref.digest == i.target.digest][:1]
 
 
 def _check_version(path: Path) -> None:

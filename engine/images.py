@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from engine import go_json, reference
 from engine.database import Database
-from engine.digest import of_bytes
+from engine.digest import ALGORITHMS, of_bytes
 from engine.errors import AlreadyExists, Ambiguous, InvalidReference, NotFound
 from engine.oci import Descriptor
 
-_ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
+ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
+"""What stands in an archive's root."""
 _COLUMNS = "name, path, target, labels, created_at, updated_at"
 
 
@@ -55,8 +58,8 @@ class ManifestSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is below a target: every blob that the store holds, and the complete image manifests in
-    order.
+    """What is below a target: every blob that the store holds, the complete image manifests in
+    order, and the blobs that the store lacks.
 
     `created` is the image's own time in whole seconds since the epoch, 0 if it has none.
     """
@@ -64,6 +67,7 @@ class Summary:
     created: int
     blobs: tuple[str, ...]
     manifests: tuple[ManifestSummary, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def revision(self) -> int:
@@ -80,26 +84,67 @@ class Target:
     created: int
 
 
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """An image in the tree of directories; `target` is its descriptor as JSON.
+
+    Two that are equal show the same files, byte for byte.
+    """
+
+    path: str
+    name: str
+    target: str
+    revision: int
+    created: int
+
+    @property
+    def key(self) -> str:
+        """A text that tells it from every other."""
+        return f"{self.path}\n{self.name}\n{self.target}\n{self.revision}"
+
+    @property
+    def image(self) -> Image:
+        return Image(self.name, go_json.decode(self.target.encode(), Descriptor, self.name))
+
+
 def path_of(name: str) -> str:
     """Where an image stands in a tree of directories: its familiar name, or its full one where that
     would collide.
 
-    It would with `import/`, with a registry on this host, or with an archive's own files in a
-    repository's directory.
+    It would with `import/`, with a registry on this host, with a digest, or with an archive's own
+    files in a repository's directory.
     """
     if name.startswith(("sha256:", "sha384:", "sha512:")):
         return name
     ref = reference.parse_normalized(name)
     familiar = ref.familiar
-    first, *rest = familiar.split("/")
+    first, *rest = ref.familiar_name.split("/")
     collides = (
-        (first == "import" and rest)
-        or (first.startswith("localhost:") and not rest and first[10:].isdigit())
-        or any(part in _ARCHIVE_FILES for part in ref.familiar_name.split("/")[1:])
+        first == "import"
+        or (first == "localhost" and not rest and (ref.tag or "").isdigit())
+        or any(part in ARCHIVE_FILES for part in rest)
     )
     if collides or str(reference.parse_normalized(familiar)) != name:
         return name
     return familiar
+
+
+def check_name(name: str, target: str) -> None:
+    """InvalidReference if an image of that target cannot be stored by this name.
+
+    It must be full, with a tag or the target's own digest. As in moby no repository is called like
+    a digest algorithm, since such a name is a digest's.
+    """
+    if name == target:
+        return
+    ref = reference.parse_normalized(name)
+    if ref.is_name_only or str(ref) != name:
+        raise InvalidReference(
+            name, "not_full", "an image is stored by its full name with a tag or digest"
+        )
+    if ref.familiar_name in ALGORITHMS:
+        raise InvalidReference(name, "name", f"no image is called {ref.familiar_name}")
+    if ref.digest not in (None, target):
+        raise InvalidReference(name, "digest", f"expected the digest {target}")
 
 
 class ImageStore:
@@ -214,6 +259,10 @@ class ImageStore:
             raise Ambiguous(prefix, tuple(sorted(ids)))
         return [image for target in targets for image in self.names_of(target)]
 
+    def is_named(self, target: str) -> bool:
+        """Whether any name points at a target."""
+        return bool(self._read("SELECT 1 FROM images WHERE digest = ? LIMIT 1", (target,)))
+
     # -- as a tree of directories ---------------------------------------------------------------
 
     def at(self, path: str) -> Image | None:
@@ -227,16 +276,21 @@ class ImageStore:
             self._read("SELECT 1 FROM images WHERE path >= ? AND path < ? LIMIT 1", _span(prefix))
         )
 
-    def paths(self, prefix: str = "") -> Iterator[tuple[str, str, int, int]]:
-        """(path, target digest, revision, created) of every image whose path begins with `prefix`,
-        sorted.
-        """
+    def places(self, prefix: str = "") -> Iterator[Place]:
+        """Every image whose path begins with `prefix`, sorted by path."""
         where, arguments = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())
-        yield from self._read(
-            "SELECT path, images.digest, revision, created FROM images"
+        for row in self._read(
+            "SELECT path, name, target, revision, created FROM images"
             f" JOIN targets ON targets.digest = images.digest {where} ORDER BY path",
             arguments,
-        )
+        ):
+            yield Place(*row)
+
+    def place(self, image: Image, path: str) -> Place:
+        """An image at a path that is not its own: by its digest, say. NotFound."""
+        known = self.target(image.target.digest)
+        target = go_json.dumps(image.target).decode()
+        return Place(path, image.name, target, known.revision, known.created)
 
     # -- what is below a target -----------------------------------------------------------------
 
@@ -257,6 +311,15 @@ class ImageStore:
                     for i, m in enumerate(summary.manifests)
                 ),
             )
+            connection.executemany(
+                "INSERT INTO missing VALUES (?, ?)", ((blob, target) for blob in summary.missing)
+            )
+
+    def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
+        """The targets below which one of these blobs was missing when they were recorded."""
+        query = "SELECT DISTINCT target FROM missing WHERE digest = ?"
+        targets = {target for blob in blobs for (target,) in self._read(query, (blob,))}
+        return [self.names_of(target)[0].target for target in sorted(targets)]
 
     def target(self, digest: str) -> Target:
         """What is known of a target; NotFound."""
@@ -278,6 +341,12 @@ class ImageStore:
                 )
             ),
             self.manifests(target),
+            tuple(
+                d
+                for (d,) in self._read(
+                    "SELECT digest FROM missing WHERE target = ? ORDER BY digest", (target,)
+                )
+            ),
         )
 
     def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
@@ -308,13 +377,14 @@ class ImageStore:
 
     def _insert(self, image: Image) -> None:
         self.target(image.target.digest)
-        _check_name(image)
+        check_name(image.name, image.target.digest)
         with self._database.transaction() as connection:
+            path = self._settle(connection, image.name)
             connection.execute(
                 f"INSERT OR REPLACE INTO images ({_COLUMNS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     image.name,
-                    path_of(image.name),
+                    path,
                     go_json.dumps(image.target).decode(),
                     go_json.dumps(dict(image.labels)).decode(),
                     image.created_at,
@@ -323,8 +393,18 @@ class ImageStore:
                 ),
             )
 
+    def _settle(self, connection: Any, name: str) -> str:
+        """Where an image is to stand. An image that is called like a registry with a port, such as
+        reg:5000, makes way for the images of that registry.
+        """
+        path = path_of(name)
+        registry, slash, _ = name.partition("/")
+        if slash and ":" in registry:
+            connection.execute("UPDATE images SET path = name WHERE path = ?", (registry,))
+        return name if "/" not in path and self.has_paths(f"{path}/") else path
+
     def _keep_untagged(self, old: Image) -> None:
-        if not self.names_of(old.target.digest):
+        if not self.is_named(old.target.digest):
             self._insert(
                 Image(old.target.digest, old.target, old.labels, old.created_at, self._clock())
             )
@@ -334,27 +414,18 @@ class ImageStore:
             connection.execute("DELETE FROM images WHERE name = ?", (named.target.digest,))
 
     def _forget_target(self, connection: Any, target: str) -> None:
-        if not self.names_of(target):
+        if not self.is_named(target):
             self._clear(connection, target)
 
     def _clear(self, connection: Any, target: str) -> None:
         connection.execute("DELETE FROM targets WHERE digest = ?", (target,))
         connection.execute("DELETE FROM members WHERE target = ?", (target,))
         connection.execute("DELETE FROM manifests WHERE target = ?", (target,))
+        connection.execute("DELETE FROM missing WHERE target = ?", (target,))
 
 
 def _span(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
-
-
-def _check_name(image: Image) -> None:
-    if image.is_untagged:
-        return
-    ref = reference.parse_normalized(image.name)
-    if ref.is_name_only or str(ref) != image.name:
-        raise InvalidReference(
-            image.name, "not_full", "an image is stored by its full name with a tag or digest"
-        )
 
 
 def _image(row: tuple[Any, ...]) -> Image:

@@ -7,6 +7,7 @@ owns what:
     leases, lease_resources     leases.py
     images                      images.py           a row makes an image visible
     targets, members, manifests images.py           what the store holds below an image's target
+    missing                     images.py           what it lacks there
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (target, position)
         ) WITHOUT ROWID""",
         "CREATE INDEX manifests_config ON manifests (config)",
+        """CREATE TABLE missing (
+            digest TEXT NOT NULL,
+            target TEXT NOT NULL,
+            PRIMARY KEY (digest, target)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX missing_target ON missing (target)",
     ),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

@@ -50,7 +50,7 @@ class ImageManifest:
 @dataclass(frozen=True, slots=True)
 class Graph:
     """What was found below `root`: `blobs` are there, parents first and each once; `missing` are
-    not.
+    not. `artifacts` are complete manifests of anything but images and attestations.
     """
 
     root: Descriptor
@@ -111,14 +111,22 @@ def summarize(found: Graph) -> Summary:
             ManifestSummary(
                 image.descriptor.digest,
                 image.manifest.config.digest,
-                platforms.format_all(image.platform) if image.platform else "",
+                _platform_text(image.platform),
                 image.descriptor.size
                 + image.manifest.config.size
                 + sum(layer.size for layer in image.manifest.layers),
             )
             for image in found.complete_images
         ),
+        tuple(blob.digest for blob in found.missing),
     )
+
+
+def _platform_text(platform: Platform | None) -> str:
+    """A platform in words, nothing for none and for one that says of itself that it is unknown."""
+    if platform is None or (platform.os, platform.architecture) == ("unknown", "unknown"):
+        return ""
+    return platforms.format_all(platform)
 
 
 class _Walk:
@@ -171,8 +179,11 @@ class _Walk:
         if not missing:
             self._present.update((ref.digest, ref) for ref in refs if ref.digest not in absent)
         manifest = oci.parse_manifest(data, descriptor.digest)
-        if oci.is_attestation(descriptor) or not oci.is_config_type(manifest.config.media_type):
-            self._artifacts.append(descriptor)
+        if oci.is_attestation(descriptor):
+            return
+        if not oci.is_config_type(manifest.config.media_type):
+            if not missing:
+                self._artifacts.append(descriptor)
             return
         config = None
         if not any(ref.digest == manifest.config.digest for ref in missing):

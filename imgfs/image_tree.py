@@ -15,7 +15,7 @@ from engine import reference, rfc3339
 from engine.digest import Digest, parse
 from engine.engine import Engine
 from engine.errors import InvalidDigest, InvalidReference, NotFound
-from engine.images import Image, path_of
+from engine.images import ARCHIVE_FILES, Image, Place, path_of
 from engine.layouts import Entry, combined
 from imgfs.nodes import (
     BRIEFLY,
@@ -79,13 +79,13 @@ class ImageTree:
     def entries(self, prefix: str) -> Iterator[tuple[str, Node]]:
         """(name, node) of all that is listed directly below a prefix ("" or "ghcr.io/org/")."""
         found: dict[str, Node] = {} if prefix else dict(self.fixed)
-        for path, target, revision, created in self._engine.images.paths(prefix):
-            name, slash, _ = path[len(prefix) :].partition("/")
+        for place in self._engine.images.places(prefix):
+            name, slash, _ = place.path[len(prefix) :].partition("/")
             if slash:
                 if name not in found:
                     found[name] = NameDirectory(self, f"{prefix}{name}/")
             else:
-                found[name] = ImageDirectory(self, path, target, revision, created)
+                found[name] = ImageDirectory(self, place)
         if prefix:
             found.update(self.repository(prefix[:-1]))
         visible = (item for item in found.items() if not item[0].startswith("."))
@@ -96,15 +96,12 @@ class ImageTree:
         follows: the tags of a repository, or the repositories of a registry with a port. Nothing if
         there are none.
         """
-        rows = list(self._engine.images.paths(f"{path}:"))
-        if not rows:
+        places = tuple(self._engine.images.places(f"{path}:"))
+        if not places:
             return {}
-        options = self._choice.options(max(row[3] for row in rows))
-        return self._archive(
-            f"repository:{path}",
-            tuple(row[:3] for row in rows),
-            replace(options, ref_name=_PathAfter(f"{path}:")),
-        )
+        options = self._choice.options(max(place.created for place in places))
+        after = _PathAfter(f"{path}:")
+        return self._archive(f"repository:{path}", places, replace(options, ref_name=after))
 
     # -- changing ---------------------------------------------------------------------------------
 
@@ -148,44 +145,40 @@ class ImageTree:
             raise OSError(errno.EINVAL, f"expected NAME:TAG as docker prints it, found {path}")
         if self._engine.images.find(name) is not None:
             raise OSError(errno.EEXIST, "there is an image of that name")
-        self._engine.images.put(Image(name, image.target))
+        try:
+            self._engine.images.put(Image(name, image.target))
+        except InvalidReference as error:
+            raise OSError(errno.EINVAL, str(error)) from error
 
     # -- what is below an image -------------------------------------------------------------------
 
     def _directory(self, image: Image, path: str) -> "ImageDirectory":
-        target = self._engine.images.target(image.target.digest)
-        return ImageDirectory(self, path, target.digest, target.revision, target.created)
+        return ImageDirectory(self, self._engine.images.place(image, path))
 
-    def image_nodes(
-        self, path: str, target: str, revision: int, created: int
-    ) -> Mapping[str, Node]:
+    def image_nodes(self, place: Place) -> Mapping[str, Node]:
         """What is in an image directory."""
-        options = self._choice.options(created)
-        return self._archive(f"image:{path}", ((path, target, revision),), options)
+        options = self._choice.options(place.created)
+        return self._archive(f"image:{place.path}", (place,), options)
 
-    def image_xattrs(self, path: str, target: str, created: int) -> Mapping[str, bytes]:
+    def image_xattrs(self, place: Place) -> Mapping[str, bytes]:
         """What is told of an image directory by extended attributes."""
-        image = self.resolve(path)
-        if image is None or image.target.digest != target:
-            return {}
-        platforms = [m.platform for m in self._engine.images.manifests(target) if m.platform]
+        image = place.image
+        manifests = self._engine.images.manifests(image.target.digest)
         told = {
-            "user.oci.digest": target,
+            "user.oci.digest": image.target.digest,
             "user.oci.mediatype": image.target.media_type,
             "user.oci.name": "" if image.is_untagged else image.name,
-            "user.oci.platform": ",".join(platforms),
-            "user.oci.created": rfc3339.text(created),
+            "user.oci.platform": ",".join(m.platform for m in manifests if m.platform),
+            "user.oci.created": rfc3339.text(place.created),
         }
         return {name: value.encode() for name, value in told.items() if value}
 
     def _make_archive(
-        self, key: str, places: tuple[tuple[str, str, int], ...], options: combined.Options
+        self, key: str, places: tuple[Place, ...], options: combined.Options
     ) -> Mapping[str, Node]:
-        images = [image for path, _, _ in places if (image := self.resolve(path))]
-        if not images:
-            return {}
+        images = [place.image for place in places]
         entries = combined.layout(images, self._engine.content, options)
-        version = "".join(f"\n{path} {target} {revision}" for path, target, revision in places)
+        version = "".join(f"\n{place.key}" for place in places)
         return _nodes(self._engine, f"{key}{version}", entries)
 
 
@@ -220,10 +213,11 @@ class NameDirectory:
     def lookup(self, name: str) -> Node | None:
         if not self.prefix and name in self.tree.fixed:
             return self.tree.fixed[name]
-        found = self.tree.find(f"{self.prefix}{name}")
-        if found is None and self.prefix:
-            return self.tree.repository(self.prefix[:-1]).get(name)
-        return found
+        if self.prefix and name in ARCHIVE_FILES:
+            of_repository = self.tree.repository(self.prefix[:-1]).get(name)
+            if of_repository is not None:
+                return of_repository
+        return self.tree.find(f"{self.prefix}{name}")
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.tree.entries(self.prefix)
@@ -234,21 +228,18 @@ class ImageDirectory:
     """One image: one valid archive."""
 
     tree: ImageTree
-    path: str
-    target: str
-    revision: int
-    created: int
+    place: Place
     name_timeout: float = FOREVER
 
     @property
     def key(self) -> str:
-        return f"image:{self.path}\n{self.target} {self.revision}"
+        return f"image:{self.place.key}"
 
     def attributes(self) -> Attributes:
-        return Attributes(0o040555, mtime=self.created * 10**9)
+        return Attributes(0o040555, mtime=self.place.created * 10**9)
 
     def xattrs(self) -> Mapping[str, bytes]:
-        return self.tree.image_xattrs(self.path, self.target, self.created)
+        return self.tree.image_xattrs(self.place)
 
     def lookup(self, name: str) -> Node | None:
         return self._nodes().get(name)
@@ -257,7 +248,7 @@ class ImageDirectory:
         return self._nodes().items()
 
     def _nodes(self) -> Mapping[str, Node]:
-        return self.tree.image_nodes(self.path, self.target, self.revision, self.created)
+        return self.tree.image_nodes(self.place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,24 +68,30 @@ class _Mount:
         self._operations: Operations | None = None
 
     async def run(self) -> None:
+        """Serve until the end; signals are ours all the while, since a handler that raised in the
+        middle of the event loop would break it.
+        """
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                imports = self._make_imports(nursery)
+                operations = self._wire(imports)
+                source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
+                named = {f"fsname={source}", "subtype=imgfs"}
+                fuse = {*pyfuse3.default_options, *self._options.fuse, *named}
+                pyfuse3.init(operations, str(self._mountpoint), fuse)
+                try:
+                    await self._answer(signals)
+                finally:
+                    pyfuse3.close(unmount=True)
+                    with trio.move_on_after(_PATIENCE, shield=True):
+                        await imports.abandon()
+                nursery.cancel_scope.cancel()
+
+    async def _answer(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
-            imports = self._make_imports(nursery)
-            operations = self._wire(imports)
-            source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
-            named = {f"fsname={source}", "subtype=imgfs"}
-            fuse = {*pyfuse3.default_options, *self._options.fuse, *named}
-            pyfuse3.init(operations, str(self._mountpoint), fuse)
-            try:
-                with trio.open_signal_receiver(
-                    signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-                ) as signals:
-                    nursery.start_soon(_stop_on, signals)
-                    self._ready()
-                    await pyfuse3.main()
-            finally:
-                pyfuse3.close(unmount=True)
-                with trio.move_on_after(_PATIENCE, shield=True):
-                    await imports.abandon()
+            nursery.start_soon(_stop_on, signals)
+            self._ready()
+            await pyfuse3.main()
             nursery.cancel_scope.cancel()
 
     def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:

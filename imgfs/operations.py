@@ -140,11 +140,16 @@ class Operations(pyfuse3.Operations):
     @_told
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         node = self._node(inode)
-        raise FUSEError(errno.EOPNOTSUPP) if isinstance(node, Upload) else _refusal(node)
+        if not isinstance(node, Upload):
+            raise _refusal(node)
+        node.set_xattr(os.fsdecode(name), value)
 
     @_told
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        raise _refusal(self._node(inode))
+        node = self._node(inode)
+        if not isinstance(node, Upload):
+            raise _refusal(node)
+        node.remove_xattr(os.fsdecode(name))
 
     @_told
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:

@@ -16,10 +16,8 @@ class PlatformChoice:
     wanted: tuple[Platform, ...] = ()
 
     def options(self, mtime: int) -> combined.Options:
-        """A layout's options; where nothing fits, `manifest.json` describes the first image that is
-        complete.
-        """
+        """A layout's options; an image that has none of the platforms is shown whole."""
         if not self.wanted:
-            return combined.Options(fallback=combined.first_complete, mtime=mtime)
+            return combined.Options(fallback=combined.any_complete, mtime=mtime)
         matcher = platforms.any_of(*(q for p in self.wanted for q in platforms.preferences(p)))
-        return combined.Options(matcher, matcher, combined.first_complete, mtime)
+        return combined.Options(matcher, matcher, combined.any_complete, mtime)

@@ -11,7 +11,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ from imgfs.nodes import Attributes
 _ZEROS = bytes(1 << 20)
 _BATCH = 1 << 20
 _QUEUE = 16
+_OURS = "user.imgfs."
+_MAX_XATTRS = 64 << 10
 
 
 class Status(StrEnum):
@@ -39,13 +41,16 @@ class Status(StrEnum):
 
 @dataclass(slots=True)
 class Receipt:
-    """What stat shows of an uploaded file; times in nanoseconds."""
+    """What stat and getfattr show of an uploaded file but for what became of it; times in
+    nanoseconds.
+    """
 
     mode: int
     uid: int
     gid: int
     mtime: int
     size: int = 0
+    xattrs: dict[str, bytes] = field(default_factory=dict)
 
 
 def _sentence(error: Exception) -> str:
@@ -90,6 +95,11 @@ class _Spool:
         """Where the first span begins."""
         return min(self._spans, default=None)
 
+    @property
+    def end(self) -> int:
+        """Where the last span ends."""
+        return max(self._spans.values(), default=0)
+
     def close(self) -> None:
         self._file.close()
 
@@ -121,6 +131,7 @@ class Upload:
         self._announce = loaded
         self._import: Import | None = None
         self._spool: _Spool | None = None
+        self._lost: OSError | None = None
         self._accepted = 0
         self._fed = 0
         self._queue: trio.MemorySendChannel[bytes] | None = None
@@ -137,7 +148,7 @@ class Upload:
         )
 
     def xattrs(self) -> Mapping[str, bytes]:
-        told = {"user.imgfs.status": self.status.value.encode()}
+        told = {**self.receipt.xattrs, "user.imgfs.status": self.status.value.encode()}
         if self.error is not None:
             told["user.imgfs.status"] = f"{self.status}: {_sentence(self.error)}".encode(
                 errors="replace"
@@ -146,6 +157,22 @@ class Upload:
             names = [n for image in self.result.images for n in image.names or (image.target,)]
             told["user.imgfs.images"] = "\n".join(names).encode()
         return told
+
+    def set_xattr(self, name: str, value: bytes) -> None:
+        """Keep what a copier takes over from its source; OSError for what is not a user's."""
+        if not name.startswith("user."):
+            raise OSError(errno.EOPNOTSUPP, "only the user's attributes are kept")
+        if name.startswith(_OURS):
+            raise OSError(errno.EPERM, "that attribute tells what became of the file")
+        kept = sum(len(n) + len(v) for n, v in self.receipt.xattrs.items() if n != name)
+        if kept + len(name) + len(value) > _MAX_XATTRS:
+            raise OSError(errno.ENOSPC, "too many attributes")
+        self.receipt.xattrs[name] = value
+
+    def remove_xattr(self, name: str) -> None:
+        """Drop an attribute; a copier that wants ours gone is heard and not obeyed."""
+        if self.receipt.xattrs.pop(name, None) is None and not name.startswith(_OURS):
+            raise OSError(errno.ENODATA, "no such attribute")
 
     @property
     def status(self) -> Status:
@@ -189,6 +216,8 @@ class Upload:
 
     async def write(self, offset: int, data: bytes) -> int:
         """Take bytes at any offset; fails as soon as the archive is known to be bad."""
+        if self._lost is not None:
+            raise self._lost
         if self._import is not None and self.error is not None and not self._may_recover():
             raise self.error
         if offset < self._accepted:
@@ -209,6 +238,8 @@ class Upload:
         """Say what is known so far: nothing written is no error, a complete archive is loaded, the
         rest raises.
         """
+        if self._lost is not None:
+            raise self._lost
         if self._import is None and self._spool is None:
             return
         while self._accepted < self.receipt.size and self._wants_more():
@@ -234,7 +265,7 @@ class Upload:
             self.receipt.size = 0
             self.result = None
             self.error = None
-        elif size < self.receipt.size:
+        elif size < self._written:
             raise OSError(errno.EINVAL, "an archive is read as it arrives: it cannot be cut short")
         else:
             self.receipt.size = size
@@ -250,6 +281,11 @@ class Upload:
             await self._reset()
 
     # -- within -----------------------------------------------------------------------------------
+
+    @property
+    def _written(self) -> int:
+        """The end of what has come."""
+        return max(self._accepted, self._spool.end if self._spool else 0)
 
     def _wants_more(self) -> bool:
         return self._import is None or not (self._import.failed or self._import.ended)
@@ -270,10 +306,14 @@ class Upload:
             await self._accept(data)
 
     async def _put_aside(self, offset: int, data: bytes) -> None:
-        if self._spool is None:
-            self._spool = _Spool(self._spool_directory)
-        spool = self._spool
-        await trio.to_thread.run_sync(spool.put, offset, data)
+        try:
+            if self._spool is None:
+                self._spool = _Spool(self._spool_directory)
+            spool = self._spool
+            await trio.to_thread.run_sync(spool.put, offset, data)
+        except OSError as error:
+            self.error = self._lost = error
+            raise
 
     async def _fill_hole(self) -> None:
         spooled = self._spool.first if self._spool else None
@@ -331,5 +371,5 @@ class Upload:
             await self._in_thread(self._import.abort)
         if self._spool is not None:
             self._spool.close()
-        self._queue = self._import = self._spool = None
+        self._queue = self._import = self._spool = self._lost = None
         self._accepted = self._fed = 0

@@ -89,7 +89,7 @@ def test_settings(database: Database) -> None:
 
 def test_tables(database: Database) -> None:
     tables = database.read("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    names = "blobs images lease_resources leases manifests members targets"
+    names = "blobs images lease_resources leases manifests members missing targets"
     assert [name for (name,) in tables] == names.split()
     assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
 

@@ -140,7 +140,7 @@ def test_a_record_has_another_revision_when_more_is_held(images: ImageStore) -> 
         ("ghcr.io/org/app:1.2", "ghcr.io/org/app:1.2"),
         ("localhost:5000/team/app:1", "localhost:5000/team/app:1"),
         ("docker.io/import/x:1", "docker.io/import/x:1"),
-        ("docker.io/library/import:1", "import:1"),
+        ("docker.io/library/import:1", "docker.io/library/import:1"),
         ("docker.io/library/localhost:5000", "docker.io/library/localhost:5000"),
         ("docker.io/org/blobs:1", "docker.io/org/blobs:1"),
         ("docker.io/library/blobs:1", "blobs:1"),
@@ -154,16 +154,61 @@ def test_where_a_name_stands_in_the_tree(name: str, path: str) -> None:
 def test_paths_in_order_and_below_a_prefix(images: ImageStore) -> None:
     for name in (OTHER, NAME, "ghcr.io/z/x:1", "docker.io/library/app:0"):
         images.create(Image(name, ONE))
-    assert [path for path, *_ in images.paths()] == [
+    assert [place.path for place in images.places()] == [
         "app:0",
         "app:1",
         "ghcr.io/org/app:2",
         "ghcr.io/z/x:1",
     ]
-    assert [path for path, *_ in images.paths("ghcr.io/")] == ["ghcr.io/org/app:2", "ghcr.io/z/x:1"]
+    below = [place.path for place in images.places("ghcr.io/")]
+    assert below == ["ghcr.io/org/app:2", "ghcr.io/z/x:1"]
     assert images.has_paths("ghcr.io/")
     assert not images.has_paths("ghcr/")
     found = images.at("ghcr.io/org/app:2")
     assert found is not None
     assert found.name == OTHER
     assert images.at("ghcr.io") is None
+
+
+REGISTRY_S = "reg:5000/team/app:1"
+LIKE_IT = "docker.io/library/reg:5000"
+
+
+@pytest.mark.parametrize("names", [(REGISTRY_S, LIKE_IT), (LIKE_IT, REGISTRY_S)])
+def test_an_image_called_like_a_registry_makes_way_for_it(
+    images: ImageStore, names: tuple[str, str]
+) -> None:
+    for name in names:
+        images.create(Image(name, ONE))
+    assert [place.path for place in images.places()] == [LIKE_IT, REGISTRY_S]
+
+
+def test_an_image_called_like_no_registry_here(images: ImageStore) -> None:
+    images.create(Image(LIKE_IT, ONE))
+    assert [place.path for place in images.places()] == ["reg:5000"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"docker.io/library/{ONE.digest}",
+        "docker.io/library/sha512:1",
+        f"docker.io/library/app@{TWO.digest}",
+        "docker.io/library/app",
+        "app:1",
+    ],
+)
+def test_names_that_no_image_can_have(images: ImageStore, name: str) -> None:
+    with pytest.raises(InvalidReference):
+        images.create(Image(name, ONE))
+    assert images.count() == 0
+
+
+def test_what_a_target_lacks(images: ImageStore) -> None:
+    images.record(ONE.digest, Summary(7, (of_bytes(b"m"),), (), (of_bytes(b"x"), of_bytes(b"y"))))
+    images.create(Image(NAME, ONE))
+    assert images.lacking([of_bytes(b"z")]) == []
+    assert images.lacking([of_bytes(b"x"), of_bytes(b"y")]) == [ONE]
+    assert images.summary(ONE.digest).missing == tuple(sorted([of_bytes(b"x"), of_bytes(b"y")]))
+    images.record(ONE.digest, Summary(7, (of_bytes(b"m"), of_bytes(b"x")), ()))
+    assert images.lacking([of_bytes(b"x")]) == []

@@ -11,7 +11,7 @@ from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake, compression_of
 from engine.archive.names import docker_names
 from engine.digest import Digest
-from engine.errors import InvalidDigest, MissingMember
+from engine.errors import InvalidDigest, InvalidDocument, MissingMember
 from engine.oci import Descriptor, Manifest
 
 _LAYER_TYPES = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
@@ -56,6 +56,8 @@ def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
 
 def _image(intake: Intake, item: docker.ManifestItem) -> Found:
     names = docker_names(item)
+    if not item.config:
+        raise InvalidDocument(docker.MANIFEST_FILE, "an item has no Config")
     content = intake.find(item.config)
     config = oci.parse_config(intake.document(item.config), item.config)
     diff_ids = config.rootfs.diff_ids

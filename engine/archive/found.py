@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from engine import oci, walk
 from engine.archive.intake import Intake
 from engine.digest import Digest, parse
-from engine.errors import DigestMismatch, InvalidDocument
+from engine.errors import DigestMismatch, InvalidDigest, InvalidDocument
 from engine.oci import Descriptor
 
 
@@ -38,8 +38,15 @@ def check_layers(
     for i, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
         if layer.digest not in present or not oci.is_layer_type(layer.media_type):
             continue
-        expected = parse(diff_id)
+        expected = _parsed(diff_id, f"diff ID {i} of {subject}")
         found = intake.diff_id(Digest(layer.digest), expected.algorithm)
         if found != expected:
             name = intake.stored_as(layer.digest)
             raise DigestMismatch(f"layer {i} of {subject} ({name})", expected, found)
+
+
+def _parsed(digest: str, subject: str) -> Digest:
+    try:
+        return parse(digest)
+    except InvalidDigest as error:
+        raise InvalidDocument(subject, str(error)) from error

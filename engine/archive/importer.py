@@ -23,7 +23,7 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
-from engine.images import Image, ImageStore
+from engine.images import Image, ImageStore, Summary
 from engine.leases import Lease, Leases
 
 
@@ -155,11 +155,11 @@ class Import:
         intake = self._intake
         if oci_archive.is_oci(intake):
             return oci_archive.read(intake)
-        if docker.MANIFEST_FILE in intake.names:
+        if intake.has(docker.MANIFEST_FILE):
             return docker_archive.read(intake)
-        if docker.REPOSITORIES_FILE in intake.names:
+        if intake.has(docker.REPOSITORIES_FILE):
             return legacy_archive.read(intake)
-        if oci_archive.INDEX in intake.names:
+        if intake.has(oci_archive.INDEX):
             raise BrokenArchive(
                 oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
             )
@@ -169,22 +169,30 @@ class Import:
 
     def _publish(self, found: list[Found]) -> Loaded:
         parts = self._parts
+        graphs = {image.graph.root.digest: image.graph for image in found}
+        summaries = {digest: walk.summarize(graph) for digest, graph in graphs.items()}
         blobs: dict[str, dict[str, str]] = {}
-        for image in found:
-            blobs.update(self._labels(image.graph))
+        for graph in graphs.values():
+            blobs.update(self._labels(graph))
         self._intake.prepare(blobs)
         with parts.database.transaction():
-            count, size = self._intake.publish(blobs)
+            added = self._intake.publish(blobs)
+            for digest, summary in summaries.items():
+                parts.images.record(digest, summary)
             for image in found:
                 self._create(image)
-        return Loaded(tuple(_loaded_image(f) for f in found), count, size)
+            for target in parts.images.lacking(info.digest for info in added):
+                parts.images.record(
+                    target.digest, walk.summarize(walk.graph(parts.content, target))
+                )
+        loaded = tuple(_loaded_image(f, summaries[f.graph.root.digest]) for f in found)
+        return Loaded(loaded, len(added), sum(info.size for info in added))
 
     def _create(self, found: Found) -> None:
         images, target = self._parts.images, found.graph.root
-        images.record(target.digest, walk.summarize(found.graph))
         for name in found.names:
             images.put(Image(name, target))
-        if not images.names_of(target.digest):
+        if not images.is_named(target.digest):
             images.put(Image(target.digest, target))
 
     def _labels(self, graph: walk.Graph) -> dict[str, dict[str, str]]:
@@ -204,14 +212,13 @@ class Import:
         return labels
 
 
-def _loaded_image(found: Found) -> LoadedImage:
-    images = found.graph.complete_images
-    summary = walk.summarize(found.graph)
+def _loaded_image(found: Found, summary: Summary) -> LoadedImage:
+    manifests = summary.manifests
     return LoadedImage(
         found.names,
         found.graph.root.digest,
-        images[0].manifest.config.digest if images else "",
-        tuple(m.platform for m in summary.manifests),
+        manifests[0].config if manifests else "",
+        tuple(manifest.platform for manifest in manifests),
     )
 
 

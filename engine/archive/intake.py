@@ -14,7 +14,7 @@ from typing import Protocol, Self
 from engine import digest as digests
 from engine.archive import decompress
 from engine.archive.members import Member, clean_name, resolve_link
-from engine.content import ReaderAt
+from engine.content import Info, ReaderAt
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.errors import (
@@ -74,6 +74,16 @@ class Stored:
     diff_id: Digest | None
 
 
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A member whose name promises what the store has, and whose bytes are something else."""
+
+    name: str
+    digest: Digest
+    size: int
+    expected: Digest
+
+
 Content = Buffered | Ingested | Stored
 
 
@@ -88,10 +98,11 @@ class Intake:
         self._session = session
         self._hold = hold
         self._numbers = itertools.count()
-        self._files: dict[str, Content] = {}
+        self._files: dict[str, Content | Damaged] = {}
         self._links: dict[str, tuple[str, str | None]] = {}
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
+        self._damaged: dict[str, Damaged] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
 
@@ -121,6 +132,9 @@ class Intake:
             return
         sink, self._sink = self._sink, None
         content = sink.close()
+        if isinstance(content, Damaged):
+            self._files[content.name] = self._damaged[content.expected] = content
+            return
         kept = self._by_digest.setdefault(content.digest, content)
         self._files[content.name] = kept
         if kept is not content:
@@ -133,9 +147,9 @@ class Intake:
         content = Buffered(name, digests.of_bytes(data), data)
         return self._by_digest.setdefault(content.digest, content).digest
 
-    @property
-    def names(self) -> Iterable[str]:
-        return self._files.keys()
+    def has(self, name: str) -> bool:
+        """Whether there is something of that name, a file or a link or anything else."""
+        return name in self._files or name in self._links or name in self._specials
 
     def find(self, path: str) -> Content:
         """The file at a path of the archive, through links; BrokenArchive says what is there
@@ -146,7 +160,10 @@ class Intake:
             raise BrokenArchive(path, "leaves the archive")
         for _ in range(_MAX_LINKS):
             if name in self._files:
-                return self._files[name]
+                found = self._files[name]
+                if isinstance(found, Damaged):
+                    raise DigestMismatch(name, found.expected, found.digest)
+                return found
             if name in self._specials:
                 raise BrokenArchive(path, f"expected a file, found a {self._specials[name]}")
             if name not in self._links:
@@ -175,9 +192,14 @@ class Intake:
         return self._store.open(digest)
 
     def sizes(self, wanted: Iterable[str]) -> Mapping[str, int]:
-        """The sizes of those blobs that are in the archive or in the store."""
+        """The sizes of those blobs that are in the archive or in the store; DigestMismatch for one
+        that the archive has damaged.
+        """
         known = {d: self._by_digest[Digest(d)].size for d in wanted if d in self._by_digest}
-        return {**self._store.sizes([d for d in wanted if d not in known]), **known}
+        others = [d for d in wanted if d not in known]
+        for damaged in (self._damaged[d] for d in others if d in self._damaged):
+            raise DigestMismatch(damaged.name, damaged.expected, damaged.digest)
+        return {**self._store.sizes(others), **known}
 
     def stored_as(self, digest: str) -> str:
         """The member that holds a blob, else the digest: what a sentence calls it."""
@@ -220,16 +242,16 @@ class Intake:
                 self._by_digest[content.digest] = self._write_out(content)
         self._store.prepare(writer for _, writer in self._writers(wanted))
 
-    def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> tuple[int, int]:
-        """Make prepared blobs visible, with these labels; (how many were new, their bytes).
+    def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> list[Info]:
+        """Make prepared blobs visible, with these labels; those that are new.
 
         To be called inside the caller's transaction, which takes them back if it fails.
         """
         writers = [(writer, wanted[digest]) for digest, writer in self._writers(wanted)]
-        committed = [c for c in self._store.publish(writers) if c.added]
+        added = [c.info for c in self._store.publish(writers) if c.added]
         for digest in wanted:
             self._by_digest.pop(Digest(digest), None)
-        return len(committed), sum(c.info.size for c in committed)
+        return added
 
     def _writers(self, wanted: Iterable[str]) -> Iterator[tuple[str, LocalWriter]]:
         for digest in wanted:
@@ -255,6 +277,7 @@ class Intake:
             _drop(content)
         self._files.clear()
         self._by_digest.clear()
+        self._damaged.clear()
 
     # -- within -----------------------------------------------------------------------------------
 
@@ -266,6 +289,9 @@ class Intake:
         self._specials.pop(name, None)
         old = self._files.pop(name, None)
         if old is None or any(content is old for content in self._files.values()):
+            return
+        if isinstance(old, Damaged):
+            self._damaged.pop(old.expected, None)
             return
         self._by_digest.pop(old.digest, None)
         if isinstance(old, Buffered):
@@ -298,7 +324,7 @@ class _Sink(Protocol):
 
     def write(self, data: memoryview) -> None: ...
 
-    def close(self) -> Content: ...
+    def close(self) -> Content | Damaged: ...
 
     def abandon(self) -> None: ...
 
@@ -334,7 +360,7 @@ class _IngestSink:
 
     def close(self) -> Content:
         digest = self._writer.digest()
-        return Ingested(self._name, digest, self._size, self._writer, self._diff.close() or digest)
+        return Ingested(self._name, digest, self._size, self._writer, self._diff.close(digest))
 
     def abandon(self) -> None:
         self._writer.abort()
@@ -353,10 +379,10 @@ class _CheckSink:
     def write(self, data: memoryview) -> None:
         self._hash.update(data)
 
-    def close(self) -> Content:
+    def close(self) -> Content | Damaged:
         found = digests.from_hash(self._expected.algorithm, self._hash)
         if found != self._expected:
-            raise DigestMismatch(self._name, self._expected, found)
+            return Damaged(self._name, found, self._size, self._expected)
         return Stored(self._name, found, self._size, self._diff_id)
 
     def abandon(self) -> None:
@@ -370,10 +396,11 @@ class _DiffHasher:
         self._head = bytearray()
         self._decompressor: decompress.Decompressor | None = None
         self._hash = digests.hasher()
+        self._is_plain = False
         self._failed = False
 
     def write(self, data: memoryview) -> None:
-        if self._failed:
+        if self._is_plain or self._failed:
             return
         if len(self._head) < decompress.SNIFFED:
             taken = decompress.SNIFFED - len(self._head)
@@ -382,16 +409,18 @@ class _DiffHasher:
                 return
             kind = decompress.sniff(bytes(self._head))
             if kind not in _LAYER_COMPRESSIONS:
-                self._failed = True
+                self._is_plain = True
                 return
             self._decompressor = decompress.new(kind)
             self._feed(bytes(self._head))
             data = data[taken:]
         self._feed(data)
 
-    def close(self) -> Digest | None:
-        """The diff ID, or None where it is not compressed or cannot be decompressed."""
-        if self._decompressor is None or self._failed:
+    def close(self, digest: Digest) -> Digest | None:
+        """The diff ID of what has this digest, None where it cannot be decompressed."""
+        if self._decompressor is None:
+            return digest
+        if self._failed:
             return None
         try:
             self._decompressor.finish()

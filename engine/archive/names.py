@@ -2,6 +2,7 @@
 
 from engine import docker, oci, reference
 from engine.errors import BrokenArchive, InvalidDigest, InvalidReference
+from engine.images import check_name
 from engine.oci import Descriptor
 
 
@@ -9,13 +10,16 @@ def oci_names(entry: Descriptor) -> tuple[str, ...]:
     """The name that an entry of `index.json` has: containerd's annotation, else OCI's where that is
     more than a tag.
 
-    Neither has to be a Docker reference; one that is not leaves the image untagged.
+    Neither has to be a Docker reference; one that is not, or has another image's digest, leaves the
+    image untagged.
     """
     name = entry.annotations.get(oci.IMAGE_NAME, "")
     ref_name = entry.annotations.get(oci.REF_NAME, "")
     text = name or (ref_name if any(c in ref_name for c in "/:") else "")
     try:
-        return (str(reference.tag_name_only(reference.parse_normalized(text))),)
+        full = str(reference.tag_name_only(reference.parse_normalized(text)))
+        check_name(full, entry.digest)
+        return (full,)
     except (InvalidReference, InvalidDigest):
         return ()
 
@@ -32,6 +36,8 @@ def full_name(tag: str, member: str) -> str:
     """
     try:
         ref = reference.tag_name_only(reference.parse_normalized(tag))
+        if ref.digest is None:
+            check_name(str(ref), "")
     except (InvalidReference, InvalidDigest) as error:
         raise BrokenArchive(member, f"expected a name and a tag: {error}") from error
     if ref.digest is not None:

@@ -21,7 +21,7 @@ def is_oci(intake: Intake) -> bool:
     """Whether there is an `oci-layout` that says its version; BrokenArchive for a version that is
     not ours.
     """
-    if LAYOUT not in intake.names:
+    if not intake.has(LAYOUT):
         return False
     layout = go_json.decode(intake.document(LAYOUT), ImageLayout, LAYOUT)
     if layout.image_layout_version not in ("", oci.LAYOUT_VERSION):
@@ -34,7 +34,7 @@ def is_oci(intake: Intake) -> bool:
 
 def read(intake: Intake) -> list[Found]:
     """The images of an OCI archive, in the order of `index.json`."""
-    if INDEX not in intake.names:
+    if not intake.has(INDEX):
         raise BrokenArchive(
             INDEX, f"is missing from the archive, {LAYOUT} {oci.LAYOUT_VERSION} needs it"
         )
@@ -42,16 +42,22 @@ def read(intake: Intake) -> list[Found]:
     entries = [entry for entry in index.manifests if _is_image(entry)]
     if not entries:
         raise BrokenArchive(INDEX, "names no image")
-    found = [Found(oci_names(entry), _graph(intake, entry)) for entry in entries]
-    return _with_docker_names(intake, found) if not any(f.names for f in found) else found
+    graphs: dict[str, walk.Graph] = {}
+    found = []
+    for entry in entries:
+        target = _without_names(entry)
+        known = graphs.get(target.digest)
+        if known is None or known.root != target:
+            known = graphs[target.digest] = _graph(intake, target)
+        found.append(Found(oci_names(entry), known))
+    return found if all(f.names for f in found) else _with_docker_names(intake, found)
 
 
 def _is_image(entry: Descriptor) -> bool:
     return oci.is_manifest_type(entry.media_type) or oci.is_index_type(entry.media_type)
 
 
-def _graph(intake: Intake, entry: Descriptor) -> walk.Graph:
-    target = _without_names(entry)
+def _graph(intake: Intake, target: Descriptor) -> walk.Graph:
     graph = walk.graph(intake, target)
     if not any(blob.digest == target.digest for blob in graph.blobs):
         raise intake.absence(target.digest, INDEX)
@@ -80,18 +86,25 @@ def _without_names(entry: Descriptor) -> Descriptor:
 
 
 def _with_docker_names(intake: Intake, found: list[Found]) -> list[Found]:
-    if docker.MANIFEST_FILE not in intake.names:
+    """Images that `index.json` does not name have the names that `manifest.json` gives their
+    configs, unless another image has them.
+    """
+    if not intake.has(docker.MANIFEST_FILE):
         return found
+    taken = {name for f in found for name in f.names}
     tags: dict[str, tuple[str, ...]] = {}
     for item in docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE)):
         config = intake.find(item.config).digest
         tags[config] = tags.get(config, ()) + docker_names(item)
     return [
-        Found(
+        f
+        if f.names
+        else Found(
             tuple(
                 name
                 for image in f.graph.complete_images
                 for name in tags.get(image.manifest.config.digest, ())
+                if name not in taken
             ),
             f.graph,
         )

@@ -36,10 +36,10 @@ def _ref_name(image: Image) -> str:
 class Options:
     """What of the images goes into the layout.
 
-    `platform` narrows an index to the manifests that match; `fallback` chooses what `manifest.json`
-    describes when nothing complete matches (nothing by default: NotFound). `mtime` is the time of
-    all but the blobs, in seconds. `keeps` says which blobs are written at all, `ref_name` what
-    `org.opencontainers.image.ref.name` says of an image.
+    `platform` narrows an index to the manifests that match. Where nothing complete matches,
+    `fallback` chooses what `manifest.json` describes of the whole (nothing by default: NotFound).
+    `mtime` is the time of all but the blobs, in seconds. `keeps` says which blobs are written at
+    all, `ref_name` what `org.opencontainers.image.ref.name` says of an image.
     """
 
     platform: platforms.Matcher = platforms.ALL
@@ -50,9 +50,10 @@ class Options:
     ref_name: Callable[[Image], str] = _ref_name
 
 
-def first_complete(graph: walk.Graph) -> walk.ImageManifest | None:
-    """The first image that is all there, whatever it runs on: a fallback for `Options`."""
-    return next(iter(graph.complete_images), None)
+def any_complete(graph: walk.Graph) -> walk.ImageManifest | None:
+    """What fits this host best, else the first that is all there: a fallback for `Options`."""
+    here = graph.best(platforms.only(platforms.host()))
+    return here or next(iter(graph.complete_images), None)
 
 
 def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tuple[Entry, ...]:
@@ -94,7 +95,12 @@ def _graph(image: Image, blobs: walk.Blobs, options: Options) -> walk.Graph:
     graph = walk.graph(blobs, target, options.platform)
     if not any(blob.digest == target.digest for blob in graph.blobs):
         raise NotFound("blob", target.digest)
-    return graph
+    if graph.complete_images or options.platform is platforms.ALL:
+        return graph
+    whole = walk.graph(blobs, target)
+    if whole.complete_images and options.fallback(whole) is None:
+        raise NotFound("manifest for the platform of", image.familiar)
+    return whole
 
 
 def _index(images: Sequence[Image], options: Options) -> oci.Index:

@@ -126,7 +126,7 @@ def save(
         raise click.UsageError("--platform and --all-platforms exclude each other")
     if output is None and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
-    images = _unique([image for name in names for image in engine.find(name)])
+    images = _unique([image for name in names for image in engine.find_to_save(name)])
     options = _options(wanted)
     with ExitStack() as stack:
         progress = stack.enter_context(_progress("Saving", None, quiet))
@@ -144,7 +144,7 @@ def _unique(images: Sequence[Image]) -> list[Image]:
 
 def _options(wanted: Sequence[str]) -> combined.Options:
     if not wanted:
-        return combined.Options(fallback=combined.first_complete)
+        return combined.Options(fallback=combined.any_complete)
     chosen = (platforms.parse(one) for one in wanted)
     matcher = platforms.any_of(*(q for p in chosen for q in platforms.preferences(p)))
     return combined.Options(matcher, matcher)

@@ -3,7 +3,6 @@
 import json
 import os
 import platform as host_platform
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from engine.engine import Details, Engine
 from engine.errors import InvalidPlatform, NotFound, printable
 from engine.images import Image, ManifestSummary
 from imgfs.cli.common import each, format_option, human, print_json, print_table, with_engine
+from imgfs.cli.mounts import mountpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ def info(engine: Engine, form: str) -> None:
 def _mounts(store: Path) -> list[str]:
     """Where this store is mounted by processes whose mounts we may read."""
     found = []
-    for path in mountpoints(Path("/proc/self/mountinfo").read_bytes()):
+    for path in mountpoints():
         try:
             status = json.loads((path / ".imgfs" / "status.json").read_bytes())
         except (OSError, ValueError):
@@ -300,16 +300,3 @@ def _mounts(store: Path) -> list[str]:
         if status.get("store") == str(store):
             found.append(str(path))
     return sorted(found)
-
-
-def mountpoints(mountinfo: bytes) -> list[Path]:
-    """Where something of the type fuse.imgfs is mounted, as /proc/self/mountinfo has it."""
-    lines = (line.partition(b" - ") for line in mountinfo.split(b"\n"))
-    fields = (
-        before.split(b" ")[4] for before, _, after in lines if after.startswith(b"fuse.imgfs ")
-    )
-    return [Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", _octal, field))) for field in fields]
-
-
-def _octal(escape: re.Match[bytes]) -> bytes:
-    return bytes([int(escape[1], 8)])

@@ -20,6 +20,7 @@ from engine.archive.limits import Limits
 from engine.errors import EngineError
 from imgfs.cli.common import Failed, store_option, store_path
 from imgfs.cli.limits import raise_open_files
+from imgfs.cli.mounts import mountpoints
 from imgfs.platform_choice import PlatformChoice
 
 _IGNORED = frozenset(
@@ -153,6 +154,10 @@ def _parse(words: Iterable[str]) -> _Options:
 def _prepare(mountpoint: Path) -> None:
     """A directory to mount on: made if it is missing, freed if a killed mount left it behind."""
     if _is_stale(mountpoint):
+        if not _is_ours(mountpoint):
+            raise Failed(
+                f"{mountpoint}: is a dead mount of something else (fusermount3 -u ends it)"
+            )
         _unmount(mountpoint, lazily=True)
     elif not mountpoint.exists():
         mountpoint.mkdir()
@@ -256,13 +261,16 @@ def umount(lazy: bool, mountpoint: Path) -> None:
     imgfs umount /mnt/images
     """
     mountpoint = mountpoint.absolute()
-    stale = _is_stale(mountpoint)
-    pid = None if stale else _daemon(mountpoint)
-    if pid is None and not stale and not os.path.ismount(mountpoint):
-        raise Failed(f"{mountpoint}: is not mounted")
+    if not _is_ours(mountpoint):
+        raise Failed(f"{mountpoint}: is not an imgfs mount")
+    pid = None if _is_stale(mountpoint) else _daemon(mountpoint)
     _unmount(mountpoint, lazy)
     if pid is not None and not lazy:
         _wait_for_end(pid)
+
+
+def _is_ours(mountpoint: Path) -> bool:
+    return Path(os.path.realpath(mountpoint)) in mountpoints()
 
 
 def _is_stale(mountpoint: Path) -> bool:

@@ -9,8 +9,8 @@ import pytest
 
 from engine.engine import Engine
 from engine.images import Image, ImageStore
+from imgfs.cli import mounts
 from imgfs.cli.common import human
-from imgfs.cli.looking import mountpoints
 from tests import archives
 from tests.archives import ImageParts, descriptor
 from tests.cli.command import Done, refusal, succeeded
@@ -382,7 +382,7 @@ def test_mountpoints() -> None:
         b"91 24 0:51 / /mnt/\xff rw,nosuid - fuse.imgfs /var/lib/imgfs rw\n"
         b"92 24 0:52 / /mnt/fuse.imgfs rw - fuse.sshfs x rw\n"
     )
-    found = mountpoints(mountinfo)
+    found = mounts.parse(mountinfo)
     assert found == [Path("/mnt/bücher und\\mehr"), Path("/mnt/\udcff")]
 
 

@@ -185,5 +185,10 @@ def test_umount_of_what_is_not_mounted(
     inside: Callable[..., Done], place: Path, options: list[str]
 ) -> None:
     for path in (place, place / "nowhere"):
-        assert refusal(inside("umount", *options, path)) == f"{path}: is not mounted"
-    assert refusal(inside("unmount", place)) == f"{place}: is not mounted"
+        assert refusal(inside("umount", *options, path)) == f"{path}: is not an imgfs mount"
+    assert refusal(inside("unmount", place)) == f"{place}: is not an imgfs mount"
+
+
+def test_umount_leaves_other_file_systems_alone(inside: Callable[..., Done]) -> None:
+    assert refusal(inside("umount", "/proc")) == "/proc: is not an imgfs mount"
+    assert os.path.ismount("/proc")

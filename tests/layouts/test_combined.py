@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.archives import ImageParts
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
 OTHER = ImageParts(layers=[archives.layer("a"), archives.layer("c")])
 ARM = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+SPARC = ImageParts(layers=[archives.layer("sparc")], architecture="sparc64")
 AMD64 = platforms.only(Platform("amd64", "linux"))
 ANY = combined.Options(preferred=AMD64)
 
@@ -133,13 +135,25 @@ def test_a_platform_narrows_it(engine: Engine) -> None:
 
 
 def test_a_platform_that_is_not_there(engine: Engine) -> None:
-    load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
+    here = replace(APP, architecture=platforms.host().architecture)
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [SPARC, here]))
     s390x = platforms.only(Platform("s390x", "linux"))
-    with pytest.raises(NotFound, match="platform"):
-        save(engine, "x/multi:1", options=combined.Options(preferred=s390x))
-    options = combined.Options(preferred=s390x, fallback=combined.first_complete)
+    for strict in (combined.Options(preferred=s390x), combined.Options(s390x, s390x)):
+        with pytest.raises(NotFound, match="platform"):
+            save(engine, "x/multi:1", options=strict)
+    for narrowed in (platforms.ALL, s390x):
+        options = combined.Options(narrowed, s390x, fallback=combined.any_complete)
+        found = members(save(engine, "x/multi:1", options=options))
+        (item,) = json.loads(found["manifest.json"])
+        assert item["Config"].endswith(here.id[7:])
+        assert f"blobs/sha256/{SPARC.id[7:]}" in found
+
+
+def test_what_is_complete_where_this_host_s_platform_is_not_there(engine: Engine) -> None:
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [SPARC], [APP]))
+    options = combined.Options(fallback=combined.any_complete)
     (item,) = json.loads(members(save(engine, "x/multi:1", options=options))["manifest.json"])
-    assert item["Config"].endswith(ARM.id[7:])
+    assert item["Config"].endswith(SPARC.id[7:])
 
 
 def test_a_blob_filter(engine: Engine) -> None:
