@@ -50,6 +50,9 @@ def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[
     `ready` is called once the mount can be used. StoreError, OSError and RuntimeError say why it
     cannot be.
     """
+    # A handler that raised in the middle of the event loop would break it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     with Engine(store) as engine:
         try:
             trio.run(_Mount(engine, mountpoint, options, ready).run)
@@ -68,9 +71,7 @@ class _Mount:
         self._operations: Operations | None = None
 
     async def run(self) -> None:
-        """Serve until the end; signals are ours all the while, since a handler that raised in the
-        middle of the event loop would break it.
-        """
+        """Serve until the end; a signal that comes when the end has begun changes nothing."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 imports = self._make_imports(nursery)

@@ -117,6 +117,17 @@ DOCKER_ARCHIVES = {
             ("manifest.json", to_json([item()])),
         ]
     ),
+    "manifest.json a symlink": tar(
+        [CONFIG, ("l.tar", PLAIN), ("m", to_json([item()])), link("manifest.json", "m")]
+    ),
+    "manifest.json a hard link": tar(
+        [
+            CONFIG,
+            ("l.tar", PLAIN),
+            ("m", to_json([item()])),
+            link("manifest.json", "m", tarfile.LNKTYPE),
+        ]
+    ),
     "members that nobody needs": docker(
         [item()], CONFIG, ("l.tar", PLAIN), ("README", b"x" * 100_000), link("dangling", "nowhere")
     ),
@@ -275,6 +286,34 @@ def test_a_name_that_only_manifest_json_knows(engine: Engine) -> None:
     assert ids(engine) == {"app:1": APP.id}
 
 
+def test_a_name_that_manifest_json_knows_beside_one_that_index_json_knows(engine: Engine) -> None:
+    members = archives.oci_members(
+        [entry(), entry({REF: "x/big:1"}, BIG)], [*APP.blobs(), *BIG.blobs()]
+    )
+    config = f"blobs/sha256/{APP.id[7:]}"
+    layers = [f"blobs/sha256/{archives.digest(data)[7:]}" for data in APP.layers]
+    manifest = to_json([item(Config=config, Layers=layers, RepoTags=["app:1", "x/big:1"])])
+    load(engine, tar([*members, ("manifest.json", manifest)]))
+    assert ids(engine) == {"app:1": APP.id, "x/big:1": BIG.id}
+
+
+@pytest.mark.parametrize(
+    "name", [archives.digest(APP.manifest()), f"docker.io/library/app@{archives.digest(b'other')}"]
+)
+def test_a_name_that_is_another_images_digest_names_nothing(engine: Engine, name: str) -> None:
+    (image,) = load(engine, oci(entry({NAME: name}), blobs=APP.blobs())).images
+    assert image.names == ()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_documents_may_be_links(engine: Engine, kind: bytes) -> None:
+    members = archives.oci_members([entry({REF: "x/app:1"})], APP.blobs())
+    moved = [(name if "/" in name else f"real-{name}", data) for name, data in members]
+    links = [link(name, f"real-{name}", kind) for name in ("index.json", "oci-layout")]
+    load(engine, tar([*moved, *links]))
+    assert ids(engine) == {"x/app:1": APP.id}
+
+
 def test_an_index_may_lack_platforms(engine: Engine) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     absent = ImageParts(layers=[archives.layer("s390x")], architecture="s390x")
@@ -294,6 +333,32 @@ def test_the_missing_platform_may_come_later(engine: Engine) -> None:
         "linux/arm64",
     ]
     assert engine.images.target(image.target.digest).revision != first
+
+
+def test_the_missing_platform_may_come_with_another_image(engine: Engine) -> None:
+    arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+    load(engine, archives.multi_platform("docker.io/library/multi:1", [APP], [arm]))
+    target = engine.images.all()[0].target.digest
+    first = engine.images.target(target).revision
+    load(engine, archives.oci_archive((arm, "docker.io/library/arm:1")))
+    assert [m.platform for m in engine.images.manifests(target)] == ["linux/amd64", "linux/arm64"]
+    assert engine.images.target(target).revision != first
+    layer = archives.digest(arm.layers[0])
+    assert engine.images.links([layer]) == {layer: 2}
+
+
+def test_a_damaged_blob_that_nobody_refers_to_is_no_matter(engine: Engine) -> None:
+    load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
+    big = f"blobs/sha256/{archives.digest(BIG.layers[0])[7:]}"
+    load(engine, tar([*MEMBERS, (big, BIG.layers[0][::-1])]))
+    assert ids(engine)["app:1"] == APP.id
+
+
+def test_many_names_of_one_image(engine: Engine) -> None:
+    names = [f"docker.io/library/app:{number}" for number in range(300)]
+    images = load(engine, archives.oci_archive(*((APP, name) for name in names))).images
+    assert [name for image in images for name in image.names] == names
+    assert engine.images.count() == len(names)
 
 
 def test_a_nested_index(engine: Engine) -> None:
@@ -370,6 +435,26 @@ def changed(members: list[tuple[str, bytes]], part: str) -> bytes:
 
 LAYER = archives.digest(APP.layers[0])[7:]
 MEMBERS = archives.oci_members([entry({REF: "app:1"})], APP.blobs())
+ARTIFACT = to_json(
+    {
+        "schemaVersion": 2,
+        "mediaType": archives.OCI_MANIFEST,
+        "config": descriptor(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": [descriptor(PLAIN, "application/octet-stream")],
+    }
+)
+ATTESTED = to_json(
+    {
+        "schemaVersion": 2,
+        "manifests": [
+            entry(),
+            entry({"vnd.docker.reference.type": "attestation-manifest"}, ONE),
+        ],
+    }
+)
+BIG_ONE = ImageParts(layers=BIG.layers[:1])
+BIG_GZIP = archives.compressed(BIG.layers[0])
+NO_DIFF_ID = ONE.config.replace(archives.digest(PLAIN).encode(), b"notadigest")
 BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
     "nothing": (b"", BrokenArchive, "empty"),
     "zeros": (bytes(10240), BrokenArchive, "empty"),
@@ -412,6 +497,22 @@ BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
         BrokenArchive,
         "l.tar",
     ),
+    "big gzip layer cut": (
+        docker([item(Config="b.json")], ("b.json", BIG_ONE.config), ("l.tar", BIG_GZIP[:-4])),
+        BrokenArchive,
+        "l.tar: is a truncated gzip",
+    ),
+    "no Config": (docker([item(Config="")], ("l.tar", PLAIN)), InvalidDocument, "no Config"),
+    "diff ID no digest": (
+        docker([item()], ("c.json", NO_DIFF_ID), ("l.tar", PLAIN)),
+        InvalidDocument,
+        "diff ID 0 of .*app:1",
+    ),
+    "digest as name": (
+        docker([item(RepoTags=[APP.id])], CONFIG, ("l.tar", PLAIN)),
+        BrokenArchive,
+        "no image is called sha256",
+    ),
     "too few layers": (docker([item(Layers=[])], CONFIG), InvalidDocument, "found 0 layers"),
     "bad tag": (
         docker([item(RepoTags=["UPPER"])], CONFIG, ("l.tar", PLAIN)),
@@ -451,6 +552,16 @@ BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
         ),
         InvalidDocument,
         "names no image",
+    ),
+    "artifact without its layer": (
+        oci(descriptor(ARTIFACT, archives.OCI_MANIFEST), blobs=[ARTIFACT, b"{}"]),
+        BrokenArchive,
+        archives.digest(PLAIN)[7:],
+    ),
+    "attestation alone": (
+        oci(descriptor(ATTESTED, archives.OCI_INDEX), blobs=[ATTESTED, *ONE.blobs()]),
+        BrokenArchive,
+        archives.digest(APP.manifest())[7:],
     ),
     "schema 1": (
         oci(

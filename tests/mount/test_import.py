@@ -52,6 +52,16 @@ WRITERS = {
     "dd sync": "dd if={a} of={d}/x.tar bs=64k oflag=sync status=none",
     "rsync": "rsync -a {a} {d}/",
     "rsync inplace": "rsync --inplace {a} {d}/x.tar",
+    "rsync with attributes": (
+        "setfattr -n user.note -v hi {a} && rsync -aX {a} {d}/ && rsync -aX {a} {d}/"
+    ),
+    "rsync inplace over more": (
+        "(cat {a}; head -c 99999 /dev/zero) >{d}/x.tar && rsync --inplace {a} {d}/x.tar"
+    ),
+    "preallocated": (
+        "truncate -s 10M {d}/x.tar && dd if={a} of={d}/x.tar conv=notrunc status=none"
+        " && truncate -s $(stat -c %s {a}) {d}/x.tar"
+    ),
     "two parts in one redirection": "{{ head -c 100000 {a}; tail -c +100001 {a}; }} > {d}/x.tar",
     "sparse": "cp --sparse=always {a} {d}/x.tar",
     "install": "install -m 600 {a} {d}/x.tar",
@@ -75,6 +85,36 @@ def test_rsync_does_not_send_what_is_there(mounted: Mounted, archive: Path) -> N
     run("rsync", "-a", archive, f"{mounted.drop}/")
     second = run("rsync", "-ai", archive, f"{mounted.drop}/")
     assert second.stdout == b""
+
+
+def test_attributes_of_a_receipt(mounted: Mounted) -> None:
+    mounted.load(ARCHIVE)
+    receipt = mounted.drop / "x.tar"
+    os.setxattr(receipt, "user.note", b"hi")
+    assert os.getxattr(receipt, "user.note") == b"hi"
+    os.removexattr(receipt, "user.note")
+    os.removexattr(receipt, "user.imgfs.status")
+    assert sorted(os.listxattr(receipt)) == ["user.imgfs.images", "user.imgfs.status"]
+    for name, size, message in (
+        ("user.imgfs.status", 1, "not permitted"),
+        ("user.big", 65_000 + 1000, "(No space|too long|too large)"),
+        ("trusted.x", 1, "not supported"),
+    ):
+        with pytest.raises(OSError, match=message):
+            os.setxattr(receipt, name, b"x" * size)
+    with pytest.raises(OSError, match="No data"):
+        os.removexattr(receipt, "user.note")
+
+
+def test_what_was_written_cannot_be_cut(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE)
+    with pytest.raises(OSError, match="Invalid"):
+        os.ftruncate(descriptor, 1000)
+    os.ftruncate(descriptor, len(ARCHIVE) + 5000)
+    os.ftruncate(descriptor, len(ARCHIVE))
+    os.close(descriptor)
+    assert (mounted.drop / "x.tar").stat().st_size == len(ARCHIVE)
 
 
 def test_writes_out_of_order(mounted: Mounted) -> None:

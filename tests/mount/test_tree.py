@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import Engine
+from engine.images import Image
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import Mounted, run
@@ -204,6 +205,56 @@ def test_changes_of_another_process_show_up(mounted: Mounted, engine: Engine) ->
     assert mounted.names() == ["app:2", "import"]
 
 
+def test_a_directory_that_is_held_never_shows_another_image(
+    mounted: Mounted, engine: Engine
+) -> None:
+    other = ImageParts(layers=[archives.layer("other")])
+    mounted.load(archives.docker_archive((APP, ["app:1"]), (other, ["other:1"])))
+    engine.tag("app:1", "moved:1")
+    held = os.open(mounted / "moved:1", os.O_PATH | os.O_DIRECTORY)
+    try:
+        before = os.stat(held)
+        engine.tag("other:1", "moved:1")
+        wait_until(lambda: not same(before, mounted / "moved:1"), "the tag has moved", 2.0)
+        assert APP.id[7:] in os.listdir(f"/proc/self/fd/{held}/blobs/sha256")
+        engine.tag("app:1", "moved:1")
+        wait_until(lambda: same(before, mounted / "moved:1"), "the tag has come back", 2.0)
+    finally:
+        os.close(held)
+    for name in ("index.json", "manifest.json"):
+        shown = (mounted / "moved:1" / name).read_bytes()
+        assert shown == (mounted / "app:1" / name).read_bytes().replace(b"app:1", b"moved:1")
+
+
+def test_a_directory_that_is_held_while_its_image_is_away(mounted: Mounted, engine: Engine) -> None:
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    held = os.open(mounted / "app:1", os.O_PATH | os.O_DIRECTORY)
+    try:
+        target = engine.find_one("app:1").target
+        summary = engine.images.summary(target.digest)
+        engine.remove("app:1")
+        wait_until(lambda: not (mounted / "app:1").exists(), "the image goes", 2.0)
+        os.listdir(f"/proc/self/fd/{held}")
+        engine.images.record(target.digest, summary)
+        engine.images.create(Image("docker.io/library/app:1", target))
+        wait_until(lambda: (mounted / "app:1").exists(), "the image is back", 2.0)
+    finally:
+        os.close(held)
+    assert len(os.listdir(mounted / "app:1")) == 4
+
+
+def test_a_repository_whose_namespace_is_called_like_an_archives_file(mounted: Mounted) -> None:
+    images = [(APP, f"ghcr.io/a{name}:1") for name in ("", "/blobs", "/index.json/x")]
+    mounted.load(archives.oci_archive(*images))
+    assert sorted(os.listdir(mounted / "ghcr.io/a/blobs")) == ["sha256"]
+    assert (mounted / "ghcr.io/a/index.json").is_file()
+    assert len(os.listdir(mounted / "ghcr.io/a/blobs:1")) == 4
+
+
+def same(known: os.stat_result, path: Path) -> bool:
+    return os.path.samestat(known, path.stat())
+
+
 def test_an_open_file_stays_readable_when_its_image_is_removed(
     mounted: Mounted, engine: Engine
 ) -> None:
@@ -235,6 +286,17 @@ def test_a_platform_asked_for_narrows_what_is_shown(mount: Callable[..., Mounted
     assert APP.id[7:] not in blobs
     (item,) = json.loads((one / "multi:1/manifest.json").read_bytes())
     assert item["Config"].endswith(arm.id[7:])
+
+
+def test_an_image_without_the_platform_asked_for_is_shown_whole(
+    mount: Callable[..., Mounted],
+) -> None:
+    arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
+    one = mount(options=("--platform", "linux/riscv64"))
+    one.load(archives.multi_platform("docker.io/library/multi:1", [APP, arm]))
+    blobs = os.listdir(one / "multi:1/blobs/sha256")
+    assert {arm.id[7:], APP.id[7:]} <= set(blobs)
+    assert (one / "multi:1/manifest.json").exists()
 
 
 def test_statfs_tells_the_stores_disk(mounted: Mounted) -> None:
