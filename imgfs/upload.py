@@ -8,8 +8,6 @@ a hole reads as.
 
 import contextlib
 import errno
-import os
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,6 +20,7 @@ import trio
 from engine import go_json
 from engine.archive.importer import Import, Loaded
 from imgfs.nodes import Attributes
+from imgfs.spool import Spool
 
 _ZEROS = bytes(1 << 20)
 _BATCH = 1 << 20
@@ -58,52 +57,6 @@ def _sentence(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-class _Spool:
-    """What came too early, and where it belongs; the file has no name, so that nothing stays
-    behind.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (close() ends it)
-        self._spans: dict[int, int] = {}
-
-    def put(self, offset: int, data: bytes) -> None:
-        view = memoryview(data)
-        written = 0
-        while written < len(view):
-            written += os.pwrite(self._file.fileno(), view[written:], offset + written)
-        start, end = offset, offset + len(data)
-        for low, high in list(self._spans.items()):
-            if low <= end and start <= high:
-                start, end = min(start, low), max(end, high)
-                del self._spans[low]
-        self._spans[start] = end
-
-    def take(self, offset: int) -> bytes:
-        """The next bytes from `offset`, b"" if they are not here; what is before it is dropped."""
-        start = self.first
-        if start is None or start > offset:
-            return b""
-        end = self._spans.pop(start)
-        data = os.pread(self._file.fileno(), max(0, min(_BATCH, end - offset)), offset)
-        if offset + len(data) < end:
-            self._spans[offset + len(data)] = end
-        return data or self.take(offset)
-
-    @property
-    def first(self) -> int | None:
-        """Where the first span begins."""
-        return min(self._spans, default=None)
-
-    @property
-    def end(self) -> int:
-        """Where the last span ends."""
-        return max(self._spans.values(), default=0)
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class Upload:
     """One file of `import/`."""
 
@@ -130,7 +83,7 @@ class Upload:
         self._nursery = nursery
         self._announce = loaded
         self._import: Import | None = None
-        self._spool: _Spool | None = None
+        self._spool: Spool | None = None
         self._lost: OSError | None = None
         self._accepted = 0
         self._fed = 0
@@ -308,7 +261,7 @@ class Upload:
     async def _put_aside(self, offset: int, data: bytes) -> None:
         try:
             if self._spool is None:
-                self._spool = _Spool(self._spool_directory)
+                self._spool = Spool(self._spool_directory)
             spool = self._spool
             await trio.to_thread.run_sync(spool.put, offset, data)
         except OSError as error:
