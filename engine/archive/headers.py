@@ -16,15 +16,19 @@ MAX_SIZE = (1 << 63) - 1
 _FIELDS = struct.Struct("100s8s8s8s12s12s8x1s100s8s80x155s8x4s")
 _USTAR_MAGIC = b"ustar\x0000"
 _GNU_MAGIC = b"ustar  \0"
+_WITH_DEVICES = frozenset({_USTAR_MAGIC, _GNU_MAGIC})
 _STAR_TRAILER = b"tar\0"
 _STAR_PREFIX = 131
 _SIGN_BIT = 0x40
+_DEVICES = frozenset({b"3", b"4"})
+_SECOND = 1_000_000_000
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
     """What a header block says of its member; `flag` is the type flag, `size` is never negative.
 
-    `gnu` tells whether it is of the GNU format, which alone has sparse maps.
+    `mtime_ns` is in nanoseconds since the epoch, `device` are major and minor of a device. `gnu`
+    tells whether it is of the GNU format, which alone has sparse maps.
     """
 
     flag: bytes
@@ -32,10 +36,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     linkname: str
     size: int
     mode: int
-    mtime: int
+    mtime_ns: int
     uid: int
     gid: int
     gnu: bool
+    device: tuple[int, int] = (0, 0)
 
 
 def parse(block: bytes) -> Header:
@@ -59,10 +64,11 @@ def parse(block: bytes) -> Header:
         text(linkname),
         length,
         number(mode, path, "mode"),
-        number(mtime, path, "time"),
+        number(mtime, path, "time") * _SECOND,
         number(uid, path, "owner"),
         number(gid, path, "group"),
         magic == _GNU_MAGIC,
+        _device(block, path) if flag in _DEVICES and magic in _WITH_DEVICES else (0, 0),
     )
 
 
@@ -116,6 +122,11 @@ def _binary(field: bytes, member: str, what: str) -> int:
     if not -MAX_SIZE - 1 <= value <= MAX_SIZE:
         raise BrokenArchive(member, f"has a bad header: the {what} needs more than 64 bits")
     return value
+
+
+def _device(block: bytes, member: str) -> tuple[int, int]:
+    major, minor = block[329:337], block[337:345]
+    return number(major, member, "device number"), number(minor, member, "device number")
 
 
 def _sum(part: bytes) -> int:

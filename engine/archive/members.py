@@ -1,8 +1,13 @@
 """A member of a tar archive, and how the names in an archive relate to each other."""
 
 import posixpath
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
+
+NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
@@ -10,7 +15,8 @@ class Member(msgspec.Struct, frozen=True, gc=False):
 
     `kind`: "file", "dir", "symlink", "hardlink", "fifo", "character device", "block device", or
     "other", which has its size but whose data is not told. Names are as they were written; bytes
-    that are not UTF-8 are surrogate escapes. `mtime` is whole seconds since the epoch.
+    that are not UTF-8 are surrogate escapes. `mtime_ns` is nanoseconds since the epoch, `device`
+    are the major and minor number of a device.
     """
 
     name: str
@@ -18,9 +24,11 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     size: int
     linkname: str = ""
     mode: int = 0
-    mtime: int = 0
+    mtime_ns: int = 0
     uid: int = 0
     gid: int = 0
+    device: tuple[int, int] = (0, 0)
+    xattrs: Mapping[str, bytes] = NO_XATTRS
 
 
 def clean_name(name: str) -> str | None:

@@ -1,6 +1,9 @@
 """The records of PAX extended headers, and what they say of a member."""
 
+import base64
+import binascii
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +14,17 @@ from engine.errors import BrokenArchive
 
 SPARSE = "GNU.sparse."
 
+_SCHILY = "SCHILY.xattr."
+_LIBARCHIVE = "LIBARCHIVE.xattr."
+_SECOND = 1_000_000_000
+
 _LENGTH = re.compile(rb"([0-9]{1,18}) ")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _TIME = re.compile(r"([+-]?[0-9]{1,19})(?:\.([0-9]*))?", re.ASCII)
 _TEXTS = frozenset({"path", "linkpath", "uname", "gname"})
 _OF_MANY = frozenset({"mtime", "uid", "gid"})
 _USED = _OF_MANY | {"path", "linkpath", "size"}
+_USED_PREFIXES = (SPARSE, _SCHILY, _LIBARCHIVE)
 
 
 def parse(payload: bytes) -> dict[str, str]:
@@ -48,7 +56,7 @@ def parse(payload: bytes) -> dict[str, str]:
             if key != f"{SPARSE}{wanted}" or "," in value:
                 raise _bad(f"expected {SPARSE}{wanted} at byte {position}")
             sparse_map.append(value)
-        elif key in _USED or key.startswith(SPARSE):
+        elif key in _USED or key.startswith(_USED_PREFIXES):
             records[key] = value
         position = end
     if sparse_map:
@@ -76,8 +84,27 @@ def applied(header: Header, records: Mapping[str, str]) -> Header:
     if changes.get("size", 0) < 0:
         raise BrokenArchive(path, f"has a bad PAX header: the size is negative: {changes['size']}")
     if time := records.get("mtime"):
-        changes["mtime"] = _seconds(time, path)
+        changes["mtime_ns"] = _nanoseconds(time, path)
     return msgspec.structs.replace(header, **changes)
+
+
+def xattrs(records: Mapping[str, str]) -> dict[str, bytes]:
+    """The extended attributes of a member: as star and Go write them, else as libarchive does.
+
+    Of libarchive's own records one that is not base64 says nothing.
+    """
+    found = {}
+    for key, value in records.items():
+        if key.startswith(_LIBARCHIVE):
+            name = urllib.parse.unquote(key.removeprefix(_LIBARCHIVE), errors="surrogateescape")
+            try:
+                found[name] = base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+            except (binascii.Error, ValueError):
+                continue
+    for key, value in records.items():
+        if key.startswith(_SCHILY):
+            found[key.removeprefix(_SCHILY)] = value.encode("utf-8", "surrogateescape")
+    return found
 
 
 def decimal(value: str, member: str, key: str) -> int:
@@ -87,12 +114,13 @@ def decimal(value: str, member: str, key: str) -> int:
     return int(value)
 
 
-def _seconds(value: str, member: str) -> int:
+def _nanoseconds(value: str, member: str) -> int:
     found = _TIME.fullmatch(value)
     if found is None:
         raise BrokenArchive(member, f"has a bad PAX header: expected a time, found mtime={value}")
-    whole, fraction = found[1], found[2] or ""
-    return decimal(whole, member, "mtime") - (whole.startswith("-") and fraction.strip("0") != "")
+    fraction = int((found[2] or "")[:9].ljust(9, "0"))
+    seconds = decimal(found[1], member, "mtime") * _SECOND
+    return seconds - fraction if value.startswith("-") else seconds + fraction
 
 
 def _bad(reason: str) -> BrokenArchive:

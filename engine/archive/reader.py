@@ -6,7 +6,7 @@ bytes between two members. Sparse members are expanded. BrokenArchive names the 
 after an error nothing more may be fed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from engine.archive import headers, pax, sparse
 from engine.archive.headers import BLOCK, Header
 from engine.archive.limits import Limits
-from engine.archive.members import Member
+from engine.archive.members import NO_XATTRS, Member
 from engine.archive.sparse import Expander, Segment
 from engine.errors import BrokenArchive, LimitExceeded
 
@@ -77,7 +77,11 @@ class TarReader:
         self._records: dict[str, str] | None = None
         self._global_records: dict[str, str] = {}
         self._previous = ""
+        self._fed = 0
+        self._block_end = 0
         self.members = 0
+        self.offset = 0
+        """Where in the archive the headers of the member begin that began last."""
 
     @property
     def ended(self) -> bool:
@@ -121,9 +125,11 @@ class TarReader:
                 self._block += data[position : position + wanted]
                 position += wanted
                 if len(self._block) >= BLOCK:
+                    self._block_end = self._fed + position
                     block = bytes(self._block)
                     self._block.clear()
                     yield from self._take_block(block)
+        self._fed += end
 
     def finish(self) -> None:
         """BrokenArchive if the archive is not complete; more may be fed all the same."""
@@ -153,6 +159,8 @@ class TarReader:
             what = f"has a damaged header{self._place}" if self.members else "is not a tar archive"
             said = f"{block[148:156]!r}" if found is None else found
             raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {said}")
+        if self._records is None and not self._long_names:
+            self.offset = self._block_end - BLOCK
         header = headers.parse(block)
         if header.flag in _EXTENSIONS:
             return self._begin_extension(header)
@@ -207,20 +215,26 @@ class TarReader:
             kind = "dir"
         stored = header.size if kind in _WITH_DATA else 0
         if header.flag == b"S":
-            return self._begin_gnu_sparse(header, block)
+            return self._begin_gnu_sparse(header, block, records)
         if records and kind == "file":
             found = sparse.from_pax(header.name, stored, records, self._limits.max_header_bytes)
             if found is not None:
                 name, size, expander = found
                 self._check_name(name)
-                return self._start(_member(header, name, kind, size), stored, expander)
-        return self._start(_member(header, header.name, kind, stored), stored, None)
+                return self._start(_member(header, name, kind, size, records), stored, expander)
+        return self._start(_member(header, header.name, kind, stored, records), stored, None)
 
-    def _begin_gnu_sparse(self, header: Header, block: bytes) -> Iterable[Event]:
+    def _begin_gnu_sparse(
+        self, header: Header, block: bytes, records: Mapping[str, str] | None
+    ) -> Iterable[Event]:
         if not header.gnu:
             raise BrokenArchive(header.name, "is sparse in a format that has no sparse members")
         size = headers.number(block[483:495], header.name, "sparse size")
-        known: _GnuMap = (_member(header, header.name, "file", size), header.size, [])
+        known: _GnuMap = (
+            _member(header, header.name, "file", size, records),
+            header.size,
+            [],
+        )
         return self._extend_map(known, block[386:483])
 
     def _extend_map(self, known: "_GnuMap", piece: bytes) -> Iterable[Event]:
@@ -262,14 +276,18 @@ class TarReader:
         return chain(map(MemberData, expander.end()), _END) if expander else _END
 
 
-def _member(header: Header, name: str, kind: str, size: int) -> Member:
+def _member(
+    header: Header, name: str, kind: str, size: int, records: Mapping[str, str] | None
+) -> Member:
     return Member(
         name,
         kind,
         size,
         header.linkname,
         header.mode,
-        header.mtime,
+        header.mtime_ns,
         header.uid,
         header.gid,
+        header.device,
+        pax.xattrs(records) if records else NO_XATTRS,
     )

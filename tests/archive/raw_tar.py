@@ -21,6 +21,7 @@ _FIELDS = {
     "flag": (156, 1),
     "linkname": (157, 100),
     "magic": (257, 8),
+    "devices": (329, 16),
     "prefix": (345, 155),
     "tail": (345, 167),
 }

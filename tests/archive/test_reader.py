@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def as_tarfile_reads(data: bytes) -> Found:
             kind = TARFILE_KINDS[info.type]
             file = archive.extractfile(info) if kind == "file" else None
             content = file.read() if file else b""
-            mtime = int(info.mtime // 1)
+            mtime = Decimal(info.pax_headers.get("mtime", info.mtime))
             found.append(
                 (
                     Member(
@@ -105,9 +106,10 @@ def as_tarfile_reads(data: bytes) -> Found:
                         len(content),
                         info.linkname,
                         info.mode,
-                        mtime,
+                        int(mtime * 10**9),
                         info.uid,
                         info.gid,
+                        (info.devmajor, info.devminor) if info.isdev() else (0, 0),
                     ),
                     content,
                 )
@@ -125,7 +127,7 @@ def same(ours: Found, theirs: Found) -> None:
 
 
 def _rest(m: Member) -> tuple[Any, ...]:
-    return (m.kind, m.size, m.linkname, m.mode, m.mtime, m.uid, m.gid)
+    return (m.kind, m.size, m.linkname, m.mode, m.mtime_ns, m.uid, m.gid, m.device)
 
 
 def info(name: str, kind: bytes = tarfile.REGTYPE, **fields: Any) -> tarfile.TarInfo:
@@ -271,7 +273,7 @@ def test_takes_the_records_of_a_global_header_for_all_members_that_follow() -> N
     )
     found = [m for m, _ in read(data + END)]
     assert [m.name for m in found] == ["before", "one", "two", "three"]
-    assert [m.mtime for m in found] == [0, 123, 123, 123]
+    assert [m.mtime_ns // 10**9 for m in found] == [0, 123, 123, 123]
     assert [m.uid for m in found] == [0, 7, 8, 7]
 
 
@@ -377,10 +379,10 @@ def test_pax_records_replace_the_fields_of_the_header() -> None:
         "gid": 6,
         "mtime": "-1.5",
         "comment": "no matter",
-        "SCHILY.xattr.user.a": "b",
     }
     found, _ = only(pax(records) + header(b"short", flag=b"2", linkname=b"to") + END)
-    assert found == Member("p" * 200, "symlink", 0, "l" * 200, 0o644, -2, 5_000_000_000, 6)
+    expected = Member("p" * 200, "symlink", 0, "l" * 200, 0o644, -1_500_000_000, 5_000_000_000, 6)
+    assert found == expected
 
 
 def test_the_size_of_a_pax_record_holds() -> None:
@@ -391,7 +393,102 @@ def test_the_size_of_a_pax_record_holds() -> None:
 def test_empty_pax_records_say_nothing() -> None:
     records = {"path": "", "size": "", "mtime": "", "uid": ""}
     found, content = only(pax(records) + member(b"f", b"x", mtime=b"00000000012\0") + END)
-    assert (found.name, found.mtime, content) == ("f", 10, b"x")
+    assert (found.name, found.mtime_ns, content) == ("f", 10_000_000_000, b"x")
+
+
+TIMES = {
+    "0": 0,
+    "1.5": 1_500_000_000,
+    "-1.5": -1_500_000_000,
+    "-0.25": -250_000_000,
+    "7.": 7_000_000_000,
+    "1.000000001": 1_000_000_001,
+    "1.0000000019": 1_000_000_001,
+    "-1.0000000001": -1_000_000_000,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), TIMES.items())
+def test_a_pax_time_has_nanoseconds(text: str, expected: int) -> None:
+    assert only(pax({"mtime": text}) + member(b"f") + END)[0].mtime_ns == expected
+
+
+XATTRS = {
+    "as star and Go write them": (
+        record("SCHILY.xattr.user.a", b"\0\xff=\n") + record("SCHILY.xattr.b", b""),
+        {"user.a": b"\0\xff=\n", "b": b""},
+    ),
+    "as libarchive writes them": (
+        record("LIBARCHIVE.xattr.user.a%3db", b"AP8") + record("LIBARCHIVE.xattr.c", b"eA=="),
+        {"user.a=b": b"\0\xff", "c": b"x"},
+    ),
+    "both ways": (
+        record("SCHILY.xattr.user.a", b"star") + record("LIBARCHIVE.xattr.user.a", b"AP8"),
+        {"user.a": b"star"},
+    ),
+    "not base64": (record("LIBARCHIVE.xattr.user.a", b"!") + record("comment", b"x"), {}),
+    "a name that is not UTF-8": (record(b"SCHILY.xattr.user.\xff", b"x"), {"user.\udcff": b"x"}),
+}
+
+
+@pytest.mark.parametrize(("records", "expected"), XATTRS.values(), ids=XATTRS)
+def test_extended_attributes(records: bytes, expected: dict[str, bytes]) -> None:
+    first, second = (m for m, _ in read(pax(records) + member(b"f") + member(b"g") + END))
+    assert (first.xattrs, second.xattrs) == (expected, {})
+
+
+def test_a_global_header_has_no_extended_attributes() -> None:
+    records = record("SCHILY.xattr.user.a", b"x")
+    assert only(pax(records, b"g") + member(b"f") + END)[0].xattrs == {}
+
+
+def test_an_old_sparse_member_has_extended_attributes() -> None:
+    found, _ = only(pax(record("SCHILY.xattr.user.a", b"x")) + SPARSE["gnu"] + END)
+    assert found.xattrs == {"user.a": b"x"}
+
+
+DEVICES = {
+    "octal": (USTAR, b"0000010\0" + b"0000003\0", (8, 3)),
+    "base-256": (GNU, base256(1 << 32, 8) + base256(300, 8), (1 << 32, 300)),
+    "empty": (USTAR, bytes(16), (0, 0)),
+    "none in v7": (V7, b"garbage!" * 2, (0, 0)),
+}
+
+
+@pytest.mark.parametrize(("magic", "devices", "expected"), DEVICES.values(), ids=DEVICES)
+@pytest.mark.parametrize("flag", [b"3", b"4"])
+def test_device_numbers(
+    flag: bytes, magic: bytes, devices: bytes, expected: tuple[int, int]
+) -> None:
+    found, _ = only(header(b"dev", flag=flag, magic=magic, devices=devices) + END)
+    assert found.device == expected
+
+
+def test_only_devices_have_device_numbers() -> None:
+    assert only(header(b"f", devices=b"garbage!" * 2) + END)[0].device == (0, 0)
+
+
+def test_refuses_device_numbers_that_are_none() -> None:
+    with pytest.raises(BrokenArchive, match="dev: has a bad header: expected an octal device"):
+        read(header(b"dev", flag=b"3", devices=b"garbage!" * 2) + END)
+
+
+@pytest.mark.parametrize("size", [1, 512, 1000, 1 << 20])
+def test_tells_where_the_headers_of_a_member_begin(size: int) -> None:
+    parts = [
+        pax({"mtime": "1"}, b"g"),
+        pax({"path": "long"}) + member(b"a", b"x" * 600),
+        member(b"././@LongLink", b"gnu\0", b"L", magic=GNU) + pax(b"") + member(b"b"),
+        header(b"d", flag=b"5"),
+        SPARSE["gnu"],
+    ]
+    data = b"".join(parts) + END
+    expected = [sum(map(len, parts[:count])) for count in range(1, len(parts))]
+    reader = TarReader(Limits())
+    starts = (e for p in pieces(data, size) for e in reader.feed(p) if isinstance(e, MemberStart))
+    assert [reader.offset for _ in starts] == expected
+    alone = [read(data[offset:])[0] for offset in expected]
+    assert [(m.name, content) for m, content in alone] == [(m.name, c) for m, c in read(data)]
 
 
 def test_extended_headers_hold_for_one_member() -> None:

@@ -281,7 +281,7 @@ def test_what_is_written_is_read(files: list[tuple[str, bytes | None, int]]) -> 
             case MemberStart(member):
                 is_directory = member.kind == "dir"
                 name = member.name.removesuffix("/") if is_directory else member.name
-                found.append((name, None if is_directory else b"", member.mtime))
+                found.append((name, None if is_directory else b"", member.mtime_ns // 10**9))
             case MemberData(data):
                 name, before, mtime = found[-1]
                 found[-1] = (name, (before or b"") + data, mtime)

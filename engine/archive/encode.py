@@ -1,0 +1,146 @@
+"""Header blocks of tar as Go writes them: ustar, or PAX for what ustar cannot hold."""
+
+import posixpath
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+BLOCK: Final = 512
+END: Final = bytes(2 * BLOCK)
+"""What ends an archive."""
+
+_FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+_CHECKSUM = slice(148, 156)
+_MAGIC = b"ustar\x0000"
+_NAME = 100
+_PREFIX = 155
+_MAX_SMALL = 8**7 - 1
+_MAX_LARGE = 8**11 - 1
+_EMPTY = b""
+
+FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % i for i in range(7))
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """A member to be written; a directory's path ends in a slash, `mtime` is in whole seconds.
+
+    Text holds surrogate escapes where bytes are not UTF-8. `records` are PAX records beside those
+    that the fields need.
+    """
+
+    path: str
+    flag: bytes = FILE
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    linkname: str = ""
+    device: tuple[int, int] = (0, 0)
+    records: Mapping[str, bytes] = {}
+
+
+def encode(header: Header) -> bytes:
+    """The blocks before the member's data."""
+    records = _needed(header) | dict(header.records)
+    place = _split(header.path)
+    if place and not records:
+        return _block(header, *place)
+    if not _fits(header.path):
+        records["path"] = _bytes(header.path)
+    return _pax(header.path, records) + _block(header, _shortened(header.path))
+
+
+def padding(size: int) -> bytes:
+    """What fills the last block of a member of that size."""
+    return bytes(-size % BLOCK)
+
+
+def _needed(header: Header) -> dict[str, bytes]:
+    numbers = {
+        "mtime": (header.mtime, _MAX_LARGE),
+        "size": (header.size, _MAX_LARGE),
+        "uid": (header.uid, _MAX_SMALL),
+        "gid": (header.gid, _MAX_SMALL),
+    }
+    records = {
+        name: b"%d" % value for name, (value, most) in numbers.items() if not 0 <= value <= most
+    }
+    if not _fits(header.linkname):
+        records["linkpath"] = _bytes(header.linkname)
+    return records
+
+
+def _pax(path: str, records: Mapping[str, bytes]) -> bytes:
+    """An extended header, called as Go calls it."""
+    data = b"".join(_record(key, value) for key, value in sorted(records.items()))
+    directory, base = posixpath.split(path)
+    name = _shortened(posixpath.join(directory, "PaxHeaders.0", base).rstrip("/"))
+    return _block(Header("", b"x", size=len(data)), name) + data + padding(len(data))
+
+
+def _record(key: str, value: bytes) -> bytes:
+    text = b" " + _bytes(key) + b"=" + value + b"\n"
+    size = len(text)
+    while size != len(text) + len(str(size)):
+        size = len(text) + len(str(size))
+    return b"%d" % size + text
+
+
+def _block(header: Header, name: bytes, prefix: bytes = _EMPTY) -> bytes:
+    is_extended = header.flag == b"x"
+    major, minor = (_EMPTY, _EMPTY) if is_extended else (_octal(n, 8) for n in header.device)
+    block = bytearray(
+        _FIELDS.pack(
+            name,
+            _octal(header.mode, 8),
+            _octal(header.uid, 8),
+            _octal(header.gid, 8),
+            _octal(header.size, 12),
+            _octal(header.mtime, 12),
+            b" " * 8,
+            header.flag,
+            _shortened(header.linkname),
+            _MAGIC,
+            _EMPTY,
+            _EMPTY,
+            major,
+            minor,
+            prefix,
+        )
+    )
+    block[_CHECKSUM] = _octal(sum(block), 7) + b" "
+    return bytes(block)
+
+
+def _octal(value: int, width: int) -> bytes:
+    """A number as digits and a NUL; zero where it does not fit, since PAX says it then."""
+    digits = width - 1
+    return b"%0*o\0" % (digits, value if 0 <= value < 8**digits else 0)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
+def _fits(path: str) -> bool:
+    return path.isascii() and len(path) <= _NAME
+
+
+def _split(path: str) -> tuple[bytes, bytes] | None:
+    """A path as ustar's name and prefix, None if it does not fit or is not ASCII."""
+    if _fits(path):
+        return path.encode(), _EMPTY
+    slash = path[: min(_PREFIX + 1, len(path) - 1)].rfind("/")
+    prefix, name = path[: max(slash, 0)], path[slash + 1 :]
+    return (name.encode(), prefix.encode()) if prefix and path.isascii() and _fits(name) else None
+
+
+def _shortened(path: str) -> bytes:
+    """As much of a path as the name field holds, for readers that do not know PAX; a slash that the
+    cut leaves at the end would make it a directory.
+    """
+    text = path.encode("ascii", "ignore")
+    return text if len(text) <= _NAME else text[:_NAME].rstrip(b"/")
