@@ -199,6 +199,17 @@ class LimitExceeded(EngineError):
         return f"{subject}: {self.what}: limit {self.limit}, found {self.found}"
 
 
+class ChangedFile(EngineError):
+    """A file changed, or went away, while it was read."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: changed while it was read"
+
+
 class StoreError(EngineError):
     """The store at `path` cannot be used."""
 

@@ -1,0 +1,1 @@
+"""Trees of files: what a directory on disk holds, and what the layers of an image make together."""

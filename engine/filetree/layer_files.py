@@ -1,0 +1,56 @@
+"""What a layer holds, file by file, as its uncompressed bytes arrive."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from engine.archive.limits import Limits
+from engine.archive.members import Member
+from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.filetree.entry import LayerSpan
+
+
+class LayerFile(msgspec.Struct, frozen=True, gc=False):
+    """A member of a layer; `content` is where the bytes of a file are."""
+
+    member: Member
+    content: LayerSpan | None
+
+
+def read_layer(
+    chunks: Iterable[bytes | memoryview], layer: int, limits: Limits
+) -> Iterator[LayerFile]:
+    """The members of the layer of that number, in order; BrokenArchive, LimitExceeded.
+
+    What is behind the end of the tar is not asked for.
+    """
+    reader = TarReader(limits)
+    hasher = hashlib.sha256()
+    for chunk in chunks:
+        for event in reader.feed(memoryview(chunk)):
+            match event:
+                case MemberData(data):
+                    hasher.update(data)
+                case MemberStart(member):
+                    offset, hasher = reader.offset, hashlib.sha256()
+                case MemberEnd():
+                    is_file = member.kind == "file"
+                    span = LayerSpan(layer, offset, hasher.digest()) if is_file else None
+                    yield LayerFile(member, span)
+        if reader.ended:
+            return
+    reader.finish()
+
+
+def read_file(chunks: Iterable[bytes | memoryview], limits: Limits) -> Iterator[bytes]:
+    """The bytes of the first member, from where its headers begin; errors as `read_layer`."""
+    reader = TarReader(limits)
+    for chunk in chunks:
+        for event in reader.feed(memoryview(chunk)):
+            match event:
+                case MemberData(data):
+                    yield bytes(data)
+                case MemberEnd():
+                    return
+    reader.finish()

@@ -1,0 +1,99 @@
+"""The files of an image, as its layers make them together, without unpacking it.
+
+What is held is the index: no contents. The index is made when it is first asked for, from one pass
+over the layers; a file is read by a pass over its own layer as far as it. Safe from any thread.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from threading import Lock
+
+from engine.archive import decompress
+from engine.archive.limits import Limits
+from engine.content import Provider
+from engine.errors import BrokenArchive, DigestMismatch, InvalidInput, NotFound, printable
+from engine.filetree.applier import Applier
+from engine.filetree.entry import LayerSpan
+from engine.filetree.layer_files import read_file, read_layer
+from engine.filetree.tree import Tree
+from engine.oci import Manifest
+
+_CHUNK = 1 << 20
+
+
+class MergedImage:
+    """The merged root of one manifest's layers."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        manifest: Manifest,
+        limits: Limits | None = None,
+        applier: Callable[[], Applier] = Applier,
+    ) -> None:
+        """`limits` hold for every layer, those of `applier` for the whole root."""
+        self._provider = provider
+        self._layers = manifest.layers
+        self._limits = limits or Limits()
+        self._applier = applier
+        self._lock = Lock()
+        self._tree: Tree | None = None
+
+    @property
+    def tree(self) -> Tree:
+        """The merged root; NotFound for a layer that is not in the store, BrokenArchive,
+        LimitExceeded.
+        """
+        with self._lock:
+            if self._tree is None:
+                applier = self._applier()
+                for number in range(len(self._layers)):
+                    self._apply(applier, number)
+                self._tree = applier.tree()
+            return self._tree
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file, in pieces, as they come out of its layer.
+
+        NotFound; InvalidInput for what is no file; while it is read BrokenArchive, and
+        DigestMismatch at the end if the layer has changed.
+        """
+        entry = self.tree.get(path)
+        if entry is None:
+            raise NotFound("file", path)
+        if not isinstance(entry.content, LayerSpan):
+            raise InvalidInput(f"{printable(path)}: is a {entry.kind} and not a file")
+        return self._content(path, entry.content)
+
+    def _content(self, path: str, span: LayerSpan) -> Iterator[bytes]:
+        hasher = hashlib.sha256()
+        for data in read_file(self._uncompressed(span.layer, span.offset), self._limits):
+            hasher.update(data)
+            yield data
+        if hasher.digest() != span.sha256:
+            raise DigestMismatch(
+                path, f"sha256:{span.sha256.hex()}", f"sha256:{hasher.hexdigest()}"
+            )
+
+    def _apply(self, applier: Applier, number: int) -> None:
+        try:
+            applier.apply(read_layer(self._uncompressed(number, 0), number, self._limits))
+        except BrokenArchive as error:
+            reason = f"{error.member}: {error.reason}" if error.member else error.reason
+            raise BrokenArchive(f"layer {self._layers[number].digest}", reason) from error
+
+    def _uncompressed(self, number: int, start: int) -> Iterator[bytes | memoryview]:
+        """A layer's uncompressed bytes, from `start` on."""
+        with self._provider.open(self._layers[number].digest) as blob:
+            compression = decompress.sniff(blob.pread(decompress.SNIFFED, 0))
+            decompressor = decompress.new(compression)
+            position = start if compression == "none" else 0
+            skipped = start - position
+            while data := blob.pread(_CHUNK, position):
+                position += len(data)
+                for piece in decompressor.feed(data):
+                    rest = memoryview(piece)[skipped:]
+                    skipped -= len(piece) - len(rest)
+                    if rest:
+                        yield rest
+            decompressor.finish()
