@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from engine import oci, platforms, reference, walk
 from engine.archive import writer
@@ -22,7 +22,11 @@ from engine.errors import InvalidReference, NotFound, StoreError
 from engine.images import Image, ImageStore
 from engine.layouts import combined
 from engine.leases import Leases
-from engine.oci import ImageConfig
+from engine.oci import ImageConfig, Platform
+
+if TYPE_CHECKING:
+    from engine.commit.exporter import Base, Committed
+    from engine.commit.refs import CommitOptions, Source
 
 VERSION = 1
 
@@ -89,6 +93,33 @@ class Engine:
                 if isinstance(entry.content, Digest):
                     self.leases.add(lease.id, entry.content)
             return writer.write_archive(entries, self.content, write, progress)
+
+    # -- making -----------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        source: "Source",
+        names: Sequence[str],
+        options: "CommitOptions",
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> "Committed":
+        """Make an image of directories, with these full names; errors as `exporter.commit`.
+
+        NotFound where the base image has none of a wanted platform.
+        """
+        from engine.commit import exporter  # late: few commands need it, and all feel it
+
+        parts = exporter.Parts(self.database, self.content, self.images, self.leases)
+        bases = [self._base(source.base, platform) for platform, _ in source.refs]
+        return exporter.commit(parts, bases, source, names, options, progress)
+
+    def _base(self, name: str, platform: Platform | None) -> "Base | None":
+        from engine.commit import exporter
+
+        if not name:
+            return None
+        matcher = platforms.only(platform) if platform else None
+        return exporter.base_of(self.content, self.details(name, matcher).manifest)
 
     # -- names ------------------------------------------------------------------------------------
 

@@ -176,6 +176,15 @@ class LocalStore:
                     yield info
             last = rows[-1][0]
 
+    def labelled(self, key: str, value: str) -> list[Info]:
+        """The blobs that have a label of that value, in order of their digests."""
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM blobs, json_each(blobs.labels) AS label"
+            " WHERE label.key = ? AND label.value = ? ORDER BY digest",
+            (key, value),
+        )
+        return [_info(row) for row in rows]
+
     # Writing
 
     def writer(

@@ -22,6 +22,7 @@ from imgfs.cli.streams import discard_unwritable, open_standard_streams
 _COMMANDS = {
     "mount": "mounting",
     "umount": "mounting",
+    "commit": "commit",
     "load": "archives",
     "save": "archives",
     "images": "looking",

@@ -1,0 +1,127 @@
+"""The config of an image that is made: checked, then patched with what its layers are.
+
+The bytes are Go's: a map of the top-level keys, sorted; what is not patched stays as it was given,
+but compact.
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from engine import go_json, oci, rfc3339
+from engine.errors import InvalidDocument, InvalidInput
+from engine.oci import History, Platform
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INLINE_CACHE = "moby.buildkit.cache.v0"
+
+
+class InvalidConfig(InvalidInput):
+    """A config from which no image can be made; `kind` names the reason."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"image config: {self.kind}"
+
+
+class _RootFS(msgspec.Struct, frozen=True):
+    type: str
+    diff_ids: tuple[str, ...] | None
+
+
+class _Process(msgspec.Struct, frozen=True):
+    env: tuple[str, ...] = msgspec.field(name="Env")
+    working_dir: str = msgspec.field(name="WorkingDir")
+
+
+class _Default(msgspec.Struct, frozen=True):
+    architecture: str
+    os: str
+    variant: str = ""
+    config: _Process | None = None
+    rootfs: _RootFS | None = None
+
+
+def default_config(platform: Platform) -> bytes:
+    """The config of an image of which nothing is said."""
+    return go_json.dumps(
+        _Default(
+            platform.architecture,
+            platform.os,
+            platform.variant,
+            _Process((f"PATH={DEFAULT_PATH}",), "/"),
+            _RootFS("layers", None),
+        )
+    )
+
+
+def check(config: bytes) -> None:
+    """As BuildKit checks a config before it exports it; InvalidConfig."""
+    try:
+        parsed = oci.parse_config(config, "image config")
+        times = (parsed.created, *(entry.created for entry in parsed.history))
+        for time in filter(None, times):
+            rfc3339.normalize(time)
+    except (InvalidDocument, ValueError) as error:
+        members(config)
+        raise InvalidConfig(f"invalid image config: {error}") from error
+    if not parsed.os:
+        raise InvalidConfig("missing os")
+    if not parsed.architecture:
+        raise InvalidConfig("missing architecture")
+
+
+def history_of(config: bytes) -> tuple[History, ...]:
+    """The history that a config has so far; InvalidConfig."""
+    raw = members(config).get("history")
+    if raw is None:
+        return ()
+    return tuple(go_json.decode(bytes(raw), list[History], "history of the image config"))
+
+
+def patched(
+    config: bytes,
+    diff_ids: Sequence[str],
+    history: Sequence[History],
+    inline_cache: bytes | None = None,
+) -> bytes:
+    """The config with these layers and this history; `created` is the last entry's time where the
+    config has none. InvalidConfig.
+    """
+    found = members(config)
+    found["rootfs"] = _raw(_RootFS("layers", tuple(diff_ids) or None))
+    found["history"] = _raw([_as_go(entry) for entry in history] or None)
+    if "created" not in found:
+        times = [entry.created for entry in history if entry.created]
+        found["created"] = _raw(rfc3339.normalize(times[-1]) if times else None)
+    found.pop(INLINE_CACHE, None)
+    if inline_cache is not None:
+        found[INLINE_CACHE] = _raw(base64.b64encode(inline_cache).decode())
+    return go_json.dumps(found)
+
+
+def members(config: bytes) -> dict[str, Any]:
+    """The top-level members of a config, as they were written; InvalidConfig."""
+    try:
+        found = msgspec.json.decode(config, type=dict[str, msgspec.Raw] | None)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"invalid json: {error}") from error
+    if found is None:
+        raise InvalidConfig("null config")
+    return dict(found)
+
+
+def _as_go(entry: History) -> History:
+    """An entry whose time is written as Go writes it."""
+    if not entry.created:
+        return entry
+    return msgspec.structs.replace(entry, created=rfc3339.normalize(entry.created))
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(go_json.dumps(value))

@@ -1,0 +1,142 @@
+"""What has changed from one tree to another, as containerd's differ tells it.
+
+Paths come in the trees' order. A changed entry's directories come before it, changed or not; the
+root never comes. Of a removed directory only itself is told. When one hard link changes all of its
+group are told: the first that changed with its bytes, the others as links to it.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+from engine.commit.changes import Change
+from engine.filetree.directory import reading
+from engine.filetree.entry import FileEntry, HostFile, LayerSpan
+from engine.filetree.tree import Tree, order
+
+_SECOND = 1_000_000_000
+_CHUNK = 1 << 20
+
+
+def diff(parent: Tree, current: Tree) -> Iterator[Change]:
+    """The changes that make `current` of `parent`; ChangedFile where a file does not hold still."""
+    return _Differ(parent, current).changes()
+
+
+def kept_xattrs(entry: FileEntry) -> dict[str, bytes]:
+    """The extended attributes that layers carry: capabilities and the user's own."""
+    return {
+        name: value
+        for name, value in entry.xattrs.items()
+        if name == "security.capability"
+        or (name.startswith("user.") and not name.startswith("user.overlay."))
+    }
+
+
+class _Differ:
+    def __init__(self, parent: Tree, current: Tree) -> None:
+        self._parent = parent
+        self._current = current
+        self._was_linked = parent.links()
+        self._is_linked = current.links()
+        self._told: set[str] = {""}
+        self._sources: dict[int, str] = {}
+        self._waiting: dict[int, list[str]] = {}
+
+    def changes(self) -> Iterator[Change]:
+        paths = {path for path, _ in self._current.items()} | {p for p, _ in self._parent.items()}
+        removed = ""
+        for path in sorted(paths, key=order):
+            entry = self._current.get(path)
+            if not path or (removed and path.startswith(removed)):
+                continue
+            if entry is not None:
+                yield from self._present(path, entry)
+            else:
+                removed = f"{path}/"
+                if self._may_hide(path):
+                    yield from self._parents(path)
+                    yield Change(path, None)
+
+    def _may_hide(self, path: str) -> bool:
+        """Whether it was in what still is a directory: what replaces one hides all of it."""
+        above = self._current.get(os.path.dirname(path))
+        return above is not None and above.kind == "dir"
+
+    def _present(self, path: str, entry: FileEntry) -> Iterator[Change]:
+        same = self._is_same(path, entry)
+        if entry.kind != "dir" and entry.inode in self._is_linked:
+            source = self._sources.get(entry.inode)
+            if source is not None:
+                yield from self._tell(path, entry, source)
+            elif same:
+                self._waiting.setdefault(entry.inode, []).append(path)
+            else:
+                self._sources[entry.inode] = path
+                yield from self._tell(path, entry)
+                for other in self._waiting.pop(entry.inode, ()):
+                    yield from self._tell(other, entry, path)
+        elif not same:
+            yield from self._tell(path, entry)
+
+    def _tell(self, path: str, entry: FileEntry, link: str = "") -> Iterator[Change]:
+        if path not in self._told:
+            yield from self._parents(path)
+            self._told.add(path)
+            yield Change(path, entry, link)
+
+    def _parents(self, path: str) -> Iterator[Change]:
+        above = os.path.dirname(path)
+        if above not in self._told:
+            yield from self._tell(above, self._current[above])
+
+    def _is_same(self, path: str, entry: FileEntry) -> bool:
+        before = self._parent.get(path)
+        return (
+            before is not None
+            and _same_metadata(before, entry)
+            and self._still_linked(before, entry)
+            and _same_content(before, entry)
+        )
+
+    def _still_linked(self, before: FileEntry, entry: FileEntry) -> bool:
+        """Whether every path that was a link of the same file, and still is there, still is one."""
+        was = {p for p in self._was_linked.get(before.inode, ()) if p in self._current}
+        return (
+            before.kind == "dir" or len(was) < 2 or was <= set(self._is_linked.get(entry.inode, ()))
+        )
+
+
+def _same_metadata(before: FileEntry, after: FileEntry) -> bool:
+    return (
+        before.kind == after.kind
+        and before.mode == after.mode
+        and (before.uid, before.gid) == (after.uid, after.gid)
+        and before.size == after.size
+        and before.linkname == after.linkname
+        and before.device == after.device
+        and kept_xattrs(before) == kept_xattrs(after)
+        and before.mtime_ns // _SECOND == after.mtime_ns // _SECOND
+    )
+
+
+def _same_content(before: FileEntry, after: FileEntry) -> bool:
+    """Files that were changed in the same second may differ: layers know no fractions of it."""
+    if before.kind != "file":
+        return True
+    fractions = before.mtime_ns % _SECOND, after.mtime_ns % _SECOND
+    if all(fractions):
+        return fractions[0] == fractions[1]
+    return before.content == after.content or sha256_of(before) == sha256_of(after)
+
+
+def sha256_of(entry: FileEntry) -> bytes:
+    """The digest of a file's bytes, read if need be."""
+    if isinstance(entry.content, LayerSpan):
+        return entry.content.sha256
+    hasher = hashlib.sha256()
+    if isinstance(entry.content, HostFile):
+        with reading(entry) as descriptor:
+            while data := os.read(descriptor, _CHUNK):
+                hasher.update(data)
+    return hasher.digest()

@@ -1,0 +1,166 @@
+"""Config, manifest and index of an image that is made, as BuildKit's image writer makes them.
+
+Pure: layers and configs go in, documents come out. Manifests and indexes are indented by two
+spaces, configs compact; Docker's media types take no annotations on layers and none are given.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from engine import go_json, oci, walk
+from engine.commit import config as configs
+from engine.commit import epoch as epochs
+from engine.commit import history as histories
+from engine.commit.history import LayerNote
+from engine.digest import of_bytes
+from engine.errors import InvalidInput
+from engine.oci import Descriptor, History, Index, Manifest, Platform
+
+EMPTY_DIFF_ID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+"""The tar of nothing: two blocks of zeros."""
+
+
+class InvalidSource(InvalidInput):
+    """What was given makes no image; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenLayer:
+    """A layer's blob, its diff ID, and what its ref tells of it."""
+
+    descriptor: Descriptor
+    diff_id: str
+    note: LayerNote
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformImage:
+    """What the image is for one platform: layers from the lowest, and the config so far.
+
+    `base_history` is the part of the history that stays as it is under an epoch.
+    """
+
+    platform: Platform
+    layers: tuple[WrittenLayer, ...]
+    config: bytes = b""
+    base_history: tuple[History, ...] = ()
+    inline_cache: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What is noted on each level."""
+
+    manifest: Mapping[str, str] = field(default_factory=dict)
+    manifest_descriptor: Mapping[str, str] = field(default_factory=dict)
+    index: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """`epoch` is SOURCE_DATE_EPOCH, in seconds since 1970."""
+
+    is_oci: bool = True
+    keep_empty_layers: bool = False
+    epoch: int | None = None
+    annotations: Annotations = field(default_factory=Annotations)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A blob to be stored, with the labels that hold what it refers to."""
+
+    descriptor: Descriptor
+    data: bytes
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An image's documents; `target` is what its names stand for, `config` the first config's
+    digest.
+    """
+
+    target: Descriptor
+    config: str
+    documents: tuple[Document, ...]
+
+
+def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
+    """The documents of an image: an index over several platforms, a manifest for one.
+
+    InvalidSource, InvalidConfig.
+    """
+    if not images:
+        raise InvalidSource("an image needs at least one platform")
+    written = [_manifest(image, options) for image in images]
+    documents = tuple(document for parts in written for document in parts)
+    manifests = [parts[-1].descriptor for parts in written]
+    config = written[0][0].descriptor.digest
+    if len(images) == 1:
+        if options.annotations.index:
+            raise InvalidSource("index annotations need an image of several platforms")
+        return Written(manifests[0], config, documents)
+    entries = tuple(
+        msgspec.structs.replace(manifest, platform=image.platform)
+        for manifest, image in zip(manifests, images, strict=True)
+    )
+    index = Index(
+        schema_version=2,
+        media_type=oci.INDEX if options.is_oci else oci.DOCKER_MANIFEST_LIST,
+        manifests=entries,
+        annotations=_sorted(options.annotations.index),
+    )
+    document = _document(index.media_type, index, walk.gc_labels(entries))
+    return Written(document.descriptor, config, (*documents, document))
+
+
+def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, Document]:
+    """The config and the manifest of one platform."""
+    config = image.config or configs.default_config(image.platform)
+    configs.check(config)
+    notes = [layer.note for layer in image.layers]
+    history = histories.normalized(configs.history_of(config), notes)
+    layers = image.layers
+    if not options.keep_empty_layers:
+        empty = [n for n, layer in enumerate(layers) if layer.diff_id == EMPTY_DIFF_ID]
+        history = histories.without_layers(history, empty)
+        layers = tuple(layer for n, layer in enumerate(layers) if n not in empty)
+    if options.epoch is not None:
+        history = epochs.clamp_history(history, image.base_history, options.epoch)
+        config = epochs.clamp_created(config, options.epoch)
+    data = configs.patched(config, [layer.diff_id for layer in layers], history, image.inline_cache)
+    config_type = oci.CONFIG if options.is_oci else oci.DOCKER_CONFIG
+    described = Descriptor(config_type, of_bytes(data), len(data))
+    manifest = Manifest(
+        schema_version=2,
+        media_type=oci.MANIFEST if options.is_oci else oci.DOCKER_MANIFEST,
+        config=described,
+        layers=tuple(layer.descriptor for layer in layers),
+        annotations=_sorted(options.annotations.manifest),
+    )
+    document = _document(
+        manifest.media_type, manifest, walk.gc_labels((described, *manifest.layers))
+    )
+    noted = msgspec.structs.replace(
+        document.descriptor, annotations=_sorted(options.annotations.manifest_descriptor)
+    )
+    return Document(described, data), Document(noted, document.data, document.labels)
+
+
+def _document(media_type: str, value: object, labels: Mapping[str, str]) -> Document:
+    data = go_json.dumps_indented(value)
+    return Document(Descriptor(media_type, of_bytes(data), len(data)), data, labels)
+
+
+def _sorted(annotations: Mapping[str, str]) -> dict[str, str]:
+    return dict(sorted(annotations.items()))

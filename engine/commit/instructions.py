@@ -1,0 +1,225 @@
+"""Changes to a config in the words of a Dockerfile, as `docker commit --change` takes them."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.errors import InvalidInput, printable
+
+_PAIR = re.compile(
+    r"""((?:[^\s"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')*)(?:\s+|$)"""
+)
+_PORT = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_SHELL = ["/bin/sh", "-c"]
+
+Config = dict[str, Any]
+
+
+class InvalidInstruction(InvalidInput):
+    """Not an instruction that changes a config."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text, reason)
+        self.text = text
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"change {printable(self.text)!r}: {self.reason}"
+
+
+def applied(config: Mapping[str, Any], text: str) -> Config:
+    """The `config` member of an image config after one instruction; InvalidInstruction."""
+    word, _, rest = text.strip().partition(" ")
+    rest = rest.strip()
+    change = _INSTRUCTIONS.get(word.upper())
+    if change is None:
+        raise InvalidInstruction(text, f"expected one of {', '.join(_INSTRUCTIONS)}")
+    if not rest:
+        raise InvalidInstruction(text, f"{word.upper()} needs an argument")
+    found = dict(config)
+    try:
+        change(found, rest)
+    except ValueError as error:
+        raise InvalidInstruction(text, str(error)) from error
+    return {key: value for key, value in found.items() if value not in (None, "", [], {})}
+
+
+def _cmd(config: Config, rest: str) -> None:
+    config["Cmd"] = _command(config, rest)
+
+
+def _entrypoint(config: Config, rest: str) -> None:
+    config["Entrypoint"] = _command(config, rest)
+    config["Cmd"] = None
+
+
+def _shell(config: Config, rest: str) -> None:
+    words = _json_words(rest)
+    if not words:
+        raise ValueError("SHELL needs a JSON list of words")
+    config["Shell"] = words
+
+
+def _env(config: Config, rest: str) -> None:
+    names = {entry.partition("=")[0]: entry for entry in config.get("Env") or ()}
+    names |= {name: f"{name}={value}" for name, value in _pairs(rest).items()}
+    config["Env"] = list(names.values())
+
+
+def _label(config: Config, rest: str) -> None:
+    config["Labels"] = dict(sorted({**(config.get("Labels") or {}), **_pairs(rest)}.items()))
+
+
+def _expose(config: Config, rest: str) -> None:
+    ports = set(config.get("ExposedPorts") or ())
+    for word in rest.split():
+        port = _PORT.fullmatch(word)
+        if port is None:
+            raise ValueError(f"expected PORT[-PORT][/PROTOCOL], found {word}")
+        first, last = int(port[1]), int(port[2] or port[1])
+        if not 0 < first <= last <= 65535:
+            raise ValueError(f"expected a port from 1 to 65535, found {word}")
+        ports |= {f"{number}/{(port[3] or 'tcp').lower()}" for number in range(first, last + 1)}
+    config["ExposedPorts"] = {port: {} for port in sorted(ports)}
+
+
+def _volume(config: Config, rest: str) -> None:
+    places = {*(config.get("Volumes") or ()), *(_json_words(rest) or rest.split())}
+    if "" in places:
+        raise ValueError("a volume needs a path")
+    config["Volumes"] = {place: {} for place in sorted(places)}
+
+
+def _workdir(config: Config, rest: str) -> None:
+    above = config.get("WorkingDir") or "/"
+    path = rest if rest.startswith("/") else f"{above.rstrip('/')}/{rest}"
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    config["WorkingDir"] = "/" + "/".join(parts)
+
+
+def _user(config: Config, rest: str) -> None:
+    if len(rest.split()) != 1:
+        raise ValueError("USER takes one word")
+    config["User"] = rest
+
+
+def _stopsignal(config: Config, rest: str) -> None:
+    config["StopSignal"] = rest
+
+
+def _onbuild(config: Config, rest: str) -> None:
+    word = rest.split()[0].upper()
+    if word in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise ValueError(f"{word} cannot be put off to a build")
+    config["OnBuild"] = [*(config.get("OnBuild") or ()), rest]
+
+
+def _healthcheck(config: Config, rest: str) -> None:
+    check: dict[str, Any] = {}
+    while rest.startswith("--"):
+        option, _, rest = rest.partition(" ")
+        rest = rest.strip()
+        name, equals, value = option[2:].partition("=")
+        if name == "retries" and value.isdigit():
+            check["Retries"] = int(value)
+        elif name in _HEALTH_TIMES and equals:
+            check[_HEALTH_TIMES[name]] = _duration(value)
+        else:
+            raise ValueError(f"unknown option {option}")
+    word, _, command = rest.partition(" ")
+    if word.upper() == "NONE":
+        config["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    if word.upper() != "CMD" or not command.strip():
+        raise ValueError("expected NONE or CMD and a command")
+    words = _json_words(command.strip())
+    test = ["CMD", *words] if words is not None else ["CMD-SHELL", command.strip()]
+    config["Healthcheck"] = {"Test": test, **check}
+
+
+_HEALTH_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+_INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _onbuild,
+    "SHELL": _shell,
+    "STOPSIGNAL": _stopsignal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
+}
+
+
+def _command(config: Config, rest: str) -> list[str]:
+    words = _json_words(rest)
+    return words if words is not None else [*(config.get("Shell") or _SHELL), rest]
+
+
+def _json_words(text: str) -> list[str] | None:
+    """The words of a JSON list, None for anything else, which is a shell's then."""
+    if not text.startswith("["):
+        return None
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    return words if all(isinstance(word, str) for word in words) else None
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """NAME=VALUE …, or the old form NAME VALUE."""
+    first = text.split()[0]
+    if "=" not in first:
+        name, _, value = text.partition(" ")
+        if not value:
+            raise ValueError(f"expected NAME=VALUE, found {text}")
+        return {name: value.strip()}
+    found, position = {}, 0
+    while position < len(text):
+        pair = _PAIR.match(text, position)
+        if pair is None:
+            raise ValueError(f"expected NAME=VALUE, found {text[position:]}")
+        name, value = (_unquoted(part) for part in pair.groups())
+        if not name:
+            raise ValueError("a name is empty")
+        found[name] = value
+        position = pair.end()
+    return found
+
+
+def _unquoted(text: str) -> str:
+    return "".join(shlex.split(text)) if text else ""
+
+
+def _duration(text: str) -> int:
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"expected a duration such as 1m30s, found {text}")
+    parts = _DURATION_PART.findall(text)
+    return int(sum(float(number) * _NANOSECONDS[unit] for number, unit in parts))

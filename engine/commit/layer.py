@@ -1,0 +1,99 @@
+"""The tar of a layer: changes as the OCI image-spec writes them down.
+
+As containerd's writer does it: whole seconds and no other times, numbers and no names of owners,
+directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME` and hidden
+directories by `.wh..wh..opq`. Beside `security.capability` the user's own attributes are written,
+which containerd leaves out.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from engine.archive import encode
+from engine.archive.encode import Header
+from engine.commit.changes import Change
+from engine.commit.differ import kept_xattrs
+from engine.errors import ChangedFile, InvalidInput, printable
+from engine.filetree.applier import OPAQUE, WHITEOUT
+from engine.filetree.directory import reading
+from engine.filetree.entry import FileEntry, HostFile
+
+_SECOND = 1_000_000_000
+_CHUNK = 1 << 20
+_FLAGS = {
+    "file": encode.FILE,
+    "dir": encode.DIRECTORY,
+    "symlink": encode.SYMLINK,
+    "fifo": encode.FIFO,
+    "character device": encode.CHARACTER,
+    "block device": encode.BLOCK_DEVICE,
+}
+
+
+class ReservedName(InvalidInput):
+    """A name that a layer cannot hold, since it means that another one is gone."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: no layer can hold a name that begins with {WHITEOUT}"
+
+
+def pieces(changes: Iterable[Change], clamp: int | None = None) -> Iterator[bytes]:
+    """The tar in pieces; `clamp` is the latest time, in seconds, that any entry may have.
+
+    ReservedName, ChangedFile, OSError.
+    """
+    for change in changes:
+        directory, name = os.path.split(change.path)
+        if name.startswith(WHITEOUT):
+            raise ReservedName(change.path)
+        if change.entry is None:
+            yield encode.encode(Header(os.path.join(directory, f"{WHITEOUT}{name}")))
+            continue
+        yield encode.encode(_header(change, change.entry, clamp))
+        if change.opaque:
+            yield encode.encode(Header(f"{change.path}/{OPAQUE}"))
+        elif not change.link and change.entry.size:
+            yield from _content(change.entry)
+            yield encode.padding(change.entry.size)
+    yield encode.END
+
+
+def write(
+    changes: Iterable[Change], out: Callable[[bytes], object], clamp: int | None = None
+) -> None:
+    """Write the tar; errors as `pieces`."""
+    for piece in pieces(changes, clamp):
+        out(piece)
+
+
+def _header(change: Change, entry: FileEntry, clamp: int | None) -> Header:
+    mtime = entry.mtime_ns // _SECOND
+    is_link = bool(change.link)
+    return Header(
+        path=f"{change.path}/" if entry.kind == "dir" else change.path,
+        flag=encode.HARDLINK if is_link else _FLAGS[entry.kind],
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        size=0 if is_link else entry.size,
+        mtime=mtime if clamp is None else min(mtime, clamp),
+        linkname=change.link or entry.linkname,
+        device=entry.device,
+        records={} if is_link else {f"SCHILY.xattr.{k}": v for k, v in kept_xattrs(entry).items()},
+    )
+
+
+def _content(entry: FileEntry) -> Iterator[bytes]:
+    assert isinstance(entry.content, HostFile)
+    left = entry.size
+    with reading(entry) as descriptor:
+        while left:
+            data = os.read(descriptor, min(_CHUNK, left))
+            if not data:
+                raise ChangedFile(entry.content.path)
+            left -= len(data)
+            yield data

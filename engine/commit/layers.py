@@ -1,0 +1,127 @@
+"""Layers made of changes: diff ID, compression, digest and storing in one pass over the files.
+
+Nothing is visible before it is published; what is not published is dropped with `discard`. A layer
+that was made before of the same tree is found again by a label, and no file is read.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from engine import digest as digests
+from engine.archive.intake import UNCOMPRESSED_LABEL
+from engine.commit import layer
+from engine.commit.changes import Change
+from engine.commit.compression import BLOCK, Compression
+from engine.content.local import LocalStore, LocalWriter
+from engine.digest import Digest
+from engine.filetree.tree import Tree
+
+TREE_LABEL = "imgfs.tree"
+"""On a layer's blob: the fingerprint of what it was made of."""
+_BATCH = BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of an image; `size` is that of the blob, in bytes."""
+
+    digest: Digest
+    size: int
+    diff_id: Digest
+    compression: Compression
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSource:
+    """The changes of a layer, what tells whether it was made before, and how it is written."""
+
+    changes: Iterable[Change]
+    fingerprint: str
+    compression: Compression
+    clamp: int | None = None
+
+
+class LayerMaker:
+    """The new layers of one commit. `make` may run in several threads at a time."""
+
+    def __init__(self, store: LocalStore, session: str, hold: Callable[[Digest], None]) -> None:
+        """`session` makes the ingests' references unique; `hold` leases a blob that is there."""
+        self._store = store
+        self._session = session
+        self._hold = hold
+        self._numbers = itertools.count()
+        self._writers: dict[Digest, tuple[LocalWriter, dict[str, str]]] = {}
+
+    def make(self, source: LayerSource) -> Layer:
+        """The layer; ChangedFile, ReservedName, OSError."""
+        return self._known(source) or self._made(source)
+
+    def writers(self) -> list[tuple[LocalWriter, dict[str, str]]]:
+        """What is to be published, each with its labels."""
+        return list(self._writers.values())
+
+    def discard(self) -> None:
+        """Drop what was not published."""
+        for writer, _ in self._writers.values():
+            writer.abort()
+
+    def _known(self, source: LayerSource) -> Layer | None:
+        for info in self._store.labelled(TREE_LABEL, source.fingerprint):
+            diff_id = info.labels.get(UNCOMPRESSED_LABEL)
+            self._hold(info.digest)
+            if diff_id and self._store.exists(info.digest):
+                return Layer(info.digest, info.size, digests.parse(diff_id), source.compression)
+        return None
+
+    def _made(self, source: LayerSource) -> Layer:
+        writer = self._store.writer(f"{self._session}-{next(self._numbers)}")
+        try:
+            hasher = digests.hasher()
+            compressor = source.compression.start(writer.write)
+            try:
+                for data in _batches(layer.pieces(source.changes, source.clamp)):
+                    hasher.update(data)
+                    compressor.write(data)
+                compressor.finish()
+            finally:
+                compressor.close()
+        except BaseException:
+            writer.abort()
+            raise
+        diff_id = digests.from_hash("sha256", hasher)
+        made = Layer(writer.digest(), writer.status().offset, diff_id, source.compression)
+        labels = {UNCOMPRESSED_LABEL: str(diff_id), TREE_LABEL: source.fingerprint}
+        if made.digest in self._writers:
+            writer.abort()
+        else:
+            self._writers[made.digest] = (writer, labels)
+        return made
+
+
+def fingerprint(tree: Tree, *settings: object) -> str:
+    """What is the same for a directory that has not changed, with the same settings.
+
+    As git's index and rsync tell it, by ctime and size; no file is read.
+    """
+    hasher = hashlib.sha256(repr(settings).encode(errors="surrogateescape"))
+    for path, entry in tree.items():
+        hasher.update(repr((path, entry)).encode(errors="surrogateescape"))
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of one size, but for the last."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _BATCH:
+            joined = b"".join(held)
+            whole = size - size % _BATCH
+            for start in range(0, whole, _BATCH):
+                yield joined[start : start + _BATCH]
+            held, size = [joined[whole:]], size - whole
+    yield b"".join(held)

@@ -1,0 +1,64 @@
+"""What an overlayfs upper directory says of the directories below it.
+
+A character device 0:0 is a removed entry, the attribute `overlay.opaque` hides what was in a
+directory, in the `trusted` or the `user` name space. Upper directories that refer to lower ones by
+other attributes (redirects, metadata copies) cannot be understood without those.
+"""
+
+from collections.abc import Iterator
+
+from engine.commit.changes import Change
+from engine.errors import InvalidInput
+from engine.filetree.entry import FileEntry
+from engine.filetree.tree import Tree
+
+_PREFIXES = ("trusted.overlay.", "user.overlay.")
+_REFERRING = ("redirect", "metacopy")
+
+
+class ForeignUpper(InvalidInput):
+    """An upper directory that only the overlay mount it belongs to can read."""
+
+    def __init__(self, path: str, attribute: str) -> None:
+        super().__init__(path, attribute)
+        self.path = path
+        self.attribute = attribute
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: has the attribute {self.attribute}, so that this upper directory cannot"
+            " be read alone: commit the merged directory with --base instead"
+        )
+
+
+def changes(upper: Tree) -> Iterator[Change]:
+    """The changes that an upper directory holds, in the tree's order; ForeignUpper."""
+    sources: dict[int, str] = {}
+    for path, entry in upper.items():
+        _check(path, entry)
+        if not path:
+            continue
+        if _is_whiteout(entry):
+            yield Change(path, None)
+        elif entry.kind == "dir":
+            yield Change(path, entry, opaque=_says(entry, "opaque") == b"y")
+        else:
+            source = sources.setdefault(entry.inode, path)
+            yield Change(path, entry, source if source != path else "")
+
+
+def _is_whiteout(entry: FileEntry) -> bool:
+    if entry.kind == "character device":
+        return entry.device == (0, 0)
+    return entry.kind == "file" and not entry.size and _says(entry, "whiteout") is not None
+
+
+def _check(path: str, entry: FileEntry) -> None:
+    for name in _REFERRING:
+        if _says(entry, name) is not None:
+            raise ForeignUpper(path or ".", f"overlay.{name}")
+
+
+def _says(entry: FileEntry, name: str) -> bytes | None:
+    found = (entry.xattrs.get(f"{prefix}{name}") for prefix in _PREFIXES)
+    return next((value for value in found if value is not None), None)

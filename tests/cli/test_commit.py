@@ -1,0 +1,132 @@
+"""`imgfs commit`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Command, Done, names, refusal, succeeded
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root"
+    path.mkdir()
+    (path / "hello").write_text("hello\n")
+    return path
+
+
+def test_the_digest_is_printed(inside: Callable[..., Done], root: Path, store: Path) -> None:
+    (digest,) = succeeded(inside("commit", root, "app:1,app:2")).lines
+    assert digest.startswith("sha256:")
+    assert sorted(names(store)) == ["app:1", "app:2"]
+    (found, _) = inside("images", "--format", "json").json
+    assert found["digest"] == digest
+
+
+def test_without_a_name_it_is_untagged(
+    inside: Callable[..., Done], root: Path, store: Path
+) -> None:
+    (digest,) = succeeded(inside("commit", root)).lines
+    assert list(names(store)) == [digest]
+
+
+def test_files_that_build_tools_expect(
+    inside: Callable[..., Done], root: Path, tmp_path: Path
+) -> None:
+    files = ("--iidfile", tmp_path / "iid", "--metadata-file", tmp_path / "meta.json")
+    (digest,) = succeeded(inside("commit", *files, root, "app:1")).lines
+    told = json.loads((tmp_path / "meta.json").read_bytes())
+    assert told["containerimage.digest"] == digest
+    assert told["containerimage.config.digest"] == (tmp_path / "iid").read_text()
+    assert told["image.name"] == "docker.io/library/app:1"
+
+
+def test_what_is_said_of_it(inside: Callable[..., Done], root: Path) -> None:
+    options = (
+        "-c",
+        'CMD ["/hello"]',
+        "-c",
+        "ENV A=1",
+        "-m",
+        "said",
+        "-a",
+        "me",
+        "--annotation",
+        "k=v",
+    )
+    succeeded(inside("commit", *options, root, "app:1"))
+    (found,) = inside("inspect", "app:1").json
+    assert found["Config"]["Cmd"] == ["/hello"]
+    assert found["Author"] == "me"
+    assert "said" in inside("history", "app:1").out.decode()
+
+
+def test_a_config_from_a_file(inside: Callable[..., Done], root: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"os":"linux","architecture":"riscv64","config":{"User":"me"}}')
+    succeeded(inside("commit", "--config", config, root, "app:1"))
+    (found,) = inside("inspect", "app:1").json
+    assert (found["Architecture"], found["Config"]["User"]) == ("riscv64", "me")
+
+
+def test_several_platforms(inside: Callable[..., Done], root: Path) -> None:
+    wanted = [f"--platform=linux/{arch}={root}" for arch in ("amd64", "arm64")]
+    succeeded(inside("commit", *wanted, "multi:1"))
+    (found,) = inside("images", "--format", "json").json
+    assert found["platforms"] == ["linux/amd64", "linux/arm64"]
+
+
+def test_an_epoch_from_the_environment(imgfs: Command, root: Path) -> None:
+    succeeded(imgfs("commit", root, "app:1", SOURCE_DATE_EPOCH="86400"))
+    (found,) = imgfs("inspect", "app:1").json
+    assert found["Created"] == "1970-01-02T00:00:00Z"
+    said = refusal(imgfs("commit", root, "app:1", SOURCE_DATE_EPOCH="soon"))
+    assert said == "SOURCE_DATE_EPOCH: expected seconds since 1970, found soon"
+
+
+def test_reproducible(inside: Callable[..., Done], root: Path) -> None:
+    found = {succeeded(inside("commit", "--reproducible", root, "app:1")).out for _ in range(2)}
+    assert len(found) == 1
+    (image,) = inside("inspect", "app:1").json
+    assert image["Created"] == "1970-01-01T00:00:00Z"
+
+
+def test_docker_and_zstd(inside: Callable[..., Done], root: Path) -> None:
+    succeeded(inside("commit", "--docker", "--compression", "zstd:5", root, "app:1"))
+    (found,) = inside("inspect", "app:1").json
+    assert found["Manifest"]["mediaType"].startswith("application/vnd.docker.")
+    assert found["Layers"][0]["mediaType"].endswith(".zstd")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ((), 2, "expected DIR and NAME"),
+        (("{root}", "a:1", "b:1"), 2, "expected DIR and NAME"),
+        (("--platform=linux/amd64={root}", "--platform=linux/arm64", "a:1"), 2, "each of several"),
+        (("--platform=a", "--platform=b", "{root}", "a:1"), 2, "each of several"),
+        (("--annotation", "x", "{root}", "a:1"), 2, "KEY=VALUE"),
+        (("{root}/nowhere", "a:1"), 1, "nowhere"),
+        (("{root}/hello", "a:1"), 1, "Not a directory"),
+        (("{root}", "UPPER:1"), 1, "UPPER"),
+        (("--base", "nope:1", "{root}", "a:1"), 1, "nope:1"),
+        (("--compression", "xz", "{root}", "a:1"), 1, "expected uncompressed or gzip or zstd"),
+        (("-c", "RUN x", "{root}", "a:1"), 1, "RUN x"),
+        (("--config", "{root}/hello", "{root}", "a:1"), 1, "invalid json"),
+        (("--config", "{root}/nowhere", "{root}", "a:1"), 1, "nowhere"),
+        (("--platform", "linux/!!", "{root}", "a:1"), 1, "linux/!!"),
+    ],
+)
+def test_refused(
+    inside: Callable[..., Done],
+    root: Path,
+    store: Path,
+    arguments: tuple[str, ...],
+    status: int,
+    words: str,
+) -> None:
+    asked = [argument.format(root=root) for argument in arguments]
+    assert words in refusal(inside("commit", *asked), status)
+    assert names(store) == {}

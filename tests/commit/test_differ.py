@@ -1,0 +1,229 @@
+"""A layer is what leads from one tree to another."""
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.archive.limits import Limits
+from engine.commit import differ, layer
+from engine.errors import ChangedFile
+from engine.filetree.applier import Applier
+from engine.filetree.directory import scan
+from engine.filetree.layer_files import read_layer
+from engine.filetree.tree import EMPTY, Tree
+from tests.trees import make_odd, picture
+
+
+def tar_of(before: Tree, after: Tree) -> bytes:
+    return b"".join(layer.pieces(differ.diff(before, after)))
+
+
+def names(tar: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return [f"{m.name}>{m.linkname}" if m.islnk() else m.name for m in archive]
+
+
+def applied(*layers: bytes) -> Tree:
+    applier = Applier()
+    for number, data in enumerate(layers):
+        applier.apply(read_layer([data], number, Limits()))
+    return applier.tree()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root"
+    path.mkdir()
+    return path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="devices and owners need root")
+def test_every_kind_of_entry_comes_back(root: Path) -> None:
+    make_odd(root)
+    tree = scan(root)
+    assert picture(applied(tar_of(EMPTY, tree))) == picture(tree)
+    assert "s" not in tree
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="devices and owners need root")
+def test_gnu_tar_unpacks_the_same(root: Path, tmp_path: Path) -> None:
+    make_odd(root)
+    out = tmp_path / "out"
+    out.mkdir()
+    command = ["tar", "-C", str(out), "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xp"]
+    subprocess.run(command, input=tar_of(EMPTY, scan(root)), check=True)
+    assert picture(scan(out)) == picture(scan(root))
+
+
+def write(path: str, text: str = "text") -> Callable[[Path], object]:
+    def change(root: Path) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+    return change
+
+
+def replaced(path: str) -> Callable[[Path], object]:
+    def change(root: Path) -> None:
+        (root / path).unlink()
+        (root / path).mkdir()
+        (root / path / "inside").touch()
+
+    return change
+
+
+def turned(root: Path) -> None:
+    (root / "etc/sym").unlink()
+    (root / "etc/sym").symlink_to("issue")
+
+
+def emptied(root: Path) -> None:
+    shutil.rmtree(root / "home")
+    (root / "home").write_text("x")
+
+
+BEFORE: list[Callable[[Path], object]] = [
+    write("etc/hosts"),
+    write("etc/issue"),
+    write("home/me/file"),
+    write("home/me/other"),
+    write("file"),
+    lambda root: os.link(root / "etc/hosts", root / "etc/hosts.link"),
+    lambda root: (root / "etc/sym").symlink_to("hosts"),
+]
+CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "nothing": (lambda _: None, []),
+    "a new file": (write("new/file"), ["new", "new/file"]),
+    "a file gone": (
+        lambda root: (root / "home/me/file").unlink(),
+        ["home", "home/me", "home/me/.wh.file"],
+    ),
+    "a directory gone": (lambda root: shutil.rmtree(root / "home/me"), ["home", "home/.wh.me"]),
+    "a mode": (lambda root: (root / "file").chmod(0o600), ["file"]),
+    "a mode of a directory": (lambda root: (root / "home/me").chmod(0o700), ["home", "home/me"]),
+    "a file becomes a directory": (replaced("file"), ["file", "file/inside"]),
+    "a directory becomes a file": (
+        emptied,
+        ["home"],
+    ),
+    "one of two hard links is written": (
+        write("etc/hosts", "longer than before"),
+        ["etc", "etc/hosts", "etc/hosts.link>etc/hosts"],
+    ),
+    "a third hard link": (
+        lambda root: os.link(root / "etc/hosts", root / "a"),
+        ["a", "etc", "etc/hosts>a", "etc/hosts.link>a"],
+    ),
+    "a hard link is broken": (
+        lambda root: (
+            shutil.copy2(root / "etc/hosts", root / "etc/copy"),
+            (root / "etc/copy").rename(root / "etc/hosts"),
+        ),
+        ["etc", "etc/hosts", "etc/hosts.link"],
+    ),
+    "a symlink turns": (
+        turned,
+        ["etc", "etc/sym"],
+    ),
+    "a rename of a directory": (
+        lambda root: (root / "home/me").rename(root / "home/you"),
+        ["home", "home/.wh.me", "home/you", "home/you/file", "home/you/other"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_change_writes(root: Path, name: str) -> None:
+    for step in BEFORE:
+        step(root)
+    before = scan(root)
+    base = tar_of(EMPTY, before)
+    change, expected = CHANGES[name]
+    change(root)
+    after = scan(root)
+    written = tar_of(before, after)
+    assert names(written) == expected
+    assert picture(applied(base, written)) == picture(after)
+    assert picture(applied(base, tar_of(applied(base), after))) == picture(after)
+
+
+def test_a_file_of_the_same_second_and_size_is_compared(root: Path) -> None:
+    (root / "file").write_text("one")
+    os.utime(root / "file", (1, 1))
+    before = applied(tar_of(EMPTY, scan(root)))
+    assert names(tar_of(before, scan(root))) == []
+    (root / "file").write_text("two")
+    os.utime(root / "file", (1, 1))
+    assert names(tar_of(before, scan(root))) == ["file"]
+
+
+def test_a_name_that_means_a_removed_one(root: Path) -> None:
+    (root / ".wh.x").touch()
+    with pytest.raises(layer.ReservedName, match=r"\.wh\.x"):
+        tar_of(EMPTY, scan(root))
+
+
+def test_a_file_that_changes_while_it_is_read(root: Path) -> None:
+    (root / "file").write_text("before")
+    tree = scan(root)
+    (root / "file").write_text("after this")
+    with pytest.raises(ChangedFile, match="file: changed"):
+        tar_of(EMPTY, tree)
+    (root / "file").unlink()
+    with pytest.raises(ChangedFile, match="file: changed"):
+        tar_of(EMPTY, tree)
+
+
+NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
+STEPS = st.tuples(
+    st.sampled_from(("file", "dir", "remove", "link", "symlink", "mode")), NAMES, NAMES
+)
+
+
+def step_in(root: Path, kind: str, path: str, other: str) -> None:
+    """Do one thing to a tree, if it can be done."""
+    place = root / path
+    try:
+        match kind:
+            case "file":
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(other)
+            case "dir":
+                place.mkdir(parents=True)
+            case "remove":
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
+            case "link":
+                os.link(root / other, place)
+            case "symlink":
+                place.symlink_to(other)
+            case "mode":
+                place.chmod(0o700)
+    except OSError:
+        return
+
+
+@settings(max_examples=150)
+@given(st.lists(st.lists(STEPS, max_size=8), min_size=1, max_size=4))
+def test_layers_applied_give_the_tree(
+    tmp_path_factory: pytest.TempPathFactory, rounds: Sequence[Sequence[tuple[str, str, str]]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree") / "root"
+    root.mkdir()
+    layers: list[bytes] = []
+    before = EMPTY
+    for steps in rounds:
+        for step in steps:
+            step_in(root, *step)
+        after = scan(root)
+        layers.append(tar_of(before, after))
+        assert picture(applied(*layers)) == picture(after)
+        before = after
+    shutil.rmtree(root)

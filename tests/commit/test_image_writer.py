@@ -1,0 +1,137 @@
+"""Config, manifest and index of an image that is made."""
+
+import json
+from typing import Any
+
+import pytest
+
+from engine import oci
+from engine.commit.history import LayerNote
+from engine.commit.image_writer import (
+    EMPTY_DIFF_ID,
+    Annotations,
+    InvalidSource,
+    PlatformImage,
+    WriterOptions,
+    Written,
+    WrittenLayer,
+    write,
+)
+from engine.digest import of_bytes
+from engine.oci import Descriptor, Platform
+
+CREATED = "2020-01-01T00:00:00Z"
+AMD, ARM = Platform("amd64", "linux"), Platform("arm64", "linux", variant="v8")
+
+
+def layer(name: str, diff_id: str = "") -> WrittenLayer:
+    blob = Descriptor(oci.LAYER_GZIP, of_bytes(name.encode()), 7)
+    plain = diff_id or of_bytes(b"plain " + name.encode())
+    return WrittenLayer(blob, plain, LayerNote(name, CREATED))
+
+
+def documents(written: Written) -> list[Any]:
+    for document in written.documents:
+        assert of_bytes(document.data) == document.descriptor.digest
+        assert len(document.data) == document.descriptor.size
+    return [json.loads(document.data) for document in written.documents]
+
+
+def test_one_platform() -> None:
+    one, two = layer("one"), layer("two")
+    written = write([PlatformImage(AMD, (one, two))], WriterOptions())
+    config, manifest = written.documents
+    assert written.target == manifest.descriptor
+    assert written.config == config.descriptor.digest
+    assert (
+        manifest.data
+        == (
+            "{\n"
+            '  "schemaVersion": 2,\n'
+            f'  "mediaType": "{oci.MANIFEST}",\n'
+            '  "config": {\n'
+            f'    "mediaType": "{oci.CONFIG}",\n'
+            f'    "digest": "{config.descriptor.digest}",\n'
+            f'    "size": {len(config.data)}\n'
+            "  },\n"
+            '  "layers": [\n'
+            "    {\n"
+            f'      "mediaType": "{oci.LAYER_GZIP}",\n'
+            f'      "digest": "{one.descriptor.digest}",\n'
+            '      "size": 7\n'
+            "    },\n"
+            "    {\n"
+            f'      "mediaType": "{oci.LAYER_GZIP}",\n'
+            f'      "digest": "{two.descriptor.digest}",\n'
+            '      "size": 7\n'
+            "    }\n"
+            "  ]\n"
+            "}"
+        ).encode()
+    )
+    assert manifest.labels == {
+        "containerd.io/gc.ref.content.0": config.descriptor.digest,
+        "containerd.io/gc.ref.content.1": one.descriptor.digest,
+        "containerd.io/gc.ref.content.2": two.descriptor.digest,
+    }
+    found = json.loads(config.data)
+    assert list(found) == sorted(found)
+    assert found["rootfs"] == {"type": "layers", "diff_ids": [one.diff_id, two.diff_id]}
+    assert [entry["created_by"] for entry in found["history"]] == ["one", "two"]
+
+
+def test_several_platforms() -> None:
+    written = write(
+        [PlatformImage(AMD, (layer("a"),)), PlatformImage(ARM, (layer("b"),))], WriterOptions()
+    )
+    index = documents(written)[-1]
+    assert written.target.media_type == oci.INDEX
+    assert [m["platform"] for m in index["manifests"]] == [
+        {"architecture": "amd64", "os": "linux"},
+        {"architecture": "arm64", "os": "linux", "variant": "v8"},
+    ]
+    assert written.documents[-1].labels == {
+        f"containerd.io/gc.ref.content.{n}": m["digest"] for n, m in enumerate(index["manifests"])
+    }
+    assert written.config == written.documents[0].descriptor.digest
+
+
+def test_dockers_media_types() -> None:
+    images = [PlatformImage(AMD, (layer("a"),)), PlatformImage(ARM, (layer("b"),))]
+    config, manifest, *_, index = write(images, WriterOptions(is_oci=False)).documents
+    assert config.descriptor.media_type == oci.DOCKER_CONFIG
+    assert json.loads(manifest.data)["mediaType"] == oci.DOCKER_MANIFEST
+    assert json.loads(index.data)["mediaType"] == oci.DOCKER_MANIFEST_LIST
+
+
+def test_a_layer_that_changes_nothing_is_dropped() -> None:
+    layers = (layer("one"), layer("nothing", EMPTY_DIFF_ID), layer("two"))
+    config, manifest = documents(write([PlatformImage(AMD, layers)], WriterOptions()))
+    assert len(manifest["layers"]) == 2
+    assert [e.get("empty_layer") for e in config["history"]] == [None, True, None]
+    kept = documents(write([PlatformImage(AMD, layers)], WriterOptions(keep_empty_layers=True)))
+    assert len(kept[1]["layers"]) == 3
+
+
+def test_annotations() -> None:
+    noted = Annotations({"z": "1", "a": "<2>"}, {"d": "3"}, {"i": "4"})
+    images = [PlatformImage(AMD, (layer("a"),)), PlatformImage(ARM, (layer("b"),))]
+    _, manifest, *_, index = documents(write(images, WriterOptions(annotations=noted)))
+    assert list(manifest["annotations"].items()) == [("a", "<2>"), ("z", "1")]
+    assert index["annotations"] == {"i": "4"}
+    assert index["manifests"][0]["annotations"] == {"d": "3"}
+    with pytest.raises(InvalidSource, match="several platforms"):
+        write(images[:1], WriterOptions(annotations=noted))
+
+
+def test_an_epoch() -> None:
+    given = b'{"architecture":"amd64","os":"linux","created":"2022-01-01T00:00:00Z"}'
+    image = PlatformImage(AMD, (layer("a"),), given)
+    config, _ = documents(write([image], WriterOptions(epoch=86400)))
+    assert config["created"] == "1970-01-02T00:00:00Z"
+    assert config["history"][0]["created"] == "1970-01-02T00:00:00Z"
+
+
+def test_nothing_makes_no_image() -> None:
+    with pytest.raises(InvalidSource):
+        write([], WriterOptions())
