@@ -1,0 +1,76 @@
+"""The layers that other tools write are merged to the tree that umoci unpacks of them."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from engine.filetree.directory import scan
+from engine.filetree.merged import MergedImage
+from engine.layouts import combined
+from tests import archives
+from tests.archives import ImageParts
+from tests.clients.client import Client, shell
+from tests.clients.saved import Saved
+from tests.trees import make_odd, picture
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="devices and owners need root")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store") as opened:
+        yield opened
+
+
+def load(engine: Engine, archive: bytes) -> None:
+    with engine.begin_import() as session:
+        session.feed(archive)
+        session.finish()
+
+
+def agree(engine: Engine, umoci: Client, folder: Path) -> None:
+    """Whether the one image of a store has the tree that umoci unpacks."""
+    (image,) = engine.images.all()
+    engine.tag(image.name, "one:1")
+    (folder / "layout").mkdir()
+    with (folder / "one.tar").open("wb") as tar:
+        engine.save(engine.find("one:1"), combined.Options(), tar.write)
+    shell(f"tar -C {folder}/layout -xf {folder}/one.tar")
+    umoci("unpack", "--image", f"{folder}/layout:1", folder / "bundle")
+    merged = MergedImage(engine.content, engine.details("one:1").manifest.manifest)
+    assert picture(merged.tree) == picture(scan(folder / "bundle" / "rootfs"))
+
+
+def test_layers_of_real_tools(saved: Saved, engine: Engine, umoci: Client, tmp_path: Path) -> None:
+    load(engine, saved.archive.read_bytes())
+    agree(engine, umoci, tmp_path)
+
+
+FORMATS = {
+    "gnu": ("tar", "--format=gnu"),
+    "posix": ("tar", "--format=posix", "--xattrs"),
+    "oldgnu": ("tar", "--format=oldgnu"),
+    "sparse": ("tar", "--format=posix", "--sparse"),
+    "libarchive": ("bsdtar", "--format=pax"),
+    "libarchive's ustar": ("bsdtar", "--format=gnutar"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_layers_of_any_tar(name: str, engine: Engine, umoci: Client, tmp_path: Path) -> None:
+    tool, *options = FORMATS[name]
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    root = tmp_path / "root"
+    root.mkdir()
+    make_odd(root)
+    (root / "s").unlink()
+    command = [tool, *options, "--numeric-owner", "-C", str(root), "-cf", "-", "."]
+    layer = subprocess.run(command, capture_output=True, check=True).stdout
+    load(engine, archives.oci_archive((ImageParts((layer,)), None)))
+    agree(engine, umoci, tmp_path)
