@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.archive.limits import Limits
+from engine.filetree.applier import Applier
 from engine.filetree.directory import scan
+from engine.filetree.layer_files import read_layer
 from tests.clients.client import Client, shell
 from tests.clients.containers import Podman
 from tests.clients.daemons import Containerd, Dockerd
@@ -86,6 +89,28 @@ def test_docker_runs_it(two_layers: str, imgfs: Client, dockerd: Dockerd) -> Non
     shell(f"{two_layers} | {dockerd.docker} load")
     assert image_id(dockerd.docker, "odd:2") == json.loads(imgfs("inspect", "odd:2"))[0]["Id"]
     assert dockerd.run("odd:2") == "made"
+
+
+@WITHOUT_ZSTD
+def test_docker_has_the_same_tree(two_layers: str, odd: Path, dockerd: Dockerd) -> None:
+    shell(f"{two_layers} | {dockerd.docker} load")
+    container = dockerd.docker("create", "odd:2")
+    try:
+        applier = Applier()
+        applier.apply(read_layer([dockerd.docker.output("export", container)], 0, Limits()))
+    finally:
+        dockerd.docker("rm", container)
+    exported = picture(applier.tree())
+    for path, told in picture(scan(odd)).items():
+        if path not in ("etc", "links"):  # docker puts files of its own into etc
+            assert without_xattrs(exported[path]) == without_xattrs(told), path
+
+
+def without_xattrs(told: object) -> object:
+    """What docker exports of an entry: the user's attributes are not among it."""
+    assert isinstance(told, tuple)
+    *facts, xattrs, content = told
+    return facts, "security.capability" in xattrs, content
 
 
 def test_containerd_runs_it(two_layers: str, containerd: Containerd) -> None:
