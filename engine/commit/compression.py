@@ -125,6 +125,7 @@ class _Zstd:
         options: dict[int, int] = {
             zstd.CompressionParameter.compression_level: level,
             zstd.CompressionParameter.checksum_flag: 1,
+            zstd.CompressionParameter.nb_workers: max(1, len(os.sched_getaffinity(0))),
         }
         self._sink = sink
         self._compressor = zstd.ZstdCompressor(options=options)

@@ -18,9 +18,9 @@ from engine import go_json, oci, platforms, reference, walk
 from engine.commit import config as configs
 from engine.commit import differ, image_writer, instructions, overlay
 from engine.commit.changes import Change
+from engine.commit.document import Document
 from engine.commit.history import DESCRIPTION, LayerNote
 from engine.commit.image_writer import (
-    Document,
     InvalidSource,
     PlatformImage,
     WriterOptions,

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from engine import go_json, oci, walk
+from engine import oci, walk
+from engine.commit import attestations
 from engine.commit import config as configs
 from engine.commit import epoch as epochs
 from engine.commit import history as histories
+from engine.commit.document import Document
 from engine.commit.history import LayerNote
 from engine.digest import of_bytes
 from engine.errors import InvalidInput
@@ -46,7 +48,8 @@ class WrittenLayer:
 class PlatformImage:
     """What the image is for one platform: layers from the lowest, and the config so far.
 
-    `base_history` is the part of the history that stays as it is under an epoch.
+    `base_history` is the part of the history that stays as it is under an epoch, `statements` are
+    in-toto's.
     """
 
     platform: Platform
@@ -54,6 +57,7 @@ class PlatformImage:
     config: bytes = b""
     base_history: tuple[History, ...] = ()
     inline_cache: bytes | None = None
+    statements: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +80,6 @@ class WriterOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """A blob to be stored, with the labels that hold what it refers to."""
-
-    descriptor: Descriptor
-    data: bytes
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Written:
     """An image's documents; `target` is what its names stand for, `config` the first config's
     digest.
@@ -96,9 +91,10 @@ class Written:
 
 
 def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
-    """The documents of an image: an index over several platforms, a manifest for one.
+    """The documents of an image: an index over several platforms or with attestations, a manifest
+    for one.
 
-    InvalidSource, InvalidConfig.
+    InvalidSource, InvalidConfig, InvalidStatement.
     """
     if not images:
         raise InvalidSource("an image needs at least one platform")
@@ -106,13 +102,22 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
     documents = tuple(document for parts in written for document in parts)
     manifests = [parts[-1].descriptor for parts in written]
     config = written[0][0].descriptor.digest
-    if len(images) == 1:
+    attested = [
+        attestations.manifest(manifest, image.statements, options.is_oci)
+        for manifest, image in zip(manifests, images, strict=True)
+        if image.statements
+    ]
+    if len(images) == 1 and not attested:
         if options.annotations.index:
             raise InvalidSource("index annotations need an image of several platforms")
         return Written(manifests[0], config, documents)
-    entries = tuple(
-        msgspec.structs.replace(manifest, platform=image.platform)
-        for manifest, image in zip(manifests, images, strict=True)
+    documents += tuple(document for parts in attested for document in parts)
+    entries = (
+        *(
+            msgspec.structs.replace(manifest, platform=image.platform)
+            for manifest, image in zip(manifests, images, strict=True)
+        ),
+        *(parts[-1].descriptor for parts in attested),
     )
     index = Index(
         schema_version=2,
@@ -120,7 +125,7 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
         manifests=entries,
         annotations=_sorted(options.annotations.index),
     )
-    document = _document(index.media_type, index, walk.gc_labels(entries))
+    document = Document.of(index, walk.gc_labels(entries))
     return Written(document.descriptor, config, (*documents, document))
 
 
@@ -148,18 +153,9 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
         layers=tuple(layer.descriptor for layer in layers),
         annotations=_sorted(options.annotations.manifest),
     )
-    document = _document(
-        manifest.media_type, manifest, walk.gc_labels((described, *manifest.layers))
-    )
-    noted = msgspec.structs.replace(
-        document.descriptor, annotations=_sorted(options.annotations.manifest_descriptor)
-    )
-    return Document(described, data), Document(noted, document.data, document.labels)
-
-
-def _document(media_type: str, value: object, labels: Mapping[str, str]) -> Document:
-    data = go_json.dumps_indented(value)
-    return Document(Descriptor(media_type, of_bytes(data), len(data)), data, labels)
+    document = Document.of(manifest, walk.gc_labels((described, *manifest.layers)))
+    noted = document.described(options.annotations.manifest_descriptor)
+    return Document(described, data), noted
 
 
 def _sorted(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine import oci
+from engine.commit.attestations import InvalidStatement
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import (
     EMPTY_DIFF_ID,
@@ -135,3 +136,53 @@ def test_an_epoch() -> None:
 def test_nothing_makes_no_image() -> None:
     with pytest.raises(InvalidSource):
         write([], WriterOptions())
+
+
+STATEMENT = (
+    b'{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://slsa.dev/provenance/v0.2",'
+    b'"subject":[],"predicate":{"a":"<b>"}}'
+)
+
+
+def test_attestations_come_after_the_platforms() -> None:
+    images = [
+        PlatformImage(AMD, (layer("a"),), statements=(STATEMENT,)),
+        PlatformImage(ARM, (layer("b"),)),
+    ]
+    written = write(images, WriterOptions())
+    stored = {document.descriptor.digest: document for document in written.documents}
+    index = documents(written)[-1]
+    assert [m["platform"]["os"] for m in index["manifests"]] == ["linux", "linux", "unknown"]
+    about, _, entry = index["manifests"]
+    assert entry["annotations"] == {
+        "vnd.docker.reference.digest": about["digest"],
+        "vnd.docker.reference.type": "attestation-manifest",
+    }
+    manifest = json.loads(stored[entry["digest"]].data)
+    (attested,) = manifest["layers"]
+    assert attested["mediaType"] == "application/vnd.in-toto+json"
+    assert attested["annotations"] == {
+        "in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"
+    }
+    assert stored[attested["digest"]].data == STATEMENT
+    assert (
+        stored[manifest["config"]["digest"]].data
+        == (
+            '{"architecture":"unknown","os":"unknown","config":{},'
+            f'"rootfs":{{"type":"layers","diff_ids":["{attested["digest"]}"]}}}}'
+        ).encode()
+    )
+
+
+def test_one_platform_with_attestations_is_an_index() -> None:
+    written = write([PlatformImage(AMD, (layer("a"),), statements=(STATEMENT,))], WriterOptions())
+    assert written.target.media_type == oci.INDEX
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [b"{", b"[]", b"{}", b'{"_type":"x","predicateType":"y"}', STATEMENT.replace(b"slsa", b"\xff")],
+)
+def test_what_is_no_statement(statement: bytes) -> None:
+    with pytest.raises(InvalidStatement, match="in-toto statement"):
+        write([PlatformImage(AMD, (layer("a"),), statements=(statement,))], WriterOptions())

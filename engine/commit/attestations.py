@@ -1,0 +1,88 @@
+"""Attestations of an image: in-toto statements as the layers of a manifest beside the image's own.
+
+As BuildKit writes them: the manifest is for the platform unknown/unknown, says by annotations which
+manifest it is about, and its config has nothing but the statements' digests.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine import go_json, oci, walk
+from engine.commit.document import Document
+from engine.digest import of_bytes
+from engine.errors import InvalidInput
+from engine.oci import Descriptor, Manifest, Platform
+
+PREDICATE_TYPE = "in-toto.io/predicate-type"
+UNKNOWN = Platform("unknown", "unknown")
+
+
+class InvalidStatement(InvalidInput):
+    """Not an in-toto statement; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"attestation: {self.reason}"
+
+
+class _Statement(msgspec.Struct, frozen=True):
+    kind: str = msgspec.field(name="_type")
+    predicate_type: str = msgspec.field(name="predicateType")
+
+
+class _RootFS(msgspec.Struct, frozen=True):
+    type: str
+    diff_ids: tuple[str, ...]
+
+
+class _Config(msgspec.Struct, frozen=True):
+    architecture: str
+    os: str
+    config: dict[str, str] | None
+    rootfs: _RootFS
+
+
+def manifest(target: Descriptor, statements: Sequence[bytes], is_oci: bool) -> list[Document]:
+    """The documents of what is attested of `target`, the manifest last; InvalidStatement.
+
+    A statement is JSON and is stored as it is given.
+    """
+    layers = [_layer(statement) for statement in statements]
+    described = [layer.descriptor for layer in layers]
+    diff_ids = tuple(layer.digest for layer in described)
+    data = go_json.dumps(_Config(UNKNOWN.architecture, UNKNOWN.os, {}, _RootFS("layers", diff_ids)))
+    config = Descriptor(oci.CONFIG if is_oci else oci.DOCKER_CONFIG, of_bytes(data), len(data))
+    document = Document.of(
+        Manifest(
+            schema_version=2,
+            media_type=oci.MANIFEST if is_oci else oci.DOCKER_MANIFEST,
+            config=config,
+            layers=tuple(described),
+        ),
+        walk.gc_labels((config, *described)),
+    )
+    annotations = {
+        oci.REFERENCE_DIGEST: target.digest,
+        oci.REFERENCE_TYPE: oci.ATTESTATION_MANIFEST,
+    }
+    return [*layers, Document(config, data), document.described(annotations, UNKNOWN)]
+
+
+def _layer(statement: bytes) -> Document:
+    try:
+        found = msgspec.json.decode(statement, type=_Statement)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidStatement(f"expected an in-toto statement: {error}") from error
+    if not found.kind.startswith("https://in-toto.io/Statement/"):
+        raise InvalidStatement(f"expected an in-toto statement, found the type {found.kind!r}")
+    if not found.predicate_type:
+        raise InvalidStatement("expected a predicate type")
+    annotations = {PREDICATE_TYPE: found.predicate_type}
+    described = Descriptor(
+        oci.IN_TOTO, of_bytes(statement), len(statement), annotations=annotations
+    )
+    return Document(described, statement)

@@ -1,0 +1,33 @@
+"""A document that is made: descriptor, bytes, and the labels that hold what it refers to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from engine import go_json
+from engine.digest import of_bytes
+from engine.oci import Descriptor, Index, Manifest, Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A blob to be stored."""
+
+    descriptor: Descriptor
+    data: bytes
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Manifest | Index, labels: Mapping[str, str]) -> "Document":
+        """A manifest or index, indented as BuildKit indents it."""
+        data = go_json.dumps_indented(value)
+        return cls(Descriptor(value.media_type, of_bytes(data), len(data)), data, labels)
+
+    def described(
+        self, annotations: Mapping[str, str], platform: Platform | None = None
+    ) -> "Document":
+        """The same with a descriptor that says more."""
+        said = dict(sorted(annotations.items()))
+        descriptor = msgspec.structs.replace(self.descriptor, annotations=said, platform=platform)
+        return replace(self, descriptor=descriptor)
