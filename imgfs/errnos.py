@@ -18,6 +18,7 @@ _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Ambiguous, errno.EINVAL),
     (errors.AlreadyExists, errno.EEXIST),
     (errors.Unavailable, errno.EBUSY),
+    (errors.ChangedFile, errno.ESTALE),
     (errors.StoreError, errno.EIO),
 )
 

@@ -25,6 +25,7 @@ EXPECTED = {
     errors.NotFound("image", "x"): errno.ENOENT,
     errors.AlreadyExists("image", "x"): errno.EEXIST,
     errors.Unavailable("ingest", "x"): errno.EBUSY,
+    errors.ChangedFile("x"): errno.ESTALE,
     errors.StoreError("x", "is damaged"): errno.EIO,
     OSError(errno.ENOSPC, "full"): errno.ENOSPC,
     OSError(errno.EDQUOT, "quota"): errno.EDQUOT,
