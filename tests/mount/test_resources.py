@@ -1,12 +1,19 @@
-"""What a load costs: memory does not grow with the archive, and no byte is written twice."""
+"""What a load costs: memory does not grow with the archive, no byte is written twice, and a full
+disk spoils nothing.
+"""
 
 import os
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import Mounted
+from tests.mounts import Mounted, ended, run
+from tests.waiting import wait_until
 
 SIZE = 150_000_000
 LAYER = archives.layer("big", os.urandom(1 << 20) * (SIZE >> 20))
@@ -35,3 +42,34 @@ def test_what_is_there_is_not_written_again(mounted: Mounted) -> None:
     mounted.load(archives.oci_archive((parts, "docker.io/library/again:1")), "again.tar")
     assert (mounted / "again:1").is_dir()
     assert figure(mounted.pid, "io", "wchar") - before < 10_000_000
+
+
+def write_ahead(descriptor: int) -> None:
+    """Write what comes behind the first 4 KiB of an archive, which never come."""
+    for offset in range(4096, 8 << 20, 1 << 20):
+        os.pwrite(descriptor, ARCHIVE[offset : offset + (1 << 20)], offset)
+
+
+def test_a_full_disk_is_told_whichever_way_the_bytes_come(
+    tmp_path: Path, mount: Callable[..., Mounted]
+) -> None:
+    (tmp_path / "store").mkdir()
+    size = ("-t", "tmpfs", "-o", "size=4m", "tmpfs", str(tmp_path / "store"))
+    if subprocess.run(["mount", *size], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs root")
+    try:
+        mounted = mount()
+        with pytest.raises(OSError, match="No space left"):
+            mounted.load(ARCHIVE)
+        descriptor = os.open(mounted.drop / "ahead.tar", os.O_WRONLY | os.O_CREAT)
+        with pytest.raises(OSError, match="No space left"):
+            write_ahead(descriptor)
+        with pytest.raises(OSError, match="No space left"):
+            os.close(descriptor)
+        assert "No space left" in mounted.report("ahead.tar")["error"]
+        mounted.load(archives.docker_archive((ImageParts(), ["small:1"])), "small.tar")
+        assert mounted.names() == ["import", "small:1"]
+        run("fusermount3", "-u", mounted.path)
+        wait_until(lambda: ended(mounted.pid), "the mount's process ends")
+    finally:
+        run("umount", "--lazy", tmp_path / "store")
