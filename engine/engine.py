@@ -25,8 +25,9 @@ from engine.leases import Leases
 from engine.oci import ImageConfig, Platform
 
 if TYPE_CHECKING:
-    from engine.commit.exporter import Base, Committed
-    from engine.commit.refs import CommitOptions, Source
+    from engine.commit.exporter import Committed
+    from engine.commit.platform_images import Base
+    from engine.commit.refs import CommitOptions, Progress, Source
 
 VERSION = 1
 
@@ -101,7 +102,7 @@ class Engine:
         source: "Source",
         names: Sequence[str],
         options: "CommitOptions",
-        progress: Callable[[str], None] = lambda _: None,
+        progress: "Progress" = lambda _step, _read: None,
     ) -> "Committed":
         """Make an image of directories, with these full names; errors as `exporter.commit`.
 
@@ -110,16 +111,16 @@ class Engine:
         from engine.commit import exporter  # late: few commands need it, and all feel it
 
         parts = exporter.Parts(self.database, self.content, self.images, self.leases)
-        bases = [self._base(source.base, platform) for platform, _ in source.refs]
+        bases = [self._base(source.base, part.platform) for part in source.platforms]
         return exporter.commit(parts, bases, source, names, options, progress)
 
     def _base(self, name: str, platform: Platform | None) -> "Base | None":
-        from engine.commit import exporter
+        from engine.commit import platform_images
 
         if not name:
             return None
         matcher = platforms.only(platform) if platform else None
-        return exporter.base_of(self.content, self.details(name, matcher).manifest)
+        return platform_images.base_of(self.content, self.details(name, matcher).manifest)
 
     # -- names ------------------------------------------------------------------------------------
 

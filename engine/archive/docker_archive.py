@@ -6,19 +6,13 @@ it is OCI's, since umoci and skopeo's `oci:` read no other. The image ID is the 
 config's content, whatever its file is called.
 """
 
-from engine import docker, oci, walk
+from engine import docker, layer_types, oci, walk
 from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake, compression_of
 from engine.archive.names import docker_names
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidDocument, MissingMember
 from engine.oci import Descriptor, Manifest
-
-_LAYER_TYPES = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
-_FOREIGN_LAYER_TYPES = {
-    oci.DOCKER_FOREIGN_LAYER: oci.LAYER_NONDISTRIBUTABLE,
-    oci.DOCKER_FOREIGN_LAYER_GZIP: oci.LAYER_NONDISTRIBUTABLE_GZIP,
-}
 
 
 def read(intake: Intake) -> list[Found]:
@@ -51,7 +45,7 @@ def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
     """A layer as its bytes say it: plain, gzip or zstd."""
     with intake.open(digest) as reader:
         compression = compression_of(reader)
-    return Descriptor(media_type=_LAYER_TYPES[compression], digest=digest, size=size)
+    return Descriptor(media_type=layer_types.compressed(compression), digest=digest, size=size)
 
 
 def _image(intake: Intake, item: docker.ManifestItem) -> Found:
@@ -90,7 +84,7 @@ def _layer(
         if known is not None:
             return known
         if source is not None and oci.is_nondistributable(source.media_type):
-            media_type = _FOREIGN_LAYER_TYPES.get(source.media_type, source.media_type)
+            media_type = layer_types.as_oci(source.media_type)
             return Descriptor(media_type, source.digest, source.size, source.urls)
         raise
     return layer_descriptor(intake, content.digest, content.size)

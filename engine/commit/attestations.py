@@ -5,10 +5,12 @@ manifest it is about, and its config has nothing but the statements' digests.
 """
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import msgspec
 
-from engine import go_json, oci, walk
+from engine import digest as digests
+from engine import go_json, oci, platforms, reference, walk
 from engine.commit.document import Document
 from engine.digest import of_bytes
 from engine.errors import InvalidInput
@@ -32,6 +34,7 @@ class InvalidStatement(InvalidInput):
 class _Statement(msgspec.Struct, frozen=True):
     kind: str = msgspec.field(name="_type")
     predicate_type: str = msgspec.field(name="predicateType")
+    subject: list[msgspec.Raw] | None = None
 
 
 class _RootFS(msgspec.Struct, frozen=True):
@@ -44,6 +47,37 @@ class _Config(msgspec.Struct, frozen=True):
     os: str
     config: dict[str, str] | None
     rootfs: _RootFS
+
+
+def about(
+    statements: Sequence[bytes], target: Descriptor, platform: Platform, names: Sequence[str]
+) -> list[bytes]:
+    """The statements, those without a subject with the image as theirs, by its names as package
+    URLs; InvalidStatement.
+    """
+    digest = digests.parse(target.digest)
+    subjects: list[dict[str, object]] = [
+        {"name": name, "digest": {digest.algorithm: digest.encoded}}
+        for name in [_package_url(name, platform) for name in names] or ["_"]
+    ]
+    return [_with_subject(statement, subjects) for statement in statements]
+
+
+def _with_subject(statement: bytes, subjects: list[dict[str, object]]) -> bytes:
+    found = _parsed(statement)
+    if found.subject:
+        return statement
+    members = msgspec.json.decode(statement, type=dict[str, msgspec.Raw])
+    begin = {key: members.pop(key) for key in ("_type", "predicateType")}
+    members.pop("subject", None)
+    return msgspec.json.encode(begin | {"subject": subjects} | members)
+
+
+def _package_url(name: str, platform: Platform) -> str:
+    """ "docker.io/library/app:1" → "pkg:docker/app@1?platform=linux%2Famd64"."""
+    ref = reference.parse_normalized(name)
+    said = quote(platforms.format(platform), safe="")
+    return f"pkg:docker/{quote(ref.familiar_name)}@{ref.tag}?platform={said}"
 
 
 def manifest(target: Descriptor, statements: Sequence[bytes], is_oci: bool) -> list[Document]:
@@ -73,6 +107,14 @@ def manifest(target: Descriptor, statements: Sequence[bytes], is_oci: bool) -> l
 
 
 def _layer(statement: bytes) -> Document:
+    annotations = {PREDICATE_TYPE: _parsed(statement).predicate_type}
+    described = Descriptor(
+        oci.IN_TOTO, of_bytes(statement), len(statement), annotations=annotations
+    )
+    return Document(described, statement)
+
+
+def _parsed(statement: bytes) -> _Statement:
     try:
         found = msgspec.json.decode(statement, type=_Statement)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -81,8 +123,4 @@ def _layer(statement: bytes) -> Document:
         raise InvalidStatement(f"expected an in-toto statement, found the type {found.kind!r}")
     if not found.predicate_type:
         raise InvalidStatement("expected a predicate type")
-    annotations = {PREDICATE_TYPE: found.predicate_type}
-    described = Descriptor(
-        oci.IN_TOTO, of_bytes(statement), len(statement), annotations=annotations
-    )
-    return Document(described, statement)
+    return found

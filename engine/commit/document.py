@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from engine import go_json
+from engine import go_json, oci
 from engine.digest import of_bytes
 from engine.oci import Descriptor, Index, Manifest, Platform
 
@@ -17,6 +17,16 @@ class Document:
     descriptor: Descriptor
     data: bytes
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def noun(self) -> str:
+        """What it is: "manifest list", "manifest", "config" or "attestation"."""
+        media_type = self.descriptor.media_type
+        if oci.is_index_type(media_type):
+            return "manifest list"
+        if oci.is_manifest_type(media_type):
+            return "manifest"
+        return "config" if oci.is_config_type(media_type) else "attestation"
 
     @classmethod
     def of(cls, value: Manifest | Index, labels: Mapping[str, str]) -> "Document":

@@ -16,6 +16,8 @@ class LayerNote(msgspec.Struct, frozen=True):
 
     description: str = DESCRIPTION
     created: str = ""
+    comment: str = COMMENT
+    author: str = ""
 
 
 def normalized(history: Sequence[History], notes: Sequence[LayerNote]) -> tuple[History, ...]:
@@ -51,7 +53,12 @@ def _fitted(history: Sequence[History], notes: Sequence[LayerNote]) -> list[Hist
         layers += not entry.empty_layer
         found.append(entry)
     return found + [
-        History(created=note.created, created_by=note.description, comment=COMMENT)
+        History(
+            created=note.created,
+            created_by=note.description,
+            author=note.author,
+            comment=note.comment,
+        )
         for note in notes[layers:]
     ]
 

@@ -1,19 +1,21 @@
 """Config, manifest and index of an image that is made, as BuildKit's image writer makes them.
 
 Pure: layers and configs go in, documents come out. Manifests and indexes are indented by two
-spaces, configs compact; Docker's media types take no annotations on layers and none are given.
+spaces, configs compact. Layers may come with OCI's or Docker's media types and go out with those of
+the image.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
-from engine import oci, walk
-from engine.commit import attestations
+from engine import layer_types, oci, walk
+from engine.commit import annotations, attestations
 from engine.commit import config as configs
 from engine.commit import epoch as epochs
 from engine.commit import history as histories
+from engine.commit.annotations import Annotation
 from engine.commit.document import Document
 from engine.commit.history import LayerNote
 from engine.digest import of_bytes
@@ -22,6 +24,8 @@ from engine.oci import Descriptor, History, Index, Manifest, Platform
 
 EMPTY_DIFF_ID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 """The tar of nothing: two blocks of zeros."""
+_INTERNAL = ("containerd.io/uncompressed", "buildkit/createdat")
+_SOURCES = "containerd.io/distribution.source."
 
 
 class InvalidSource(InvalidInput):
@@ -61,28 +65,22 @@ class PlatformImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotations:
-    """What is noted on each level."""
-
-    manifest: Mapping[str, str] = field(default_factory=dict)
-    manifest_descriptor: Mapping[str, str] = field(default_factory=dict)
-    index: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """`epoch` is SOURCE_DATE_EPOCH, in seconds since 1970."""
+    """`epoch` is SOURCE_DATE_EPOCH, in seconds since 1970; `names` are the image's, in full, and
+    those of which attestations speak.
+    """
 
     is_oci: bool = True
     keep_empty_layers: bool = False
     epoch: int | None = None
-    annotations: Annotations = field(default_factory=Annotations)
+    annotations: tuple[Annotation, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An image's documents; `target` is what its names stand for, `config` the first config's
-    digest.
+    """An image's documents; `target` is what its names stand for, `config` the digest of its
+    config, "" where there are several.
     """
 
     target: Descriptor
@@ -101,15 +99,18 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
     written = [_manifest(image, options) for image in images]
     documents = tuple(document for parts in written for document in parts)
     manifests = [parts[-1].descriptor for parts in written]
-    config = written[0][0].descriptor.digest
+    config = written[0][0].descriptor.digest if len(images) == 1 else ""
     attested = [
-        attestations.manifest(manifest, image.statements, options.is_oci)
+        attestations.manifest(
+            manifest,
+            attestations.about(image.statements, manifest, image.platform, options.names),
+            options.is_oci,
+        )
         for manifest, image in zip(manifests, images, strict=True)
         if image.statements
     ]
     if len(images) == 1 and not attested:
-        if options.annotations.index:
-            raise InvalidSource("index annotations need an image of several platforms")
+        _refuse_index_annotations(options)
         return Written(manifests[0], config, documents)
     documents += tuple(document for parts in attested for document in parts)
     entries = (
@@ -123,9 +124,10 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
         schema_version=2,
         media_type=oci.INDEX if options.is_oci else oci.DOCKER_MANIFEST_LIST,
         manifests=entries,
-        annotations=_sorted(options.annotations.index),
+        annotations=annotations.chosen(options.annotations, annotations.INDEX),
     )
-    document = Document.of(index, walk.gc_labels(entries))
+    noted = annotations.chosen(options.annotations, annotations.INDEX_DESCRIPTOR)
+    document = Document.of(index, walk.gc_labels(entries)).described(noted)
     return Written(document.descriptor, config, (*documents, document))
 
 
@@ -150,13 +152,31 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
         schema_version=2,
         media_type=oci.MANIFEST if options.is_oci else oci.DOCKER_MANIFEST,
         config=described,
-        layers=tuple(layer.descriptor for layer in layers),
-        annotations=_sorted(options.annotations.manifest),
+        layers=tuple(_converted(layer.descriptor, options.is_oci) for layer in layers),
+        annotations=annotations.chosen(options.annotations, annotations.MANIFEST, image.platform),
     )
     document = Document.of(manifest, walk.gc_labels((described, *manifest.layers)))
-    noted = document.described(options.annotations.manifest_descriptor)
-    return Document(described, data), noted
+    noted = annotations.chosen(options.annotations, annotations.MANIFEST_DESCRIPTOR, image.platform)
+    return Document(described, data), document.described(noted)
 
 
-def _sorted(annotations: Mapping[str, str]) -> dict[str, str]:
-    return dict(sorted(annotations.items()))
+def _converted(layer: Descriptor, is_oci: bool) -> Descriptor:
+    """A layer with the image's kind of media type, as BuildKit does it: without the annotations
+    that its store keeps for itself, and with Docker's types without any.
+    """
+    if not is_oci:
+        media_type = layer_types.as_docker(layer.media_type)
+        return msgspec.structs.replace(layer, media_type=media_type, annotations={})
+    kept = {
+        key: value
+        for key, value in layer.annotations.items()
+        if key not in _INTERNAL and not key.startswith(_SOURCES)
+    }
+    media_type = layer_types.as_oci(layer.media_type)
+    return msgspec.structs.replace(layer, media_type=media_type, annotations=kept)
+
+
+def _refuse_index_annotations(options: WriterOptions) -> None:
+    for level in (annotations.INDEX, annotations.INDEX_DESCRIPTOR):
+        if annotations.chosen(options.annotations, level):
+            raise InvalidSource(f"{level} annotations need an image of several platforms")

@@ -1,4 +1,4 @@
-"""Layers made of changes: diff ID, compression, digest and storing in one pass over the files.
+"""New layers: diff ID, compression, digest and storing in one pass over their bytes.
 
 Nothing is visible before it is published; what is not published is dropped with `discard`. A layer
 that was made before of the same tree is found again by a label, and no file is read.
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from engine import digest as digests
 from engine.archive.intake import UNCOMPRESSED_LABEL
-from engine.commit import layer
-from engine.commit.changes import Change
 from engine.commit.compression import BLOCK, Compression
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.filetree.tree import Tree
+
+Piece = bytes | memoryview
 
 TREE_LABEL = "imgfs.tree"
 """On a layer's blob: the fingerprint of what it was made of."""
@@ -35,12 +35,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class LayerSource:
-    """The changes of a layer, what tells whether it was made before, and how it is written."""
+    """The pieces of a layer's tar, what tells whether it was made before, and how it is stored."""
 
-    changes: Iterable[Change]
+    pieces: Iterable[Piece]
     fingerprint: str
     compression: Compression
-    clamp: int | None = None
 
 
 class LayerMaker:
@@ -55,7 +54,7 @@ class LayerMaker:
         self._writers: dict[Digest, tuple[LocalWriter, dict[str, str]]] = {}
 
     def make(self, source: LayerSource) -> Layer:
-        """The layer; ChangedFile, ReservedName, OSError."""
+        """The layer; OSError, and whatever its pieces raise."""
         return self._known(source) or self._made(source)
 
     def writers(self) -> list[tuple[LocalWriter, dict[str, str]]]:
@@ -81,7 +80,7 @@ class LayerMaker:
             hasher = digests.hasher()
             compressor = source.compression.start(writer.write)
             try:
-                for data in _batches(layer.pieces(source.changes, source.clamp)):
+                for data in _batches(source.pieces):
                     hasher.update(data)
                     compressor.write(data)
                 compressor.finish()
@@ -111,9 +110,9 @@ def fingerprint(tree: Tree, *settings: object) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _batches(pieces: Iterable[Piece]) -> Iterator[bytes]:
     """The same bytes in pieces of one size, but for the last."""
-    held: list[bytes] = []
+    held: list[Piece] = []
     size = 0
     for piece in pieces:
         held.append(piece)

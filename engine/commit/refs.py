@@ -1,11 +1,17 @@
 """What an image is made of: directories, and the image they stand on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.commit.annotations import Annotation
 from engine.commit.compression import Compression
-from engine.commit.image_writer import Annotations
 from engine.oci import Platform
+
+Progress = Callable[[str, int], None]
+"""Hears of each step as it begins ("exporting layers", "naming to …"), and of the bytes that have
+been read in it so far. One thread calls it at a time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +40,46 @@ class Upper(Ref):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What an image is made of, a ref for each platform; `base` is the name of the image below.
+class PlatformSource:
+    """What the image is made of for one platform; None for the base image's, or this host's.
 
-    `config` takes the place of the base image's, or of the default one.
+    Without a ref it has the base image's layers and no others. `config` takes the place of the base
+    image's, or of the default one. `inline_cache` is BuildKit's, `statements` are in-toto's.
     """
 
-    refs: tuple[tuple[Platform | None, Ref], ...]
-    base: str = ""
+    platform: Platform | None = None
+    ref: Ref | None = None
     config: bytes = b""
+    inline_cache: bytes | None = None
+    statements: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an image is made of; `base` is the name of the image below, if there is one."""
+
+    platforms: tuple[PlatformSource, ...]
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitOptions:
-    """How it is made. `created` is RFC 3339 text; `epoch` is SOURCE_DATE_EPOCH in seconds, which
-    clamps the times of files too if `rewrites_times`.
+    """How it is made.
+
+    `recompresses_base` compresses the base image's layers as the new ones, `keeps_foreign` leaves
+    those of its layers that may not be distributed as they are. `created` is RFC 3339 text; `epoch`
+    is SOURCE_DATE_EPOCH in seconds, which clamps the times of files too if `rewrites_times`.
     """
 
     compression: Compression = field(default_factory=Compression)
+    recompresses_base: bool = False
+    keeps_foreign: bool = False
     is_oci: bool = True
     keep_empty_layers: bool = False
     created: str = ""
     epoch: int | None = None
     rewrites_times: bool = False
-    annotations: Annotations = field(default_factory=Annotations)
+    annotations: tuple[Annotation, ...] = ()
     instructions: tuple[str, ...] = ()
     message: str = ""
     author: str = ""

@@ -1,26 +1,28 @@
 """`imgfs commit`: directories become an image."""
 
+import csv
 import json
 import os
-import sys
 import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from engine import platforms, rfc3339
+from engine.commit import annotations, exporter_options
 from engine.commit import compression as compressions
+from engine.commit.annotations import Annotation, InvalidAnnotation
 from engine.commit.exporter import parse_names
-from engine.commit.image_writer import Annotations
-from engine.commit.refs import CommitOptions, Ref, Source, Upper
+from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
 from engine.engine import Engine
+from engine.errors import printable
 from imgfs.cli.common import Failed, with_engine
+from imgfs.cli.steps import steps
 
-_LEVELS = {
-    "manifest": "manifest",
-    "manifest-descriptor": "manifest_descriptor",
-    "index": "index",
-}
+_DESCRIPTION = "imgfs commit"
 
 
 @click.command()
@@ -33,20 +35,51 @@ _LEVELS = {
     metavar="P[=DIR]",
     help="The platform of DIR; with =DIR, repeated, one image of several.",
 )
-@click.option("--config", metavar="FILE", help="The config, in the place of the base image's.")
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="[P=]FILE",
+    help="The config, in the place of the base image's.",
+)
 @click.option(
     "-c", "--change", "changes", multiple=True, metavar="'CMD …'", help="As docker commit's."
 )
-@click.option("-m", "--message", default="", help="What the layer's history entry says.")
+@click.option("-m", "--message", default="", help="The comment in the layer's history entry.")
 @click.option("-a", "--author", default="", help="Who made it.")
 @click.option(
-    "--annotation", "noted", multiple=True, metavar="[LEVEL:]K=V", help="On manifest or index."
+    "--annotation",
+    "noted",
+    multiple=True,
+    metavar="[LEVEL[P],…:]K=V",
+    help="On manifest, manifest-descriptor, index or index-descriptor.",
+)
+@click.option(
+    "--attestation",
+    "attested",
+    multiple=True,
+    metavar="[P=]FILE",
+    help="An in-toto statement about the image.",
+)
+@click.option(
+    "--inline-cache",
+    "caches",
+    multiple=True,
+    metavar="[P=]FILE",
+    help="BuildKit's cache, for the config.",
 )
 @click.option("--compression", "how", default="gzip", metavar="KIND[:LEVEL]")
+@click.option("--force-compression", is_flag=True, help="Compress the base's layers so too.")
+@click.option(
+    "--prefer-nondist-layers", is_flag=True, help="Keep the base's foreign layers as they are."
+)
 @click.option("--oci/--docker", "is_oci", default=True, help="Whose media types (OCI's).")
 @click.option("--keep-empty-layers", is_flag=True, help="Keep a layer that changes nothing.")
 @click.option(
     "--reproducible", is_flag=True, help="No time later than $SOURCE_DATE_EPOCH, else 1970."
+)
+@click.option(
+    "-o", "--output", multiple=True, metavar="K=V,…", help="Options as docker build --output's."
 )
 @click.option("--iidfile", metavar="FILE", help="Write the image ID to a file.")
 @click.option("--metadata-file", metavar="FILE", help="Write what was made as JSON to a file.")
@@ -58,15 +91,20 @@ def commit(
     base: str,
     upper: bool,
     wanted: tuple[str, ...],
-    config: str | None,
+    configs: tuple[str, ...],
     changes: tuple[str, ...],
     message: str,
     author: str,
     noted: tuple[str, ...],
+    attested: tuple[str, ...],
+    caches: tuple[str, ...],
     how: str,
+    force_compression: bool,
+    prefer_nondist_layers: bool,
     is_oci: bool,
     keep_empty_layers: bool,
     reproducible: bool,
+    output: tuple[str, ...],
     iidfile: str | None,
     metadata_file: str | None,
     quiet: bool,
@@ -80,49 +118,106 @@ def commit(
     imgfs commit --platform linux/amd64=a --platform linux/arm64=b multi:1
     """
     epoch = _epoch(reproducible)
-    now = int(time.time()) if epoch is None else min(int(time.time()), epoch)
-    created = rfc3339.text(now) or "1970-01-01T00:00:00Z"
-    directories, names = _operands(wanted, words)
-    kind: type[Ref] = Upper if upper else Ref
-    source = Source(
-        tuple(
-            (
-                platforms.parse(platform) if platform else None,
-                kind(Path(directory), description=message, created=created),
-            )
-            for platform, directory in directories
+    found = exporter_options.parse(
+        _output(output),
+        CommitOptions(
+            compression=compressions.parse(how),
+            recompresses_base=force_compression,
+            keeps_foreign=prefer_nondist_layers,
+            is_oci=is_oci,
+            keep_empty_layers=keep_empty_layers,
+            epoch=epoch,
+            rewrites_times=epoch is not None,
+            annotations=_annotations(noted),
+            instructions=changes,
+            message=message,
+            author=author,
         ),
-        base,
-        Path(config).read_bytes() if config else b"",
     )
-    options = CommitOptions(
-        compression=compressions.parse(how),
-        is_oci=is_oci,
-        keep_empty_layers=keep_empty_layers,
-        created=created,
-        epoch=epoch,
-        rewrites_times=epoch is not None,
-        annotations=_annotations(noted),
-        instructions=changes,
-        message=message,
-        author=author,
-    )
-    shows = not quiet and sys.stderr.isatty()
-    made = engine.commit(source, names, options, _say if shows else _say_nothing)
+    for key in found.unknown:
+        click.echo(f"imgfs: warning: unknown option {printable(key)}", err=True)
+    now = int(time.time())
+    epoch = found.commit.epoch
+    created = rfc3339.text(now if epoch is None else min(now, epoch)) or "1970-01-01T00:00:00Z"
+    operands, names = _operands(wanted, words)
+    kind: type[Ref] = Upper if upper else Ref
+    sources = {
+        platform: PlatformSource(
+            platforms.parse(platform) if platform else None,
+            kind(Path(directory), description=_DESCRIPTION, created=created),
+            found.config,
+        )
+        for platform, directory in operands
+    }
+    if len(sources) < len(operands):
+        raise click.UsageError("--platform: a platform is given twice")
+    for option, texts in (
+        ("config", configs),
+        ("inline-cache", caches),
+        ("attestation", attested),
+    ):
+        for platform, data in _files(option, texts, sources):
+            sources[platform] = _with(sources[platform], option, data)
+    with ExitStack() as stack:
+        made = engine.commit(
+            Source(tuple(sources.values()), base),
+            tuple(dict.fromkeys((*names, *parse_names(found.names)))),
+            replace(found.commit, created=created),
+            stack.enter_context(steps(quiet)),
+        )
     if iidfile:
-        Path(iidfile).write_text(made.config, encoding="ascii")
+        Path(iidfile).write_text(made.image_id, encoding="ascii")
     if metadata_file:
         text = json.dumps(made.metadata(), indent=2, sort_keys=True)
         Path(metadata_file).write_text(f"{text}\n", encoding="utf-8")
     click.echo(made.target.digest)
 
 
-def _say(step: str) -> None:
-    click.echo(step, err=True)
+def _with(source: PlatformSource, option: str, data: bytes) -> PlatformSource:
+    match option:
+        case "config":
+            return replace(source, config=data)
+        case "inline-cache":
+            return replace(source, inline_cache=data)
+        case _:
+            return replace(source, statements=(*source.statements, data))
 
 
-def _say_nothing(_step: str) -> None:
-    """For a pipe, and on request."""
+def _files(option: str, texts: Iterable[str], known: Iterable[str]) -> list[tuple[str, bytes]]:
+    """(platform, content) of each "[P=]FILE"; without P it is for the only platform."""
+    wanted = list(known)
+    found = []
+    for text in texts:
+        platform, equals, path = text.partition("=")
+        if not equals or platform not in wanted:
+            if len(wanted) > 1:
+                raise click.UsageError(
+                    f"--{option} {text}: expected P=FILE with one of {', '.join(wanted)}"
+                )
+            platform, path = wanted[0], text
+        found.append((platform, Path(path).read_bytes()))
+    return found
+
+
+def _annotations(texts: Iterable[str]) -> tuple[Annotation, ...]:
+    try:
+        return tuple(found for text in texts for found in annotations.parse(text))
+    except InvalidAnnotation as error:
+        raise click.UsageError(f"--{error}") from error
+
+
+def _output(texts: tuple[str, ...]) -> dict[str, str]:
+    """The options in "K=V,…", where a field with a comma stands in quotes."""
+    found = {}
+    for row in csv.reader(texts):
+        for text in row:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                raise click.UsageError(f"--output {text}: expected KEY=VALUE")
+            found[key] = value
+    if found.pop("type", "image") != "image":
+        raise click.UsageError("--output: expected type=image")
+    return found
 
 
 def _operands(
@@ -142,21 +237,6 @@ def _operands(
         raise click.UsageError("expected DIR and NAME[,NAME…]")
     platform = pairs[0][0] if pairs else ""
     return [(platform, words[0])], parse_names(words[1] if len(words) > 1 else "")
-
-
-def _annotations(noted: tuple[str, ...]) -> Annotations:
-    found: dict[str, dict[str, str]] = {level: {} for level in _LEVELS.values()}
-    for text in noted:
-        key, equals, value = text.partition("=")
-        level, colon, rest = key.partition(":")
-        if colon and level in _LEVELS:
-            key = rest
-        else:
-            level = "manifest"
-        if not equals or not key:
-            raise click.UsageError(f"--annotation {text}: expected [LEVEL:]KEY=VALUE")
-        found[_LEVELS[level]][key] = value
-    return Annotations(**found)
 
 
 def _epoch(reproducible: bool) -> int | None:

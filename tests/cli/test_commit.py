@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,48 @@ def test_docker_and_zstd(inside: Callable[..., Done], root: Path) -> None:
     assert found["Layers"][0]["mediaType"].endswith(".zstd")
 
 
+def test_what_goes_with_it(
+    inside: Callable[..., Done], root: Path, store: Path, tmp_path: Path
+) -> None:
+    statement, cache = tmp_path / "statement.json", tmp_path / "cache"
+    statement.write_text(
+        '{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://spdx.dev/Document"}'
+    )
+    cache.write_bytes(b"cached")
+    wanted = [f"--platform=linux/{arch}={root}" for arch in ("amd64", "arm64")]
+    options = (
+        f"--attestation=linux/arm64={statement}",
+        f"--inline-cache=linux/amd64={cache}",
+        "--annotation=index,manifest[linux/amd64]:k=v",
+    )
+    (digest,) = succeeded(inside("commit", *wanted, *options, "multi:1")).lines
+
+    def document(digest: str) -> Any:
+        return json.loads((store / "blobs" / digest.replace(":", "/")).read_bytes())
+
+    index = document(digest)
+    first, second, _ = (document(entry["digest"]) for entry in index["manifests"])
+    assert first["annotations"] == {"k": "v"}
+    assert "annotations" not in second
+    assert document(first["config"]["digest"])["moby.buildkit.cache.v0"] == "Y2FjaGVk"
+    assert index["annotations"] == {"k": "v"}
+    assert [m["platform"]["architecture"] for m in index["manifests"]] == [
+        "amd64",
+        "arm64",
+        "unknown",
+    ]
+
+
+def test_options_of_build_tools(inside: Callable[..., Done], root: Path, store: Path) -> None:
+    options = '"name=app:2,app:3",compression=zstd,oci-mediatypes=false,push=true'
+    done = inside("commit", "-o", options, root, "app:1")
+    assert done.status == 0
+    assert done.err.decode() == "imgfs: warning: unknown option push\n"
+    assert sorted(names(store)) == ["app:1", "app:2", "app:3"]
+    (found,) = inside("inspect", "app:1").json
+    assert found["Layers"][0]["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.zstd"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -108,6 +151,26 @@ def test_docker_and_zstd(inside: Callable[..., Done], root: Path) -> None:
         (("--platform=linux/amd64={root}", "--platform=linux/arm64", "a:1"), 2, "each of several"),
         (("--platform=a", "--platform=b", "{root}", "a:1"), 2, "each of several"),
         (("--annotation", "x", "{root}", "a:1"), 2, "KEY=VALUE"),
+        (("--annotation", "indx:x=y", "{root}", "a:1"), 2, "found indx"),
+        (("-o", "compression", "{root}", "a:1"), 2, "KEY=VALUE"),
+        (("-o", "type=oci", "{root}", "a:1"), 2, "type=image"),
+        (("-o", "oci-mediatypes=maybe", "{root}", "a:1"), 1, "expected true or false"),
+        (("--attestation", "{root}/hello", "{root}", "a:1"), 1, "in-toto statement"),
+        (
+            ("--platform=linux/amd64={root}", "--platform=linux/amd64={root}", "a:1"),
+            2,
+            "given twice",
+        ),
+        (
+            (
+                "--platform=linux/amd64={root}",
+                "--platform=linux/arm64={root}",
+                "--config={root}/hello",
+                "a:1",
+            ),
+            2,
+            "expected P=FILE with one of linux/amd64, linux/arm64",
+        ),
         (("{root}/nowhere", "a:1"), 1, "nowhere"),
         (("{root}/hello", "a:1"), 1, "Not a directory"),
         (("{root}", "UPPER:1"), 1, "UPPER"),

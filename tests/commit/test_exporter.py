@@ -15,7 +15,7 @@ from engine.commit.exporter import parse_names
 from engine.commit.image_writer import InvalidSource
 from engine.commit.instructions import InvalidInstruction
 from engine.commit.overlay import ForeignUpper
-from engine.commit.refs import CommitOptions, Ref, Source, Upper
+from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
 from engine.engine import Engine
 from engine.errors import ChangedFile, InvalidReference, NotFound
 from engine.filetree.directory import scan
@@ -48,7 +48,11 @@ def picture_of_store(engine: Engine) -> object:
 
 
 def commit(engine: Engine, root: Path, base: str = "", name: str = NAME) -> str:
-    return str(engine.commit(Source(((None, Ref(root)),), base), (name,), OPTIONS).target.digest)
+    return str(
+        engine.commit(
+            Source((PlatformSource(None, Ref(root)),), base), (name,), OPTIONS
+        ).target.digest
+    )
 
 
 def layers(engine: Engine, name: str = "app:1") -> tuple[oci.Descriptor, ...]:
@@ -57,8 +61,12 @@ def layers(engine: Engine, name: str = "app:1") -> tuple[oci.Descriptor, ...]:
 
 def test_an_image_is_there_with_all_its_names(engine: Engine, root: Path) -> None:
     steps: list[str] = []
+
+    def tell(step: str, size: int) -> None:
+        steps.append(f"{step}, {size}" if size else step)
+
     names = parse_names("app:1,ghcr.io/org/app,app:1")
-    made = engine.commit(Source(((None, Ref(root)),)), names, OPTIONS, steps.append)
+    made = engine.commit(Source((PlatformSource(None, Ref(root)),)), names, OPTIONS, tell)
     assert [image.name for image in engine.images.all()] == [NAME, "ghcr.io/org/app:latest"]
     assert steps[0] == "exporting layers"
     assert steps[-1] == "naming to ghcr.io/org/app:latest"
@@ -90,7 +98,7 @@ def test_the_same_tree_with_another_compression_is_another_layer(
     commit(engine, root)
     (first,) = layers(engine)
     options = replace(OPTIONS, compression=Compression("zstd"))
-    engine.commit(Source(((None, Ref(root)),)), (NAME,), options)
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
     (second,) = layers(engine)
     assert second.media_type == oci.LAYER_ZSTD
     labels = [engine.content.info(layer.digest).labels for layer in (first, second)]
@@ -125,7 +133,7 @@ def test_a_chain_of_directories(engine: Engine, root: Path, tmp_path: Path) -> N
     (upper / "etc").mkdir(parents=True)
     (upper / "etc/issue").write_text("x")
     ref = Ref(root, Ref(root, description="lower"), "upper")
-    engine.commit(Source(((None, replace(ref, directory=upper)),)), (NAME,), OPTIONS)
+    engine.commit(Source((PlatformSource(None, replace(ref, directory=upper)),)), (NAME,), OPTIONS)
     assert len(layers(engine)) == 2
     merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
     assert picture(merged.tree) == picture(scan(upper))
@@ -135,7 +143,7 @@ def test_a_chain_of_directories(engine: Engine, root: Path, tmp_path: Path) -> N
 
 def test_instructions_and_author(engine: Engine, root: Path) -> None:
     options = replace(OPTIONS, instructions=("USER me", "ENV A=1"), author="me <x@y>")
-    engine.commit(Source(((None, Ref(root)),)), (NAME,), options)
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
     config = json.loads(engine.details("app:1").raw_config)
     assert config["config"]["User"] == "me"
     assert config["config"]["Env"][-1] == "A=1"
@@ -149,7 +157,7 @@ def test_reproducible(root: Path, tmp_path: Path) -> None:
     for number in range(2):
         os.utime(root / "etc/motd")
         with Engine(tmp_path / f"store{number}") as engine:
-            made = engine.commit(Source(((None, Ref(root)),)), (NAME,), options)
+            made = engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
             found.add(made.target.digest)
             merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
             assert {entry.mtime_ns for path, entry in merged.tree.items() if path} == {0}
@@ -164,32 +172,46 @@ def failing(root: Path) -> dict[str, tuple[Source, CommitOptions, type[Exception
     gone = Ref(root / "nowhere")
     changes = replace(OPTIONS, instructions=("RUN x",))
     return {
-        "no directory": (Source(((None, gone),)), OPTIONS, FileNotFoundError, "nowhere"),
-        "a file": (Source(((None, Ref(root / "etc/motd")),)), OPTIONS, NotADirectoryError, "motd"),
-        "no platforms": (
-            Source(((None, ref), (ARM, ref))),
-            OPTIONS,
-            InvalidSource,
-            "missing platforms mapping",
-        ),
-        "a platform twice": (Source(((ARM, ref), (ARM, ref))), OPTIONS, InvalidSource, "arm64"),
-        "one of two directories": (
-            Source(((AMD, ref), (ARM, gone))),
+        "no directory": (
+            Source((PlatformSource(None, gone),)),
             OPTIONS,
             FileNotFoundError,
             "nowhere",
         ),
-        "a config for two": (
-            Source(((AMD, ref), (ARM, ref)), config=b"{}"),
+        "a file": (
+            Source((PlatformSource(None, Ref(root / "etc/motd")),)),
+            OPTIONS,
+            NotADirectoryError,
+            "motd",
+        ),
+        "no platforms": (
+            Source((PlatformSource(None, ref), PlatformSource(ARM, ref))),
             OPTIONS,
             InvalidSource,
-            "several platforms",
+            "missing platforms mapping",
+        ),
+        "a platform twice": (
+            Source((PlatformSource(ARM, ref), PlatformSource(ARM, ref))),
+            OPTIONS,
+            InvalidSource,
+            "arm64",
+        ),
+        "one of two directories": (
+            Source((PlatformSource(AMD, ref), PlatformSource(ARM, gone))),
+            OPTIONS,
+            FileNotFoundError,
+            "nowhere",
         ),
         "no refs": (Source(()), OPTIONS, InvalidSource, "at least one"),
-        "no base": (Source(((None, ref),), "nope:1"), OPTIONS, NotFound, "nope:1"),
-        "no such instruction": (Source(((None, ref),)), changes, InvalidInstruction, "RUN x"),
+        "no base": (Source((PlatformSource(None, ref),), "nope:1"), OPTIONS, NotFound, "nope:1"),
+        "no such instruction": (
+            Source((PlatformSource(None, ref),)),
+            changes,
+            InvalidInstruction,
+            "RUN x",
+        ),
         "a null config": (
-            Source(((None, ref),), config=b"null"),
+            Source((PlatformSource(None, ref, b"null"),)),
             OPTIONS,
             InvalidConfig,
             "null config",
@@ -216,7 +238,7 @@ def test_a_file_that_changes_meanwhile(
         (path / "etc/motd").write_text("something else")
         return tree
 
-    monkeypatch.setattr("engine.commit.exporter.directory.scan", changed)
+    monkeypatch.setattr("engine.commit.platform_images.directory.scan", changed)
     before = picture_of_store(engine)
     with pytest.raises(ChangedFile, match="motd"):
         commit(engine, root)
@@ -228,7 +250,7 @@ def test_an_upper_directory_that_needs_its_lower_ones(engine: Engine, tmp_path: 
     (upper / "moved").mkdir(parents=True)
     os.setxattr(upper / "moved", "user.overlay.redirect", b"/old")
     with pytest.raises(ForeignUpper, match=r"moved: has the attribute overlay\.redirect"):
-        engine.commit(Source(((None, Upper(upper)),)), (NAME,), OPTIONS)
+        engine.commit(Source((PlatformSource(None, Upper(upper)),)), (NAME,), OPTIONS)
 
 
 @pytest.mark.parametrize("text", ["UPPER", "a@sha256:" + "0" * 64, "a,b:c:d"])

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from engine import oci
+from engine.commit.annotations import Annotation
 from engine.commit.attestations import InvalidStatement
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import (
     EMPTY_DIFF_ID,
-    Annotations,
     InvalidSource,
     PlatformImage,
     WriterOptions,
@@ -94,7 +94,7 @@ def test_several_platforms() -> None:
     assert written.documents[-1].labels == {
         f"containerd.io/gc.ref.content.{n}": m["digest"] for n, m in enumerate(index["manifests"])
     }
-    assert written.config == written.documents[0].descriptor.digest
+    assert written.config == "", "there are two"
 
 
 def test_dockers_media_types() -> None:
@@ -115,14 +115,27 @@ def test_a_layer_that_changes_nothing_is_dropped() -> None:
 
 
 def test_annotations() -> None:
-    noted = Annotations({"z": "1", "a": "<2>"}, {"d": "3"}, {"i": "4"})
+    noted = (
+        Annotation("manifest", "z", "1"),
+        Annotation("manifest", "a", "for all"),
+        Annotation("manifest", "a", "<2>", AMD),
+        Annotation("manifest", "b", "not here", ARM),
+        Annotation("manifest-descriptor", "d", "3"),
+        Annotation("index", "i", "4"),
+        Annotation("index-descriptor", "t", "5"),
+    )
     images = [PlatformImage(AMD, (layer("a"),)), PlatformImage(ARM, (layer("b"),))]
-    _, manifest, *_, index = documents(write(images, WriterOptions(annotations=noted)))
+    written = write(images, WriterOptions(annotations=noted))
+    _, manifest, _, other, index = documents(written)
     assert list(manifest["annotations"].items()) == [("a", "<2>"), ("z", "1")]
+    assert other["annotations"] == {"z": "1", "a": "for all", "b": "not here"}
     assert index["annotations"] == {"i": "4"}
+    assert written.target.annotations == {"t": "5"}
     assert index["manifests"][0]["annotations"] == {"d": "3"}
-    with pytest.raises(InvalidSource, match="several platforms"):
-        write(images[:1], WriterOptions(annotations=noted))
+    for level in ("index", "index-descriptor"):
+        one = (Annotation(level, "i", "4"),)
+        with pytest.raises(InvalidSource, match=f"^{level} annotations need"):
+            write(images[:1], WriterOptions(annotations=one))
 
 
 def test_an_epoch() -> None:
@@ -140,7 +153,7 @@ def test_nothing_makes_no_image() -> None:
 
 STATEMENT = (
     b'{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://slsa.dev/provenance/v0.2",'
-    b'"subject":[],"predicate":{"a":"<b>"}}'
+    b'"subject":[{"name":"x","digest":{"sha256":"00"}}],"predicate":{"a":"<b>"}}'
 )
 
 
@@ -172,6 +185,28 @@ def test_attestations_come_after_the_platforms() -> None:
             f'"rootfs":{{"type":"layers","diff_ids":["{attested["digest"]}"]}}}}'
         ).encode()
     )
+
+
+def test_a_statement_without_a_subject_is_about_the_image() -> None:
+    statement = json.loads(STATEMENT) | {"subject": []}
+    image = PlatformImage(AMD, (layer("a"),), statements=(json.dumps(statement).encode(),))
+    names = ("docker.io/library/app:1", "ghcr.io/org/app:2")
+    for wanted, expected in (
+        (
+            names,
+            [
+                "pkg:docker/app@1?platform=linux%2Famd64",
+                "pkg:docker/ghcr.io/org/app@2?platform=linux%2Famd64",
+            ],
+        ),
+        ((), ["_"]),
+    ):
+        written = write([image], WriterOptions(names=wanted))
+        about = written.documents[1].descriptor.digest.removeprefix("sha256:")
+        stored = json.loads(written.documents[2].data)
+        assert stored == statement | {
+            "subject": [{"name": name, "digest": {"sha256": about}} for name in expected]
+        }
 
 
 def test_one_platform_with_attestations_is_an_index() -> None:

@@ -1,0 +1,100 @@
+"""Annotations of an image that is made: on which of its documents, and for which platform."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine import platforms
+from engine.errors import InvalidInput, printable
+from engine.oci import Platform
+
+MANIFEST = "manifest"
+MANIFEST_DESCRIPTOR = "manifest-descriptor"
+INDEX = "index"
+INDEX_DESCRIPTOR = "index-descriptor"
+_LEVELS = (MANIFEST, MANIFEST_DESCRIPTOR, INDEX, INDEX_DESCRIPTOR)
+_PLACE = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
+_OPTION = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
+_OPTION_PREFIX = re.compile(r"annotation[-.\[]")
+
+
+class InvalidAnnotation(InvalidInput):
+    """Words that are no annotation."""
+
+    def __init__(self, text: str, expected: str) -> None:
+        super().__init__(text, expected)
+        self.text = text
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"annotation {printable(self.text)}: expected {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation, for every platform or for one; an index is for all of them."""
+
+    level: str
+    key: str
+    value: str
+    platform: Platform | None = None
+
+
+def chosen(
+    annotations: Iterable[Annotation], level: str, platform: Platform | None = None
+) -> dict[str, str]:
+    """What is noted on one document, sorted; what is said for its platform goes over the rest."""
+    here = [a for a in annotations if a.level == level]
+    if platform is None:
+        return dict(sorted((a.key, a.value) for a in here))
+    general = {a.key: a.value for a in here if a.platform is None}
+    own = {a.key: a.value for a in here if a.platform and _are_same(a.platform, platform)}
+    return dict(sorted((general | own).items()))
+
+
+def parse(text: str) -> list[Annotation]:
+    """ "KEY=VALUE" (on manifests) or "LEVEL[PLATFORM],…:KEY=VALUE", as buildx takes them;
+    InvalidAnnotation, InvalidPlatform.
+    """
+    key, equals, value = text.partition("=")
+    places, colon, rest = key.partition(":")
+    if not equals or not (rest if colon else key):
+        raise InvalidAnnotation(text, "[LEVEL[PLATFORM],…:]KEY=VALUE")
+    if not colon:
+        return [Annotation(MANIFEST, key, value)]
+    return [_at(place, rest, value, text) for place in places.split(",")]
+
+
+def is_option(key: str) -> bool:
+    """Whether an exporter option's key begins as those of annotations do."""
+    return _OPTION_PREFIX.match(key) is not None
+
+
+def parse_option(key: str, value: str) -> Annotation:
+    """An exporter option, "annotation[-LEVEL][[PLATFORM]].KEY"; InvalidAnnotation,
+    InvalidPlatform.
+    """
+    found = _OPTION.fullmatch(key)
+    if found is None:
+        raise InvalidAnnotation(key, "annotation[-LEVEL][[PLATFORM]].KEY")
+    level, platform, name = found.groups()
+    return _annotation(level or MANIFEST, platform, name, value, key)
+
+
+def _at(place: str, key: str, value: str, text: str) -> Annotation:
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise InvalidAnnotation(text, f"{' or '.join(_LEVELS)} before the colon, found {place}")
+    return _annotation(found[1], found[2], key, value, text)
+
+
+def _annotation(level: str, platform: str | None, key: str, value: str, text: str) -> Annotation:
+    if level not in _LEVELS:
+        raise InvalidAnnotation(text, f"{' or '.join(_LEVELS)}, found {level}")
+    return Annotation(level, key, value, platforms.parse(platform) if platform else None)
+
+
+def _are_same(one: Platform, other: Platform) -> bool:
+    return platforms.format(platforms.normalize(one)) == platforms.format(
+        platforms.normalize(other)
+    )

@@ -1,0 +1,104 @@
+"""The exporter options of build tools ("compression=zstd"), by BuildKit's keys.
+
+What is said here goes over what was chosen before. Keys that nobody knows are told and change
+nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from engine.commit import annotations
+from engine.commit.compression import Compression
+from engine.commit.refs import CommitOptions
+from engine.errors import InvalidInput, printable
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+class InvalidOption(InvalidInput):
+    """An option whose value is not what its key wants."""
+
+    def __init__(self, key: str, value: str, expected: str) -> None:
+        super().__init__(key, value, expected)
+        self.key = key
+        self.value = value
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"option {self.key}: expected {self.expected}, found {printable(self.value)!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterOptions:
+    """`names` as they were given, comma-separated; `config` is the image's as JSON, if any is
+    given; `unknown` are keys.
+    """
+
+    commit: CommitOptions
+    names: str = ""
+    config: bytes = b""
+    unknown: tuple[str, ...] = field(default=())
+
+
+def parse(options: Mapping[str, str], chosen: CommitOptions) -> ExporterOptions:
+    """The options applied to `chosen`; InvalidOption, InvalidAnnotation, InvalidPlatform,
+    InvalidCompression.
+    """
+    found = ExporterOptions(chosen)
+    for key, value in options.items():
+        if annotations.is_option(key):
+            noted = (*found.commit.annotations, annotations.parse_option(key, value))
+            found = replace(found, commit=replace(found.commit, annotations=noted))
+        else:
+            found = _with(found, key, value)
+    return replace(found, commit=replace(found.commit, compression=_compression(options, chosen)))
+
+
+def _with(found: ExporterOptions, key: str, value: str) -> ExporterOptions:
+    commit = found.commit
+    match key:
+        case "name":
+            return replace(found, names=value)
+        case "containerimage.config":
+            return replace(found, config=value.encode(errors="surrogateescape"))
+        case "compression" | "compression-level":
+            return found
+        case "oci-mediatypes":
+            commit = replace(commit, is_oci=_bool(key, value or "true"))
+        case "force-compression":
+            commit = replace(commit, recompresses_base=_bool(key, value))
+        case "prefer-nondist-layers":
+            commit = replace(commit, keeps_foreign=_bool(key, value))
+        case "rewrite-timestamp":
+            commit = replace(commit, rewrites_times=_bool(key, value))
+        case "source-date-epoch":
+            commit = replace(
+                commit, epoch=_number(key, value, "seconds since 1970") if value else None
+            )
+        case _:
+            return replace(found, unknown=(*found.unknown, key))
+    return replace(found, commit=commit)
+
+
+def _compression(options: Mapping[str, str], chosen: CommitOptions) -> Compression:
+    kind = options.get("compression", chosen.compression.kind)
+    if "compression-level" in options:
+        return Compression(
+            kind, _number("compression-level", options["compression-level"], "a number")
+        )
+    return Compression(kind) if "compression" in options else chosen.compression
+
+
+def _bool(key: str, value: str) -> bool:
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise InvalidOption(key, value, "true or false")
+
+
+def _number(key: str, value: str, expected: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise InvalidOption(key, value, expected)
+    return int(value)

@@ -1,0 +1,200 @@
+"""What an image is for one platform: its base's layers, its directories' and a config.
+
+Layers are made side by side where there are several platforms.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import msgspec
+
+from engine import go_json, layer_types, oci, platforms, walk
+from engine.archive import uncompressed
+from engine.archive.uncompressed import compression_of
+from engine.commit import config as configs
+from engine.commit import differ, instructions, layer, overlay
+from engine.commit.changes import Change
+from engine.commit.history import COMMENT, DESCRIPTION, LayerNote
+from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
+from engine.commit.layers import Layer, LayerMaker, LayerSource, Piece, fingerprint
+from engine.commit.refs import CommitOptions, PlatformSource, Progress, Ref, Upper
+from engine.content import read_blob
+from engine.content.local import LocalStore
+from engine.errors import BrokenArchive, DigestMismatch
+from engine.filetree import directory
+from engine.filetree.merged import MergedImage
+from engine.filetree.tree import EMPTY, Tree
+from engine.oci import Descriptor, Platform
+
+LAYERS = "exporting layers"
+_TOLD = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The image that a commit stands on, for one platform."""
+
+    platform: Platform
+    manifest: oci.Manifest
+    config: bytes
+
+
+def base_of(content: LocalStore, image: walk.ImageManifest) -> Base:
+    """What a commit needs of a stored image."""
+    config = image.manifest.config
+    data = read_blob(content, config.digest, config.size)
+    found = oci.parse_config(data, config.digest).platform
+    return Base(found, image.manifest, data)
+
+
+class PlatformImages:
+    """The images of one commit; `image` may run in several threads at a time."""
+
+    def __init__(
+        self, content: LocalStore, maker: LayerMaker, options: CommitOptions, progress: Progress
+    ) -> None:
+        self._content = content
+        self._maker = maker
+        self._options = options
+        self._progress = progress
+        self._lock = Lock()
+        self._read = 0
+        progress(LAYERS, 0)
+
+    def image(self, part: PlatformSource, base: Base | None) -> PlatformImage:
+        """The image of one platform, from its base, its new layers and the wanted config."""
+        chosen = part.platform or (base.platform if base else platforms.host())
+        config = part.config or (base.config if base else b"") or configs.default_config(chosen)
+        config = self._changed(config)
+        below = self._base_layers(base) if base else []
+        above = self._new_layers(part.ref, base) if part.ref else []
+        return PlatformImage(
+            chosen,
+            (*below, *above),
+            config,
+            configs.history_of(base.config) if base else (),
+            part.inline_cache,
+            part.statements,
+        )
+
+    def _new_layers(self, ref: Ref, base: Base | None) -> list[WrittenLayer]:
+        """The layers of a ref, the lowest first."""
+        options = self._options
+        found = []
+        below: Tree | None = None
+        for part in ref.chain:
+            current = directory.scan(part.directory)
+            note = LayerNote(
+                part.description or DESCRIPTION,
+                part.created,
+                options.message or COMMENT,
+                options.author,
+            )
+            found.append(_written(self._layer(part, current, below, base), note))
+            below = current
+        return found
+
+    def _layer(self, part: Ref, current: Tree, below: Tree | None, base: Base | None) -> Layer:
+        options = self._options
+        clamp = options.epoch if options.rewrites_times else None
+        settings: tuple[object, ...] = (type(part).__name__, str(options.compression), clamp)
+        if isinstance(part, Upper):
+            changes = overlay.changes(current)
+        elif below is not None:
+            settings += (fingerprint(below),)
+            changes = differ.diff(below, current)
+        elif base is not None:
+            settings += tuple(layer.digest for layer in base.manifest.layers)
+            changes = _against_base(MergedImage(self._content, base.manifest), current)
+        else:
+            changes = differ.diff(EMPTY, current)
+        pieces = self._counted(layer.pieces(changes, clamp))
+        return self._maker.make(
+            LayerSource(pieces, fingerprint(current, *settings), options.compression)
+        )
+
+    def _base_layers(self, base: Base) -> list[WrittenLayer]:
+        subject = base.manifest.config.digest
+        diff_ids = oci.parse_config(base.config, subject).rootfs.diff_ids
+        return [
+            self._base_layer(layer, diff_id)
+            for layer, diff_id in zip(base.manifest.layers, diff_ids, strict=True)
+        ]
+
+    def _base_layer(self, layer: Descriptor, diff_id: str) -> WrittenLayer:
+        """A layer of the base as this image shall have it."""
+        options = self._options
+        kept = WrittenLayer(layer, diff_id, LayerNote())
+        foreign = oci.is_nondistributable(layer.media_type)
+        if foreign and options.keeps_foreign:
+            return kept
+        if foreign and not self._content.exists(layer.digest):
+            raise InvalidSource(
+                f"layer {layer.digest} of the base image may not be distributed, and the store does"
+                " not hold it: it can only be kept as it is (prefer-nondist-layers)"
+            )
+        with self._content.open(layer.digest) as reader:
+            compression = compression_of(reader)
+        stored = "uncompressed" if compression == "none" else compression
+        if options.recompresses_base and stored != options.compression.kind:
+            return _written(self._recompressed(layer, diff_id), LayerNote())
+        media_type = layer_types.distributable(layer.media_type)
+        if oci.layer_compression(media_type) == "unknown":
+            media_type = layer_types.compressed(compression)
+        urls = () if foreign else layer.urls
+        return replace(
+            kept, descriptor=msgspec.structs.replace(layer, media_type=media_type, urls=urls)
+        )
+
+    def _recompressed(self, layer: Descriptor, diff_id: str) -> Layer:
+        compression = self._options.compression
+        known = f"{diff_id} {compression}"
+        with self._content.open(layer.digest) as reader:
+            try:
+                pieces = self._counted(uncompressed.read(reader))
+                made = self._maker.make(LayerSource(pieces, known, compression))
+            except BrokenArchive as error:
+                raise BrokenArchive(f"layer {layer.digest}", error.reason) from error
+        if made.diff_id != diff_id:
+            raise DigestMismatch(f"layer {layer.digest}, uncompressed", diff_id, made.diff_id)
+        return made
+
+    def _counted(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        told = 0
+        for piece in pieces:
+            told += len(piece)
+            if told >= _TOLD:
+                self._count(told)
+                told = 0
+            yield piece
+        self._count(told)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self._read += size
+            self._progress(LAYERS, self._read)
+
+    def _changed(self, config: bytes) -> bytes:
+        """The config with the instructions applied, and its author and time."""
+        options = self._options
+        members = configs.members(config)
+        if options.instructions:
+            process = msgspec.json.decode(members.get("config", b"{}")) or {}
+            for text in options.instructions:
+                process = instructions.applied(process, text)
+            members["config"] = msgspec.Raw(go_json.dumps(process))
+        if options.author:
+            members["author"] = msgspec.Raw(go_json.dumps(options.author))
+        if options.created:
+            members["created"] = msgspec.Raw(go_json.dumps(options.created))
+        return go_json.dumps(members)
+
+
+def _written(layer: Layer, note: LayerNote) -> WrittenLayer:
+    media_type = layer.compression.media_type
+    return WrittenLayer(Descriptor(media_type, layer.digest, layer.size), layer.diff_id, note)
+
+
+def _against_base(merged: MergedImage, current: Tree) -> Iterator[Change]:
+    yield from differ.diff(merged.tree, current)

@@ -1,0 +1,38 @@
+"""Media types of layers: OCI's and Docker's for the same bytes, and which may be handed on."""
+
+from engine import oci
+
+_DOCKER = {
+    oci.LAYER: oci.DOCKER_LAYER,
+    oci.LAYER_GZIP: oci.DOCKER_LAYER_GZIP,
+    oci.LAYER_ZSTD: oci.DOCKER_LAYER_ZSTD,
+    oci.LAYER_NONDISTRIBUTABLE: oci.DOCKER_FOREIGN_LAYER,
+    oci.LAYER_NONDISTRIBUTABLE_GZIP: oci.DOCKER_FOREIGN_LAYER_GZIP,
+}
+_OCI = {docker: ours for ours, docker in _DOCKER.items()}
+_DISTRIBUTABLE = {
+    oci.LAYER_NONDISTRIBUTABLE: oci.LAYER,
+    oci.LAYER_NONDISTRIBUTABLE_GZIP: oci.LAYER_GZIP,
+    oci.LAYER_NONDISTRIBUTABLE_ZSTD: oci.LAYER_ZSTD,
+}
+_COMPRESSED = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
+
+
+def as_oci(media_type: str) -> str:
+    """OCI's media type for one of Docker's; any other stays."""
+    return _OCI.get(media_type, media_type)
+
+
+def as_docker(media_type: str) -> str:
+    """Docker's media type for one of OCI's; any other stays."""
+    return _DOCKER.get(media_type, media_type)
+
+
+def distributable(media_type: str) -> str:
+    """OCI's media type of the same layer where it may be handed on; any other stays."""
+    return _DISTRIBUTABLE.get(as_oci(media_type), media_type)
+
+
+def compressed(compression: str) -> str:
+    """OCI's media type of a layer that is compressed so: "none", "gzip" or "zstd"; KeyError."""
+    return _COMPRESSED[compression]
