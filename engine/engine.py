@@ -1,5 +1,7 @@
 """An opened store, and what a caller can do with its images. Safe from any thread; several
 processes may share a store.
+
+What only some commands need is imported when it is needed: the start of every command is felt.
 """
 
 import errno
@@ -11,9 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from engine import oci, platforms, reference, walk
-from engine.archive import writer
-from engine.archive.importer import Import, Parts
-from engine.archive.limits import Limits
 from engine.content import read_blob
 from engine.content.local import LocalStore
 from engine.database import Database
@@ -25,6 +24,8 @@ from engine.leases import Leases
 from engine.oci import ImageConfig, Platform
 
 if TYPE_CHECKING:
+    from engine.archive.importer import Import
+    from engine.archive.limits import Limits
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
     from engine.commit.refs import CommitOptions, Progress, Source
@@ -74,8 +75,10 @@ class Engine:
 
     # -- loading and saving -----------------------------------------------------------------------
 
-    def begin_import(self, limits: Limits | None = None) -> Import:
+    def begin_import(self, limits: "Limits | None" = None) -> "Import":
         """An archive to feed."""
+        from engine.archive.importer import Import, Parts
+
         return Import(Parts(self.database, self.content, self.images, self.leases), limits)
 
     def save(
@@ -88,6 +91,8 @@ class Engine:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
         """
+        from engine.archive import writer
+
         with self.leases.hold() as lease:
             entries = combined.layout(images, self.content, options)
             for entry in entries:
@@ -108,7 +113,7 @@ class Engine:
 
         NotFound where the base image has none of a wanted platform.
         """
-        from engine.commit import exporter  # late: few commands need it, and all feel it
+        from engine.commit import exporter
 
         parts = exporter.Parts(self.database, self.content, self.images, self.leases)
         bases = [self._base(source.base, part.platform) for part in source.platforms]

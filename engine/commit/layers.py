@@ -7,6 +7,7 @@ that was made before of the same tree is found again by a label, and no file is 
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from engine import digest as digests
@@ -79,13 +80,11 @@ class LayerMaker:
         try:
             hasher = digests.hasher()
             compressor = source.compression.start(writer.write)
-            try:
+            with closing(compressor):
                 for data in _batches(source.pieces):
                     hasher.update(data)
                     compressor.write(data)
                 compressor.finish()
-            finally:
-                compressor.close()
         except BaseException:
             writer.abort()
             raise
@@ -111,16 +110,16 @@ def fingerprint(tree: Tree, *settings: object) -> str:
 
 
 def _batches(pieces: Iterable[Piece]) -> Iterator[bytes]:
-    """The same bytes in pieces of one size, but for the last."""
+    """The same bytes in pieces of one size, but for the last; each is copied once."""
     held: list[Piece] = []
     size = 0
     for piece in pieces:
-        held.append(piece)
-        size += len(piece)
-        if size >= _BATCH:
-            joined = b"".join(held)
-            whole = size - size % _BATCH
-            for start in range(0, whole, _BATCH):
-                yield joined[start : start + _BATCH]
-            held, size = [joined[whole:]], size - whole
+        rest = memoryview(piece)
+        while size + len(rest) >= _BATCH:
+            cut = _BATCH - size
+            yield b"".join((*held, rest[:cut]))
+            held, size, rest = [], 0, rest[cut:]
+        if rest:
+            held.append(rest)
+            size += len(rest)
     yield b"".join(held)
