@@ -11,8 +11,9 @@ BLOCK: Final = 512
 END: Final = bytes(2 * BLOCK)
 """What ends an archive."""
 
-_FIELDS = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
-_CHECKSUM = slice(148, 156)
+_FIELDS = struct.Struct("100s48s8s1s100s8s64x16s155s12x")
+_CHECKSUM = 148
+_NO_CHECKSUM = b" " * 8
 _MAGIC = b"ustar\x0000"
 _NAME = 100
 _PREFIX = 155
@@ -44,7 +45,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 def encode(header: Header) -> bytes:
     """The blocks before the member's data."""
-    records = _needed(header) | dict(header.records)
+    records = _needed(header)
+    records.update(header.records)
     place = _split(header.path)
     if place and not records:
         return _block(header, *place)
@@ -59,16 +61,16 @@ def padding(size: int) -> bytes:
 
 
 def _needed(header: Header) -> dict[str, bytes]:
-    numbers = {
-        "mtime": (header.mtime, _MAX_LARGE),
-        "size": (header.size, _MAX_LARGE),
-        "uid": (header.uid, _MAX_SMALL),
-        "gid": (header.gid, _MAX_SMALL),
-    }
-    records = {
-        name: b"%d" % value for name, (value, most) in numbers.items() if not 0 <= value <= most
-    }
-    if not _fits(header.linkname):
+    records = {}
+    for name, value, most in (
+        ("mtime", header.mtime, _MAX_LARGE),
+        ("size", header.size, _MAX_LARGE),
+        ("uid", header.uid, _MAX_SMALL),
+        ("gid", header.gid, _MAX_SMALL),
+    ):
+        if not 0 <= value <= most:
+            records[name] = b"%d" % value
+    if header.linkname and not _fits(header.linkname):
         records["linkpath"] = _bytes(header.linkname)
     return records
 
@@ -90,35 +92,35 @@ def _record(key: str, value: bytes) -> bytes:
 
 
 def _block(header: Header, name: bytes, prefix: bytes = _EMPTY) -> bytes:
-    is_extended = header.flag == b"x"
-    major, minor = (_EMPTY, _EMPTY) if is_extended else (_octal(n, 8) for n in header.device)
-    block = bytearray(
-        _FIELDS.pack(
-            name,
-            _octal(header.mode, 8),
-            _octal(header.uid, 8),
-            _octal(header.gid, 8),
-            _octal(header.size, 12),
-            _octal(header.mtime, 12),
-            b" " * 8,
-            header.flag,
-            _shortened(header.linkname),
-            _MAGIC,
-            _EMPTY,
-            _EMPTY,
-            major,
-            minor,
-            prefix,
-        )
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        _fitting(header.mode, _MAX_SMALL),
+        _fitting(header.uid, _MAX_SMALL),
+        _fitting(header.gid, _MAX_SMALL),
+        _fitting(header.size, _MAX_LARGE),
+        _fitting(header.mtime, _MAX_LARGE),
     )
-    block[_CHECKSUM] = _octal(sum(block), 7) + b" "
-    return bytes(block)
+    is_extended = header.flag == b"x"
+    block = _FIELDS.pack(
+        name,
+        numbers,
+        _NO_CHECKSUM,
+        header.flag,
+        _shortened(header.linkname) if header.linkname else _EMPTY,
+        _MAGIC,
+        _EMPTY if is_extended else _device(header.device),
+        prefix,
+    )
+    return b"%s%06o\0 %s" % (block[:_CHECKSUM], sum(block), block[_CHECKSUM + 8 :])
 
 
-def _octal(value: int, width: int) -> bytes:
-    """A number as digits and a NUL; zero where it does not fit, since PAX says it then."""
-    digits = width - 1
-    return b"%0*o\0" % (digits, value if 0 <= value < 8**digits else 0)
+def _fitting(value: int, most: int) -> int:
+    """A number that its field can hold; zero where it cannot, since PAX says it then."""
+    return value if 0 <= value <= most else 0
+
+
+def _device(device: tuple[int, int]) -> bytes:
+    major, minor = (_fitting(number, _MAX_SMALL) for number in device)
+    return b"%07o\0%07o\0" % (major, minor)
 
 
 def _bytes(text: str) -> bytes:
