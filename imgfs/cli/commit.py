@@ -28,6 +28,7 @@ _DESCRIPTION = "imgfs commit"
 @click.command()
 @click.option("--base", metavar="IMAGE", default="", help="The image that DIR is compared with.")
 @click.option("--upper", is_flag=True, help="DIR is an overlayfs upper directory on the base.")
+@click.option("--config-only", is_flag=True, help="No DIR: the base's layers with another config.")
 @click.option(
     "--platform",
     "wanted",
@@ -90,6 +91,7 @@ def commit(
     engine: Engine,
     base: str,
     upper: bool,
+    config_only: bool,
     wanted: tuple[str, ...],
     configs: tuple[str, ...],
     changes: tuple[str, ...],
@@ -116,6 +118,7 @@ def commit(
     imgfs commit rootfs app:1
     imgfs commit --base debian:12 -c 'CMD ["/app"]' rootfs app:1,app:latest
     imgfs commit --platform linux/amd64=a --platform linux/arm64=b multi:1
+    imgfs commit --base app:1 --config-only -c 'USER app' app:2
     """
     epoch = _epoch(reproducible)
     found = exporter_options.parse(
@@ -139,12 +142,16 @@ def commit(
     now = int(time.time())
     epoch = found.commit.epoch
     created = rfc3339.text(now if epoch is None else min(now, epoch)) or "1970-01-01T00:00:00Z"
-    operands, names = _operands(wanted, words)
+    if config_only and (upper or not base):
+        raise click.UsageError("--config-only needs --base, and takes no --upper")
+    operands, names = (
+        _without_directories(wanted, words) if config_only else _operands(wanted, words)
+    )
     kind: type[Ref] = Upper if upper else Ref
     sources = {
         platform: PlatformSource(
             platforms.parse(platform) if platform else None,
-            kind(Path(directory), description=_DESCRIPTION, created=created),
+            kind(Path(directory), description=_DESCRIPTION, created=created) if directory else None,
             found.config,
         )
         for platform, directory in operands
@@ -218,6 +225,15 @@ def _output(texts: tuple[str, ...]) -> dict[str, str]:
     if found.pop("type", "image") != "image":
         raise click.UsageError("--output: expected type=image")
     return found
+
+
+def _without_directories(
+    wanted: tuple[str, ...], words: tuple[str, ...]
+) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """(platform, "") of each, and the names."""
+    if len(words) > 1:
+        raise click.UsageError("expected NAME[,NAME…] beside --config-only")
+    return [(platform, "") for platform in wanted or ("",)], parse_names(words[0] if words else "")
 
 
 def _operands(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 SOURCES = ("/usr/lib", "/usr/bin", "/usr/share")
@@ -20,12 +21,17 @@ TREE_BYTES = 150 << 20
 
 @dataclass
 class Contender:
-    """Something that does the work; `run` returns how many bytes it made."""
+    """Something that does the work.
+
+    `prepare` gets a tree and a scratch directory and returns the command that is timed and the
+    directory in which the image is then; `memory` is the most that a process of it held, in bytes.
+    """
 
     name: str
-    run: Callable[[Path, Path], int]
+    prepare: Callable[[Path, Path], tuple[Sequence[str], Path]]
     seconds: list[float] = field(default_factory=list)
     size: int = 0
+    memory: int = 0
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,20 +43,19 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = make_tree(Path(folder) / "tree")
         contenders = [
-            Contender("imgfs commit", imgfs_commit),
-            Contender("imgfs commit, zstd", imgfs_zstd),
+            Contender("imgfs commit", partial(imgfs_commit, "gzip")),
+            Contender("imgfs commit, zstd", partial(imgfs_commit, "zstd")),
         ]
         if shutil.which("umoci"):
             contenders.append(Contender("umoci insert", umoci_insert))
+            contenders.append(Contender("umoci repack", umoci_repack))
         if shutil.which("buildah"):
-            contenders.append(Contender("buildah copy, commit", buildah_commit))
+            contenders.append(Contender("buildah commit", buildah_commit))
         contenders.append(Contender("cp -a and sync", copy))
         for number in range(options.rounds):
             for contender in contenders:
                 with scratch(Path(folder), f"{number}-{contenders.index(contender)}") as place:
-                    began = time.perf_counter()
-                    contender.size = contender.run(tree, place)
-                    contender.seconds.append(time.perf_counter() - began)
+                    measure(contender, tree, place)
     report(contenders, options.json)
 
 
@@ -83,43 +88,57 @@ def scratch(folder: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def imgfs_commit(tree: Path, place: Path) -> int:
-    return _imgfs(tree, place, "gzip")
+def measure(contender: Contender, tree: Path, place: Path) -> None:
+    command, image = contender.prepare(tree, place)
+    os.sync()
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    contender.seconds.append(time.perf_counter() - began)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"bench: {' '.join(command)}: {said.decode().strip()}")
+    contender.memory = max(contender.memory, usage.ru_maxrss << 10)
+    contender.size = size_of(image)
 
 
-def imgfs_zstd(tree: Path, place: Path) -> int:
-    return _imgfs(tree, place, "zstd")
+def imgfs_commit(compression: str, tree: Path, place: Path) -> tuple[Sequence[str], Path]:
+    store = place / "store"
+    command = [sys.executable, "-m", "imgfs", "--store", str(store), "commit"]
+    return [*command, "--compression", compression, str(tree), "bench:1"], store / "blobs"
 
 
-def _imgfs(tree: Path, place: Path, compression: str) -> int:
-    command = [sys.executable, "-m", "imgfs", "--store", str(place / "store"), "commit"]
-    call([*command, "--compression", compression, str(tree), "bench:1"])
-    return size_of(place / "store" / "blobs")
-
-
-def umoci_insert(tree: Path, place: Path) -> int:
+def umoci_insert(tree: Path, place: Path) -> tuple[Sequence[str], Path]:
     image = f"{place}/layout:1"
     call(["umoci", "init", "--layout", f"{place}/layout"])
     call(["umoci", "new", "--image", image])
-    call(["umoci", "insert", "--image", image, str(tree), "/"])
-    return size_of(place / "layout")
+    return ["umoci", "insert", "--image", image, str(tree), "/"], place / "layout"
 
 
-def buildah_commit(tree: Path, place: Path) -> int:
+def umoci_repack(tree: Path, place: Path) -> tuple[Sequence[str], Path]:
+    image, bundle = f"{place}/layout:1", f"{place}/bundle"
+    call(["umoci", "init", "--layout", f"{place}/layout"])
+    call(["umoci", "new", "--image", image])
+    call(["umoci", "unpack", "--image", image, bundle])
+    call(["cp", "-a", f"{tree}/.", f"{bundle}/rootfs"])
+    return ["umoci", "repack", "--image", image, bundle], place / "layout"
+
+
+def buildah_commit(tree: Path, place: Path) -> tuple[Sequence[str], Path]:
+    """Only the commit is timed: the tree is in the container by then."""
     where = ["buildah", "--storage-driver", "vfs", "--root", f"{place}/root"]
     where += ["--runroot", f"{place}/run"]
     container = call([*where, "from", "scratch"]).strip()
     call([*where, "copy", "-q", container, str(tree), "/"])
-    call(
-        [*where, "commit", "-q", "--disable-compression=false", container, f"oci:{place}/layout:1"]
-    )
-    return size_of(place / "layout")
+    command = [*where, "commit", "-q", "--disable-compression=false", container]
+    return [*command, f"oci:{place}/layout:1"], place / "layout"
 
 
-def copy(tree: Path, place: Path) -> int:
-    call(["cp", "-a", str(tree), str(place / "copy")])
-    os.sync()
-    return size_of(place / "copy")
+def copy(tree: Path, place: Path) -> tuple[Sequence[str], Path]:
+    target = place / "copy"
+    return ["sh", "-c", f"cp -a {tree} {target} && sync"], target
 
 
 def call(command: Sequence[str]) -> str:
@@ -143,16 +162,18 @@ def report(contenders: Sequence[Contender], as_json: bool) -> None:
             c.size,
             statistics.median(ours.seconds) / statistics.median(c.seconds),
             ours.size / c.size,
+            c.memory,
         )
         for c in contenders
     ]
     if as_json:
-        keys = ("name", "median_seconds", "bytes", "time_ratio", "size_ratio")
+        keys = ("name", "median_seconds", "bytes", "time_ratio", "size_ratio", "memory")
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
         return
-    print(f"{'':24}{'median s':>10}{'MB':>8}{'imgfs / it, time':>18}{'size':>8}")
-    for name, seconds, size, time_ratio, size_ratio in rows:
-        print(f"{name:24}{seconds:>10.2f}{size / 1e6:>8.0f}{time_ratio:>18.2f}{size_ratio:>8.2f}")
+    print(f"{'':22}{'median s':>10}{'MB':>8}{'imgfs / it, time':>18}{'size':>8}{'memory MB':>12}")
+    for name, seconds, size, time_ratio, size_ratio, memory in rows:
+        figures = f"{seconds:>10.2f}{size / 1e6:>8.0f}{time_ratio:>18.2f}{size_ratio:>8.2f}"
+        print(f"{name:22}{figures}{memory / 1e6:>12.0f}")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,14 @@ def test_what_goes_with_it(
     ]
 
 
+def test_only_another_config(inside: Callable[..., Done], root: Path) -> None:
+    succeeded(inside("commit", root, "app:1"))
+    succeeded(inside("commit", "--base", "app:1", "--config-only", "-c", "USER me", "app:2"))
+    (before,), (after,) = (inside("inspect", name).json for name in ("app:1", "app:2"))
+    assert after["Config"]["User"] == "me"
+    assert after["Layers"] == before["Layers"]
+
+
 def test_options_of_build_tools(inside: Callable[..., Done], root: Path, store: Path) -> None:
     options = '"name=app:2,app:3",compression=zstd,oci-mediatypes=false,push=true'
     done = inside("commit", "-o", options, root, "app:1")
@@ -171,6 +179,9 @@ def test_options_of_build_tools(inside: Callable[..., Done], root: Path, store: 
             2,
             "expected P=FILE with one of linux/amd64, linux/arm64",
         ),
+        (("--config-only", "a:1"), 2, "needs --base"),
+        (("--config-only", "--base=a:1", "--upper", "a:1"), 2, "no --upper"),
+        (("--config-only", "--base=a:1", "{root}", "a:1"), 2, "expected NAME"),
         (("{root}/nowhere", "a:1"), 1, "nowhere"),
         (("{root}/hello", "a:1"), 1, "Not a directory"),
         (("{root}", "UPPER:1"), 1, "UPPER"),
