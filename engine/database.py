@@ -20,10 +20,11 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import quote
+
+import msgspec
 
 from engine.errors import StoreError
 from engine.schema import MIGRATIONS
@@ -48,12 +49,11 @@ _SENTENCES: Final = {
 }
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(msgspec.Struct):
     """What one thread has: its connection, and what is to be done after its transaction."""
 
     connection: sqlite3.Connection
-    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    afterwards: list[Callable[[], None]] = []
 
 
 class Database:

@@ -8,9 +8,10 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from engine import oci, platforms, reference, walk
 from engine.content import read_blob
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(msgspec.Struct, frozen=True):
     """An image manifest with its documents: what `inspect` and `history` tell."""
 
     image: Image

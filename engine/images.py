@@ -8,7 +8,6 @@ method is safe from any thread and is one transaction, or part of the caller's.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -24,13 +23,12 @@ ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"}
 _COLUMNS = "name, path, target, labels, created_at, updated_at"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """A name and what it stands for; times are seconds since the epoch."""
 
     name: str
     target: Descriptor
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     created_at: float = 0.0
     updated_at: float = 0.0
 
@@ -44,8 +42,7 @@ class Image:
         return self.name if self.is_untagged else reference.parse_normalized(self.name).familiar
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestSummary:
+class ManifestSummary(msgspec.Struct, frozen=True):
     """An image manifest below a target; `size` is in bytes, of the manifest, its config and its
     layers.
     """
@@ -56,8 +53,7 @@ class ManifestSummary:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """What is below a target: every blob that the store holds, the complete image manifests in
     order, and the blobs that the store lacks.
 
@@ -75,8 +71,7 @@ class Summary:
         return int(of_bytes("\n".join(sorted(self.blobs)).encode()).encoded[:12], 16)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What is known of a target; `revision` is new whenever what is held of it changes."""
 
     digest: str

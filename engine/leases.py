@@ -13,8 +13,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from engine.content import NO_LABELS
 from engine.database import Database
@@ -27,8 +28,7 @@ _COLUMNS: Final = "id, created_at, expires_at, labels"
 _LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """Times are seconds since the epoch; without `expires_at` it lasts until it is deleted."""
 
     id: str

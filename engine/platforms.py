@@ -8,10 +8,8 @@ passes and comes last. Everything here is pure and safe from any thread.
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -49,22 +47,14 @@ _WINDOWS_VERSION_RE: Final = re.compile(
 _WINDOWS_LTSC_BUILDS: Final = (20348, 26100)
 
 
-class Matcher(ABC):
+class Matcher(Protocol):
     """Says which platforms will do, and which of two is better."""
 
-    __slots__ = ()
-
-    @abstractmethod
     def matches(self, platform: Platform) -> bool:
         """Whether the platform will do."""
 
-    @abstractmethod
     def rank(self, platform: Platform) -> tuple[int, ...]:
         """A sort key, the best platform first; defined for those that do not match as well."""
-
-    def less(self, a: Platform, b: Platform) -> bool:
-        """Whether `a` is better than `b`."""
-        return self.rank(a) < self.rank(b)
 
 
 def preferences(platform: Platform) -> tuple[Platform, ...]:
@@ -121,8 +111,7 @@ def newest_windows(platform: Platform) -> Matcher:
     return _NewestWindows(_Exact.of(platform))
 
 
-@dataclass(frozen=True, slots=True)
-class _Exact:
+class _Exact(msgspec.Struct, frozen=True):
     """One normalised platform and what is the same as it; a feature less will do."""
 
     platform: Platform
@@ -156,8 +145,7 @@ class _Exact:
         return _windows_runs(own, _windows_version(platform.os_version))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ordered(Matcher):
+class _Ordered(msgspec.Struct, frozen=True):
     choices: tuple[_Exact, ...]
 
     def matches(self, platform: Platform) -> bool:
@@ -172,8 +160,7 @@ class _Ordered(Matcher):
         return (2,)
 
 
-@dataclass(frozen=True, slots=True)
-class _AnyEqually(Matcher):
+class _AnyEqually(msgspec.Struct, frozen=True):
     choices: tuple[_Exact, ...]
 
     def matches(self, platform: Platform) -> bool:
@@ -185,8 +172,7 @@ class _AnyEqually(Matcher):
         return (1,) if self.matches(msgspec.structs.replace(platform, os_features=())) else (2,)
 
 
-@dataclass(frozen=True, slots=True)
-class _OnlyOS(Matcher):
+class _OnlyOS(msgspec.Struct, frozen=True):
     wanted: _Exact
 
     def matches(self, platform: Platform) -> bool:
@@ -196,8 +182,7 @@ class _OnlyOS(Matcher):
         return (0, *_Ordered((self.wanted,)).rank(platform)) if self.matches(platform) else (1,)
 
 
-@dataclass(frozen=True, slots=True)
-class _NewestWindows(Matcher):
+class _NewestWindows(msgspec.Struct, frozen=True):
     wanted: _Exact
 
     def matches(self, platform: Platform) -> bool:
@@ -209,9 +194,8 @@ class _NewestWindows(Matcher):
         return 0, *(-ord(character) for character in platform.os_version), 1
 
 
-@dataclass(frozen=True, slots=True)
-class _All(Matcher):
-    def matches(self, platform: Platform) -> bool:  # noqa: ARG002 - the base class decides the arguments
+class _All(msgspec.Struct, frozen=True):
+    def matches(self, platform: Platform) -> bool:  # noqa: ARG002 - the protocol decides the arguments
         return True
 
     def rank(self, platform: Platform) -> tuple[int, ...]:  # noqa: ARG002 - as above

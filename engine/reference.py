@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from engine import digest as digests
 from engine import go_path
@@ -66,8 +68,7 @@ _SENTENCES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """A repository with a tag, a digest, both or neither; `str()` is its full text.
 
     `domain` is "" where plain `parse` found none; normalised references always have one.

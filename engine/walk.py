@@ -6,8 +6,9 @@ be distributed is never missing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from engine import oci, platforms
 from engine.content import ReaderAt, read_blob
@@ -28,8 +29,7 @@ class Blobs(Protocol):
     def sizes(self, digests: Iterable[str]) -> Mapping[str, int]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ImageManifest:
+class ImageManifest(msgspec.Struct, frozen=True):
     """A manifest with an image config; `missing` are the children that nobody has."""
 
     descriptor: Descriptor
@@ -47,8 +47,7 @@ class ImageManifest:
         return self.config.platform
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(msgspec.Struct, frozen=True):
     """What was found below `root`: `blobs` are there, parents first and each once; `missing` are
     not. `artifacts` are complete manifests of anything but images and attestations.
     """

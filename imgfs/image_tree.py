@@ -8,8 +8,10 @@ holds of it; those three are in every key.
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import msgspec
+from msgspec.structs import replace
 
 from engine import reference, rfc3339
 from engine.digest import Digest, parse
@@ -182,8 +184,7 @@ class ImageTree:
         return _nodes(self._engine, f"{key}{version}", entries)
 
 
-@dataclass(frozen=True, slots=True)
-class _PathAfter:
+class _PathAfter(msgspec.Struct, frozen=True):
     """How tools that split a path at its first colon call an image: by the rest of its path."""
 
     prefix: str
@@ -192,8 +193,7 @@ class _PathAfter:
         return path_of(image.name).removeprefix(self.prefix)
 
 
-@dataclass(frozen=True, slots=True)
-class NameDirectory:
+class NameDirectory(msgspec.Struct, frozen=True):
     """The root, a namespace, a repository, or the last two in one."""
 
     tree: ImageTree
@@ -223,8 +223,7 @@ class NameDirectory:
         return self.tree.entries(self.prefix)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageDirectory:
+class ImageDirectory(msgspec.Struct, frozen=True):
     """One image: one valid archive."""
 
     tree: ImageTree
@@ -251,8 +250,7 @@ class ImageDirectory:
         return self.tree.image_nodes(self.place)
 
 
-@dataclass(frozen=True, slots=True)
-class BlobFile:
+class BlobFile(msgspec.Struct, frozen=True):
     """A blob: one inode wherever it stands, with as many links as images that show it."""
 
     engine: Engine

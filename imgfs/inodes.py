@@ -6,15 +6,15 @@ as the kernel may ask for it, and no longer: at zero lookups it is forgotten.
 
 import hashlib
 import os
-from dataclasses import dataclass
+
+import msgspec
 
 from imgfs.nodes import Node
 
 ROOT = 1
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     node: Node
     lookups: int
 

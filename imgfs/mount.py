@@ -8,9 +8,9 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pyfuse3
 import trio
 
@@ -30,16 +30,15 @@ _PATIENCE = 10.0
 """Seconds that running loads have to be taken back when the mount ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(msgspec.Struct, frozen=True):
     """How a store is mounted.
 
     `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
     what is mounted.
     """
 
-    platforms: PlatformChoice = field(default_factory=PlatformChoice)
-    limits: Limits = field(default_factory=Limits)
+    platforms: PlatformChoice = msgspec.field(default_factory=PlatformChoice)
+    limits: Limits = msgspec.field(default_factory=Limits)
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
 

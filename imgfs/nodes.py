@@ -7,8 +7,9 @@ everything here may be called inline.
 
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
@@ -18,8 +19,7 @@ BRIEFLY = 0.5
 """Seconds that the kernel may keep a name which somebody else may move."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True):
     """What stat tells, but for owner and inode number. `mtime` is in nanoseconds, `mode` holds the
     file type.
     """
@@ -72,8 +72,7 @@ class File(Node, Protocol):
     def open(self) -> Reader: ...
 
 
-@dataclass(frozen=True, slots=True)
-class BytesReader:
+class BytesReader(msgspec.Struct, frozen=True):
     """A file in memory, open."""
 
     data: bytes
@@ -85,8 +84,7 @@ class BytesReader:
         """Nothing is held."""
 
 
-@dataclass(frozen=True, slots=True)
-class BytesFile:
+class BytesFile(msgspec.Struct, frozen=True):
     """A small read-only file whose bytes are known."""
 
     key: str
@@ -104,8 +102,7 @@ class BytesFile:
         return BytesReader(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class FixedDirectory:
+class FixedDirectory(msgspec.Struct, frozen=True):
     """A read-only directory whose children are known, in order."""
 
     key: str

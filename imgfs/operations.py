@@ -10,10 +10,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import msgspec
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
@@ -45,8 +45,7 @@ def _told(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any,
     return translated
 
 
-@dataclass(frozen=True, slots=True)
-class _NewLink:
+class _NewLink(msgspec.Struct, frozen=True):
     """The symlink that `ln -s` made, until it is looked up again and is a directory."""
 
     key: str

@@ -1,14 +1,13 @@
 """Which platforms a mount shows, and which one `manifest.json` describes."""
 
-from dataclasses import dataclass
+import msgspec
 
 from engine import platforms
 from engine.layouts import combined
 from engine.oci import Platform
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformChoice:
+class PlatformChoice(msgspec.Struct, frozen=True):
     """The platforms asked for, the most wanted first; none means everything, described for this
     host.
     """

@@ -9,12 +9,12 @@ a hole reads as.
 import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 
 from engine import go_json
@@ -38,8 +38,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(slots=True)
-class Receipt:
+class Receipt(msgspec.Struct):
     """What stat and getfattr show of an uploaded file but for what became of it; times in
     nanoseconds.
     """
@@ -49,7 +48,7 @@ class Receipt:
     gid: int
     mtime: int
     size: int = 0
-    xattrs: dict[str, bytes] = field(default_factory=dict)
+    xattrs: dict[str, bytes] = {}
 
 
 def _sentence(error: Exception) -> str:

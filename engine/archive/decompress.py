@@ -11,9 +11,9 @@ import lzma
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from isal import igzip_lib
 
 from engine.errors import BrokenArchive
@@ -140,8 +140,7 @@ def _has_gzip_header(head: bytes) -> bool:
     return len(head) >= end
 
 
-@dataclass(frozen=True, slots=True)
-class _Format:
+class _Format(msgspec.Struct, frozen=True):
     """What a stream begins with, in how many bytes, and what decodes one once it has its header."""
 
     magic: re.Pattern[bytes]

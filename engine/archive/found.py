@@ -1,7 +1,8 @@
 """The images found in an archive, whatever its format, and what must hold of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from engine import oci, walk
 from engine.archive.intake import Intake
@@ -10,8 +11,7 @@ from engine.errors import DigestMismatch, InvalidDigest, InvalidDocument
 from engine.oci import Descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """An image of an archive: its full names (none for an untagged one) and the graph below its
     target.
     """

@@ -8,9 +8,10 @@ the store as it was once `abort` has been called, or the `with` block has ended.
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from engine import docker, oci, walk
 from engine.archive import docker_archive, legacy_archive, oci_archive
@@ -27,8 +28,7 @@ from engine.images import Image, ImageStore, Summary
 from engine.leases import Lease, Leases
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
+class LoadedImage(msgspec.Struct, frozen=True):
     """An image that was loaded; `id` is the digest of its config, as docker counts ("" if there is
     none).
     """
@@ -39,8 +39,7 @@ class LoadedImage:
     platforms: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """What a load brought: its images in the archive's order, and how many blobs (of how many
     bytes) were new.
     """
@@ -50,8 +49,7 @@ class Loaded:
     new_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What an import needs of an engine."""
 
     database: Database

@@ -8,8 +8,9 @@ gives it, is hashed and not written again.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol, Self
+
+import msgspec
 
 from engine import digest as digests
 from engine.archive import decompress
@@ -34,8 +35,7 @@ _MAX_LINKS = 40
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Buffered:
+class Buffered(msgspec.Struct, frozen=True):
     """A member kept in memory."""
 
     name: str
@@ -50,8 +50,7 @@ class Buffered:
         return self.data[offset : offset + size]
 
 
-@dataclass(frozen=True, slots=True)
-class Ingested:
+class Ingested(msgspec.Struct, frozen=True):
     """A member that lies in an ingest."""
 
     name: str
@@ -64,8 +63,7 @@ class Ingested:
         return self.writer.pread(size, offset)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A member that was in the content store before."""
 
     name: str
@@ -74,8 +72,7 @@ class Stored:
     diff_id: Digest | None
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(msgspec.Struct, frozen=True):
     """A member whose name promises what the store has, and whose bytes are something else."""
 
     name: str

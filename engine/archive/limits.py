@@ -1,10 +1,9 @@
 """How much of an archive is taken: few limits, each against what would eat the machine."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What an archive may have at most; beyond it is LimitExceeded.
 
     `max_archive_bytes` counts the bytes as they come, compressed if they are (None: any number);

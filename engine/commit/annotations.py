@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from engine import platforms
 from engine.errors import InvalidInput, printable
@@ -30,8 +31,7 @@ class InvalidAnnotation(InvalidInput):
         return f"annotation {printable(self.text)}: expected {self.expected}"
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(msgspec.Struct, frozen=True):
     """One annotation, for every platform or for one; an index is for all of them."""
 
     level: str

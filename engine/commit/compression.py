@@ -11,9 +11,9 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 from isal import isal_zlib
 
 from engine import oci
@@ -66,8 +66,7 @@ class Compressor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Compression:
+class Compression(msgspec.Struct, frozen=True):
     """ "uncompressed", "gzip" or "zstd", with a level where it is not the usual one."""
 
     kind: str = "gzip"

@@ -1,22 +1,21 @@
 """A document that is made: descriptor, bytes, and the labels that hold what it refers to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 import msgspec
+from msgspec.structs import replace
 
 from engine import go_json, oci
 from engine.digest import of_bytes
 from engine.oci import Descriptor, Index, Manifest, Platform
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """A blob to be stored."""
 
     descriptor: Descriptor
     data: bytes
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def noun(self) -> str:
@@ -39,5 +38,5 @@ class Document:
     ) -> "Document":
         """The same with a descriptor that says more."""
         said = dict(sorted(annotations.items()))
-        descriptor = msgspec.structs.replace(self.descriptor, annotations=said, platform=platform)
+        descriptor = replace(self.descriptor, annotations=said, platform=platform)
         return replace(self, descriptor=descriptor)

@@ -9,8 +9,9 @@ import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from engine import go_json, platforms, reference, walk
 from engine.commit import image_writer
@@ -28,8 +29,7 @@ from engine.leases import Leases
 from engine.oci import Descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """What a commit made; `config` is the digest of its config, "" where there are several."""
 
     target: Descriptor
@@ -54,8 +54,7 @@ class Committed:
         return {key: value for key, value in told.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What a commit needs of an engine."""
 
     database: Database

@@ -5,7 +5,9 @@ nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from engine.commit import annotations
 from engine.commit.compression import Compression
@@ -29,8 +31,7 @@ class InvalidOption(InvalidInput):
         return f"option {self.key}: expected {self.expected}, found {printable(self.value)!r}"
 
 
-@dataclass(frozen=True, slots=True)
-class ExporterOptions:
+class ExporterOptions(msgspec.Struct, frozen=True):
     """`names` as they were given, comma-separated; `config` is the image's as JSON, if any is
     given; `unknown` are keys.
     """
@@ -38,7 +39,7 @@ class ExporterOptions:
     commit: CommitOptions
     names: str = ""
     config: bytes = b""
-    unknown: tuple[str, ...] = field(default=())
+    unknown: tuple[str, ...] = msgspec.field(default=())
 
 
 def parse(options: Mapping[str, str], chosen: CommitOptions) -> ExporterOptions:
@@ -52,7 +53,10 @@ def parse(options: Mapping[str, str], chosen: CommitOptions) -> ExporterOptions:
             found = replace(found, commit=replace(found.commit, annotations=noted))
         else:
             found = _with(found, key, value)
-    return replace(found, commit=replace(found.commit, compression=_compression(options, chosen)))
+    return replace(
+        found,
+        commit=replace(found.commit, compression=_compression(options, chosen)),
+    )
 
 
 def _with(found: ExporterOptions, key: str, value: str) -> ExporterOptions:

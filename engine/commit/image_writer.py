@@ -6,7 +6,6 @@ the image.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -39,8 +38,7 @@ class InvalidSource(InvalidInput):
         return self.reason
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenLayer:
+class WrittenLayer(msgspec.Struct, frozen=True):
     """A layer's blob, its diff ID, and what its ref tells of it."""
 
     descriptor: Descriptor
@@ -48,8 +46,7 @@ class WrittenLayer:
     note: LayerNote
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformImage:
+class PlatformImage(msgspec.Struct, frozen=True):
     """What the image is for one platform: layers from the lowest, and the config so far.
 
     `base_history` is the part of the history that stays as it is under an epoch, `statements` are
@@ -64,8 +61,7 @@ class PlatformImage:
     statements: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WriterOptions:
+class WriterOptions(msgspec.Struct, frozen=True):
     """`epoch` is SOURCE_DATE_EPOCH, in seconds since 1970; `names` are the image's, in full, and
     those of which attestations speak.
     """
@@ -77,8 +73,7 @@ class WriterOptions:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """An image's documents; `target` is what its names stand for, `config` the digest of its
     config, "" where there are several.
     """

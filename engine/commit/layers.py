@@ -8,7 +8,8 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+
+import msgspec
 
 from engine import digest as digests
 from engine.archive.intake import UNCOMPRESSED_LABEL
@@ -24,8 +25,7 @@ TREE_LABEL = "imgfs.tree"
 _BATCH = BLOCK
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """A layer of an image; `size` is that of the blob, in bytes."""
 
     digest: Digest
@@ -34,8 +34,7 @@ class Layer:
     compression: Compression
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSource:
+class LayerSource(msgspec.Struct, frozen=True):
     """The pieces of a layer's tar, what tells whether it was made before, and how it is stored."""
 
     pieces: Iterable[Piece]

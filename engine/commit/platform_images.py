@@ -4,10 +4,10 @@ Layers are made side by side where there are several platforms.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from threading import Lock
 
 import msgspec
+from msgspec.structs import replace
 
 from engine import go_json, layer_types, oci, platforms, walk
 from engine.archive import uncompressed
@@ -31,8 +31,7 @@ LAYERS = "exporting layers"
 _TOLD = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True):
     """The image that a commit stands on, for one platform."""
 
     platform: Platform
@@ -143,9 +142,7 @@ class PlatformImages:
         if oci.layer_compression(media_type) == "unknown":
             media_type = layer_types.compressed(compression)
         urls = () if foreign else layer.urls
-        return replace(
-            kept, descriptor=msgspec.structs.replace(layer, media_type=media_type, urls=urls)
-        )
+        return replace(kept, descriptor=replace(layer, media_type=media_type, urls=urls))
 
     def _recompressed(self, layer: Descriptor, diff_id: str) -> Layer:
         compression = self._options.compression

@@ -1,8 +1,9 @@
 """What an image is made of: directories, and the image they stand on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from engine.commit.annotations import Annotation
 from engine.commit.compression import Compression
@@ -14,8 +15,7 @@ been read in it so far. One thread calls it at a time.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(msgspec.Struct, frozen=True):
     """A directory that becomes a layer, or several one above the other: `parent` is below.
 
     The lowest directory is compared with the base image where there is one, each other with its
@@ -34,13 +34,11 @@ class Ref:
         return (*below, self)
 
 
-@dataclass(frozen=True, slots=True)
-class Upper(Ref):
+class Upper(Ref, frozen=True):
     """A directory that is an overlayfs upper directory: it says itself what has changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformSource:
+class PlatformSource(msgspec.Struct, frozen=True):
     """What the image is made of for one platform; None for the base image's, or this host's.
 
     Without a ref it has the base image's layers and no others. `config` takes the place of the base
@@ -54,16 +52,14 @@ class PlatformSource:
     statements: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """What an image is made of; `base` is the name of the image below, if there is one."""
 
     platforms: tuple[PlatformSource, ...]
     base: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CommitOptions:
+class CommitOptions(msgspec.Struct, frozen=True):
     """How it is made.
 
     `recompresses_base` compresses the base image's layers as the new ones, `keeps_foreign` leaves
@@ -71,7 +67,7 @@ class CommitOptions:
     is SOURCE_DATE_EPOCH in seconds, which clamps the times of files too if `rewrites_times`.
     """
 
-    compression: Compression = field(default_factory=Compression)
+    compression: Compression = msgspec.field(default_factory=Compression)
     recompresses_base: bool = False
     keeps_foreign: bool = False
     is_oci: bool = True

@@ -13,9 +13,10 @@ InvalidDigest for what is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
+
+import msgspec
 
 from engine.digest import Digest, of_bytes, parse
 from engine.errors import DigestMismatch, LimitExceeded, SizeMismatch
@@ -26,8 +27,7 @@ NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 Bytes = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(msgspec.Struct, frozen=True):
     """A stored blob."""
 
     digest: Digest
@@ -37,8 +37,7 @@ class Info:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """An ingest: `offset` bytes are there of `total` (0: unknown), the last since `updated_at`."""
 
     ref: str
@@ -49,8 +48,7 @@ class Status:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """The blob that a commit leaves in the store; `added` is False if it was there before."""
 
     info: Info

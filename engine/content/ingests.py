@@ -19,9 +19,11 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from engine.content import Bytes, Status
 from engine.digest import Digest, from_hash, hasher, parse
@@ -32,8 +34,7 @@ _DATA: Final = "data"
 _REF: Final = "ref"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What is said of an ingest when it is started, and kept in its file `ref`."""
 
     ref: str
@@ -296,7 +297,7 @@ def _write_record(directory: Path, record: Record) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(directory / _REF, flags, 0o600)
     with open(descriptor, "w", encoding="ascii") as file:
-        json.dump(asdict(record), file)
+        json.dump(msgspec.structs.asdict(record), file)
 
 
 def _read_record(directory: Path) -> Record | None:

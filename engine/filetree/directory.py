@@ -10,8 +10,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from engine.errors import ChangedFile
 from engine.filetree.entry import NO_XATTRS, FileEntry, HostFile
@@ -56,8 +57,7 @@ def reading(entry: FileEntry) -> Iterator[int]:
         os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(msgspec.Struct, frozen=True):
     """A directory that is being scanned; `waiting` are its own that are not opened yet."""
 
     descriptor: int

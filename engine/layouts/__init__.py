@@ -5,13 +5,12 @@ A layout decides; the tar writer and the mount only show what it decided.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from engine.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One entry of an archive.
 
     `path` has no leading or trailing slash; `mode` is the permissions alone, `mtime` in seconds

@@ -7,9 +7,9 @@ lacks of an index is left out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from engine import docker, oci, platforms, reference, walk
 from engine.digest import Digest
@@ -32,8 +32,7 @@ def _ref_name(image: Image) -> str:
     return "" if image.is_untagged else reference.oci_ref_name(image.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What of the images goes into the layout.
 
     `platform` narrows an index to the manifests that match. Where nothing complete matches,
@@ -43,7 +42,9 @@ class Options:
     """
 
     platform: platforms.Matcher = platforms.ALL
-    preferred: platforms.Matcher = field(default_factory=lambda: platforms.only(platforms.host()))
+    preferred: platforms.Matcher = msgspec.field(
+        default_factory=lambda: platforms.only(platforms.host())
+    )
     fallback: Callable[[walk.Graph], walk.ImageManifest | None] = _nothing
     mtime: int = 0
     keeps: Callable[[Descriptor], bool] = _everything
@@ -105,7 +106,7 @@ def _graph(image: Image, blobs: walk.Blobs, options: Options) -> walk.Graph:
 
 def _index(images: Sequence[Image], options: Options) -> oci.Index:
     entries = [
-        msgspec.structs.replace(
+        replace(
             image.target,
             annotations=dict(sorted((image.target.annotations | _names(image, options)).items())),
         )
@@ -144,5 +145,5 @@ def _items(
                 layers=tuple(Entry.blob_path(Digest(layer.digest)) for layer in layers),
             )
         merged = tuple(dict.fromkeys((*(item.repo_tags or ()), *tags)))
-        items[best.descriptor.digest] = msgspec.structs.replace(item, repo_tags=merged)
-    return [msgspec.structs.replace(i, repo_tags=i.repo_tags or None) for i in items.values()]
+        items[best.descriptor.digest] = replace(item, repo_tags=merged)
+    return [replace(i, repo_tags=i.repo_tags or None) for i in items.values()]

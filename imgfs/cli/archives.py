@@ -6,11 +6,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 import click
+import msgspec
 
 from engine import platforms, reference
 from engine.archive.importer import Loaded
@@ -68,7 +68,7 @@ def load(
         if form == "table" and not quiet:
             _print_loaded(loaded[-1])
     if form == "json":
-        print_json([asdict(one) for one in loaded])
+        print_json([msgspec.to_builtins(one, enc_hook=str) for one in loaded])
     if failed:
         raise Failed("")
 

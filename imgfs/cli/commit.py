@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from engine import platforms, rfc3339
 from engine.commit import annotations, exporter_options

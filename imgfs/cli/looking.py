@@ -5,11 +5,11 @@ import os
 import platform as host_platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from engine import go_json, oci, platforms, reference, rfc3339
 from engine.engine import Details, Engine
@@ -19,8 +19,7 @@ from imgfs.cli.common import each, format_option, human, print_json, print_table
 from imgfs.cli.mounts import mountpoints
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
+class _Listed(msgspec.Struct, frozen=True):
     """A line of `imgfs images`."""
 
     image: Image

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 import click
+import msgspec
+from msgspec.structs import replace
 
 from engine import platforms
 from engine.archive.limits import Limits
@@ -62,8 +63,7 @@ _READY = b"\0ready"
 _PATIENCE = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
+class _Options(msgspec.Struct, frozen=True):
     """What the `-o` options say."""
 
     store: str | None = None
