@@ -20,8 +20,8 @@ from engine.database import Database
 from engine.digest import Digest
 from engine.errors import InvalidReference, NotFound, StoreError
 from engine.images import Image, ImageStore
-from engine.layouts import combined
-from engine.leases import Leases
+from engine.layouts import Entry, combined
+from engine.leases import Lease, Leases
 from engine.oci import ImageConfig, Platform
 
 if TYPE_CHECKING:
@@ -94,11 +94,42 @@ class Engine:
         from engine.archive import writer
 
         with self.leases.hold() as lease:
-            entries = combined.layout(images, self.content, options)
-            for entry in entries:
-                if isinstance(entry.content, Digest):
-                    self.leases.add(lease.id, entry.content)
+            entries = self._layout(images, options, lease)
             return writer.write_archive(entries, self.content, write, progress)
+
+    def extend(
+        self,
+        archive: Path,
+        images: Sequence[Image],
+        options: combined.Options,
+        write: Callable[[bytes], object],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Write what the archive holds and these images as one; errors as `save` and
+        `ExistingArchive`.
+        """
+        from engine.archive import writer
+        from engine.archive.existing import ExistingArchive
+        from engine.layouts.union import union
+
+        with ExistingArchive(archive) as existing, self.leases.hold() as lease:
+            entries = union(existing.entries, self._layout(images, options, lease))
+            return writer.write_archive(entries, existing.before(self.content), write, progress)
+
+    def blobs_of(self, images: Sequence[Image]) -> frozenset[str]:
+        """The digests of everything below these images that the store holds."""
+        targets = {image.target.digest for image in images}
+        return frozenset(b for target in targets for b in self.images.summary(target).blobs)
+
+    def _layout(
+        self, images: Sequence[Image], options: combined.Options, lease: Lease
+    ) -> tuple[Entry, ...]:
+        """The entries, their blobs held by the lease."""
+        entries = combined.layout(images, self.content, options)
+        for entry in entries:
+            if isinstance(entry.content, Digest):
+                self.leases.add(lease.id, entry.content)
+        return entries
 
     # -- making -----------------------------------------------------------------------------------
 

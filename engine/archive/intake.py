@@ -7,7 +7,7 @@ gives it, is hashed and not written again.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, Self
 
 import msgspec
@@ -22,16 +22,17 @@ from engine.errors import (
     BrokenArchive,
     DigestMismatch,
     EngineError,
-    InvalidDigest,
     LimitExceeded,
     MissingMember,
 )
 from engine.go_json import JSON_LIMIT
+from engine.layouts import blob_digest
 
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 _BUFFERED_MEMBER = 64 << 10
 _BUFFERED_TOTAL = 16 << 20
 _MAX_LINKS = 40
+_TOLD_ABSENT = 20
 _CHUNK = 1 << 20
 
 
@@ -203,15 +204,18 @@ class Intake:
         content = self._by_digest.get(Digest(digest))
         return content.name if content else digest
 
-    def absence(self, digest: str, subject: str) -> EngineError:
-        """The error for a blob that is neither here nor in the store."""
+    def absence(self, digest: str, subject: str, others: Sequence[str] = ()) -> EngineError:
+        """The error for a blob that is neither here nor in the store; `others` are missing too."""
         algorithm, _, encoded = digest.partition(":")
         path = f"blobs/{algorithm}/{encoded}"
         if path in self._files:
             return DigestMismatch(path, digest, self._files[path].digest)
-        return BrokenArchive(
-            path, f"is missing from the archive and from the store, {subject} needs it"
-        )
+        reason = f"is missing from the archive and from the store, {subject} needs it"
+        if others:
+            more = len(others) - _TOLD_ABSENT
+            told = ", ".join(others[:_TOLD_ABSENT]) + (f" and {more} more" if more > 0 else "")
+            reason += f"; also missing: {told}"
+        return BrokenArchive(path, reason)
 
     def known_diff_id(self, digest: Digest) -> Digest | None:
         """A compressed layer's diff ID, if it was learnt on the way in."""
@@ -296,7 +300,7 @@ class Intake:
         _drop(old)
 
     def _open_sink(self, name: str, size: int) -> "_Sink":
-        expected = _digest_in(name)
+        expected = blob_digest(name)
         if size <= _BUFFERED_MEMBER and self._buffered + size <= _BUFFERED_TOTAL:
             return _BufferSink(name, expected)
         if expected is not None and self._store.sizes([expected]).get(expected) == size:
@@ -482,17 +486,6 @@ def _diff_id_of(reader: ReaderAt, subject: str, algorithm: str) -> Digest:
 def _chunks(reader: ReaderAt) -> Iterator[bytes]:
     for offset in range(0, reader.size, _CHUNK):
         yield reader.pread(_CHUNK, offset)
-
-
-def _digest_in(name: str) -> Digest | None:
-    """The digest that a path of an OCI layout promises."""
-    match name.split("/"):
-        case ["blobs", algorithm, encoded]:
-            try:
-                return digests.parse(f"{algorithm}:{encoded}")
-            except InvalidDigest:
-                return None
-    return None
 
 
 __all__ = ["UNCOMPRESSED_LABEL", "Content", "Intake", "compression_of"]

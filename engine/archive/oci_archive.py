@@ -62,10 +62,10 @@ def _graph(intake: Intake, target: Descriptor) -> walk.Graph:
     if not any(blob.digest == target.digest for blob in graph.blobs):
         raise intake.absence(target.digest, INDEX)
     if not graph.complete_images and (graph.images or not graph.artifacts):
-        gap = graph.missing[0].digest if graph.missing else ""
-        if not gap:
+        gaps = [missing.digest for missing in graph.missing]
+        if not gaps:
             raise InvalidDocument(f"index {target.digest}", "names no image")
-        raise intake.absence(gap, target.digest)
+        raise intake.absence(gaps[0], target.digest, gaps[1:])
     for image in graph.complete_images:
         diff_ids = image.config.rootfs.diff_ids if image.config else ()
         if diff_ids or (image.manifest.layers and image.config and image.config.os):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.digest import Digest
+from engine.digest import Digest, parse
+from engine.errors import InvalidDigest
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -45,3 +46,14 @@ class Entry(msgspec.Struct, frozen=True):
     @staticmethod
     def blob_path(digest: Digest) -> str:
         return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def blob_digest(path: str) -> Digest | None:
+    """The digest that a path of an OCI layout promises, None for any other path."""
+    match path.split("/"):
+        case ["blobs", algorithm, encoded]:
+            try:
+                return parse(f"{algorithm}:{encoded}")
+            except InvalidDigest:
+                return None
+    return None

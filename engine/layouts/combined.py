@@ -16,7 +16,7 @@ from engine.digest import Digest
 from engine.errors import InvalidInput, NotFound
 from engine.images import Image
 from engine.layouts import Entry
-from engine.oci import Descriptor
+from engine.oci import Descriptor, Platform
 
 
 def _nothing(_: walk.Graph) -> walk.ImageManifest | None:
@@ -35,7 +35,8 @@ def _ref_name(image: Image) -> str:
 class Options(msgspec.Struct, frozen=True):
     """What of the images goes into the layout.
 
-    `platform` narrows an index to the manifests that match. Where nothing complete matches,
+    `platform` narrows an index to the manifests that match, and every one of `required` must be
+    among them, complete. Where nothing complete matches,
     `fallback` chooses what `manifest.json` describes of the whole (nothing by default: NotFound).
     `mtime` is the time of all but the blobs, in seconds. `keeps` says which blobs are written at
     all, `ref_name` what `org.opencontainers.image.ref.name` says of an image.
@@ -49,6 +50,7 @@ class Options(msgspec.Struct, frozen=True):
     mtime: int = 0
     keeps: Callable[[Descriptor], bool] = _everything
     ref_name: Callable[[Image], str] = _ref_name
+    required: tuple[Platform, ...] = ()
 
 
 def any_complete(graph: walk.Graph) -> walk.ImageManifest | None:
@@ -96,6 +98,9 @@ def _graph(image: Image, blobs: walk.Blobs, options: Options) -> walk.Graph:
     graph = walk.graph(blobs, target, options.platform)
     if not any(blob.digest == target.digest for blob in graph.blobs):
         raise NotFound("blob", target.digest)
+    for platform in options.required:
+        if graph.best(platforms.only(platform)) is None:
+            raise NotFound("platform", f"{platforms.format_all(platform)} of {image.familiar}")
     if graph.complete_images or options.platform is platforms.ALL:
         return graph
     whole = walk.graph(blobs, target)

@@ -19,6 +19,7 @@ from engine.engine import Engine
 from engine.errors import EngineError, printable
 from engine.images import Image
 from engine.layouts import combined
+from engine.oci import Platform
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 
@@ -103,6 +104,11 @@ def _print_loaded(loaded: Loaded) -> None:
 @click.option(
     "--all-platforms", is_flag=True, help="Everything that the store holds (the default)."
 )
+@click.option(
+    "--skip-missing", is_flag=True, help="Leave out platforms that an image has not, and say so."
+)
+@click.option("--append", metavar="FILE", help="Add what is missing to an archive.")
+@click.option("--since", multiple=True, metavar="NAME", help="Leave out what this image has.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @with_engine
@@ -111,6 +117,9 @@ def save(
     output: str | None,
     wanted: tuple[str, ...],
     all_platforms: bool,
+    skip_missing: bool,
+    append: str | None,
+    since: tuple[str, ...],
     quiet: bool,
     names: tuple[str, ...],
 ) -> None:
@@ -121,16 +130,31 @@ def save(
     \b
     imgfs save -o x.tar alpine:3 busybox
     imgfs save app:1 | docker load
+    imgfs save --append x.tar app:2        what x.tar lacks of it
+    imgfs save --since app:1 app:2         what a store with app:1 lacks of it
     """
     if wanted and all_platforms:
         raise click.UsageError("--platform and --all-platforms exclude each other")
-    if output is None and sys.stdout.isatty():
+    if append and output:
+        raise click.UsageError("--append and --output exclude each other")
+    if output is None and append is None and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
     images = _unique([image for name in names for image in engine.find_to_save(name)])
-    options = _options(wanted)
+    chosen = tuple(platforms.parse(one) for one in wanted)
+    options = _options(chosen)
+    if skip_missing:
+        images = _having(engine, images, chosen)
+    else:
+        options = msgspec.structs.replace(options, required=chosen)
+    if since:
+        known = engine.blobs_of([image for name in since for image in engine.find(name)])
+        options = msgspec.structs.replace(options, keeps=lambda blob: blob.digest not in known)
     with ExitStack() as stack:
         progress = stack.enter_context(_progress("Saving", None, quiet))
-        if output is None:
+        if append is not None:
+            out = stack.enter_context(_whole_file(Path(append)))
+            engine.extend(Path(append), images, options, out.write, progress)
+        elif output is None:
             engine.save(images, options, sys.stdout.buffer.write, progress)
             sys.stdout.buffer.flush()
         else:
@@ -142,12 +166,27 @@ def _unique(images: Sequence[Image]) -> list[Image]:
     return list({image.name: image for image in images}.values())
 
 
-def _options(wanted: Sequence[str]) -> combined.Options:
+def _having(engine: Engine, images: Sequence[Image], wanted: Sequence[Platform]) -> list[Image]:
+    """The images that have any of the platforms; what is left out is told."""
+    kept = []
+    for image in images:
+        graph = engine.graph(image)
+        lacking = [p for p in wanted if graph.best(platforms.only(p)) is None]
+        for platform in lacking:
+            what = f"{platforms.format_all(platform)} of {image.familiar}"
+            print(f"imgfs: left out: {printable(what)}", file=sys.stderr)
+        if not wanted or len(lacking) < len(wanted):
+            kept.append(image)
+    if not kept:
+        raise Failed("no image has any of the platforms")
+    return kept
+
+
+def _options(wanted: Sequence[Platform]) -> combined.Options:
     if not wanted:
         return combined.Options(fallback=combined.any_complete)
-    chosen = (platforms.parse(one) for one in wanted)
-    matcher = platforms.any_of(*(q for p in chosen for q in platforms.preferences(p)))
-    return combined.Options(matcher, matcher)
+    matcher = platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
+    return combined.Options(platform=matcher, preferred=matcher)
 
 
 @contextmanager

@@ -169,6 +169,121 @@ def test_one_platform_of_several(
     assert item["Config"] == f"blobs/sha256/{images[0].id[7:]}"
 
 
+def test_every_platform_asked_for_is_there_or_left_out_on_request(
+    inside: Callable[..., Done], stock: Callable[..., None], tmp_path: Path
+) -> None:
+    images = [ImageParts(architecture="s390x"), ImageParts(architecture="arm64")]
+    stock(archives.multi_platform("docker.io/library/multi:1", images))
+    wanted = ("--platform", "linux/s390x", "--platform", "linux/riscv64")
+    out = tmp_path / "x.tar"
+    said = refusal(inside("save", *wanted, "-o", out, "multi:1"))
+    assert said == "platform linux/riscv64 of multi:1: not found"
+    done = inside("save", *wanted, "--skip-missing", "-o", out, "multi:1", "app:1")
+    assert done.status == 0
+    assert done.err.decode().splitlines() == [
+        "imgfs: left out: linux/riscv64 of multi:1",
+        "imgfs: left out: linux/s390x of app:1",
+        "imgfs: left out: linux/riscv64 of app:1",
+    ]
+    assert tags(out.read_bytes()) == [["multi:1"]]
+    nothing = inside("save", "--platform=linux/mips", "--skip-missing", "-o", out, "app:1")
+    assert nothing.status == 1
+    assert "no image has any" in nothing.err.decode()
+
+
+def test_append_is_what_one_save_would_have_written(
+    inside: Callable[..., Done], tmp_path: Path
+) -> None:
+    appended, whole = tmp_path / "a.tar", tmp_path / "b.tar"
+    succeeded(inside("save", "-o", appended, "app:1"))
+    succeeded(inside("save", "--append", appended, "app:2", "ghcr.io/org/other"))
+    succeeded(inside("save", "-o", whole, "app:1", "app:2", "ghcr.io/org/other"))
+    assert appended.read_bytes() == whole.read_bytes()
+    succeeded(inside("save", "--append", appended, "app:1"))
+    assert sorted(tags(appended.read_bytes())) == sorted(tags(whole.read_bytes()))
+    assert content(appended.read_bytes()).keys() == content(whole.read_bytes()).keys()
+
+
+def test_append_keeps_what_this_store_does_not_hold(
+    inside: Callable[..., Done], tmp_path: Path
+) -> None:
+    out = tmp_path / "a.tar"
+    elsewhere = ImageParts(layers=[archives.layer("elsewhere")])
+    out.write_bytes(archives.oci_archive((elsewhere, "docker.io/library/app:1")))
+    succeeded(inside("save", "--append", out, "app:1"))
+    files = content(out.read_bytes())
+    assert f"blobs/sha256/{elsewhere.id[7:]}" in files
+    names = [
+        entry.get("annotations", {}).get("io.containerd.image.name")
+        for entry in json.loads(files["index.json"])["manifests"]
+    ]
+    assert names == [None, "docker.io/library/app:1"], "the name moved, the image stayed"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no tar", "expected an uncompressed tar"),
+        (archives.compressed(archives.oci_archive((APP, None))), "expected an uncompressed tar"),
+        (archives.tar([]), "index.json"),
+        (archives.docker_archive((APP, ["app:1"])), "is not of an OCI layout"),
+        (archives.tar([archives.link("blobs/sha256/x", "y")]), "is not of an OCI layout"),
+        (archives.tar([("index.json", b"{"), ("oci-layout", b"{}")]), "index.json"),
+    ],
+)
+def test_what_nothing_can_be_appended_to(
+    inside: Callable[..., Done], tmp_path: Path, data: bytes, words: str
+) -> None:
+    out = tmp_path / "a.tar"
+    out.write_bytes(data)
+    assert words in refusal(inside("save", "--append", out, "app:1"))
+    assert out.read_bytes() == data
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "store"]
+
+
+def test_a_damaged_archive_is_not_appended_to(inside: Callable[..., Done], tmp_path: Path) -> None:
+    out = tmp_path / "a.tar"
+    succeeded(inside("save", "-o", out, "ghcr.io/org/other"))
+    data = bytearray(out.read_bytes())
+    data[data.index(OTHER.layers[0][5000:6000])] ^= 1
+    out.write_bytes(data)
+    assert "expected digest" in refusal(inside("save", "--append", out, "app:1"))
+    assert out.read_bytes() == data
+
+
+def test_only_what_an_older_image_lacks(inside: Callable[..., Done], tmp_path: Path) -> None:
+    out = tmp_path / "x.tar"
+    succeeded(inside("save", "-o", out, "--since", "app:1", "app:2"))
+    saved = {name for name in content(out.read_bytes()) if name.startswith("blobs/")}
+    shared = f"blobs/sha256/{archives.digest(NEXT.layers[1])[7:]}"
+    assert f"blobs/sha256/{archives.digest(NEXT.layers[0])[7:]}" in saved
+    assert shared not in saved
+    old, other = tmp_path / "old", tmp_path / "other"
+    succeeded(inside("save", "-o", tmp_path / "old.tar", "app:1"))
+    succeeded(inside("--store", old, "load", tmp_path / "old.tar"))
+    succeeded(inside("--store", old, "load", out))
+    assert "app:2" in names(old)
+    said = refusal(inside("--store", other, "load", out))
+    assert f"{shared}: is missing from the archive and from the store" in said
+    assert names(other) == {}
+
+
+def test_every_missing_blob_is_named(inside: Callable[..., Done], tmp_path: Path) -> None:
+    out = tmp_path / "x.tar"
+    succeeded(inside("save", "-o", out, "--since", "app:1", "app:1"))
+    said = refusal(inside("--store", tmp_path / "other", "load", out))
+    assert "is missing from the archive" in said
+    (tmp_path / "empty.tar").write_bytes(
+        archives.tar(
+            archives.oci_members(
+                [archives.descriptor(APP.manifest(), archives.OCI_MANIFEST)], [APP.manifest()]
+            )
+        )
+    )
+    said = refusal(inside("--store", tmp_path / "other", "load", tmp_path / "empty.tar"))
+    assert all(archives.digest(blob)[7:] in said for blob in APP.blobs()[1:])
+
+
 def test_a_terminal_is_refused(imgfs: Command) -> None:
     ours, theirs = pty.openpty()
     with imgfs.start("save", "app:1", stdout=theirs, stderr=subprocess.PIPE) as process:

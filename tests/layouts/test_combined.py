@@ -134,6 +134,17 @@ def test_a_platform_narrows_it(engine: Engine) -> None:
     assert item["Config"].endswith(ARM.id[7:])
 
 
+def test_every_required_platform_is_there(engine: Engine) -> None:
+    load(engine, archives.multi_platform("docker.io/x/multi:1", [APP, ARM]))
+    amd, arm, s390x = (Platform(a, "linux") for a in ("amd64", "arm64", "s390x"))
+    matcher = platforms.any_of(amd, arm)
+    held = combined.Options(matcher, matcher, required=(amd, arm))
+    assert len(index_of(save(engine, "x/multi:1", options=held))) == 1
+    lacking = combined.Options(matcher, matcher, required=(amd, s390x))
+    with pytest.raises(NotFound, match="linux/s390x of x/multi:1"):
+        save(engine, "x/multi:1", options=lacking)
+
+
 def test_a_platform_that_is_not_there(engine: Engine) -> None:
     here = replace(APP, architecture=platforms.host().architecture)
     load(engine, archives.multi_platform("docker.io/x/multi:1", [SPARC, here]))

@@ -1,0 +1,132 @@
+"""An archive on disk with an OCI layout: its entries, and its blobs where they lie."""
+
+import os
+import tarfile
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from engine import docker
+from engine.archive.members import clean_name
+from engine.content import Provider, ReaderAt
+from engine.digest import Digest
+from engine.errors import BrokenArchive, LimitExceeded, NotFound
+from engine.go_json import JSON_LIMIT
+from engine.layouts import Entry, blob_digest
+
+_DOCUMENTS: Final = ("index.json", docker.MANIFEST_FILE, "oci-layout")
+_FORGOTTEN: Final = (docker.REPOSITORIES_FILE,)
+
+
+class ExistingArchive:
+    """A file whose blobs can be opened as a content store's. Safe from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is in it, but no blobs; BrokenArchive for what is no uncompressed archive with
+        an OCI layout, OSError.
+        """
+        self._file: BinaryIO = path.open("rb")
+        self._places: dict[Digest, tuple[int, int]] = {}
+        try:
+            self.entries = self._read(str(path))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def open(self, digest: str) -> ReaderAt:
+        """The bytes of a blob; NotFound."""
+        try:
+            offset, size = self._places[Digest(digest)]
+        except KeyError:
+            raise NotFound("blob", digest) from None
+        return _Region(self._file, offset, size)
+
+    def before(self, others: Provider) -> Provider:
+        """A provider of these blobs, and of those that only the others have."""
+        return _Either(self, others)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self, subject: str) -> tuple[Entry, ...]:
+        found: dict[str, Entry] = {}
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as archive:
+                for member in archive:
+                    entry = self._entry(archive, member)
+                    if entry is not None:
+                        found[entry.path] = entry
+        except tarfile.TarError as error:
+            raise BrokenArchive("", f"expected an uncompressed tar: {error}") from error
+        for document in ("index.json", "oci-layout"):
+            if document not in found:
+                raise BrokenArchive(document, f"is missing from {subject}")
+        return tuple(found.values())
+
+    def _entry(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry | None:
+        path = clean_name(member.name)
+        if path in ("", *_FORGOTTEN):
+            return None
+        if path == "blobs" or (path and path.startswith("blobs/") and member.isdir()):
+            return Entry.directory(path, 0)
+        digest = blob_digest(path or "")
+        if not member.isreg() or member.issparse() or (digest is None and path not in _DOCUMENTS):
+            raise BrokenArchive(member.name, "is not of an OCI layout")
+        assert path is not None
+        if digest is not None:
+            self._places[digest] = (member.offset_data, member.size)
+            return Entry.blob(digest, member.size, "")
+        if member.size > JSON_LIMIT:
+            raise LimitExceeded(path, "bytes of JSON", JSON_LIMIT, member.size)
+        file = archive.extractfile(member)
+        assert file is not None
+        mode = 0o444 if path == "oci-layout" else 0o644
+        return Entry.file(path, mode, 0, file.read())
+
+
+class _Either:
+    def __init__(self, first: Provider, second: Provider) -> None:
+        self._first = first
+        self._second = second
+
+    def open(self, digest: str) -> ReaderAt:
+        try:
+            return self._first.open(digest)
+        except NotFound:
+            return self._second.open(digest)
+
+
+class _Region:
+    """A part of a file, as a `ReaderAt`."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file = file
+        self._offset = offset
+        self.size = size
+
+    def pread(self, length: int, offset: int) -> bytes:
+        wanted = max(0, min(length, self.size - offset))
+        return os.pread(self._file.fileno(), wanted, self._offset + offset)
+
+    def fileno(self) -> int:
+        raise OSError("a member of an archive has no file of its own")
+
+    def close(self) -> None:
+        """The archive is closed by whoever opened it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
