@@ -26,7 +26,7 @@ from engine.oci import ImageConfig, Platform
 
 if TYPE_CHECKING:
     from engine.archive.importer import Import
-    from engine.archive.limits import Limits
+    from engine.archive.options import ImportOptions
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
     from engine.commit.refs import CommitOptions, Progress, Source
@@ -75,11 +75,13 @@ class Engine:
 
     # -- loading and saving -----------------------------------------------------------------------
 
-    def begin_import(self, limits: "Limits | None" = None) -> "Import":
+    def begin_import(self, options: "ImportOptions | None" = None) -> "Import":
         """An archive to feed."""
         from engine.archive.importer import Import, Parts
+        from engine.archive.options import ImportOptions
 
-        return Import(Parts(self.database, self.content, self.images, self.leases), limits)
+        parts = Parts(self.database, self.content, self.images, self.leases)
+        return Import(parts, options or ImportOptions())
 
     def save(
         self,

@@ -16,6 +16,7 @@ import trio
 
 from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
+from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.images import path_of
 from imgfs.image_tree import BlobFile, ImageTree
@@ -95,9 +96,9 @@ class _Mount:
             nursery.cancel_scope.cancel()
 
     def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:
-        limits = self._options.limits
+        options = ImportOptions(limits=self._options.limits)
         return ImportDirectory(
-            lambda: self._engine.begin_import(limits), self._engine.path, nursery, self._loaded
+            lambda: self._engine.begin_import(options), self._engine.path, nursery, self._loaded
         )
 
     def _wire(self, imports: ImportDirectory) -> Operations:

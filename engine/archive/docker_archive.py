@@ -8,17 +8,21 @@ config's content, whatever its file is called.
 
 from engine import docker, layer_types, oci, walk
 from engine.archive.found import Found, check_layers
-from engine.archive.intake import Intake, compression_of
+from engine.archive.intake import Intake
 from engine.archive.names import docker_names
+from engine.archive.uncompressed import compression_of
+from engine.compression import Compression
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidDocument, MissingMember
 from engine.oci import Descriptor, Manifest
 
 
-def read(intake: Intake) -> list[Found]:
-    """The images of `manifest.json`, in its order."""
+def read(intake: Intake, compression: Compression | None = None) -> list[Found]:
+    """The images of `manifest.json`, in its order; plain layers are compressed if that is asked
+    for.
+    """
     items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
-    return [_image(intake, item) for item in items]
+    return [_image(intake, item, compression) for item in items]
 
 
 def found_image(
@@ -48,7 +52,19 @@ def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
     return Descriptor(media_type=layer_types.compressed(compression), digest=digest, size=size)
 
 
-def _image(intake: Intake, item: docker.ManifestItem) -> Found:
+def compressed(
+    intake: Intake, layers: list[Descriptor], compression: Compression | None
+) -> list[Descriptor]:
+    """The layers, plain ones in the form that they are stored in."""
+    if compression is None or compression.kind == "uncompressed":
+        return layers
+    return [
+        intake.compressed(layer, compression) if layer.media_type == oci.LAYER else layer
+        for layer in layers
+    ]
+
+
+def _image(intake: Intake, item: docker.ManifestItem, compression: Compression | None) -> Found:
     names = docker_names(item)
     if not item.config:
         raise InvalidDocument(docker.MANIFEST_FILE, "an item has no Config")
@@ -68,6 +84,7 @@ def _image(intake: Intake, item: docker.ManifestItem) -> Found:
         for i, path in enumerate(paths)
     ]
     check_layers(intake, subject, diff_ids, layers)
+    layers = compressed(intake, layers, compression)
     return found_image(intake, names, content.digest, content.size, layers)
 
 

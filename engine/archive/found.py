@@ -12,12 +12,13 @@ from engine.oci import Descriptor
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An image of an archive: its full names (none for an untagged one) and the graph below its
-    target.
+    """An image of an archive: its full names (none for an untagged one), the graph below its
+    target, and the tag that it has without a name.
     """
 
     names: tuple[str, ...]
     graph: walk.Graph
+    tag: str = ""
 
 
 def check_layers(

@@ -13,12 +13,12 @@ from typing import Self
 
 import msgspec
 
-from engine import docker, oci, walk
+from engine import docker, oci, platforms, walk
 from engine.archive import docker_archive, legacy_archive, oci_archive
 from engine.archive.decompress import Outer
 from engine.archive.found import Found
 from engine.archive.intake import UNCOMPRESSED_LABEL, Intake
-from engine.archive.limits import Limits
+from engine.archive.options import ImportOptions
 from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
 from engine.content.local import LocalStore
 from engine.database import Database
@@ -30,13 +30,14 @@ from engine.leases import Lease, Leases
 
 class LoadedImage(msgspec.Struct, frozen=True):
     """An image that was loaded; `id` is the digest of its config, as docker counts ("" if there is
-    none).
+    none). `missing` are the digests of what its index names and nobody has.
     """
 
     names: tuple[str, ...]
     target: str
     id: str
     platforms: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -61,9 +62,10 @@ class Parts(msgspec.Struct, frozen=True):
 class Import:
     """One archive on its way in; for one thread at a time."""
 
-    def __init__(self, parts: Parts, limits: Limits | None = None) -> None:
+    def __init__(self, parts: Parts, options: ImportOptions) -> None:
         self._parts = parts
-        self._limits = limits or Limits()
+        self._options = options
+        self._limits = options.limits
         self._session = f"import-{secrets.token_hex(8)}"
         self._lease: Lease | None = None
         self._intake = Intake(parts.content, self._session, self._hold)
@@ -110,7 +112,10 @@ class Import:
         if self._loaded is None:
             self._outer.finish()
             self._tar.finish()
-            self._loaded = self._publish(self._resolve())
+            found = self._options.naming.applied(self._resolve())
+            for image in found:
+                self._check_platforms(image)
+            self._loaded = self._publish(found)
         return self._loaded
 
     def abort(self) -> None:
@@ -151,12 +156,13 @@ class Import:
 
     def _resolve(self) -> list[Found]:
         intake = self._intake
+        compression = self._options.compression
         if oci_archive.is_oci(intake):
-            return oci_archive.read(intake)
+            return oci_archive.read(intake, self._matcher)
         if intake.has(docker.MANIFEST_FILE):
-            return docker_archive.read(intake)
+            return docker_archive.read(intake, compression)
         if intake.has(docker.REPOSITORIES_FILE):
-            return legacy_archive.read(intake)
+            return legacy_archive.read(intake, compression)
         if intake.has(oci_archive.INDEX):
             raise BrokenArchive(
                 oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
@@ -165,18 +171,34 @@ class Import:
         found = "an empty archive" if not self._tar.members else f"{self._tar.members} members"
         raise BrokenArchive("", f"is not an image archive: expected {wanted}, found {found}")
 
+    @property
+    def _matcher(self) -> platforms.Matcher:
+        wanted = self._options.platforms
+        if not wanted:
+            return platforms.ALL
+        return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
+
+    def _check_platforms(self, found: Found) -> None:
+        wanted = self._options.platforms
+        if wanted and found.graph.best(self._matcher) is None:
+            text = " or ".join(platforms.format_all(platform) for platform in wanted)
+            subject = found.names[0] if found.names else found.graph.root.digest
+            raise NotFound("platform", f"{text} of {subject}")
+
     def _publish(self, found: list[Found]) -> Loaded:
         parts = self._parts
         graphs = {image.graph.root.digest: image.graph for image in found}
-        summaries = {digest: walk.summarize(graph) for digest, graph in graphs.items()}
+        summaries: dict[str, Summary] = {}
         blobs: dict[str, dict[str, str]] = {}
         for graph in graphs.values():
             blobs.update(self._labels(graph))
         self._intake.prepare(blobs)
         with parts.database.transaction():
             added = self._intake.publish(blobs)
-            for digest, summary in summaries.items():
-                parts.images.record(digest, summary)
+            for digest, graph in graphs.items():
+                whole = walk.graph(parts.content, graph.root) if self._options.platforms else graph
+                summaries[digest] = walk.summarize(whole)
+                parts.images.record(digest, summaries[digest])
             for image in found:
                 self._create(image)
             for target in parts.images.lacking(info.digest for info in added):
@@ -217,6 +239,7 @@ def _loaded_image(found: Found, summary: Summary) -> LoadedImage:
         found.graph.root.digest,
         manifests[0].config if manifests else "",
         tuple(manifest.platform for manifest in manifests),
+        summary.missing,
     )
 
 

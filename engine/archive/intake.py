@@ -8,13 +8,16 @@ gives it, is hashed and not written again.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Protocol, Self
 
 import msgspec
 
 from engine import digest as digests
-from engine.archive import decompress
+from engine.archive import decompress, uncompressed
 from engine.archive.members import Member, clean_name, resolve_link
+from engine.archive.uncompressed import COMPRESSIONS, compression_of
+from engine.compression import Compression
 from engine.content import Info, ReaderAt
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
@@ -27,6 +30,7 @@ from engine.errors import (
 )
 from engine.go_json import JSON_LIMIT
 from engine.layouts import blob_digest
+from engine.oci import Descriptor
 
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 _BUFFERED_MEMBER = 64 << 10
@@ -101,6 +105,7 @@ class Intake:
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
         self._damaged: dict[str, Damaged] = {}
+        self._made: dict[str, Content] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
 
@@ -232,6 +237,43 @@ class Intake:
             return known
         with self.open(digest) as reader:
             return _diff_id_of(reader, self.stored_as(digest), algorithm)
+
+    def compressed(self, layer: Descriptor, compression: Compression) -> Descriptor:
+        """A plain layer in another form: one that the store has already, else one that is made."""
+        kind = compression.kind
+        for info in self._store.labelled(UNCOMPRESSED_LABEL, layer.digest):
+            self._hold(info.digest)
+            if self._store.exists(info.digest):
+                with self._store.open(info.digest) as reader:
+                    if compression_of(reader) == kind:
+                        return Descriptor(compression.media_type, info.digest, info.size)
+        content = self._compressed(layer, compression)
+        return Descriptor(compression.media_type, content.digest, content.size)
+
+    def _compressed(self, layer: Descriptor, compression: Compression) -> Content:
+        made = self._made.get(layer.digest)
+        if made is None:
+            writer = self._store.writer(self._ref())
+            try:
+                with (
+                    self.open(layer.digest) as reader,
+                    closing(compression.start(writer.write)) as compressor,
+                ):
+                    for chunk in _chunks(reader):
+                        compressor.write(chunk)
+                    compressor.finish()
+            except BaseException:
+                writer.abort()
+                raise
+            size = writer.status().offset
+            made = Ingested(
+                self.stored_as(layer.digest), writer.digest(), size, writer, Digest(layer.digest)
+            )
+            kept = self._by_digest.setdefault(made.digest, made)
+            if kept is not made:
+                _drop(made)
+            made = self._made[layer.digest] = kept
+        return made
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -409,7 +451,7 @@ class _DiffHasher:
             if len(self._head) < decompress.SNIFFED:
                 return
             kind = decompress.sniff(bytes(self._head))
-            if kind not in _LAYER_COMPRESSIONS:
+            if kind not in COMPRESSIONS:
                 self._is_plain = True
                 return
             self._decompressor = decompress.new(kind)
@@ -438,9 +480,6 @@ class _DiffHasher:
             self._failed = True
 
 
-_LAYER_COMPRESSIONS = frozenset({"gzip", "zstd"})
-
-
 class _ContentReader:
     """A member as a reader of a content store."""
 
@@ -464,20 +503,11 @@ class _ContentReader:
         self.close()
 
 
-def compression_of(reader: ReaderAt) -> str:
-    """What a layer is compressed with: "gzip", "zstd" or "none"."""
-    kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0).ljust(decompress.SNIFFED, b"\0"))
-    return kind if kind in _LAYER_COMPRESSIONS else "none"
-
-
 def _diff_id_of(reader: ReaderAt, subject: str, algorithm: str) -> Digest:
     hasher = digests.hasher(algorithm)
-    decompressor = decompress.new(compression_of(reader))
     try:
-        for chunk in _chunks(reader):
-            for plain in decompressor.feed(chunk):
-                hasher.update(plain)
-        decompressor.finish()
+        for plain in uncompressed.read(reader):
+            hasher.update(plain)
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error
     return digests.from_hash(algorithm, hasher)
@@ -488,4 +518,4 @@ def _chunks(reader: ReaderAt) -> Iterator[bytes]:
         yield reader.pread(_CHUNK, offset)
 
 
-__all__ = ["UNCOMPRESSED_LABEL", "Content", "Intake", "compression_of"]
+__all__ = ["UNCOMPRESSED_LABEL", "Content", "Intake"]

@@ -6,10 +6,11 @@ becomes the config.
 """
 
 from engine import docker
-from engine.archive.docker_archive import found_image, layer_descriptor
+from engine.archive.docker_archive import compressed, found_image, layer_descriptor
 from engine.archive.found import Found
 from engine.archive.intake import Intake
 from engine.archive.names import full_name
+from engine.compression import Compression
 from engine.digest import Digest
 from engine.errors import BrokenArchive
 
@@ -17,8 +18,10 @@ _MAX_CHAIN = 1000
 """Far more layers than any graph driver took."""
 
 
-def read(intake: Intake) -> list[Found]:
-    """The images that `repositories` names, in the order of their names."""
+def read(intake: Intake, compression: Compression | None = None) -> list[Found]:
+    """The images that `repositories` names, in the order of their names; plain layers are
+    compressed if that is asked for.
+    """
     repositories = docker.parse_repositories(intake.document(docker.REPOSITORIES_FILE))
     names: dict[str, list[str]] = {}
     for repository, tags in sorted(repositories.items()):
@@ -28,10 +31,12 @@ def read(intake: Intake) -> list[Found]:
             )
     if not names:
         raise BrokenArchive(docker.REPOSITORIES_FILE, "names no image")
-    return [_image(intake, v1_id, tuple(tags)) for v1_id, tags in names.items()]
+    return [_image(intake, v1_id, tuple(tags), compression) for v1_id, tags in names.items()]
 
 
-def _image(intake: Intake, v1_id: str, names: tuple[str, ...]) -> Found:
+def _image(
+    intake: Intake, v1_id: str, names: tuple[str, ...], compression: Compression | None
+) -> Found:
     chain = _chain(intake, v1_id)
     layers = [intake.find(f"{layer}/{docker.V1_LAYER_FILE}") for layer in chain]
     images = [docker.parse_v1(_config(intake, layer), f"{layer}/json") for layer in chain]
@@ -43,6 +48,7 @@ def _image(intake: Intake, v1_id: str, names: tuple[str, ...]) -> Found:
     )
     digest = intake.add(f"{v1_id}.json", config)
     descriptors = [layer_descriptor(intake, layer.digest, layer.size) for layer in layers]
+    descriptors = compressed(intake, descriptors, compression)
     return found_image(intake, names, Digest(digest), len(config), descriptors)
 
 

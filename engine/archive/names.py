@@ -24,6 +24,12 @@ def oci_names(entry: Descriptor) -> tuple[str, ...]:
         return ()
 
 
+def oci_tag(entry: Descriptor) -> str:
+    """The tag that an entry of `index.json` has where it has no name."""
+    ref_name = entry.annotations.get(oci.REF_NAME, "")
+    return "" if any(character in ref_name for character in "/:") else ref_name
+
+
 def docker_names(item: docker.ManifestItem) -> tuple[str, ...]:
     """The full names in an item of `manifest.json`; BrokenArchive as `full_name`."""
     tags = item.repo_tags or ()

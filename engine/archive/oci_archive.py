@@ -7,10 +7,10 @@ taken from there.
 
 import msgspec
 
-from engine import docker, go_json, oci, walk
+from engine import docker, go_json, oci, platforms, walk
 from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake
-from engine.archive.names import docker_names, oci_names
+from engine.archive.names import docker_names, oci_names, oci_tag
 from engine.errors import BrokenArchive, InvalidDocument
 from engine.oci import Descriptor, ImageLayout
 
@@ -32,8 +32,8 @@ def is_oci(intake: Intake) -> bool:
     return bool(layout.image_layout_version)
 
 
-def read(intake: Intake) -> list[Found]:
-    """The images of an OCI archive, in the order of `index.json`."""
+def read(intake: Intake, matcher: platforms.Matcher = platforms.ALL) -> list[Found]:
+    """The images of an OCI archive, in the order of `index.json`, with the platforms that match."""
     if not intake.has(INDEX):
         raise BrokenArchive(
             INDEX, f"is missing from the archive, {LAYOUT} {oci.LAYOUT_VERSION} needs it"
@@ -48,8 +48,8 @@ def read(intake: Intake) -> list[Found]:
         target = _without_names(entry)
         known = graphs.get(target.digest)
         if known is None or known.root != target:
-            known = graphs[target.digest] = _graph(intake, target)
-        found.append(Found(oci_names(entry), known))
+            known = graphs[target.digest] = _graph(intake, target, matcher)
+        found.append(Found(oci_names(entry), known, oci_tag(entry)))
     return found if all(f.names for f in found) else _with_docker_names(intake, found)
 
 
@@ -57,12 +57,14 @@ def _is_image(entry: Descriptor) -> bool:
     return oci.is_manifest_type(entry.media_type) or oci.is_index_type(entry.media_type)
 
 
-def _graph(intake: Intake, target: Descriptor) -> walk.Graph:
-    graph = walk.graph(intake, target)
+def _graph(intake: Intake, target: Descriptor, matcher: platforms.Matcher) -> walk.Graph:
+    graph = walk.graph(intake, target, matcher)
     if not any(blob.digest == target.digest for blob in graph.blobs):
         raise intake.absence(target.digest, INDEX)
     if not graph.complete_images and (graph.images or not graph.artifacts):
         gaps = [missing.digest for missing in graph.missing]
+        if not gaps and matcher is not platforms.ALL:
+            return graph
         if not gaps:
             raise InvalidDocument(f"index {target.digest}", "names no image")
         raise intake.absence(gaps[0], target.digest, gaps[1:])
@@ -107,6 +109,7 @@ def _with_docker_names(intake: Intake, found: list[Found]) -> list[Found]:
                 if name not in taken
             ),
             f.graph,
+            f.tag,
         )
         for f in found
     ]

@@ -6,13 +6,13 @@ from engine.archive import decompress
 from engine.content import ReaderAt
 
 _CHUNK = 1 << 20
-_COMPRESSIONS = ("gzip", "zstd")
+COMPRESSIONS = ("gzip", "zstd")
 
 
 def compression_of(reader: ReaderAt) -> str:
     """What a layer is compressed with: "gzip", "zstd" or "none"."""
     kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0).ljust(decompress.SNIFFED, b"\0"))
-    return kind if kind in _COMPRESSIONS else "none"
+    return kind if kind in COMPRESSIONS else "none"
 
 
 def read(reader: ReaderAt) -> Iterator[bytes | memoryview]:

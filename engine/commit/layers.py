@@ -13,7 +13,7 @@ import msgspec
 
 from engine import digest as digests
 from engine.archive.intake import UNCOMPRESSED_LABEL
-from engine.commit.compression import BLOCK, Compression
+from engine.compression import BLOCK, Compression
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.filetree.tree import Tree

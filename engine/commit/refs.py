@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from engine.commit.annotations import Annotation
-from engine.commit.compression import Compression
+from engine.compression import Compression
 from engine.oci import Platform
 
 Progress = Callable[[str, int], None]

@@ -12,9 +12,11 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from engine import platforms, reference
+from engine import compression, platforms, reference
 from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
+from engine.archive.naming import Naming, parse_rename
+from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError, printable
 from engine.images import Image
@@ -33,6 +35,20 @@ Progress = Callable[[int], None]
 @click.option(
     "--max-bytes", type=click.IntRange(0), metavar="N", help="Refuse an archive of more bytes."
 )
+@click.option("--name", default="", help="The name of the one image that has none.")
+@click.option(
+    "--base-name", default="", metavar="REPOSITORY", help="Of images that have only a tag."
+)
+@click.option(
+    "--rename", "renames", multiple=True, metavar="OLD=NEW", help="A repository or a name."
+)
+@click.option("--prefix", default="", help="What comes before every name.")
+@click.option(
+    "--platform", "wanted", multiple=True, metavar="PLATFORM", help="Only this; repeatable."
+)
+@click.option(
+    "--compress", metavar="KIND[:LEVEL]", help="Compress plain layers of docker archives."
+)
 @format_option
 @click.argument("files", nargs=-1, metavar="[FILE…]")
 @with_engine
@@ -41,6 +57,12 @@ def load(
     inputs: tuple[str, ...],
     quiet: bool,
     max_bytes: int | None,
+    name: str,
+    base_name: str,
+    renames: tuple[str, ...],
+    prefix: str,
+    wanted: tuple[str, ...],
+    compress: str | None,
     form: str,
     files: tuple[str, ...],
 ) -> None:
@@ -54,12 +76,17 @@ def load(
     paths = (*inputs, *files) or ("-",)
     if "-" in paths and sys.stdin.isatty():
         raise click.UsageError("an archive is expected on standard input, found a terminal")
-    limits = Limits(max_archive_bytes=max_bytes)
+    options = ImportOptions(
+        Limits(max_archive_bytes=max_bytes),
+        Naming(base_name, tuple(parse_rename(text) for text in renames), prefix, name),
+        tuple(platforms.parse(one) for one in wanted),
+        compression.parse(compress) if compress else None,
+    )
     loaded: list[Loaded] = []
     failed = False
     for path in paths:
         try:
-            loaded.append(_load(engine, path, limits, quiet))
+            loaded.append(_load(engine, path, options, quiet))
         except (EngineError, OSError) as error:
             failed = True
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
@@ -74,14 +101,14 @@ def load(
         raise Failed("")
 
 
-def _load(engine: Engine, path: str, limits: Limits, quiet: bool) -> Loaded:
+def _load(engine: Engine, path: str, options: ImportOptions, quiet: bool) -> Loaded:
     with ExitStack() as stack:
         file: BinaryIO
         file = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
         status = os.fstat(file.fileno())
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
         progress = stack.enter_context(_progress("Loading", total, quiet))
-        session = stack.enter_context(engine.begin_import(limits))
+        session = stack.enter_context(engine.begin_import(options))
         while chunk := file.read(_CHUNK):
             session.feed(chunk)
             progress(session.received)
@@ -89,11 +116,13 @@ def _load(engine: Engine, path: str, limits: Limits, quiet: bool) -> Loaded:
 
 
 def _print_loaded(loaded: Loaded) -> None:
+    """As docker says it, and what is not there."""
     for image in loaded.images:
+        gap = f" (missing blobs: {len(image.missing)})" if image.missing else ""
         for name in image.names:
-            print(f"Loaded image: {printable(reference.parse_normalized(name).familiar)}")
+            print(f"Loaded image: {printable(reference.parse_normalized(name).familiar)}{gap}")
         if not image.names:
-            print(f"Loaded image ID: {image.id or image.target}")
+            print(f"Loaded image ID: {image.id or image.target}{gap}")
 
 
 @click.command()

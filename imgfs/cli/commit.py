@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from engine import compression as compressions
 from engine import platforms, rfc3339
 from engine.commit import annotations, exporter_options
-from engine.commit import compression as compressions
 from engine.commit.annotations import Annotation, InvalidAnnotation
 from engine.commit.exporter import parse_names
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper

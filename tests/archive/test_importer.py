@@ -16,6 +16,7 @@ import pytest
 
 from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
+from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import (
     BrokenArchive,
@@ -628,7 +629,8 @@ def test_finish_in_the_middle_says_so_and_spoils_nothing(engine: Engine) -> None
 def test_limits(engine: Engine) -> None:
     archive = archives.docker_archive((APP, ["app:1"]))
     for limits in (Limits(max_archive_bytes=len(archive) - 1), Limits(max_members=2)):
-        with engine.begin_import(limits) as session, pytest.raises(LimitExceeded):
+        options = ImportOptions(limits=limits)
+        with engine.begin_import(options) as session, pytest.raises(LimitExceeded):
             session.feed(archive)
     assert engine.images.count() == 0
 

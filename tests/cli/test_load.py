@@ -74,6 +74,7 @@ def test_json(imgfs: Command, app: Path, other: Path) -> None:
         "target": "",
         "id": APP.id,
         "platforms": ["linux/amd64"],
+        "missing": [],
     }
     assert second["images"][0]["target"] == archives.digest(OTHER.manifest())
     assert second["new_blobs"] == 3
@@ -211,3 +212,74 @@ def test_a_file_whose_name_is_odd(imgfs: Command, tmp_path: Path) -> None:
     assert r"\x1b[31m\n.tar: No such file" in refusal(imgfs("load", odd))
     Path(odd).write_bytes(APP_TAR)
     assert succeeded(imgfs("load", odd)).lines == ["Loaded image: app:1"]
+
+
+def test_names_are_given(imgfs: Command, tmp_path: Path) -> None:
+    archive = tmp_path / "x.tar"
+    archive.write_bytes(archives.docker_archive((APP, ["app:1"]), (OTHER, None)))
+    given = ("--rename", "app=ghcr.io/org/app", "--name", "other:2", "--prefix", "mirror/")
+    succeeded(imgfs("load", *given, archive))
+    assert sorted(names(imgfs.store)) == ["mirror/ghcr.io/org/app:1", "other:2"]
+
+
+def test_a_bare_tag_has_a_base_name(imgfs: Command) -> None:
+    tagged = archives.descriptor(
+        APP.manifest(),
+        archives.OCI_MANIFEST,
+        annotations={"org.opencontainers.image.ref.name": "3"},
+    )
+    archive = archives.tar(archives.oci_members([tagged], APP.blobs()))
+    succeeded(imgfs("load", stdin=archive))
+    assert list(names(imgfs.store)) == [archives.digest(APP.manifest())]
+    succeeded(imgfs("load", "--base-name", "ghcr.io/org/app", stdin=archive))
+    assert list(names(imgfs.store)) == ["ghcr.io/org/app:3"]
+
+
+def test_only_one_platform(imgfs: Command) -> None:
+    images = [
+        ImageParts(architecture=name, layers=[archives.layer(name)]) for name in ("s390x", "arm64")
+    ]
+    archive = archives.multi_platform("docker.io/library/multi:1", images)
+    done = imgfs("load", "--platform", "linux/arm64", "--format", "json", stdin=archive)
+    (loaded,) = succeeded(done).json
+    assert loaded["images"][0]["platforms"] == ["linux/arm64"]
+    assert loaded["images"][0]["missing"] == [archives.digest(images[0].manifest())]
+    blobs = {f"sha256:{path.name}" for path in (imgfs.store / "blobs/sha256").iterdir()}
+    assert {archives.digest(b) for b in images[1].blobs()} <= blobs
+    assert not {archives.digest(b) for b in images[0].blobs()} & blobs
+    again = imgfs("load", "--platform", "linux/s390x", "--format", "json", stdin=archive)
+    (loaded,) = succeeded(again).json
+    assert loaded["images"][0]["platforms"] == ["linux/s390x", "linux/arm64"]
+    assert loaded["images"][0]["missing"] == []
+
+
+@pytest.mark.parametrize("archive", [APP_TAR, OTHER_TAR])
+def test_a_platform_that_is_not_in_it(imgfs: Command, archive: bytes) -> None:
+    said = refusal(imgfs("load", "--platform", "linux/s390x", stdin=archive))
+    assert "platform linux/s390x of " in said
+    assert names(imgfs.store) == {}
+
+
+def test_what_is_missing_is_told(imgfs: Command) -> None:
+    here, absent = ImageParts(), ImageParts(architecture="s390x")
+    archive = archives.multi_platform("docker.io/library/multi:1", [here], [absent])
+    assert succeeded(imgfs("load", stdin=archive)).lines == [
+        "Loaded image: multi:1 (missing blobs: 1)"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_plain_layers_are_compressed(imgfs: Command, kind: str, tmp_path: Path) -> None:
+    big = ImageParts(layers=[archives.layer("big", b"x" * 300_000), archives.layer("app")])
+    archive = archives.docker_archive((big, ["big:1"]), (APP, ["app:1"]))
+    succeeded(imgfs("load", "--compress", kind, stdin=archive))
+    (found,) = imgfs("inspect", "big:1").json
+    assert found["Id"] == big.id
+    assert [layer["mediaType"].rpartition("+")[2] for layer in found["Layers"]] == [kind] * 2
+    before = sorted((imgfs.store / "blobs/sha256").iterdir())
+    succeeded(imgfs("load", "--compress", kind, stdin=archive))
+    assert sorted((imgfs.store / "blobs/sha256").iterdir()) == before, "known by their diff IDs"
+    out = tmp_path / "x.tar"
+    succeeded(imgfs("save", "-o", out, "big:1"))
+    assert out.stat().st_size < 20_000
+    assert not list((imgfs.store / "ingest").iterdir())

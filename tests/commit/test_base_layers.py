@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from engine import oci
-from engine.commit.compression import Compression
 from engine.commit.image_writer import InvalidSource
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
+from engine.compression import Compression
 from engine.engine import Engine
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage

@@ -9,13 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from engine import oci
-from engine.commit.compression import Compression
 from engine.commit.config import InvalidConfig
 from engine.commit.exporter import parse_names
 from engine.commit.image_writer import InvalidSource
 from engine.commit.instructions import InvalidInstruction
 from engine.commit.overlay import ForeignUpper
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
+from engine.compression import Compression
 from engine.engine import Engine
 from engine.errors import ChangedFile, InvalidReference, NotFound
 from engine.filetree.directory import scan

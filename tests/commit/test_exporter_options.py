@@ -3,9 +3,9 @@
 import pytest
 
 from engine.commit.annotations import Annotation
-from engine.commit.compression import Compression, InvalidCompression
 from engine.commit.exporter_options import InvalidOption, parse
 from engine.commit.refs import CommitOptions
+from engine.compression import Compression, InvalidCompression
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import oci
-from engine.commit import compression
-from engine.commit.compression import Compression, InvalidCompression
+from engine import compression, oci
+from engine.compression import Compression, InvalidCompression
 
 if sys.version_info >= (3, 14):
     from compression import zstd
