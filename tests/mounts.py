@@ -71,12 +71,13 @@ def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]
 
 
 def ended(pid: int) -> bool:
-    """Whether a process has ended, be it a zombie or not."""
+    """Whether a process has ended with all its threads, be it a zombie or not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        threads = os.listdir(f"/proc/{pid}/task")
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return state == "Z"
+    return state == "Z" and len(threads) <= 1
 
 
 @contextmanager
