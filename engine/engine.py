@@ -19,6 +19,7 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import InvalidReference, NotFound, StoreError
+from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.layouts import Entry, combined
 from engine.leases import Lease, Leases
@@ -63,6 +64,7 @@ class Engine:
             raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
         self.leases = Leases(self.database)
+        self.events = EventLog(self.database)
 
     def close(self) -> None:
         self.database.close()
@@ -80,7 +82,7 @@ class Engine:
         from engine.archive.importer import Import, Parts
         from engine.archive.options import ImportOptions
 
-        parts = Parts(self.database, self.content, self.images, self.leases)
+        parts = Parts(self.database, self.content, self.images, self.leases, self.events)
         return Import(parts, options or ImportOptions())
 
     def save(
@@ -97,7 +99,9 @@ class Engine:
 
         with self.leases.hold() as lease:
             entries = self._layout(images, options, lease)
-            return writer.write_archive(entries, self.content, write, progress)
+            size = writer.write_archive(entries, self.content, write, progress)
+        self._tell_saved(images)
+        return size
 
     def extend(
         self,
@@ -116,7 +120,16 @@ class Engine:
 
         with ExistingArchive(archive) as existing, self.leases.hold() as lease:
             entries = union(existing.entries, self._layout(images, options, lease))
-            return writer.write_archive(entries, existing.before(self.content), write, progress)
+            provider = existing.before(self.content)
+            size = writer.write_archive(entries, provider, write, progress)
+        self._tell_saved(images)
+        return size
+
+    def _tell_saved(self, images: Sequence[Image]) -> None:
+        with self.database.transaction():
+            for image in images:
+                name = "" if image.is_untagged else image.name
+                self.events.add("save", image.target.digest, name)
 
     def blobs_of(self, images: Sequence[Image]) -> frozenset[str]:
         """The digests of everything below these images that the store holds."""
@@ -148,7 +161,7 @@ class Engine:
         """
         from engine.commit import exporter
 
-        parts = exporter.Parts(self.database, self.content, self.images, self.leases)
+        parts = exporter.Parts(self.database, self.content, self.images, self.leases, self.events)
         bases = [self._base(source.base, part.platform) for part in source.platforms]
         return exporter.commit(parts, bases, source, names, options, progress)
 

@@ -16,6 +16,7 @@ from engine import go_json, reference
 from engine.database import Database
 from engine.digest import ALGORITHMS, of_bytes
 from engine.errors import AlreadyExists, Ambiguous, InvalidReference, NotFound
+from engine.events import EventLog
 from engine.oci import Descriptor
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
@@ -148,6 +149,7 @@ class ImageStore:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._events = EventLog(database)
 
     def create(self, image: Image) -> Image:
         """Add an image whose target is recorded; AlreadyExists if the name is taken."""
@@ -158,6 +160,7 @@ class ImageStore:
             stored = Image(image.name, image.target, image.labels, now, now)
             self._insert(stored)
             self._drop_untagged(connection, stored)
+            self._tell("tag", stored)
         return stored
 
     def update(self, image: Image) -> Image:
@@ -170,6 +173,7 @@ class ImageStore:
             self._insert(stored)
             if old.target.digest != stored.target.digest:
                 self._keep_untagged(old)
+                self._tell("tag", stored)
             self._drop_untagged(connection, stored)
         return stored
 
@@ -185,6 +189,9 @@ class ImageStore:
             image = self.get(name)
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
             self._forget_target(connection, image.target.digest)
+            self._tell("untag", image)
+            if not self.is_named(image.target.digest):
+                self._events.add("delete", image.target.digest)
         return image
 
     def untag(self, name: str) -> Image:
@@ -195,7 +202,12 @@ class ImageStore:
             if not image.is_untagged:
                 self._keep_untagged(image)
             self._forget_target(connection, image.target.digest)
+            self._tell("untag", image)
         return image
+
+    def _tell(self, action: str, image: Image) -> None:
+        if not image.is_untagged:
+            self._events.add(action, image.target.digest, image.name)
 
     def get(self, name: str) -> Image:
         """The image of that full name; NotFound."""

@@ -8,6 +8,7 @@ owns what:
     images                      images.py           a row makes an image visible
     targets, members, manifests images.py           what the store holds below an image's target
     missing                     images.py           what it lacks there
+    events                      events.py           what happened
 """
 
 from __future__ import annotations
@@ -73,6 +74,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (digest, target)
         ) WITHOUT ROWID""",
         "CREATE INDEX missing_target ON missing (target)",
+    ),
+    (
+        """CREATE TABLE events (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            time_ns INTEGER NOT NULL,
+            action TEXT NOT NULL,
+            target TEXT NOT NULL,
+            name TEXT NOT NULL
+        )""",
     ),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

@@ -1,4 +1,4 @@
-"""`import/`, whose files are uploads, and `.imgfs/`, which tells what became of them."""
+"""`import/`, whose files are uploads."""
 
 import errno
 import itertools
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import trio
 
-from engine import digest, go_json
 from engine.archive.importer import Import, Loaded
-from imgfs.nodes import Attributes, BytesFile, Node
+from imgfs.nodes import Attributes, Node
 from imgfs.upload import Receipt, Upload
 
 _REPORTS_KEPT = 1000
@@ -108,60 +107,3 @@ class ImportDirectory:
         while len(self._reports) > _REPORTS_KEPT:
             del self._reports[next(iter(self._reports))]
         self._mtime = time.time_ns()
-
-
-class ReportDirectory:
-    """`.imgfs/imports/`: a JSON file for every file that was written to `import/`."""
-
-    key = "reports"
-    name_timeout = 0.0
-
-    def __init__(self, imports: ImportDirectory) -> None:
-        self._imports = imports
-
-    def attributes(self) -> Attributes:
-        return Attributes(0o040555, timeout=0)
-
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def lookup(self, name: str) -> Node | None:
-        data = self._imports.report(name.removesuffix(".json")) if name.endswith(".json") else None
-        return None if data is None else _snapshot(f"report:{name}", data)
-
-    def children(self) -> Iterable[tuple[str, Node]]:
-        for name in self._imports.report_names():
-            node = self.lookup(f"{name}.json")
-            assert node is not None
-            yield f"{name}.json", node
-
-
-class StatusDirectory:
-    """`.imgfs/`: `status.json` and `imports/`."""
-
-    key = "status"
-    name_timeout = 0.0
-
-    def __init__(
-        self, status: Callable[[], Mapping[str, object]], imports: ImportDirectory
-    ) -> None:
-        self._status = status
-        self._imports = ReportDirectory(imports)
-
-    def attributes(self) -> Attributes:
-        return Attributes(0o040555, timeout=0)
-
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def lookup(self, name: str) -> Node | None:
-        return dict(self.children()).get(name)
-
-    def children(self) -> Iterable[tuple[str, Node]]:
-        data = go_json.dumps_indented(dict(self._status())) + b"\n"
-        return [("imports", self._imports), ("status.json", _snapshot("status.json", data))]
-
-
-def _snapshot(name: str, data: bytes) -> BytesFile:
-    """A file of its bytes: other bytes are another inode, so that nobody reads a stale one."""
-    return BytesFile(f"{name}\n{digest.of_bytes(data)}", data, timeout=0)

@@ -20,10 +20,11 @@ from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.images import path_of
 from imgfs.image_tree import BlobFile, ImageTree
-from imgfs.import_dir import ImportDirectory, StatusDirectory
+from imgfs.import_dir import ImportDirectory
 from imgfs.nodes import Node
 from imgfs.operations import Operations
 from imgfs.platform_choice import PlatformChoice
+from imgfs.status_dir import StatusDirectory
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class _Mount:
     def _wire(self, imports: ImportDirectory) -> Operations:
         fixed: dict[str, Node] = {
             "import": imports,
-            ".imgfs": StatusDirectory(lambda: self._status(imports), imports),
+            ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._engine.events),
         }
         tree = ImageTree(self._engine, self._options.platforms, fixed)
         self._operations = Operations(

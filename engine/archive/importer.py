@@ -24,6 +24,7 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
+from engine.events import EventLog
 from engine.images import Image, ImageStore, Summary
 from engine.leases import Lease, Leases
 
@@ -57,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True):
     content: LocalStore
     images: ImageStore
     leases: Leases
+    events: EventLog
 
 
 class Import:
@@ -210,6 +212,8 @@ class Import:
 
     def _create(self, found: Found) -> None:
         images, target = self._parts.images, found.graph.root
+        for name in found.names or ("",):
+            self._parts.events.add("load", target.digest, name)
         for name in found.names:
             images.put(Image(name, target))
         if not images.is_named(target.digest):

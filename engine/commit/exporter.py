@@ -24,6 +24,7 @@ from engine.content.local import LocalStore, LocalWriter
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import InvalidReference
+from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
 from engine.oci import Descriptor
@@ -61,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True):
     content: LocalStore
     images: ImageStore
     leases: Leases
+    events: EventLog
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -151,6 +153,8 @@ def _publish(
     with parts.database.transaction():
         parts.content.publish(writers)
         parts.images.record(target.digest, walk.summarize(walk.graph(parts.content, target)))
+        for name in names or ("",):
+            parts.events.add("commit", target.digest, name)
         for name in names:
             parts.images.put(Image(name, target))
         if not parts.images.is_named(target.digest):

@@ -29,6 +29,7 @@ _COMMANDS = {
     "inspect": "looking",
     "history": "looking",
     "info": "looking",
+    "events": "events",
     "tag": "naming",
     "rm": "naming",
 }

@@ -1,0 +1,72 @@
+"""`imgfs events`: what happens to the images of a store, a line of JSON each."""
+
+import re
+import sys
+import time
+
+import click
+
+from engine import rfc3339
+from engine.engine import Engine
+from engine.events import Event
+from imgfs.cli.common import with_engine
+
+_PAUSE = 0.1
+_NANO = 1_000_000_000
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[hms])+", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+
+
+@click.command()
+@click.option("--since", metavar="TIME", help="Begin with what happened since then.")
+@click.option("--until", metavar="TIME", help="End with what happened until then.")
+@with_engine
+def events(engine: Engine, since: str | None, until: str | None) -> None:
+    """Print events as they happen, until it is interrupted or --until.
+
+    TIME is RFC 3339, seconds since 1970, or how long ago (1h30m), as docker events takes it.
+
+    \b
+    imgfs events
+    imgfs events --since 24h --until 0s
+    """
+    now = time.time_ns()
+    begin = _time("since", since, now) if since is not None else None
+    end = _time("until", until, now) if until is not None else None
+    number = engine.events.last() if begin is None else 0
+    version = -1
+    while True:
+        over = end is not None and time.time_ns() >= end
+        found = engine.database.data_version()
+        if found != version:
+            version = found
+            number = _print(engine.events.after(number), number, begin, end)
+        if over:
+            return
+        time.sleep(_PAUSE)
+
+
+def _print(found: list[Event], number: int, begin: int | None, end: int | None) -> int:
+    for event in found:
+        number = event.number
+        if (begin is None or event.time_ns >= begin) and (end is None or event.time_ns <= end):
+            sys.stdout.buffer.write(event.render())
+    sys.stdout.buffer.flush()
+    return number
+
+
+def _time(option: str, text: str, now: int) -> int:
+    """Nanoseconds since the epoch."""
+    if _SECONDS.fullmatch(text):
+        whole, _, fraction = text.partition(".")
+        return int(whole) * _NANO + int(fraction[:9].ljust(9, "0"))
+    if _DURATION.fullmatch(text):
+        parts = re.findall(r"([0-9.]+)([hms])", text)
+        return now - int(sum(float(number) * _UNITS[unit] for number, unit in parts) * _NANO)
+    try:
+        return rfc3339.epoch_seconds(rfc3339.normalize(text)) * _NANO
+    except ValueError as error:
+        raise click.UsageError(
+            f"--{option} {text}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
+        ) from error

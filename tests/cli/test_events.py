@@ -1,0 +1,47 @@
+"""`imgfs events`."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, refusal, succeeded
+
+ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
+
+
+def actions(out: bytes) -> list[str]:
+    return [json.loads(line)["Action"] for line in out.splitlines()]
+
+
+def test_what_happened(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    stock(ARCHIVE)
+    succeeded(inside("tag", "app:1", "app:2"))
+    for since in ("0", "1h", "1970-01-01T00:00:00Z"):
+        done = succeeded(inside("events", "--since", since, "--until", str(time.time() + 0.001)))
+        assert actions(done.out) == ["load", "tag", "tag"]
+    assert succeeded(inside("events", "--since", "0", "--until", "1h")).out == b""
+    assert succeeded(inside("events", "--until", "0s")).out == b"", "only what is new"
+
+
+def test_as_it_happens(imgfs: Command) -> None:
+    succeeded(imgfs("load", stdin=ARCHIVE))
+    with imgfs.start("events", "--since", "0", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert actions(process.stdout.readline() + process.stdout.readline()) == ["load", "tag"]
+        succeeded(imgfs("rm", "app:1"))
+        assert actions(process.stdout.readline() + process.stdout.readline()) == [
+            "untag",
+            "delete",
+        ]
+        process.terminate()
+        assert process.wait(30) == 143
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1d", "2024-13-01T00:00:00Z", "-1", "٣"])
+def test_times_that_are_none(inside: Callable[..., Done], text: str) -> None:
+    assert "expected RFC 3339" in refusal(inside("events", "--since", text, "--until", "0s"), 2)

@@ -1,0 +1,39 @@
+"""`.imgfs/events`."""
+
+import json
+import os
+import subprocess
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.mounts import IMGFS, Mounted, run
+
+ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
+
+
+def actions(data: bytes) -> list[str]:
+    return [json.loads(line)["Action"] for line in data.splitlines()]
+
+
+def test_it_grows(mounted: Mounted) -> None:
+    log = mounted.path / ".imgfs" / "events"
+    assert log.read_bytes() == b""
+    mounted.load(ARCHIVE)
+    assert actions(log.read_bytes()) == ["load", "tag"]
+    assert log.stat().st_size == len(log.read_bytes())
+    with log.open("rb") as opened:
+        assert actions(opened.read()) == ["load", "tag"]
+        run(*IMGFS, "--store", mounted.store, "tag", "app:1", "app:2")
+        assert actions(opened.read()) == ["tag"], "who has it open sees what another process does"
+
+
+def test_tail_follows_it(mounted: Mounted) -> None:
+    log = mounted.path / ".imgfs" / "events"
+    command = ("tail", "-n", "+1", "-s", "0.05", "-f", str(log))
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tail:
+        assert tail.stdout is not None
+        mounted.load(ARCHIVE)
+        assert actions(tail.stdout.readline() + tail.stdout.readline()) == ["load", "tag"]
+        os.rmdir(mounted.path / "app:1")
+        assert actions(tail.stdout.readline()) == ["untag"]
+        tail.terminate()
