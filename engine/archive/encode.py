@@ -19,6 +19,7 @@ _NAME = 100
 _PREFIX = 155
 _MAX_SMALL = 8**7 - 1
 _MAX_LARGE = 8**11 - 1
+_SECOND = 1_000_000_000
 _EMPTY = b""
 
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % i for i in range(7))
@@ -28,7 +29,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     """A member to be written; a directory's path ends in a slash, `mtime` is in whole seconds.
 
     Text holds surrogate escapes where bytes are not UTF-8. `records` are PAX records beside those
-    that the fields need.
+    that the fields need, or instead of them: a `mtime` with a fraction is given here.
     """
 
     path: str
@@ -58,6 +59,16 @@ def encode(header: Header) -> bytes:
 def padding(size: int) -> bytes:
     """What fills the last block of a member of that size."""
     return bytes(-size % BLOCK)
+
+
+def time(nanoseconds: int) -> bytes:
+    """A time since the epoch as the value of a PAX record: seconds, and a fraction if there is one.
+
+    As Go writes it: the sign is that of the whole, "-0.5" is half a second before the epoch.
+    """
+    seconds, fraction = divmod(abs(nanoseconds), _SECOND)
+    sign = "-" if nanoseconds < 0 else ""
+    return f"{sign}{seconds}.{fraction:09}".rstrip("0").rstrip(".").encode()
 
 
 def _needed(header: Header) -> dict[str, bytes]:

@@ -2,12 +2,17 @@
 
 Paths come in the trees' order. A changed entry's directories come before it, changed or not; the
 root never comes. Of a removed directory only itself is told. When one hard link changes all of its
-group are told: the first that changed with its bytes, the others as links to it.
+group are told: the first that changed with its bytes, the others as links to it. That links were
+made or broken is a change too, although the bytes are the same.
+
+Times are the same if they agree to the nanosecond, or if their seconds agree and one of them has no
+fraction, as in the layers that most tools write. Files of the same size whose times agree to a
+fraction are the same; with whole seconds their bytes decide. Modes of symlinks say nothing.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.commit.changes import Change
 from engine.filetree.directory import reading
@@ -37,11 +42,15 @@ class _Differ:
     def __init__(self, parent: Tree, current: Tree) -> None:
         self._parent = parent
         self._current = current
-        self._was_linked = parent.links()
         self._is_linked = current.links()
+        self._relinked = {
+            *_scattered(parent.links().values(), current),
+            *_scattered(self._is_linked.values(), parent),
+        }
         self._told: set[str] = {""}
         self._sources: dict[int, str] = {}
         self._waiting: dict[int, list[str]] = {}
+        self._same_bytes: dict[int, bool] = {}
 
     def changes(self) -> Iterator[Change]:
         paths = {path for path, _ in self._current.items()} | {p for p, _ in self._parent.items()}
@@ -60,8 +69,8 @@ class _Differ:
 
     def _may_hide(self, path: str) -> bool:
         """Whether it was in what still is a directory: what replaces one hides all of it."""
-        above = self._current.get(os.path.dirname(path))
-        return above is not None and above.kind == "dir"
+        above = os.path.dirname(path)
+        return not above or self._current[above].kind == "dir"
 
     def _present(self, path: str, entry: FileEntry) -> Iterator[Change]:
         same = self._is_same(path, entry)
@@ -94,40 +103,56 @@ class _Differ:
         before = self._parent.get(path)
         return (
             before is not None
+            and path not in self._relinked
             and _same_metadata(before, entry)
-            and self._still_linked(before, entry)
-            and _same_content(before, entry)
+            and self._same_content(before, entry)
         )
 
-    def _still_linked(self, before: FileEntry, entry: FileEntry) -> bool:
-        """Whether every path that was a link of the same file, and still is there, still is one."""
-        was = {p for p in self._was_linked.get(before.inode, ()) if p in self._current}
-        return (
-            before.kind == "dir" or len(was) < 2 or was <= set(self._is_linked.get(entry.inode, ()))
-        )
+    def _same_content(self, before: FileEntry, entry: FileEntry) -> bool:
+        """Whether a file has the same bytes, found out once for all of its links: they were links
+        of one file before.
+        """
+        if entry.inode not in self._is_linked:
+            return _same_content(before, entry)
+        if entry.inode not in self._same_bytes:
+            self._same_bytes[entry.inode] = _same_content(before, entry)
+        return self._same_bytes[entry.inode]
+
+
+def _scattered(groups: Iterable[list[str]], other: Tree) -> Iterator[str]:
+    """The paths of the groups of hard links that are not one file in the other tree."""
+    for group in groups:
+        if len({entry.inode or path for path in group if (entry := other.get(path))}) > 1:
+            yield from group
 
 
 def _same_metadata(before: FileEntry, after: FileEntry) -> bool:
     return (
         before.kind == after.kind
-        and before.mode == after.mode
+        and (before.mode == after.mode or before.kind == "symlink")
         and (before.uid, before.gid) == (after.uid, after.gid)
         and before.size == after.size
         and before.linkname == after.linkname
         and before.device == after.device
-        and kept_xattrs(before) == kept_xattrs(after)
-        and before.mtime_ns // _SECOND == after.mtime_ns // _SECOND
+        and _same_time(before.mtime_ns, after.mtime_ns)
+        and (before.xattrs == after.xattrs or kept_xattrs(before) == kept_xattrs(after))
     )
 
 
-def _same_content(before: FileEntry, after: FileEntry) -> bool:
-    """Files that were changed in the same second may differ: layers know no fractions of it."""
-    if before.kind != "file":
+def _same_time(before: int, after: int) -> bool:
+    if before == after:
         return True
-    fractions = before.mtime_ns % _SECOND, after.mtime_ns % _SECOND
-    if all(fractions):
-        return fractions[0] == fractions[1]
-    return before.content == after.content or sha256_of(before) == sha256_of(after)
+    is_precise = before % _SECOND and after % _SECOND
+    return before // _SECOND == after // _SECOND and not is_precise
+
+
+def _same_content(before: FileEntry, after: FileEntry) -> bool:
+    """Whether files of the same size and time have the same bytes."""
+    if before.kind != "file" or before.content == after.content:
+        return True
+    if before.mtime_ns == after.mtime_ns and after.mtime_ns % _SECOND:
+        return True
+    return sha256_of(before) == sha256_of(after)
 
 
 def sha256_of(entry: FileEntry) -> bytes:

@@ -1,12 +1,15 @@
 """The tar of a layer: changes as the OCI image-spec writes them down.
 
-As containerd's writer does it: whole seconds and no other times, numbers and no names of owners,
-directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME` and hidden
-directories by `.wh..wh..opq`. Beside `security.capability` the user's own attributes are written,
-which containerd leaves out.
+As containerd's writer does it: no time but the last change, numbers and no names of owners,
+directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME`. What is hidden in
+a directory is told by `.wh..wh..opq`, which has the directory's owner and permissions, as moby's
+writer does it. Beside `security.capability` the user's own attributes are written and times to the
+nanosecond, where containerd leaves out and rounds down.
 """
 
+import base64
 import os
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 
 from engine.archive import encode
@@ -55,7 +58,7 @@ def pieces(changes: Iterable[Change], clamp: int | None = None) -> Iterator[byte
             continue
         yield encode.encode(_header(change, change.entry, clamp))
         if change.opaque:
-            yield encode.encode(Header(f"{change.path}/{OPAQUE}"))
+            yield encode.encode(_opaque(change.path, change.entry))
         elif not change.link and change.entry.size:
             yield from _content(change.entry)
             yield encode.padding(change.entry.size)
@@ -71,8 +74,11 @@ def write(
 
 
 def _header(change: Change, entry: FileEntry, clamp: int | None) -> Header:
-    mtime = entry.mtime_ns // _SECOND
+    mtime = entry.mtime_ns if clamp is None else min(entry.mtime_ns, clamp * _SECOND)
     is_link = bool(change.link)
+    records = {} if is_link else dict(_xattr(k, v) for k, v in kept_xattrs(entry).items())
+    if mtime % _SECOND:
+        records["mtime"] = encode.time(mtime)
     return Header(
         path=f"{change.path}/" if entry.kind == "dir" else change.path,
         flag=encode.HARDLINK if is_link else _FLAGS[entry.kind],
@@ -80,11 +86,25 @@ def _header(change: Change, entry: FileEntry, clamp: int | None) -> Header:
         uid=entry.uid,
         gid=entry.gid,
         size=0 if is_link else entry.size,
-        mtime=mtime if clamp is None else min(mtime, clamp),
+        mtime=mtime // _SECOND,
         linkname=change.link or entry.linkname,
         device=entry.device,
-        records={} if is_link else {f"SCHILY.xattr.{k}": v for k, v in kept_xattrs(entry).items()},
+        records=records,
     )
+
+
+def _opaque(path: str, entry: FileEntry) -> Header:
+    return Header(f"{path}/{OPAQUE}", mode=entry.mode & 0o777, uid=entry.uid, gid=entry.gid)
+
+
+def _xattr(name: str, value: bytes) -> tuple[str, bytes]:
+    """The record of an attribute: as Go writes it or, where an equals sign in the name would end
+    that record's key, as libarchive does.
+    """
+    if "=" not in name:
+        return f"SCHILY.xattr.{name}", value
+    quoted = urllib.parse.quote(name, safe="", errors="surrogateescape")
+    return f"LIBARCHIVE.xattr.{quoted}", base64.b64encode(value).rstrip(b"=")
 
 
 def _content(entry: FileEntry) -> Iterator[bytes]:

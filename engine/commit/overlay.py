@@ -33,6 +33,7 @@ class ForeignUpper(InvalidInput):
 
 def changes(upper: Tree) -> Iterator[Change]:
     """The changes that an upper directory holds, in the tree's order; ForeignUpper."""
+    linked = upper.links()
     sources: dict[int, str] = {}
     for path, entry in upper.items():
         _check(path, entry)
@@ -43,7 +44,7 @@ def changes(upper: Tree) -> Iterator[Change]:
         elif entry.kind == "dir":
             yield Change(path, entry, opaque=_says(entry, "opaque") == b"y")
         else:
-            source = sources.setdefault(entry.inode, path)
+            source = sources.setdefault(entry.inode, path) if entry.inode in linked else path
             yield Change(path, entry, source if source != path else "")
 
 
