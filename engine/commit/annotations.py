@@ -13,6 +13,7 @@ MANIFEST = "manifest"
 MANIFEST_DESCRIPTOR = "manifest-descriptor"
 INDEX = "index"
 INDEX_DESCRIPTOR = "index-descriptor"
+OF_INDEX = (INDEX, INDEX_DESCRIPTOR)
 _LEVELS = (MANIFEST, MANIFEST_DESCRIPTOR, INDEX, INDEX_DESCRIPTOR)
 _PLACE = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
 _OPTION = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
@@ -39,6 +40,10 @@ class Annotation(msgspec.Struct, frozen=True):
     value: str
     platform: Platform | None = None
 
+    def is_for(self, platform: Platform) -> bool:
+        """Whether it is noted for a platform."""
+        return self.platform is None or _text(self.platform) == _text(platform)
+
 
 def chosen(
     annotations: Iterable[Annotation], level: str, platform: Platform | None = None
@@ -48,7 +53,7 @@ def chosen(
     if platform is None:
         return dict(sorted((a.key, a.value) for a in here))
     general = {a.key: a.value for a in here if a.platform is None}
-    own = {a.key: a.value for a in here if a.platform and _are_same(a.platform, platform)}
+    own = {a.key: a.value for a in here if a.platform and a.is_for(platform)}
     return dict(sorted((general | own).items()))
 
 
@@ -94,7 +99,5 @@ def _annotation(level: str, platform: str | None, key: str, value: str, text: st
     return Annotation(level, key, value, platforms.parse(platform) if platform else None)
 
 
-def _are_same(one: Platform, other: Platform) -> bool:
-    return platforms.format(platforms.normalize(one)) == platforms.format(
-        platforms.normalize(other)
-    )
+def _text(platform: Platform) -> str:
+    return platforms.format(platforms.normalize(platform))

@@ -80,7 +80,7 @@ def _package_url(name: str, platform: Platform) -> str:
     return f"pkg:docker/{quote(ref.familiar_name)}@{ref.tag}?platform={said}"
 
 
-def manifest(target: Descriptor, statements: Sequence[bytes], is_oci: bool) -> list[Document]:
+def manifest(target: Descriptor, statements: Sequence[bytes]) -> list[Document]:
     """The documents of what is attested of `target`, the manifest last; InvalidStatement.
 
     A statement is JSON and is stored as it is given.
@@ -89,11 +89,11 @@ def manifest(target: Descriptor, statements: Sequence[bytes], is_oci: bool) -> l
     described = [layer.descriptor for layer in layers]
     diff_ids = tuple(layer.digest for layer in described)
     data = go_json.dumps(_Config(UNKNOWN.architecture, UNKNOWN.os, {}, _RootFS("layers", diff_ids)))
-    config = Descriptor(oci.CONFIG if is_oci else oci.DOCKER_CONFIG, of_bytes(data), len(data))
+    config = Descriptor(oci.CONFIG, of_bytes(data), len(data))
     document = Document.of(
         Manifest(
             schema_version=2,
-            media_type=oci.MANIFEST if is_oci else oci.DOCKER_MANIFEST,
+            media_type=oci.MANIFEST,
             config=config,
             layers=tuple(described),
         ),

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine import go_json, oci, rfc3339
+from engine import go_json, oci, platforms, rfc3339
 from engine.errors import InvalidDocument, InvalidInput
 from engine.oci import History, Platform
 
@@ -35,26 +35,32 @@ class _RootFS(msgspec.Struct, frozen=True):
 
 
 class _Process(msgspec.Struct, frozen=True):
-    env: tuple[str, ...] = msgspec.field(name="Env")
-    working_dir: str = msgspec.field(name="WorkingDir")
+    env: tuple[str, ...] = msgspec.field(name="Env", default=())
+    working_dir: str = msgspec.field(name="WorkingDir", default="")
 
 
 class _Default(msgspec.Struct, frozen=True):
     architecture: str
     os: str
+    os_version: str = msgspec.field(default="", name="os.version")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
     variant: str = ""
     config: _Process | None = None
     rootfs: _RootFS | None = None
 
 
 def default_config(platform: Platform) -> bytes:
-    """The config of an image of which nothing is said."""
+    """The config of an image of which nothing is said; Windows has its PATH from elsewhere."""
+    known = platforms.normalize(platform)
+    env = () if known.os == "windows" else (f"PATH={DEFAULT_PATH}",)
     return go_json.dumps(
         _Default(
-            platform.architecture,
-            platform.os,
-            platform.variant,
-            _Process((f"PATH={DEFAULT_PATH}",), "/"),
+            known.architecture,
+            known.os,
+            known.os_version,
+            known.os_features,
+            known.variant,
+            _Process(env, "/"),
             _RootFS("layers", None),
         )
     )

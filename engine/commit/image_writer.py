@@ -91,6 +91,7 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
     """
     if not images:
         raise InvalidSource("an image needs at least one platform")
+    _check(images, options)
     written = [_manifest(image, options) for image in images]
     documents = tuple(document for parts in written for document in parts)
     manifests = [parts[-1].descriptor for parts in written]
@@ -99,13 +100,11 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
         attestations.manifest(
             manifest,
             attestations.about(image.statements, manifest, image.platform, options.names),
-            options.is_oci,
         )
         for manifest, image in zip(manifests, images, strict=True)
         if image.statements
     ]
     if len(images) == 1 and not attested:
-        _refuse_index_annotations(options)
         return Written(manifests[0], config, documents)
     documents += tuple(document for parts in attested for document in parts)
     entries = (
@@ -171,7 +170,15 @@ def _converted(layer: Descriptor, is_oci: bool) -> Descriptor:
     return msgspec.structs.replace(layer, media_type=media_type, annotations=kept)
 
 
-def _refuse_index_annotations(options: WriterOptions) -> None:
-    for level in (annotations.INDEX, annotations.INDEX_DESCRIPTOR):
-        if annotations.chosen(options.annotations, level):
-            raise InvalidSource(f"{level} annotations need an image of several platforms")
+def _check(images: Sequence[PlatformImage], options: WriterOptions) -> None:
+    """What BuildKit refuses."""
+    attested = any(image.statements for image in images)
+    if attested and not options.is_oci:
+        raise InvalidSource("attestations need OCI's media types")
+    for noted in options.annotations:
+        if not options.is_oci and noted.level != annotations.MANIFEST:
+            raise InvalidSource(f"{noted.level} annotations need OCI's media types")
+        if noted.level in annotations.OF_INDEX and len(images) == 1 and not attested:
+            raise InvalidSource(f"{noted.level} annotations need an image of several platforms")
+        if not any(noted.is_for(image.platform) for image in images):
+            raise InvalidSource(f"the image has not the platform of annotation {noted.key}")

@@ -121,6 +121,16 @@ def test_the_default_config() -> None:
     )
 
 
+def test_the_default_config_of_other_platforms() -> None:
+    windows = Platform("amd64", "windows", os_version="10.0.20348", os_features=("win32k",))
+    assert config.default_config(windows) == (
+        b'{"architecture":"amd64","os":"windows","os.version":"10.0.20348",'
+        b'"os.features":["win32k"],"config":{"WorkingDir":"/"},'
+        b'"rootfs":{"type":"layers","diff_ids":null}}'
+    )
+    assert b"variant" not in config.default_config(Platform("arm64", "linux", variant="v8"))
+
+
 @pytest.mark.parametrize(
     ("given", "kind"),
     [

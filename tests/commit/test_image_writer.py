@@ -138,6 +138,34 @@ def test_annotations() -> None:
             write(images[:1], WriterOptions(annotations=one))
 
 
+@pytest.mark.parametrize(
+    ("annotation", "is_oci", "words"),
+    [
+        (
+            Annotation("manifest", "k", "v", Platform("s390x", "linux")),
+            True,
+            "has not the platform",
+        ),
+        (Annotation("index", "k", "v"), False, "index annotations need OCI's"),
+        (
+            Annotation("manifest-descriptor", "k", "v"),
+            False,
+            "manifest-descriptor annotations need",
+        ),
+    ],
+)
+def test_annotations_without_a_place(annotation: Annotation, is_oci: bool, words: str) -> None:
+    images = [PlatformImage(AMD, (layer("a"),)), PlatformImage(ARM, (layer("b"),))]
+    with pytest.raises(InvalidSource, match=words):
+        write(images, WriterOptions(is_oci=is_oci, annotations=(annotation,)))
+
+
+def test_attestations_need_ocis_media_types() -> None:
+    image = PlatformImage(AMD, (layer("a"),), statements=(STATEMENT,))
+    with pytest.raises(InvalidSource, match="attestations need OCI's media types"):
+        write([image], WriterOptions(is_oci=False))
+
+
 def test_an_epoch() -> None:
     given = b'{"architecture":"amd64","os":"linux","created":"2022-01-01T00:00:00Z"}'
     image = PlatformImage(AMD, (layer("a"),), given)
