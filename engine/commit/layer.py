@@ -3,8 +3,8 @@
 As containerd's writer does it: no time but the last change, numbers and no names of owners,
 directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME`. What is hidden
 in a directory is told by `.wh..wh..opq`, which has the directory's owner and permissions, as
-moby's writer does it. Beside `security.capability` the user's own attributes are written and times to the
-nanosecond, where containerd leaves out and rounds down.
+moby's writer does it. Beside `security.capability` the user's own attributes are written, and times
+to the nanosecond, where containerd leaves out and rounds down.
 """
 
 import base64

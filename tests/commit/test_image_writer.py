@@ -144,7 +144,7 @@ def test_annotations() -> None:
         (
             Annotation("manifest", "k", "v", Platform("s390x", "linux")),
             True,
-            "has not the platform",
+            "not the platform",
         ),
         (Annotation("index", "k", "v"), False, "index annotations need OCI's"),
         (
