@@ -8,8 +8,9 @@ config's content, whatever its file is called.
 
 from engine import docker, oci, walk
 from engine.archive.found import Found, check_layers
-from engine.archive.intake import Intake, compression_of
+from engine.archive.intake import Intake
 from engine.archive.names import docker_names
+from engine.content.diff_ids import compression_of
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidDocument, MissingMember
 from engine.oci import Descriptor, Manifest

@@ -11,10 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from engine import decompress
 from engine import digest as digests
-from engine.archive import decompress
 from engine.archive.members import Member, clean_name, resolve_link
 from engine.content import Info, ReaderAt
+from engine.content.diff_ids import (
+    UNCOMPRESSED_LABEL,
+    Measure,
+    Uncompressed,
+    compression_from,
+    measure,
+)
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.errors import (
@@ -27,7 +34,6 @@ from engine.errors import (
 )
 from engine.go_json import JSON_LIMIT
 
-UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 _BUFFERED_MEMBER = 64 << 10
 _BUFFERED_TOTAL = 16 << 20
 _MAX_LINKS = 40
@@ -58,7 +64,7 @@ class Ingested:
     digest: Digest
     size: int
     writer: LocalWriter
-    diff_id: Digest | None
+    uncompressed: Uncompressed | None
 
     def pread(self, size: int, offset: int) -> bytes:
         return self.writer.pread(size, offset)
@@ -103,6 +109,7 @@ class Intake:
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
         self._damaged: dict[str, Damaged] = {}
+        self._measured: dict[Digest, Uncompressed] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
 
@@ -216,21 +223,31 @@ class Intake:
             path, f"is missing from the archive and from the store, {subject} needs it"
         )
 
-    def known_diff_id(self, digest: Digest) -> Digest | None:
-        """A compressed layer's diff ID, if it was learnt on the way in."""
+    def uncompressed(self, digest: Digest) -> Uncompressed | None:
+        """What a layer is when it is uncompressed, if that was learnt on the way in."""
         content = self._by_digest.get(digest)
-        return content.diff_id if isinstance(content, Ingested) else None
+        if isinstance(content, Ingested):
+            return content.uncompressed
+        return self._measured.get(digest)
 
     def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
         """The digest of a layer's uncompressed bytes; BrokenArchive if they cannot be had."""
         content = self._by_digest.get(digest)
-        known = None if content is None or isinstance(content, Buffered) else content.diff_id
-        if known is None and not isinstance(content, Buffered | Ingested):
-            known = self._labelled(digest)
+        match content:
+            case Ingested(uncompressed=found):
+                known = found.diff_id if found else None
+            case Stored():
+                known = content.diff_id
+            case Buffered():
+                known = None
+            case None:
+                known = self._labelled(digest)
         if known is not None and known.algorithm == algorithm:
             return known
         with self.open(digest) as reader:
-            return _diff_id_of(reader, self.stored_as(digest), algorithm)
+            measured = measure(reader, self.stored_as(digest), algorithm)
+        self._measured[digest] = measured
+        return measured.diff_id
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -249,6 +266,9 @@ class Intake:
         """
         writers = [(writer, wanted[digest]) for digest, writer in self._writers(wanted)]
         added = [c.info for c in self._store.publish(writers) if c.added]
+        written = {digest for digest, _ in self._writers(wanted)}
+        for digest in wanted.keys() & self._measured.keys() - written:
+            self._store.update(digest, wanted[digest])
         for digest in wanted:
             self._by_digest.pop(Digest(digest), None)
         return added
@@ -360,7 +380,8 @@ class _IngestSink:
 
     def close(self) -> Content:
         digest = self._writer.digest()
-        return Ingested(self._name, digest, self._size, self._writer, self._diff.close(digest))
+        uncompressed = self._diff.close(digest, self._size)
+        return Ingested(self._name, digest, self._size, self._writer, uncompressed)
 
     def abandon(self) -> None:
         self._writer.abort()
@@ -390,12 +411,12 @@ class _CheckSink:
 
 
 class _DiffHasher:
-    """Hashes what a compressed layer holds while it streams by."""
+    """Measures what a compressed layer holds while it streams by."""
 
     def __init__(self) -> None:
         self._head = bytearray()
         self._decompressor: decompress.Decompressor | None = None
-        self._hash = digests.hasher()
+        self._measure = Measure()
         self._is_plain = False
         self._failed = False
 
@@ -407,8 +428,8 @@ class _DiffHasher:
             self._head += data[:taken]
             if len(self._head) < decompress.SNIFFED:
                 return
-            kind = decompress.sniff(bytes(self._head))
-            if kind not in _LAYER_COMPRESSIONS:
+            kind = compression_from(bytes(self._head))
+            if kind == "none":
                 self._is_plain = True
                 return
             self._decompressor = decompress.new(kind)
@@ -416,28 +437,27 @@ class _DiffHasher:
             data = data[taken:]
         self._feed(data)
 
-    def close(self, digest: Digest) -> Digest | None:
-        """The diff ID of what has this digest, None where it cannot be decompressed."""
+    def close(self, digest: Digest, size: int) -> Uncompressed | None:
+        """What the member of this digest and size is when it is uncompressed, None where it cannot
+        be.
+        """
         if self._decompressor is None:
-            return digest
+            return Uncompressed(digest, size)
         if self._failed:
             return None
         try:
             self._decompressor.finish()
         except BrokenArchive:
             return None
-        return digests.from_hash("sha256", self._hash)
+        return self._measure.result()
 
     def _feed(self, data: bytes | memoryview) -> None:
         assert self._decompressor is not None
         try:
             for chunk in self._decompressor.feed(data):
-                self._hash.update(chunk)
+                self._measure.update(chunk)
         except BrokenArchive:
             self._failed = True
-
-
-_LAYER_COMPRESSIONS = frozenset({"gzip", "zstd"})
 
 
 class _ContentReader:
@@ -463,30 +483,6 @@ class _ContentReader:
         self.close()
 
 
-def compression_of(reader: ReaderAt) -> str:
-    """What a layer is compressed with: "gzip", "zstd" or "none"."""
-    kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0).ljust(decompress.SNIFFED, b"\0"))
-    return kind if kind in _LAYER_COMPRESSIONS else "none"
-
-
-def _diff_id_of(reader: ReaderAt, subject: str, algorithm: str) -> Digest:
-    hasher = digests.hasher(algorithm)
-    decompressor = decompress.new(compression_of(reader))
-    try:
-        for chunk in _chunks(reader):
-            for plain in decompressor.feed(chunk):
-                hasher.update(plain)
-        decompressor.finish()
-    except BrokenArchive as error:
-        raise BrokenArchive(subject, error.reason) from error
-    return digests.from_hash(algorithm, hasher)
-
-
-def _chunks(reader: ReaderAt) -> Iterator[bytes]:
-    for offset in range(0, reader.size, _CHUNK):
-        yield reader.pread(_CHUNK, offset)
-
-
 def _digest_in(name: str) -> Digest | None:
     """The digest that a path of an OCI layout promises."""
     match name.split("/"):
@@ -498,4 +494,4 @@ def _digest_in(name: str) -> Digest | None:
     return None
 
 
-__all__ = ["UNCOMPRESSED_LABEL", "Content", "Intake", "compression_of"]
+__all__ = ["Content", "Intake"]

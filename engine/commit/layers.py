@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from engine import digest as digests
-from engine.archive.intake import UNCOMPRESSED_LABEL
 from engine.commit import layer
 from engine.commit.changes import Change
 from engine.commit.compression import BLOCK, Compression
+from engine.content.diff_ids import UNCOMPRESSED_LABEL, Measure
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.filetree.tree import Tree
@@ -78,11 +78,11 @@ class LayerMaker:
     def _made(self, source: LayerSource) -> Layer:
         writer = self._store.writer(f"{self._session}-{next(self._numbers)}")
         try:
-            hasher = digests.hasher()
+            measured = Measure()
             compressor = source.compression.start(writer.write)
             try:
                 for data in _batches(layer.pieces(source.changes, source.clamp)):
-                    hasher.update(data)
+                    measured.update(data)
                     compressor.write(data)
                 compressor.finish()
             finally:
@@ -90,9 +90,9 @@ class LayerMaker:
         except BaseException:
             writer.abort()
             raise
-        diff_id = digests.from_hash("sha256", hasher)
-        made = Layer(writer.digest(), writer.status().offset, diff_id, source.compression)
-        labels = {UNCOMPRESSED_LABEL: str(diff_id), TREE_LABEL: source.fingerprint}
+        found = measured.result()
+        made = Layer(writer.digest(), writer.status().offset, found.diff_id, source.compression)
+        labels = {**found.labels, TREE_LABEL: source.fingerprint}
         if made.digest in self._writers:
             writer.abort()
         else:
