@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,12 +16,13 @@ from engine.archive import writer
 from engine.archive.importer import Import, Parts
 from engine.archive.limits import Limits
 from engine.content import read_blob
+from engine.content.diff_ids import uncompressed_size
 from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import InvalidReference, NotFound, StoreError
 from engine.images import Image, ImageStore
-from engine.layouts import combined
+from engine.layouts import combined, docker_save, selection
 from engine.leases import Leases
 from engine.oci import ImageConfig, Platform
 
@@ -92,6 +94,21 @@ class Engine:
             for entry in entries:
                 if isinstance(entry.content, Digest):
                     self.leases.add(lease.id, entry.content)
+            return writer.write_archive(entries, self.content, write, progress)
+
+    def save_for_docker(
+        self,
+        images: Sequence[Image],
+        options: docker_save.Options,
+        write: Callable[[bytes], object],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """As `save`, but the archive that docker save writes: every layer uncompressed."""
+        size = partial(uncompressed_size, self.content)
+        with self.leases.hold() as lease:
+            entries = docker_save.layout(images, self.content, size, options)
+            for digest in filter(None, (entry.stored for entry in entries)):
+                self.leases.add(lease.id, digest)
             return writer.write_archive(entries, self.content, write, progress)
 
     # -- making -----------------------------------------------------------------------------------
@@ -173,7 +190,7 @@ class Engine:
         graph = self.graph(image)
         best = graph.best(matcher or platforms.only(platforms.host()))
         if best is None and matcher is None:
-            best = combined.any_complete(graph)
+            best = selection.any_complete(graph)
         if best is None:
             raise NotFound("image manifest for that platform of", name)
         config = best.manifest.config

@@ -8,8 +8,10 @@ holds of it; those three are in every key.
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from engine import reference, rfc3339
 from engine.digest import Digest, parse

@@ -18,7 +18,7 @@ from engine.archive.limits import Limits
 from engine.engine import Engine
 from engine.errors import EngineError, printable
 from engine.images import Image
-from engine.layouts import combined
+from engine.layouts import combined, selection
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 
@@ -144,7 +144,7 @@ def _unique(images: Sequence[Image]) -> list[Image]:
 
 def _options(wanted: Sequence[str]) -> combined.Options:
     if not wanted:
-        return combined.Options(fallback=combined.any_complete)
+        return combined.Options(fallback=selection.any_complete)
     chosen = (platforms.parse(one) for one in wanted)
     matcher = platforms.any_of(*(q for p in chosen for q in platforms.preferences(p)))
     return combined.Options(matcher, matcher)
