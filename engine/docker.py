@@ -94,11 +94,12 @@ class Healthcheck(msgspec.Struct, frozen=True, rename="pascal"):
     interval: Int64 = 0
     timeout: Int64 = 0
     start_period: Int64 = 0
+    start_interval: Int64 = 0
     retries: Int64 = 0
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
-    """What to run and how, with the fields that dockerd 20.10 knows."""
+    """What to run and how, with the fields that dockerd knows up to 28."""
 
     hostname: str
     domainname: str
@@ -132,12 +133,14 @@ class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", kw_only=True
 
 
 class V1Image(msgspec.Struct, frozen=True, kw_only=True):
-    """The v1 config of one layer; `id` and `parent` are v1 IDs, `created` is a normalized time."""
+    """The v1 config of one layer; `id` and `parent` are v1 IDs, `created` is a normalized time, or
+    None where there is none.
+    """
 
     id: str = ""
     parent: str = ""
     comment: str = ""
-    created: str
+    created: str | None
     container: str = ""
     container_config: ContainerConfig
     docker_version: str = ""
@@ -163,7 +166,7 @@ def parse_v1(data: bytes, subject: str = V1_CONFIG_FILE) -> V1Image:
     """The v1 config of a layer; InvalidDocument for a time that is none, too."""
     image = go_json.decode(data, V1Image, subject)
     try:
-        created = rfc3339.normalize(image.created) if image.created else rfc3339.ZERO
+        created = rfc3339.normalize(image.created) if image.created else None
     except ValueError as error:
         raise InvalidDocument(subject, f"created: {error}") from error
     return msgspec.structs.replace(image, created=created)
@@ -172,7 +175,7 @@ def parse_v1(data: bytes, subject: str = V1_CONFIG_FILE) -> V1Image:
 def history_from_v1(image: V1Image) -> History:
     """The history entry that a v1 config stands for."""
     return History(
-        created=image.created,
+        created=image.created or rfc3339.ZERO,
         author=image.author,
         created_by=" ".join(_strings(image.container_config.cmd) or ()),
         comment=image.comment,
@@ -192,11 +195,12 @@ def config_from_v1(
     docker 1.8.3 (or by nobody knows what), of which only the fields of V1Image are kept.
     """
     image = parse_v1(v1_json, subject)
+    timed = msgspec.structs.replace(image, created=image.created or rfc3339.ZERO)
     keeps_all = _version(image.docker_version) >= _FIRST_CLEAN_VERSION
     members: dict[str, object] = {
         name: value
         for name, value in go_json.members(
-            v1_json if keeps_all else go_json.dumps(image), subject
+            v1_json if keeps_all else go_json.dumps(timed), subject
         ).items()
         if name not in _V1_ONLY
     }

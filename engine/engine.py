@@ -8,6 +8,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,13 +16,14 @@ import msgspec
 
 from engine import oci, platforms, reference, walk
 from engine.content import read_blob
+from engine.content.diff_ids import uncompressed_size
 from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import InvalidReference, NotFound, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
-from engine.layouts import Entry, combined
+from engine.layouts import Entry, combined, docker_save, selection
 from engine.leases import Lease, Leases
 from engine.oci import ImageConfig, Platform
 
@@ -141,10 +143,30 @@ class Engine:
     ) -> tuple[Entry, ...]:
         """The entries, their blobs held by the lease."""
         entries = combined.layout(images, self.content, options)
-        for entry in entries:
-            if isinstance(entry.content, Digest):
-                self.leases.add(lease.id, entry.content)
+        self._hold(entries, lease)
         return entries
+
+    def _hold(self, entries: Sequence[Entry], lease: Lease) -> None:
+        for digest in filter(None, (entry.stored for entry in entries)):
+            self.leases.add(lease.id, digest)
+
+    def save_for_docker(
+        self,
+        images: Sequence[Image],
+        options: docker_save.Options,
+        write: Callable[[bytes], object],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """As `save`, but the archive that docker save writes: every layer uncompressed."""
+        from engine.archive import writer
+
+        size = partial(uncompressed_size, self.content)
+        with self.leases.hold() as lease:
+            entries = docker_save.layout(images, self.content, size, options)
+            self._hold(entries, lease)
+            written = writer.write_archive(entries, self.content, write, progress)
+        self._tell_saved(images)
+        return written
 
     # -- making -----------------------------------------------------------------------------------
 
@@ -225,7 +247,7 @@ class Engine:
         graph = self.graph(image)
         best = graph.best(matcher or platforms.only(platforms.host()))
         if best is None and matcher is None:
-            best = combined.any_complete(graph)
+            best = selection.any_complete(graph)
         if best is None:
             raise NotFound("image manifest for that platform of", name)
         config = best.manifest.config

@@ -6,6 +6,7 @@
     │   ├── InvalidReference
     │   ├── InvalidPlatform
     │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
+    │   ├── NotExportable       an image that a layout cannot show
     │   └── BrokenArchive       a tar that is truncated, malformed or not an image archive
     │       └── MissingMember   a file that the archive needs and has not
     ├── ContentMismatch         bytes that are not what their descriptor says
@@ -89,6 +90,18 @@ class InvalidDocument(InvalidInput):
 
     def __str__(self) -> str:
         return f"{printable(self.subject)}: {printable(self.reason)}"
+
+
+class NotExportable(InvalidInput):
+    """An image that a layout cannot show; `image` is its familiar name."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(image, reason)
+        self.image = image
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"image {printable(self.image)}: {printable(self.reason)}"
 
 
 class BrokenArchive(InvalidInput):

@@ -3,7 +3,7 @@
 import msgspec
 
 from engine import platforms
-from engine.layouts import combined
+from engine.layouts import combined, selection
 from engine.oci import Platform
 
 
@@ -17,6 +17,6 @@ class PlatformChoice(msgspec.Struct, frozen=True):
     def options(self, mtime: int) -> combined.Options:
         """A layout's options; an image that has none of the platforms is shown whole."""
         if not self.wanted:
-            return combined.Options(fallback=combined.any_complete, mtime=mtime)
+            return combined.Options(fallback=selection.any_complete, mtime=mtime)
         matcher = platforms.any_of(*(q for p in self.wanted for q in platforms.preferences(p)))
-        return combined.Options(matcher, matcher, combined.any_complete, mtime)
+        return combined.Options(matcher, matcher, selection.any_complete, mtime=mtime)

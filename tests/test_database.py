@@ -88,8 +88,11 @@ def test_settings(database: Database) -> None:
 
 
 def test_tables(database: Database) -> None:
-    tables = database.read("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    names = "blobs images lease_resources leases manifests members missing targets"
+    tables = database.read(
+        "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        " AND name NOT LIKE 'sqlite_%' ORDER BY name"
+    )
+    names = "blobs events images lease_resources leases manifests members missing targets"
     assert [name for (name,) in tables] == names.split()
     assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
 

@@ -10,7 +10,7 @@ from engine import events
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source
 from engine.engine import Engine
 from engine.events import Event, EventLog
-from engine.layouts import combined
+from engine.layouts import combined, selection
 from tests import archives
 from tests.archives import ImageParts
 
@@ -38,7 +38,7 @@ def test_an_image_comes_and_goes(engine: Engine) -> None:
     load(engine, (APP, ["app:1"]))
     engine.tag("app:1", "app:2")
     target = engine.find_one("app:1").target.digest
-    engine.save(engine.find("app:1"), combined.Options(fallback=combined.any_complete), len)
+    engine.save(engine.find("app:1"), combined.Options(fallback=selection.any_complete), len)
     engine.remove("app:1")
     engine.remove("app:2")
     second = "docker.io/library/app:2"

@@ -10,8 +10,8 @@ from engine import docker, layer_types, oci, walk
 from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake
 from engine.archive.names import docker_names
-from engine.archive.uncompressed import compression_of
 from engine.compression import Compression
+from engine.content.diff_ids import compression_of
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidDocument, MissingMember
 from engine.oci import Descriptor, Manifest

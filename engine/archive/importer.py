@@ -15,13 +15,13 @@ import msgspec
 
 from engine import docker, oci, platforms, walk
 from engine.archive import docker_archive, legacy_archive, oci_archive
-from engine.archive.decompress import Outer
 from engine.archive.found import Found
-from engine.archive.intake import UNCOMPRESSED_LABEL, Intake
+from engine.archive.intake import Intake
 from engine.archive.options import ImportOptions
 from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
 from engine.content.local import LocalStore
 from engine.database import Database
+from engine.decompress import Outer
 from engine.digest import Digest
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
 from engine.events import EventLog
@@ -230,9 +230,9 @@ class Import:
         for image in graph.complete_images:
             for layer in image.manifest.layers:
                 if oci.layer_compression(layer.media_type) and layer.digest in labels:
-                    diff_id = self._intake.known_diff_id(Digest(layer.digest))
-                    if diff_id:
-                        labels[layer.digest] = {UNCOMPRESSED_LABEL: diff_id}
+                    uncompressed = self._intake.uncompressed(Digest(layer.digest))
+                    if uncompressed:
+                        labels[layer.digest] = uncompressed.labels
         return labels
 
 

@@ -13,12 +13,19 @@ from typing import Protocol, Self
 
 import msgspec
 
+from engine import decompress
 from engine import digest as digests
-from engine.archive import decompress, uncompressed
 from engine.archive.members import Member, clean_name, resolve_link
-from engine.archive.uncompressed import COMPRESSIONS, compression_of
 from engine.compression import Compression
 from engine.content import Info, ReaderAt
+from engine.content.diff_ids import (
+    UNCOMPRESSED_LABEL,
+    Measure,
+    Uncompressed,
+    compression_from,
+    compression_of,
+    measure,
+)
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.errors import (
@@ -32,7 +39,6 @@ from engine.go_json import JSON_LIMIT
 from engine.layouts import blob_digest
 from engine.oci import Descriptor
 
-UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 _BUFFERED_MEMBER = 64 << 10
 _BUFFERED_TOTAL = 16 << 20
 _MAX_LINKS = 40
@@ -62,7 +68,7 @@ class Ingested(msgspec.Struct, frozen=True):
     digest: Digest
     size: int
     writer: LocalWriter
-    diff_id: Digest | None
+    uncompressed: Uncompressed | None
 
     def pread(self, size: int, offset: int) -> bytes:
         return self.writer.pread(size, offset)
@@ -105,6 +111,7 @@ class Intake:
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
         self._damaged: dict[str, Damaged] = {}
+        self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
@@ -222,21 +229,31 @@ class Intake:
             reason += f"; also missing: {told}"
         return BrokenArchive(path, reason)
 
-    def known_diff_id(self, digest: Digest) -> Digest | None:
-        """A compressed layer's diff ID, if it was learnt on the way in."""
+    def uncompressed(self, digest: Digest) -> Uncompressed | None:
+        """What a layer is when it is uncompressed, if that was learnt on the way in."""
         content = self._by_digest.get(digest)
-        return content.diff_id if isinstance(content, Ingested) else None
+        if isinstance(content, Ingested):
+            return content.uncompressed
+        return self._measured.get(digest)
 
     def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
         """The digest of a layer's uncompressed bytes; BrokenArchive if they cannot be had."""
         content = self._by_digest.get(digest)
-        known = None if content is None or isinstance(content, Buffered) else content.diff_id
-        if known is None and not isinstance(content, Buffered | Ingested):
-            known = self._labelled(digest)
+        match content:
+            case Ingested(uncompressed=found):
+                known = found.diff_id if found else None
+            case Stored():
+                known = content.diff_id
+            case Buffered():
+                known = None
+            case None:
+                known = self._labelled(digest)
         if known is not None and known.algorithm == algorithm:
             return known
         with self.open(digest) as reader:
-            return _diff_id_of(reader, self.stored_as(digest), algorithm)
+            measured = measure(reader, self.stored_as(digest), algorithm)
+        self._measured[digest] = measured
+        return measured.diff_id
 
     def compressed(self, layer: Descriptor, compression: Compression) -> Descriptor:
         """A plain layer in another form: one that the store has already, else one that is made."""
@@ -266,9 +283,8 @@ class Intake:
                 writer.abort()
                 raise
             size = writer.status().offset
-            made = Ingested(
-                self.stored_as(layer.digest), writer.digest(), size, writer, Digest(layer.digest)
-            )
+            plain = Uncompressed(Digest(layer.digest), layer.size)
+            made = Ingested(self.stored_as(layer.digest), writer.digest(), size, writer, plain)
             kept = self._by_digest.setdefault(made.digest, made)
             if kept is not made:
                 _drop(made)
@@ -292,6 +308,9 @@ class Intake:
         """
         writers = [(writer, wanted[digest]) for digest, writer in self._writers(wanted)]
         added = [c.info for c in self._store.publish(writers) if c.added]
+        written = {digest for digest, _ in self._writers(wanted)}
+        for digest in wanted.keys() & self._measured.keys() - written:
+            self._store.update(digest, wanted[digest])
         for digest in wanted:
             self._by_digest.pop(Digest(digest), None)
         return added
@@ -403,7 +422,8 @@ class _IngestSink:
 
     def close(self) -> Content:
         digest = self._writer.digest()
-        return Ingested(self._name, digest, self._size, self._writer, self._diff.close(digest))
+        uncompressed = self._diff.close(digest, self._size)
+        return Ingested(self._name, digest, self._size, self._writer, uncompressed)
 
     def abandon(self) -> None:
         self._writer.abort()
@@ -433,12 +453,12 @@ class _CheckSink:
 
 
 class _DiffHasher:
-    """Hashes what a compressed layer holds while it streams by."""
+    """Measures what a compressed layer holds while it streams by."""
 
     def __init__(self) -> None:
         self._head = bytearray()
         self._decompressor: decompress.Decompressor | None = None
-        self._hash = digests.hasher()
+        self._measure = Measure()
         self._is_plain = False
         self._failed = False
 
@@ -450,8 +470,8 @@ class _DiffHasher:
             self._head += data[:taken]
             if len(self._head) < decompress.SNIFFED:
                 return
-            kind = decompress.sniff(bytes(self._head))
-            if kind not in COMPRESSIONS:
+            kind = compression_from(bytes(self._head))
+            if kind == "none":
                 self._is_plain = True
                 return
             self._decompressor = decompress.new(kind)
@@ -459,23 +479,25 @@ class _DiffHasher:
             data = data[taken:]
         self._feed(data)
 
-    def close(self, digest: Digest) -> Digest | None:
-        """The diff ID of what has this digest, None where it cannot be decompressed."""
+    def close(self, digest: Digest, size: int) -> Uncompressed | None:
+        """What the member of this digest and size is when it is uncompressed, None where it cannot
+        be.
+        """
         if self._decompressor is None:
-            return digest
+            return Uncompressed(digest, size)
         if self._failed:
             return None
         try:
             self._decompressor.finish()
         except BrokenArchive:
             return None
-        return digests.from_hash("sha256", self._hash)
+        return self._measure.result()
 
     def _feed(self, data: bytes | memoryview) -> None:
         assert self._decompressor is not None
         try:
             for chunk in self._decompressor.feed(data):
-                self._hash.update(chunk)
+                self._measure.update(chunk)
         except BrokenArchive:
             self._failed = True
 
@@ -503,19 +525,9 @@ class _ContentReader:
         self.close()
 
 
-def _diff_id_of(reader: ReaderAt, subject: str, algorithm: str) -> Digest:
-    hasher = digests.hasher(algorithm)
-    try:
-        for plain in uncompressed.read(reader):
-            hasher.update(plain)
-    except BrokenArchive as error:
-        raise BrokenArchive(subject, error.reason) from error
-    return digests.from_hash(algorithm, hasher)
-
-
 def _chunks(reader: ReaderAt) -> Iterator[bytes]:
     for offset in range(0, reader.size, _CHUNK):
         yield reader.pread(_CHUNK, offset)
 
 
-__all__ = ["UNCOMPRESSED_LABEL", "Content", "Intake"]
+__all__ = ["Content", "Intake"]

@@ -1,7 +1,10 @@
 """Writing a layout's entries as a tar, byte for byte as Go's tools write it.
 
 Nobody owns anything; two zero blocks at the end and no further padding. Every blob is verified as
-it is copied. Nothing is buffered but a chunk.
+it is copied, a layer that is decompressed by its diff ID. Nothing is buffered but a chunk.
+
+A layer that does not hash to its diff ID ends the archive with an error. docker only warns of it
+and writes it under the digest that it has, where nothing else in its archive finds it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from engine import digest as digests
 from engine.archive import encode
 from engine.archive.encode import Header
-from engine.content import Provider
+from engine.content import Provider, ReaderAt
+from engine.content.diff_ids import uncompressed_pieces
 from engine.digest import Digest
-from engine.errors import DigestMismatch, SizeMismatch
-from engine.layouts import Entry
+from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
+from engine.layouts import Decompressed, Entry
 
 _CHUNK = 1 << 20
 _EMPTY = b""
@@ -26,8 +30,8 @@ def write_archive(
 ) -> int:
     """Write an archive; its size in bytes. `progress` hears how many bytes are written so far.
 
-    SizeMismatch or DigestMismatch where a blob is not what its entry says, NotFound; what is
-    written by then is no complete archive.
+    SizeMismatch or DigestMismatch where a blob is not what its entry says, BrokenArchive where it
+    cannot be decompressed, NotFound; what is written by then is no complete archive.
     """
     total = 0
     for data in _pieces(entries, provider):
@@ -41,35 +45,63 @@ def write_archive(
 def _pieces(entries: Iterable[Entry], provider: Provider) -> Iterator[bytes]:
     for entry in entries:
         yield encode.encode(_header(entry))
-        if isinstance(entry.content, Digest):
-            yield from _verified(entry, entry.content, provider)
-        elif entry.content:
-            yield entry.content
+        match entry.content:
+            case Digest() as digest:
+                yield from _verified(entry, digest, _blob(entry, digest, provider))
+            case Decompressed(digest, diff_id):
+                yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
+            case bytes() as data if data:
+                yield data
         if entry.size % encode.BLOCK:
             yield encode.padding(entry.size)
     yield encode.END
 
 
-def _verified(entry: Entry, digest: Digest, provider: Provider) -> Iterator[bytes]:
-    """A blob's bytes; the last piece comes only when all of them were right."""
+def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks none of which is empty; the last comes only when all of them were right."""
     hasher = digests.hasher(digest.algorithm)
-    with provider.open(digest) as reader:
-        if reader.size != entry.size:
-            raise SizeMismatch(entry.path, entry.size, reader.size)
-        data, position = _EMPTY, 0
-        while position < entry.size:
-            if data:
-                yield data
-            data = reader.pread(min(_CHUNK, entry.size - position), position)
-            if not data:
-                raise SizeMismatch(entry.path, entry.size, position)
-            hasher.update(data)
-            position += len(data)
+    last, size = _EMPTY, 0
+    for chunk in chunks:
+        if last:
+            yield last
+        hasher.update(chunk)
+        size += len(chunk)
+        if size > entry.size:
+            break
+        last = chunk
+    if size != entry.size:
+        raise SizeMismatch(entry.path, entry.size, size)
     found = digests.from_hash(digest.algorithm, hasher)
     if found != digest:
         raise DigestMismatch(entry.path, digest, found)
-    if data:
+    if last:
+        yield last
+
+
+def _blob(entry: Entry, digest: Digest, provider: Provider) -> Iterator[bytes]:
+    with provider.open(digest) as reader:
+        if reader.size != entry.size:
+            raise SizeMismatch(entry.path, entry.size, reader.size)
+        yield from _chunks(reader)
+
+
+def _decompressed(entry: Entry, digest: Digest, provider: Provider) -> Iterator[bytes]:
+    with provider.open(digest) as reader:
+        try:
+            yield from map(bytes, uncompressed_pieces(reader))
+        except BrokenArchive as error:
+            raise BrokenArchive(entry.path, error.reason) from error
+
+
+def _chunks(reader: ReaderAt) -> Iterator[bytes]:
+    """A blob's bytes as far as they are there."""
+    position = 0
+    while position < reader.size:
+        data = reader.pread(min(_CHUNK, reader.size - position), position)
+        if not data:
+            return
         yield data
+        position += len(data)
 
 
 def _header(entry: Entry) -> Header:

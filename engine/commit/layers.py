@@ -12,8 +12,8 @@ from contextlib import closing
 import msgspec
 
 from engine import digest as digests
-from engine.archive.intake import UNCOMPRESSED_LABEL
 from engine.compression import BLOCK, Compression
+from engine.content.diff_ids import UNCOMPRESSED_LABEL, Measure
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.filetree.tree import Tree
@@ -77,19 +77,19 @@ class LayerMaker:
     def _made(self, source: LayerSource) -> Layer:
         writer = self._store.writer(f"{self._session}-{next(self._numbers)}")
         try:
-            hasher = digests.hasher()
+            measured = Measure()
             compressor = source.compression.start(writer.write)
             with closing(compressor):
                 for data in _batches(source.pieces):
-                    hasher.update(data)
+                    measured.update(data)
                     compressor.write(data)
                 compressor.finish()
         except BaseException:
             writer.abort()
             raise
-        diff_id = digests.from_hash("sha256", hasher)
-        made = Layer(writer.digest(), writer.status().offset, diff_id, source.compression)
-        labels = {UNCOMPRESSED_LABEL: str(diff_id), TREE_LABEL: source.fingerprint}
+        found = measured.result()
+        made = Layer(writer.digest(), writer.status().offset, found.diff_id, source.compression)
+        labels = {**found.labels, TREE_LABEL: source.fingerprint}
         if made.digest in self._writers:
             writer.abort()
         else:

@@ -10,8 +10,6 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import go_json, layer_types, oci, platforms, walk
-from engine.archive import uncompressed
-from engine.archive.uncompressed import compression_of
 from engine.commit import config as configs
 from engine.commit import differ, instructions, layer, overlay
 from engine.commit.changes import Change
@@ -20,6 +18,7 @@ from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLaye
 from engine.commit.layers import Layer, LayerMaker, LayerSource, Piece, fingerprint
 from engine.commit.refs import CommitOptions, PlatformSource, Progress, Ref, Upper
 from engine.content import read_blob
+from engine.content.diff_ids import compression_of, uncompressed_pieces
 from engine.content.local import LocalStore
 from engine.errors import BrokenArchive, DigestMismatch
 from engine.filetree import directory
@@ -149,7 +148,7 @@ class PlatformImages:
         known = f"{diff_id} {compression}"
         with self._content.open(layer.digest) as reader:
             try:
-                pieces = self._counted(uncompressed.read(reader))
+                pieces = self._counted(uncompressed_pieces(reader))
                 made = self._maker.make(LayerSource(pieces, known, compression))
             except BrokenArchive as error:
                 raise BrokenArchive(f"layer {layer.digest}", error.reason) from error

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from engine.archive import decompress
+from engine import decompress
 from engine.archive.limits import Limits
 from engine.content import Provider
 from engine.errors import BrokenArchive, DigestMismatch, InvalidInput, NotFound, printable

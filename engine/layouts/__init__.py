@@ -11,24 +11,39 @@ from engine.digest import Digest, parse
 from engine.errors import InvalidDigest
 
 
+class Decompressed(msgspec.Struct, frozen=True):
+    """What comes out of the blob `digest` when it is decompressed; it hashes to `diff_id`."""
+
+    digest: Digest
+    diff_id: Digest
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One entry of an archive.
 
     `path` has no leading or trailing slash; `mode` is the permissions alone, `mtime` in seconds
-    since the epoch, `size` in bytes; `content` is the bytes, the blob that holds them, or None for
-    a directory.
+    since the epoch, `size` in bytes; `content` is the bytes, the blob that holds them as they are
+    or compressed, or None for a directory.
     """
 
     path: str
     mode: int
     mtime: int
     size: int
-    content: bytes | Digest | None
+    content: bytes | Digest | Decompressed | None
     media_type: str = ""
 
     @property
     def is_directory(self) -> bool:
         return self.content is None
+
+    @property
+    def stored(self) -> Digest | None:
+        """The blob of the store that the content comes from."""
+        match self.content:
+            case Decompressed(digest, _) | (Digest() as digest):
+                return digest
+        return None
 
     @staticmethod
     def directory(path: str, mtime: int) -> Entry:

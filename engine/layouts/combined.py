@@ -8,19 +8,14 @@ lacks of an index is left out.
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
-from engine import docker, oci, platforms, reference, walk
+from engine import docker, oci, reference, walk
 from engine.digest import Digest
-from engine.errors import InvalidInput, NotFound
 from engine.images import Image
 from engine.layouts import Entry
-from engine.oci import Descriptor, Platform
-
-
-def _nothing(_: walk.Graph) -> walk.ImageManifest | None:
-    return None
+from engine.layouts.selection import Selection
+from engine.oci import Descriptor
 
 
 def _everything(_: Descriptor) -> bool:
@@ -32,40 +27,24 @@ def _ref_name(image: Image) -> str:
     return "" if image.is_untagged else reference.oci_ref_name(image.name)
 
 
-class Options(msgspec.Struct, frozen=True):
+class Options(Selection, frozen=True):
     """What of the images goes into the layout.
 
-    `platform` narrows an index to the manifests that match, and every one of `required` must be
-    among them, complete. Where nothing complete matches,
-    `fallback` chooses what `manifest.json` describes of the whole (nothing by default: NotFound).
     `mtime` is the time of all but the blobs, in seconds. `keeps` says which blobs are written at
     all, `ref_name` what `org.opencontainers.image.ref.name` says of an image.
     """
 
-    platform: platforms.Matcher = platforms.ALL
-    preferred: platforms.Matcher = msgspec.field(
-        default_factory=lambda: platforms.only(platforms.host())
-    )
-    fallback: Callable[[walk.Graph], walk.ImageManifest | None] = _nothing
     mtime: int = 0
     keeps: Callable[[Descriptor], bool] = _everything
     ref_name: Callable[[Image], str] = _ref_name
-    required: tuple[Platform, ...] = ()
-
-
-def any_complete(graph: walk.Graph) -> walk.ImageManifest | None:
-    """What fits this host best, else the first that is all there: a fallback for `Options`."""
-    here = graph.best(platforms.only(platforms.host()))
-    return here or next(iter(graph.complete_images), None)
 
 
 def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tuple[Entry, ...]:
     """The entries of one archive with these images, in the order asked for where order is free.
 
-    InvalidInput for a target that is neither manifest nor index; NotFound where nothing fits the
-    platform.
+    Errors as `Selection.graph` and `Selection.described`.
     """
-    graphs = {image.target.digest: _graph(image, blobs, options) for image in images}
+    graphs = {image.target.digest: options.graph(image, blobs) for image in images}
     kept = {
         descriptor.digest: descriptor
         for graph in graphs.values()
@@ -87,26 +66,6 @@ def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tupl
         document = docker.render_manifest_json(items)
         entries.append(Entry.file("manifest.json", 0o644, options.mtime, document))
     return tuple(sorted(entries, key=lambda entry: entry.path))
-
-
-def _graph(image: Image, blobs: walk.Blobs, options: Options) -> walk.Graph:
-    target = image.target
-    if not (oci.is_manifest_type(target.media_type) or oci.is_index_type(target.media_type)):
-        raise InvalidInput(
-            f"{image.name}: only manifests may be exported, found {target.media_type}"
-        )
-    graph = walk.graph(blobs, target, options.platform)
-    if not any(blob.digest == target.digest for blob in graph.blobs):
-        raise NotFound("blob", target.digest)
-    for platform in options.required:
-        if graph.best(platforms.only(platform)) is None:
-            raise NotFound("platform", f"{platforms.format_all(platform)} of {image.familiar}")
-    if graph.complete_images or options.platform is platforms.ALL:
-        return graph
-    whole = walk.graph(blobs, target)
-    if whole.complete_images and options.fallback(whole) is None:
-        raise NotFound("manifest for the platform of", image.familiar)
-    return whole
 
 
 def _index(images: Sequence[Image], options: Options) -> oci.Index:
@@ -134,11 +93,8 @@ def _items(
 ) -> list[docker.ManifestItem]:
     items: dict[str, docker.ManifestItem] = {}
     for image in images:
-        graph = graphs[image.target.digest]
-        best = graph.best(options.preferred) or options.fallback(graph)
+        best = options.described(image, graphs[image.target.digest])
         if best is None:
-            if graph.images:
-                raise NotFound("manifest for the platform of", image.familiar)
             continue
         tags = () if image.is_untagged or "@" in image.name else (image.familiar,)
         item = items.get(best.descriptor.digest)

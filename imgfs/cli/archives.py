@@ -20,7 +20,7 @@ from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError, printable
 from engine.images import Image
-from engine.layouts import combined
+from engine.layouts import combined, selection
 from engine.oci import Platform
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
@@ -213,7 +213,7 @@ def _having(engine: Engine, images: Sequence[Image], wanted: Sequence[Platform])
 
 def _options(wanted: Sequence[Platform]) -> combined.Options:
     if not wanted:
-        return combined.Options(fallback=combined.any_complete)
+        return combined.Options(fallback=selection.any_complete)
     matcher = platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
     return combined.Options(platform=matcher, preferred=matcher)
 

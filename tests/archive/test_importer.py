@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import random
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -267,8 +268,26 @@ def test_oci_keeps_the_manifest_and_its_digest(engine: Engine) -> None:
     (image,) = load(engine, archives.oci_archive((APP, "docker.io/x/app:1"), gzipped=True)).images
     assert image.target == archives.digest(APP.manifest(gzipped=True))
     layer = archives.digest(archives.compressed(APP.layers[0]))
-    labels = engine.content.info(layer).labels
-    assert labels.get("containerd.io/uncompressed") in (None, archives.digest(APP.layers[0]))
+    assert engine.content.info(layer).labels == uncompressed_labels(APP.layers[0])
+
+
+def uncompressed_labels(layer: bytes) -> dict[str, str]:
+    return {
+        "containerd.io/uncompressed": archives.digest(layer),
+        "imgfs.uncompressed.size": str(len(layer)),
+    }
+
+
+@pytest.mark.parametrize("size", [100, 200_000])
+def test_what_a_layer_is_when_it_is_uncompressed_is_learnt(engine: Engine, size: int) -> None:
+    layer = archives.layer(content=random.Random(size).randbytes(size))
+    archive = archives.oci_archive((ImageParts((layer,)), NAME), gzipped=True)
+    load(engine, archive)
+    stored = archives.digest(archives.compressed(layer))
+    assert engine.content.info(stored).labels == uncompressed_labels(layer)
+    engine.content.update(stored, dict.fromkeys(uncompressed_labels(layer), ""))
+    load(engine, archive)
+    assert engine.content.info(stored).labels == uncompressed_labels(layer)
 
 
 def test_oci_wins_over_manifest_json(engine: Engine) -> None:

@@ -1,3 +1,5 @@
+import bz2
+import gzip
 import io
 import tarfile
 from collections.abc import Sequence
@@ -13,8 +15,8 @@ from engine.archive.limits import Limits
 from engine.archive.reader import MemberData, MemberStart, TarReader
 from engine.archive.writer import write_archive
 from engine.digest import Digest
-from engine.errors import DigestMismatch, NotFound, SizeMismatch
-from engine.layouts import Entry
+from engine.errors import BrokenArchive, DigestMismatch, NotFound, SizeMismatch
+from engine.layouts import Decompressed, Entry
 from tests.archive.raw_tar import END, header, padded, pax
 
 MIB = 1 << 20
@@ -197,6 +199,74 @@ def test_the_length_of_a_pax_record_counts_itself() -> None:
             fileobj=io.BytesIO(written([Entry.file("f" * length, 0o444, 0, b"")]))
         ) as archive:
             assert archive.getnames() == ["f" * length]
+
+
+# -- layers that are decompressed -----------------------------------------------------------------
+
+LAYER = bytes(3 * MIB) + b"end"
+FRAME = b"\x28\xb5\x2f\xfd\x20\x03\x19\x00\x00end"
+"""A zstd frame with one raw block."""
+
+
+def decompressed(stored: bytes, plain: bytes, size: int) -> tuple[Entry, MemoryProvider]:
+    """An entry for what should come out of a stored blob."""
+    name = digest.of_bytes(stored)
+    content = Decompressed(name, digest.of_bytes(plain))
+    return Entry("f", 0o644, 0, size, content), MemoryProvider({name: stored})
+
+
+@pytest.mark.parametrize(
+    ("stored", "plain"),
+    [
+        (gzip.compress(LAYER), LAYER),
+        (bz2.compress(LAYER), bz2.compress(LAYER)),
+        (FRAME, b"end"),
+        (b"plain, and longer", b"plain, and longer"),
+        (gzip.compress(b""), b""),
+    ],
+)
+def test_a_decompressed_layer(stored: bytes, plain: bytes) -> None:
+    entry, provider = decompressed(stored, plain, len(plain))
+    archive = written([entry], provider)
+    assert archive == ustar(b"f", len(plain), b"0", b"0000644\0", b"00000000000\0") + (
+        padded(plain) + END
+    )
+    assert [reader.closed for reader in provider.opened] == [True]
+
+
+def test_a_layer_is_decompressed_in_chunks() -> None:
+    entry, provider = decompressed(gzip.compress(LAYER), LAYER, len(LAYER))
+    sizes: list[int] = []
+    write_archive([entry], provider, lambda part: sizes.append(len(part)))
+    assert max(sizes) == MIB
+
+
+def test_a_layer_of_another_diff_id_is_refused_before_it_is_complete() -> None:
+    entry, provider = decompressed(gzip.compress(LAYER), b"something else", len(LAYER))
+    out = io.BytesIO()
+    with pytest.raises(DigestMismatch) as caught:
+        write_archive([entry], provider, out.write)
+    assert caught.value.expected == digest.of_bytes(b"something else")
+    assert caught.value.found == digest.of_bytes(LAYER)
+    assert len(out.getvalue()) < 512 + len(LAYER)
+
+
+@pytest.mark.parametrize("more", [-1, 1, 2 * MIB, -2 * MIB])
+def test_a_layer_of_another_uncompressed_size_is_refused(more: int) -> None:
+    size = len(LAYER) + more
+    entry, provider = decompressed(gzip.compress(LAYER), LAYER, size)
+    out = io.BytesIO()
+    with pytest.raises(SizeMismatch) as caught:
+        write_archive([entry], provider, out.write)
+    assert caught.value.expected == size
+    assert len(out.getvalue()) <= 512 + size
+
+
+def test_a_layer_that_cannot_be_decompressed_is_named() -> None:
+    entry, provider = decompressed(gzip.compress(LAYER)[:-1], LAYER, len(LAYER))
+    with pytest.raises(BrokenArchive, match="f: is a truncated gzip stream"):
+        written([entry], provider)
+    assert provider.opened[0].closed
 
 
 # -- what is wrong --------------------------------------------------------------------------------

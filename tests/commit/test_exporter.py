@@ -1,5 +1,6 @@
 """A commit: from directories to an image in a store."""
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from engine.commit.instructions import InvalidInstruction
 from engine.commit.overlay import ForeignUpper
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
 from engine.compression import Compression
+from engine.content import read_blob
 from engine.engine import Engine
 from engine.errors import ChangedFile, InvalidReference, NotFound
 from engine.filetree.directory import scan
@@ -104,6 +106,8 @@ def test_the_same_tree_with_another_compression_is_another_layer(
     labels = [engine.content.info(layer.digest).labels for layer in (first, second)]
     diff_ids = {label["containerd.io/uncompressed"] for label in labels}
     assert len(diff_ids) == 1
+    sizes = {label["imgfs.uncompressed.size"] for label in labels}
+    assert sizes == {str(len(gzip.decompress(read_blob(engine.content, first.digest))))}
 
 
 def test_against_a_base(engine: Engine, root: Path) -> None:

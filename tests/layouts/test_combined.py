@@ -15,7 +15,7 @@ from engine.digest import Digest
 from engine.engine import Engine
 from engine.errors import DigestMismatch, InvalidInput, NotFound
 from engine.images import Image
-from engine.layouts import combined
+from engine.layouts import combined, selection
 from engine.oci import Descriptor, Platform
 from tests import archives
 from tests.archives import ImageParts
@@ -153,7 +153,7 @@ def test_a_platform_that_is_not_there(engine: Engine) -> None:
         with pytest.raises(NotFound, match="platform"):
             save(engine, "x/multi:1", options=strict)
     for narrowed in (platforms.ALL, s390x):
-        options = combined.Options(narrowed, s390x, fallback=combined.any_complete)
+        options = combined.Options(narrowed, s390x, fallback=selection.any_complete)
         found = members(save(engine, "x/multi:1", options=options))
         (item,) = json.loads(found["manifest.json"])
         assert item["Config"].endswith(here.id[7:])
@@ -162,7 +162,7 @@ def test_a_platform_that_is_not_there(engine: Engine) -> None:
 
 def test_what_is_complete_where_this_host_s_platform_is_not_there(engine: Engine) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [SPARC], [APP]))
-    options = combined.Options(fallback=combined.any_complete)
+    options = combined.Options(fallback=selection.any_complete)
     (item,) = json.loads(members(save(engine, "x/multi:1", options=options))["manifest.json"])
     assert item["Config"].endswith(SPARC.id[7:])
 

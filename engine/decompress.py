@@ -11,10 +11,11 @@ import lzma
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 from isal import igzip_lib
+from zlib_ng import zlib_ng
 
 from engine.errors import BrokenArchive
 
@@ -31,6 +32,7 @@ _SLICE = 128 << 10
 _XZ_MEMORY = 128 << 20
 _ZSTD_WINDOW_LOG = 27
 _MAX_HEADER = 1 << 20
+_GZIP_WBITS = 16 + 15
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 2, 4, 8, 16
 
 
@@ -50,6 +52,32 @@ class Decompressor(Protocol):
         """BrokenArchive if the stream is not complete; more may be fed all the same."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A point of a stream, in bytes of either side: how much went in, and how much came out."""
+
+    compressed: int = 0
+    uncompressed: int = 0
+
+
+class Resumable(Decompressor, Protocol):
+    """A decompressor that others can go on from.
+
+    A decoder that can be copied is (gzip); of the others one begins anew where the last of the
+    streams behind one another did.
+    """
+
+    @property
+    def place(self) -> Place:
+        """How far it is. Not while something is being fed, as `resumable_from` and `fork`."""
+
+    @property
+    def resumable_from(self) -> Place:
+        """Where a `fork` begins: at `place` or before it."""
+
+    def fork(self) -> Self:
+        """Another one whose `place` is `resumable_from`; neither changes the other."""
+
+
 def sniff(head: bytes) -> str:
     """The compression of a stream whose first `SNIFFED` bytes (or all of it) are `head`.
 
@@ -61,6 +89,11 @@ def sniff(head: bytes) -> str:
 def new(name: str) -> Decompressor:
     """A decompressor for what `sniff` names."""
     return _Plain() if name == "none" else _Streams(name, _FORMATS[name])
+
+
+def resumable(name: str) -> Resumable:
+    """One for a compression that `sniff` names, "none" apart."""
+    return _Streams(name, _RESUMABLE_FORMATS[name])
 
 
 class Outer:
@@ -118,7 +151,31 @@ class _Decoder(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes | memoryview, max_length: int = -1, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
+
+
+class _CopyableGzip:
+    """zlib-ng's decompressor as one of the standard library's: isal's cannot be copied."""
+
+    def __init__(self, inner: "zlib_ng._Decompress | None" = None) -> None:
+        self._inner = inner or zlib_ng.decompressobj(wbits=_GZIP_WBITS)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
+        out = self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
+        self.needs_input = len(out) < max_length and not self._inner.unconsumed_tail
+        return out
+
+    def copy(self) -> "_CopyableGzip":
+        return _CopyableGzip(self._inner.copy())  # type: ignore[attr-defined]  # not in its stub
 
 
 def _has_magic_only(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
@@ -149,15 +206,41 @@ class _Format(msgspec.Struct, frozen=True):
     has_header: Callable[[bytes], bool] = _has_magic_only
 
 
+_BEGIN = Place()
+
+
 class _Streams:
     """One stream after another."""
 
-    def __init__(self, name: str, format_: _Format) -> None:
+    def __init__(self, name: str, format_: _Format, start: Place = _BEGIN) -> None:
+        """`start` is the place of the first byte that is to be fed."""
         self.name = name
         self._format = format_
         self._head = b""
         self._decoder: _Decoder | None = None
         self._complete = False
+        self._fed = start.compressed
+        self._made = start.uncompressed
+        self._began = start
+
+    @property
+    def place(self) -> Place:
+        return Place(self._fed, self._made)
+
+    @property
+    def resumable_from(self) -> Place:
+        return self.place if self._can_copy() else self._began
+
+    def fork(self) -> "_Streams":
+        other = _Streams(self.name, self._format, self.resumable_from)
+        if self._can_copy():
+            other._head, other._complete, other._began = self._head, self._complete, self._began
+            if isinstance(self._decoder, _CopyableGzip):
+                other._decoder = self._decoder.copy()
+        return other
+
+    def _can_copy(self) -> bool:
+        return self._decoder is None or isinstance(self._decoder, _CopyableGzip)
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         # A decoder copies what is behind the end of its stream: slices keep that cheap where an
@@ -165,6 +248,7 @@ class _Streams:
         view = memoryview(data)
         for position in range(0, len(view), _SLICE):
             rest: bytes | memoryview = view[position : position + _SLICE]
+            self._fed += len(rest)
             while rest:
                 if self._decoder is None:
                     rest = self._begin(rest)
@@ -196,6 +280,7 @@ class _Streams:
             return b""
         self._head = b""
         self._decoder = self._format.decoder()
+        self._began = Place(self._fed - len(head), self._made)
         return head
 
     def _expand(self, decoder: _Decoder, data: bytes | memoryview) -> Iterator[bytes]:
@@ -205,6 +290,7 @@ class _Streams:
             except _ERRORS as error:
                 raise BrokenArchive("", f"is a damaged {self.name} stream: {error}") from error
             if chunk:
+                self._made += len(chunk)
                 yield chunk
             if decoder.eof or decoder.needs_input:
                 return
@@ -218,6 +304,7 @@ _ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal cal
     lzma.LZMAError,
     zstd.ZstdError,
     igzip_lib.IsalError,
+    zlib_ng.error,
 )
 _FORMATS = {
     "gzip": _Format(
@@ -240,5 +327,11 @@ _FORMATS = {
     ),
     "bzip2": _Format(
         re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, bz2.BZ2Decompressor
+    ),
+}
+_RESUMABLE_FORMATS = {
+    **_FORMATS,
+    "gzip": msgspec.structs.replace(
+        _FORMATS["gzip"], decoder=_CopyableGzip, has_header=_has_magic_only
     ),
 }

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.archive import decompress
-from engine.archive.decompress import Decompressor, Outer
+from engine import decompress
+from engine.decompress import Decompressor, Outer, Place
 from engine.errors import BrokenArchive
 
 if sys.version_info >= (3, 14):
@@ -289,3 +289,49 @@ def test_any_content_comes_back_however_it_is_cut(
         count += 1
     outer.finish()
     assert found == b"".join(parts)
+
+
+# -- going on from a place ------------------------------------------------------------------------
+
+MANY = b"".join(gzip.compress(TEXT, mtime=0) + bytes(7) for _ in range(4))
+
+
+@pytest.mark.parametrize("step", [1, 777, 5000])
+@pytest.mark.parametrize(
+    "data", [gzip.compress(TEXT * 4, mtime=0), gzip_with_every_field(TEXT), MANY]
+)
+def test_a_fork_of_gzip_goes_on_from_anywhere(data: bytes, step: int) -> None:
+    plain = expand(decompress.new("gzip"), data)
+    decompressor = decompress.resumable("gzip")
+    for start in range(0, len(data), step):
+        if start % 7 == 0:
+            fork = decompressor.fork()
+            assert fork.place == decompressor.place == Place(start, fork.place.uncompressed)
+            rest = expand(fork, data[start:])
+            assert rest == plain[decompressor.place.uncompressed :]
+        b"".join(decompressor.feed(data[start : start + step]))
+    decompressor.finish()
+    assert decompressor.place == Place(len(data), len(plain))
+
+
+@pytest.mark.parametrize("name", ["zstd", "xz", "bzip2"])
+def test_a_fork_of_another_begins_where_a_stream_does(name: str) -> None:
+    stream = COMPRESS[name](TEXT)
+    decompressor = decompress.resumable(name)
+    data = (stream + bytes(4)) * 2 + stream
+    fed = len(stream) * 3 // 2
+    made = len(b"".join(decompressor.feed(data[:fed])))
+    assert decompressor.place == Place(fed, made)
+    fork = decompressor.fork()
+    assert fork.place == decompressor.resumable_from == Place(len(stream) + 4, len(TEXT))
+    assert expand(fork, data[len(stream) + 4 :]) == TEXT * 2
+    assert decompressor.place == Place(fed, made)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumable_one_finds_the_same_faults(name: str) -> None:
+    data = COMPRESS[name](TEXT)
+    for wrong in (data[:-1], data + b"garbage", data[:-12] + b"garbage" + data[-5:]):
+        with pytest.raises(BrokenArchive):
+            expand(decompress.resumable(name), wrong)
+    assert expand(decompress.resumable(name), data + bytes(100)) == TEXT

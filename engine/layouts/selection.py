@@ -1,0 +1,70 @@
+"""Which manifests of an image a layout shows, and which one it describes to Docker."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from engine import oci, platforms, walk
+from engine.errors import NotExportable, NotFound
+from engine.images import Image
+from engine.oci import Platform
+
+
+def nothing(_: walk.Graph) -> walk.ImageManifest | None:
+    """No fallback."""
+    return None
+
+
+def any_complete(graph: walk.Graph) -> walk.ImageManifest | None:
+    """What fits this host best, else the first that is all there."""
+    here = graph.best(platforms.only(platforms.host()))
+    return here or next(iter(graph.complete_images), None)
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """The choice among an index's manifests.
+
+    `platform` narrows an index to the manifests that match, and every one of `required` must be
+    among them, complete. `preferred` chooses the one that is described to Docker; where nothing
+    complete matches, `fallback` chooses it of the whole (nothing by default: NotFound).
+    """
+
+    platform: platforms.Matcher = platforms.ALL
+    preferred: platforms.Matcher = msgspec.field(
+        default_factory=lambda: platforms.only(platforms.host())
+    )
+    fallback: Callable[[walk.Graph], walk.ImageManifest | None] = nothing
+    required: tuple[Platform, ...] = ()
+
+    def graph(self, image: Image, blobs: walk.Blobs) -> walk.Graph:
+        """What is below the image, narrowed to the platform, or whole for the fallback.
+
+        NotExportable for a target that is neither manifest nor index; NotFound where the target or
+        a required platform is missing, or nothing fits the platform.
+        """
+        target = image.target
+        if not (oci.is_manifest_type(target.media_type) or oci.is_index_type(target.media_type)):
+            reason = f"only manifests may be exported, found {target.media_type}"
+            raise NotExportable(image.familiar, reason)
+        graph = walk.graph(blobs, target, self.platform)
+        if not any(blob.digest == target.digest for blob in graph.blobs):
+            raise NotFound("blob", target.digest)
+        for platform in self.required:
+            if graph.best(platforms.only(platform)) is None:
+                raise NotFound("platform", f"{platforms.format_all(platform)} of {image.familiar}")
+        if graph.complete_images or self.platform is platforms.ALL:
+            return graph
+        whole = walk.graph(blobs, target)
+        if whole.complete_images and self.fallback(whole) is None:
+            raise NotFound("manifest for the platform of", image.familiar)
+        return whole
+
+    def described(self, image: Image, graph: walk.Graph) -> walk.ImageManifest | None:
+        """The manifest to describe; None where there is no image below, but an artifact, say.
+
+        NotFound where nothing fits the platform.
+        """
+        best = graph.best(self.preferred) or self.fallback(graph)
+        if best is None and graph.images:
+            raise NotFound("manifest for the platform of", image.familiar)
+        return best
