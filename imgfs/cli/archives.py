@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import click
 
@@ -18,12 +19,13 @@ from engine.archive.limits import Limits
 from engine.engine import Engine
 from engine.errors import EngineError, printable
 from engine.images import Image
-from engine.layouts import combined, selection
+from engine.layouts import combined, docker_save, selection
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 
 _CHUNK = 1 << 20
 Progress = Callable[[int], None]
+Options = TypeVar("Options", bound=selection.Selection)
 
 
 @click.command()
@@ -103,6 +105,12 @@ def _print_loaded(loaded: Loaded) -> None:
 @click.option(
     "--all-platforms", is_flag=True, help="Everything that the store holds (the default)."
 )
+@click.option(
+    "--layout",
+    type=click.Choice(("combined", "docker")),
+    default="combined",
+    help="Blobs as they are stored (the default), or as docker save writes them.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @with_engine
@@ -111,6 +119,7 @@ def save(
     output: str | None,
     wanted: tuple[str, ...],
     all_platforms: bool,
+    layout: str,
     quiet: bool,
     names: tuple[str, ...],
 ) -> None:
@@ -121,33 +130,38 @@ def save(
     \b
     imgfs save -o x.tar alpine:3 busybox
     imgfs save app:1 | docker load
+    imgfs save --layout docker app:1       the archive that docker save writes
     """
     if wanted and all_platforms:
         raise click.UsageError("--platform and --all-platforms exclude each other")
     if output is None and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
     images = _unique([image for name in names for image in engine.find_to_save(name)])
-    options = _options(wanted)
+    write: Callable[[Callable[[bytes], object], Progress], int]
+    if layout == "docker":
+        write = partial(engine.save_for_docker, images, _options(docker_save.Options, wanted))
+    else:
+        write = partial(engine.save, images, _options(combined.Options, wanted))
     with ExitStack() as stack:
         progress = stack.enter_context(_progress("Saving", None, quiet))
         if output is None:
-            engine.save(images, options, sys.stdout.buffer.write, progress)
+            write(sys.stdout.buffer.write, progress)
             sys.stdout.buffer.flush()
         else:
             out = stack.enter_context(_whole_file(Path(output)))
-            engine.save(images, options, out.write, progress)
+            write(out.write, progress)
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:
     return list({image.name: image for image in images}.values())
 
 
-def _options(wanted: Sequence[str]) -> combined.Options:
+def _options(kind: type[Options], wanted: Sequence[str]) -> Options:
     if not wanted:
-        return combined.Options(fallback=selection.any_complete)
+        return kind(fallback=selection.any_complete)
     chosen = (platforms.parse(one) for one in wanted)
     matcher = platforms.any_of(*(q for p in chosen for q in platforms.preferences(p)))
-    return combined.Options(matcher, matcher)
+    return kind(matcher, matcher)
 
 
 @contextmanager
