@@ -125,7 +125,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", kw_only=True
     labels: dict[str, str] | None
     stop_signal: str = ""
     stop_timeout: Int64 | None = None
-    shell: tuple[str, ...] | str = ()
+    shell: tuple[str, ...] | str | None = ()
 
     def __post_init__(self) -> None:
         for name in ("cmd", "entrypoint", "shell"):

@@ -92,7 +92,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
@@ -111,7 +111,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """Write what the archive holds and these images as one; errors as `save` and
         `ExistingArchive`.
@@ -155,7 +155,7 @@ class Engine:
         images: Sequence[Image],
         options: docker_save.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
         from engine.archive import writer

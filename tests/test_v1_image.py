@@ -65,6 +65,12 @@ def test_the_top_has_all_of_the_images_own_fields_in_dockers_order() -> None:
     assert '"Labels":{"a":"1","b":"2"},"StopSignal":"SIGTERM"}' in text
 
 
+def test_null_is_nothing() -> None:
+    nulls = ",".join(f'"{name}":null' for name in ("Shell", "Cmd", "Healthcheck", "Labels", "Tty"))
+    (text,) = texts(f'{{"container_config":{{{nulls}}},"config":null,"created":null}}', FIRST)
+    assert f'"created":null,{BARE}}}' in text
+
+
 def test_an_image_without_a_time() -> None:
     (text,) = texts("{}", FIRST)
     assert f'"created":null,{BARE}}}' in text

@@ -7,7 +7,7 @@ A layer that does not hash to its diff ID ends the archive with an error. docker
 and writes it under the digest that it has, where nothing else in its archive finds it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from engine import digest as digests
 from engine.archive import encode
@@ -23,23 +23,25 @@ _EMPTY = b""
 
 
 def write_archive(
-    entries: Iterable[Entry],
+    entries: Sequence[Entry],
     provider: Provider,
     write: Callable[[bytes], object],
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write an archive; its size in bytes. `progress` hears how many bytes are written so far.
+    """Write an archive; its size in bytes. `progress` hears how many bytes are written so far, and
+    how many there will be about.
 
     SizeMismatch or DigestMismatch where a blob is not what its entry says, BrokenArchive where it
     cannot be decompressed, NotFound; what is written by then is no complete archive.
     """
-    total = 0
+    done = 0
+    total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
     for data in _pieces(entries, provider):
         write(data)
-        total += len(data)
+        done += len(data)
         if progress is not None:
-            progress(total)
-    return total
+            progress(done, total)
+    return done
 
 
 def _pieces(entries: Iterable[Entry], provider: Provider) -> Iterator[bytes]:

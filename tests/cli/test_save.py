@@ -393,3 +393,22 @@ def test_an_interrupt_leaves_the_old_file(
     assert refusal(inside("save", "-o", tmp_path / "x.tar", "app:1"), 130) == "interrupted"
     assert (tmp_path / "x.tar").read_bytes() == b"old"
     assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]
+
+
+def test_as_docker_save_writes_it(imgfs: Command, tmp_path: Path) -> None:
+    saved = succeeded(imgfs("save", "--layout", "docker", "ghcr.io/org/other:2", "app:1")).out
+    found = content(saved)
+    assert found["oci-layout"] == b'{"imageLayoutVersion": "1.0.0"}'
+    assert tags(saved) == [["ghcr.io/org/other:2"], ["app:1"]]
+    assert f"blobs/sha256/{LAYER[7:]}" in found
+    (tmp_path / "x.tar").write_bytes(saved)
+    loaded = succeeded(imgfs("load", "-i", tmp_path / "x.tar")).out
+    assert loaded == b"Loaded image: ghcr.io/org/other:2\nLoaded image: app:1\n"
+
+
+def test_docker_saves_no_image_of_another_system(
+    imgfs: Command, stock: Callable[..., None]
+) -> None:
+    stock(archives.docker_archive((ImageParts(os="windows"), ["win:1"])))
+    done = imgfs("save", "--layout", "docker", "win:1")
+    assert refusal(done) == "image win:1: expected an image for linux, found one for windows"
