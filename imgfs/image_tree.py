@@ -11,14 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
-from msgspec.structs import replace
 
 from engine import reference, rfc3339
+from engine.content import Provider, ReaderAt
+from engine.content.uncompressed import UncompressedBlobs
 from engine.digest import Digest, parse
 from engine.engine import Engine
 from engine.errors import InvalidDigest, InvalidReference, NotFound
 from engine.images import ARCHIVE_FILES, Image, Place, path_of
-from engine.layouts import Entry, combined
+from engine.layouts import Decompressed, Entry
 from imgfs.nodes import (
     BRIEFLY,
     FOREVER,
@@ -30,7 +31,7 @@ from imgfs.nodes import (
     Node,
     Reader,
 )
-from imgfs.platform_choice import PlatformChoice
+from imgfs.views import View
 
 _LAYOUTS_KEPT = 128
 _OWNERS_DIRECTORY = 0o040755
@@ -39,10 +40,11 @@ _OWNERS_DIRECTORY = 0o040755
 class ImageTree:
     """Every image of a store, by path."""
 
-    def __init__(self, engine: Engine, choice: PlatformChoice, fixed: Mapping[str, Node]) -> None:
+    def __init__(self, engine: Engine, view: View, fixed: Mapping[str, Node]) -> None:
         """`fixed` are the children of the root that are not images."""
         self._engine = engine
-        self._choice = choice
+        self._view = view
+        self._uncompressed = UncompressedBlobs(engine.content)
         self.fixed = fixed
         self.root = NameDirectory(self, "")
         self._archive = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_archive)
@@ -101,9 +103,7 @@ class ImageTree:
         places = tuple(self._engine.images.places(f"{path}:"))
         if not places:
             return {}
-        options = self._choice.options(max(place.created for place in places))
-        after = _PathAfter(f"{path}:")
-        return self._archive(f"repository:{path}", places, replace(options, ref_name=after))
+        return self._archive(f"repository:{path}", places, f"{path}:")
 
     # -- changing ---------------------------------------------------------------------------------
 
@@ -159,8 +159,7 @@ class ImageTree:
 
     def image_nodes(self, place: Place) -> Mapping[str, Node]:
         """What is in an image directory."""
-        options = self._choice.options(place.created)
-        return self._archive(f"image:{place.path}", (place,), options)
+        return self._archive(f"image:{place.path}", (place,), "")
 
     def image_xattrs(self, place: Place) -> Mapping[str, bytes]:
         """What is told of an image directory by extended attributes."""
@@ -175,22 +174,38 @@ class ImageTree:
         }
         return {name: value.encode() for name, value in told.items() if value}
 
-    def _make_archive(
-        self, key: str, places: tuple[Place, ...], options: combined.Options
-    ) -> Mapping[str, Node]:
+    def _make_archive(self, key: str, places: tuple[Place, ...], prefix: str) -> Mapping[str, Node]:
         images = [place.image for place in places]
-        entries = combined.layout(images, self._engine.content, options)
+        mtime = max(place.created for place in places)
+        entries = self._view.entries(self._engine, images, mtime, prefix)
         version = "".join(f"\n{place.key}" for place in places)
-        return _nodes(self._engine, f"{key}{version}", entries)
+        return self._nodes(f"{key}{version}", entries)
 
+    def _nodes(self, key: str, entries: Iterable[Entry]) -> Mapping[str, Node]:
+        """The nodes of a layout's entries, which come sorted, so that a directory comes before what
+        is in it.
+        """
+        tree: dict[str, dict[str, Node]] = {"": {}}
+        for entry in entries:
+            parent, _, name = entry.path.rpartition("/")
+            if entry.is_directory:
+                tree[entry.path] = {}
+            tree[parent][name] = self._node(f"{key}/{entry.path}", entry, tree)
+        return tree[""]
 
-class _PathAfter(msgspec.Struct, frozen=True):
-    """How tools that split a path at its first colon call an image: by the rest of its path."""
-
-    prefix: str
-
-    def __call__(self, image: Image) -> str:
-        return path_of(image.name).removeprefix(self.prefix)
+    def _node(self, key: str, entry: Entry, tree: Mapping[str, Mapping[str, Node]]) -> Node:
+        mtime = entry.mtime * 10**9
+        match entry.content:
+            case None:
+                return FixedDirectory(key, tree[entry.path], mtime)
+            case Digest() as digest if not entry.mtime:
+                return BlobFile(self._engine, digest, entry.size, entry.media_type)
+            case Digest() as digest:
+                return LayoutFile(key, self._engine.content, digest, entry.size, mtime)
+            case Decompressed(digest, _):
+                return LayoutFile(key, self._uncompressed, digest, entry.size, mtime)
+            case data:
+                return BytesFile(key, data, mtime)
 
 
 class NameDirectory(msgspec.Struct, frozen=True):
@@ -276,6 +291,38 @@ class BlobFile(msgspec.Struct, frozen=True):
         return _BlobReader(self.engine, self.digest)
 
 
+class LayoutFile(msgspec.Struct, frozen=True):
+    """A blob as one image's archive has it, with the image's time."""
+
+    key: str
+    provider: Provider
+    digest: Digest
+    size: int
+    mtime: int
+
+    def attributes(self) -> Attributes:
+        return Attributes(READ_ONLY_FILE, self.size, self.mtime, block_size=1 << 20)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    def open(self) -> Reader:
+        return LayerReader(self.provider.open(self.digest))
+
+
+class LayerReader:
+    """An open file that takes its time: what is read may have to be decompressed."""
+
+    def __init__(self, reader: ReaderAt) -> None:
+        self._reader = reader
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._reader.pread(size, offset)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
 class _BlobReader:
     """An open blob; readable to the end even if the blob is deleted."""
 
@@ -287,24 +334,3 @@ class _BlobReader:
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _nodes(engine: Engine, key: str, entries: Iterable[Entry]) -> Mapping[str, Node]:
-    """The nodes of a layout's entries, which come sorted, so that a directory comes before what is
-    in it.
-    """
-    tree: dict[str, dict[str, Node]] = {"": {}}
-    for entry in entries:
-        parent, _, name = entry.path.rpartition("/")
-        mtime = entry.mtime * 10**9
-        node: Node
-        if entry.is_directory:
-            tree[entry.path] = {}
-            node = FixedDirectory(f"{key}/{entry.path}", tree[entry.path], mtime)
-        elif isinstance(entry.content, Digest):
-            node = BlobFile(engine, entry.content, entry.size, entry.media_type)
-        else:
-            assert isinstance(entry.content, bytes)
-            node = BytesFile(f"{key}/{entry.path}", entry.content, mtime)
-        tree[parent][name] = node
-    return tree[""]

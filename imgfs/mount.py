@@ -23,8 +23,8 @@ from imgfs.image_tree import BlobFile, ImageTree
 from imgfs.import_dir import ImportDirectory
 from imgfs.nodes import Node
 from imgfs.operations import Operations
-from imgfs.platform_choice import PlatformChoice
 from imgfs.status_dir import StatusDirectory
+from imgfs.views import CombinedView, View
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     what is mounted.
     """
 
-    platforms: PlatformChoice = msgspec.field(default_factory=PlatformChoice)
+    view: View = msgspec.field(default_factory=CombinedView)
     limits: Limits = msgspec.field(default_factory=Limits)
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
@@ -107,7 +107,7 @@ class _Mount:
             "import": imports,
             ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._engine.events),
         }
-        tree = ImageTree(self._engine, self._options.platforms, fixed)
+        tree = ImageTree(self._engine, self._options.view, fixed)
         self._operations = Operations(
             tree, self._engine.path, self._mountpoint, self._links_changed
         )

@@ -20,7 +20,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Setatt
 
 from imgfs.errnos import errno_of
 from imgfs.handles import Handles
-from imgfs.image_tree import ImageTree, NameDirectory
+from imgfs.image_tree import ImageTree, LayerReader, NameDirectory
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
 from imgfs.nodes import Attributes, Directory, Node, Reader
@@ -220,6 +220,8 @@ class Operations(pyfuse3.Operations):
         reader = self._files.get(fh)
         if isinstance(reader, Upload):
             raise FUSEError(errno.EOPNOTSUPP)
+        if isinstance(reader, LayerReader):
+            return await trio.to_thread.run_sync(reader.read, off, size)
         return reader.read(off, size)
 
     @_told

@@ -13,7 +13,7 @@ from engine.images import Image
 from engine.oci import Descriptor
 from imgfs.image_tree import ImageDirectory, ImageTree
 from imgfs.nodes import Directory, FixedDirectory, Node
-from imgfs.platform_choice import PlatformChoice
+from imgfs.views import CombinedView
 from tests import archives
 from tests.archives import ImageParts
 
@@ -39,7 +39,7 @@ def tree(names: set[str]) -> Iterator[tuple[Engine, ImageTree]]:
         for name in sorted(names):
             engine.images.create(Image(name, image.target))
         drop = FixedDirectory("import", {})
-        yield engine, ImageTree(engine, PlatformChoice(), {"import": drop})
+        yield engine, ImageTree(engine, CombinedView(), {"import": drop})
 
 
 def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:

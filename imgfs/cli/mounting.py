@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -19,10 +19,11 @@ from msgspec.structs import replace
 from engine import platforms
 from engine.archive.limits import Limits
 from engine.errors import EngineError
+from engine.oci import Platform
 from imgfs.cli.common import Failed, store_option, store_path
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.mounts import mountpoints
-from imgfs.platform_choice import PlatformChoice
+from imgfs.views import CombinedView, DockerView, View
 
 _IGNORED = frozenset(
     {
@@ -59,6 +60,10 @@ _IGNORED = frozenset(
 )
 """What mount(8) hands on, and what is for the kernel or for others."""
 _HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
+_VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
+    "combined": CombinedView,
+    "docker": DockerView,
+}
 _READY = b"\0ready"
 _PATIENCE = 30.0
 
@@ -68,6 +73,7 @@ class _Options(msgspec.Struct, frozen=True):
 
     store: str | None = None
     platforms: tuple[str, ...] = ()
+    layout: str = "combined"
     max_archive_bytes: int | None = None
     fuse: tuple[str, ...] = ()
 
@@ -78,11 +84,16 @@ class _Options(msgspec.Struct, frozen=True):
     "--platform", "wanted", multiple=True, metavar="PLATFORM", help="Show only this; repeatable."
 )
 @click.option(
+    "--layout",
+    type=click.Choice(["combined", "docker"]),
+    help="Blobs as they are stored (the default), or as docker save writes them.",
+)
+@click.option(
     "-o",
     "given",
     multiple=True,
     metavar="OPTION,…",
-    help="allow_other, max_archive_bytes=N, platform=P, store=DIR, …",
+    help="allow_other, layout=docker, max_archive_bytes=N, platform=P, store=DIR, …",
 )
 @click.option("--source", hidden=True, metavar="DIR")
 @click.argument("mountpoint", type=click.Path(path_type=Path))
@@ -91,6 +102,7 @@ def mount(
     store: Path,
     foreground: bool,
     wanted: tuple[str, ...],
+    layout: str | None,
     given: tuple[str, ...],
     source: str | None,
     mountpoint: Path,
@@ -108,7 +120,7 @@ def mount(
     elif options.store:
         store = store_path(options.store)
     names = (*wanted, *options.platforms)
-    choice = PlatformChoice(tuple(platforms.parse(name) for name in names))
+    view = _VIEWS[layout or options.layout](tuple(platforms.parse(name) for name in names))
     limits = Limits(max_archive_bytes=options.max_archive_bytes)
     mountpoint = mountpoint.absolute()
     _prepare(mountpoint)
@@ -120,7 +132,7 @@ def mount(
         serve(
             store,
             mountpoint,
-            MountOptions(choice, limits, options.fuse, source or "imgfs"),
+            MountOptions(view, limits, options.fuse, source or "imgfs"),
             ready,
         )
 
@@ -140,6 +152,8 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, max_archive_bytes=int(value))
         elif name == "platform" and value:
             options = replace(options, platforms=(*options.platforms, value))
+        elif name == "layout" and value in _VIEWS:
+            options = replace(options, layout=value)
         elif name == "store" and value:
             options = replace(options, store=value)
         elif word in _HANDED_ON:

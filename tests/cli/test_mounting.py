@@ -12,7 +12,7 @@ from engine import platforms
 from imgfs import cli
 from imgfs.cli import mounting
 from imgfs.mount import MountOptions
-from imgfs.platform_choice import PlatformChoice
+from imgfs.views import CombinedView
 from tests.cli.command import Done, refusal, succeeded
 
 
@@ -85,7 +85,7 @@ def test_options(inside: Callable[..., Done], served: Served, place: Path, tmp_p
     assert options.fuse == ("allow_other", "ro", "auto_unmount")
     assert options.limits.max_archive_bytes == 1000
     wanted = tuple(platforms.parse(name) for name in ("linux/arm64", "linux/s390x"))
-    assert options.platforms == PlatformChoice(wanted)
+    assert options.view == CombinedView(wanted)
 
 
 def test_what_fstab_says_to_others_is_ignored(
