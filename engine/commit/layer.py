@@ -1,10 +1,10 @@
 """The tar of a layer: changes as the OCI image-spec writes them down.
 
-As containerd's writer does it: no time but that of the last change, numbers and no names of owners,
-directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME`. `.wh..wh..opq`
-hides what was in a directory and has its owner and permissions, as moby's writer does it. Beside
-`security.capability` the user's own attributes are written, and times are to the nanosecond;
-containerd leaves out the former and writes whole seconds.
+As containerd's writer does it: no time but the last change, numbers and no names of owners,
+directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME`. What is hidden
+in a directory is told by `.wh..wh..opq`, which has the directory's owner and permissions, as
+moby's writer does it. Beside `security.capability` the user's own attributes are written, and times
+to the nanosecond, where containerd leaves out and rounds down.
 """
 
 import base64
