@@ -49,6 +49,22 @@ def test_a_time_with_a_fraction_is_a_record_before_the_header() -> None:
     assert pax.parse(payload[:13]) == {"mtime": "5.5"}
 
 
+EXTENDED = {
+    "name": "PaxHeaders.0/name",
+    "dir/": "dir/PaxHeaders.0",
+    "a/b/c": "a/b/PaxHeaders.0/c",
+    "caf\u00e9/x": "caf/PaxHeaders.0/x",
+    f"{'d' * 99}/x": "d" * 99,
+}
+
+
+@pytest.mark.parametrize("path", EXTENDED)
+def test_what_an_extended_header_is_called(path: str) -> None:
+    data = encode.encode(Header(path, records={"mtime": b"5.5"}))
+    assert headers.parse(data[:512]).name == EXTENDED[path]
+    assert read(data).name == path
+
+
 @pytest.mark.parametrize("seconds", [0, 5, 8**11 - 1])
 def test_whole_seconds_need_no_record(seconds: int) -> None:
     assert len(encode.encode(Header("name", mtime=seconds))) == 512
