@@ -44,10 +44,13 @@ def make_odd(root: Path) -> None:
     os.setxattr(root / "noted", "user.note", b"a\x00b=\xff\n")
     (root / "capable").write_bytes(b"x")
     os.setxattr(root / "capable", "security.capability", CAPABILITY)
-    os.utime(root / "empty", ns=(0, -5_000_000_000))
+    os.utime(root / "empty", ns=(0, -5_500_000_000))
     os.utime(root / "noted", ns=(0, 1_600_000_000_123_456_789))
-    os.utime(root / "dangling", (1, 99), follow_symlinks=False)
-    os.utime(root / "etc/deep/er", (1, 98))
+    os.utime(root / "dangling", ns=(0, 99_500_000_000), follow_symlinks=False)
+    os.utime(root / "null", ns=(0, 96_500_000_000))
+    os.utime(root / "fifo", ns=(0, 98_000_000_001))
+    os.utime(root / "tmp", (1, 97))
+    os.utime(root / "etc/deep/er", ns=(0, 98_250_000_000))
 
 
 def told(entry: FileEntry) -> tuple[object, ...]:

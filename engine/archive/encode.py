@@ -1,6 +1,5 @@
 """Header blocks of tar as Go writes them: ustar, or PAX for what ustar cannot hold."""
 
-import posixpath
 import struct
 from collections.abc import Mapping
 from typing import Final
@@ -89,8 +88,8 @@ def _needed(header: Header) -> dict[str, bytes]:
 def _pax(path: str, records: Mapping[str, bytes]) -> bytes:
     """An extended header, called as Go calls it."""
     data = b"".join(_record(key, value) for key, value in sorted(records.items()))
-    directory, base = posixpath.split(path)
-    name = _shortened(posixpath.join(directory, "PaxHeaders.0", base).rstrip("/"))
+    directory, _, base = path.rpartition("/")
+    name = _shortened(f"{directory}/PaxHeaders.0/{base}".strip("/"))
     return _block(Header("", b"x", size=len(data)), name) + data + padding(len(data))
 
 

@@ -1,11 +1,13 @@
 """A layer is what leads from one tree to another."""
 
 import io
+import itertools
 import os
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 
 from engine.archive.limits import Limits
 from engine.commit import differ, layer
+from engine.commit.changes import Change
 from engine.errors import ChangedFile
 from engine.filetree.applier import Applier
-from engine.filetree.directory import scan
+from engine.filetree.directory import reading, scan
+from engine.filetree.entry import FileEntry, HostFile
 from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
 from tests.trees import make_odd, picture
@@ -80,6 +84,21 @@ def replaced(path: str) -> Callable[[Path], object]:
     return change
 
 
+def timed(path: str, mtime_ns: int) -> Callable[[Path], object]:
+    return lambda root: os.utime(root / path, ns=(0, mtime_ns), follow_symlinks=False)
+
+
+def joined(root: Path) -> None:
+    (root / "etc/hosts.link").unlink()
+    os.link(root / "etc/issue", root / "etc/hosts.link")
+
+
+def linked(root: Path) -> None:
+    os.link(root / "home/me/file", root / "a")
+    os.link(root / "file", root / "home/me/z")
+    (root / "etc/hosts.link").unlink()
+
+
 def turned(root: Path) -> None:
     (root / "etc/sym").unlink()
     (root / "etc/sym").symlink_to("issue")
@@ -98,6 +117,8 @@ BEFORE: list[Callable[[Path], object]] = [
     write("file"),
     lambda root: os.link(root / "etc/hosts", root / "etc/hosts.link"),
     lambda root: (root / "etc/sym").symlink_to("hosts"),
+    timed("home/me", 5_100_000_000),
+    timed("etc/sym", 5_100_000_000),
 ]
 CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "nothing": (lambda _: None, []),
@@ -129,6 +150,25 @@ CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ),
         ["etc", "etc/hosts", "etc/hosts.link"],
     ),
+    "a hard link is made of an equal file": (
+        joined,
+        ["etc", "etc/hosts", "etc/hosts.link", "etc/issue>etc/hosts.link"],
+    ),
+    "hard links in other directories, new and removed": (
+        linked,
+        [
+            "a",
+            "etc",
+            "etc/.wh.hosts.link",
+            "home",
+            "home/me",
+            "home/me/file>a",
+            "home/me/z",
+            "file>home/me/z",
+        ],
+    ),
+    "a fraction of a directory's time": (timed("home/me", 5_200_000_000), ["home", "home/me"]),
+    "a fraction of a symlink's time": (timed("etc/sym", 5_100_000_001), ["etc", "etc/sym"]),
     "a symlink turns": (
         turned,
         ["etc", "etc/sym"],
@@ -165,6 +205,72 @@ def test_a_file_of_the_same_second_and_size_is_compared(root: Path) -> None:
     assert names(tar_of(before, scan(root))) == ["file"]
 
 
+TIMES = {
+    (5.5, 5.5): True,
+    (5.5, 5): True,
+    (5, 5.5): True,
+    (-0.5, -1): True,
+    (5.5, 5.25): False,
+    (5.5, 6): False,
+    (-0.5, 0): False,
+}
+
+
+@pytest.mark.parametrize("kind", ["dir", "symlink", "fifo", "character device", "file"])
+@pytest.mark.parametrize("times", TIMES, ids=str)
+def test_times_that_are_the_same(kind: str, times: tuple[float, float]) -> None:
+    before, after = (
+        Tree({"": FileEntry("dir"), "path": FileEntry(kind, mtime_ns=int(time * 10**9))})
+        for time in times
+    )
+    assert (list(differ.diff(before, after)) == []) is TIMES[times]
+
+
+def test_the_mode_of_a_symlink_is_nothing() -> None:
+    before, after = (
+        Tree({"": FileEntry("dir"), "path": FileEntry("symlink", mode, linkname="x")})
+        for mode in (0o755, 0o777)
+    )
+    assert list(differ.diff(before, after)) == []
+
+
+def test_everything_is_gone() -> None:
+    entries = {"": FileEntry("dir"), "a": FileEntry("dir"), "a/b": FileEntry("fifo")}
+    for nothing in (EMPTY, Tree({"": FileEntry("dir")})):
+        assert list(differ.diff(Tree(entries), nothing)) == [Change("a", None)]
+
+
+def test_files_whose_times_agree_to_a_fraction_are_not_read(root: Path) -> None:
+    (root / "file").write_text("one")
+    os.link(root / "file", root / "link")
+    os.utime(root / "file", ns=(0, 5_500_000_000))
+    tree = scan(root)
+    before = applied(tar_of(EMPTY, tree))
+    (root / "file").unlink()
+    assert names(tar_of(before, tree)) == []
+
+
+def test_a_file_is_compared_once_for_all_of_its_links(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "file").write_text("one")
+    os.utime(root / "file", (5, 5))
+    for number in range(20):
+        os.link(root / "file", root / f"link{number}")
+    tree = scan(root)
+    before = applied(tar_of(EMPTY, tree))
+    read: list[str] = []
+
+    def counted(entry: FileEntry) -> AbstractContextManager[int]:
+        assert isinstance(entry.content, HostFile)
+        read.append(entry.content.path)
+        return reading(entry)
+
+    monkeypatch.setattr("engine.commit.differ.reading", counted)
+    assert names(tar_of(before, tree)) == []
+    assert len(read) == 1
+
+
 def test_a_name_that_means_a_removed_one(root: Path) -> None:
     (root / ".wh.x").touch()
     with pytest.raises(layer.ReservedName, match=r"\.wh\.x"):
@@ -184,18 +290,21 @@ def test_a_file_that_changes_while_it_is_read(root: Path) -> None:
 
 NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
 STEPS = st.tuples(
-    st.sampled_from(("file", "dir", "remove", "link", "symlink", "mode")), NAMES, NAMES
+    st.sampled_from(("file", "dir", "remove", "link", "symlink", "mode", "rename", "time")),
+    NAMES,
+    NAMES,
 )
 
 
-def step_in(root: Path, kind: str, path: str, other: str) -> None:
-    """Do one thing to a tree, if it can be done."""
+def step_in(root: Path, tick: int, kind: str, path: str, other: str) -> None:
+    """Do one thing to a tree, if it can be done; no two files are written at the same time."""
     place = root / path
     try:
         match kind:
             case "file":
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_text(other)
+                os.utime(place, (tick, tick))
             case "dir":
                 place.mkdir(parents=True)
             case "remove":
@@ -206,6 +315,10 @@ def step_in(root: Path, kind: str, path: str, other: str) -> None:
                 place.symlink_to(other)
             case "mode":
                 place.chmod(0o700)
+            case "rename":
+                place.rename(root / other)
+            case "time":
+                os.utime(place, (tick, tick + 0.5), follow_symlinks=False)
     except OSError:
         return
 
@@ -219,9 +332,10 @@ def test_layers_applied_give_the_tree(
     root.mkdir()
     layers: list[bytes] = []
     before = EMPTY
+    ticks = itertools.count()
     for steps in rounds:
         for step in steps:
-            step_in(root, *step)
+            step_in(root, next(ticks), *step)
         after = scan(root)
         layers.append(tar_of(before, after))
         assert picture(applied(*layers)) == picture(after)
