@@ -6,7 +6,10 @@ import msgspec
 
 from engine import go_json, rfc3339
 from engine.commit.config import InvalidConfig
+from engine.filetree.tree import Tree
 from engine.oci import History
+
+_SECOND = 1_000_000_000
 
 
 def clamp_history(
@@ -40,6 +43,19 @@ def clamp_created(config: bytes, epoch: int) -> bytes:
     if _is_after(created, epoch):
         members["created"] = msgspec.Raw(go_json.dumps(clamp(created, epoch)))
     return go_json.dumps(members)
+
+
+def clamp_tree(tree: Tree, epoch: int) -> Tree:
+    """The tree with no file's time later than `epoch`."""
+    latest = epoch * _SECOND
+    return Tree(
+        {
+            path: entry
+            if entry.mtime_ns <= latest
+            else msgspec.structs.replace(entry, mtime_ns=latest)
+            for path, entry in tree.items()
+        }
+    )
 
 
 def clamp(time: str, epoch: int) -> str:

@@ -10,7 +10,7 @@ to the nanosecond, where containerd leaves out and rounds down.
 import base64
 import os
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.archive import encode
 from engine.archive.encode import Header
@@ -44,11 +44,8 @@ class ReservedName(InvalidInput):
         return f"{printable(self.path)}: no layer can hold a name that begins with {WHITEOUT}"
 
 
-def pieces(changes: Iterable[Change], clamp: int | None = None) -> Iterator[bytes]:
-    """The tar in pieces; `clamp` is the latest time, in seconds, that any entry may have.
-
-    ReservedName, ChangedFile, OSError.
-    """
+def pieces(changes: Iterable[Change]) -> Iterator[bytes]:
+    """The tar in pieces; ReservedName, ChangedFile, OSError."""
     for change in changes:
         directory, name = os.path.split(change.path)
         if name.startswith(WHITEOUT):
@@ -56,7 +53,7 @@ def pieces(changes: Iterable[Change], clamp: int | None = None) -> Iterator[byte
         if change.entry is None:
             yield encode.encode(Header(os.path.join(directory, f"{WHITEOUT}{name}")))
             continue
-        yield encode.encode(_header(change, change.entry, clamp))
+        yield encode.encode(_header(change, change.entry))
         if change.opaque:
             yield encode.encode(_opaque(change.path, change.entry))
         elif not change.link and change.entry.size:
@@ -65,16 +62,8 @@ def pieces(changes: Iterable[Change], clamp: int | None = None) -> Iterator[byte
     yield encode.END
 
 
-def write(
-    changes: Iterable[Change], out: Callable[[bytes], object], clamp: int | None = None
-) -> None:
-    """Write the tar; errors as `pieces`."""
-    for piece in pieces(changes, clamp):
-        out(piece)
-
-
-def _header(change: Change, entry: FileEntry, clamp: int | None) -> Header:
-    mtime = entry.mtime_ns if clamp is None else min(entry.mtime_ns, clamp * _SECOND)
+def _header(change: Change, entry: FileEntry) -> Header:
+    mtime = entry.mtime_ns
     is_link = bool(change.link)
     records = {} if is_link else dict(_xattr(k, v) for k, v in kept_xattrs(entry).items())
     if mtime % _SECOND:

@@ -13,6 +13,7 @@ from engine import go_json, layer_types, oci, platforms, walk
 from engine.commit import config as configs
 from engine.commit import differ, instructions, layer, overlay
 from engine.commit.changes import Change
+from engine.commit.epoch import clamp_tree
 from engine.commit.history import COMMENT, DESCRIPTION, LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
 from engine.commit.layers import Layer, LayerMaker, LayerSource, Piece, fingerprint
@@ -83,6 +84,8 @@ class PlatformImages:
         below: Tree | None = None
         for part in ref.chain:
             current = directory.scan(part.directory)
+            if options.rewrites_times and options.epoch is not None:
+                current = clamp_tree(current, options.epoch)
             note = LayerNote(
                 part.description or DESCRIPTION,
                 part.created,
@@ -94,9 +97,8 @@ class PlatformImages:
         return found
 
     def _layer(self, part: Ref, current: Tree, below: Tree | None, base: Base | None) -> Layer:
-        options = self._options
-        clamp = options.epoch if options.rewrites_times else None
-        settings: tuple[object, ...] = (type(part).__name__, str(options.compression), clamp)
+        compression = self._options.compression
+        settings: tuple[object, ...] = (type(part).__name__, str(compression))
         if isinstance(part, Upper):
             changes = overlay.changes(current)
         elif below is not None:
@@ -107,10 +109,8 @@ class PlatformImages:
             changes = _against_base(MergedImage(self._content, base.manifest), current)
         else:
             changes = differ.diff(EMPTY, current)
-        pieces = self._counted(layer.pieces(changes, clamp))
-        return self._maker.make(
-            LayerSource(pieces, fingerprint(current, *settings), options.compression)
-        )
+        pieces = self._counted(layer.pieces(changes))
+        return self._maker.make(LayerSource(pieces, fingerprint(current, *settings), compression))
 
     def _base_layers(self, base: Base) -> list[WrittenLayer]:
         subject = base.manifest.config.digest

@@ -1,8 +1,10 @@
 """A commit: from directories to an image in a store."""
 
 import gzip
+import io
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +168,19 @@ def test_reproducible(root: Path, tmp_path: Path) -> None:
             merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
             assert {entry.mtime_ns for path, entry in merged.tree.items() if path} == {0}
     assert len(found) == 1
+
+
+def test_reproducible_against_a_base(engine: Engine, root: Path) -> None:
+    options = replace(OPTIONS, epoch=0, rewrites_times=True, created="1970-01-01T00:00:00Z")
+    ref = PlatformSource(None, Ref(root))
+    engine.commit(Source((ref,)), (NAME,), options)
+    (root / "new").write_text("x")
+    engine.commit(Source((ref,), "app:1"), ("docker.io/library/app:2",), options)
+    _, above = layers(engine, "app:2")
+    with engine.content.open(above.digest) as reader:
+        data = reader.pread(reader.size, 0)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert archive.getnames() == ["new"], "what has not changed is not told for its time"
 
 
 AMD, ARM = oci.Platform("amd64", "linux"), oci.Platform("arm64", "linux")

@@ -15,6 +15,7 @@ import pytest
 from engine import oci
 from engine.commit import differ, layer
 from engine.commit.annotations import Annotation
+from engine.commit.epoch import clamp_tree
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import PlatformImage, WriterOptions, WrittenLayer, write
 from engine.digest import of_bytes
@@ -112,7 +113,7 @@ def diff_id(root: Path, files: Files) -> str:
     found = {
         path: msgspec.structs.replace(entry, uid=0, gid=0) for path, entry in scan(root).items()
     }
-    return of_bytes(b"".join(layer.pieces(differ.diff(EMPTY, Tree(found)), EPOCH)))
+    return of_bytes(b"".join(layer.pieces(differ.diff(EMPTY, clamp_tree(Tree(found), EPOCH)))))
 
 
 def inputs(mode: int) -> Files:

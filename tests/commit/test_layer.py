@@ -8,21 +8,23 @@ import pytest
 from engine.archive.limits import Limits
 from engine.commit import layer
 from engine.commit.changes import Change
+from engine.commit.epoch import clamp_tree
 from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry
 from engine.filetree.layer_files import read_layer
+from engine.filetree.tree import Tree
 
 SECOND = 10**9
 
 
-def members(*changes: Change, clamp: int | None = None) -> list[tarfile.TarInfo]:
-    data = b"".join(layer.pieces(changes, clamp))
+def members(*changes: Change) -> list[tarfile.TarInfo]:
+    data = b"".join(layer.pieces(changes))
     return tarfile.open(fileobj=io.BytesIO(data)).getmembers()
 
 
-def comes_back(entry: FileEntry, clamp: int | None = None) -> FileEntry:
+def comes_back(entry: FileEntry) -> FileEntry:
     applier = Applier()
-    data = b"".join(layer.pieces([Change("path", entry)], clamp))
+    data = b"".join(layer.pieces([Change("path", entry)]))
     applier.apply(read_layer([data], 0, Limits()))
     return applier.tree()["path"]
 
@@ -57,7 +59,8 @@ CLAMPED = {
 
 @pytest.mark.parametrize("mtime", CLAMPED)
 def test_what_is_later_than_the_clamp_has_its_second(mtime: int) -> None:
-    assert comes_back(FileEntry("fifo", mtime_ns=mtime), clamp=5).mtime_ns == CLAMPED[mtime]
+    tree = Tree({"": FileEntry("dir"), "path": FileEntry("fifo", mtime_ns=mtime)})
+    assert clamp_tree(tree, 5)["path"].mtime_ns == CLAMPED[mtime]
 
 
 @pytest.mark.parametrize("name", ["user.a", "user.a=b", "user.=%3D=", "user.\udcff=é"])
