@@ -21,6 +21,8 @@ from engine.oci import Descriptor
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
 """What stands in an archive's root."""
+PARENT_LABEL = "imgfs.parent"
+"""On an image: the ID of the one that it was built upon, as docker's `manifest.json` tells it."""
 _COLUMNS = "name, path, target, labels, created_at, updated_at"
 
 

@@ -13,7 +13,7 @@ from engine.archive.names import docker_names
 from engine.compression import Compression
 from engine.content.diff_ids import compression_of
 from engine.digest import Digest
-from engine.errors import InvalidDigest, InvalidDocument, MissingMember
+from engine.errors import EngineError, InvalidDigest, InvalidDocument, MissingMember
 from engine.oci import Descriptor, Manifest
 
 
@@ -23,6 +23,20 @@ def read(intake: Intake, compression: Compression | None = None) -> list[Found]:
     """
     items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
     return [_image(intake, item, compression) for item in items]
+
+
+def parents(intake: Intake) -> dict[str, str]:
+    """What `manifest.json` says of the images that images were built upon: IDs by image ID.
+
+    Nothing where there is none, or none that can be read: it is only a remark.
+    """
+    if not intake.has(docker.MANIFEST_FILE):
+        return {}
+    try:
+        items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
+        return {intake.find(i.config).digest: i.parent for i in items if i.parent}
+    except EngineError:
+        return {}
 
 
 def found_image(

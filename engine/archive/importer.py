@@ -7,6 +7,7 @@ the store as it was once `abort` has been called, or the `with` block has ended.
 """
 
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,7 @@ from engine.decompress import Outer
 from engine.digest import Digest
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
 from engine.events import EventLog
-from engine.images import Image, ImageStore, Summary
+from engine.images import PARENT_LABEL, Image, ImageStore, Summary
 from engine.leases import Lease, Leases
 
 
@@ -194,6 +195,7 @@ class Import:
         blobs: dict[str, dict[str, str]] = {}
         for graph in graphs.values():
             blobs.update(self._labels(graph))
+        parents = docker_archive.parents(self._intake)
         self._intake.prepare(blobs)
         with parts.database.transaction():
             added = self._intake.publish(blobs)
@@ -202,7 +204,7 @@ class Import:
                 summaries[digest] = walk.summarize(whole)
                 parts.images.record(digest, summaries[digest])
             for image in found:
-                self._create(image)
+                self._create(image, parents)
             for target in parts.images.lacking(info.digest for info in added):
                 parts.images.record(
                     target.digest, walk.summarize(walk.graph(parts.content, target))
@@ -210,14 +212,17 @@ class Import:
         loaded = tuple(_loaded_image(f, summaries[f.graph.root.digest]) for f in found)
         return Loaded(loaded, len(added), sum(info.size for info in added))
 
-    def _create(self, found: Found) -> None:
+    def _create(self, found: Found, parents: Mapping[str, str]) -> None:
         images, target = self._parts.images, found.graph.root
+        configs = [image.manifest.config.digest for image in found.graph.images]
+        known = [parents[config] for config in configs if config in parents]
+        labels = {PARENT_LABEL: known[0]} if known else {}
         for name in found.names or ("",):
             self._parts.events.add("load", target.digest, name)
         for name in found.names:
-            images.put(Image(name, target))
+            images.put(Image(name, target, labels))
         if not images.is_named(target.digest):
-            images.put(Image(target.digest, target))
+            images.put(Image(target.digest, target, labels))
 
     def _labels(self, graph: walk.Graph) -> dict[str, dict[str, str]]:
         labels: dict[str, dict[str, str]] = {}

@@ -19,7 +19,7 @@ import msgspec
 from engine import docker, go_json, oci, reference, walk
 from engine.docker import LayerSource, ManifestItem
 from engine.errors import NotExportable
-from engine.images import Image
+from engine.images import PARENT_LABEL, Image
 from engine.layouts import Entry
 from engine.layouts.docker_image import DockerImage, docker_image
 from engine.layouts.selection import Selection
@@ -29,23 +29,16 @@ from engine.reference import Reference
 _LAYOUT: Final = b'{"imageLayoutVersion": "1.0.0"}'
 
 
-def _no_parent(_: str) -> str:
-    return ""
-
-
 class Options(Selection, frozen=True):
-    """What of the images goes into the layout.
-
-    `parent` gives the ID of the image that an image was built upon, "" for none; it is told where
-    the archive has both.
-    """
-
-    parent: Callable[[str], str] = _no_parent
+    """What of the images goes into the layout."""
 
 
 class _Named(msgspec.Struct, frozen=True):
+    """An image, its names, and the ID of the one that it was built upon, "" for none."""
+
     image: DockerImage
     names: tuple[Reference, ...]
+    parent: str
 
 
 def layout(
@@ -67,7 +60,7 @@ def layout(
     documents = {
         "oci-layout": _LAYOUT,
         "index.json": oci.render(_index(named)),
-        docker.MANIFEST_FILE: docker.render_manifest_json(_items(named, options.parent)) + b"\n",
+        docker.MANIFEST_FILE: docker.render_manifest_json(_items(named)) + b"\n",
     }
     if repositories := _repositories(named):
         documents[docker.REPOSITORIES_FILE] = go_json.dumps(repositories) + b"\n"
@@ -90,6 +83,7 @@ def _named(
     manifests: dict[str, walk.ImageManifest] = {}
     made: dict[str, DockerImage] = {}
     names: dict[str, dict[Reference, None]] = {}
+    parents: dict[str, str] = {}
     for image in images:
         manifest = manifests.get(image.target.digest) or _manifest(image, blobs, options)
         manifests[image.target.digest] = manifest
@@ -97,9 +91,10 @@ def _named(
         if image_id not in made:
             made[image_id] = docker_image(image.familiar, manifest, blobs, uncompressed_size)
             names[image_id] = {}
+        parents.setdefault(image_id, image.labels.get(PARENT_LABEL, ""))
         if not image.is_untagged and "@" not in image.name:
             names[image_id][reference.parse_normalized(image.name)] = None
-    return [_Named(image, tuple(names[image_id])) for image_id, image in made.items()]
+    return [_Named(image, tuple(names[i]), parents[i]) for i, image in made.items()]
 
 
 def _manifest(image: Image, blobs: walk.Blobs, options: Options) -> walk.ImageManifest:
@@ -120,13 +115,10 @@ def _index(named: Iterable[_Named]) -> oci.Index:
     return oci.Index(schema_version=2, media_type=oci.INDEX, manifests=tuple(entries))
 
 
-def _items(named: Sequence[_Named], parent_of: Callable[[str], str]) -> list[ManifestItem]:
+def _items(named: Sequence[_Named]) -> list[ManifestItem]:
+    """A parent is told where the archive has it too."""
     here = {str(one.image.id) for one in named}
-    return [
-        _item(one, parent if parent in here - {one.image.id} else "")
-        for one in named
-        for parent in [parent_of(one.image.id)]
-    ]
+    return [_item(one, one.parent if one.parent in here - {one.image.id} else "") for one in named]
 
 
 def _item(one: _Named, parent: str) -> ManifestItem:
