@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from engine import oci, platforms, reference, walk
-from engine.content import read_blob
+from engine.content import Provider, read_blob
 from engine.content.diff_ids import uncompressed_size
 from engine.content.local import LocalStore
 from engine.database import Database
@@ -24,8 +24,9 @@ from engine.errors import InvalidReference, NotFound, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.layouts import Entry, combined, docker_save, selection
-from engine.leases import Lease, Leases
+from engine.leases import Leases
 from engine.oci import ImageConfig, Platform
+from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
     from engine.archive.importer import Import
@@ -53,9 +54,10 @@ class Details(msgspec.Struct, frozen=True):
 class Engine:
     """One store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tracer: Tracer | None = None) -> None:
         """Open the store at `path`, made if there is none. StoreError where that cannot be."""
         self.path = path
+        self._tracer = tracer or Untraced()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_version(path)
@@ -97,13 +99,8 @@ class Engine:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
         """
-        from engine.archive import writer
-
-        with self.leases.hold() as lease:
-            entries = self._layout(images, options, lease)
-            size = writer.write_archive(entries, self.content, write, progress)
-        self._tell_saved(images)
-        return size
+        layout = partial(combined.layout, images, self.content, options)
+        return self._save(images, layout, self.content, write, progress)
 
     def extend(
         self,
@@ -116,39 +113,16 @@ class Engine:
         """Write what the archive holds and these images as one; errors as `save` and
         `ExistingArchive`.
         """
-        from engine.archive import writer
         from engine.archive.existing import ExistingArchive
         from engine.layouts.union import union
 
-        with ExistingArchive(archive) as existing, self.leases.hold() as lease:
-            entries = union(existing.entries, self._layout(images, options, lease))
+        with ExistingArchive(archive) as existing:
+
+            def layout() -> Sequence[Entry]:
+                return union(existing.entries, combined.layout(images, self.content, options))
+
             provider = existing.before(self.content)
-            size = writer.write_archive(entries, provider, write, progress)
-        self._tell_saved(images)
-        return size
-
-    def _tell_saved(self, images: Sequence[Image]) -> None:
-        with self.database.transaction():
-            for image in images:
-                name = "" if image.is_untagged else image.name
-                self.events.add("save", image.target.digest, name)
-
-    def blobs_of(self, images: Sequence[Image]) -> frozenset[str]:
-        """The digests of everything below these images that the store holds."""
-        targets = {image.target.digest for image in images}
-        return frozenset(b for target in targets for b in self.images.summary(target).blobs)
-
-    def _layout(
-        self, images: Sequence[Image], options: combined.Options, lease: Lease
-    ) -> tuple[Entry, ...]:
-        """The entries, their blobs held by the lease."""
-        entries = combined.layout(images, self.content, options)
-        self._hold(entries, lease)
-        return entries
-
-    def _hold(self, entries: Sequence[Entry], lease: Lease) -> None:
-        for digest in filter(None, (entry.stored for entry in entries)):
-            self.leases.add(lease.id, digest)
+            return self._save(images, layout, provider, write, progress)
 
     def save_for_docker(
         self,
@@ -158,15 +132,27 @@ class Engine:
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
-        from engine.archive import writer
-
         size = partial(uncompressed_size, self.content)
-        with self.leases.hold() as lease:
-            entries = docker_save.layout(images, self.content, size, options)
-            self._hold(entries, lease)
-            written = writer.write_archive(entries, self.content, write, progress)
-        self._tell_saved(images)
-        return written
+        layout = partial(docker_save.layout, images, self.content, size, options)
+        return self._save(images, layout, self.content, write, progress)
+
+    def _save(
+        self,
+        images: Sequence[Image],
+        layout: Callable[[], Sequence[Entry]],
+        provider: Provider,
+        write: Callable[[bytes], object],
+        progress: Callable[[int, int], None] | None,
+    ) -> int:
+        from engine import saving
+
+        parts = saving.Parts(self.database, self.images, self.leases, self.events, self._tracer)
+        return saving.save(parts, images, layout, provider, saving.Output(write, progress))
+
+    def blobs_of(self, images: Sequence[Image]) -> frozenset[str]:
+        """The digests of everything below these images that the store holds."""
+        targets = {image.target.digest for image in images}
+        return frozenset(b for target in targets for b in self.images.summary(target).blobs)
 
     # -- making -----------------------------------------------------------------------------------
 
@@ -185,7 +171,8 @@ class Engine:
 
         parts = exporter.Parts(self.database, self.content, self.images, self.leases, self.events)
         bases = [self._base(source.base, part.platform) for part in source.platforms]
-        return exporter.commit(parts, bases, source, names, options, progress)
+        with self._tracer.span("commit"):
+            return exporter.commit(parts, bases, source, names, options, progress)
 
     def _base(self, name: str, platform: Platform | None) -> "Base | None":
         from engine.commit import platform_images

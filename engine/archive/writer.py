@@ -17,9 +17,12 @@ from engine.content.diff_ids import uncompressed_pieces
 from engine.digest import Digest
 from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
 from engine.layouts import Decompressed, Entry
+from engine.tracing import Tracer, Untraced
 
 _CHUNK = 1 << 20
 _EMPTY = b""
+_BLOB_SPAN = "saveConfigAndLayer"
+_UNTRACED = Untraced()
 
 
 def write_archive(
@@ -27,6 +30,7 @@ def write_archive(
     provider: Provider,
     write: Callable[[bytes], object],
     progress: Callable[[int, int], None] | None = None,
+    tracer: Tracer = _UNTRACED,
 ) -> int:
     """Write an archive; its size in bytes. `progress` hears how many bytes are written so far, and
     how many there will be about.
@@ -36,7 +40,7 @@ def write_archive(
     """
     done = 0
     total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
-    for data in _pieces(entries, provider):
+    for data in _pieces(entries, provider, tracer):
         write(data)
         done += len(data)
         if progress is not None:
@@ -44,14 +48,16 @@ def write_archive(
     return done
 
 
-def _pieces(entries: Iterable[Entry], provider: Provider) -> Iterator[bytes]:
+def _pieces(entries: Iterable[Entry], provider: Provider, tracer: Tracer) -> Iterator[bytes]:
     for entry in entries:
         yield encode.encode(_header(entry))
         match entry.content:
             case Digest() as digest:
-                yield from _verified(entry, digest, _blob(entry, digest, provider))
+                with tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}):
+                    yield from _verified(entry, digest, _blob(entry, digest, provider))
             case Decompressed(digest, diff_id):
-                yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
+                with tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}):
+                    yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
             case bytes() as data if data:
                 yield data
         if entry.size % encode.BLOCK:

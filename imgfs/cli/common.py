@@ -12,6 +12,7 @@ import click
 
 from engine.engine import Engine
 from engine.errors import EngineError, printable
+from imgfs.cli.tracing import tracer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def with_engine(command: Callable[Concatenate[Engine, P], T]) -> Callable[..., T
     @store_option
     @functools.wraps(command)
     def wrapped(store: Path, *args: P.args, **kwargs: P.kwargs) -> T:
-        with Engine(store) as engine:
+        with Engine(store, tracer()) as engine:
             return command(engine, *args, **kwargs)
 
     return wrapped

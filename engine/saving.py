@@ -1,0 +1,61 @@
+"""Saving: images as one archive. Their blobs are leased before they are looked for, and the event
+is told when the archive is whole.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from engine.archive import writer
+from engine.content import Provider
+from engine.database import Database
+from engine.digest import Digest
+from engine.events import EventLog
+from engine.images import Image, ImageStore
+from engine.layouts import Entry
+from engine.leases import Leases
+from engine.tracing import Tracer
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What saving needs of an engine."""
+
+    database: Database
+    images: ImageStore
+    leases: Leases
+    events: EventLog
+    tracer: Tracer
+
+
+class Output(msgspec.Struct, frozen=True):
+    """Where an archive goes; `progress` hears how many bytes are written, and of how many."""
+
+    write: Callable[[bytes], object]
+    progress: Callable[[int, int], None] | None = None
+
+
+def save(
+    parts: Parts,
+    images: Sequence[Image],
+    layout: Callable[[], Sequence[Entry]],
+    provider: Provider,
+    output: Output,
+) -> int:
+    """Write the entries that `layout` makes of the images; how many bytes that are.
+
+    The spans are called as moby's. Errors as `layout`'s and `write_archive`'s.
+    """
+    tracer = parts.tracer
+    with tracer.span("save"), parts.leases.hold() as lease:
+        with parts.database.transaction():
+            for target in dict.fromkeys(image.target.digest for image in images):
+                with tracer.span("saveImage", {"image.id": target}):
+                    for blob in parts.images.summary(target).blobs:
+                        parts.leases.add(lease.id, Digest(blob))
+        with tracer.span("writeTar"):
+            size = writer.write_archive(layout(), provider, output.write, output.progress, tracer)
+    with parts.database.transaction():
+        for image in images:
+            name = "" if image.is_untagged else image.name
+            parts.events.add("save", image.target.digest, name)
+    return size

@@ -1,0 +1,54 @@
+"""Spans, as moby's save has them."""
+
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from engine.engine import Engine
+from engine.layouts import combined, docker_save, selection
+from imgfs.cli.tracing import OpenTelemetry
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, succeeded
+
+APP = ImageParts()
+ARCHIVE = archives.docker_archive((APP, ["app:1"]))
+
+
+@pytest.mark.parametrize("layout", ["combined", "docker"])
+def test_save(tmp_path: Path, layout: str) -> None:
+    told = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(told))
+    with Engine(tmp_path / "store", OpenTelemetry(provider)) as engine:
+        with engine.begin_import() as session:
+            session.feed(ARCHIVE)
+            session.finish()
+        images = engine.images.all()
+        if layout == "combined":
+            engine.save(images, combined.Options(fallback=selection.any_complete), len)
+        else:
+            options = docker_save.Options(fallback=selection.any_complete)
+            engine.save_for_docker(images, options, len)
+    spans = told.get_finished_spans()
+    assert {span.name for span in spans} == {
+        "save",
+        "saveImage",
+        "saveConfigAndLayer",
+        "writeTar",
+    }
+    (image,) = (span for span in spans if span.name == "saveImage")
+    assert dict(image.attributes or {}) == {"image.id": images[0].target.digest}
+    layers = [(span.attributes or {})["layer.id"] for span in spans if "Layer" in span.name]
+    assert archives.digest(APP.layers[0]) in layers
+
+
+def test_it_is_configured_by_the_environment(imgfs: Command) -> None:
+    succeeded(imgfs("load", stdin=ARCHIVE))
+    done = imgfs("save", "app:1", OTEL_TRACES_EXPORTER="console")
+    assert done.status == 0
+    assert b'"name": "writeTar"' in done.err
+    assert succeeded(imgfs("save", "app:1")).out == done.out
