@@ -1,5 +1,7 @@
 """Spans, as moby's save has them."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,37 @@ def test_it_is_configured_by_the_environment(imgfs: Command) -> None:
     assert done.status == 0
     assert b'"name": "writeTar"' in done.err
     assert succeeded(imgfs("save", "app:1")).out == done.out
+
+
+def test_spans_go_to_a_collector(imgfs: Command) -> None:
+    received: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Nothing is printed."""
+
+    succeeded(imgfs("load", stdin=ARCHIVE))
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            endpoint = f"http://127.0.0.1:{server.server_port}"
+            succeeded(
+                imgfs(
+                    "save",
+                    "app:1",
+                    OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+                    OTEL_EXPORTER_OTLP_COMPRESSION="none",
+                    NO_PROXY="127.0.0.1",
+                )
+            )
+        finally:
+            server.shutdown()
+    ((path, spans),) = received
+    assert path == "/v1/traces"
+    assert b"writeTar" in spans
+    assert b"saveConfigAndLayer" in spans

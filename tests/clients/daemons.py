@@ -42,11 +42,16 @@ class Containerd:
     """A containerd, seen by ctr in one namespace."""
 
     ctr: Client
-    fifos: Path
+    log: Path
 
     def run(self, image: str) -> str:
-        """What a container of the image prints."""
-        return self.ctr("run", "--rm", "--fifo-dir", self.fifos, image, "container")
+        """What a container of the image prints.
+
+        Its shim writes that to a file: ctr itself may stop reading before it has read everything.
+        """
+        self.log.unlink(missing_ok=True)
+        self.ctr("run", "--rm", "--log-uri", f"file://{self.log}", image, "container")
+        return self.log.read_text().strip()
 
     def clear(self) -> None:
         """Remove every image, and then the content that nothing names."""
@@ -100,4 +105,4 @@ def running_containerd(root: Path) -> Iterator[Containerd]:
         return socket.exists() and ctr.run("version").returncode == 0
 
     with daemon(find("containerd"), "--config", str(settings), log=root / "log", ready=ready):
-        yield Containerd(ctr, root / "fifo")
+        yield Containerd(ctr, root / "container.log")
