@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
     from engine.commit.refs import CommitOptions, Progress, Source
+    from engine.gc import Collector
 
 VERSION = 1
 
@@ -67,7 +68,7 @@ class Engine:
             what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
             raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
-        self.leases = Leases(self.database)
+        self.leases = Leases(path, self.database)
         self.events = EventLog(self.database)
 
     def close(self) -> None:
@@ -153,6 +154,14 @@ class Engine:
         """The digests of everything below these images that the store holds."""
         targets = {image.target.digest for image in images}
         return frozenset(b for target in targets for b in self.images.summary(target).blobs)
+
+    # -- keeping house ----------------------------------------------------------------------------
+
+    def collector(self) -> "Collector":
+        """Who removes what nothing needs."""
+        from engine import gc
+
+        return gc.Collector(gc.Parts(self.database, self.content, self.leases, self.events))
 
     # -- making -----------------------------------------------------------------------------------
 

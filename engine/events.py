@@ -21,9 +21,9 @@ _NANO: Final = 1_000_000_000
 
 
 class Event(msgspec.Struct, frozen=True):
-    """`action` is load, save, commit, tag, untag or delete; `target` the digest of what the image's
-    name stands for, `name` a full name or ""; `time_ns` is nanoseconds since the epoch. Numbers
-    only grow.
+    """`action` is load, save, commit, tag, untag, delete or gc; `target` the digest of what the
+    image's name stands for, `name` a full name, each "" where there is none; `time_ns` is
+    nanoseconds since the epoch, `reclaimed` the bytes that a gc has freed. Numbers only grow.
     """
 
     number: int
@@ -31,10 +31,13 @@ class Event(msgspec.Struct, frozen=True):
     action: str
     target: str
     name: str
+    reclaimed: int | None = None
 
     def render(self) -> bytes:
         """A line of JSON with the fields of `docker events --format json`."""
         attributes = {"name": self.name} if self.name else {}
+        if self.reclaimed is not None:
+            attributes["reclaimed"] = str(self.reclaimed)
         document = {
             "Type": "image",
             "Action": self.action,
@@ -53,12 +56,13 @@ class EventLog:
         self._database = database
         self._clock = clock
 
-    def add(self, action: str, target: str, name: str = "") -> None:
+    def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
         """Tell of a change, as a part of its transaction."""
         with self._database.transaction() as connection:
             added = connection.execute(
-                "INSERT INTO events (time_ns, action, target, name) VALUES (?, ?, ?, ?)",
-                (self._clock(), action, target, name),
+                "INSERT INTO events (time_ns, action, target, name, reclaimed)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (self._clock(), action, target, name, reclaimed),
             )
             connection.execute(
                 "DELETE FROM events WHERE number <= ?", ((added.lastrowid or 0) - KEPT,)
@@ -67,7 +71,7 @@ class EventLog:
     def after(self, number: int = 0) -> list[Event]:
         """What came behind the event of that number."""
         rows = self._database.read(
-            "SELECT number, time_ns, action, target, name FROM events WHERE number > ?"
+            "SELECT number, time_ns, action, target, name, reclaimed FROM events WHERE number > ?"
             " ORDER BY number",
             (number,),
         )

@@ -2,17 +2,26 @@
 
 A lease is a row with an ID and a time at which it ends by itself; its resources are digests,
 whether the store has them yet or not. An expired lease is as good as gone: nothing here finds it,
-and its row goes with the next `prune`. The terms are those of containerd's `core/leases`. Every
-method is one transaction, or a part of the caller's; safe from any thread.
+and its row goes with the next `prune`. The terms are those of containerd's `core/leases`.
+
+A lease that is *held* lives as long as its process: that has a flock on STORE/leases/<id>, which
+the kernel takes back also after kill -9. The row and the locked file come in one transaction, and
+so whoever has the database's write lock can tell a dead holder from one that is just beginning.
+
+Every method is one transaction, or a part of the caller's; safe from any thread.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import secrets
+import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -29,7 +38,9 @@ _LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """Times are seconds since the epoch; without `expires_at` it lasts until it is deleted."""
+    """Times are seconds since the epoch; without `expires_at` it lasts until it is deleted, or, if
+    it is held, until its process has ended.
+    """
 
     id: str
     created_at: float
@@ -38,11 +49,15 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Leases:
-    """The leases of the store behind `database`."""
+    """The leases of the store at `root`, with `database`."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, root: Path, database: Database, clock: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._holders = root / "leases"
+        self._holders.mkdir(mode=0o700, exist_ok=True)
 
     def create(
         self,
@@ -59,25 +74,33 @@ class Leases:
         lease = Lease(id or secrets.token_hex(16), now, expires_at, dict(labels))
         with self._database.transaction() as connection:
             connection.execute(f"DELETE FROM leases WHERE id = ? AND NOT {_LIVE}", (lease.id, now))
-            added = connection.execute(
-                f"INSERT INTO leases ({_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (lease.id, now, expires_at, json.dumps(lease.labels, sort_keys=True)),
-            )
-            if not added.rowcount:
+            if connection.execute("SELECT 1 FROM leases WHERE id = ?", (lease.id,)).fetchone():
                 raise AlreadyExists("lease", lease.id)
+            self._insert(connection, lease, is_held=False)
         return lease
 
     @contextmanager
-    def hold(
-        self, labels: Mapping[str, str] = NO_LABELS, expires_in: float | None = DAY
-    ) -> Iterator[Lease]:
-        """A lease for as long as the block runs."""
-        lease = self.create(expires_in=expires_in, labels=labels)
+    def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
+        """A lease for as long as the block runs and this process lives."""
+        lease = Lease(secrets.token_hex(16), self._clock(), None, dict(labels))
+        holder = self._holders / lease.id
+        with self._database.transaction() as connection:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(holder, flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                self._insert(connection, lease, is_held=True)
+            except BaseException:
+                _let_go(holder, descriptor)
+                raise
         try:
             yield lease
         finally:
-            with suppress(NotFound):
-                self.delete(lease.id)
+            try:
+                with suppress(NotFound):
+                    self.delete(lease.id)
+            finally:
+                _let_go(holder, descriptor)
 
     def add(self, lease_id: str, digest: str) -> None:
         """Protect `digest` by the lease; again is nothing new.
@@ -114,24 +137,72 @@ class Leases:
         )
         return [_lease(row) for row in rows]
 
-    def prune(self) -> int:
-        """Remove the rows of expired leases; how many there were."""
+    def protected(self, without: Collection[str] = ()) -> set[str]:
+        """The digests that leases protect which have not expired and are not in `without`."""
+        rows = self._database.read(
+            f"SELECT lease, digest FROM lease_resources JOIN leases ON lease = id WHERE {_LIVE}",
+            (self._clock(),),
+        )
+        return {digest for lease, digest in rows if lease not in without}
+
+    def ended(self) -> list[Lease]:
+        """The leases that have expired, or whose holder is dead, oldest first."""
+        rows = self._database.read(
+            f"SELECT {_COLUMNS}, held FROM leases WHERE held OR NOT {_LIVE}"
+            " ORDER BY created_at, id",
+            (self._clock(),),
+        )
+        return [_lease(row[:4]) for row in rows if not (row[4] and self._is_locked(row[0]))]
+
+    def prune(self) -> list[Lease]:
+        """Remove the rows of the leases that have ended; which there were."""
         with self._database.transaction() as connection:
-            return connection.execute(
-                f"DELETE FROM leases WHERE NOT {_LIVE}", (self._clock(),)
-            ).rowcount
+            ended = self.ended()
+            connection.executemany("DELETE FROM leases WHERE id = ?", [(e.id,) for e in ended])
+            known = {row[0] for row in self._database.read("SELECT id FROM leases WHERE held")}
+            for name in os.listdir(self._holders):
+                if name not in known and not self._is_locked(name):
+                    (self._holders / name).unlink(missing_ok=True)
+        return ended
 
     def list(self) -> list[Lease]:
-        """The live leases, oldest first."""
+        """The leases that have not expired, oldest first."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM leases WHERE {_LIVE} ORDER BY created_at, id", (self._clock(),)
         )
         return [_lease(row) for row in rows]
 
+    def _insert(self, connection: sqlite3.Connection, lease: Lease, *, is_held: bool) -> None:
+        labels = json.dumps(dict(lease.labels), sort_keys=True)
+        connection.execute(
+            f"INSERT INTO leases ({_COLUMNS}, held) VALUES (?, ?, ?, ?, ?)",
+            (lease.id, lease.created_at, lease.expires_at, labels, is_held),
+        )
+
+    def _is_locked(self, lease_id: str) -> bool:
+        """Whether a process has the lock of a held lease."""
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(self._holders / lease_id, flags)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def _check_live(self, lease_id: str) -> None:
         query = f"SELECT 1 FROM leases WHERE id = ? AND {_LIVE}"
         if not self._database.read(query, (lease_id, self._clock())):
             raise NotFound("lease", lease_id)
+
+
+def _let_go(holder: Path, descriptor: int) -> None:
+    holder.unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 def _lease(row: tuple[str, float, float | None, str]) -> Lease:

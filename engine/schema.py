@@ -4,6 +4,7 @@ Times are seconds since the epoch, sizes are bytes, labels and descriptors are J
 owns what:
 
     blobs                       content/local.py    a row makes a blob visible
+    refs                        gc.py               which blob's labels hold which; kept by triggers
     leases, lease_resources     leases.py
     images                      images.py           a row makes an image visible
     targets, members, manifests images.py           what the store holds below an image's target
@@ -14,6 +15,12 @@ owns what:
 from __future__ import annotations
 
 from typing import Final
+
+_NEW: Final = "(SELECT NEW.digest AS digest, NEW.labels AS labels)"
+_INSERT_REFS: Final = """INSERT OR IGNORE INTO refs
+    SELECT label.value, blob.digest FROM {blobs} AS blob, json_each(blob.labels) AS label
+    WHERE label.key = 'containerd.io/gc.ref.content'
+       OR label.key GLOB 'containerd.io/gc.ref.content[./]*'"""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -83,6 +90,27 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             target TEXT NOT NULL,
             name TEXT NOT NULL
         )""",
+    ),
+    (
+        """CREATE TABLE refs (
+            child TEXT NOT NULL,
+            parent TEXT NOT NULL,
+            PRIMARY KEY (child, parent)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX refs_parent ON refs (parent, child)",
+        _INSERT_REFS.format(blobs="blobs"),
+        f"""CREATE TRIGGER blobs_insert AFTER INSERT ON blobs BEGIN
+            {_INSERT_REFS.format(blobs=_NEW)};
+        END""",
+        f"""CREATE TRIGGER blobs_update AFTER UPDATE OF labels ON blobs BEGIN
+            DELETE FROM refs WHERE parent = NEW.digest;
+            {_INSERT_REFS.format(blobs=_NEW)};
+        END""",
+        """CREATE TRIGGER blobs_delete AFTER DELETE ON blobs BEGIN
+            DELETE FROM refs WHERE parent = OLD.digest;
+        END""",
+        "ALTER TABLE leases ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE events ADD COLUMN reclaimed INTEGER",
     ),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

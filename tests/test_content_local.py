@@ -302,6 +302,8 @@ def test_the_order_of_a_commit(
     monkeypatch.setattr(os, "rename", traced_rename)
     monkeypatch.setattr(os, "fchmod", traced_fchmod)
     database.connection.set_trace_callback(lambda sql: events.append(sql.split(" ")[0]))
+    database.connection.execute("DROP TRIGGER blobs_insert")
+    events.clear()
     writer.commit()
     database.connection.set_trace_callback(None)
     assert [event for event in events if event != "SELECT"] == [
@@ -517,16 +519,16 @@ def test_the_row_goes_before_the_file(
     store: LocalStore, blob: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_blob(store, "a", DATA)
-    unlink = Path.unlink
+    rename = Path.rename
     seen: list[bool] = []
 
-    def watched(path: Path, missing_ok: bool = False) -> None:
+    def watched(path: Path, target: Path) -> Path:
         if path == blob:
             with Database(tmp_path / "imgfs.db") as other:
                 seen.append(LocalStore(tmp_path, other).exists(DIGEST))
-        unlink(path, missing_ok)
+        return rename(path, target)
 
-    monkeypatch.setattr(Path, "unlink", watched)
+    monkeypatch.setattr(Path, "rename", watched)
     store.delete(DIGEST)
     assert seen == [False]
     assert not blob.exists()
@@ -557,10 +559,10 @@ def test_a_file_that_cannot_go_waits_for_gc(
 
     write_blob(store, "a", DATA)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", fail)
+        patch.setattr(Path, "rename", fail)
         store.delete(DIGEST)
     assert blob.exists()
-    assert store.reclaim(store.files()) == 1000
+    assert store.reclaim(store.files()) == [DIGEST]
     assert not blob.exists()
 
 
@@ -570,8 +572,8 @@ def test_reclaim_spares_what_has_a_row(store: LocalStore, blob: Path) -> None:
     stray.write_bytes(b"stray")
     stray.with_name("not a digest").write_bytes(b"")
     assert list(store.files()) == sorted([DIGEST, digests.of_bytes(b"stray")])
-    assert store.reclaim([*store.files(), digests.of_bytes(b"nowhere")]) == 5
-    assert store.reclaim(store.files()) == 0
+    assert len(store.reclaim([*store.files(), digests.of_bytes(b"nowhere")])) == 1
+    assert store.reclaim(store.files()) == []
     assert sorted(path.name for path in blob.parent.iterdir()) == [blob.name, "not a digest"]
 
 
@@ -624,7 +626,7 @@ def test_a_blob_that_comes_before_its_file_is_reclaimed(
     blob.parent.mkdir(mode=0o700)
     blob.write_bytes(DATA)
     just_before_the_next_transaction(database, monkeypatch, lambda: write_blob(store, "a", DATA))
-    assert store.reclaim([DIGEST]) == 0
+    assert store.reclaim([DIGEST]) == []
     assert read_blob(store, DIGEST) == DATA
 
 
@@ -735,24 +737,43 @@ def test_an_ingest_left_read_only(
     assert again.commit(1000, DIGEST).added
 
 
-def test_reclaim_of_ingests(tmp_path: Path, database: Database, ingest: Path) -> None:
+def test_what_writers_have_abandoned(tmp_path: Path, database: Database, ingest: Path) -> None:
     now = [0.0]
     store = LocalStore(tmp_path, database, clock=lambda: now[0])
     with written(store, "a", DATA) as paused:
         started = paused.status().updated_at
     held = written(store, "held", DATA)
+    with store.unnamed_writer() as dead:
+        dead.write(b"abc")
+    unnamed = store.unnamed_writer()
     (tmp_path / "ingest" / ("0" * 64)).mkdir()
-    (tmp_path / "ingest" / "stray").write_bytes(b"")
+    (tmp_path / "ingest" / "stray").write_bytes(b"12345")
     now[0] = started + 50
-    assert store.reclaim_ingests(3600) == 0
-    assert ingest.exists()
+    assert sorted(left.size for left in store.abandoned(3600)) == [0, 3, 5]
     now[0] = started + 4000
-    assert store.reclaim_ingests(3600) == 1000
+    left = store.abandoned(3600)
+    assert sorted(each.size for each in left) == [0, 3, 5, 1000]
+    assert [each.reason for each in left if each.size == 1000] == [
+        "nobody has resumed a for 3600 s"
+    ]
+    assert all(store.remove_abandoned(each.name) for each in left)
+    assert not ingest.exists()
+    assert not any(store.remove_abandoned(path.name) for path in (tmp_path / "ingest").iterdir())
     assert [status.ref for status in store.statuses()] == ["held"]
-    assert sorted(path.name for path in (tmp_path / "ingest").iterdir()) == sorted(
-        [digests.of_bytes(b"held").encoded, "stray"]
-    )
     assert held.commit().added
+    unnamed.write(b"new")
+    assert unnamed.commit(3).added
+    assert os.listdir(tmp_path / "ingest") == []
+
+
+def test_an_abandoned_ingest_that_is_resumed(store: LocalStore) -> None:
+    with written(store, "a", DATA):
+        pass
+    (left,) = store.abandoned(0)
+    with store.writer("a"):
+        assert not store.remove_abandoned(left.name)
+    assert store.remove_abandoned(left.name)
+    assert not store.remove_abandoned(left.name)
 
 
 # Other processes
@@ -841,7 +862,7 @@ def test_a_commit_that_is_killed_after_its_rename(
     assert store.statuses() == []
     if again:
         assert write_blob(store, "a", CHILD_DATA).added
-    assert store.reclaim(store.files()) == (0 if again else len(CHILD_DATA))
+    assert store.reclaim(store.files()) == ([] if again else [CHILD_DIGEST])
     assert store.exists(CHILD_DIGEST) is again
 
 
@@ -850,13 +871,13 @@ def test_a_deletion_that_is_killed_before_the_file_goes(store: LocalStore, tmp_p
     child = start(
         tmp_path,
         f"""
-Path.unlink = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 store.delete("{DIGEST}")
 """,
     )
     assert finish(child) == (-9, "")
     assert not store.exists(DIGEST)
-    assert store.reclaim(store.files()) == 1000
+    assert store.reclaim(store.files()) == [DIGEST]
 
 
 def test_processes_race_for_a_digest(store: LocalStore, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from engine.database import Database
 from engine.errors import AlreadyExists, InvalidDigest, NotFound
 from engine.leases import Lease, Leases
 
+PROJECT = Path(__file__).parents[1]
 A, B = sorted([digests.of_bytes(b"a"), digests.of_bytes(b"b", "sha512")])
 
 
@@ -28,7 +32,7 @@ def clock() -> Clock:
 @pytest.fixture
 def leases(tmp_path: Path, clock: Clock) -> Iterator[Leases]:
     with Database(tmp_path / "imgfs.db") as database:
-        yield Leases(database, clock)
+        yield Leases(tmp_path, database, clock)
 
 
 def test_create(leases: Leases) -> None:
@@ -124,11 +128,11 @@ def test_the_id_of_an_expired_lease_is_free(leases: Leases, clock: Clock) -> Non
 
 def test_prune(leases: Leases, clock: Clock) -> None:
     kept = [leases.create("later", 20), leases.create("never", None)]
-    leases.create("soon", 10)
+    soon = leases.create("soon", 10)
     leases.add("soon", A)
-    assert leases.prune() == 0
+    assert leases.prune() == []
     clock.now += 10
-    assert leases.prune() == 1
+    assert leases.ended() == leases.prune() == [soon]
     with pytest.raises(NotFound):
         leases.delete("soon")
     clock.now -= 10
@@ -149,24 +153,69 @@ def test_hold_ends_with_an_error(leases: Leases) -> None:
     assert leases.list() == []
 
 
-def test_hold_outlived_by_nobody(leases: Leases, clock: Clock) -> None:
-    with leases.hold(expires_in=5):
-        clock.now += 5
-        leases.prune()
+def test_hold_does_not_expire(leases: Leases, clock: Clock) -> None:
+    with leases.hold() as lease:
+        leases.add(lease.id, A)
+        clock.now += 1e9
+        assert leases.ended() == leases.prune() == []
+        assert leases.protected() == {A}
+        assert leases.protected({lease.id}) == set()
+    assert leases.protected() == set()
+
+
+def test_hold_outlived_by_nobody(leases: Leases) -> None:
+    with leases.hold() as lease:
+        leases.delete(lease.id)
     assert leases.list() == []
+
+
+def test_hold_ends_with_its_process(leases: Leases, tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from engine.database import Database
+from engine.leases import Leases
+root = Path(sys.argv[1])
+with Leases(root, Database(root / "imgfs.db")).hold() as lease:
+    print(lease.id, flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), 9)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        lease = child.stdout.readline().strip()
+        leases.add(lease, A)
+        assert leases.prune() == []
+        child.communicate("die\n")
+    assert child.returncode == -9
+    assert leases.protected() == {A}
+    assert [ended.id for ended in leases.ended()] == [lease]
+    assert [ended.id for ended in leases.prune()] == [lease]
+    assert leases.list() == []
+    assert os.listdir(tmp_path / "leases") == []
+
+
+def test_prune_tidies_files_of_no_lease(leases: Leases, tmp_path: Path) -> None:
+    (tmp_path / "leases" / "stray").touch()
+    with leases.hold() as lease:
+        leases.prune()
+        assert os.listdir(tmp_path / "leases") == [lease.id]
 
 
 def test_leases_are_kept(leases: Leases, tmp_path: Path, clock: Clock) -> None:
     lease = leases.create("x", labels={"k": "v"})
     leases.add("x", A)
     with Database(tmp_path / "imgfs.db") as database:
-        again = Leases(database, clock)
+        again = Leases(tmp_path, database, clock)
         assert again.list() == again.holders(A) == [lease]
 
 
 def test_part_of_a_transaction(tmp_path: Path, clock: Clock) -> None:
     with Database(tmp_path / "imgfs.db") as database:
-        leases = Leases(database, clock)
+        leases = Leases(tmp_path, database, clock)
         leases.create("x")
 
         def fail() -> None:

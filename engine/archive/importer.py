@@ -6,9 +6,8 @@ publishes it in one transaction: images and blobs appear together or not at all.
 the store as it was once `abort` has been called, or the `with` block has ended.
 """
 
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -69,9 +68,9 @@ class Import:
         self._parts = parts
         self._options = options
         self._limits = options.limits
-        self._session = f"import-{secrets.token_hex(8)}"
+        self._leases = ExitStack()
         self._lease: Lease | None = None
-        self._intake = Intake(parts.content, self._session, self._hold)
+        self._intake = Intake(parts.content, self._hold)
         self._outer = Outer()
         self._tar = TarReader(self._limits)
         self._failure: Exception | None = None
@@ -124,10 +123,8 @@ class Import:
     def abort(self) -> None:
         """Drop what is not published, and the lease; may be called again."""
         self._intake.discard()
-        if self._lease is not None:
-            with suppress(NotFound):
-                self._parts.leases.delete(self._lease.id)
-            self._lease = None
+        self._lease = None
+        self._leases.close()
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +140,7 @@ class Import:
     def _hold(self, digest: Digest) -> None:
         """Lease a blob of the store that this archive relies on."""
         if self._lease is None:
-            self._lease = self._parts.leases.create(self._session)
+            self._lease = self._leases.enter_context(self._parts.leases.hold())
         self._parts.leases.add(self._lease.id, digest)
 
     def _take(self, plain: bytes | memoryview) -> None:

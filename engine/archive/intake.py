@@ -6,7 +6,6 @@ belongs to one thread at a time. A blob that the store has already, by the name 
 gives it, is hashed and not written again.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol, Self
@@ -98,14 +97,10 @@ Content = Buffered | Ingested | Stored
 class Intake:
     """The members of one archive, by name and by digest."""
 
-    def __init__(self, store: LocalStore, session: str, hold: Callable[[Digest], None]) -> None:
-        """`session` makes the ingests' references unique; `hold` leases a blob that the store has
-        already.
-        """
+    def __init__(self, store: LocalStore, hold: Callable[[Digest], None]) -> None:
+        """`hold` leases a blob that the store has already."""
         self._store = store
-        self._session = session
         self._hold = hold
-        self._numbers = itertools.count()
         self._files: dict[str, Content | Damaged] = {}
         self._links: dict[str, tuple[str, str | None]] = {}
         self._specials: dict[str, str] = {}
@@ -270,7 +265,7 @@ class Intake:
     def _compressed(self, layer: Descriptor, compression: Compression) -> Content:
         made = self._made.get(layer.digest)
         if made is None:
-            writer = self._store.writer(self._ref())
+            writer = self._store.unnamed_writer()
             try:
                 with (
                     self.open(layer.digest) as reader,
@@ -305,9 +300,13 @@ class Intake:
         """Make prepared blobs visible, with these labels; those that are new.
 
         To be called inside the caller's transaction, which takes them back if it fails.
+        BrokenArchive if one that only the store had has just been collected.
         """
         writers = [(writer, wanted[digest]) for digest, writer in self._writers(wanted)]
         added = [c.info for c in self._store.publish(writers) if c.added]
+        held = self._store.sizes(wanted)
+        for lost in (digest for digest in wanted if digest not in held):
+            raise self.absence(lost, "an image of it")
         written = {digest for digest, _ in self._writers(wanted)}
         for digest in wanted.keys() & self._measured.keys() - written:
             self._store.update(digest, wanted[digest])
@@ -322,7 +321,7 @@ class Intake:
                 yield digest, content.writer
 
     def _write_out(self, content: Buffered) -> "Ingested":
-        writer = self._store.writer(self._ref(), content.size, content.digest)
+        writer = self._store.unnamed_writer(content.size, content.digest)
         try:
             writer.write(content.data)
         except BaseException:
@@ -342,9 +341,6 @@ class Intake:
         self._damaged.clear()
 
     # -- within -----------------------------------------------------------------------------------
-
-    def _ref(self) -> str:
-        return f"{self._session}-{next(self._numbers)}"
 
     def _remove(self, name: str) -> None:
         self._links.pop(name, None)
@@ -369,7 +365,7 @@ class Intake:
             if self._store.exists(expected):
                 return _CheckSink(name, expected, size, self._labelled(expected))
         algorithm = expected.algorithm if expected else "sha256"
-        return _IngestSink(name, self._store.writer(self._ref(), size, algorithm=algorithm))
+        return _IngestSink(name, self._store.unnamed_writer(size, algorithm=algorithm))
 
     def _labelled(self, digest: Digest) -> Digest | None:
         label = self._store.info(digest).labels.get(UNCOMPRESSED_LABEL)

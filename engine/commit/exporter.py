@@ -5,15 +5,14 @@ then the image and all its names in one transaction. What fails leaves the store
 """
 
 import json
-import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
 import msgspec
 
-from engine import go_json, platforms, reference, walk
+from engine import go_json, oci, platforms, reference, walk
 from engine.commit import image_writer
 from engine.commit.document import Document
 from engine.commit.image_writer import InvalidSource, WriterOptions, Written
@@ -23,7 +22,7 @@ from engine.commit.refs import CommitOptions, Progress, Source
 from engine.content.local import LocalStore, LocalWriter
 from engine.database import Database
 from engine.digest import Digest
-from engine.errors import InvalidReference
+from engine.errors import InvalidReference, NotFound
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
@@ -92,20 +91,18 @@ def commit(
     with ExitStack() as stack:
         lease = stack.enter_context(parts.leases.hold())
         hold = partial(parts.leases.add, lease.id)
-        session = f"commit-{secrets.token_hex(8)}"
-        maker = LayerMaker(parts.content, session, hold)
+        maker = LayerMaker(parts.content, hold)
         stack.callback(maker.discard)
         for base in filter(None, bases):
-            for descriptor in (base.manifest.config, *base.manifest.layers):
-                hold(Digest(descriptor.digest))
+            _hold_base(parts.content, base, hold)
         work = PlatformImages(parts.content, maker, options, progress)
         with ThreadPoolExecutor(len(source.platforms)) as pool:
             images = list(pool.map(work.image, source.platforms, bases))
         written = image_writer.write(images, _writer_options(options, names))
         writers = maker.writers()
-        for number, document in enumerate(written.documents):
+        for document in written.documents:
             progress(f"exporting {document.noun} {document.descriptor.digest}", 0)
-            writer = _store(parts.content, f"{session}-document-{number}", document)
+            writer = _store(parts.content, document)
             stack.callback(writer.abort)
             writers.append((writer, dict(document.labels)))
         progress(f"writing image {written.target.digest}", 0)
@@ -132,8 +129,19 @@ def _writer_options(options: CommitOptions, names: Sequence[str]) -> WriterOptio
     )
 
 
-def _store(content: LocalStore, ref: str, document: Document) -> LocalWriter:
-    writer = content.writer(ref, document.descriptor.size, document.descriptor.digest)
+def _hold_base(content: LocalStore, base: Base, hold: Callable[[Digest], None]) -> None:
+    """Lease what the base image brings; NotFound if some of it has just been collected."""
+    wanted = (base.manifest.config, *base.manifest.layers)
+    for descriptor in wanted:
+        hold(Digest(descriptor.digest))
+    held = content.sizes(descriptor.digest for descriptor in wanted)
+    for descriptor in wanted:
+        if descriptor.digest not in held and not oci.is_nondistributable(descriptor.media_type):
+            raise NotFound("blob of the base image", descriptor.digest)
+
+
+def _store(content: LocalStore, document: Document) -> LocalWriter:
+    writer = content.unnamed_writer(document.descriptor.size, document.descriptor.digest)
     try:
         writer.write(document.data)
     except BaseException:

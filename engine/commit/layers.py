@@ -5,7 +5,6 @@ that was made before of the same tree is found again by a label, and no file is 
 """
 
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
@@ -45,12 +44,10 @@ class LayerSource(msgspec.Struct, frozen=True):
 class LayerMaker:
     """The new layers of one commit. `make` may run in several threads at a time."""
 
-    def __init__(self, store: LocalStore, session: str, hold: Callable[[Digest], None]) -> None:
-        """`session` makes the ingests' references unique; `hold` leases a blob that is there."""
+    def __init__(self, store: LocalStore, hold: Callable[[Digest], None]) -> None:
+        """`hold` leases a blob that is there."""
         self._store = store
-        self._session = session
         self._hold = hold
-        self._numbers = itertools.count()
         self._writers: dict[Digest, tuple[LocalWriter, dict[str, str]]] = {}
 
     def make(self, source: LayerSource) -> Layer:
@@ -75,7 +72,7 @@ class LayerMaker:
         return None
 
     def _made(self, source: LayerSource) -> Layer:
-        writer = self._store.writer(f"{self._session}-{next(self._numbers)}")
+        writer = self._store.unnamed_writer()
         try:
             measured = Measure()
             compressor = source.compression.start(writer.write)

@@ -5,6 +5,9 @@
 
 `<id>` is the sha256 of the ref. The files are all there is to an ingest, and the flock on `data` is
 its life: who has it is the writer, and an ingest that nobody has is paused, or its writer is dead.
+An ingest that was held without a ref has a random `<id>` and no file `ref`; nobody can resume it,
+and when its writer is dead it is rubbish. So is a plain file here: a blob that is being deleted.
+
 To be sure of a lock, one looks after taking it whether the file is still the one called `data`; it
 is removed, or moved to become a blob, only under its lock, after `ref` and before the directory. An
 ingest owes nobody durability until `sync`.
@@ -17,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +31,14 @@ from msgspec.structs import replace
 
 from engine.content import Bytes, Status
 from engine.digest import Digest, from_hash, hasher, parse
-from engine.errors import DigestMismatch, InvalidDigest, NotFound, SizeMismatch, Unavailable
+from engine.errors import (
+    DigestMismatch,
+    InvalidDigest,
+    NotFound,
+    SizeMismatch,
+    Unavailable,
+    printable,
+)
 
 _CHUNK: Final = 1 << 20
 _EARLY: Final = 16 << 20
@@ -50,6 +61,14 @@ class Record(msgspec.Struct, frozen=True):
         if self.expected and expected and self.expected != expected:
             raise DigestMismatch(self.ref, self.expected, expected)
         return replace(self, total=self.total or total, expected=self.expected or expected)
+
+
+class Abandoned(msgspec.Struct, frozen=True):
+    """Something in `ingest/` that can go: its name there, its bytes, and why."""
+
+    name: str
+    size: int
+    reason: str
 
 
 class Ingest:
@@ -200,6 +219,17 @@ class Ingests:
             os.close(descriptor)
             raise
 
+    def hold_unnamed(self, total: int, expected: Digest | None, algorithm: str) -> Ingest:
+        """An ingest for this process alone: nobody finds it, and none can be resumed."""
+        while True:
+            directory = self._root / secrets.token_hex(16)
+            # Whoever reclaims may take it for a dead one in its first moment.
+            with suppress(Unavailable):
+                descriptor = _lock(directory, directory.name)
+                record = Record("a new blob", total, expected, self._clock())
+                named_by = expected.algorithm if expected else algorithm
+                return Ingest(directory, descriptor, record, named_by)
+
     def status(self, ref: str) -> Status:
         """NotFound."""
         status = _status_in(self._directory(ref))
@@ -219,14 +249,42 @@ class Ingests:
             raise NotFound("ingest", ref)
         _remove(directory, ref)
 
-    def reclaim(self, idle: float) -> int:
-        """Remove what nobody holds or has written to for `idle` seconds; bytes freed."""
-        freed = 0
-        for directory in self._directories():
-            with suppress(Unavailable, FileNotFoundError):
-                if self._clock() - _last_change(directory) >= idle:
-                    freed += _remove(directory, directory.name)
-        return freed
+    def abandoned(self, idle: float) -> list[Abandoned]:
+        """What nobody holds and nobody can resume, or has written to for `idle` seconds."""
+        found = []
+        for path in sorted(self._root.iterdir()):
+            with suppress(FileNotFoundError):
+                if not path.is_dir():
+                    found.append(Abandoned(path.name, path.lstat().st_size, "is being deleted"))
+                elif not _is_locked(path / _DATA) and (why := self._why_abandoned(path, idle)):
+                    found.append(Abandoned(path.name, _size(path / _DATA), why))
+        return found
+
+    def remove(self, name: str) -> bool:
+        """Remove what is abandoned, if nobody has it after all; whether it went."""
+        path = self._root / name
+        try:
+            if path.is_dir():
+                _remove(path, name)
+            else:
+                path.unlink()
+        except (Unavailable, FileNotFoundError):
+            return False
+        return True
+
+    def _why_abandoned(self, directory: Path, idle: float) -> str:
+        record = _read_record(directory)
+        if record is None:
+            return "its writer has ended and it cannot be resumed"
+        if self._clock() - _last_change(directory) >= idle:
+            return f"nobody has resumed {printable(record.ref)} for {idle:g} s"
+        return ""
+
+    def discard(self, path: Path) -> Path:
+        """Move a file here, where it no longer counts; removing it may take its time then."""
+        discarded = self._root / secrets.token_hex(16)
+        path.rename(discarded)
+        return discarded
 
     def _directories(self) -> list[Path]:
         return [path for path in self._root.iterdir() if path.is_dir()]
@@ -267,6 +325,27 @@ def _open_data(path: Path) -> int:
         return os.open(path, flags, 0o600)
 
 
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
@@ -274,12 +353,10 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _remove(directory: Path, ref: str) -> int:
+def _remove(directory: Path, ref: str) -> None:
     descriptor = _lock(directory, ref)
     try:
-        size = os.fstat(descriptor).st_size
         _discard(directory)
-        return size
     finally:
         os.close(descriptor)
 

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from engine.content import NO_LABELS, Bytes, Committed, Info, Status
-from engine.content.ingests import Ingest, Ingests
+from engine.content.ingests import Abandoned, Ingest, Ingests
 from engine.database import Database
 from engine.digest import ALGORITHMS, Digest, parse
 from engine.errors import InvalidDigest, NotFound, StoreError
@@ -193,6 +193,13 @@ class LocalStore:
         digest = parse(expected) if expected else None
         return LocalWriter(self, self._ingests.hold(ref, size, digest, algorithm))
 
+    def unnamed_writer(
+        self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
+    ) -> LocalWriter:
+        """An ingest without a ref: it ends with its writer, and nobody resumes it."""
+        digest = parse(expected) if expected else None
+        return LocalWriter(self, self._ingests.hold_unnamed(size, digest, algorithm))
+
     def prepare(self, writers: Iterable[LocalWriter]) -> None:
         """Verify ingests and make them durable: the slow part of `publish`, that needs no lock.
 
@@ -250,9 +257,13 @@ class LocalStore:
     def abort(self, ref: str) -> None:
         self._ingests.abort(ref)
 
-    def reclaim_ingests(self, idle: float) -> int:
-        """Remove the ingests that nobody holds or has written to for `idle` s; the bytes freed."""
-        return self._ingests.reclaim(idle)
+    def abandoned(self, idle: float) -> list[Abandoned]:
+        """What dead or forgetful writers have left, those who may resume after `idle` seconds."""
+        return self._ingests.abandoned(idle)
+
+    def remove_abandoned(self, name: str) -> bool:
+        """Remove one of these, if no writer has come back to it; whether it went."""
+        return self._ingests.remove(name)
 
     # Files
 
@@ -263,19 +274,38 @@ class LocalStore:
             names = sorted(path.name for path in shelf.iterdir()) if shelf.is_dir() else []
             yield from filter(None, (_digest(algorithm, name) for name in names))
 
-    def reclaim(self, digests: Iterable[str]) -> int:
-        """Remove the files of those that have no row; bytes freed. Not inside a transaction."""
+    def rowless(self) -> Iterator[tuple[Digest, int]]:
+        """The files that no row makes visible, with their sizes: rubbish, or just coming."""
+        for batch in _batches(self.files()):
+            known = self.sizes(batch)
+            for digest in map(parse, batch):
+                if digest not in known:
+                    with suppress(FileNotFoundError):
+                        yield digest, self._path(digest).lstat().st_size
+
+    def reclaim(self, digests: Iterable[str]) -> list[Digest]:
+        """Remove the files of those that have no row; which these are. Not inside a transaction.
+
+        The lock is held only while they are moved out of `blobs/`: removing much may take long.
+        """
         if self._database.in_transaction:
             raise RuntimeError("a row may come back when the transaction is rolled back")
-        freed = 0
+        removed: list[Digest] = []
         for batch in _batches(digests):
             known = self.sizes(batch)
             rowless = [parse(digest) for digest in batch if digest not in known]
+            discarded: dict[Digest, Path] = {}
             if rowless:
                 with self._database.transaction():
                     known = self.sizes(rowless)
-                    freed += sum(_unlink(self._path(d)) for d in rowless if d not in known)
-        return freed
+                    for digest in rowless:
+                        with suppress(FileNotFoundError):
+                            if digest not in known:
+                                discarded[digest] = self._ingests.discard(self._path(digest))
+            for path in discarded.values():
+                path.unlink(missing_ok=True)
+            removed += discarded
+        return removed
 
     def _tidy(self, digests: Iterable[Digest]) -> None:
         """Remove the files that a transaction has left without a row; what resists waits for gc."""
@@ -375,13 +405,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _unlink(path: Path) -> int:
-    """Remove a file; its size, 0 if it was not there."""
-    try:
-        size = path.lstat().st_size
-        path.unlink()
-    except FileNotFoundError:
-        return 0
-    return size

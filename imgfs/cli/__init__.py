@@ -30,6 +30,7 @@ _COMMANDS = {
     "history": "looking",
     "info": "looking",
     "events": "events",
+    "gc": "housekeeping",
     "tag": "naming",
     "rm": "naming",
 }
