@@ -7,7 +7,7 @@ What only some commands need is imported when it is needed: the start of every c
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
     from engine.commit.refs import CommitOptions, Progress, Source
+    from engine.fsck.problem import Parts as FsckParts
+    from engine.fsck.problem import Problem
     from engine.gc import Collector
 
 VERSION = 1
@@ -162,6 +164,31 @@ class Engine:
         from engine import gc
 
         return gc.Collector(gc.Parts(self.database, self.content, self.leases, self.events))
+
+    def check(
+        self, progress: Callable[[int, int], None] = lambda _hashed, _total: None
+    ) -> "Iterator[Problem]":
+        """What is wrong with the store; as `fsck.check`."""
+        from engine import fsck
+
+        return fsck.check(self._fsck_parts(), progress)
+
+    def check_layers(self) -> "Iterator[Problem]":
+        """What is wrong with layers; as `fsck.check_layers`."""
+        from engine import fsck
+
+        return fsck.check_layers(self._fsck_parts())
+
+    def repair(self, problem: "Problem") -> str:
+        """Do what is safe about it; as `fsck.repair`."""
+        from engine.fsck.repair import repair
+
+        return repair(self._fsck_parts(), problem)
+
+    def _fsck_parts(self) -> "FsckParts":
+        from engine.fsck.problem import Parts
+
+        return Parts(self.path, self.database, self.content, self.images)
 
     # -- making -----------------------------------------------------------------------------------
 

@@ -324,6 +324,11 @@ class ImageStore:
                 "INSERT INTO missing VALUES (?, ?)", ((blob, target) for blob in summary.missing)
             )
 
+    def forget(self, target: str) -> None:
+        """Drop what is recorded of a target that no image has; nothing to do if one has it."""
+        with self._database.transaction() as connection:
+            self._forget_target(connection, target)
+
     def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
         """The targets below which one of these blobs was missing when they were recorded."""
         query = "SELECT DISTINCT target FROM missing WHERE digest = ?"

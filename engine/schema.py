@@ -16,11 +16,14 @@ from __future__ import annotations
 
 from typing import Final
 
-_NEW: Final = "(SELECT NEW.digest AS digest, NEW.labels AS labels)"
-_INSERT_REFS: Final = """INSERT OR IGNORE INTO refs
-    SELECT label.value, blob.digest FROM {blobs} AS blob, json_each(blob.labels) AS label
+REFS: Final = """
+    SELECT label.value AS child, blob.digest AS parent
+    FROM {blobs} AS blob, json_each(blob.labels) AS label
     WHERE label.key = 'containerd.io/gc.ref.content'
        OR label.key GLOB 'containerd.io/gc.ref.content[./]*'"""
+"""What the labels of `blobs` hold, as the rows of `refs`."""
+_NEW: Final = "(SELECT NEW.digest AS digest, NEW.labels AS labels)"
+_INSERT_REFS: Final = f"INSERT OR IGNORE INTO refs {REFS}"
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (

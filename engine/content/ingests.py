@@ -40,6 +40,7 @@ from engine.errors import (
     printable,
 )
 
+BLOB_MODE: Final = 0o444
 _CHUNK: Final = 1 << 20
 _EARLY: Final = 16 << 20
 _DATA: Final = "data"
@@ -148,7 +149,7 @@ class Ingest:
     def sync(self) -> None:
         """Make the bytes durable and read-only on the disk."""
         if not self._synced:
-            os.fchmod(self._descriptor, 0o444)
+            os.fchmod(self._descriptor, BLOB_MODE)
             os.fsync(self._descriptor)
             self._synced = True
 

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from engine.content import NO_LABELS, Bytes, Committed, Info, Status
-from engine.content.ingests import Abandoned, Ingest, Ingests
+from engine.content.ingests import BLOB_MODE, Abandoned, Ingest, Ingests
 from engine.database import Database
 from engine.digest import ALGORITHMS, Digest, parse
 from engine.errors import InvalidDigest, NotFound, StoreError
@@ -133,7 +133,7 @@ class LocalStore:
 
     def open(self, digest: str) -> LocalReader:
         """As `Provider.open`; NotFound too if a row has lost its file."""
-        path = self._path(parse(digest))
+        path = self.path(parse(digest))
         if not self.sizes([digest]):
             raise NotFound("blob", digest)
         try:
@@ -274,6 +274,23 @@ class LocalStore:
             names = sorted(path.name for path in shelf.iterdir()) if shelf.is_dir() else []
             yield from filter(None, (_digest(algorithm, name) for name in names))
 
+    def strays(self) -> Iterator[Path]:
+        """What lies where blobs do and is called like none, sorted."""
+        known = {self.path(digest) for digest in self.files()}
+        for path in sorted([*self._blobs.iterdir(), *self._blobs.glob("*/*")]):
+            is_shelf = path.parent == self._blobs and path.name in ALGORITHMS and path.is_dir()
+            if not is_shelf and path not in known:
+                yield path
+
+    def adopt(self, digest: Digest) -> None:
+        """Give a row to a file that is right and has none; nothing to do if it has one."""
+        path = self.path(digest)
+        path.chmod(BLOB_MODE)
+        _sync(path, os.O_RDONLY)
+        with self._database.transaction() as connection:
+            if self._find(digest) is None:
+                self._insert(connection, digest, path.lstat().st_size)
+
     def rowless(self) -> Iterator[tuple[Digest, int]]:
         """The files that no row makes visible, with their sizes: rubbish, or just coming."""
         for batch in _batches(self.files()):
@@ -281,7 +298,7 @@ class LocalStore:
             for digest in map(parse, batch):
                 if digest not in known:
                     with suppress(FileNotFoundError):
-                        yield digest, self._path(digest).lstat().st_size
+                        yield digest, self.path(digest).lstat().st_size
 
     def reclaim(self, digests: Iterable[str]) -> list[Digest]:
         """Remove the files of those that have no row; which these are. Not inside a transaction.
@@ -301,7 +318,7 @@ class LocalStore:
                     for digest in rowless:
                         with suppress(FileNotFoundError):
                             if digest not in known:
-                                discarded[digest] = self._ingests.discard(self._path(digest))
+                                discarded[digest] = self._ingests.discard(self.path(digest))
             for path in discarded.values():
                 path.unlink(missing_ok=True)
             removed += discarded
@@ -324,20 +341,29 @@ class LocalStore:
         if found is not None and self._has_file(digest, found.size):
             ingest.drop()
             return Committed(self._relabel(connection, found, labels), added=False)
-        path = self._path(digest)
+        path = self.path(digest)
         _make_directory(path.parent)
         added.append(digest)
         ingest.move(path)
         if found is not None:
             connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
             labels = {**found.labels, **labels}
+        return Committed(self._insert(connection, digest, size, labels), added=True)
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        digest: Digest,
+        size: int,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> Info:
         now = self._clock()
         info = Info(digest, size, now, now, _kept(labels))
         connection.execute(
             f"INSERT INTO blobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
             (digest, size, now, now, _dump(info.labels)),
         )
-        return Committed(info, added=True)
+        return info
 
     def _relabel(
         self, connection: sqlite3.Connection, info: Info, labels: Mapping[str, str]
@@ -358,12 +384,13 @@ class LocalStore:
 
     def _has_file(self, digest: Digest, size: int) -> bool:
         try:
-            found = self._path(digest).lstat()
+            found = self.path(digest).lstat()
         except FileNotFoundError:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
-    def _path(self, digest: Digest) -> Path:
+    def path(self, digest: Digest) -> Path:
+        """Where the file of a blob is, or would be."""
         return self._blobs / digest.algorithm / digest.encoded
 
 
@@ -400,7 +427,11 @@ def _make_directory(path: Path) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

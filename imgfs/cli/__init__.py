@@ -31,6 +31,7 @@ _COMMANDS = {
     "info": "looking",
     "events": "events",
     "gc": "housekeeping",
+    "fsck": "housekeeping",
     "tag": "naming",
     "rm": "naming",
 }

@@ -1,0 +1,58 @@
+"""Checking a store against itself: files against their names, rows against files, records against
+graphs.
+
+A check may run while others load, tag and collect. Whatever looks wrong is looked at once more
+under the database's write lock, where nothing is half done; only then is it a problem. A problem
+that is repaired before the next one is asked for has no further consequences.
+"""
+
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from engine.fsck.blobs import BlobCheck
+from engine.fsck.images import ImageCheck
+from engine.fsck.problem import Kind, Parts, Problem
+from engine.fsck.records import wrong_records
+
+PRIVATE: Final = 0o700
+
+
+def check(parts: Parts, progress: Callable[[int, int], None]) -> Iterator[Problem]:
+    """The store, its blobs, then its images. `progress` hears how many bytes have been hashed, and
+    of how many. StoreError where the database cannot be read.
+    """
+    yield from _store(parts)
+    yield from database_problems(parts)
+    if any(database_problems(parts)):
+        return  # nothing that it says could be trusted
+    blobs = BlobCheck(parts, progress)
+    yield from blobs.stored()
+    yield from blobs.files()
+    yield from ImageCheck(parts).images()
+    yield from wrong_records(parts)
+
+
+def check_layers(parts: Parts) -> Iterator[Problem]:
+    """Every layer, decompressed: is it what configs and labels say?"""
+    yield from ImageCheck(parts).layers()
+
+
+def _store(parts: Parts) -> Iterator[Problem]:
+    mode = stat.S_IMODE(parts.root.stat().st_mode)
+    if mode & ~PRIVATE:
+        text = f"mode: expected {PRIVATE:04o}, found {mode:04o}"
+        yield Problem(Kind.STORE, str(parts.root), text)
+
+
+def database_problems(parts: Parts) -> Iterator[Problem]:
+    """What SQLite finds wrong with the database itself."""
+    path = str(parts.database.path)
+    for (text,) in parts.database.read("PRAGMA integrity_check"):
+        if text != "ok":
+            yield Problem(Kind.DATABASE, path, text)
+    for table, row, parent, _ in parts.database.read("PRAGMA foreign_key_check"):
+        yield Problem(Kind.DATABASE, path, f"row {row} of {table} has lost its row of {parent}")
+
+
+__all__ = ["PRIVATE", "Kind", "Parts", "Problem", "check", "check_layers", "database_problems"]

@@ -1,0 +1,60 @@
+"""What a check finds."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from engine.content import NO_LABELS
+from engine.content.local import LocalStore
+from engine.database import Database
+from engine.images import ImageStore
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    STORE = "store"
+    DATABASE = "database"
+    LOST = "lost blob"
+    DAMAGED = "damaged blob"
+    MODE = "mode"
+    LABEL = "label"
+    UNKNOWN = "unknown blob"
+    BROKEN = "broken file"
+    STRAY = "stray file"
+    IMAGE = "image"
+    RECORD = "record"
+    LAYER = "layer"
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether an image has lost something by it."""
+        return self in (Kind.LOST, Kind.DAMAGED, Kind.IMAGE, Kind.LAYER)
+
+    @property
+    def is_rubbish(self) -> bool:
+        """Whether it harms nobody: something that an interrupted command has left."""
+        return self in (Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that is not as it should be: `subject` is a digest, a name or a path; `images` are
+    the familiar names of the images that have it; `labels` are those that a blob should have.
+    """
+
+    kind: Kind
+    subject: str
+    text: str
+    images: tuple[str, ...] = ()
+    labels: Mapping[str, str] = NO_LABELS
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What checks and repairs need of an engine."""
+
+    root: Path
+    database: Database
+    content: LocalStore
+    images: ImageStore

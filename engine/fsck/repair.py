@@ -1,0 +1,72 @@
+"""Repairs that lose nothing: damaged files are moved to `quarantine/`, the rest is put right."""
+
+import os
+import secrets
+from pathlib import Path
+
+from engine import walk
+from engine.content.ingests import BLOB_MODE
+from engine.digest import Digest, parse
+from engine.fsck import PRIVATE, database_problems
+from engine.fsck.problem import Kind, Parts, Problem
+
+
+def repair(parts: Parts, problem: Problem) -> str:
+    """Do what is safe; what was done, "" if nothing can be. StoreError, OSError."""
+    match problem.kind:
+        case Kind.STORE:
+            parts.root.chmod(PRIVATE)
+            return f"set to {PRIVATE:04o}"
+        case Kind.DATABASE:
+            with parts.database.transaction() as connection:
+                connection.execute("REINDEX")
+                connection.execute(
+                    "DELETE FROM lease_resources WHERE lease NOT IN (SELECT id FROM leases)"
+                )
+            return "" if any(database_problems(parts)) else "rebuilt its indexes"
+        case Kind.LOST:
+            parts.content.delete(problem.subject)
+            return "dropped its row"
+        case Kind.DAMAGED | Kind.BROKEN:
+            return f"moved to {_quarantine(parts, parse(problem.subject))}"
+        case Kind.MODE:
+            parts.content.path(parse(problem.subject)).chmod(BLOB_MODE)
+            return f"set to {BLOB_MODE:04o}"
+        case Kind.UNKNOWN:
+            parts.content.adopt(parse(problem.subject))
+            return "given a row"
+        case Kind.LABEL:
+            parts.content.update(problem.subject, problem.labels)
+            return "labelled anew"
+        case Kind.RECORD:
+            _record(parts, problem.subject)
+            return "recorded anew"
+        case _:
+            return ""
+
+
+def _quarantine(parts: Parts, digest: Digest) -> Path:
+    """Take a file and its row out of the store."""
+    shelf = parts.root / "quarantine"
+    shelf.mkdir(mode=0o700, exist_ok=True)
+    place = shelf / f"{digest.algorithm}-{digest.encoded}-{secrets.token_hex(4)}"
+    with parts.database.transaction():
+        os.rename(parts.content.path(digest), place)
+        if parts.content.sizes([digest]):
+            parts.content.delete(digest)
+    return place
+
+
+def _record(parts: Parts, subject: str) -> None:
+    """Derive anew what is recorded: of a target, of a name, or of a blob's references."""
+    images = parts.images
+    with parts.database.transaction() as connection:
+        if named := images.names_of(subject):
+            graph = walk.graph(parts.content, named[0].target)
+            images.record(subject, walk.summarize(graph))
+        elif image := images.find(subject):
+            images.put(image)
+        else:
+            images.forget(subject)
+        connection.execute("DELETE FROM refs WHERE parent = ?", (subject,))
+        connection.execute("UPDATE blobs SET labels = labels WHERE digest = ?", (subject,))
