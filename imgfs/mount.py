@@ -18,6 +18,7 @@ from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
+from engine.errors import EngineError
 from engine.images import path_of
 from imgfs.image_tree import BlobFile, ImageTree
 from imgfs.import_dir import ImportDirectory
@@ -36,11 +37,12 @@ class MountOptions(msgspec.Struct, frozen=True):
     """How a store is mounted.
 
     `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
-    what is mounted.
+    what is mounted. Every `gc_interval` seconds what nothing needs is collected, if it is set.
     """
 
     view: View = msgspec.field(default_factory=CombinedView)
     limits: Limits = msgspec.field(default_factory=Limits)
+    gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
 
@@ -92,6 +94,8 @@ class _Mount:
     async def _answer(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on, signals)
+            if self._options.gc_interval is not None:
+                nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
             self._ready()
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
@@ -158,6 +162,22 @@ async def _stop_on(signals: AsyncIterator[int]) -> None:
     async for number in signals:
         log.info("ending on signal %d", number)
         pyfuse3.terminate()
+
+
+async def _collect_every(seconds: float, engine: Engine) -> None:
+    while True:
+        await trio.sleep(seconds)
+        try:
+            await trio.to_thread.run_sync(_collect, engine)
+        except (EngineError, OSError) as error:
+            log.warning("collecting failed: %s", error)
+
+
+def _collect(engine: Engine) -> None:
+    """A collection in a worker thread, which the end of the mount ends."""
+    for garbage in engine.collector().collect():
+        log.info("removed %s %s", garbage.kind, garbage.name)
+        trio.from_thread.check_cancelled()
 
 
 def _drop_names(places: list[tuple[int, bytes]]) -> None:

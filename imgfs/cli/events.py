@@ -10,11 +10,10 @@ from engine import rfc3339
 from engine.engine import Engine
 from engine.events import Event
 from imgfs.cli.common import with_engine
+from imgfs.cli.durations import parse_duration
 
 _PAUSE = 0.1
 _NANO = 1_000_000_000
-_UNITS = {"h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[hms])+", re.ASCII)
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -61,9 +60,8 @@ def _time(option: str, text: str, now: int) -> int:
     if _SECONDS.fullmatch(text):
         whole, _, fraction = text.partition(".")
         return int(whole) * _NANO + int(fraction[:9].ljust(9, "0"))
-    if _DURATION.fullmatch(text):
-        parts = re.findall(r"([0-9.]+)([hms])", text)
-        return now - int(sum(float(number) * _UNITS[unit] for number, unit in parts) * _NANO)
+    if (ago := parse_duration(text)) is not None:
+        return now - int(ago * _NANO)
     try:
         return rfc3339.epoch_seconds(rfc3339.normalize(text)) * _NANO
     except ValueError as error:

@@ -21,6 +21,7 @@ from engine.archive.limits import Limits
 from engine.errors import EngineError
 from engine.oci import Platform
 from imgfs.cli.common import Failed, store_option, store_path
+from imgfs.cli.durations import parse_interval
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.mounts import mountpoints
 from imgfs.views import CombinedView, DockerView, View
@@ -75,6 +76,7 @@ class _Options(msgspec.Struct, frozen=True):
     platforms: tuple[str, ...] = ()
     layout: str = "combined"
     max_archive_bytes: int | None = None
+    gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
 
 
@@ -93,7 +95,10 @@ class _Options(msgspec.Struct, frozen=True):
     "given",
     multiple=True,
     metavar="OPTION,…",
-    help="allow_other, layout=docker, max_archive_bytes=N, platform=P, store=DIR, …",
+    help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, platform=P, …",
+)
+@click.option(
+    "--gc-interval", metavar="TIME", help="Collect what nothing needs as often as this: 1h, 10m."
 )
 @click.option("--source", hidden=True, metavar="DIR")
 @click.argument("mountpoint", type=click.Path(path_type=Path))
@@ -104,6 +109,7 @@ def mount(
     wanted: tuple[str, ...],
     layout: str | None,
     given: tuple[str, ...],
+    gc_interval: str | None,
     source: str | None,
     mountpoint: Path,
 ) -> None:
@@ -121,6 +127,9 @@ def mount(
         store = store_path(options.store)
     names = (*wanted, *options.platforms)
     view = _VIEWS[layout or options.layout](tuple(platforms.parse(name) for name in names))
+    interval = options.gc_interval
+    if gc_interval is not None and not (interval := parse_interval(gc_interval)):
+        raise click.UsageError(f"--gc-interval {gc_interval}: expected a time like 1h, 10m or 90")
     limits = Limits(max_archive_bytes=options.max_archive_bytes)
     mountpoint = mountpoint.absolute()
     _prepare(mountpoint)
@@ -132,7 +141,7 @@ def mount(
         serve(
             store,
             mountpoint,
-            MountOptions(view, limits, options.fuse, source or "imgfs"),
+            MountOptions(view, limits, interval, options.fuse, source or "imgfs"),
             ready,
         )
 
@@ -150,6 +159,8 @@ def _parse(words: Iterable[str]) -> _Options:
         name, _, value = word.partition("=")
         if name == "max_archive_bytes" and value.isdecimal():
             options = replace(options, max_archive_bytes=int(value))
+        elif name == "gc_interval" and (seconds := parse_interval(value)):
+            options = replace(options, gc_interval=seconds)
         elif name == "platform" and value:
             options = replace(options, platforms=(*options.platforms, value))
         elif name == "layout" and value in _VIEWS:
