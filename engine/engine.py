@@ -4,6 +4,8 @@ processes may share a store.
 What only some commands need is imported when it is needed: the start of every command is felt.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import threading
@@ -14,29 +16,30 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from engine import oci, platforms, reference, walk
-from engine.content import Provider, read_blob
-from engine.content.diff_ids import uncompressed_size
+from engine import reference
+from engine.content import read_blob
 from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
 from engine.errors import InvalidReference, NotFound, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
-from engine.layouts import Entry, combined, docker_save, selection
 from engine.leases import Leases
-from engine.oci import ImageConfig, Platform
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
+    from engine import platforms, walk
     from engine.archive.importer import Import
     from engine.archive.options import ImportOptions
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
     from engine.commit.refs import CommitOptions, Progress, Source
+    from engine.content import Provider
     from engine.fsck.problem import Parts as FsckParts
     from engine.fsck.problem import Problem
     from engine.gc import Collector
+    from engine.layouts import Entry, combined, docker_save
+    from engine.oci import ImageConfig, Platform
 
 VERSION = 1
 
@@ -51,6 +54,8 @@ class Details(msgspec.Struct, frozen=True):
 
     @property
     def config(self) -> ImageConfig:
+        from engine import oci
+
         return oci.parse_config(self.raw_config, self.manifest.manifest.config.digest)
 
 
@@ -84,7 +89,7 @@ class Engine:
 
     # -- loading and saving -----------------------------------------------------------------------
 
-    def begin_import(self, options: "ImportOptions | None" = None) -> "Import":
+    def begin_import(self, options: ImportOptions | None = None) -> Import:
         """An archive to feed."""
         from engine.archive.importer import Import, Parts
         from engine.archive.options import ImportOptions
@@ -102,6 +107,8 @@ class Engine:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
         """
+        from engine.layouts import combined
+
         layout = partial(combined.layout, images, self.content, options)
         return self._save(images, layout, self.content, write, progress)
 
@@ -117,6 +124,7 @@ class Engine:
         `ExistingArchive`.
         """
         from engine.archive.existing import ExistingArchive
+        from engine.layouts import combined
         from engine.layouts.union import union
 
         with ExistingArchive(archive) as existing:
@@ -135,6 +143,9 @@ class Engine:
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
+        from engine.content.diff_ids import uncompressed_size
+        from engine.layouts import docker_save
+
         size = partial(uncompressed_size, self.content)
         layout = partial(docker_save.layout, images, self.content, size, options)
         return self._save(images, layout, self.content, write, progress)
@@ -159,7 +170,7 @@ class Engine:
 
     # -- keeping house ----------------------------------------------------------------------------
 
-    def collector(self) -> "Collector":
+    def collector(self) -> Collector:
         """Who removes what nothing needs."""
         from engine import gc
 
@@ -167,25 +178,25 @@ class Engine:
 
     def check(
         self, progress: Callable[[int, int], None] = lambda _hashed, _total: None
-    ) -> "Iterator[Problem]":
+    ) -> Iterator[Problem]:
         """What is wrong with the store; as `fsck.check`."""
         from engine import fsck
 
         return fsck.check(self._fsck_parts(), progress)
 
-    def check_layers(self) -> "Iterator[Problem]":
+    def check_layers(self) -> Iterator[Problem]:
         """What is wrong with layers; as `fsck.check_layers`."""
         from engine import fsck
 
         return fsck.check_layers(self._fsck_parts())
 
-    def repair(self, problem: "Problem") -> str:
+    def repair(self, problem: Problem) -> str:
         """Do what is safe about it; as `fsck.repair`."""
         from engine.fsck.repair import repair
 
         return repair(self._fsck_parts(), problem)
 
-    def _fsck_parts(self) -> "FsckParts":
+    def _fsck_parts(self) -> FsckParts:
         from engine.fsck.problem import Parts
 
         return Parts(self.path, self.database, self.content, self.images)
@@ -194,11 +205,11 @@ class Engine:
 
     def commit(
         self,
-        source: "Source",
+        source: Source,
         names: Sequence[str],
-        options: "CommitOptions",
-        progress: "Progress" = lambda _step, _read: None,
-    ) -> "Committed":
+        options: CommitOptions,
+        progress: Progress = lambda _step, _read: None,
+    ) -> Committed:
         """Make an image of directories, with these full names; errors as `exporter.commit`.
 
         NotFound where the base image has none of a wanted platform.
@@ -210,11 +221,13 @@ class Engine:
         with self._tracer.span("commit"):
             return exporter.commit(parts, bases, source, names, options, progress)
 
-    def _base(self, name: str, platform: Platform | None) -> "Base | None":
+    def _base(self, name: str, platform: Platform | None) -> Base | None:
         from engine.commit import platform_images
 
         if not name:
             return None
+        from engine import platforms
+
         matcher = platforms.only(platform) if platform else None
         return platform_images.base_of(self.content, self.details(name, matcher).manifest)
 
@@ -260,12 +273,17 @@ class Engine:
     # -- looking ----------------------------------------------------------------------------------
 
     def graph(self, image: Image) -> walk.Graph:
+        from engine import walk
+
         return walk.graph(self.content, image.target)
 
     def details(self, name: str, matcher: platforms.Matcher | None = None) -> Details:
         """The image manifest that fits this host, or `matcher`, best; NotFound if there is none for
         `matcher`.
         """
+        from engine import platforms
+        from engine.layouts import selection
+
         image = self.find_one(name)
         graph = self.graph(image)
         best = graph.best(matcher or platforms.only(platforms.host()))

@@ -59,6 +59,8 @@ make_environment() {
     [[ -x $venv/bin/python && $made == "$root" ]] || must "$python" -m venv --clear "$venv"
     # Editable by a plain path: the import hook of the default mode is felt at every start.
     pip_install imgfs --config-settings editable_mode=compat --editable "$root"
+    # Else who may not write here, or is told not to, compiles all of it at every start.
+    logged "$venv/bin/python" -m compileall -q "$root/engine" "$root/imgfs" || true
 }
 
 add_groups() {
