@@ -1,0 +1,137 @@
+"""Fuzz targets that load: whole archives, and the documents in one."""
+
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from engine.archive.importer import Loaded
+from engine.archive.limits import Limits
+from engine.archive.options import ImportOptions
+from engine.engine import Engine
+from engine.images import Image
+from engine.layouts import combined, selection
+from tests import archives
+from tests.fuzz.oracle import Refused, answer, pieces
+from tests.fuzz.tar_targets import MENDED, mended
+
+OPTIONS = ImportOptions(limits=Limits(max_members=5000, max_sparse_bytes=4 << 20))
+MEMORY = Path("/dev/shm")  # noqa: S108 - where there is one, nothing has to reach a disk
+_DIGEST = re.compile(rb"@(\d{1,2})")
+_SIZE = re.compile(rb'"#(\d{1,2})"')
+_TITLE = re.compile(rb"^-- (.+) --\n", re.MULTILINE)
+
+State = tuple[frozenset[str], dict[str, list[tuple[object, ...]]]]
+
+
+def load(data: bytes) -> None:
+    """The first byte says whether checksums of headers are mended."""
+    loads(mended(data[1:]) if data[:1] == MENDED else data[1:])
+
+
+def load_documents(data: bytes) -> None:
+    """An archive told as text: "-- NAME --" lines, each with the member that follows.
+
+    A member called "blob" is stored by its digest. In all members "@N" is the digest of the Nth
+    before it, "@@N" the hex of it alone, and "#N" in quotes its size.
+    """
+    known: list[bytes] = []
+    members: list[tuple[str, bytes]] = []
+    _, *parts = _TITLE.split(data)
+    for title, text in zip(parts[::2], parts[1::2], strict=True):
+        body = filled(text.removesuffix(b"\n"), known)
+        name = filled(title, known).decode("utf-8", "replace").replace("\0", "")[:90]
+        known.append(body)
+        path = f"blobs/sha256/{archives.digest(body)[7:]}" if name == "blob" else name
+        members.append((path.encode("ascii", "replace").decode(), body))
+    loads(archives.tar(members))
+
+
+def filled(text: bytes, known: list[bytes]) -> bytes:
+    def blob(found: re.Match[bytes]) -> bytes:
+        return known[int(found[1])] if int(found[1]) < len(known) else b""
+
+    text = re.sub(rb"@" + _DIGEST.pattern, lambda m: archives.digest(blob(m))[7:].encode(), text)
+    text = _DIGEST.sub(lambda m: archives.digest(blob(m)).encode(), text)
+    return _SIZE.sub(lambda m: b"%d" % len(blob(m)), text)
+
+
+def loads(data: bytes) -> None:
+    """What is refused leaves no trace; what is accepted is saved, and loaded again as the same.
+
+    However it is cut up, the answer is the same.
+    """
+    place = MEMORY if MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        root = Path(folder)
+        with Engine(root / "whole") as whole, Engine(root / "cut") as cut:
+            before = state(whole)
+            found = answer(lambda: fed(whole, [memoryview(data)]))
+            assert fed_again(cut, data) == found
+            assert no_ingests(whole)
+            if isinstance(found, Refused):
+                assert state(whole) == before
+                assert state(cut) == before
+                return
+            check_blobs(whole)
+            saved = save(whole)
+            with Engine(root / "again") as again:
+                assert len(fed(again, pieces(saved)).images) == len(names(whole))
+                assert names(again) == names(whole)
+                assert save(again) == saved
+                held, kept = stored(again), stored(whole)
+                assert held == kept
+                fed(again, pieces(data))
+                assert names(again) == names(whole)
+                assert no_ingests(again)
+
+
+def fed(engine: Engine, parts: Iterable[memoryview]) -> Loaded:
+    with engine.begin_import(OPTIONS) as coming:
+        for part in parts:
+            coming.feed(part)
+        return coming.finish()
+
+
+def fed_again(engine: Engine, data: bytes) -> Loaded | Refused:
+    return answer(lambda: fed(engine, pieces(data)))
+
+
+def images(engine: Engine) -> list[Image]:
+    return sorted(engine.images.all(), key=lambda image: image.name)
+
+
+def names(engine: Engine) -> dict[str, str]:
+    return {image.name: image.target.digest for image in images(engine)}
+
+
+def save(engine: Engine) -> bytes:
+    out: list[bytes] = []
+    engine.save(images(engine), combined.Options(fallback=selection.any_complete), out.append)
+    return b"".join(out)
+
+
+def stored(engine: Engine) -> frozenset[str]:
+    root = engine.path / "blobs"
+    return frozenset(f"{p.parent.name}:{p.name}" for p in root.glob("*/*"))
+
+
+def no_ingests(engine: Engine) -> bool:
+    return not any((engine.path / "ingest").glob("*"))
+
+
+def check_blobs(engine: Engine) -> None:
+    for blob in stored(engine):
+        algorithm, _, encoded = blob.partition(":")
+        data = (engine.path / "blobs" / algorithm / encoded).read_bytes()
+        assert archives.digest(data, algorithm) == blob
+
+
+def state(engine: Engine) -> State:
+    """The blobs and every row of the database."""
+    with closing(sqlite3.connect(engine.path / "imgfs.db")) as database:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        rows = {name: database.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables}
+    return stored(engine), rows
