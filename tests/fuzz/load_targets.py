@@ -18,7 +18,8 @@ from tests.fuzz.oracle import Refused, answer, pieces
 from tests.fuzz.tar_targets import MENDED, mended
 
 OPTIONS = ImportOptions(limits=Limits(max_members=5000, max_sparse_bytes=4 << 20))
-MEMORY = Path("/dev/shm")  # noqa: S108 - where there is one, nothing has to reach a disk
+MEMORY = Path("/dev/shm")
+"""Where there is one, nothing has to reach a disk."""
 _DIGEST = re.compile(rb"@(\d{1,2})")
 _SIZE = re.compile(rb'"#(\d{1,2})"')
 _TITLE = re.compile(rb"^-- (.+) --\n", re.MULTILINE)

@@ -28,10 +28,10 @@ def answer(question: Callable[[], T]) -> T | Refused:
     try:
         return question()
     except EngineError as error:
-        sentence = str(error)
-        assert sentence, f"a {type(error).__name__} that says nothing"
-        assert sentence.isprintable(), f"not for a terminal: {sentence!r}"
-        return Refused(type(error), sentence)
+        refused = Refused(type(error), str(error))
+    assert refused.sentence, f"a {refused.kind.__name__} that says nothing"
+    assert refused.sentence.isprintable(), f"not for a terminal: {refused.sentence!r}"
+    return refused
 
 
 def pieces(data: bytes) -> Iterator[memoryview]:

@@ -261,10 +261,30 @@ def _told_archives() -> list[bytes]:
     index = b'{"schemaVersion":2,"manifests":[%s]}\n'
     image = b"-- blob --\nlayer\n" + config + manifest
     nested = b"-- blob --\n" + index % (entry % (b"manifest", 2, 2))
+    artifact = manifest.replace(b"image.config.v1+json", b"empty.v1+json")
+    foreign = manifest.replace(b"layer.v1.tar", b"layer.nondistributable.v1.tar")
+    platform = b'"platform":{"os":"linux","architecture":"arm64","variant":"v8"},"annotations":{}'
+    attestation = (
+        b'{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"@2","size":"#2",'
+        b'"platform":{"os":"unknown","architecture":"unknown"},"annotations":{'
+        b'"vnd.docker.reference.type":"attestation-manifest"},"urls":null,"data":"eA=="}'
+    )
     items = b'[{"Config":"%s","RepoTags":["app:1"],"Layers":["l/layer.tar"]}]\n'
     return [
         image + b"-- index.json --\n" + index % (entry % (b"manifest", 2, 2)) + layout,
         image + nested + b"-- index.json --\n" + index % (entry % (b"index", 3, 3)) + layout,
+        b"-- blob --\nlayer\n"
+        + config
+        + artifact
+        + b"-- index.json --\n"
+        + index % (entry % (b"manifest", 2, 2)).replace(b'"annotations":{', platform[:-1])
+        + layout,
+        b"-- blob --\nlayer\n"
+        + config
+        + foreign
+        + b"-- index.json --\n"
+        + index % (entry % (b"manifest", 2, 2) + b"," + attestation)
+        + layout,
         b"-- l/layer.tar --\nlayer\n"
         + config.replace(b"blob", b"c.json")
         + b"-- manifest.json --\n"
@@ -274,7 +294,7 @@ def _told_archives() -> list[bytes]:
         + b"-- l/layer.tar --\nlayer\n-- manifest.json --\n"
         + items % b"blobs/sha256/@@1",
         b'-- v/json --\n{"id":"v","parent":""}\n-- v/layer.tar --\nlayer\n'
-        b'-- repositories --\n{"app":{"1":"v"}}\n',
+        + b'-- repositories --\n{"app":{"1":"v"}}\n',
     ]
 
 

@@ -4,7 +4,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 from engine import decompress
 from engine.content.seek_index import CHUNK, Cursor, SeekIndex
@@ -97,7 +97,7 @@ class Blob:
     def close(self) -> None:
         pass
 
-    def __enter__(self) -> "Blob":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -44,7 +44,7 @@ def json_values(data: bytes) -> None:
         again = go_json.dumps(value)
     except (ValueError, RecursionError):  # as it says: infinite numbers; nothing so deep is made
         return
-    assert go_json.dumps(go_json.loads(again, "it")) == again
+    go_json.loads(again, "it")
 
 
 def documents(data: bytes) -> None:
