@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from engine import decompress
 from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
 from engine.archive.options import ImportOptions
@@ -62,7 +63,8 @@ def filled(text: bytes, known: list[bytes]) -> bytes:
 def loads(data: bytes) -> None:
     """What is refused leaves no trace; what is accepted is saved, and loaded again as the same.
 
-    However it is cut up, the answer is the same.
+    However it is cut up, the answer is the same; of two things that are wrong with a compressed
+    archive either may be told.
     """
     place = MEMORY if MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -70,7 +72,10 @@ def loads(data: bytes) -> None:
         with Engine(root / "whole") as whole, Engine(root / "cut") as cut:
             before = state(whole)
             found = answer(lambda: fed(whole, [memoryview(data)]))
-            assert fed_again(cut, data) == found
+            again = answer(lambda: fed(cut, pieces(data)))
+            if decompress.sniff(data[: decompress.SNIFFED]) == "none" or isinstance(found, Loaded):
+                assert again == found
+            assert isinstance(again, Refused) == isinstance(found, Refused)
             assert no_ingests(whole)
             if isinstance(found, Refused):
                 assert state(whole) == before
@@ -78,15 +83,14 @@ def loads(data: bytes) -> None:
                 return
             check_blobs(whole)
             saved = save(whole)
-            with Engine(root / "again") as again:
-                assert len(fed(again, pieces(saved)).images) == len(names(whole))
-                assert names(again) == names(whole)
-                assert save(again) == saved
-                held, kept = stored(again), stored(whole)
-                assert held == kept
-                fed(again, pieces(data))
-                assert names(again) == names(whole)
-                assert no_ingests(again)
+            with Engine(root / "other") as other:
+                assert len(fed(other, pieces(saved)).images) == len(names(whole))
+                assert names(other) == names(whole)
+                assert save(other) == saved
+                assert stored(other) == stored(whole)
+                fed(other, pieces(data))
+                assert names(other) == names(whole)
+                assert no_ingests(other)
 
 
 def fed(engine: Engine, parts: Iterable[memoryview]) -> Loaded:
@@ -94,10 +98,6 @@ def fed(engine: Engine, parts: Iterable[memoryview]) -> Loaded:
         for part in parts:
             coming.feed(part)
         return coming.finish()
-
-
-def fed_again(engine: Engine, data: bytes) -> Loaded | Refused:
-    return answer(lambda: fed(engine, pieces(data)))
 
 
 def images(engine: Engine) -> list[Image]:

@@ -270,6 +270,10 @@ def _told_archives() -> list[bytes]:
         b'"vnd.docker.reference.type":"attestation-manifest"},"urls":null,"data":"eA=="}'
     )
     items = b'[{"Config":"%s","RepoTags":["app:1"],"Layers":["l/layer.tar"]}]\n'
+    legacy = (
+        b'-- v/json --\n{"id":"v","parent":""}\n-- v/layer.tar --\nlayer\n'
+        b'-- repositories --\n{"app":{"1":"v"}}\n'
+    )
     return [
         image + b"-- index.json --\n" + index % (entry % (b"manifest", 2, 2)) + layout,
         image + nested + b"-- index.json --\n" + index % (entry % (b"index", 3, 3)) + layout,
@@ -293,8 +297,7 @@ def _told_archives() -> list[bytes]:
         + config
         + b"-- l/layer.tar --\nlayer\n-- manifest.json --\n"
         + items % b"blobs/sha256/@@1",
-        b'-- v/json --\n{"id":"v","parent":""}\n-- v/layer.tar --\nlayer\n'
-        + b'-- repositories --\n{"app":{"1":"v"}}\n',
+        legacy,
     ]
 
 
