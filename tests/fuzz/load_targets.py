@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -11,14 +12,22 @@ from engine import decompress
 from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
 from engine.archive.options import ImportOptions
+from engine.compression import Compression
 from engine.engine import Engine
 from engine.images import Image
-from engine.layouts import combined, selection
+from engine.layouts import combined, docker_save, selection
+from engine.oci import Platform
 from tests import archives
 from tests.fuzz.oracle import Refused, answer, pieces
 from tests.fuzz.tar_targets import MENDED, mended
 
-OPTIONS = ImportOptions(limits=Limits(max_members=5000, max_sparse_bytes=4 << 20))
+LIMITS = Limits(max_members=5000, max_sparse_bytes=4 << 20)
+OPTIONS = (
+    ImportOptions(limits=LIMITS),
+    ImportOptions(limits=LIMITS, compression=Compression("gzip")),
+    ImportOptions(limits=LIMITS, platforms=(Platform(architecture="arm64", os="linux"),)),
+)
+"""Which of them hold for an archive is left to its checksum."""
 MEMORY = Path("/dev/shm")
 """Where there is one, nothing has to reach a disk."""
 _DIGEST = re.compile(rb"@(\d{1,2})")
@@ -66,13 +75,14 @@ def loads(data: bytes) -> None:
     However it is cut up, the answer is the same; of two things that are wrong with a compressed
     archive either may be told.
     """
+    options = OPTIONS[zlib.crc32(data) % len(OPTIONS)]
     place = MEMORY if MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         root = Path(folder)
         with Engine(root / "whole") as whole, Engine(root / "cut") as cut:
             before = state(whole)
-            found = answer(lambda: fed(whole, [memoryview(data)]))
-            again = answer(lambda: fed(cut, pieces(data)))
+            found = answer(lambda: fed(whole, [memoryview(data)], options))
+            again = answer(lambda: fed(cut, pieces(data), options))
             if decompress.sniff(data[: decompress.SNIFFED]) == "none" or isinstance(found, Loaded):
                 assert again == found
             assert isinstance(again, Refused) == isinstance(found, Refused)
@@ -82,19 +92,20 @@ def loads(data: bytes) -> None:
                 assert state(cut) == before
                 return
             check_blobs(whole)
+            check_docker_layout(whole, root / "docker")
             saved = save(whole)
             with Engine(root / "other") as other:
-                assert len(fed(other, pieces(saved)).images) == len(names(whole))
+                assert len(fed(other, pieces(saved), OPTIONS[0]).images) == len(names(whole))
                 assert names(other) == names(whole)
                 assert save(other) == saved
                 assert stored(other) == stored(whole)
-                fed(other, pieces(data))
+                fed(other, pieces(data), options)
                 assert names(other) == names(whole)
                 assert no_ingests(other)
 
 
-def fed(engine: Engine, parts: Iterable[memoryview]) -> Loaded:
-    with engine.begin_import(OPTIONS) as coming:
+def fed(engine: Engine, parts: Iterable[memoryview], options: ImportOptions) -> Loaded:
+    with engine.begin_import(options) as coming:
         for part in parts:
             coming.feed(part)
         return coming.finish()
@@ -128,6 +139,16 @@ def check_blobs(engine: Engine) -> None:
         algorithm, _, encoded = blob.partition(":")
         data = (engine.path / "blobs" / algorithm / encoded).read_bytes()
         assert archives.digest(data, algorithm) == blob
+
+
+def check_docker_layout(engine: Engine, path: Path) -> None:
+    """What docker would have saved is loaded, too."""
+    out: list[bytes] = []
+    options = docker_save.Options(fallback=selection.any_complete)
+    saved = answer(lambda: engine.save_for_docker(images(engine), options, out.append))
+    if not isinstance(saved, Refused):
+        with Engine(path) as other:
+            assert fed(other, pieces(b"".join(out)), OPTIONS[0]).images
 
 
 def state(engine: Engine) -> State:
