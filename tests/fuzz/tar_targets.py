@@ -127,9 +127,11 @@ def compare(ours: list[Read], data: bytes) -> None:
             fileobj=io.BytesIO(data), mode="r:", encoding="utf-8", errors="surrogateescape"
         ) as opened:
             for info in opened:
-                header = data[info.offset : info.offset + BLOCK]
-                as_go = b"ustar\x0000" in header and header[124:125] != b"\0"
-                if opened.pax_headers or not as_go:
+                for start in (info.offset, info.offset_data - BLOCK):
+                    header = data[start : start + BLOCK]
+                    if b"ustar\x0000" not in header or header[124:125] == b"\0":
+                        return
+                if opened.pax_headers:
                     return
                 theirs.append((info.name.rstrip("/"), info.size if info.isreg() else 0))
     except Exception:
