@@ -31,9 +31,11 @@ _CHUNK = 1 << 20
 _SLICE = 128 << 10
 _XZ_MEMORY = 128 << 20
 _ZSTD_WINDOW_LOG = 27
+_ZSTD_HEADER = 18
+"""The longest header of a frame, in bytes."""
 _MAX_HEADER = 1 << 20
 _GZIP_WBITS = 16 + 15
-_GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 2, 4, 8, 16
+_GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 
 class Decompressor(Protocol):
@@ -178,14 +180,54 @@ class _CopyableGzip:
         return _CopyableGzip(self._inner.copy())  # type: ignore[attr-defined]  # not in its stub
 
 
+class _SizedZstd:
+    """A frame of zstd that holds what its header says: libzstd alone lets one end too early with
+    an empty block, if that comes in a piece of its own.
+    """
+
+    def __init__(self) -> None:
+        self._inner = zstd.ZstdDecompressor(
+            options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+        )
+        self._size: int | None = None
+        self._made = 0
+        self._begun = False
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._inner.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
+        if not self._begun:
+            self._begun, self._size = True, zstd.get_frame_info(data).decompressed_size
+        out = self._inner.decompress(data, max_length)
+        self._made += len(out)
+        if self._inner.eof and self._size is not None and self._made != self._size:
+            raise ValueError(f"a frame has {self._made} bytes and not {self._size}")
+        return out
+
+
 def _has_magic_only(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
     """For a format whose decoder takes its header in pieces."""
     return True
 
 
 def _has_gzip_header(head: bytes) -> bool:
-    """Whether all of a gzip header is here: isal misreads one that comes in pieces."""
+    """Whether all of a gzip header is here: isal misreads one that comes in pieces.
+
+    BrokenArchive for flags that RFC 1952 wants refused: isal does not look at them.
+    """
     flags = head[3] if len(head) > 3 else 0
+    if flags & _GZIP_RESERVED:
+        raise BrokenArchive("", f"is a damaged gzip stream: it has unknown flags: {flags:#x}")
     end = 10
     if flags & _GZIP_EXTRA:
         end += 2 + int.from_bytes(head[10:12], "little")
@@ -195,6 +237,15 @@ def _has_gzip_header(head: bytes) -> bool:
     if flags & _GZIP_CHECKSUM:
         end += 2
     return len(head) >= end
+
+
+def _has_zstd_header(head: bytes) -> bool:
+    """Whether all of a frame's header is here, or there is none."""
+    try:
+        zstd.get_frame_info(head)
+    except zstd.ZstdError:
+        return len(head) >= _ZSTD_HEADER
+    return True
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -316,9 +367,8 @@ _FORMATS = {
     "zstd": _Format(
         re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
         4,
-        lambda: zstd.ZstdDecompressor(
-            options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
-        ),
+        _SizedZstd,
+        _has_zstd_header,
     ),
     "xz": _Format(
         re.compile(rb"\xfd7zXZ\x00"),

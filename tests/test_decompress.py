@@ -246,6 +246,25 @@ def test_a_window_that_needs_too_much_memory_is_refused() -> None:
         expand(decompress.new("xz"), huge)
 
 
+@pytest.mark.parametrize("make", [decompress.new, decompress.resumable])
+@pytest.mark.parametrize("size", [1, MIB])
+def test_gzip_flags_that_nobody_knows_are_refused(
+    make: Callable[[str], decompress.Decompressor], size: int
+) -> None:
+    data = bytearray(COMPRESS["gzip"](TEXT))
+    data[3] |= 0x20
+    with pytest.raises(BrokenArchive, match="damaged gzip stream"):
+        expand(make("gzip"), bytes(data), size)
+
+
+@pytest.mark.parametrize("size", [1, 7, MIB])
+def test_a_zstd_frame_that_ends_too_early_is_refused(size: int) -> None:
+    """libzstd lets it pass where the last, empty block comes alone."""
+    frame = b"\x28\xb5\x2f\xfd" + b"\x20\x40" + b"\1\0\0"
+    with pytest.raises(BrokenArchive, match="damaged zstd stream"):
+        expand(decompress.new("zstd"), frame, size)
+
+
 # -- memory ---------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ belongs to one thread at a time. A blob that the store has already, by the name 
 gives it, is hashed and not written again.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol, Self
@@ -105,6 +106,7 @@ class Intake:
         self._links: dict[str, tuple[str, str | None]] = {}
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
+        self._names: Counter[Digest] = Counter()
         self._damaged: dict[str, Damaged] = {}
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
@@ -142,6 +144,7 @@ class Intake:
             return
         kept = self._by_digest.setdefault(content.digest, content)
         self._files[content.name] = kept
+        self._names[kept.digest] += 1
         if kept is not content:
             _drop(content)
         elif isinstance(content, Buffered):
@@ -240,7 +243,8 @@ class Intake:
             case Stored():
                 known = content.diff_id
             case Buffered():
-                known = None
+                measured = self._measured.get(digest)
+                known = measured.diff_id if measured else None
             case None:
                 known = self._labelled(digest)
         if known is not None and known.algorithm == algorithm:
@@ -337,6 +341,7 @@ class Intake:
         for content in self._by_digest.values():
             _drop(content)
         self._files.clear()
+        self._names.clear()
         self._by_digest.clear()
         self._damaged.clear()
 
@@ -346,15 +351,18 @@ class Intake:
         self._links.pop(name, None)
         self._specials.pop(name, None)
         old = self._files.pop(name, None)
-        if old is None or any(content is old for content in self._files.values()):
+        if old is None:
             return
         if isinstance(old, Damaged):
             self._damaged.pop(old.expected, None)
             return
-        self._by_digest.pop(old.digest, None)
+        self._names[old.digest] -= 1
+        if self._names[old.digest]:
+            return
+        del self._names[old.digest]
         if isinstance(old, Buffered):
             self._buffered -= old.size
-        _drop(old)
+        _drop(self._by_digest.pop(old.digest, old))
 
     def _open_sink(self, name: str, size: int) -> "_Sink":
         expected = blob_digest(name)

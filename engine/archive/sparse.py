@@ -137,7 +137,8 @@ def from_pax(
     size = pax.decimal(records[f"{pax.SPARSE}{key}"], name, key) if key else stored
     if version == "1.0":
         return name, size, MappedExpander(name, size, max_map_bytes)
-    numbers = [_decimal(part.encode(), name) for part in said["map"].split(",") if said["map"]]
+    parts = said["map"].encode("utf-8", "surrogateescape").split(b",") if said["map"] else ()
+    numbers = [_decimal(part, name) for part in parts]
     count = pax.decimal(records.get(f"{pax.SPARSE}numblocks") or "0", name, "numblocks")
     if len(numbers) != 2 * count:
         raise BrokenArchive(

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from engine.errors import InvalidInput, printable
@@ -12,6 +13,7 @@ _PAIR = re.compile(
     r"""((?:[^\s"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')*)(?:\s+|$)"""
 )
 _PORT = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 _NANOSECONDS = {
@@ -23,6 +25,7 @@ _NANOSECONDS = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
+_MAX_INT = (1 << 63) - 1
 _SHELL = ["/bin/sh", "-c"]
 
 Config = dict[str, Any]
@@ -37,7 +40,7 @@ class InvalidInstruction(InvalidInput):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"change {printable(self.text)!r}: {self.reason}"
+        return f"change {printable(self.text)!r}: {printable(self.reason)}"
 
 
 def applied(config: Mapping[str, Any], text: str) -> Config:
@@ -138,7 +141,7 @@ def _healthcheck(config: Config, rest: str) -> None:
         option, _, rest = rest.partition(" ")
         rest = rest.strip()
         name, equals, value = option[2:].partition("=")
-        if name == "retries" and value.isdigit():
+        if name == "retries" and _NUMBER.fullmatch(value):
             check["Retries"] = int(value)
         elif name in _HEALTH_TIMES and equals:
             check[_HEALTH_TIMES[name]] = _duration(value)
@@ -188,7 +191,7 @@ def _json_words(text: str) -> list[str] | None:
         return None
     try:
         words = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return words if all(isinstance(word, str) for word in words) else None
 
@@ -222,4 +225,7 @@ def _duration(text: str) -> int:
     if not _DURATION.fullmatch(text):
         raise ValueError(f"expected a duration such as 1m30s, found {text}")
     parts = _DURATION_PART.findall(text)
-    return int(sum(float(number) * _NANOSECONDS[unit] for number, unit in parts))
+    found = int(sum(Decimal(number) * _NANOSECONDS[unit] for number, unit in parts))
+    if found > _MAX_INT:
+        raise ValueError(f"expected a duration of at most 292 years, found {text}")
+    return found

@@ -39,7 +39,7 @@ def read_layer(
                     span = LayerSpan(layer, offset, hasher.digest()) if is_file else None
                     yield LayerFile(member, span)
         if reader.ended:
-            return
+            break
     reader.finish()
 
 

@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from engine.archive import intake
 from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
 from engine.archive.options import ImportOptions
+from engine.content import ReaderAt
+from engine.content.diff_ids import Uncompressed, measure
 from engine.engine import Engine
 from engine.errors import (
     BrokenArchive,
@@ -30,6 +33,7 @@ from engine.errors import (
     SizeMismatch,
 )
 from tests import archives
+from tests.archive import raw_tar
 from tests.archives import ImageParts, descriptor, link, tar, to_json
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
@@ -662,3 +666,41 @@ def test_memory_does_not_grow_with_the_archive(engine: Engine) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+@pytest.mark.timeout(60)
+def test_many_members_told_twice_take_no_square_time(engine: Engine) -> None:
+    members = [raw_tar.member(b"n%d" % i, b"%d" % i) for i in range(50_000)]
+    with engine.begin_import() as session:
+        session.feed(b"".join(members))
+        session.feed(b"".join(members[::-1]))
+
+
+def test_bytes_under_two_names_stay_when_one_name_is_told_again(engine: Engine) -> None:
+    image = ImageParts()
+    path = archives.digest(image.layers[0])[7:] + "/layer.tar"
+    item = {"Config": "c.json", "RepoTags": ["app:1"], "Layers": [path]}
+    copies = [
+        ("c.json", image.config),
+        ("copy", image.config),
+        ("copy", b"other"),
+        ("copy", b"more"),
+    ]
+    members = [*copies, (path, image.layers[0]), ("manifest.json", to_json([item]))]
+    load(engine, tar(members))
+    assert ids(engine) == {"app:1": image.id}
+
+
+def test_a_layer_of_many_images_is_decompressed_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def counted(reader: ReaderAt, name: str, algorithm: str) -> Uncompressed:
+        measured.append(name)
+        return measure(reader, name, algorithm)
+
+    monkeypatch.setattr(intake, "measure", counted)
+    named = [(ImageParts(extra={"author": str(i)}), f"docker.io/a/b:{i}") for i in range(5)]
+    load(engine, archives.oci_archive(*named, gzipped=True))
+    assert len(measured) == 1

@@ -621,6 +621,7 @@ BAD_SPARSE = {
     "fewer segments than said": with_map("0,4", 2),
     "map of no numbers": with_map("a,b", 1),
     "map of foreign digits": with_map("٣,1", 1),
+    "map that is not UTF-8": pax(record(b"GNU.sparse.map", b"\xc2,1")) + member(b"f"),
     "negative segment": with_map("-1,4", 1),
     "more data than the map": with_map("0,3", 1),
     "less data than the map": with_map("0,5", 1),

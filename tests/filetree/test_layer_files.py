@@ -89,6 +89,12 @@ def test_refuses_a_truncated_layer(data: bytes) -> None:
         list(read_file([data], LIMITS))
 
 
+def test_refuses_a_header_without_a_member_at_the_end() -> None:
+    """As the reader of archives does."""
+    with pytest.raises(BrokenArchive, match="is truncated"):
+        read(pax({"path": "f"}) + END)
+
+
 def test_refuses_more_than_the_limits() -> None:
     with pytest.raises(LimitExceeded):
         read(LAYER, limits=Limits(max_sparse_bytes=11))

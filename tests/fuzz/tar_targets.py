@@ -1,0 +1,214 @@
+"""Fuzz targets whose input are tar archives, or what stands in one."""
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from engine.archive.limits import Limits
+from engine.archive.members import Member
+from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.filetree.applier import Applier
+from engine.filetree.layer_files import LayerFile, read_file, read_layer
+from engine.filetree.tree import Tree
+from tests.archive import raw_tar
+from tests.fuzz.oracle import Refused, answer, as_text, pieces
+
+LIMITS = Limits(
+    max_members=5000, max_name_bytes=4096, max_header_bytes=64 << 10, max_sparse_bytes=4 << 20
+)
+BLOCK = 512
+MENDED = b"M"
+"""What an input begins with whose headers get their checksums after they were mutated."""
+
+
+@dataclass
+class Read:
+    """A member as it was told."""
+
+    member: Member
+    offset: int
+    data: bytearray = field(default_factory=bytearray)
+    complete: bool = False
+
+
+def tar(data: bytes) -> None:
+    """The first byte says what of the headers is mended."""
+    archive(mended(data[1:]) if data[:1] == MENDED else data[1:])
+
+
+def pax(data: bytes) -> None:
+    """An extended header and the data of the member that it is about, with two NULs between.
+
+    The header is made of lines, each a record, unless it begins with an exclamation mark.
+    """
+    said, _, stored = data.partition(b"\0\0")
+    if said.startswith(b"!"):
+        payload = said[1:]
+    else:
+        lines = (line.partition(b"=") for line in said.split(b"\n"))
+        payload = b"".join(raw_tar.record(key, value) for key, _, value in lines)
+    for flag in (b"x", b"g"):
+        header = raw_tar.pax(payload, flag)
+        archive(header + raw_tar.member(b"f", stored) + raw_tar.member(b"g") + raw_tar.END)
+
+
+def mended(data: bytes) -> bytes:
+    """The right checksum in every block that calls itself ustar's."""
+    body = bytearray(data)
+    for start in range(0, len(body) - BLOCK + 1, BLOCK):
+        if body[start + 257 : start + 262] == b"ustar":
+            body[start + 148 : start + 156] = b" " * 8
+            checksum = sum(body[start : start + BLOCK])
+            body[start + 148 : start + 156] = b"%06o\0 " % checksum
+    return bytes(body)
+
+
+def archive(data: bytes) -> None:
+    """Cut up in any way it is the same; tarfile sees no other members; it is a layer or none."""
+    whole, cut = [*read([memoryview(data)])], [*read(pieces(data))]
+    assert whole == cut
+    members = [found for found in whole if isinstance(found, Read)]
+    for found in members:
+        if found.complete and found.member.kind != "other":
+            assert len(found.data) == found.member.size
+        assert found.member.size >= 0
+    refusal = whole[-1] if whole and isinstance(whole[-1], Refused) else None
+    if refusal is None:
+        assert all(found.complete for found in members)
+        compare(members, data)
+    for found in members[:20]:
+        if found.complete and found.member.kind == "file":
+            assert b"".join(read_file([data[found.offset :]], LIMITS)) == found.data
+    applied = answer(lambda: merged([read_layer([data], 0, LIMITS)]))
+    if isinstance(applied, Tree):
+        assert refusal is None
+        check(applied)
+
+
+def read(parts: Iterable[memoryview]) -> Iterator[Read | Refused]:
+    """The members as far as they were told, and the refusal that ended it."""
+    found: list[Read] = []
+    refused = answer(lambda: _read(parts, found))
+    yield from found
+    if refused is not None:
+        yield refused
+
+
+def _read(parts: Iterable[memoryview], found: list[Read]) -> None:
+    reader = TarReader(LIMITS)
+    for part in parts:
+        for event in reader.feed(part):
+            match event:
+                case MemberStart(member):
+                    assert not found or found[-1].complete
+                    found.append(Read(member, reader.offset))
+                case MemberData(data):
+                    assert data
+                    assert not found[-1].complete
+                    found[-1].data += data
+                case MemberEnd():
+                    found[-1].complete = True
+    reader.finish()
+
+
+def compare(ours: list[Read], data: bytes) -> None:
+    """Python's tarfile stops at what it does not understand; up to there it sees the same.
+
+    It takes global headers to be about every member, a prefix where a format has none, records
+    that are empty, and a sparse size without a map, but no NULs before a number: such archives are
+    not compared.
+    """
+    if b"GNU.sparse" in data or b"=\n" in data:
+        return
+    theirs = []
+    try:
+        with tarfile.open(
+            fileobj=io.BytesIO(data), mode="r:", encoding="utf-8", errors="surrogateescape"
+        ) as opened:
+            for info in opened:
+                for start in (info.offset, info.offset_data - BLOCK):
+                    header = data[start : start + BLOCK]
+                    if b"ustar\x0000" not in header or header[124:125] == b"\0":
+                        return
+                if opened.pax_headers:
+                    return
+                theirs.append((info.name.rstrip("/"), info.size if info.isreg() else 0))
+    except Exception:
+        return
+    assert len(theirs) <= len(ours)
+    for found, (name, size) in zip(ours, theirs, strict=False):
+        assert found.member.name.rstrip("/") == name
+        if found.member.kind == "file":
+            assert found.member.size == size
+
+
+# -- layers ---------------------------------------------------------------------------------------
+
+KINDS = {
+    "f": "file",
+    "d": "dir",
+    "l": "symlink",
+    "h": "hardlink",
+    "p": "fifo",
+    "c": "character device",
+    "o": "other",
+}
+
+
+def layers(data: bytes) -> None:
+    """A line is a member: its kind's letter and its name, a tab, what it links to; an empty line
+    begins the next layer.
+
+    The tree stands, and where there are no links it does not matter where whiteouts are.
+    """
+    told = [plan(part) for part in as_text(data).split("\n\n")]
+    found = answer(lambda: merged(told))
+    if isinstance(found, Refused):
+        return
+    check(found)
+    if any("link" in file.member.kind for layer in told for file in layer):
+        return
+    first = merged([sorted(layer, key=lambda file: not is_whiteout(file)) for layer in told])
+    last = merged([sorted(layer, key=is_whiteout) for layer in told])
+    assert shown(first) == shown(last) == shown(found)
+
+
+def plan(text: str) -> list[LayerFile]:
+    members = []
+    for line in text.split("\n"):
+        name, _, target = line[1:].partition("\t")
+        kind = KINDS.get(line[:1], "")
+        if kind and "\0" not in line:
+            members.append(LayerFile(Member(name, kind, 0, target), None))
+    return members
+
+
+def is_whiteout(file: LayerFile) -> bool:
+    return file.member.name.rstrip("/").rpartition("/")[2].startswith(".wh.")
+
+
+def merged(told: Iterable[Iterable[LayerFile]]) -> Tree:
+    applier = Applier(max_bytes=16 << 20)
+    for layer in told:
+        applier.apply(layer)
+    return applier.tree()
+
+
+def shown(tree: Tree) -> dict[str, str]:
+    return {path: entry.kind for path, entry in tree.items()}
+
+
+def check(tree: Tree) -> None:
+    """Every path is below a directory, and none of it is outside or a whiteout."""
+    assert tree[""].kind == "dir"
+    for path, entry in tree.items():
+        assert entry.kind in (*KINDS.values(), "block device")
+        assert entry.kind not in ("hardlink", "other")
+        if path:
+            above, _, name = path.rpartition("/")
+            assert tree[above].kind == "dir"
+            assert name not in ("", ".", "..")
+            assert not path.startswith("/")
+    for paths in tree.links().values():
+        assert len({tree[path].kind for path in paths}) == 1
