@@ -16,6 +16,7 @@ import msgspec
 from engine import decompress
 from engine import digest as digests
 from engine.archive.members import Member, clean_name, resolve_link
+from engine.beside import beside
 from engine.compression import Compression
 from engine.content import Info, ReaderAt
 from engine.content.diff_ids import (
@@ -250,6 +251,8 @@ class Intake:
         if known is not None and known.algorithm == algorithm:
             return known
         with self.open(digest) as reader:
+            if digest.algorithm == algorithm and compression_of(reader) == "none":
+                return digest
             measured = measure(reader, self.stored_as(digest), algorithm)
         self._measured[digest] = measured
         return measured.diff_id
@@ -420,8 +423,11 @@ class _IngestSink:
         self._diff = _DiffHasher()
 
     def write(self, data: memoryview) -> None:
-        self._writer.write(data)
-        self._diff.write(data)
+        measured = beside(self._diff.write, data)
+        try:
+            self._writer.write(data)
+        finally:
+            measured()
         self._size += len(data)
 
     def close(self) -> Content:

@@ -29,6 +29,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from engine.beside import beside
 from engine.content import Bytes, Status
 from engine.digest import Digest, from_hash, hasher, parse
 from engine.errors import (
@@ -83,6 +84,7 @@ class Ingest:
         self._offset = 0
         self._begun = 0
         self._synced = False
+        self._hash: hashlib._Hash
         self._take_up(os.fstat(descriptor).st_size)
 
     @property
@@ -95,11 +97,18 @@ class Ingest:
         self._synced = False
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
-        while view:
-            written = os.write(self._descriptor, view)
-            self._hash.update(view[:written])
+        before = self._hash.copy()
+        hashing = beside(self._hash.update, view)
+        written = 0
+        try:
+            while written < length:
+                written += os.write(self._descriptor, view[written:])
+        finally:
+            hashing()
             self._offset += written
-            view = view[written:]
+            if written < length:
+                before.update(view[:written])
+                self._hash = before
         self._write_out_early()
         return length
 
@@ -181,7 +190,7 @@ class Ingest:
 
     def _take_up(self, size: int) -> None:
         """Hash the first `size` bytes and go on behind them."""
-        self._hash: hashlib._Hash = hasher(self._algorithm)
+        self._hash = hasher(self._algorithm)
         self._offset = size
         buffer = memoryview(bytearray(min(size, _CHUNK)))
         position = 0

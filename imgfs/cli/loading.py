@@ -3,6 +3,8 @@
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import BinaryIO
 
@@ -104,10 +106,24 @@ def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> L
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
         tell = stack.enter_context(progress_of("Loading", progress))
         session = stack.enter_context(engine.begin_import(options))
-        while chunk := file.read(_CHUNK):
+        for chunk in _chunks(file) if total is None else _chunks_ahead(file):
             session.feed(chunk)
             tell(session.received, total)
         return session.finish()
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
+    """A chunk while the next one is read; not for a pipe, whose reading may never end."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(file.read, _CHUNK)
+        while chunk := coming.result():
+            coming = pool.submit(file.read, _CHUNK)
+            yield chunk
 
 
 def _print_loaded(loaded: Loaded) -> None:
