@@ -29,7 +29,7 @@ import msgspec
 from engine.content import NO_LABELS
 from engine.database import Database
 from engine.digest import Digest, parse
-from engine.errors import AlreadyExists, NotFound
+from engine.errors import AlreadyExists, NotFound, StoreError
 
 DAY: Final = 86400.0
 
@@ -81,7 +81,12 @@ class Leases:
 
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
-        """A lease for as long as the block runs and this process lives."""
+        """A lease for as long as the block runs and this process lives.
+
+        Where it cannot be deleted then, it has ended all the same. The child of a fork ends
+        nothing.
+        """
+        pid = os.getpid()
         lease = Lease(secrets.token_hex(16), self._clock(), None, dict(labels))
         holder = self._holders / lease.id
         with self._database.transaction() as connection:
@@ -96,11 +101,12 @@ class Leases:
         try:
             yield lease
         finally:
-            try:
-                with suppress(NotFound):
+            if pid == os.getpid():
+                with suppress(NotFound, StoreError, OSError):
                     self.delete(lease.id)
-            finally:
                 _let_go(holder, descriptor)
+            else:
+                os.close(descriptor)
 
     def add(self, lease_id: str, digest: str) -> None:
         """Protect `digest` by the lease; again is nothing new.
@@ -201,7 +207,8 @@ class Leases:
 
 
 def _let_go(holder: Path, descriptor: int) -> None:
-    holder.unlink(missing_ok=True)
+    with suppress(OSError):
+        holder.unlink()
     os.close(descriptor)
 
 
