@@ -74,12 +74,12 @@ class Engine:
                 _check_database(path)
                 self.database = opened.enter_context(Database(path / "imgfs.db"))
                 self.content = LocalStore(path, self.database)
+                self.leases = Leases(path, self.database)
                 opened.pop_all()
         except OSError as error:
             what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
             raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
-        self.leases = Leases(path, self.database)
         self.events = EventLog(self.database)
 
     def close(self) -> None:

@@ -169,8 +169,8 @@ class Ingest:
         ingest to its parent.
         """
         if self._open is not None and self._pid == os.getpid():
-            with suppress(OSError):
-                _discard(self._directory)
+            _give_up(self._directory, self._open)
+            self._open = None
         self.close()
 
     def close(self) -> None:
@@ -227,9 +227,9 @@ class Ingests:
             return Ingest(directory, descriptor, record, named_by)
         except BaseException:
             if found is None:
-                with suppress(OSError):
-                    _discard(directory)
-            os.close(descriptor)
+                _give_up(directory, descriptor)
+            else:
+                os.close(descriptor)
             raise
 
     def hold_unnamed(self, total: int, expected: Digest | None, algorithm: str) -> Ingest:
@@ -244,7 +244,7 @@ class Ingests:
                 try:
                     return Ingest(directory, descriptor, record, named_by)
                 except BaseException:
-                    os.close(descriptor)
+                    _give_up(directory, descriptor)
                     raise
 
     def status(self, ref: str) -> Status:
@@ -314,8 +314,10 @@ class Ingests:
 def _lock(directory: Path, ref: str) -> int:
     """The open data file of an ingest, made if need be, with its lock. Unavailable."""
     while True:
+        is_new = False
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
+            is_new = True
         try:
             descriptor = _open_data(directory / _DATA)
         except FileNotFoundError:
@@ -326,10 +328,14 @@ def _lock(directory: Path, ref: str) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             current = _is_at(descriptor, directory / _DATA)
-        except OSError as error:
+        except BlockingIOError:
             os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                raise Unavailable("ingest", ref) from None
+            raise Unavailable("ingest", ref) from None
+        except OSError:
+            if is_new:
+                _give_up(directory, descriptor)
+            else:
+                os.close(descriptor)
             raise
         if current:
             return descriptor
@@ -386,6 +392,12 @@ def _discard(directory: Path) -> None:
     (directory / _REF).unlink(missing_ok=True)
     (directory / _DATA).unlink(missing_ok=True)
     _leave(directory)
+
+
+def _give_up(directory: Path, descriptor: int) -> None:
+    with suppress(OSError):
+        _discard(directory)
+    os.close(descriptor)
 
 
 def _leave(directory: Path) -> None:
