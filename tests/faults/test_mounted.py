@@ -129,6 +129,7 @@ def test_a_database_that_is_damaged_for_a_while(served: Mounted) -> None:
 def test_signals_that_end_nothing(served: Mounted) -> None:
     descriptor = os.open(served.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, stores.APP[:150_000])
+    os.fsync(descriptor)  # it is stopped outside of a transaction, which would keep others waiting
     os.kill(served.pid, signal.SIGPIPE)
     os.kill(served.pid, signal.SIGSTOP)
     try:
