@@ -349,5 +349,7 @@ def _check_database(path: Path) -> None:
     """A new database would hide the blobs of a store that has lost its own."""
     database = path / "imgfs.db"
     if not (database.exists() and database.stat().st_size) and any(path.glob("blobs/*/*")):
-        reason = "the database is missing or empty, the blobs are there: run imgfs fsck"
+        reason = (
+            "the database is missing or empty, the blobs are there: put it back or move them away"
+        )
         raise StoreError(str(database), reason)
