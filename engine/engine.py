@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from engine.content import read_blob
 from engine.content.local import LocalStore
 from engine.database import Database
 from engine.digest import Digest
-from engine.errors import InvalidReference, NotFound, StoreError
+from engine.errors import InvalidReference, NotFound, StoreDamaged, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
@@ -200,6 +200,12 @@ class Engine:
 
         return repair(self._fsck_parts(), problem)
 
+    def restore_names(self, names: Mapping[str, str]) -> list[str]:
+        """Give back names that a damaged database still had; as `fsck.restore_names`."""
+        from engine.fsck.replacement import restore_names
+
+        return restore_names(self._fsck_parts(), names)
+
     def _fsck_parts(self) -> FsckParts:
         from engine.fsck.problem import Parts
 
@@ -350,6 +356,7 @@ def _check_database(path: Path) -> None:
     database = path / "imgfs.db"
     if not (database.exists() and database.stat().st_size) and any(path.glob("blobs/*/*")):
         reason = (
-            "the database is missing or empty, the blobs are there: put it back or move them away"
+            "the database is missing or empty, the blobs are there: put it back,"
+            " or run imgfs fsck --repair"
         )
-        raise StoreError(str(database), reason)
+        raise StoreDamaged(str(database), reason)

@@ -11,6 +11,7 @@ from engine import digest as digests
 from engine.content import write_blob
 from engine.engine import Engine
 from engine.fsck.problem import Kind, Problem
+from engine.fsck.replacement import replace_database
 from tests import archives
 from tests.archives import ImageParts
 
@@ -157,6 +158,7 @@ def test_a_store_that_has_lost_its_database(engine: Engine, tmp_path: Path) -> N
     wanted = {image.target.digest for image in engine.images.all()}
     shutil.copytree(engine.path / "blobs", tmp_path / "saved" / "blobs")
     (tmp_path / "saved").chmod(0o700)
+    assert replace_database(tmp_path / "saved") == {}
     with Engine(tmp_path / "saved") as other:
         assert {kind for kind, _ in found(other)} == {Kind.UNKNOWN}
         assert repaired(other) == []
