@@ -26,6 +26,7 @@ from engine.errors import InvalidReference, NotFound, StoreDamaged, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
+from engine.progress import Progress, ignore
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from engine.archive.options import ImportOptions
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
-    from engine.commit.refs import CommitOptions, Progress, Source
+    from engine.commit.refs import CommitOptions, Source
+    from engine.commit.refs import Progress as Steps
     from engine.content import Provider
     from engine.fsck.problem import Parts as FsckParts
     from engine.fsck.problem import Problem
@@ -106,7 +108,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = ignore,
     ) -> int:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
@@ -122,7 +124,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = ignore,
     ) -> int:
         """Write what the archive holds and these images as one; errors as `save` and
         `ExistingArchive`.
@@ -144,7 +146,7 @@ class Engine:
         images: Sequence[Image],
         options: docker_save.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = ignore,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
         from engine.content.diff_ids import uncompressed_size
@@ -160,7 +162,7 @@ class Engine:
         layout: Callable[[], Sequence[Entry]],
         provider: Provider,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None,
+        progress: Progress,
     ) -> int:
         from engine import saving
 
@@ -180,9 +182,7 @@ class Engine:
 
         return gc.Collector(gc.Parts(self.database, self.content, self.leases, self.events))
 
-    def check(
-        self, progress: Callable[[int, int], None] = lambda _hashed, _total: None
-    ) -> Iterator[Problem]:
+    def check(self, progress: Progress = ignore) -> Iterator[Problem]:
         """What is wrong with the store; as `fsck.check`."""
         from engine import fsck
 
@@ -218,7 +218,7 @@ class Engine:
         source: Source,
         names: Sequence[str],
         options: CommitOptions,
-        progress: Progress = lambda _step, _read: None,
+        progress: Steps = lambda _step, _read: None,
     ) -> Committed:
         """Make an image of directories, with these full names; errors as `exporter.commit`.
 

@@ -12,6 +12,7 @@ from engine.content import write_blob
 from engine.engine import Engine
 from engine.fsck.problem import Kind, Problem
 from engine.fsck.replacement import replace_database
+from engine.progress import Done
 from tests import archives
 from tests.archives import ImageParts
 
@@ -65,11 +66,11 @@ def test_nothing_is_wrong(engine: Engine) -> None:
 
 
 def test_progress_tells_every_byte(engine: Engine) -> None:
-    told: list[tuple[int, int]] = []
-    list(engine.check(lambda done, total: told.append((done, total))))
+    told: list[Done] = []
+    list(engine.check(told.append))
     size = sum(info.size for info in engine.content.walk())
-    assert told[-1] == (size, size)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == Done(size, size)
+    assert [done.size for done in told] == sorted(done.size for done in told)
 
 
 @pytest.mark.parametrize("digest", [LAYER, CONFIG])
@@ -282,7 +283,7 @@ def test_a_config_that_lies(tmp_path: Path) -> None:
 
 def test_what_is_collected_meanwhile_is_no_problem(engine: Engine) -> None:
     engine.remove("app:1")
-    checking = engine.check(lambda _done, _total: None)
+    checking = engine.check()
     list(engine.collector().collect())
     assert list(checking) == []
 
