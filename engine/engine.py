@@ -26,6 +26,7 @@ from engine.images import Image, ImageStore
 from engine.layouts import Entry, combined, docker_save, selection
 from engine.leases import Leases
 from engine.oci import ImageConfig, Platform
+from engine.store_directory import open_directory
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Engine:
         self.path = path
         self._tracer = tracer or Untraced()
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            open_directory(path)
             _check_version(path)
             self.database = Database(path / "imgfs.db")
             self.content = LocalStore(path, self.database)

@@ -128,6 +128,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         node = self._node(inode)
         if isinstance(node, Upload):
+            self._require_owner(ctx)
             await _set_attributes(node, attr, fields)
         elif not isinstance(node, ImportDirectory):
             raise _refusal(node)
@@ -215,6 +216,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(node, Upload):
             if not writes:
                 raise FUSEError(errno.EOPNOTSUPP)
+            self._require_owner(ctx)
             return await self._open_upload(node, flags, ctx.pid)
         if writes:
             raise _refusal(node)
@@ -398,6 +400,11 @@ class Operations(pyfuse3.Operations):
         if not isinstance(parent, ImportDirectory):
             raise _refusal(parent)
         return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
+
+    def _require_owner(self, ctx: RequestContext) -> None:
+        """A receipt's own mode and owner are whatever a copier has made them."""
+        if ctx.uid not in (0, self._owner[0]):
+            raise FUSEError(errno.EACCES)
 
     async def _open_file(self, file: File, pid: int) -> OpenReader:
         opened = OpenReader(pid)
