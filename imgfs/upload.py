@@ -350,5 +350,8 @@ class Upload:
             await self._in_thread(partial(_abort, self._import))
         if self._spool is not None:
             self._spool.close()
+        if self.error is not None:  # its frames hold what was read last
+            self.error = self.error.with_traceback(None)
+            self.error.__cause__ = self.error.__context__ = None
         self._queue = self._import = self._spool = self._lost = None
         self._accepted = self._fed = 0
