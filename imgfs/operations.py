@@ -158,6 +158,7 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, Upload):
             raise _refusal(node)
+        self._require_owner(ctx)
         node.set_xattr(os.fsdecode(name), value)
 
     @_told
@@ -165,6 +166,7 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, Upload):
             raise _refusal(node)
+        self._require_owner(ctx)
         node.remove_xattr(os.fsdecode(name))
 
     @_told

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -155,18 +155,3 @@ def test_the_mount_can_be_ended(loaded: Mounted, tmp_path: Path, directory: str)
             wait_until(lambda: not os.path.ismount(loaded.path), "it is unmounted")
         disk.go_on()
         wait_until(lambda: ended(loaded.pid), "the process ends")
-
-
-def test_what_was_loaded_is_there_afterwards(mount: Callable[..., Mounted], tmp_path: Path) -> None:
-    first = mount()
-    first.load(archives.docker_archive((APP, ["app:1"])))
-    with stuck_disk(first.store / "blobs", tmp_path) as disk:
-        disk.hang("read")
-        with waiting("ls", first / "app:1/") as client:
-            disk.wait_for(1)
-            os.kill(first.pid, signal.SIGTERM)
-            client.wait(IN_TIME * 2)
-        disk.go_on()
-        wait_until(lambda: ended(first.pid), "the process ends")
-    second = mount()
-    assert layer_of(second).read_bytes() == LAYER
