@@ -33,9 +33,14 @@ class ReportDirectory:
             assert node is not None
             yield f"{name}.json", node
 
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return False
+
 
 class EventsFile:
     """A line of JSON for every event, in a file that grows; `tail -f` follows it."""
+
+    waits = False
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -68,6 +73,8 @@ class EventsFile:
     def read(self, offset: int, size: int) -> bytes:
         self._refresh()
         return bytes(self._lines[offset : offset + size])
+
+    read_at_once = read
 
     def close(self) -> None:
         """Nothing is held."""
@@ -113,6 +120,9 @@ class StatusDirectory:
             ("imports", self._imports),
             ("status.json", _snapshot("status.json", data)),
         ]
+
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return False
 
 
 def _snapshot(name: str, data: bytes) -> BytesFile:
