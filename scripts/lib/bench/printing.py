@@ -89,7 +89,7 @@ _Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 def _goals(report: Report) -> _Table:
     """The rows, with both goals and whether the one that counts here is met."""
-    header = ("work", "found", "goal", "without passthrough", "met", "")
+    header = ("work", "found", "goal", "without passthrough", "met", "against")
     return header, [
         (
             row.work,
@@ -184,5 +184,5 @@ def _processor() -> str:
 
 
 def _filesystem(path: Path) -> str:
-    words = ["stat", "--file-system", "--format", "%T", str(path)]
+    words = ["findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(path)]
     return subprocess.run(words, capture_output=True, check=False, text=True).stdout.strip()

@@ -47,12 +47,12 @@ class Report:
     def time(self, contest: Contest, work: str, ours: str, goal: Goal, against: str | None) -> None:
         """A row for how long `ours` takes in terms of `against`, if that took part."""
         value = None if against is None else contest.ratio(ours, against)
-        note = "no such peer is installed" if against is None else f"÷ {against}"
+        note = "no such peer is installed" if against is None else against
         self.rows.append(Row(work, value, goal, note=note))
 
     def throughput(self, contest: Contest, work: str, ours: str, goal: Goal, against: str) -> None:
         """A row for how much `ours` gets done in terms of `against`."""
-        self.rows.append(Row(work, 1 / contest.ratio(ours, against), goal, note=f"÷ {against}"))
+        self.rows.append(Row(work, 1 / contest.ratio(ours, against), goal, note=against))
 
     @property
     def has_passthrough(self) -> bool:

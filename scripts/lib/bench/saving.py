@@ -39,7 +39,7 @@ def measure(bench: Bench) -> None:
     report.time(done, what, _SAVE, Goal(1.5), _TAR)
     byte, start = done.first_byte(_SAVE), done.first_byte(_START)
     value = (byte - start) * 1000 if byte is not None and start is not None else None
-    note = "− that of imgfs images"
+    note = "less the first byte of imgfs images"
     report.rows.append(Row("its first byte, after start-up", value, Goal(20), "ms", note))
 
 
