@@ -96,13 +96,16 @@ def command(
     before = daemon.written() if daemon else 0
     with tempfile.TemporaryFile() as said, open(source or os.devnull, "rb") as given:
         began = time.perf_counter()
-        process = subprocess.Popen(
-            [str(word) for word in words],
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env={**os.environ, **environment} if environment else None,
-        )
+        try:
+            process = subprocess.Popen(
+                [str(word) for word in words],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env={**os.environ, **environment} if environment else None,
+            )
+        except FileNotFoundError:
+            raise Failed(f"{words[0]} is not installed") from None
         watch = _Watch(process.pid)
         try:
             assert process.stdout is not None
