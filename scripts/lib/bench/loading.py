@@ -3,6 +3,7 @@ already; with plain layers and with compressed ones.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.lib.bench.bench import Bench
@@ -94,14 +95,20 @@ def _dd(name: str) -> tuple[str, str, str]:
 def _into_import(bench: Bench, image: StoredImage, *writer: str | Path) -> Sample:
     """Into a new store, through a new mount; the file is closed when it is loaded."""
     with bench.place() as place, bench.mounted(place / "store") as mount:
-        return command(_write(mount, image, *writer), mount.daemon)
+        return _write(mount, image, *writer)
 
 
-def _write(mount: Mount, image: StoredImage, *writer: str | Path) -> list[str | Path]:
+def _write(mount: Mount, image: StoredImage, *writer: str | Path) -> Sample:
+    """The kernel counts what is written to a mount as if it were a disk. That is what the writer
+    has to its account, unless its bytes do go to a disk, by passthrough.
+    """
     target = mount.path / "import" / "x.tar"
-    if writer[0] == "dd":
-        return [*writer, f"if={image.archive}", f"of={target}"]
-    return [*writer, target]
+    ends = [f"if={image.archive}", f"of={target}"] if writer[0] == "dd" else [target]
+    before = mount.daemon.written()
+    sample = command([*writer, *ends], mount.daemon)
+    if mount.has_passthrough:
+        return sample
+    return replace(sample, written=mount.daemon.written() - before)
 
 
 def _there_already(bench: Bench, image: StoredImage) -> None:
@@ -109,7 +116,7 @@ def _there_already(bench: Bench, image: StoredImage) -> None:
         load: list[str | Path] = [*IMGFS, "--store", image.store, "load", "-q", "-i", image.archive]
         contenders: dict[str, Callable[[], Sample]] = {
             _HASH: lambda: command(["openssl", "sha256", image.archive]),
-            _CP: lambda: command(_write(mount, image, "cp", image.archive), mount.daemon),
+            _CP: lambda: _write(mount, image, "cp", image.archive),
             _LOAD: lambda: command(load),
         }
         done = bench.contest(

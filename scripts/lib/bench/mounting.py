@@ -43,6 +43,10 @@ class Mount:
         told = self._status.get("passthrough")
         return None if told is None else str(told)
 
+    @property
+    def has_passthrough(self) -> bool:
+        return (self.passthrough or "").startswith("on")
+
     def mount(self) -> None:
         call(*self.command)
         self.attach()
