@@ -1,6 +1,8 @@
 """The command line: which areas, on what, and how to tell."""
 
 import argparse
+import compileall
+import os
 import signal
 import sys
 import tempfile
@@ -9,6 +11,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import engine
+import imgfs
 from scripts.lib.bench import commit, loading, names, printing, reading, saving, startup
 from scripts.lib.bench.bench import Bench
 from scripts.lib.bench.images import SIZES, Images
@@ -63,6 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     areas = AREAS if "all" in options.areas else options.areas
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _settle_python()
     where = printing.circumstances(options.size, options.rounds)
     report = Report()
     cache = options.cache.absolute()
@@ -78,6 +83,15 @@ def main(arguments: Sequence[str]) -> None:
     say("")
     told = replace(where, passthrough=report.passthrough or where.passthrough)
     print(_PRINTERS[options.form](report, told))
+
+
+def _settle_python() -> None:
+    """Have Python start as it does for a user: with compiled modules, and by no settings."""
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
+    for package in (engine, imgfs):
+        for folder in package.__path__:
+            compileall.compile_dir(folder, quiet=1)
 
 
 if __name__ == "__main__":
