@@ -150,7 +150,7 @@ def name_of(number: int) -> str:
 def make_files(root: Path, number: int, size: int) -> None:
     """About `size` bytes of files in directories of their own for each `number`.
 
-    Most are small and most bytes are in large ones. Half are words; the others cannot be compressed.
+    Most are small and most bytes are in large ones. Half are words; the others are incompressible.
     """
     random = Random(f"{_SEED} {number}")
     words = _words(random)

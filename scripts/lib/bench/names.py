@@ -63,7 +63,9 @@ def _lists(bench: Bench) -> None:
             def first() -> Sample:
                 mount.remount()
                 idle.append(mount.daemon.memory())
-                return on_mount(mount.daemon)
+                sample = on_mount(mount.daemon)
+                listed.append(mount.daemon.memory())
+                return sample
 
             return [
                 Contender(_DISK, on_disk),
@@ -72,12 +74,10 @@ def _lists(bench: Bench) -> None:
             ]
 
         def ls(*options: str) -> list[Contender]:
-            def on_mount(daemon: Daemon) -> Sample:
-                sample = command(["ls", *options, mount.path], daemon)
-                listed.append(daemon.memory())
-                return sample
-
-            return contenders(lambda: command(["ls", *options, directories]), on_mount)
+            return contenders(
+                lambda: command(["ls", *options, directories]),
+                lambda daemon: command(["ls", *options, mount.path], daemon),
+            )
 
         call("ls", "-l", directories)
         done = bench.contest(f"ls of {bench.count:,} images", ls())
