@@ -48,8 +48,7 @@ class EventsFile:
         self._count = 0
         self._last = 0
         self._mtime = 0
-        self._refresh()
-        self.key = f"events:{self._last}"
+        self.key = f"events:{log.last()}"
 
     @property
     def is_long(self) -> bool:
