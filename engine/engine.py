@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
     from engine.commit.refs import CommitOptions, Progress, Source
+    from engine.progress import Copied
 
 VERSION = 1
 
@@ -94,7 +95,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[["Copied"], None] | None = None,
     ) -> int:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
@@ -108,7 +109,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[["Copied"], None] | None = None,
     ) -> int:
         """Write what the archive holds and these images as one; errors as `save` and
         `ExistingArchive`.
@@ -129,7 +130,7 @@ class Engine:
         images: Sequence[Image],
         options: docker_save.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[["Copied"], None] | None = None,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
         size = partial(uncompressed_size, self.content)
@@ -142,7 +143,7 @@ class Engine:
         layout: Callable[[], Sequence[Entry]],
         provider: Provider,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None,
+        progress: Callable[["Copied"], None] | None,
     ) -> int:
         from engine import saving
 

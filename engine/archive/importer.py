@@ -24,7 +24,7 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.decompress import Outer
 from engine.digest import Digest
-from engine.errors import BrokenArchive, LimitExceeded, NotFound
+from engine.errors import LimitExceeded, MissingMember, NotFound
 from engine.events import EventLog
 from engine.images import PARENT_LABEL, Image, ImageStore, Summary
 from engine.leases import Lease, Leases
@@ -88,6 +88,11 @@ class Import:
         """Whether the archive's end has been read, so that what follows is ignored."""
         return self._tar.ended
 
+    @property
+    def layers(self) -> int:
+        """How many layers have come so far, as far as their first bytes tell it."""
+        return self._intake.layers
+
     def feed(self, data: bytes | memoryview) -> None:
         """The next bytes of the archive; raises what is wrong as soon as it is known, and again
         ever after.
@@ -115,7 +120,7 @@ class Import:
         if self._loaded is None:
             self._outer.finish()
             self._tar.finish()
-            found = self._options.naming.applied(self._resolve())
+            found = self._options.naming.applied(self._found())
             for image in found:
                 self._check_platforms(image)
             self._loaded = self._publish(found)
@@ -157,6 +162,14 @@ class Import:
                 case MemberEnd():
                     self._intake.end()
 
+    def _found(self) -> list[Found]:
+        try:
+            return self._resolve()
+        except MissingMember as error:
+            if self._tar.ended or not self._tar.members:
+                raise
+            raise error.by_truncation from error
+
     def _resolve(self) -> list[Found]:
         intake = self._intake
         compression = self._options.compression
@@ -167,12 +180,12 @@ class Import:
         if intake.has(docker.REPOSITORIES_FILE):
             return legacy_archive.read(intake, compression)
         if intake.has(oci_archive.INDEX):
-            raise BrokenArchive(
+            raise MissingMember(
                 oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
             )
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
         found = "an empty archive" if not self._tar.members else f"{self._tar.members} members"
-        raise BrokenArchive("", f"is not an image archive: expected {wanted}, found {found}")
+        raise MissingMember("", f"is not an image archive: expected {wanted}, found {found}")
 
     @property
     def _matcher(self) -> platforms.Matcher:

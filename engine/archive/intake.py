@@ -24,6 +24,7 @@ from engine.content.diff_ids import (
     Uncompressed,
     compression_from,
     compression_of,
+    may_be_layer,
     measure,
 )
 from engine.content.local import LocalStore, LocalWriter
@@ -115,6 +116,8 @@ class Intake:
         self._made: dict[str, Content] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
+        self.layers = 0
+        """How many files so far look like layers, each content once."""
 
     def start(self, member: Member) -> None:
         """A member begins; its data follows if it is a file."""
@@ -149,8 +152,11 @@ class Intake:
         self._files[content.name] = kept
         if kept is not content:
             _drop(content)
-        elif isinstance(content, Buffered):
+            return
+        if isinstance(content, Buffered):
             self._buffered += content.size
+        with self.open(content.digest) as reader:
+            self.layers += may_be_layer(reader)
 
     def add(self, name: str, data: bytes) -> Digest:
         """Take up a document that the archive implies."""
@@ -227,7 +233,7 @@ class Intake:
             more = len(others) - _TOLD_ABSENT
             told = ", ".join(others[:_TOLD_ABSENT]) + (f" and {more} more" if more > 0 else "")
             reason += f"; also missing: {told}"
-        return BrokenArchive(path, reason)
+        return MissingMember(path, reason)
 
     def uncompressed(self, digest: Digest) -> Uncompressed | None:
         """What a layer is when it is uncompressed, if that was learnt on the way in."""

@@ -10,6 +10,7 @@ and writes it under the digest that it has, where nothing else in its archive fi
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from engine import digest as digests
+from engine import oci
 from engine.archive import encode
 from engine.archive.encode import Header
 from engine.content import Provider, ReaderAt
@@ -17,6 +18,7 @@ from engine.content.diff_ids import uncompressed_pieces
 from engine.digest import Digest
 from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
 from engine.layouts import Decompressed, Entry
+from engine.progress import Copied
 from engine.tracing import Tracer, Untraced
 
 _CHUNK = 1 << 20
@@ -29,40 +31,55 @@ def write_archive(
     entries: Sequence[Entry],
     provider: Provider,
     write: Callable[[bytes], object],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Copied], None] | None = None,
     tracer: Tracer = _UNTRACED,
 ) -> int:
-    """Write an archive; its size in bytes. `progress` hears how many bytes are written so far, and
-    how many there will be about.
+    """Write an archive; its size in bytes. `progress` hears how much is written, and of how
+    much about.
 
     SizeMismatch or DigestMismatch where a blob is not what its entry says, BrokenArchive where it
     cannot be decompressed, NotFound; what is written by then is no complete archive.
     """
     done = 0
     total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
-    for data in _pieces(entries, provider, tracer):
+    total_layers = sum(map(_is_layer, entries))
+    for layers, data in _pieces(entries, provider, tracer):
         write(data)
         done += len(data)
         if progress is not None:
-            progress(done, total)
+            progress(Copied(done, total, layers, total_layers))
     return done
 
 
-def _pieces(entries: Iterable[Entry], provider: Provider, tracer: Tracer) -> Iterator[bytes]:
+def _is_layer(entry: Entry) -> bool:
+    return oci.is_layer_type(entry.media_type)
+
+
+def _pieces(
+    entries: Iterable[Entry], provider: Provider, tracer: Tracer
+) -> Iterator[tuple[int, bytes]]:
+    """How many layers are whole, and the bytes that come next."""
+    layers = 0
     for entry in entries:
-        yield encode.encode(_header(entry))
-        match entry.content:
-            case Digest() as digest:
-                with tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}):
-                    yield from _verified(entry, digest, _blob(entry, digest, provider))
-            case Decompressed(digest, diff_id):
-                with tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}):
-                    yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
-            case bytes() as data if data:
-                yield data
-        if entry.size % encode.BLOCK:
-            yield encode.padding(entry.size)
-    yield encode.END
+        for data in _entry_pieces(entry, provider, tracer):
+            yield layers, data
+        layers += _is_layer(entry)
+    yield layers, encode.END
+
+
+def _entry_pieces(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[bytes]:
+    yield encode.encode(_header(entry))
+    match entry.content:
+        case Digest() as digest:
+            with tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}):
+                yield from _verified(entry, digest, _blob(entry, digest, provider))
+        case Decompressed(digest, diff_id):
+            with tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}):
+                yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
+        case bytes() as data if data:
+            yield data
+    if entry.size % encode.BLOCK:
+        yield encode.padding(entry.size)
 
 
 def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.progress import Copied
+
 T = TypeVar("T")
-Progress = Callable[[int, int | None], None]
-"""Hears how many bytes are done, of how many, None where nobody knows."""
+Progress = Callable[[Copied], None]
 _PAUSE = 0.1
 
 
@@ -44,28 +45,28 @@ def progress_of(verb: str, how: str) -> Iterator[Progress]:
         with _bar(verb) as tell:
             yield tell
     else:
-        yield lambda _done, _total: None
+        yield lambda _copied: None
 
 
 class _Report:
-    """Lines of JSON: `action`, `bytes` of `total` (null where nobody knows), `seconds`, `rate` in
-    bytes a second, `remaining` in seconds or null.
+    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `total_layers` (null where nobody
+    knows), `seconds`, `rate` in bytes a second, `remaining` in seconds or null.
     """
 
     def __init__(self, verb: str) -> None:
         self._action = verb.lower()
         self._began = time.monotonic()
         self._next = self._began
-        self._last: tuple[int, int | None] = (0, None)
+        self._last = Copied(0, None, 0, None)
 
-    def tell(self, done: int, total: int | None) -> None:
-        self._last = done, total
+    def tell(self, copied: Copied) -> None:
+        self._last = copied
         if time.monotonic() >= self._next:
             self.end()
             self._next = time.monotonic() + _PAUSE
 
     def end(self) -> None:
-        done, total = self._last
+        done, total = self._last.size, self._last.total_size
         seconds = time.monotonic() - self._began
         rate = done / seconds if seconds else 0.0
         remaining = (total - done) / rate if total is not None and rate else None
@@ -73,6 +74,8 @@ class _Report:
             "action": self._action,
             "bytes": done,
             "total": total,
+            "layers": self._last.layers,
+            "total_layers": self._last.total_layers,
             "seconds": round(seconds, 3),
             "rate": round(rate),
             "remaining": None if remaining is None else round(remaining, 3),
@@ -96,9 +99,17 @@ def _bar(verb: str) -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
+        TextColumn("{task.fields[layers]}"),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(verb, total=None, layers="")
+        yield lambda copied: bar.update(
+            task, completed=copied.size, total=copied.total_size, layers=_layers(copied)
+        )
+
+
+def _layers(copied: Copied) -> str:
+    of = "" if copied.total_layers is None else f"/{copied.total_layers}"
+    return f"{copied.layers}{of} layers"

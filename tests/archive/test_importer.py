@@ -614,6 +614,27 @@ def test_a_truncated_archive(engine: Engine, cut: int) -> None:
     assert picture(engine) == before
 
 
+WHOLE = {
+    "docker": archives.docker_archive((APP, ["app:1"])),
+    "oci": archives.oci_archive((APP, "docker.io/library/app:1")),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_an_archive_cut_between_members(engine: Engine, kind: str) -> None:
+    archive = WHOLE[kind]
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        last = tar.getmembers()[-1].offset
+        end = tar.offset
+    with pytest.raises(MissingMember, match="the archive is truncated"):
+        load(engine, archive[:last])
+    with pytest.raises(MissingMember) as raised:
+        load(engine, archive[:last] + bytes(1024))
+    assert "truncated" not in str(raised.value)
+    load(engine, archive[:end])
+    assert ids(engine) == {"app:1": APP.id}
+
+
 def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine) -> None:
     load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
     before = picture(engine)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from engine.archive.writer import write_archive
 from engine.digest import Digest
 from engine.errors import BrokenArchive, DigestMismatch, NotFound, SizeMismatch
 from engine.layouts import Decompressed, Entry
+from engine.progress import Copied
+from tests import archives
 from tests.archive.raw_tar import END, header, padded, pax
 
 MIB = 1 << 20
@@ -319,17 +322,17 @@ def test_a_blob_that_is_not_there() -> None:
 def test_blobs_are_copied_in_chunks_and_progress_is_told() -> None:
     data = bytes(2 * MIB + 5)
     entry, provider = blob(data)
-    told: list[tuple[int, int]] = []
+    layer = msgspec.structs.replace(entry, media_type=archives.OCI_LAYER)
+    told: list[Copied] = []
     sizes: list[int] = []
-
-    def tell(done: int, total: int) -> None:
-        told.append((done, total))
-
-    total = write_archive([entry], provider, lambda part: sizes.append(len(part)), tell)
+    total = write_archive([layer], provider, lambda part: sizes.append(len(part)), told.append)
     assert provider.asked == [MIB, MIB, 5]
     assert sizes == [512, MIB, MIB, 5, 507, 1024]
-    assert told == [(sum(sizes[: count + 1]), total) for count in range(len(sizes))]
     assert total == sum(sizes)
+    assert told == [
+        Copied(sum(sizes[: count + 1]), total, layers, 1)
+        for count, layers in enumerate([0, 0, 0, 0, 0, 1])
+    ]
 
 
 @given(
