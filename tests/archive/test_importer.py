@@ -96,6 +96,8 @@ DOCKER_ARCHIVES = {
     "hard-linked layer": docker(
         [item()], CONFIG, ("x.tar", PLAIN), link("l.tar", "x.tar", tarfile.LNKTYPE)
     ),
+    "go-containerregistry": archives.crane_archive((ONE, ["app:1"])),
+    "go-containerregistry, legacy": archives.legacy_crane_archive(ONE, "app", "1"),
     "./ names": tar(
         [("./c.json", ONE.config), ("./l.tar", PLAIN), ("./manifest.json", to_json([item()]))]
     ),

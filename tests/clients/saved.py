@@ -1,16 +1,21 @@
 """Images as their makers save them: one archive of each kind that real tools write today."""
 
 import json
+import sys
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests import archives
+from tests.archives import ImageParts
 from tests.clients import images
-from tests.clients.client import Client, shell
+from tests.clients.client import Client, find, shell
 from tests.clients.containers import Podman
 from tests.clients.daemons import Containerd, Dockerd
 from tests.clients.images import Image
+
+IMGFS = f"{sys.executable} -m imgfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,47 @@ def umoci_layout(root: Path, folder: Path, umoci: Client) -> Saved:
     return saved
 
 
+def skopeo_oci_archive(root: Path, folder: Path, umoci: Client, skopeo: Client) -> Saved:
+    image = images.insert_image(umoci, root, folder / "layout", "1")
+    saved = _saved(image, folder, "quay.test/copied:1")
+    skopeo("copy", f"oci:{image.name}", f"oci-archive:{saved.archive}:quay.test/copied:1")
+    return saved
+
+
+def newer_docker(root: Path, folder: Path, dockerd: Dockerd) -> Saved:
+    """What docker saves since 25, byte for byte, of an image that an older one has built."""
+    built = docker_build(root, folder, dockerd)
+    saved = replace(built, archive=folder / "newer.tar")
+    imgfs = f"{IMGFS} --store {folder}/store"
+    shell(f"{imgfs} load -q {built.archive}")
+    shell(f"{imgfs} save --layout docker -o {saved.archive} {built.directory}")
+    return saved
+
+
+def crane(root: Path, folder: Path) -> Saved:
+    parts = _parts(root)
+    return _written(archives.crane_archive((parts, ["crane:1"])), parts, folder)
+
+
+def legacy_crane(root: Path, folder: Path) -> Saved:
+    parts = _parts(root)
+    return _written(archives.legacy_crane_archive(parts, "crane", "1"), parts, folder)
+
+
+def _parts(root: Path) -> ImageParts:
+    layers = [
+        Client((find("tar"),)).output("-C", root, "--numeric-owner", "-c", "."),
+        archives.layer("etc/salute", b"pulled\n"),
+    ]
+    return ImageParts(layers, extra={"config": {"Cmd": ["cat", "/etc/salute"]}})
+
+
+def _written(archive: bytes, parts: ImageParts, folder: Path) -> Saved:
+    saved = Saved(folder / "image.tar", parts.id, "pulled", "crane:1")
+    saved.archive.write_bytes(archive)
+    return saved
+
+
 def _by_docker(dockerd: Dockerd, folder: Path, image: Image) -> Saved:
     saved = _saved(image, folder, image.name)
     dockerd.docker("save", "-o", saved.archive, image.name)
@@ -122,3 +168,13 @@ MAKERS: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
     "tar of a layout by umoci": (umoci_layout, "umoci"),
 }
 """What makes each archive, and the fixtures that it works with."""
+
+SHAPES: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
+    "docker save since 25": (newer_docker, "_dockerd"),
+    "skopeo copy oci-archive": (skopeo_oci_archive, "umoci", "skopeo"),
+    "crane pull": (crane,),
+    "crane pull legacy": (legacy_crane,),
+}
+"""Archives of other shapes: of tools that are not here, or too like the others to be tried in every
+way.
+"""
