@@ -26,13 +26,14 @@ from engine.decompress import Outer
 from engine.digest import Digest
 from engine.errors import LimitExceeded, MissingMember, NotFound
 from engine.events import EventLog
-from engine.images import PARENT_LABEL, Image, ImageStore, Summary
+from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
 
 
 class LoadedImage(msgspec.Struct, frozen=True):
     """An image that was loaded; `id` is the digest of its config, as docker counts ("" if there is
-    none). `missing` are the digests of what its index names and nobody has.
+    none). `missing` are the digests of what its index names and nobody has, and
+    `missing_platforms` the platforms that are therefore not complete.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class LoadedImage(msgspec.Struct, frozen=True):
     id: str
     platforms: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    missing_platforms: tuple[str, ...] = ()
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -204,7 +206,7 @@ class Import:
     def _publish(self, found: list[Found]) -> Loaded:
         parts = self._parts
         graphs = {image.graph.root.digest: image.graph for image in found}
-        summaries: dict[str, Summary] = {}
+        wholes: dict[str, walk.Graph] = {}
         blobs: dict[str, dict[str, str]] = {}
         for graph in graphs.values():
             blobs.update(self._labels(graph))
@@ -214,15 +216,15 @@ class Import:
             added = self._intake.publish(blobs)
             for digest, graph in graphs.items():
                 whole = walk.graph(parts.content, graph.root) if self._options.platforms else graph
-                summaries[digest] = walk.summarize(whole)
-                parts.images.record(digest, summaries[digest])
+                wholes[digest] = whole
+                parts.images.record(digest, walk.summarize(whole))
             for image in found:
                 self._create(image, parents)
             for target in parts.images.lacking(info.digest for info in added):
                 parts.images.record(
                     target.digest, walk.summarize(walk.graph(parts.content, target))
                 )
-        loaded = tuple(_loaded_image(f, summaries[f.graph.root.digest]) for f in found)
+        loaded = tuple(_loaded_image(f, wholes[f.graph.root.digest]) for f in found)
         return Loaded(loaded, len(added), sum(info.size for info in added))
 
     def _create(self, found: Found, parents: Mapping[str, str]) -> None:
@@ -254,7 +256,8 @@ class Import:
         return labels
 
 
-def _loaded_image(found: Found, summary: Summary) -> LoadedImage:
+def _loaded_image(found: Found, whole: walk.Graph) -> LoadedImage:
+    summary = walk.summarize(whole)
     manifests = summary.manifests
     return LoadedImage(
         found.names,
@@ -262,6 +265,7 @@ def _loaded_image(found: Found, summary: Summary) -> LoadedImage:
         manifests[0].config if manifests else "",
         tuple(manifest.platform for manifest in manifests),
         summary.missing,
+        whole.missing_platforms,
     )
 
 
