@@ -177,14 +177,18 @@ class Import:
         compression = self._options.compression
         if oci_archive.is_oci(intake):
             return oci_archive.read(intake, self._matcher)
+        no_layout = MissingMember(
+            oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
+        )
+        has_index = intake.has(oci_archive.INDEX)
+        if has_index and not self._tar.ended and not intake.has(oci_archive.LAYOUT):
+            raise no_layout
         if intake.has(docker.MANIFEST_FILE):
             return docker_archive.read(intake, compression)
         if intake.has(docker.REPOSITORIES_FILE):
             return legacy_archive.read(intake, compression)
-        if intake.has(oci_archive.INDEX):
-            raise MissingMember(
-                oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
-            )
+        if has_index:
+            raise no_layout
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
         found = "an empty archive" if not self._tar.members else f"{self._tar.members} members"
         raise MissingMember("", f"is not an image archive: expected {wanted}, found {found}")

@@ -111,7 +111,6 @@ class Intake:
         self._links: dict[str, tuple[str, str | None]] = {}
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
-        self._damaged: dict[str, Damaged] = {}
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
@@ -146,7 +145,7 @@ class Intake:
         sink, self._sink = self._sink, None
         content = sink.close()
         if isinstance(content, Damaged):
-            self._files[content.name] = self._damaged[content.expected] = content
+            self._files[content.name] = content
             return
         kept = self._by_digest.setdefault(content.digest, content)
         self._files[content.name] = kept
@@ -213,8 +212,9 @@ class Intake:
         """
         known = {d: self._by_digest[Digest(d)].size for d in wanted if d in self._by_digest}
         others = [d for d in wanted if d not in known]
-        for damaged in (self._damaged[d] for d in others if d in self._damaged):
-            raise DigestMismatch(damaged.name, damaged.expected, damaged.digest)
+        for digest in others:
+            if (damaged := self._files.get(_blob_path(digest))) is not None:
+                raise DigestMismatch(_blob_path(digest), digest, damaged.digest)
         return {**self._store.sizes(others), **known}
 
     def stored_as(self, digest: str) -> str:
@@ -224,8 +224,7 @@ class Intake:
 
     def absence(self, digest: str, subject: str, others: Sequence[str] = ()) -> EngineError:
         """The error for a blob that is neither here nor in the store; `others` are missing too."""
-        algorithm, _, encoded = digest.partition(":")
-        path = f"blobs/{algorithm}/{encoded}"
+        path = _blob_path(digest)
         if path in self._files:
             return DigestMismatch(path, digest, self._files[path].digest)
         reason = f"is missing from the archive and from the store, {subject} needs it"
@@ -345,7 +344,6 @@ class Intake:
             _drop(content)
         self._files.clear()
         self._by_digest.clear()
-        self._damaged.clear()
 
     # -- within -----------------------------------------------------------------------------------
 
@@ -359,7 +357,6 @@ class Intake:
         if old is None or any(content is old for content in self._files.values()):
             return
         if isinstance(old, Damaged):
-            self._damaged.pop(old.expected, None)
             return
         self._by_digest.pop(old.digest, None)
         if isinstance(old, Buffered):
@@ -380,6 +377,10 @@ class Intake:
     def _labelled(self, digest: Digest) -> Digest | None:
         label = self._store.info(digest).labels.get(UNCOMPRESSED_LABEL)
         return digests.parse(label) if label else None
+
+
+def _blob_path(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/', 1)}"
 
 
 def _drop(content: Content) -> None:
