@@ -119,10 +119,16 @@ class BrokenArchive(InvalidInput):
 
 
 class MissingMember(BrokenArchive):
-    """A file that the archive refers to is not in it."""
+    """A file that the archive needs is not in it; `member` is "" where one of several would do."""
 
-    def __init__(self, member: str) -> None:
-        super().__init__(member, "is missing from the archive")
+    def __init__(self, member: str, reason: str = "is missing from the archive") -> None:
+        super().__init__(member, reason)
+
+    @property
+    def by_truncation(self) -> "MissingMember":
+        """The error where the archive ends early, so that the file may have come later."""
+        reason = f"{self.reason}; the archive is truncated: its end is missing too"
+        return MissingMember(self.member, reason)
 
 
 class ContentMismatch(EngineError):

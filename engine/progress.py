@@ -11,7 +11,7 @@ class Done(msgspec.Struct, frozen=True):
     size: int
     total: int | None = None
     layers: int = 0
-    all_layers: int | None = None
+    total_layers: int | None = None
 
 
 Progress = Callable[[Done], object]

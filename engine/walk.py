@@ -62,6 +62,13 @@ class Graph(msgspec.Struct, frozen=True):
     def complete_images(self) -> tuple[ImageManifest, ...]:
         return tuple(image for image in self.images if not image.missing)
 
+    @property
+    def missing_platforms(self) -> tuple[str, ...]:
+        """The platforms of images that are not complete, as far as they are known."""
+        partly = (image.platform for image in self.images if image.missing)
+        texts = map(_platform_text, (*(blob.platform for blob in self.missing), *partly))
+        return tuple(dict.fromkeys(filter(None, texts)))
+
     def best(self, matcher: platforms.Matcher) -> ImageManifest | None:
         """The complete image that a platform likes best, if it likes any."""
         return platforms.best(self.complete_images, matcher, lambda image: image.platform)

@@ -120,6 +120,40 @@ def docker_archive(*images: tuple[ImageParts, Sequence[str] | None]) -> bytes:
     return tar([*members.items(), ("manifest.json", to_json(items))])
 
 
+def crane_archive(*images: tuple[ImageParts, Sequence[str]]) -> bytes:
+    """As go-containerregistry's tarball.Write writes it (crane pull, ko, kaniko): configs called by
+    their digests, layers compressed and without a directory, no `repositories`.
+    """
+    members: dict[str, bytes] = {}
+    items = []
+    for image, tags in images:
+        members[image.id] = image.config
+        blobs = {f"{digest(blob)[7:]}.tar.gz": blob for blob in map(compressed, image.layers)}
+        members |= blobs
+        items.append({"Config": image.id, "RepoTags": tags, "Layers": list(blobs)})
+    return tar([*members.items(), ("manifest.json", to_json(items))])
+
+
+def legacy_crane_archive(image: ImageParts, repository: str, tag: str) -> bytes:
+    """As go-containerregistry's legacy tarball.Write writes it (crane pull --format=legacy): plain
+    layers with v1 configs, no entries for directories, `repositories` by the names as given.
+    """
+    config = f"{image.id[7:]}.json"
+    members: dict[str, bytes] = {config: image.config}
+    parent = ""
+    for data in image.layers:
+        layer_id = digest(f"{digest(data)} {parent}".encode())[7:]
+        members[f"{layer_id}/layer.tar"] = data
+        members[f"{layer_id}/json"] = to_json({"id": layer_id, "parent": parent})
+        members[f"{layer_id}/VERSION"] = b"1.0"
+        parent = layer_id
+    paths = [name for name in members if name.endswith("/layer.tar")]
+    item = {"Config": config, "RepoTags": [f"{repository}:{tag}"], "Layers": paths}
+    members["manifest.json"] = to_json([item])
+    members["repositories"] = to_json({repository: {tag: parent}})
+    return tar(members.items())
+
+
 def blob_members(blobs: Iterable[bytes]) -> list[tuple[str, bytes]]:
     unique = {f"blobs/sha256/{digest(blob)[7:]}": blob for blob in blobs}
     return sorted(unique.items())

@@ -23,15 +23,16 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.decompress import Outer
 from engine.digest import Digest
-from engine.errors import BrokenArchive, LimitExceeded, NotFound
+from engine.errors import LimitExceeded, MissingMember, NotFound
 from engine.events import EventLog
-from engine.images import PARENT_LABEL, Image, ImageStore, Summary
+from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
 
 
 class LoadedImage(msgspec.Struct, frozen=True):
     """An image that was loaded; `id` is the digest of its config, as docker counts ("" if there is
-    none). `missing` are the digests of what its index names and nobody has.
+    none). `missing` are the digests of what its index names and nobody has, and
+    `missing_platforms` the platforms that are therefore not complete.
     """
 
     names: tuple[str, ...]
@@ -39,6 +40,7 @@ class LoadedImage(msgspec.Struct, frozen=True):
     id: str
     platforms: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    missing_platforms: tuple[str, ...] = ()
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -78,11 +80,6 @@ class Import:
         self.received = 0
 
     @property
-    def layers(self) -> int:
-        """How many members have come that are no documents."""
-        return self._intake.layers
-
-    @property
     def failed(self) -> bool:
         """Whether no further byte can make it right."""
         return self._failure is not None
@@ -91,6 +88,11 @@ class Import:
     def ended(self) -> bool:
         """Whether the archive's end has been read, so that what follows is ignored."""
         return self._tar.ended
+
+    @property
+    def layers(self) -> int:
+        """How many layers have come so far, as far as their first bytes tell it."""
+        return self._intake.layers
 
     def feed(self, data: bytes | memoryview) -> None:
         """The next bytes of the archive; raises what is wrong as soon as it is known, and again
@@ -119,7 +121,7 @@ class Import:
         if self._loaded is None:
             self._outer.finish()
             self._tar.finish()
-            found = self._options.naming.applied(self._resolve())
+            found = self._options.naming.applied(self._found())
             for image in found:
                 self._check_platforms(image)
             try:
@@ -163,22 +165,34 @@ class Import:
                 case MemberEnd():
                     self._intake.end()
 
+    def _found(self) -> list[Found]:
+        try:
+            return self._resolve()
+        except MissingMember as error:
+            if self._tar.ended or not self._tar.members:
+                raise
+            raise error.by_truncation from error
+
     def _resolve(self) -> list[Found]:
         intake = self._intake
         compression = self._options.compression
         if oci_archive.is_oci(intake):
             return oci_archive.read(intake, self._matcher)
+        no_layout = MissingMember(
+            oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
+        )
+        has_index = intake.has(oci_archive.INDEX)
+        if has_index and not self._tar.ended and not intake.has(oci_archive.LAYOUT):
+            raise no_layout
         if intake.has(docker.MANIFEST_FILE):
             return docker_archive.read(intake, compression)
         if intake.has(docker.REPOSITORIES_FILE):
             return legacy_archive.read(intake, compression)
-        if intake.has(oci_archive.INDEX):
-            raise BrokenArchive(
-                oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
-            )
+        if has_index:
+            raise no_layout
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
         found = "an empty archive" if not self._tar.members else f"{self._tar.members} members"
-        raise BrokenArchive("", f"is not an image archive: expected {wanted}, found {found}")
+        raise MissingMember("", f"is not an image archive: expected {wanted}, found {found}")
 
     @property
     def _matcher(self) -> platforms.Matcher:
@@ -197,7 +211,7 @@ class Import:
     def _publish(self, found: list[Found]) -> Loaded:
         parts = self._parts
         graphs = {image.graph.root.digest: image.graph for image in found}
-        summaries: dict[str, Summary] = {}
+        wholes: dict[str, walk.Graph] = {}
         blobs: dict[str, dict[str, str]] = {}
         for graph in graphs.values():
             blobs.update(self._labels(graph))
@@ -207,15 +221,15 @@ class Import:
             added = self._intake.publish(blobs)
             for digest, graph in graphs.items():
                 whole = walk.graph(parts.content, graph.root) if self._options.platforms else graph
-                summaries[digest] = walk.summarize(whole)
-                parts.images.record(digest, summaries[digest])
+                wholes[digest] = whole
+                parts.images.record(digest, walk.summarize(whole))
             for image in found:
                 self._create(image, parents)
             for target in parts.images.lacking(info.digest for info in added):
                 parts.images.record(
                     target.digest, walk.summarize(walk.graph(parts.content, target))
                 )
-        loaded = tuple(_loaded_image(f, summaries[f.graph.root.digest]) for f in found)
+        loaded = tuple(_loaded_image(f, wholes[f.graph.root.digest]) for f in found)
         return Loaded(loaded, len(added), sum(info.size for info in added))
 
     def _create(self, found: Found, parents: Mapping[str, str]) -> None:
@@ -247,7 +261,8 @@ class Import:
         return labels
 
 
-def _loaded_image(found: Found, summary: Summary) -> LoadedImage:
+def _loaded_image(found: Found, whole: walk.Graph) -> LoadedImage:
+    summary = walk.summarize(whole)
     manifests = summary.manifests
     return LoadedImage(
         found.names,
@@ -255,6 +270,7 @@ def _loaded_image(found: Found, summary: Summary) -> LoadedImage:
         manifests[0].config if manifests else "",
         tuple(manifest.platform for manifest in manifests),
         summary.missing,
+        whole.missing_platforms,
     )
 
 

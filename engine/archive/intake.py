@@ -25,6 +25,7 @@ from engine.content.diff_ids import (
     Uncompressed,
     compression_from,
     compression_of,
+    may_be_layer,
     measure,
 )
 from engine.content.local import LocalStore, LocalWriter
@@ -108,12 +109,12 @@ class Intake:
         self._specials: dict[str, str] = {}
         self._by_digest: dict[Digest, Content] = {}
         self._names: Counter[Digest] = Counter()
-        self._damaged: dict[str, Damaged] = {}
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
         self.layers = 0
+        """How many files so far look like layers, each content once."""
 
     def start(self, member: Member) -> None:
         """A member begins; its data follows if it is a file."""
@@ -141,17 +142,19 @@ class Intake:
             return
         sink, self._sink = self._sink, None
         content = sink.close()
-        self.layers += not (isinstance(content, Buffered) and content.data[:1] in b"{[")
         if isinstance(content, Damaged):
-            self._files[content.name] = self._damaged[content.expected] = content
+            self._files[content.name] = content
             return
         kept = self._by_digest.setdefault(content.digest, content)
         self._files[content.name] = kept
         self._names[kept.digest] += 1
         if kept is not content:
             _drop(content)
-        elif isinstance(content, Buffered):
+            return
+        if isinstance(content, Buffered):
             self._buffered += content.size
+        with self.open(content.digest) as reader:
+            self.layers += may_be_layer(reader)
 
     def add(self, name: str, data: bytes) -> Digest:
         """Take up a document that the archive implies."""
@@ -208,8 +211,9 @@ class Intake:
         """
         known = {d: self._by_digest[Digest(d)].size for d in wanted if d in self._by_digest}
         others = [d for d in wanted if d not in known]
-        for damaged in (self._damaged[d] for d in others if d in self._damaged):
-            raise DigestMismatch(damaged.name, damaged.expected, damaged.digest)
+        for digest in others:
+            if (damaged := self._files.get(_blob_path(digest))) is not None:
+                raise DigestMismatch(_blob_path(digest), digest, damaged.digest)
         return {**self._store.sizes(others), **known}
 
     def stored_as(self, digest: str) -> str:
@@ -219,8 +223,7 @@ class Intake:
 
     def absence(self, digest: str, subject: str, others: Sequence[str] = ()) -> EngineError:
         """The error for a blob that is neither here nor in the store; `others` are missing too."""
-        algorithm, _, encoded = digest.partition(":")
-        path = f"blobs/{algorithm}/{encoded}"
+        path = _blob_path(digest)
         if path in self._files:
             return DigestMismatch(path, digest, self._files[path].digest)
         reason = f"is missing from the archive and from the store, {subject} needs it"
@@ -228,7 +231,7 @@ class Intake:
             more = len(others) - _TOLD_ABSENT
             told = ", ".join(others[:_TOLD_ABSENT]) + (f" and {more} more" if more > 0 else "")
             reason += f"; also missing: {told}"
-        return BrokenArchive(path, reason)
+        return MissingMember(path, reason)
 
     def uncompressed(self, digest: Digest) -> Uncompressed | None:
         """What a layer is when it is uncompressed, if that was learnt on the way in."""
@@ -348,7 +351,6 @@ class Intake:
         self._files.clear()
         self._names.clear()
         self._by_digest.clear()
-        self._damaged.clear()
 
     # -- within -----------------------------------------------------------------------------------
 
@@ -359,7 +361,6 @@ class Intake:
         if old is None:
             return
         if isinstance(old, Damaged):
-            self._damaged.pop(old.expected, None)
             return
         self._names[old.digest] -= 1
         if self._names[old.digest]:
@@ -383,6 +384,10 @@ class Intake:
     def _labelled(self, digest: Digest) -> Digest | None:
         label = self._store.info(digest).labels.get(UNCOMPRESSED_LABEL)
         return digests.parse(label) if label else None
+
+
+def _blob_path(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/', 1)}"
 
 
 def _drop(content: Content) -> None:

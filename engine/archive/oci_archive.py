@@ -11,7 +11,7 @@ from engine import docker, go_json, oci, platforms, walk
 from engine.archive.found import Found, check_layers
 from engine.archive.intake import Intake
 from engine.archive.names import docker_names, oci_names, oci_tag
-from engine.errors import BrokenArchive, InvalidDocument
+from engine.errors import BrokenArchive, InvalidDocument, MissingMember
 from engine.oci import Descriptor, ImageLayout
 
 LAYOUT, INDEX = "oci-layout", "index.json"
@@ -35,7 +35,7 @@ def is_oci(intake: Intake) -> bool:
 def read(intake: Intake, matcher: platforms.Matcher = platforms.ALL) -> list[Found]:
     """The images of an OCI archive, in the order of `index.json`, with the platforms that match."""
     if not intake.has(INDEX):
-        raise BrokenArchive(
+        raise MissingMember(
             INDEX, f"is missing from the archive, {LAYOUT} {oci.LAYOUT_VERSION} needs it"
         )
     index = oci.parse_index(intake.document(INDEX), INDEX)

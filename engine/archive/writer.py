@@ -42,16 +42,16 @@ def write_archive(
     """
     done, layers = 0, 0
     total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
-    all_layers = sum(entry.is_layer for entry in entries)
+    total_layers = sum(entry.is_layer for entry in entries)
     for entry in entries:
         layers += entry.is_layer
         for data in _pieces(entry, provider, tracer):
             write(data)
             done += len(data)
-            progress(Done(done, total, layers, all_layers))
+            progress(Done(done, total, layers, total_layers))
     write(encode.END)
     done += len(encode.END)
-    progress(Done(done, total, layers, all_layers))
+    progress(Done(done, total, layers, total_layers))
     return done
 
 

@@ -23,6 +23,8 @@ SIZE_LABEL: Final = "imgfs.uncompressed.size"
 """Beside it: how many bytes that are, in decimal."""
 _LAYER_COMPRESSIONS: Final = frozenset({"gzip", "zstd"})
 _CHUNK: Final = 1 << 20
+_TAR_BLOCK: Final = 512
+_MAGIC: Final = slice(257, 262)
 
 
 class LabelledProvider(Provider, Manager, Protocol):
@@ -66,6 +68,12 @@ def compression_from(head: bytes) -> str:
     """As `compression_of`, of a layer that begins so, with `decompress.SNIFFED` bytes or all."""
     kind = decompress.sniff(head.ljust(decompress.SNIFFED, b"\0"))
     return kind if kind in _LAYER_COMPRESSIONS else "none"
+
+
+def may_be_layer(reader: ReaderAt) -> bool:
+    """Whether a blob begins as a layer does: compressed, with a member of a tar, or with zeros."""
+    head = reader.pread(_TAR_BLOCK, 0)
+    return compression_from(head) != "none" or head[_MAGIC] == b"ustar" or head == bytes(_TAR_BLOCK)
 
 
 def uncompressed_pieces(reader: ReaderAt) -> Iterator[bytes | memoryview]:

@@ -130,7 +130,8 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
 def _print_loaded(loaded: Loaded) -> None:
     """As docker says it, and what is not there."""
     for image in loaded.images:
-        gap = f" (missing blobs: {len(image.missing)})" if image.missing else ""
+        lacking = ", ".join(image.missing_platforms) or f"{len(image.missing)} blobs"
+        gap = f" (missing: {printable(lacking)})" if image.missing else ""
         for name in image.names:
             print(f"Loaded image: {printable(reference.parse_normalized(name).familiar)}{gap}")
         if not image.names:

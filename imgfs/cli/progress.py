@@ -48,7 +48,7 @@ def progress_of(verb: str, how: str) -> Iterator[Progress]:
 
 
 class _Report:
-    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `all_layers` (null where nobody
+    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `total_layers` (null where nobody
     knows), `seconds`, `rate` in bytes a second, `remaining` in seconds or null.
     """
 
@@ -74,7 +74,7 @@ class _Report:
             "bytes": done.size,
             "total": done.total,
             "layers": done.layers,
-            "all_layers": done.all_layers,
+            "total_layers": done.total_layers,
             "seconds": round(seconds, 3),
             "rate": round(rate),
             "remaining": None if remaining is None else round(remaining, 3),
@@ -112,7 +112,6 @@ def _bar(verb: str) -> Iterator[Progress]:
 
 
 def _layers(done: Done) -> str:
-    """Layers in words: "layer 2/5", "2 layers" where nobody knows how many there are."""
-    if done.all_layers is not None:
-        return f"layer {done.layers}/{done.all_layers}" if done.all_layers else ""
-    return f"{done.layers} layers" if done.layers else ""
+    """Layers in words: "2/5 layers", "2 layers" where nobody knows how many there are."""
+    of = "" if done.total_layers is None else f"/{done.total_layers}"
+    return f"{done.layers}{of} layers"

@@ -100,6 +100,8 @@ DOCKER_ARCHIVES = {
     "hard-linked layer": docker(
         [item()], CONFIG, ("x.tar", PLAIN), link("l.tar", "x.tar", tarfile.LNKTYPE)
     ),
+    "go-containerregistry": archives.crane_archive((ONE, ["app:1"])),
+    "go-containerregistry, legacy": archives.legacy_crane_archive(ONE, "app", "1"),
     "./ names": tar(
         [("./c.json", ONE.config), ("./l.tar", PLAIN), ("./manifest.json", to_json([item()]))]
     ),
@@ -618,13 +620,50 @@ def test_a_truncated_archive(engine: Engine, cut: int) -> None:
     assert picture(engine) == before
 
 
-def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine) -> None:
+def test_a_cut_archive_is_no_other_archive(engine: Engine) -> None:
+    """By `manifest.json` alone the image would have another digest."""
+    members = archives.oci_members([entry()], APP.blobs())
+    paths = [f"blobs/sha256/{archives.digest(data)[7:]}" for data in (APP.config, *APP.layers)]
+    items = [{"Config": paths[0], "RepoTags": ["app:1"], "Layers": paths[1:]}]
+    layout = members.pop()
+    whole = tar([*members, ("manifest.json", to_json(items)), layout])
+    with tarfile.open(fileobj=io.BytesIO(whole)) as opened:
+        cut = opened.getmember("oci-layout").offset
+    with pytest.raises(MissingMember, match="the archive is truncated"):
+        load(engine, whole[:cut])
+    load(engine, whole)
+    assert ids(engine) == {"app:1": APP.id}
+
+
+WHOLE = {
+    "docker": archives.docker_archive((APP, ["app:1"])),
+    "oci": archives.oci_archive((APP, "docker.io/library/app:1")),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_an_archive_cut_between_members(engine: Engine, kind: str) -> None:
+    archive = WHOLE[kind]
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        last = tar.getmembers()[-1].offset
+        end = tar.offset
+    with pytest.raises(MissingMember, match="the archive is truncated"):
+        load(engine, archive[:last])
+    with pytest.raises(MissingMember) as raised:
+        load(engine, archive[:last] + bytes(1024))
+    assert "truncated" not in str(raised.value)
+    load(engine, archive[:end])
+    assert ids(engine) == {"app:1": APP.id}
+
+
+@pytest.mark.parametrize("blob", BIG.blobs(), ids=len)
+def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine, blob: bytes) -> None:
     load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
     before = picture(engine)
-    big = archives.digest(BIG.layers[0])[7:]
+    name = archives.digest(blob)[7:]
     members = archives.oci_members([entry(parts=BIG)], BIG.blobs())
-    with pytest.raises(DigestMismatch, match=big):
-        load(engine, changed(members, big))
+    with pytest.raises(DigestMismatch, match=name):
+        load(engine, changed(members, name))
     assert picture(engine) == before
 
 

@@ -341,7 +341,7 @@ def test_progress_tells_layers() -> None:
     ]
     told: list[Done] = []
     write_archive(entries, provider, lambda _: None, told.append)
-    assert [(done.layers, done.all_layers) for done in told] == [(0, 1)] * 3 + [(1, 1)] * 4
+    assert [(done.layers, done.total_layers) for done in told] == [(0, 1)] * 3 + [(1, 1)] * 4
 
 
 @given(

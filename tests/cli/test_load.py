@@ -75,6 +75,7 @@ def test_json(imgfs: Command, app: Path, other: Path) -> None:
         "id": APP.id,
         "platforms": ["linux/amd64"],
         "missing": [],
+        "missing_platforms": [],
     }
     assert second["images"][0]["target"] == archives.digest(OTHER.manifest())
     assert second["new_blobs"] == 3
@@ -244,6 +245,7 @@ def test_only_one_platform(imgfs: Command) -> None:
     (loaded,) = succeeded(done).json
     assert loaded["images"][0]["platforms"] == ["linux/arm64"]
     assert loaded["images"][0]["missing"] == [archives.digest(images[0].manifest())]
+    assert loaded["images"][0]["missing_platforms"] == ["linux/s390x"]
     blobs = {f"sha256:{path.name}" for path in (imgfs.store / "blobs/sha256").iterdir()}
     assert {archives.digest(b) for b in images[1].blobs()} <= blobs
     assert not {archives.digest(b) for b in images[0].blobs()} & blobs
@@ -264,7 +266,7 @@ def test_what_is_missing_is_told(imgfs: Command) -> None:
     here, absent = ImageParts(), ImageParts(architecture="s390x")
     archive = archives.multi_platform("docker.io/library/multi:1", [here], [absent])
     assert succeeded(imgfs("load", stdin=archive)).lines == [
-        "Loaded image: multi:1 (missing blobs: 1)"
+        "Loaded image: multi:1 (missing: linux/s390x)"
     ]
 
 

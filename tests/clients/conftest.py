@@ -15,7 +15,7 @@ from tests.clients.client import Client, directory, find, require_root
 from tests.clients.containers import DRIVERS, Podman, environment, use_driver
 from tests.clients.daemons import Containerd, Dockerd, running_containerd, running_dockerd
 from tests.clients.images import Image
-from tests.clients.saved import MAKERS, Saved
+from tests.clients.saved import MAKERS, SHAPES, Saved
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +148,6 @@ def saved(
     request: pytest.FixtureRequest, busybox_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Saved:
     """An image by each maker in turn. Its tools keep nothing of it."""
-    make, *tools = MAKERS[request.param]
+    make, *tools = {**MAKERS, **SHAPES}[request.param]
     found = [request.getfixturevalue(tool) for tool in tools]
     return make(busybox_root, tmp_path_factory.mktemp("saved"), *found)

@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests import archives
+from tests.archives import ImageParts
 from tests.clients import images
-from tests.clients.client import Client, shell
+from tests.clients.client import Client, find, shell
 from tests.clients.containers import Podman
 from tests.clients.daemons import Containerd, Dockerd
 from tests.clients.images import Image
+
+IMGFS = f"{sys.executable} -m imgfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,40 +98,45 @@ def umoci_layout(root: Path, folder: Path, umoci: Client) -> Saved:
     return saved
 
 
-def crane_tarball(root: Path, folder: Path, umoci: Client) -> Saved:
-    """As go-containerregistry's tarball.Write has it: the config is called like its digest, the
-    compressed layers have flat names, and manifest.json comes last.
-    """
+def skopeo_oci_archive(root: Path, folder: Path, umoci: Client, skopeo: Client) -> Saved:
     image = images.insert_image(umoci, root, folder / "layout", "1")
-    blobs = folder / "layout" / "blobs" / "sha256"
-    manifest = json.loads(_only_manifest(folder / "layout").read_bytes())
-    config = manifest["config"]["digest"]
-    members = {config: blobs / config.partition(":")[2]}
-    for layer in manifest["layers"]:
-        encoded = layer["digest"].partition(":")[2]
-        members[f"{encoded}.tar.gz"] = blobs / encoded
-    item = {"Config": config, "RepoTags": ["gcr.test/p/craned:1"], "Layers": list(members)[1:]}
-    (folder / "manifest.json").write_text(json.dumps([item]))
-    saved = _saved(image, folder, "gcr.test/p/craned:1")
-    with tarfile.open(saved.archive, "w") as archive:
-        for name, path in {**members, "manifest.json": folder / "manifest.json"}.items():
-            archive.add(path, name)
+    saved = _saved(image, folder, "quay.test/copied:1")
+    skopeo("copy", f"oci:{image.name}", f"oci-archive:{saved.archive}:quay.test/copied:1")
     return saved
 
 
-def newer_docker(root: Path, folder: Path, umoci: Client) -> Saved:
-    """As docker 25 to 28 save, which Debian does not have: `tests/layouts` compares the bytes."""
-    layout = umoci_layout(root, folder, umoci)
-    saved = replace(layout, archive=folder / "saved.tar", directory="newer:1")
-    imgfs = f"{sys.executable} -m imgfs --store {folder}/store"
-    shell(f"{imgfs} load -q --name newer:1 -i {layout.archive}")
-    shell(f"{imgfs} save --layout docker -o {saved.archive} newer:1")
+def newer_docker(root: Path, folder: Path, dockerd: Dockerd) -> Saved:
+    """What docker saves since 25, byte for byte, of an image that an older one has built."""
+    built = docker_build(root, folder, dockerd)
+    saved = replace(built, archive=folder / "newer.tar")
+    imgfs = f"{IMGFS} --store {folder}/store"
+    shell(f"{imgfs} load -q {built.archive}")
+    shell(f"{imgfs} save --layout docker -o {saved.archive} {built.directory}")
     return saved
 
 
-def _only_manifest(layout: Path) -> Path:
-    (entry,) = json.loads((layout / "index.json").read_bytes())["manifests"]
-    return layout / "blobs" / str(entry["digest"]).replace(":", "/")
+def crane(root: Path, folder: Path) -> Saved:
+    parts = _parts(root)
+    return _written(archives.crane_archive((parts, ["crane:1"])), parts, folder)
+
+
+def legacy_crane(root: Path, folder: Path) -> Saved:
+    parts = _parts(root)
+    return _written(archives.legacy_crane_archive(parts, "crane", "1"), parts, folder)
+
+
+def _parts(root: Path) -> ImageParts:
+    layers = [
+        Client((find("tar"),)).output("-C", root, "--numeric-owner", "-c", "."),
+        archives.layer("etc/salute", b"pulled\n"),
+    ]
+    return ImageParts(layers, extra={"config": {"Cmd": ["cat", "/etc/salute"]}})
+
+
+def _written(archive: bytes, parts: ImageParts, folder: Path) -> Saved:
+    saved = Saved(folder / "image.tar", parts.id, "pulled", "crane:1")
+    saved.archive.write_bytes(archive)
+    return saved
 
 
 def _by_docker(dockerd: Dockerd, folder: Path, image: Image) -> Saved:
@@ -157,7 +166,15 @@ MAKERS: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
     "skopeo copy docker-archive": (skopeo_docker_archive, "umoci", "skopeo"),
     "ctr images export": (containerd_export, "umoci", "_containerd"),
     "tar of a layout by umoci": (umoci_layout, "umoci"),
-    "crane's tarball": (crane_tarball, "umoci"),
-    "docker 25": (newer_docker, "umoci"),
 }
 """What makes each archive, and the fixtures that it works with."""
+
+SHAPES: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
+    "docker save since 25": (newer_docker, "_dockerd"),
+    "skopeo copy oci-archive": (skopeo_oci_archive, "umoci", "skopeo"),
+    "crane pull": (crane,),
+    "crane pull legacy": (legacy_crane,),
+}
+"""Archives of other shapes: of tools that are not here, or too like the others to be tried in every
+way.
+"""

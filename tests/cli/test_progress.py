@@ -1,0 +1,81 @@
+"""The progress of `imgfs load` and `imgfs save`."""
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from engine.progress import Done
+from imgfs.cli.progress import progress_of
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command
+
+APP = ImageParts(layers=[archives.layer("app"), archives.layer("shared")])
+ARCHIVE = archives.docker_archive((APP, ["app:1"]))
+DONE = [Done(1000, 4000, 0, 2), Done(3000, 4000, 1, 2), Done(4000, 4000, 2, 2)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def last(said: bytes) -> dict[str, object]:
+    """The last line of a report, without what the clock says."""
+    told = json.loads(said.splitlines()[-1])
+    return {k: v for k, v in told.items() if k not in ("seconds", "rate", "remaining")}
+
+
+@pytest.mark.parametrize("archive", [ARCHIVE, archives.oci_archive((APP, "app:1"), gzipped=True)])
+def test_a_load_in_json(imgfs: Command, archive: bytes) -> None:
+    done = imgfs("load", "-q", "--progress", "json", stdin=archive)
+    assert (done.status, done.err) == (0, b"")
+    for _ in ("new", "known"):
+        done = imgfs("load", "--progress", "json", stdin=archive)
+        assert last(done.err) == {
+            "action": "loading",
+            "bytes": len(archive),
+            "total": None,
+            "layers": 2,
+            "total_layers": None,
+        }
+
+
+@pytest.mark.parametrize("layout", ["combined", "docker"])
+def test_a_save_in_json(imgfs: Command, stock: Callable[..., None], layout: str) -> None:
+    stock(ARCHIVE)
+    done = imgfs("save", "--progress", "json", "--layout", layout, "app:1")
+    assert done.status == 0
+    assert last(done.err) == {
+        "action": "saving",
+        "bytes": len(done.out),
+        "total": len(done.out),
+        "layers": 2,
+        "total_layers": 2,
+    }
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_of("Saving", "auto") as tell:
+        for done in DONE:
+            tell(done)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "4.0/4.0 kB 2/2 layers" in shown
+
+
+@pytest.mark.parametrize("how", ["none", "auto"])
+def test_nothing_in_a_pipe(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    with progress_of("Saving", how) as tell:
+        for done in DONE:
+            tell(done)
+    assert pipe.getvalue() == ""
