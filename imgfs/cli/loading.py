@@ -30,6 +30,9 @@ _CHUNK = 1 << 20
 @click.option(
     "--max-bytes", type=click.IntRange(0), metavar="N", help="Refuse an archive of more bytes."
 )
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=N", help="Another limit, as max_images=50000."
+)
 @click.option("--name", default="", help="The name of the one image that has none.")
 @click.option(
     "--base-name", default="", metavar="REPOSITORY", help="Of images that have only a tag."
@@ -54,6 +57,7 @@ def load(
     progress: str,
     quiet: bool,
     max_bytes: int | None,
+    limits: tuple[str, ...],
     name: str,
     base_name: str,
     renames: tuple[str, ...],
@@ -74,7 +78,7 @@ def load(
     if "-" in paths and sys.stdin.isatty():
         raise click.UsageError("an archive is expected on standard input, found a terminal")
     options = ImportOptions(
-        Limits(max_archive_bytes=max_bytes),
+        Limits(max_archive_bytes=max_bytes).changed(_limits(limits)),
         Naming(base_name, tuple(parse_rename(text) for text in renames), prefix, name),
         tuple(platforms.parse(one) for one in wanted),
         compression.parse(compress) if compress else None,
@@ -96,6 +100,10 @@ def load(
         print_json([msgspec.to_builtins(one, enc_hook=str) for one in loaded])
     if failed:
         raise Failed("")
+
+
+def _limits(words: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> Loaded:
