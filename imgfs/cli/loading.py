@@ -17,7 +17,7 @@ from engine.archive.limits import Limits
 from engine.archive.naming import Naming, parse_rename
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
-from engine.errors import EngineError, printable
+from engine.errors import EngineError, InvalidInput, printable
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.progress import progress_of, progress_options
@@ -78,7 +78,7 @@ def load(
     if "-" in paths and sys.stdin.isatty():
         raise click.UsageError("an archive is expected on standard input, found a terminal")
     options = ImportOptions(
-        Limits(max_archive_bytes=max_bytes).changed(_limits(limits)),
+        _limits(max_bytes, limits),
         Naming(base_name, tuple(parse_rename(text) for text in renames), prefix, name),
         tuple(platforms.parse(one) for one in wanted),
         compression.parse(compress) if compress else None,
@@ -102,8 +102,13 @@ def load(
         raise Failed("")
 
 
-def _limits(words: tuple[str, ...]) -> dict[str, str]:
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
+def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
+    pairs = (word.partition("=") for word in words)
+    try:
+        limits = Limits(max_archive_bytes=max_bytes)
+        return limits.changed({name: value for name, _, value in pairs})
+    except InvalidInput as error:
+        raise click.UsageError(f"--limit: {error}") from error
 
 
 def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> Loaded:

@@ -156,7 +156,7 @@ def _parse(words: Iterable[str]) -> _Options:
     options = _Options()
     for word in filter(None, words):
         name, _, value = word.partition("=")
-        if name in Limits.__struct_fields__:
+        if name in Limits.__struct_fields__ and value.isascii() and value.isdecimal():
             options = replace(options, limits=options.limits.changed({name: value}))
         elif name == "gc_interval" and (seconds := parse_interval(value)):
             options = replace(options, gc_interval=seconds)

@@ -3,7 +3,13 @@
 import tarfile
 from collections.abc import Iterable, Iterator
 
-from engine.errors import BrokenArchive, InvalidDocument, LimitExceeded, MissingMember
+from engine.errors import (
+    BrokenArchive,
+    DigestMismatch,
+    InvalidDocument,
+    LimitExceeded,
+    MissingMember,
+)
 from tests import archives
 from tests.archive import raw_tar
 from tests.archives import link, tar, to_json
@@ -220,7 +226,7 @@ _DUPLICATES = [
     Case(
         "duplicate layer, the last is another",
         whole(lambda: docker(("l.tar", archives.layer("other")))),
-        Exception,
+        DigestMismatch,
         "unexpected digest",
     ),
     Case(
