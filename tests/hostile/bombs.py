@@ -19,7 +19,7 @@ else:
     from backports import zstd
 
 MIB = bytes(1 << 20)
-EXPANDED = 160
+EXPANDED = 128
 LIMITED = ("--limit", f"max_expanded_bytes={50 << 20}")
 
 Pack = Callable[[bytes], bytes]
@@ -47,8 +47,8 @@ def _layer(pack: Pack) -> Iterable[bytes]:
 
 def _many_layers() -> Iterable[bytes]:
     """Layers none of which is much alone."""
-    blobs = [gzip.compress(MIB * 20 + bytes([n]), mtime=0) for n in range(8)]
-    parts = ImageParts(layers=[MIB * 20 + bytes([n]) for n in range(8)])
+    blobs = [gzip.compress(MIB * 10 + bytes([n]), mtime=0) for n in range(8)]
+    parts = ImageParts(layers=[MIB * 10 + bytes([n]) for n in range(8)])
     names = [f"{n}.tar" for n in range(8)]
     members = zip(names, blobs, strict=True)
     yield docker(*members, items=[item(Layers=names)], config=parts.config)

@@ -538,19 +538,19 @@ _TOO_MUCH = [
     ),
     Case(
         "very many values in a config",
-        lambda: _values("config", b'{"x":[', b"[]", b"]}", 6_000_000),
+        lambda: _values("config", b'{"x":[', b"[]", b"]}", 2_000_000),
         LimitExceeded,
         "values",
     ),
     Case(
         "very many manifests",
-        lambda: _values("index.json", b'{"manifests":[', b"{}", b"]}", 6_000_000),
+        lambda: _values("index.json", b'{"manifests":[', b"{}", b"]}", 2_000_000),
         LimitExceeded,
         "values",
     ),
     Case(
         "very many items",
-        lambda: _values("manifest.json", b"[", b"{}", b"]", 6_000_000),
+        lambda: _values("manifest.json", b"[", b"{}", b"]", 2_000_000),
         LimitExceeded,
         "values",
     ),
@@ -572,9 +572,7 @@ _TOO_MUCH = [
     Case("10,000 layers", lambda: _right_layers(10_000)),
     Case("a million tags", lambda: _tags(1_000_000), LimitExceeded, "values"),
     Case("20,000 tags", lambda: _tags(20_000), LimitExceeded, "images: limit 10000"),
-    Case(
-        "a million tags in repositories", lambda: _repositories(1_000_000), LimitExceeded, "values"
-    ),
+    Case("very many tags in repositories", lambda: _repositories(300_000), LimitExceeded, "values"),
     Case(
         "20,000 tags in repositories",
         lambda: _repositories(20_000),

@@ -57,9 +57,9 @@ def archive() -> bytes:
     return oci(entries, [document, several, PARTS.config])
 
 
-@pytest.fixture
-def imgfs(tmp_path: Path) -> Command:
-    command = Command(tmp_path / "store")
+@pytest.fixture(scope="module")
+def imgfs(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = Command(tmp_path_factory.mktemp("names") / "store")
     assert command("load", stdin=archive()).status == 0
     return command
 
@@ -90,7 +90,7 @@ def test_no_command_prints_a_raw_control_character(imgfs: Command, command: str)
 
 
 @pytest.mark.parametrize("command", ["images", "inspect", "history", "rm", "save", "tag x", "load"])
-@pytest.mark.parametrize("name", [ESCAPES, f"app:{ESCAPES}", "../../etc", "a" * 100_000])
+@pytest.mark.parametrize("name", [f"app:{ESCAPES}", "a" * 100_000])
 def test_no_refusal_prints_a_raw_control_character(imgfs: Command, command: str, name: str) -> None:
     done = imgfs(*command.split(), name)
     assert done.status in (1, 2)
