@@ -29,6 +29,8 @@ from engine.errors import InvalidDocument, LimitExceeded
 
 JSON_LIMIT = 20 << 20
 """The most bytes of JSON that is read at once."""
+_VALUES_LIMIT = 250_000
+"""The most values in them, as each takes some hundred bytes of memory whatever it takes of JSON."""
 
 T = TypeVar("T")
 
@@ -198,6 +200,9 @@ def members(data: bytes, subject: str, limit: int = JSON_LIMIT) -> dict[str, msg
 def _text(data: bytes, subject: str, limit: int) -> str:
     if len(data) > limit:
         raise LimitExceeded(subject, "bytes of JSON", limit, len(data))
+    values = sum(map(data.count, (b",", b"[", b"{")))
+    if values > _VALUES_LIMIT:
+        raise LimitExceeded(subject, "values of JSON", _VALUES_LIMIT, values)
     return _SURROGATE.sub("\ufffd", data.decode("utf-8", "surrogateescape"))
 
 

@@ -8,6 +8,7 @@ a hole reads as.
 
 import contextlib
 import errno
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _ZEROS = bytes(1 << 20)
 _BATCH = 1 << 20
 _QUEUE = 16
+_TOLD = 4096
 _OURS = "user.imgfs."
 _MAX_XATTRS = 64 << 10
 
@@ -53,6 +55,11 @@ class Receipt(msgspec.Struct):
     mtime: int
     size: int = 0
     xattrs: dict[str, bytes] = {}
+
+
+def _escaped(text: str) -> str:
+    """JSON that a terminal can show: what is no plain character is written as an escape."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _sentence(error: Exception) -> str:
@@ -159,7 +166,7 @@ class Upload:
             document["error"] = _sentence(self.error)
             for part in ("member", "subject", "expected", "found"):
                 if hasattr(self.error, part):
-                    document[part] = str(getattr(self.error, part))
+                    document[part] = str(getattr(self.error, part))[:_TOLD]
         if self.result is not None:
             document["images"] = [
                 {
@@ -172,7 +179,7 @@ class Upload:
             ]
             document["new_blobs"] = self.result.new_blobs
             document["new_bytes"] = self.result.new_bytes
-        return go_json.dumps_indented(document) + b"\n"
+        return _escaped(go_json.dumps_indented(document).decode()).encode() + b"\n"
 
     # -- as a file being written ------------------------------------------------------------------
 

@@ -6,8 +6,10 @@ it is OCI's, since umoci and skopeo's `oci:` read no other. The image ID is the 
 config's content, whatever its file is called.
 """
 
-from engine import docker, layer_types, oci, walk
-from engine.archive.found import Found, check_layers
+import msgspec
+
+from engine import docker, go_json, layer_types, oci, walk
+from engine.archive.found import Found, check_count, check_layers
 from engine.archive.intake import Intake
 from engine.archive.names import docker_names
 from engine.compression import Compression
@@ -17,12 +19,20 @@ from engine.errors import EngineError, InvalidDigest, InvalidDocument, MissingMe
 from engine.oci import Descriptor, Manifest
 
 
-def read(intake: Intake, compression: Compression | None = None) -> list[Found]:
-    """The images of `manifest.json`, in its order; plain layers are compressed if that is asked
-    for.
+def read(intake: Intake, most: int, compression: Compression | None = None) -> list[Found]:
+    """The images of `manifest.json`, `most` at most, in its order; plain layers are compressed if
+    that is asked for.
     """
     items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
-    return [_image(intake, item, compression) for item in items]
+    check_count(sum(len(item.repo_tags or ("",)) for item in items), most)
+    graphs: dict[bytes, walk.Graph] = {}
+    found = []
+    for item in items:
+        made_of = go_json.dumps(msgspec.structs.replace(item, repo_tags=None, parent=""))
+        if made_of not in graphs:
+            graphs[made_of] = _image(intake, item, compression).graph
+        found.append(Found(docker_names(item), graphs[made_of]))
+    return found
 
 
 def parents(intake: Intake) -> dict[str, str]:

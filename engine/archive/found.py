@@ -7,7 +7,7 @@ import msgspec
 from engine import oci, walk
 from engine.archive.intake import Intake
 from engine.digest import Digest, parse
-from engine.errors import DigestMismatch, InvalidDigest, InvalidDocument
+from engine.errors import DigestMismatch, InvalidDigest, InvalidDocument, LimitExceeded
 from engine.oci import Descriptor
 
 
@@ -19,6 +19,12 @@ class Found(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     graph: walk.Graph
     tag: str = ""
+
+
+def check_count(count: int, most: int) -> None:
+    """LimitExceeded if these are too many images, or names of them."""
+    if count > most:
+        raise LimitExceeded("archive", "images", most, count)
 
 
 def check_layers(

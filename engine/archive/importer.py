@@ -17,6 +17,8 @@ from engine import docker, oci, platforms, walk
 from engine.archive import docker_archive, legacy_archive, oci_archive
 from engine.archive.found import Found
 from engine.archive.intake import Intake
+from engine.archive.limits import Expansion
+from engine.archive.members import Member
 from engine.archive.options import ImportOptions
 from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
 from engine.content.local import LocalStore
@@ -27,6 +29,8 @@ from engine.errors import LimitExceeded, MissingMember, NotFound
 from engine.events import EventLog
 from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
+
+_MEMBER_BYTES = 600
 
 
 class LoadedImage(msgspec.Struct, frozen=True):
@@ -72,7 +76,9 @@ class Import:
         self._limits = options.limits
         self._leases = ExitStack()
         self._lease: Lease | None = None
-        self._intake = Intake(parts.content, self._hold)
+        self._expansion = Expansion(options.limits.max_expanded_bytes)
+        self._intake = Intake(parts.content, self._hold, self._expansion)
+        self._table_bytes = 0
         self._outer = Outer()
         self._tar = TarReader(self._limits)
         self._failure: Exception | None = None
@@ -106,6 +112,8 @@ class Import:
             if limit is not None and self.received > limit:
                 raise LimitExceeded("archive", "bytes", limit, self.received)
             for plain in self._outer.feed(data):
+                if self._outer.name != "none":
+                    self._expansion.add(len(plain))
                 self._take(plain)
         except Exception as error:
             self._failure = error
@@ -161,6 +169,7 @@ class Import:
                     self._intake.write(data)
                 case MemberStart(member):
                     self._loaded = None
+                    self._weigh(member)
                     self._intake.start(member)
                 case MemberEnd():
                     self._intake.end()
@@ -173,11 +182,17 @@ class Import:
                 raise
             raise error.by_truncation from error
 
+    def _weigh(self, member: Member) -> None:
+        self._table_bytes += _MEMBER_BYTES + len(member.name) + len(member.linkname)
+        limit = self._limits.max_table_bytes
+        if self._table_bytes > limit:
+            raise LimitExceeded("archive", "bytes of a table of members", limit, self._table_bytes)
+
     def _resolve(self) -> list[Found]:
-        intake = self._intake
+        intake, most = self._intake, self._limits.max_images
         compression = self._options.compression
         if oci_archive.is_oci(intake):
-            return oci_archive.read(intake, self._matcher)
+            return oci_archive.read(intake, most, self._matcher)
         no_layout = MissingMember(
             oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
         )
@@ -185,9 +200,9 @@ class Import:
         if has_index and not self._tar.ended and not intake.has(oci_archive.LAYOUT):
             raise no_layout
         if intake.has(docker.MANIFEST_FILE):
-            return docker_archive.read(intake, compression)
+            return docker_archive.read(intake, most, compression)
         if intake.has(docker.REPOSITORIES_FILE):
-            return legacy_archive.read(intake, compression)
+            return legacy_archive.read(intake, most, compression)
         if has_index:
             raise no_layout
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"

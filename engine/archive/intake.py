@@ -15,6 +15,7 @@ import msgspec
 
 from engine import decompress
 from engine import digest as digests
+from engine.archive.limits import Expansion
 from engine.archive.members import Member, clean_name, resolve_link
 from engine.beside import beside
 from engine.compression import Compression
@@ -100,8 +101,13 @@ Content = Buffered | Ingested | Stored
 class Intake:
     """The members of one archive, by name and by digest."""
 
-    def __init__(self, store: LocalStore, hold: Callable[[Digest], None]) -> None:
-        """`hold` leases a blob that the store has already."""
+    def __init__(
+        self, store: LocalStore, hold: Callable[[Digest], None], expansion: Expansion
+    ) -> None:
+        """`hold` leases a blob that the store has already; `expansion` counts what layers come
+        to.
+        """
+        self._expansion = expansion
         self._store = store
         self._hold = hold
         self._files: dict[str, Content | Damaged] = {}
@@ -258,7 +264,7 @@ class Intake:
         with self.open(digest) as reader:
             if digest.algorithm == algorithm and compression_of(reader) == "none":
                 return digest
-            measured = measure(reader, self.stored_as(digest), algorithm)
+            measured = measure(reader, self.stored_as(digest), algorithm, self._expansion.add)
         self._measured[digest] = measured
         return measured.diff_id
 
@@ -379,7 +385,9 @@ class Intake:
             if self._store.exists(expected):
                 return _CheckSink(name, expected, size, self._labelled(expected))
         algorithm = expected.algorithm if expected else "sha256"
-        return _IngestSink(name, self._store.unnamed_writer(size, algorithm=algorithm))
+        return _IngestSink(
+            name, self._store.unnamed_writer(size, algorithm=algorithm), self._expansion
+        )
 
     def _labelled(self, digest: Digest) -> Digest | None:
         label = self._store.info(digest).labels.get(UNCOMPRESSED_LABEL)
@@ -423,11 +431,11 @@ class _BufferSink:
 
 
 class _IngestSink:
-    def __init__(self, name: str, writer: LocalWriter) -> None:
+    def __init__(self, name: str, writer: LocalWriter, expansion: Expansion) -> None:
         self._name = name
         self._writer = writer
         self._size = 0
-        self._diff = _DiffHasher()
+        self._diff = _DiffHasher(expansion)
 
     def write(self, data: memoryview) -> None:
         measured = beside(self._diff.write, data)
@@ -472,7 +480,8 @@ class _CheckSink:
 class _DiffHasher:
     """Measures what a compressed layer holds while it streams by."""
 
-    def __init__(self) -> None:
+    def __init__(self, expansion: Expansion) -> None:
+        self._expansion = expansion
         self._head = bytearray()
         self._decompressor: decompress.Decompressor | None = None
         self._measure = Measure()
@@ -514,6 +523,7 @@ class _DiffHasher:
         assert self._decompressor is not None
         try:
             for chunk in self._decompressor.feed(data):
+                self._expansion.add(len(chunk))
                 self._measure.update(chunk)
         except BrokenArchive:
             self._failed = True

@@ -5,24 +5,28 @@ As dockerd loads them: the chain of parents gives layers and history, and the to
 becomes the config.
 """
 
+import msgspec
+
 from engine import docker
 from engine.archive.docker_archive import compressed, found_image, layer_descriptor
-from engine.archive.found import Found
+from engine.archive.found import Found, check_count
 from engine.archive.intake import Intake
 from engine.archive.names import full_name
 from engine.compression import Compression
 from engine.digest import Digest
 from engine.errors import BrokenArchive
+from engine.oci import Descriptor
 
 _MAX_CHAIN = 1000
 """Far more layers than any graph driver took."""
 
 
-def read(intake: Intake, compression: Compression | None = None) -> list[Found]:
-    """The images that `repositories` names, in the order of their names; plain layers are
-    compressed if that is asked for.
+def read(intake: Intake, most: int, compression: Compression | None = None) -> list[Found]:
+    """The images that `repositories` names, `most` at most, in the order of their names; plain
+    layers are compressed if that is asked for.
     """
     repositories = docker.parse_repositories(intake.document(docker.REPOSITORIES_FILE))
+    check_count(sum(len(tags) for tags in repositories.values()), most)
     names: dict[str, list[str]] = {}
     for repository, tags in sorted(repositories.items()):
         for tag, v1_id in sorted(tags.items()):
@@ -31,39 +35,68 @@ def read(intake: Intake, compression: Compression | None = None) -> list[Found]:
             )
     if not names:
         raise BrokenArchive(docker.REPOSITORIES_FILE, "names no image")
-    return [_image(intake, v1_id, tuple(tags), compression) for v1_id, tags in names.items()]
+    layers = _Layers(intake)
+    return [_image(layers, v1_id, tuple(tags), compression) for v1_id, tags in names.items()]
+
+
+class _Layer(msgspec.Struct, frozen=True):
+    """A v1 layer: its parent's v1 ID, its entry in the history."""
+
+    parent: str
+    history: docker.History
+
+
+class _Layers:
+    """The v1 layers of an archive, each read once, however many images stand upon it."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
+        self._layers: dict[str, _Layer] = {}
+        self._files: dict[str, tuple[Digest, Descriptor]] = {}
+
+    def layer(self, v1_id: str) -> _Layer:
+        if v1_id not in self._layers:
+            image = docker.parse_v1(self.config(v1_id), f"{v1_id}/{docker.V1_CONFIG_FILE}")
+            self._layers[v1_id] = _Layer(image.parent, docker.history_from_v1(image))
+        return self._layers[v1_id]
+
+    def file(self, v1_id: str) -> tuple[Digest, Descriptor]:
+        """The diff ID of its layer, and the layer."""
+        if v1_id not in self._files:
+            found = self.intake.find(f"{v1_id}/{docker.V1_LAYER_FILE}")
+            diff_id = self.intake.diff_id(found.digest)
+            descriptor = layer_descriptor(self.intake, found.digest, found.size)
+            self._files[v1_id] = diff_id, descriptor
+        return self._files[v1_id]
+
+    def config(self, v1_id: str) -> bytes:
+        return self.intake.document(f"{v1_id}/{docker.V1_CONFIG_FILE}")
 
 
 def _image(
-    intake: Intake, v1_id: str, names: tuple[str, ...], compression: Compression | None
+    layers: _Layers, v1_id: str, names: tuple[str, ...], compression: Compression | None
 ) -> Found:
-    chain = _chain(intake, v1_id)
-    layers = [intake.find(f"{layer}/{docker.V1_LAYER_FILE}") for layer in chain]
-    images = [docker.parse_v1(_config(intake, layer), f"{layer}/json") for layer in chain]
+    chain = _chain(layers, v1_id)
+    files = [layers.file(layer) for layer in chain]
     config = docker.config_from_v1(
-        _config(intake, v1_id),
-        [intake.diff_id(layer.digest) for layer in layers],
-        [docker.history_from_v1(image) for image in images],
+        layers.config(v1_id),
+        [diff_id for diff_id, _ in files],
+        [layers.layer(layer).history for layer in chain],
         f"{v1_id}/{docker.V1_CONFIG_FILE}",
     )
-    digest = intake.add(f"{v1_id}.json", config)
-    descriptors = [layer_descriptor(intake, layer.digest, layer.size) for layer in layers]
-    descriptors = compressed(intake, descriptors, compression)
-    return found_image(intake, names, Digest(digest), len(config), descriptors)
+    digest = layers.intake.add(f"{v1_id}.json", config)
+    descriptors = compressed(layers.intake, [layer for _, layer in files], compression)
+    return found_image(layers.intake, names, Digest(digest), len(config), descriptors)
 
 
-def _chain(intake: Intake, v1_id: str) -> list[str]:
+def _chain(layers: _Layers, v1_id: str) -> list[str]:
     """The v1 IDs from the lowest layer to this one."""
-    chain: list[str] = []
+    chain: dict[str, None] = {}
     while v1_id:
         if "/" in v1_id or v1_id in (".", ".."):
             raise BrokenArchive(docker.REPOSITORIES_FILE, f"expected a v1 image ID, found {v1_id}")
         if v1_id in chain or len(chain) >= _MAX_CHAIN:
             raise BrokenArchive(f"{v1_id}/{docker.V1_CONFIG_FILE}", "its parents form a loop")
-        chain.append(v1_id)
-        v1_id = docker.parse_v1(_config(intake, v1_id), f"{v1_id}/json").parent
-    return chain[::-1]
-
-
-def _config(intake: Intake, v1_id: str) -> bytes:
-    return intake.document(f"{v1_id}/{docker.V1_CONFIG_FILE}")
+        chain[v1_id] = None
+        v1_id = layers.layer(v1_id).parent
+    return list(chain)[::-1]

@@ -8,7 +8,7 @@ taken from there.
 import msgspec
 
 from engine import docker, go_json, oci, platforms, walk
-from engine.archive.found import Found, check_layers
+from engine.archive.found import Found, check_count, check_layers
 from engine.archive.intake import Intake
 from engine.archive.names import docker_names, oci_names, oci_tag
 from engine.errors import BrokenArchive, InvalidDocument, MissingMember
@@ -32,8 +32,10 @@ def is_oci(intake: Intake) -> bool:
     return bool(layout.image_layout_version)
 
 
-def read(intake: Intake, matcher: platforms.Matcher = platforms.ALL) -> list[Found]:
-    """The images of an OCI archive, in the order of `index.json`, with the platforms that match."""
+def read(intake: Intake, most: int, matcher: platforms.Matcher = platforms.ALL) -> list[Found]:
+    """The images of an OCI archive, `most` at most, in the order of `index.json`, with the
+    platforms that match.
+    """
     if not intake.has(INDEX):
         raise MissingMember(
             INDEX, f"is missing from the archive, {LAYOUT} {oci.LAYOUT_VERSION} needs it"
@@ -42,13 +44,14 @@ def read(intake: Intake, matcher: platforms.Matcher = platforms.ALL) -> list[Fou
     entries = [entry for entry in index.manifests if _is_image(entry)]
     if not entries:
         raise BrokenArchive(INDEX, "names no image")
-    graphs: dict[str, walk.Graph] = {}
+    check_count(len(entries), most)
+    graphs: dict[tuple[object, ...], walk.Graph] = {}
     found = []
     for entry in entries:
         target = _without_names(entry)
-        known = graphs.get(target.digest)
-        if known is None or known.root != target:
-            known = graphs[target.digest] = _graph(intake, target, matcher)
+        kind = (target.digest, target.media_type, target.size, oci.is_attestation(target))
+        known = graphs.get(kind) or _graph(intake, target, matcher)
+        graphs[kind] = known = msgspec.structs.replace(known, root=target)
         found.append(Found(oci_names(entry), known, oci_tag(entry)))
     return found if all(f.names for f in found) else _with_docker_names(intake, found)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from engine.archive import headers, pax, sparse
 from engine.archive.headers import BLOCK, Header
-from engine.archive.limits import Limits
+from engine.archive.limits import Expansion, Limits
 from engine.archive.members import NO_XATTRS, Member
 from engine.archive.sparse import Expander, Segment
 from engine.errors import BrokenArchive, LimitExceeded
@@ -79,6 +79,8 @@ class TarReader:
         self._previous = ""
         self._fed = 0
         self._block_end = 0
+        self._extensions = 0
+        self._expansion = Expansion(limits.max_expanded_bytes)
         self.members = 0
         self.offset = 0
         """Where in the archive the headers of the member begin that began last."""
@@ -167,6 +169,9 @@ class TarReader:
         return self._begin(self._extended(header), block)
 
     def _begin_extension(self, header: Header) -> Iterable[Event]:
+        self._extensions += 1
+        if self._extensions > (most := self._limits.max_members):
+            raise LimitExceeded("archive", "extended headers", most, self._extensions)
         if header.flag in _LONG_NAMES:
             what, limit = "bytes of a name", self._limits.max_name_bytes
         else:
@@ -251,9 +256,8 @@ class TarReader:
         return self._start(member, stored, Expander(member.name, member.size, segments))
 
     def _start(self, member: Member, stored: int, expander: Expander | None) -> Iterable[Event]:
-        limit = self._limits.max_sparse_bytes
-        if expander is not None and member.size > limit:
-            raise LimitExceeded(member.name, "bytes of a sparse member", limit, member.size)
+        if expander is not None:
+            self._expansion.add(member.size)
         self._member, self._expander = member, expander
         return chain((MemberStart(member),), self._expect(stored))
 

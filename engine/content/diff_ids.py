@@ -5,7 +5,7 @@ and kept as labels of its blob. A layer is compressed with gzip or zstd; whateve
 is what it holds, as OCI and containerd have it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -84,11 +84,20 @@ def uncompressed_pieces(reader: ReaderAt) -> Iterator[bytes | memoryview]:
     decompressor.finish()
 
 
-def measure(reader: ReaderAt, subject: str, algorithm: str = "sha256") -> Uncompressed:
-    """Decompress all of a layer; `subject` names it in errors. BrokenArchive."""
+def measure(
+    reader: ReaderAt,
+    subject: str,
+    algorithm: str = "sha256",
+    tell: Callable[[int], None] | None = None,
+) -> Uncompressed:
+    """Decompress all of a layer; `subject` names it in errors, `tell` hears how many bytes each
+    piece has. BrokenArchive.
+    """
     measured = Measure(algorithm)
     try:
         for plain in uncompressed_pieces(reader):
+            if tell is not None:
+                tell(len(plain))
             measured.update(plain)
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error

@@ -17,7 +17,7 @@ from engine.archive.limits import Limits
 from engine.archive.naming import Naming, parse_rename
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
-from engine.errors import EngineError, printable
+from engine.errors import EngineError, InvalidInput, printable
 from engine.progress import Done
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
@@ -30,6 +30,9 @@ _CHUNK = 1 << 20
 @click.option("-i", "--input", "inputs", multiple=True, metavar="FILE", help="An archive.")
 @click.option(
     "--max-bytes", type=click.IntRange(0), metavar="N", help="Refuse an archive of more bytes."
+)
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=N", help="Another limit, as max_images=50000."
 )
 @click.option("--name", default="", help="The name of the one image that has none.")
 @click.option(
@@ -55,6 +58,7 @@ def load(
     progress: str,
     quiet: bool,
     max_bytes: int | None,
+    limits: tuple[str, ...],
     name: str,
     base_name: str,
     renames: tuple[str, ...],
@@ -75,7 +79,7 @@ def load(
     if "-" in paths and sys.stdin.isatty():
         raise click.UsageError("an archive is expected on standard input, found a terminal")
     options = ImportOptions(
-        Limits(max_archive_bytes=max_bytes),
+        _limits(max_bytes, limits),
         Naming(base_name, tuple(parse_rename(text) for text in renames), prefix, name),
         tuple(platforms.parse(one) for one in wanted),
         compression.parse(compress) if compress else None,
@@ -97,6 +101,15 @@ def load(
         print_json([msgspec.to_builtins(one, enc_hook=str) for one in loaded])
     if failed:
         raise Failed("")
+
+
+def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
+    pairs = (word.partition("=") for word in words)
+    try:
+        limits = Limits(max_archive_bytes=max_bytes)
+        return limits.changed({name: value for name, _, value in pairs})
+    except InvalidInput as error:
+        raise click.UsageError(f"--limit: {error}") from error
 
 
 def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> Loaded:

@@ -76,7 +76,7 @@ class _Options(msgspec.Struct, frozen=True):
     store: str | None = None
     platforms: tuple[str, ...] = ()
     layout: str = "combined"
-    max_archive_bytes: int | None = None
+    limits: Limits = Limits()
     gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
 
@@ -131,7 +131,6 @@ def mount(
     interval = options.gc_interval
     if gc_interval is not None and not (interval := parse_interval(gc_interval)):
         raise click.UsageError(f"--gc-interval {gc_interval}: expected a time like 1h, 10m or 90")
-    limits = Limits(max_archive_bytes=options.max_archive_bytes)
     mountpoint = mountpoint.absolute()
     _prepare(mountpoint)
     raise_open_files()
@@ -142,7 +141,7 @@ def mount(
         serve(
             store,
             mountpoint,
-            MountOptions(view, limits, interval, options.fuse, source or "imgfs"),
+            MountOptions(view, options.limits, interval, options.fuse, source or "imgfs"),
             ready,
         )
 
@@ -158,8 +157,8 @@ def _parse(words: Iterable[str]) -> _Options:
     options = _Options()
     for word in filter(None, words):
         name, _, value = word.partition("=")
-        if name == "max_archive_bytes" and value.isdecimal():
-            options = replace(options, max_archive_bytes=int(value))
+        if name in Limits.__struct_fields__ and value.isascii() and value.isdecimal():
+            options = replace(options, limits=options.limits.changed({name: value}))
         elif name == "gc_interval" and (seconds := parse_interval(value)):
             options = replace(options, gc_interval=seconds)
         elif name == "platform" and value:

@@ -735,9 +735,11 @@ def test_a_layer_of_many_images_is_decompressed_once(
 ) -> None:
     measured: list[str] = []
 
-    def counted(reader: ReaderAt, name: str, algorithm: str) -> Uncompressed:
+    def counted(
+        reader: ReaderAt, name: str, algorithm: str, tell: Callable[[int], None]
+    ) -> Uncompressed:
         measured.append(name)
-        return measure(reader, name, algorithm)
+        return measure(reader, name, algorithm, tell)
 
     monkeypatch.setattr(intake, "measure", counted)
     named = [(ImageParts(extra={"author": str(i)}), f"docker.io/a/b:{i}") for i in range(5)]

@@ -715,7 +715,7 @@ LIMITED = {
     "gnu map": (Limits(max_header_bytes=99), GNU_LONG_MAP),
     "pax map": (Limits(max_header_bytes=600), SPARSE["pax 1.0, long map"]),
     "sparse name": (Limits(max_name_bytes=99), sparse_10("f" * 100, 0, padded(b"0\n"))),
-    "sparse size": (Limits(max_sparse_bytes=19), SPARSE["gnu"]),
+    "sparse size": (Limits(max_expanded_bytes=19), SPARSE["gnu"]),
     "pax sparse size": (Limits(), sparse_10("f", 1 << 62, padded(b"0\n"))),
 }
 
@@ -727,7 +727,7 @@ def test_refuses_more_than_the_limits(limits: Limits, data: bytes) -> None:
 
 
 def test_just_as_much_as_the_limits_is_taken() -> None:
-    limits = Limits(max_members=2, max_name_bytes=100, max_sparse_bytes=20)
+    limits = Limits(max_members=2, max_name_bytes=100, max_expanded_bytes=20)
     data = pax({"path": "ä" * 50}) + member(b"f") + SPARSE["gnu"] + END
     assert len(read(data, limits=limits)) == 2
 
@@ -867,7 +867,7 @@ def test_damage_never_gives_anything_but_our_errors(
     if right:
         data[148:156] = b" " * 8
         data[148:156] = b"%06o\0 " % sum(data[:512])
-    limits = Limits(max_sparse_bytes=1 << 20)
+    limits = Limits(max_expanded_bytes=1 << 20)
     outcomes = {size: outcome(bytes(data), size, limits) for size in (1, 700, 1 << 20)}
     assert outcomes[1] == outcomes[700] == outcomes[1 << 20]
 

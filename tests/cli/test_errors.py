@@ -26,6 +26,8 @@ USAGE = [
     ["load", "-i"],
     ["load", "--max-bytes", "many"],
     ["load", "--max-bytes", "-1"],
+    ["load", "--limit", "max_images=many"],
+    ["load", "--limit", "max_\x1b[31m=1"],
     ["load", "--format", "yaml"],
     ["save"],
     ["save", "-o", "x.tar"],

@@ -9,6 +9,7 @@ import pytest
 
 import imgfs.mount
 from engine import platforms
+from engine.archive.limits import Limits
 from imgfs import cli
 from imgfs.cli import mounting
 from imgfs.mount import MountOptions
@@ -76,14 +77,15 @@ def test_a_relative_place_is_made(
 
 
 def test_options(inside: Callable[..., Done], served: Served, place: Path, tmp_path: Path) -> None:
-    given = f"allow_other,ro,max_archive_bytes=1000,platform=linux/s390x,store={tmp_path}/other"
+    limits = "max_archive_bytes=1000,max_images=7"
+    given = f"allow_other,ro,{limits},platform=linux/s390x,store={tmp_path}/other"
     succeeded(
         inside("mount", "-f", "--platform", "linux/arm64", "-o", given, "-o", "auto_unmount", place)
     )
     store, _, options = served.only
     assert store == tmp_path / "other"
     assert options.fuse == ("allow_other", "ro", "auto_unmount")
-    assert options.limits.max_archive_bytes == 1000
+    assert options.limits == Limits(max_archive_bytes=1000, max_images=7)
     wanted = tuple(platforms.parse(name) for name in ("linux/arm64", "linux/s390x"))
     assert options.view == CombinedView(wanted)
 
@@ -105,6 +107,8 @@ def test_what_fstab_says_to_others_is_ignored(
         "max_archive_bytes=",
         "max_archive_bytes=-1",
         "max_archive_bytes=1k",
+        "max_images=",
+        "max_nothing=1",
         "platform=",
         "store=",
         "allow_other=1",

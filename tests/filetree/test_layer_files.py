@@ -97,4 +97,4 @@ def test_refuses_a_header_without_a_member_at_the_end() -> None:
 
 def test_refuses_more_than_the_limits() -> None:
     with pytest.raises(LimitExceeded):
-        read(LAYER, limits=Limits(max_sparse_bytes=11))
+        read(LAYER, limits=Limits(max_expanded_bytes=11))

@@ -21,7 +21,7 @@ from tests import archives
 from tests.fuzz.oracle import Refused, answer, pieces
 from tests.fuzz.tar_targets import MENDED, mended
 
-LIMITS = Limits(max_members=5000, max_sparse_bytes=4 << 20)
+LIMITS = Limits(max_members=5000, max_expanded_bytes=4 << 20)
 OPTIONS = (
     ImportOptions(limits=LIMITS),
     ImportOptions(limits=LIMITS, compression=Compression("gzip")),

@@ -15,7 +15,7 @@ from tests.archive import raw_tar
 from tests.fuzz.oracle import Refused, answer, as_text, pieces
 
 LIMITS = Limits(
-    max_members=5000, max_name_bytes=4096, max_header_bytes=64 << 10, max_sparse_bytes=4 << 20
+    max_members=5000, max_name_bytes=4096, max_header_bytes=64 << 10, max_expanded_bytes=4 << 20
 )
 BLOCK = 512
 MENDED = b"M"

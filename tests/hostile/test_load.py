@@ -1,0 +1,73 @@
+"""Every hostile archive, loaded by the command: how it ends, what it takes, and what it leaves."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.archive.importer import Import
+from engine.archive.limits import Limits
+from engine.archive.options import ImportOptions
+from engine.engine import Engine
+from engine.errors import printable
+from tests.cli.command import picture, refusal
+from tests.hostile.case import Case, docker, whole
+from tests.hostile.cases import CASES
+from tests.hostile.conftest import Load, pieces
+
+MEMORY = 100 << 20
+ORDINARY = Case("ordinary", whole(docker))
+REFUSED = [name for name, case in CASES.items() if case.error]
+
+
+def copy(store: Path, to: Path) -> Path:
+    shutil.copytree(store, to)
+    return to
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> dict[str, int]:
+    """What an ordinary load takes, once it is known."""
+    return {}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", CASES)
+def test_a_load_ends_as_it_must(
+    load: Load, store: Path, tmp_path: Path, ordinary: dict[str, int], name: str
+) -> None:
+    case = CASES[name]
+    if not ordinary:
+        ordinary["memory"] = load(ORDINARY, copy(store, tmp_path / "ordinary"))[1]
+    if case.error is None:
+        store = copy(store, tmp_path / "store")
+    before = picture(store)
+    done, memory = load(case, store)
+    if case.error is None:
+        assert (done.status, done.out, done.err) == (0, b"", b"")
+    else:
+        assert case.says in refusal(done)
+        assert picture(store) == before
+    assert list((store / "ingest").iterdir()) == []
+    assert list((store / "leases").iterdir()) == []
+    assert memory - ordinary["memory"] < MEMORY
+
+
+def take(session: Import, case: Case) -> None:
+    for piece in pieces(case.make()):
+        session.feed(piece)
+    session.finish()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_has_its_class(store: Path, name: str) -> None:
+    case = CASES[name]
+    assert case.error is not None
+    limits = Limits().changed(dict(word.split("=") for word in case.options[1:]))
+    with (
+        Engine(store) as engine,
+        engine.begin_import(ImportOptions(limits)) as session,
+        pytest.raises(case.error) as raised,
+    ):
+        take(session, case)
+    assert case.says in printable(str(raised.value), 2000)
