@@ -10,6 +10,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -67,15 +68,18 @@ class Engine:
         self.path = path
         self._tracer = tracer or Untraced()
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_version(path)
-            self.database = Database(path / "imgfs.db")
-            self.content = LocalStore(path, self.database)
+            with ExitStack() as opened:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _check_version(path)
+                _check_database(path)
+                self.database = opened.enter_context(Database(path / "imgfs.db"))
+                self.content = LocalStore(path, self.database)
+                self.leases = Leases(path, self.database)
+                opened.pop_all()
         except OSError as error:
             what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
             raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
-        self.leases = Leases(path, self.database)
         self.events = EventLog(self.database)
 
     def close(self) -> None:
@@ -327,11 +331,25 @@ def _check_version(path: Path) -> None:
         found = b""
     if not found:  # a new store, or one that lost its power while it was made
         temporary = path / f".version-{os.getpid()}-{threading.get_ident()}"
-        with temporary.open("wb") as out:
-            out.write(expected)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(file)
+        try:
+            with temporary.open("wb") as out:
+                out.write(expected)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.rename(file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     elif found.strip() != expected.strip():
         version = found[:20].strip().decode("ascii", "backslashreplace")
         raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")
+
+
+def _check_database(path: Path) -> None:
+    """A new database would hide the blobs of a store that has lost its own."""
+    database = path / "imgfs.db"
+    if not (database.exists() and database.stat().st_size) and any(path.glob("blobs/*/*")):
+        reason = (
+            "the database is missing or empty, the blobs are there: put it back or move them away"
+        )
+        raise StoreError(str(database), reason)

@@ -18,6 +18,7 @@
     ├── Unavailable             held by somebody else just now
     ├── LimitExceeded           over a configured limit
     └── StoreError              the store itself cannot be used
+        └── StoreBusy           not now: another process keeps it locked
 
 `str(error)` is one line that names the thing, what was expected and what was found. A missing file,
 a full disk and the like stay the OSError that they are.
@@ -233,6 +234,10 @@ class StoreError(EngineError):
 
     def __str__(self) -> str:
         return f"store {printable(self.path)}: {self.reason}"
+
+
+class StoreBusy(StoreError):
+    """Another process has kept the store locked for too long; trying again later may work."""
 
 
 def printable(text: str, limit: int = 300) -> str:

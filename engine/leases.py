@@ -20,7 +20,8 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ import msgspec
 from engine.content import NO_LABELS
 from engine.database import Database
 from engine.digest import Digest, parse
-from engine.errors import AlreadyExists, NotFound
+from engine.errors import AlreadyExists, NotFound, StoreError
 
 DAY: Final = 86400.0
 
@@ -81,26 +82,24 @@ class Leases:
 
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
-        """A lease for as long as the block runs and this process lives."""
+        """A lease for as long as the block runs and this process lives.
+
+        Where it cannot be deleted then, it has ended all the same. The child of a fork ends
+        nothing.
+        """
         lease = Lease(secrets.token_hex(16), self._clock(), None, dict(labels))
         holder = self._holders / lease.id
-        with self._database.transaction() as connection:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(holder, flags, 0o600)
-            try:
+        pid = os.getpid()
+        with ExitStack() as ending:
+            with self._database.transaction() as connection:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(holder, flags, 0o600)
+                ending.callback(os.close, descriptor)
+                ending.callback(_unless_child, pid, partial(holder.unlink, missing_ok=True))
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 self._insert(connection, lease, is_held=True)
-            except BaseException:
-                _let_go(holder, descriptor)
-                raise
-        try:
+            ending.callback(_unless_child, pid, partial(self.delete, lease.id))
             yield lease
-        finally:
-            try:
-                with suppress(NotFound):
-                    self.delete(lease.id)
-            finally:
-                _let_go(holder, descriptor)
 
     def add(self, lease_id: str, digest: str) -> None:
         """Protect `digest` by the lease; again is nothing new.
@@ -200,9 +199,11 @@ class Leases:
             raise NotFound("lease", lease_id)
 
 
-def _let_go(holder: Path, descriptor: int) -> None:
-    holder.unlink(missing_ok=True)
-    os.close(descriptor)
+def _unless_child(parent: int, end: Callable[[], object]) -> None:
+    """What cannot be ended now has ended for `prune`, once its file is not locked any more."""
+    if os.getpid() == parent:
+        with suppress(NotFound, StoreError, OSError):
+            end()
 
 
 def _lease(row: tuple[str, float, float | None, str]) -> Lease:

@@ -236,6 +236,18 @@ def validate_media_type(data: bytes, media_type: str, subject: str) -> None:
         raise InvalidDocument(subject, f"expected an index ({media_type}), found a manifest")
 
 
+def own_media_type(data: bytes, subject: str) -> str:
+    """What a manifest or index says that it is, else the OCI type that it looks like; "" for every
+    other document. InvalidDocument for what is none.
+    """
+    found = go_json.convert(go_json.loads(data, subject), _Unknown, subject)
+    if is_manifest_type(found.media_type) or is_index_type(found.media_type):
+        return found.media_type
+    if found.manifests is not msgspec.UNSET:
+        return INDEX
+    return MANIFEST if msgspec.UNSET not in (found.config, found.layers) else ""
+
+
 # --- what a media type says ---
 
 

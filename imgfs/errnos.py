@@ -19,6 +19,7 @@ _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
     (errors.AlreadyExists, errno.EEXIST),
     (errors.Unavailable, errno.EBUSY),
     (errors.ChangedFile, errno.ESTALE),
+    (errors.StoreBusy, errno.EBUSY),
     (errors.StoreError, errno.EIO),
 )
 

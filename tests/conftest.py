@@ -23,7 +23,7 @@ def _store_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
-    """Mount a store: mount(store="store", at="mnt", options=()) → Mounted."""
+    """Mount a store: mount(store="store", at="mnt", options=(), launcher=()) → Mounted."""
     if reason := lacking():
         pytest.skip(reason)
     with mounts(tmp_path) as start:

@@ -87,10 +87,15 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
     """
     mounted: list[Mounted] = []
 
-    def start(store: str = "store", at: str = "mnt", options: tuple[str, ...] = ()) -> Mounted:
+    def start(
+        store: str = "store",
+        at: str = "mnt",
+        options: tuple[str, ...] = (),
+        launcher: tuple[str, ...] = (),
+    ) -> Mounted:
         path = root / at
         path.mkdir(exist_ok=True)
-        run(*IMGFS, "--store", root / store, "mount", *options, path)
+        run(*launcher, *IMGFS, "--store", root / store, "mount", *options, path)
         pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
         mounted.append(Mounted(root / store, path, pid))
         return mounted[-1]

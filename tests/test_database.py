@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from engine import database as module
 from engine.database import Database
 from engine.errors import StoreError
 from engine.schema import MIGRATIONS
@@ -92,7 +91,7 @@ def test_tables(database: Database) -> None:
         "SELECT name FROM sqlite_schema WHERE type = 'table'"
         " AND name NOT LIKE 'sqlite_%' ORDER BY name"
     )
-    names = "blobs events images lease_resources leases manifests members missing targets"
+    names = "blobs events images lease_resources leases manifests members missing refs targets"
     assert [name for (name,) in tables] == names.split()
     assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
 
@@ -157,24 +156,21 @@ def test_a_newer_store(path: Path) -> None:
     assert caught.value.path == str(path)
 
 
-def test_a_migration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration(path: Path) -> None:
     with Database(path) as database, database.transaction() as connection:
         connection.execute(INSERT, ("a",))
     more = ("CREATE TABLE more (x)", "INSERT INTO more VALUES (7)")
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, more))
     for _ in range(2):
-        with Database(path) as database:
+        with Database(path, (*MIGRATIONS, more)) as database:
             assert database.read("SELECT x FROM more") == [(7,)]
             assert digests(database) == ["a"]
 
 
-def test_a_migration_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails(path: Path) -> None:
     Database(path).close()
-    with monkeypatch.context() as patch:
-        broken = ("CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (7)")
-        patch.setattr(module, "MIGRATIONS", (*MIGRATIONS, broken))
-        with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-            Database(path)
+    broken = ("CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (7)")
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        Database(path, (*MIGRATIONS, broken))
     with Database(path) as database:
         assert database.read("SELECT * FROM sqlite_schema WHERE name = 'more'") == []
 

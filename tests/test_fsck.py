@@ -152,6 +152,38 @@ def test_a_manifest_without_a_row(engine: Engine) -> None:
     assert list(engine.collector().plan()) == []
 
 
+def test_a_store_that_has_lost_its_database(engine: Engine, tmp_path: Path) -> None:
+    """Images come back by their digests, and are loaded again without a byte being written."""
+    wanted = {image.target.digest for image in engine.images.all()}
+    shutil.copytree(engine.path / "blobs", tmp_path / "saved" / "blobs")
+    (tmp_path / "saved").chmod(0o700)
+    with Engine(tmp_path / "saved") as other:
+        assert {kind for kind, _ in found(other)} == {Kind.UNKNOWN}
+        assert repaired(other) == []
+        assert saved(other) == {digest: digest for digest in wanted}
+        assert list(other.check()) == list(other.check_layers()) == []
+        assert list(other.collector().plan()) == []
+        with other.begin_import() as session:
+            session.feed(ARCHIVE)
+            assert session.finish().new_blobs == 0
+        assert saved(other) == saved(engine)
+
+
+def test_an_index_that_has_lost_its_row(engine: Engine) -> None:
+    """The manifests below it are no images of their own."""
+    archive = archives.multi_platform("docker.io/library/multi:1", [APP, OTHER])
+    with Engine(engine.path.with_name("other")) as other:
+        with other.begin_import() as session:
+            session.feed(archive)
+            session.finish()
+        target = other.find_one("multi:1").target.digest
+        for table in ("blobs", "images", "targets", "members", "manifests"):
+            other.database.connection.execute(f"DELETE FROM {table}")
+        assert repaired(other) == []
+        assert saved(other) == {target: target}
+        assert list(other.check()) == []
+
+
 def test_rubbish(engine: Engine) -> None:
     shelf = file(engine, LAYER).parent
     (shelf / digests.of_bytes(b"whole").encoded).write_bytes(b"whole")

@@ -117,7 +117,11 @@ class Import:
             found = self._options.naming.applied(self._resolve())
             for image in found:
                 self._check_platforms(image)
-            self._loaded = self._publish(found)
+            try:
+                self._loaded = self._publish(found)
+            except Exception as error:  # the ingests are used up
+                self._failure = error
+                raise
         return self._loaded
 
     def abort(self) -> None:

@@ -281,10 +281,10 @@ class Intake:
                     for chunk in _chunks(reader):
                         compressor.write(chunk)
                     compressor.finish()
+                size = writer.status().offset
             except BaseException:
                 writer.abort()
                 raise
-            size = writer.status().offset
             plain = Uncompressed(Digest(layer.digest), layer.size)
             made = Ingested(self.stored_as(layer.digest), writer.digest(), size, writer, plain)
             kept = self._by_digest.setdefault(made.digest, made)

@@ -81,11 +81,12 @@ class LayerMaker:
                     measured.update(data)
                     compressor.write(data)
                 compressor.finish()
+            found = measured.result()
+            size = writer.status().offset
+            made = Layer(writer.digest(), size, found.diff_id, source.compression)
         except BaseException:
             writer.abort()
             raise
-        found = measured.result()
-        made = Layer(writer.digest(), writer.status().offset, found.diff_id, source.compression)
         labels = {**found.labels, TREE_LABEL: source.fingerprint}
         if made.digest in self._writers:
             writer.abort()

@@ -79,6 +79,7 @@ class Ingest:
     def __init__(self, directory: Path, descriptor: int, record: Record, algorithm: str) -> None:
         self._directory = directory
         self._open: int | None = descriptor
+        self._pid = os.getpid()
         self._record = record
         self._algorithm = algorithm
         self._offset = 0
@@ -171,10 +172,15 @@ class Ingest:
         self.close()
 
     def drop(self) -> None:
-        """End the ingest and leave nothing of it. Nothing to do if it has ended."""
-        if self._open is not None:
-            _discard(self._directory)
-            self.close()
+        """End the ingest and leave nothing of it. Nothing to do if it has ended.
+
+        What the disk does not let go of waits for collection. The child of a fork leaves the
+        ingest to its parent.
+        """
+        if self._open is not None and self._pid == os.getpid():
+            _give_up(self._directory, self._open)
+            self._open = None
+        self.close()
 
     def close(self) -> None:
         """Let go of the ingest, which stays as it is."""
@@ -186,6 +192,8 @@ class Ingest:
     def _descriptor(self) -> int:
         if self._open is None:
             raise ValueError(f"the ingest {self._record.ref} has ended")
+        if self._pid != os.getpid():
+            raise Unavailable("ingest", self._record.ref)
         return self._open
 
     def _take_up(self, size: int) -> None:
@@ -214,6 +222,7 @@ class Ingests:
         """As `Ingester.writer`."""
         directory = self._directory(ref)
         descriptor = _lock(directory, ref)
+        found = None
         try:
             found = _read_record(directory)
             record = (
@@ -226,7 +235,10 @@ class Ingests:
             named_by = record.expected.algorithm if record.expected else algorithm
             return Ingest(directory, descriptor, record, named_by)
         except BaseException:
-            os.close(descriptor)
+            if found is None:
+                _give_up(directory, descriptor)
+            else:
+                os.close(descriptor)
             raise
 
     def hold_unnamed(self, total: int, expected: Digest | None, algorithm: str) -> Ingest:
@@ -238,7 +250,11 @@ class Ingests:
                 descriptor = _lock(directory, directory.name)
                 record = Record("a new blob", total, expected, self._clock())
                 named_by = expected.algorithm if expected else algorithm
-                return Ingest(directory, descriptor, record, named_by)
+                try:
+                    return Ingest(directory, descriptor, record, named_by)
+                except BaseException:
+                    _give_up(directory, descriptor)
+                    raise
 
     def status(self, ref: str) -> Status:
         """NotFound."""
@@ -286,7 +302,8 @@ class Ingests:
         record = _read_record(directory)
         if record is None:
             return "its writer has ended and it cannot be resumed"
-        if self._clock() - _last_change(directory) >= idle:
+        # What was written long after now was so before the clock was set back.
+        if abs(self._clock() - _last_change(directory)) >= idle:
             return f"nobody has resumed {printable(record.ref)} for {idle:g} s"
         return ""
 
@@ -306,19 +323,28 @@ class Ingests:
 def _lock(directory: Path, ref: str) -> int:
     """The open data file of an ingest, made if need be, with its lock. Unavailable."""
     while True:
+        is_new = False
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
+            is_new = True
         try:
             descriptor = _open_data(directory / _DATA)
         except FileNotFoundError:
             continue
+        except OSError:
+            _leave(directory)
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             current = _is_at(descriptor, directory / _DATA)
-        except OSError as error:
+        except BlockingIOError:
             os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                raise Unavailable("ingest", ref) from None
+            raise Unavailable("ingest", ref) from None
+        except OSError:
+            if is_new:
+                _give_up(directory, descriptor)
+            else:
+                os.close(descriptor)
             raise
         if current:
             return descriptor
@@ -375,6 +401,12 @@ def _discard(directory: Path) -> None:
     (directory / _REF).unlink(missing_ok=True)
     (directory / _DATA).unlink(missing_ok=True)
     _leave(directory)
+
+
+def _give_up(directory: Path, descriptor: int) -> None:
+    with suppress(OSError):
+        _discard(directory)
+    os.close(descriptor)
 
 
 def _leave(directory: Path) -> None:

@@ -10,8 +10,10 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from engine.digest import parse
 from engine.fsck.blobs import BlobCheck
 from engine.fsck.images import ImageCheck
+from engine.fsck.lost_images import lost_images
 from engine.fsck.problem import Kind, Parts, Problem
 from engine.fsck.records import wrong_records
 
@@ -28,7 +30,12 @@ def check(parts: Parts, progress: Callable[[int, int], None]) -> Iterator[Proble
         return  # nothing that it says could be trusted
     blobs = BlobCheck(parts, progress)
     yield from blobs.stored()
-    yield from blobs.files()
+    unknown = []
+    for problem in blobs.files():
+        if problem.kind is Kind.UNKNOWN:
+            unknown.append(parse(problem.subject))
+        yield problem
+    yield from lost_images(parts, unknown)
     yield from ImageCheck(parts).images()
     yield from wrong_records(parts)
 

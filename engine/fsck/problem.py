@@ -10,6 +10,7 @@ from engine.content import NO_LABELS
 from engine.content.local import LocalStore
 from engine.database import Database
 from engine.images import ImageStore
+from engine.oci import Descriptor
 
 
 class Kind(StrEnum):
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     IMAGE = "image"
     RECORD = "record"
     LAYER = "layer"
+    NAMELESS = "nameless image"
 
     @property
     def is_damage(self) -> bool:
@@ -41,7 +43,8 @@ class Kind(StrEnum):
 
 class Problem(msgspec.Struct, frozen=True):
     """Something that is not as it should be: `subject` is a digest, a name or a path; `images` are
-    the familiar names of the images that have it; `labels` are those that a blob should have.
+    the familiar names of the images that have it; `labels` are those that a blob should have,
+    `target` is what an image should stand for.
     """
 
     kind: Kind
@@ -49,6 +52,7 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
     images: tuple[str, ...] = ()
     labels: Mapping[str, str] = NO_LABELS
+    target: Descriptor | None = None
 
 
 class Parts(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from engine.content.ingests import BLOB_MODE
 from engine.digest import Digest, parse
 from engine.fsck import PRIVATE, database_problems
 from engine.fsck.problem import Kind, Parts, Problem
+from engine.images import Image
 
 
 def repair(parts: Parts, problem: Problem) -> str:
@@ -38,6 +39,8 @@ def repair(parts: Parts, problem: Problem) -> str:
         case Kind.LABEL:
             parts.content.update(problem.subject, problem.labels)
             return "labelled anew"
+        case Kind.NAMELESS:
+            return _list(parts, problem)
         case Kind.RECORD:
             _record(parts, problem.subject)
             return "recorded anew"
@@ -55,6 +58,17 @@ def _quarantine(parts: Parts, digest: Digest) -> Path:
         if parts.content.sizes([digest]):
             parts.content.delete(digest)
     return place
+
+
+def _list(parts: Parts, problem: Problem) -> str:
+    """Give an image its row again, by its digest."""
+    target = problem.target
+    if target is None:
+        return ""
+    with parts.database.transaction():
+        parts.images.record(target.digest, walk.summarize(walk.graph(parts.content, target)))
+        parts.images.put(Image(target.digest, target))
+    return "listed by its digest"
 
 
 def _record(parts: Parts, subject: str) -> None:

@@ -129,7 +129,7 @@ def test_a_damaged_database_is_named(
     (store / "imgfs.db").write_bytes(b"garbage" * 1000)
     for command in COMMANDS:
         said = refusal(inside(*command))
-        assert said == f"store {store}/imgfs.db: the file is not a database"
+        assert said.startswith(f"store {store}/imgfs.db: the file is not a database")
 
 
 @pytest.fixture
@@ -164,6 +164,7 @@ def test_a_store_that_may_only_be_read(stock: Callable[..., None], store: Path) 
     for path in (*store.glob("imgfs.db*"), store):
         path.chmod(path.stat().st_mode & 0o555)
     try:
-        assert refusal(unprivileged(store, "images")).startswith(f"store {store}/imgfs.db: ")
+        said = refusal(unprivileged(store, "images"))
+        assert said == f"store {store}: cannot be opened: Permission denied"
     finally:
         store.chmod(0o700)

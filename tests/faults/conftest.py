@@ -1,0 +1,37 @@
+"""Stores of these tests lie in memory where that is possible: what is flushed often is not slow."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests.cli.command import Command
+from tests.faults import stores
+
+_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    if not os.access(_MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="imgfs-faults-", dir=_MEMORY) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A closed store with an image, `base:1`."""
+    with Engine(tmp_path / "store") as engine:
+        stores.load(engine, stores.BASE)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def imgfs(store: Path) -> Command:
+    """The command as a process, on that store."""
+    return Command(store)

@@ -1,0 +1,67 @@
+"""Small and odd file systems, for as long as a block runs."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def mounted(path: Path, *options: str) -> Iterator[Path]:
+    """What `mount OPTIONS… path` mounts; skips where this user or machine cannot."""
+    path.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", *options, str(path)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.decode().strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def memory(path: Path, size: str) -> Iterator[Path]:
+    with mounted(path, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+        yield path
+
+
+@contextmanager
+def ext4(path: Path, size: int) -> Iterator[Path]:
+    """An ext4 file system on a loop device."""
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("no mkfs.ext4")
+    image = path.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    try:
+        with mounted(path, "-o", "loop", str(image)):
+            yield path
+    finally:
+        image.unlink()
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """What is at `path`, seen through a mount that cannot be written to."""
+    with mounted(path, "--bind", str(path)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
+        yield
+
+
+def fill(directory: Path) -> Path:
+    """A file that takes all the room there is."""
+    path = directory / "filler"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    for size in (1 << 20, 4096, 1):
+        with suppress(OSError):
+            while os.write(descriptor, bytes(size)):
+                pass
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
+    return path

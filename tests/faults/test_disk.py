@@ -1,0 +1,250 @@
+"""Disks that are full, read-only or poor, and a process that may open no more files."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from engine.errors import StoreError
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, refusal, succeeded
+from tests.faults import disks, poor, stores
+from tests.faults.stores import OPERATIONS, copied, listed, rubbish
+from tests.mounts import IMGFS
+
+LARGE = archives.docker_archive(
+    (ImageParts(layers=[archives.layer("large", os.urandom(1 << 20) * 24)]), ["large:1"])
+)
+COMMANDS = {
+    "load": ("load",),
+    "tag": ("tag", "base:1", "base:2"),
+    "save": ("save", "-o", "/dev/null", "base:1"),
+    "rm": ("rm", "base:1"),
+}
+DISKS = {"tmpfs": partial(disks.memory, size="16m"), "ext4": partial(disks.ext4, size=16 << 20)}
+
+
+@pytest.fixture(params=DISKS)
+def disk(request: pytest.FixtureRequest, tmp_path: Path, store: Path) -> Iterator[Path]:
+    """A disk of 16 MB that the store is on."""
+    if os.getuid():
+        pytest.skip("a small disk needs root")
+    make: Callable[[Path], AbstractContextManager[Path]] = DISKS[request.param]
+    with make(tmp_path / "disk") as path:
+        copied(store, path / "store")
+        yield path
+
+
+def test_an_archive_that_is_too_large(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    with Engine(imgfs.store) as engine:
+        before = listed(engine)
+        said = refusal(imgfs("load", stdin=LARGE))
+        assert said == "standard input: No space left on device"
+        with pytest.raises(OSError, match="No space left") as caught:
+            stores.load(engine, LARGE)
+        assert caught.value.errno == errno.ENOSPC
+        assert (listed(engine), rubbish(engine)) == (before, [])
+        stores.load(engine)
+    assert succeeded(imgfs("images", "-q")).lines
+
+
+def test_a_disk_without_any_room(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    with Engine(imgfs.store) as engine:
+        before = listed(engine)
+        filler = disks.fill(disk)
+        for command in COMMANDS.values():
+            said = refusal(imgfs(*command, stdin=stores.APP))
+            assert said.endswith("No space left on device"), said
+        assert listed(engine) == before
+        filler.unlink()
+        stores.collect(engine)
+        assert (listed(engine), rubbish(engine)) == (before, [])
+        stores.load(engine)
+    for command in COMMANDS.values():
+        assert succeeded(imgfs(*command, stdin=stores.APP))
+
+
+def test_an_engine_on_a_disk_without_any_room(disk: Path, store: Path, tmp_path: Path) -> None:
+    for name, operation in OPERATIONS.items():
+        with Engine(copied(store, tmp_path / "other")) as other:
+            operation(other)
+            stores.collect(other)
+            after = listed(other)
+        with Engine(copied(store, disk / "store")) as engine:
+            filler = disks.fill(disk)
+            with suppress(OSError):
+                operation(engine)
+            filler.unlink()
+            if listed(engine) != after:
+                operation(engine)
+            stores.collect(engine)
+            assert listed(engine) == after, name
+            assert rubbish(engine) == [], name
+
+
+def test_a_full_quota(imgfs: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By injection: a real one needs a kernel with a format of quotas."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with Engine(imgfs.store) as engine:
+        before = listed(engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", refuse)
+            with pytest.raises(OSError, match="Disk quota exceeded"):
+                stores.load(engine)
+        assert (listed(engine), rubbish(engine)) == (before, [])
+        stores.load(engine)
+
+
+@contextmanager
+def remounted(path: Path) -> Iterator[None]:
+    subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(path)], check=True)
+
+
+def test_a_read_only_disk(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    with remounted(disk):
+        for command in (*COMMANDS.values(), ("images",), ("gc",)):
+            said = refusal(imgfs(*command))
+            assert said == f"store {imgfs.store}: cannot be opened: Read-only file system"
+        said = refusal(imgfs("images", "--store", disk / "new"))
+        assert said == f"store {disk / 'new'}: cannot be opened: Read-only file system"
+    for command in COMMANDS.values():
+        succeeded(imgfs(*command, stdin=stores.APP))
+
+
+def test_a_store_that_becomes_read_only(store: Path) -> None:
+    with Engine(store) as engine:
+        before = listed(engine)
+        with disks.read_only(store):
+            for operation in (stores.load, stores.commit, stores.save):
+                with pytest.raises(OSError, match="Read-only file system"):
+                    operation(engine)
+            assert listed(engine) == before
+        assert rubbish(engine) == []
+        stores.load(engine)
+        stores.commit(engine)
+
+
+def test_a_directory_that_may_not_be_written_to(imgfs: Command) -> None:
+    lowered = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    shelf = imgfs.store / "blobs/sha256"
+    shelf.chmod(0o500)
+    try:
+        done = subprocess.run(
+            [*([] if os.getuid() else lowered), *IMGFS, "load"],
+            input=stores.APP,
+            capture_output=True,
+            check=False,
+            env=imgfs.environment,
+        )
+    finally:
+        shelf.chmod(0o700)
+    assert refusal(Done(done.returncode, done.stdout, done.stderr)) == (
+        "standard input: Permission denied"
+    )
+    with Engine(imgfs.store) as engine:
+        assert rubbish(engine) == []
+    succeeded(imgfs("load", stdin=stores.APP))
+
+
+@contextmanager
+def open_files(limit: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def lowest_free() -> int:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+@pytest.mark.parametrize("name", ["load", "commit", "tag", "save"])
+def test_no_more_open_files(store: Path, tmp_path: Path, name: str) -> None:
+    failed = 0
+    for spare in range(30):
+        with Engine(copied(store, tmp_path / "other")) as engine:
+            before = listed(engine)
+            try:
+                with open_files(lowest_free() + spare):
+                    OPERATIONS[name](engine)
+                break
+            except OSError as error:
+                assert error.errno == errno.EMFILE  # noqa: PT017 (which are left is what counts)
+            failed += 1
+            assert (listed(engine), rubbish(engine)) == (before, []), spare
+            OPERATIONS[name](engine)
+    assert failed or name == "tag"
+
+
+def test_opening_without_open_files(store: Path) -> None:
+    for spare in range(10):
+        try:
+            with open_files(lowest_free() + spare), Engine(store):
+                break
+        except StoreError as error:
+            assert str(error).endswith("cannot be opened: Too many open files")  # noqa: PT017 (all)
+    assert 0 < spare < 9
+    Engine(store).close()
+
+
+def test_a_command_without_open_files(imgfs: Command) -> None:
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+
+    layers = [archives.layer(f"layer{i}", os.urandom(100_000)) for i in range(12)]
+    archive = archives.docker_archive((ImageParts(layers=layers), ["app:1"]))
+    done = subprocess.run(
+        [*IMGFS, "load"],
+        input=archive,
+        capture_output=True,
+        check=False,
+        env=imgfs.environment,
+        preexec_fn=lower,
+    )
+    said = refusal(Done(done.returncode, done.stdout, done.stderr))
+    assert said == "standard input: Too many open files"
+    with Engine(imgfs.store) as engine:
+        assert rubbish(engine) == []
+    succeeded(imgfs("load", stdin=archive))
+
+
+def test_a_poor_file_system(imgfs: Command, tmp_path: Path) -> None:
+    if reason := poor.lacking():
+        pytest.skip(reason)
+
+    def run(*command: str | Path) -> Done:
+        poorly = [sys.executable, "-m", "tests.faults.poor", *IMGFS, *map(str, command)]
+        done = subprocess.run(poorly, capture_output=True, check=False, env=imgfs.environment)
+        return succeeded(Done(done.returncode, done.stdout, done.stderr))
+
+    (tmp_path / "app.tar").write_bytes(stores.APP)
+    run("load", "-q", "-i", tmp_path / "app.tar")
+    run("commit", "-q", "--base", "base:1", Path(__file__).parent / "rootfs", "made:1")
+    run("save", "-o", tmp_path / "saved.tar", "app:1", "made:1")
+    run("rm", "base:1")
+    run("gc")
+    run("load", "-q", "-i", tmp_path / "saved.tar", "--store", tmp_path / "new")
+    assert len(run("images", "-q").lines) == 2

@@ -1,0 +1,155 @@
+"""A library user forks: the child harms nothing of its parent's, and is told so."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from engine.engine import Engine
+from tests.faults.stores import listed, load, rubbish
+
+PROJECT = Path(__file__).parents[2]
+
+PRELUDE = """
+import os, sys, threading
+from pathlib import Path
+from engine.engine import Engine
+from engine.errors import EngineError
+from tests.faults import stores
+
+store = Path(sys.argv[1])
+
+def child(work):
+    # Runs it in a forked process that ends as a Python process ends; its exit status.
+    pid = os.fork()
+    if pid == 0:
+        work()
+        sys.exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def refused(work):
+    try:
+        work()
+    except EngineError as error:
+        return
+    raise AssertionError("it was not refused")
+"""
+
+
+def run(script: str, store: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PRELUDE + script, store],
+        cwd=PROJECT,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr == b""
+
+
+def test_a_child_in_mid_load_leaves_the_load_alone(store: Path) -> None:
+    run(
+        """
+half = len(stores.APP) - 20_000
+engine = Engine(store)
+
+def work():
+    refused(lambda: session.feed(stores.APP[half:]))
+    session.abort()
+    engine.close()
+
+with engine, engine.begin_import() as session:
+    session.feed(stores.APP[:half])
+    left = stores.rubbish(engine)
+    assert left
+    assert child(work) == 0
+    assert child(lambda: sys.exit(0)) == 0
+    assert stores.rubbish(engine) == left
+    assert [item.kind for item in engine.collector().plan()] == []
+    session.feed(stores.APP[half:])
+    session.finish()
+""",
+        store,
+    )
+    with Engine(store) as engine:
+        listed(engine)
+        assert [image.familiar for image in engine.images.all()] == ["app:1", "base:1"]
+        assert rubbish(engine) == []
+
+
+def test_a_child_cannot_use_the_store_that_was_open(store: Path) -> None:
+    run(
+        """
+engine = Engine(store)
+
+def work():
+    refused(lambda: engine.images.all())
+    refused(lambda: stores.tag(engine))
+    refused(lambda: engine.database.data_version())
+    refused(lambda: Engine(store))
+    engine.close()
+
+def leaves():
+    with engine:
+        pass
+
+engine.database.data_version()
+for each in (work, leaves):
+    assert child(each) == 0
+stores.tag(engine)
+with engine.database.transaction():
+    engine.tag("base:1", "base:3")
+    assert child(leaves) == 0
+assert len(engine.images.all()) == 3
+engine.close()
+assert child(lambda: Engine(store).close()) == 0
+""",
+        store,
+    )
+    with Engine(store) as engine:
+        assert len(engine.images.all()) == 3
+
+
+def test_a_child_of_a_thread_beside_one_that_writes(store: Path) -> None:
+    """Whatever lock another thread has at the fork, the child does not wait for it."""
+    run(
+        """
+engine = Engine(store)
+inside, done = threading.Event(), threading.Event()
+
+def write():
+    with engine.database.transaction():
+        inside.set()
+        done.wait()
+        engine.tag("base:1", "base:2")
+
+thread = threading.Thread(target=write)
+thread.start()
+inside.wait()
+assert child(lambda: refused(lambda: stores.tag(engine))) == 0
+done.set()
+thread.join()
+engine.close()
+""",
+        store,
+    )
+    with Engine(store) as engine:
+        assert len(engine.images.all()) == 2
+
+
+def test_a_store_of_a_child_of_its_own(store: Path) -> None:
+    run(
+        """
+def work():
+    with Engine(store) as engine:
+        stores.load(engine)
+
+assert child(work) == 0
+with Engine(store) as engine:
+    assert len(engine.images.all()) == 2
+    assert child(lambda: Engine(store.parent / "other").close()) == 0
+""",
+        store,
+    )
+    with Engine(store) as engine:
+        load(engine)

@@ -1,0 +1,178 @@
+"""Signals in the middle of a command: it ends tidily, or goes on."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, Done, refusal, succeeded
+from tests.faults import stores
+from tests.faults.stores import listed, rubbish
+from tests.waiting import wait_until
+
+ENDING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+LAYER = archives.layer("app", os.urandom(1 << 20) * 4)
+APP = archives.docker_archive((ImageParts(layers=[LAYER]), ["app:1"]))
+HALF = 3 << 20
+
+
+@contextmanager
+def started(imgfs: Command, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command with pipes to and from it; it is gone afterwards, whatever happens."""
+    pipe = subprocess.PIPE
+    with imgfs.start(*arguments, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[bytes], rest: bytes = b"") -> Done:
+    out, err = process.communicate(rest, timeout=60)
+    return Done(process.returncode, out, err)
+
+
+def stopped(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    return status.rpartition(")")[2].split()[0] == "T"
+
+
+@contextmanager
+def loading(imgfs: Command) -> Iterator[subprocess.Popen[bytes]]:
+    """A load that has read half of its archive and waits for more."""
+    ingest = imgfs.store / "ingest"
+    with started(imgfs, "load", "-q") as process:
+        assert process.stdin is not None
+        process.stdin.write(APP[:HALF])
+        process.stdin.flush()
+        wait_until(lambda: any(ingest.iterdir()), "it writes to the store")
+        yield process
+
+
+def check_end(done: Done, number: signal.Signals) -> None:
+    if number == signal.SIGINT:
+        assert refusal(done, 130) == "interrupted"
+    else:
+        assert (done.status, done.err) == (ENDING[number], b"")
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_load_that_is_ended(imgfs: Command, number: signal.Signals) -> None:
+    with Engine(imgfs.store) as engine:
+        before = listed(engine)
+        with loading(imgfs) as process:
+            process.send_signal(number)
+            check_end(ended(process), number)
+        assert (listed(engine), rubbish(engine)) == (before, [])
+    succeeded(imgfs("load", stdin=APP))
+
+
+@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGSTOP])
+def test_a_load_that_goes_on(imgfs: Command, number: signal.Signals) -> None:
+    with loading(imgfs) as process:
+        process.send_signal(number)
+        if number == signal.SIGSTOP:
+            wait_until(lambda: stopped(process.pid), "it has stopped")
+            succeeded(imgfs("tag", "base:1", "base:2"))  # it keeps nobody waiting
+            process.send_signal(signal.SIGCONT)
+        succeeded(ended(process, APP[HALF:]))
+    with Engine(imgfs.store) as engine:
+        assert len(engine.images.all()) in (2, 3)
+        assert rubbish(engine) == []
+
+
+def test_nohup(imgfs: Command) -> None:
+    """What its caller has told to ignore a hangup ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with loading(imgfs) as process:
+            process.send_signal(signal.SIGHUP)
+            succeeded(ended(process, APP[HALF:]))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def large(imgfs: Command) -> bytes:
+    """An image that takes a while, `large:1`, in the store."""
+    layer = archives.layer("large", os.urandom(1 << 20) * 32)
+    archive = archives.docker_archive((ImageParts(layers=[layer]), ["large:1"]))
+    with Engine(imgfs.store) as engine:
+        stores.load(engine, archive)
+    return archive
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("number", ENDING)
+def test_a_save_that_is_ended(imgfs: Command, number: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with started(imgfs, "save", "-o", out / "x.tar", "large:1") as process:
+        wait_until(lambda: any(out.iterdir()), "it writes")
+        process.send_signal(number)
+        done = ended(process)
+    if done.status:
+        check_end(done, number)
+        assert list(out.iterdir()) == []
+    else:
+        assert [path.name for path in out.iterdir()] == ["x.tar"]
+    with Engine(imgfs.store) as engine:
+        assert rubbish(engine) == []
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("number", [*ENDING, signal.SIGSTOP])
+def test_a_save_into_a_pipe(imgfs: Command, number: signal.Signals) -> None:
+    with started(imgfs, "save", "large:1") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        process.send_signal(number)
+        if number == signal.SIGSTOP:
+            wait_until(lambda: stopped(process.pid), "it has stopped")
+            process.send_signal(signal.SIGCONT)
+            done = ended(process)
+            assert (done.status, done.err) == (0, b"")
+            assert len(done.out) > 32 << 20
+        else:
+            check_end(ended(process), number)
+    with Engine(imgfs.store) as engine:
+        assert rubbish(engine) == []
+
+
+def test_a_save_whose_reader_goes(imgfs: Command, large: bytes) -> None:
+    assert large
+    with started(imgfs, "save", "large:1") as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        process.wait(60)
+        assert process.stderr is not None
+        assert (process.returncode, process.stderr.read()) == (1, b"")
+    with Engine(imgfs.store) as engine:
+        assert rubbish(engine) == []
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_commit_that_is_ended(imgfs: Command, number: signal.Signals, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "large").write_bytes(os.urandom(1 << 20) * 48)
+    with Engine(imgfs.store) as engine:
+        before = listed(engine)
+        with started(imgfs, "commit", "-q", "--base", "base:1", root, "made:1") as process:
+            ingest = imgfs.store / "ingest"
+            wait_until(lambda: any(ingest.iterdir()), "it writes to the store")
+            process.send_signal(number)
+            done = ended(process)
+        if done.status:
+            check_end(done, number)
+            assert listed(engine) == before
+        assert rubbish(engine) == []
+    succeeded(imgfs("commit", "-q", "--base", "base:1", root, "made:1"))
