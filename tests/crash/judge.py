@@ -3,7 +3,6 @@
 It is looked at by the engine, by fsck, and behind both their backs by hashing files.
 """
 
-import contextlib
 import hashlib
 import os
 import tarfile
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from engine.engine import Engine
 from tests.crash.operations import Names, Operation, Place
+
+_CONTENT = {"blobs", "imgfs.db", "ingest", "leases", "version"}
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,13 @@ class Judge:
         """Look at the store in which it was interrupted, collect, and do it again; `is_done` says
         that it had told its success.
         """
-        listed = place.names()
-        if is_done:
-            assert listed == self.after
-        assert listed in (self.before, self.after)
-        for shelf in (place.output,):
-            if shelf.exists():
-                check_archive(shelf)
-        check_images(place.store)
-        collect(place.store)
-        check_collected(place.store)
-        assert place.names() == listed
-        expected = self.operation.again if listed == self.after else 0
-        assert self.operation.run(place) == expected or self.before == self.after
-        assert place.names() == self.after
-        check_images(place.store)
-        collect(place.store)
-        check_collected(place.store)
+        found = examine(place.store)
+        assert found == self.after or (found == self.before and not is_done)
+        if place.output.exists():
+            check_archive(place.output)
+        expected = self.operation.again if found == self.after != self.before else 0
+        assert self.operation.run(place) == expected
+        assert examine(place.store) == self.after
 
 
 def judge_of(operation: Operation, place: Place, root: Path) -> Judge:
@@ -55,54 +46,63 @@ def judge_of(operation: Operation, place: Place, root: Path) -> Judge:
     return Judge(operation, before, done.names())
 
 
-def check_images(store: Path) -> None:
-    """Every image that is listed is whole, and nothing but rubbish is wrong."""
+def examine(store: Path) -> Names:
+    """Every image is whole, nothing but rubbish is wrong, and a collection takes all of that; what
+    is listed.
+    """
     with Engine(store) as engine:
-        for image in engine.images.all():
-            summary = engine.images.summary(image.target.digest)
-            assert summary.missing == ()
-            graph = engine.graph(image)
-            assert {blob.digest for blob in graph.blobs} == set(summary.blobs)
-            assert graph.missing == ()
-            for blob in summary.blobs:
-                assert file_digest(store, blob) == blob, f"{image.name}: {blob}"
-        problems = [problem for problem in engine.check() if not problem.kind.is_rubbish]
-        assert problems == []
-
-
-def collect(store: Path) -> None:
-    with Engine(store) as engine:
+        listed = _names(engine)
+        check_images(engine)
         list(engine.collector().collect())
+        assert _names(engine) == listed
+        check_collected(engine)
+    assert set(os.listdir(store)) == _CONTENT
+    return listed
 
 
-def check_collected(store: Path) -> None:
+def check_images(engine: Engine) -> None:
+    for image in engine.images.all():
+        summary = engine.images.summary(image.target.digest)
+        graph = engine.graph(image)
+        assert graph.missing == summary.missing == ()
+        assert {blob.digest for blob in graph.blobs} == set(summary.blobs)
+    for blob in engine.blobs_of(engine.images.all()):
+        assert file_digest(engine.path, blob) == blob
+    assert [problem for problem in engine.check() if not problem.kind.is_rubbish] == []
+
+
+def check_collected(engine: Engine) -> None:
     """There is what the images need, and nothing else."""
-    with Engine(store) as engine:
-        needed = {str(digest) for digest in engine.blobs_of(engine.images.all())}
-        assert {str(info.digest) for info in engine.content.walk()} == needed
-        assert list(engine.check()) == []
-        assert engine.leases.list() == engine.leases.ended() == []
-    assert Place(store.parent).blobs() == needed
-    assert os.listdir(store / "ingest") == []
-    assert os.listdir(store / "leases") == []
-    with contextlib.suppress(FileNotFoundError):
-        assert set(os.listdir(store / "blobs")) <= {"sha256"}
-    assert set(os.listdir(store)) == {"blobs", "imgfs.db", "ingest", "leases", "version"}
-
-
-def file_digest(store: Path, blob: str) -> str:
-    algorithm, _, encoded = blob.partition(":")
-    with (store / "blobs" / algorithm / encoded).open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+    needed = {str(digest) for digest in engine.blobs_of(engine.images.all())}
+    assert {str(info.digest) for info in engine.content.walk()} == needed
+    assert engine.leases.list() == engine.leases.ended() == []
+    root = engine.path
+    files = {path for path in root.rglob("*") if path.is_file() and path.parent != root}
+    assert files == {_file(root, blob) for blob in needed}
+    assert os.listdir(root / "ingest") == []
 
 
 def check_archive(path: Path) -> None:
     """An archive that was saved is whole."""
     with tarfile.open(path) as archive:
-        assert {"index.json", "manifest.json"} <= set(archive.getnames())
+        names = set(archive.getnames())
+        assert {"index.json", "manifest.json", "oci-layout"} <= names
         for member in archive:
             if member.isfile() and member.name.startswith("blobs/sha256/"):
                 data = archive.extractfile(member)
                 assert data is not None
-                found = hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
-                assert member.name == f"blobs/sha256/{found}"
+                assert member.name == f"blobs/sha256/{hashlib.sha256(data.read()).hexdigest()}"
+
+
+def file_digest(store: Path, blob: str) -> str:
+    path = _file(store, blob)
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _file(store: Path, blob: str) -> Path:
+    return store / "blobs" / blob.replace(":", "/")
+
+
+def _names(engine: Engine) -> Names:
+    return {image.name: image.target.digest for image in engine.images.all()}

@@ -1,9 +1,9 @@
 """Killing a process right before its N-th call that changes anything.
 
 `python -m tests.crash.kills` reads lines of JSON: N and the arguments of a command. Each is done by a
-fork of its own, and answered by how that ended, as a `returncode`: -9 if it was killed, and what
-the command said if it made less than N calls. Calls are those of Python to the system and to
-SQLite; which of them SQLite makes itself, only strace sees (`straces.py`).
+fork of its own, and answered by how that ended, as a `returncode`: -9 if it was killed; and by how
+many calls it made. They are those of Python to the system and to SQLite; which calls SQLite makes
+itself, only strace sees (`straces.py`).
 """
 
 import fcntl
@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+
+from imgfs.cli import run
 
 _CALLS: Final = frozenset(
     {
@@ -37,15 +39,16 @@ _ENGINE: Final = (
 
 
 class Killer:
-    """A profiler that ends its process at the N-th call, in whatever thread."""
+    """A profiler that counts calls, of all threads, and ends its process at the N-th."""
 
     def __init__(self, at: int) -> None:
-        self._left = at
+        self._at = at
+        self.calls = 0
 
     def __call__(self, _frame: FrameType, event: str, function: Any) -> None:
         if event == "c_call" and _changes(function):
-            self._left -= 1
-            if self._left == 0:
+            self.calls += 1
+            if self.calls == self._at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -62,13 +65,16 @@ class Forks:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def run(self, at: int, arguments: list[str]) -> int:
-        """Do a command up to its call number `at`, counted from 1; how it ended."""
+    def run(self, at: int, arguments: list[str]) -> tuple[int, int]:
+        """Do a command up to its call number `at`, counted from 1 (0: all of it); how it ended,
+        and how many calls it made, 0 if it was killed.
+        """
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None
         assert answers is not None
         print(json.dumps([at, arguments]), file=asked, flush=True)
-        return int(answers.readline())
+        status, calls = json.loads(answers.readline())
+        return status, calls
 
 
 @contextmanager
@@ -83,25 +89,34 @@ def forks() -> Iterator[Forks]:
 
 
 def _serve() -> None:
-    cli = import_module("imgfs.cli")
     for name in _COMMANDS:
         import_module(f"imgfs.cli.{name}")
     for name in _ENGINE:
         import_module(f"engine.{name}")
     for line in sys.stdin:
         at, arguments = json.loads(line)
+        reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1):
-                os.dup2(null, descriptor)
-            killer = Killer(at)
-            threading.setprofile(killer)
-            sys.setprofile(killer)
-            status = cli.run(arguments)
-            sys.setprofile(None)
-            os._exit(status)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            _run(at, arguments, writer)
+        os.close(writer)
+        with open(reader, encoding="ascii") as counted:
+            calls = int(counted.read() or "0")
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps([status, calls]), flush=True)
+
+
+def _run(at: int, arguments: list[str], writer: int) -> NoReturn:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(null, descriptor)
+    killer = Killer(at)
+    threading.setprofile(killer)
+    sys.setprofile(killer)
+    status = run(arguments)
+    sys.setprofile(None)
+    os.write(writer, b"%d" % killer.calls)
+    os._exit(status)
 
 
 if __name__ == "__main__":

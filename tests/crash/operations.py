@@ -5,7 +5,7 @@ import io
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,11 +62,6 @@ class Place:
     def names(self) -> Names:
         with Engine(self.store) as engine:
             return {image.name: image.target.digest for image in engine.images.all()}
-
-    def blobs(self) -> set[str]:
-        """What `blobs/` has, by the digests of the names."""
-        shelf = self.store / "blobs/sha256"
-        return {f"sha256:{name}" for name in os.listdir(shelf)} if shelf.is_dir() else set()
 
 
 @dataclass(frozen=True)
@@ -139,6 +134,3 @@ def load(engine: Engine, archive: bytes, options: ImportOptions | None = None) -
     with engine.begin_import(options) as session:
         session.feed(archive)
         session.finish()
-
-
-Judgement = Callable[[Place], None]
