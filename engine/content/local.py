@@ -332,7 +332,7 @@ class LocalStore:
             self.reclaim(digests)
 
     def _changed(self, added: Sequence[Digest]) -> list[Path]:
-        """The directories that new blobs stand in; whoever made them may have died before a sync."""
+        """The directories that new blobs stand in; who made them may have died before a sync."""
         shelves = sorted({self.path(digest).parent for digest in added})
         return [self._blobs, *shelves] if shelves else []
 

@@ -154,6 +154,9 @@ def _whole_file(path: Path) -> Iterator[BinaryIO]:
             os.umask(umask)
             os.fchmod(descriptor, 0o666 & ~umask)
             yield file
+            if target.exists():  # whoever had an archive has one if the power fails
+                file.flush()
+                os.fsync(descriptor)
         Path(name).replace(target)
     except BaseException:
         with suppress(FileNotFoundError):

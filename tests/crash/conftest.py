@@ -7,21 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import straces
+from tests.crash.cases import Case
 from tests.crash.kills import Forks, forks
-
-ROUNDS = int(os.environ.get("IMGFS_CRASH_ROUNDS", "1"))
-
-
-@pytest.fixture(scope="session")
-def rounds() -> int:
-    """How often, in the measure of the environment."""
-    return ROUNDS
+from tests.crash.operations import OPERATIONS, Operation
 
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Path]:
     """A directory for stores that come and go, in memory if it can be."""
-    memory = Path("/dev/shm")  # noqa: S108 (a directory of our own is made in it)
+    memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path
         return
@@ -33,3 +28,18 @@ def room(tmp_path: Path) -> Iterator[Path]:
 def forked() -> Iterator[Forks]:
     with forks() as started:
         yield started
+
+
+@pytest.fixture(params=OPERATIONS, ids=str)
+def case(request: pytest.FixtureRequest, room: Path) -> Case:
+    operation: Operation = request.param
+    return Case(operation, room)
+
+
+@pytest.fixture
+def recorded(case: Case) -> straces.Recording:
+    """What the operation of the case does to the files."""
+    if reason := straces.lacking():
+        pytest.skip(reason)
+    victim = case.victim()
+    return straces.record(case.command(victim), victim.root, case.room / "log")

@@ -1,9 +1,9 @@
 """Killing a process right before its N-th call that changes anything.
 
-`python -m tests.crash.kills` reads lines of JSON: N and the arguments of a command. Each is done by a
-fork of its own, and answered by how that ended, as a `returncode`: -9 if it was killed; and by how
-many calls it made. They are those of Python to the system and to SQLite; which calls SQLite makes
-itself, only strace sees (`straces.py`).
+`python -m tests.crash.kills` reads lines of JSON: N and the arguments of a command. Each is done
+by a fork of its own, and answered by how that ended, as a `returncode`: -9 if it was killed; and by
+how many calls it made. They are those of Python to the system and to SQLite; which calls SQLite
+makes itself, only strace sees (`straces.py`).
 """
 
 import fcntl

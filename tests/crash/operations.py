@@ -77,6 +77,10 @@ class Operation:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def replaces_output(self) -> bool:
+        return "output.tar" in self.files
+
     def arguments(self, place: Place) -> list[str]:
         words = (word.replace("@", f"{place.root}/", 1) for word in self.words)
         return ["--store", str(place.store), *words]
@@ -106,6 +110,11 @@ OPERATIONS = (
     Operation("first-load", ("load", "@in.tar"), stocked=False, files={"in.tar": _ARCHIVE}),
     Operation("save", ("save", "-q", "-o", "@output.tar", "keep:1", "ghcr.io/org/other:2")),
     Operation("save-docker", ("save", "-q", "--layout", "docker", "-o", "@output.tar", "keep:1")),
+    Operation(
+        "save-over",
+        ("save", "-q", "-o", "@output.tar", "keep:1", "keep:too"),
+        files={"output.tar": _STOCK[1]},
+    ),
     Operation("tag", ("tag", "keep:1", "moved:1")),
     Operation("rm", ("rm", "gone:1"), again=1),
     Operation("gc", ("gc",)),
