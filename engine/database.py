@@ -31,7 +31,7 @@ from urllib.parse import quote
 import msgspec
 
 from engine import forks
-from engine.errors import StoreBusy, StoreError
+from engine.errors import StoreBusy, StoreDamaged, StoreError
 from engine.schema import MIGRATIONS
 
 _P = ParamSpec("_P")
@@ -45,9 +45,12 @@ _LOCKED: Final = (
     f"another process has kept the database locked for {BUSY_SECONDS} s; try again later"
 )
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SENTENCES: Final = {
-    sqlite3.SQLITE_CORRUPT: "the database is damaged: run imgfs fsck",
-    sqlite3.SQLITE_NOTADB: "the file is not a database, or its header is damaged: run imgfs fsck",
+    sqlite3.SQLITE_CORRUPT: "the database is damaged: run imgfs fsck --repair",
+    sqlite3.SQLITE_NOTADB: (
+        "the file is not a database, or its header is damaged: run imgfs fsck --repair"
+    ),
     sqlite3.SQLITE_READONLY: "the database is read-only",
     sqlite3.SQLITE_PERM: "access to the database is denied",
     sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
@@ -346,6 +349,8 @@ def _translated(error: sqlite3.Error, path: str) -> Exception:
         return OSError(refused, os.strerror(refused), path)
     if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(path):
         return StoreError(path, "the database cannot be opened: it is a directory")
+    if code in _DAMAGED:
+        return StoreDamaged(path, _SENTENCES[code])
     if code in _SENTENCES:
         return StoreError(path, _SENTENCES[code])
     return error

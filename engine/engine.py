@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from engine.content import read_blob
 from engine.content.local import LocalStore, sync_directory
 from engine.database import Database, locked_directory
 from engine.digest import Digest
-from engine.errors import InvalidReference, NotFound, StoreError
+from engine.errors import InvalidReference, NotFound, StoreDamaged, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
+from engine.progress import Progress, ignore
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from engine.archive.options import ImportOptions
     from engine.commit.exporter import Committed
     from engine.commit.platform_images import Base
-    from engine.commit.refs import CommitOptions, Progress, Source
+    from engine.commit.refs import CommitOptions, Source
+    from engine.commit.refs import Progress as Steps
     from engine.content import Provider
     from engine.fsck.problem import Parts as FsckParts
     from engine.fsck.problem import Problem
@@ -105,7 +107,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = ignore,
     ) -> int:
         """Write one archive of these images, every blob verified as it is copied; its size in
         bytes.
@@ -121,7 +123,7 @@ class Engine:
         images: Sequence[Image],
         options: combined.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = ignore,
     ) -> int:
         """Write what the archive holds and these images as one; errors as `save` and
         `ExistingArchive`.
@@ -143,7 +145,7 @@ class Engine:
         images: Sequence[Image],
         options: docker_save.Options,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = ignore,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
         from engine.content.diff_ids import uncompressed_size
@@ -159,7 +161,7 @@ class Engine:
         layout: Callable[[], Sequence[Entry]],
         provider: Provider,
         write: Callable[[bytes], object],
-        progress: Callable[[int, int], None] | None,
+        progress: Progress,
     ) -> int:
         from engine import saving
 
@@ -179,9 +181,7 @@ class Engine:
 
         return gc.Collector(gc.Parts(self.database, self.content, self.leases, self.events))
 
-    def check(
-        self, progress: Callable[[int, int], None] = lambda _hashed, _total: None
-    ) -> Iterator[Problem]:
+    def check(self, progress: Progress = ignore) -> Iterator[Problem]:
         """What is wrong with the store; as `fsck.check`."""
         from engine import fsck
 
@@ -199,6 +199,12 @@ class Engine:
 
         return repair(self._fsck_parts(), problem)
 
+    def restore_names(self, names: Mapping[str, str]) -> list[str]:
+        """Give back names that a damaged database still had; as `fsck.restore_names`."""
+        from engine.fsck.replacement import restore_names
+
+        return restore_names(self._fsck_parts(), names)
+
     def _fsck_parts(self) -> FsckParts:
         from engine.fsck.problem import Parts
 
@@ -211,7 +217,7 @@ class Engine:
         source: Source,
         names: Sequence[str],
         options: CommitOptions,
-        progress: Progress = lambda _step, _read: None,
+        progress: Steps = lambda _step, _read: None,
     ) -> Committed:
         """Make an image of directories, with these full names; errors as `exporter.commit`.
 
@@ -359,6 +365,7 @@ def _check_database(path: Path) -> None:
     database = path / "imgfs.db"
     if not (database.exists() and database.stat().st_size) and any(path.glob("blobs/*/*")):
         reason = (
-            "the database is missing or empty, the blobs are there: put it back or move them away"
+            "the database is missing or empty, the blobs are there: put it back,"
+            " or run imgfs fsck --repair"
         )
-        raise StoreError(str(database), reason)
+        raise StoreDamaged(str(database), reason)

@@ -18,6 +18,7 @@
     ├── Unavailable             held by somebody else just now
     ├── LimitExceeded           over a configured limit
     └── StoreError              the store itself cannot be used
+        ├── StoreDamaged        its database is lost or damaged
         └── StoreBusy           not now: another process keeps it locked
 
 `str(error)` is one line that names the thing, what was expected and what was found. A missing file,
@@ -234,6 +235,10 @@ class StoreError(EngineError):
 
     def __str__(self) -> str:
         return f"store {printable(self.path)}: {self.reason}"
+
+
+class StoreDamaged(StoreError):
+    """Its database is lost or damaged; `imgfs fsck --repair` makes it anew."""
 
 
 class StoreBusy(StoreError):

@@ -14,6 +14,7 @@ from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.layouts import Entry
 from engine.leases import Leases
+from engine.progress import Progress, ignore
 from engine.tracing import Tracer
 
 
@@ -28,10 +29,10 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class Output(msgspec.Struct, frozen=True):
-    """Where an archive goes; `progress` hears how many bytes are written, and of how many."""
+    """Where an archive goes, and who hears how much of it is written."""
 
     write: Callable[[bytes], object]
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress = ignore
 
 
 def save(

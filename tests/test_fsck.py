@@ -11,6 +11,8 @@ from engine import digest as digests
 from engine.content import write_blob
 from engine.engine import Engine
 from engine.fsck.problem import Kind, Problem
+from engine.fsck.replacement import replace_database
+from engine.progress import Done
 from tests import archives
 from tests.archives import ImageParts
 
@@ -64,11 +66,11 @@ def test_nothing_is_wrong(engine: Engine) -> None:
 
 
 def test_progress_tells_every_byte(engine: Engine) -> None:
-    told: list[tuple[int, int]] = []
-    list(engine.check(lambda done, total: told.append((done, total))))
+    told: list[Done] = []
+    list(engine.check(told.append))
     size = sum(info.size for info in engine.content.walk())
-    assert told[-1] == (size, size)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == Done(size, size)
+    assert [done.size for done in told] == sorted(done.size for done in told)
 
 
 @pytest.mark.parametrize("digest", [LAYER, CONFIG])
@@ -157,6 +159,7 @@ def test_a_store_that_has_lost_its_database(engine: Engine, tmp_path: Path) -> N
     wanted = {image.target.digest for image in engine.images.all()}
     shutil.copytree(engine.path / "blobs", tmp_path / "saved" / "blobs")
     (tmp_path / "saved").chmod(0o700)
+    assert replace_database(tmp_path / "saved") == {}
     with Engine(tmp_path / "saved") as other:
         assert {kind for kind, _ in found(other)} == {Kind.UNKNOWN}
         assert repaired(other) == []
@@ -280,7 +283,7 @@ def test_a_config_that_lies(tmp_path: Path) -> None:
 
 def test_what_is_collected_meanwhile_is_no_problem(engine: Engine) -> None:
     engine.remove("app:1")
-    checking = engine.check(lambda _done, _total: None)
+    checking = engine.check()
     list(engine.collector().collect())
     assert list(checking) == []
 

@@ -78,6 +78,11 @@ class Import:
         self.received = 0
 
     @property
+    def layers(self) -> int:
+        """How many members have come that are no documents."""
+        return self._intake.layers
+
+    @property
     def failed(self) -> bool:
         """Whether no further byte can make it right."""
         return self._failure is not None

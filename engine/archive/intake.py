@@ -113,6 +113,7 @@ class Intake:
         self._made: dict[str, Content] = {}
         self._buffered = 0
         self._sink: _Sink | None = None
+        self.layers = 0
 
     def start(self, member: Member) -> None:
         """A member begins; its data follows if it is a file."""
@@ -140,6 +141,7 @@ class Intake:
             return
         sink, self._sink = self._sink, None
         content = sink.close()
+        self.layers += not (isinstance(content, Buffered) and content.data[:1] in b"{[")
         if isinstance(content, Damaged):
             self._files[content.name] = self._damaged[content.expected] = content
             return

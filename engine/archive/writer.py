@@ -17,6 +17,7 @@ from engine.content.diff_ids import uncompressed_pieces
 from engine.digest import Digest
 from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
 from engine.layouts import Decompressed, Entry
+from engine.progress import Done, Progress, ignore
 from engine.tracing import Tracer, Untraced
 
 _CHUNK = 1 << 20
@@ -29,40 +30,43 @@ def write_archive(
     entries: Sequence[Entry],
     provider: Provider,
     write: Callable[[bytes], object],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = ignore,
     tracer: Tracer = _UNTRACED,
 ) -> int:
     """Write an archive; its size in bytes. `progress` hears how many bytes are written so far, and
-    how many there will be about.
+    how many there will be about, and how many layers have begun.
 
     SizeMismatch or DigestMismatch where a blob is not what its entry says, BrokenArchive where it
     cannot be decompressed, NotFound; what is written by then is no complete archive.
     """
-    done = 0
+    done, layers = 0, 0
     total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
-    for data in _pieces(entries, provider, tracer):
-        write(data)
-        done += len(data)
-        if progress is not None:
-            progress(done, total)
+    all_layers = sum(entry.is_layer for entry in entries)
+    for entry in entries:
+        layers += entry.is_layer
+        for data in _pieces(entry, provider, tracer):
+            write(data)
+            done += len(data)
+            progress(Done(done, total, layers, all_layers))
+    write(encode.END)
+    done += len(encode.END)
+    progress(Done(done, total, layers, all_layers))
     return done
 
 
-def _pieces(entries: Iterable[Entry], provider: Provider, tracer: Tracer) -> Iterator[bytes]:
-    for entry in entries:
-        yield encode.encode(_header(entry))
-        match entry.content:
-            case Digest() as digest:
-                with tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}):
-                    yield from _verified(entry, digest, _blob(entry, digest, provider))
-            case Decompressed(digest, diff_id):
-                with tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}):
-                    yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
-            case bytes() as data if data:
-                yield data
-        if entry.size % encode.BLOCK:
-            yield encode.padding(entry.size)
-    yield encode.END
+def _pieces(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[bytes]:
+    yield encode.encode(_header(entry))
+    match entry.content:
+        case Digest() as digest:
+            with tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}):
+                yield from _verified(entry, digest, _blob(entry, digest, provider))
+        case Decompressed(digest, diff_id):
+            with tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}):
+                yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
+        case bytes() as data if data:
+            yield data
+    if entry.size % encode.BLOCK:
+        yield encode.padding(entry.size)
 
 
 def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:

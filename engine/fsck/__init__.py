@@ -7,7 +7,7 @@ that is repaired before the next one is asked for has no further consequences.
 """
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from engine.digest import parse
@@ -16,13 +16,15 @@ from engine.fsck.images import ImageCheck
 from engine.fsck.lost_images import lost_images
 from engine.fsck.problem import Kind, Parts, Problem
 from engine.fsck.records import wrong_records
+from engine.progress import Progress
 
 PRIVATE: Final = 0o700
 
 
-def check(parts: Parts, progress: Callable[[int, int], None]) -> Iterator[Problem]:
-    """The store, its blobs, then its images. `progress` hears how many bytes have been hashed, and
-    of how many. StoreError where the database cannot be read.
+def check(parts: Parts, progress: Progress) -> Iterator[Problem]:
+    """The store, its blobs, then its images; `progress` hears how many bytes have been hashed.
+
+    StoreError where the database cannot be read.
     """
     yield from _store(parts)
     yield from database_problems(parts)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -16,6 +16,7 @@ from engine.content.local import LocalReader
 from engine.digest import Digest
 from engine.errors import NotFound
 from engine.fsck.problem import Kind, Parts, Problem
+from engine.progress import Done, Progress
 
 _CHUNK: Final = 1 << 20
 _PAGE: Final = 256
@@ -24,7 +25,7 @@ _PAGE: Final = 256
 class BlobCheck:
     """Looks at every file below `blobs/`."""
 
-    def __init__(self, parts: Parts, progress: Callable[[int, int], None]) -> None:
+    def __init__(self, parts: Parts, progress: Progress) -> None:
         self._parts = parts
         self._progress = progress
         self._lock = Lock()
@@ -97,7 +98,7 @@ class BlobCheck:
                 hasher.update(data)
                 with self._lock:
                     self._hashed += len(data)
-                    self._progress(self._hashed, self._total)
+                    self._progress(Done(self._hashed, self._total))
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         found = digests.from_hash(digest.algorithm, hasher)

@@ -7,13 +7,16 @@ from pathlib import Path
 from engine import walk
 from engine.content.ingests import BLOB_MODE
 from engine.digest import Digest, parse
+from engine.errors import StoreDamaged
 from engine.fsck import PRIVATE, database_problems
 from engine.fsck.problem import Kind, Parts, Problem
 from engine.images import Image
 
 
 def repair(parts: Parts, problem: Problem) -> str:
-    """Do what is safe; what was done, "" if nothing can be. StoreError, OSError."""
+    """Do what is safe; what was done, "" if nothing can be. StoreDamaged where only a new database
+    helps, StoreError, OSError.
+    """
     match problem.kind:
         case Kind.STORE:
             parts.root.chmod(PRIVATE)
@@ -24,7 +27,9 @@ def repair(parts: Parts, problem: Problem) -> str:
                 connection.execute(
                     "DELETE FROM lease_resources WHERE lease NOT IN (SELECT id FROM leases)"
                 )
-            return "" if any(database_problems(parts)) else "rebuilt its indexes"
+            for worse in database_problems(parts):
+                raise StoreDamaged(problem.subject, worse.text)
+            return "rebuilt its indexes"
         case Kind.LOST:
             parts.content.delete(problem.subject)
             return "dropped its row"

@@ -9,6 +9,7 @@ import msgspec
 
 from engine.digest import Digest, parse
 from engine.errors import InvalidDigest
+from engine.oci import is_layer_type
 
 
 class Decompressed(msgspec.Struct, frozen=True):
@@ -36,6 +37,10 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def is_directory(self) -> bool:
         return self.content is None
+
+    @property
+    def is_layer(self) -> bool:
+        return isinstance(self.content, Decompressed) or is_layer_type(self.media_type)
 
     @property
     def stored(self) -> Digest | None:

@@ -1,15 +1,19 @@
 """`imgfs gc` and `imgfs fsck`: what nothing needs goes, and what is broken is told."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import click
 import msgspec
 
 from engine.engine import Engine
-from engine.errors import printable
+from engine.errors import StoreDamaged, printable
 from engine.fsck.problem import Problem
+from engine.fsck.replacement import replace_database
 from engine.gc import Garbage
-from imgfs.cli.common import Failed, format_option, human, print_json, with_engine
+from imgfs.cli.common import Failed, format_option, human, print_json, store_option, with_engine
 from imgfs.cli.progress import progress_of, progress_options
 
 
@@ -86,20 +90,25 @@ class _Found(msgspec.Struct, frozen=True):
 @click.option("--repair", is_flag=True, help="Do what is safe about what is found.")
 @format_option
 @progress_options
-@with_engine
-def fsck(engine: Engine, deep: bool, repair: bool, form: str, progress: str, quiet: bool) -> None:
+@store_option
+def fsck(store: Path, deep: bool, repair: bool, form: str, progress: str, quiet: bool) -> None:
     """Check every blob and every image; a line for everything that is wrong.
 
     With --repair, rows without a file go, files without a row get one, damaged files are moved to
-    quarantine/ in the store, and what is recorded of images is derived anew. The status is 1 if
-    something is wrong (with --repair: if an image has lost something).
+    quarantine/ in the store, and what is recorded of images is derived anew. A database that cannot
+    be opened is made anew. The status is 1 if something is wrong (with --repair: if an image has
+    lost something).
     """
-    found: list[_Found] = []
-    for problem in _problems(engine, deep, progress):
-        one = _Found(problem, engine.repair(problem) if repair else "")
-        found.append(one)
-        if form == "table" and not quiet:
-            print(printable(one.line(), 2000), flush=True)
+    told = None if quiet or form == "json" else print
+    try:
+        found = _check(store, deep, repair, progress, told)
+    except StoreDamaged:
+        if not repair:
+            raise
+        names = replace_database(store)
+        warning = "the database cannot be used and is made anew; the old one is in quarantine/"
+        print(f"imgfs: warning: {warning}", file=sys.stderr)
+        found = _check(store, deep, repair, progress, told, names)
     damaged = sorted(
         {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
     )
@@ -111,6 +120,28 @@ def fsck(engine: Engine, deep: bool, repair: bool, form: str, progress: str, qui
         print(_summary(found))
     if damaged or not all(one.is_settled for one in found):
         raise Failed("")
+
+
+def _check(
+    store: Path,
+    deep: bool,
+    repair: bool,
+    progress: str,
+    told: Callable[[str], None] | None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> list[_Found]:
+    """Check, repair and tell; then give `names` back to the images that have lost them."""
+    found = []
+    with Engine(store) as engine:
+        for problem in _problems(engine, deep, progress):
+            one = _Found(problem, engine.repair(problem) if repair else "")
+            found.append(one)
+            if told:
+                told(printable(one.line(), 2000))
+        for name in engine.restore_names(names) if names else ():
+            if told:
+                told(f"image {printable(name)}: has its name again")
+    return found
 
 
 def _problems(engine: Engine, deep: bool, progress: str) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from engine.archive.naming import Naming, parse_rename
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError, printable
+from engine.progress import Done
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.progress import progress_of, progress_options
@@ -108,7 +109,7 @@ def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> L
         session = stack.enter_context(engine.begin_import(options))
         for chunk in _chunks(file) if total is None else _chunks_ahead(file):
             session.feed(chunk)
-            tell(session.received, total)
+            tell(Done(session.received, total, session.layers))
         return session.finish()
 
 

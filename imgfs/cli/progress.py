@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.progress import Done, Progress, ignore
+
 T = TypeVar("T")
-Progress = Callable[[int, int | None], None]
-"""Hears how many bytes are done, of how many, None where nobody knows."""
 _PAUSE = 0.1
 
 
@@ -44,35 +44,37 @@ def progress_of(verb: str, how: str) -> Iterator[Progress]:
         with _bar(verb) as tell:
             yield tell
     else:
-        yield lambda _done, _total: None
+        yield ignore
 
 
 class _Report:
-    """Lines of JSON: `action`, `bytes` of `total` (null where nobody knows), `seconds`, `rate` in
-    bytes a second, `remaining` in seconds or null.
+    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `all_layers` (null where nobody
+    knows), `seconds`, `rate` in bytes a second, `remaining` in seconds or null.
     """
 
     def __init__(self, verb: str) -> None:
         self._action = verb.lower()
         self._began = time.monotonic()
         self._next = self._began
-        self._last: tuple[int, int | None] = (0, None)
+        self._last = Done(0)
 
-    def tell(self, done: int, total: int | None) -> None:
-        self._last = done, total
+    def tell(self, done: Done) -> None:
+        self._last = done
         if time.monotonic() >= self._next:
             self.end()
             self._next = time.monotonic() + _PAUSE
 
     def end(self) -> None:
-        done, total = self._last
+        done = self._last
         seconds = time.monotonic() - self._began
-        rate = done / seconds if seconds else 0.0
-        remaining = (total - done) / rate if total is not None and rate else None
+        rate = done.size / seconds if seconds else 0.0
+        remaining = (done.total - done.size) / rate if done.total is not None and rate else None
         told = {
             "action": self._action,
-            "bytes": done,
-            "total": total,
+            "bytes": done.size,
+            "total": done.total,
+            "layers": done.layers,
+            "all_layers": done.all_layers,
             "seconds": round(seconds, 3),
             "rate": round(rate),
             "remaining": None if remaining is None else round(remaining, 3),
@@ -96,9 +98,21 @@ def _bar(verb: str) -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
+        TextColumn("{task.fields[layers]}"),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(verb, total=None, layers="")
+
+        def tell(done: Done) -> None:
+            bar.update(task, completed=done.size, total=done.total, layers=_layers(done))
+
+        yield tell
+
+
+def _layers(done: Done) -> str:
+    """Layers in words: "layer 2/5", "2 layers" where nobody knows how many there are."""
+    if done.all_layers is not None:
+        return f"layer {done.layers}/{done.all_layers}" if done.all_layers else ""
+    return f"{done.layers} layers" if done.layers else ""

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import digest
+from engine import digest, oci
 from engine.archive.limits import Limits
 from engine.archive.reader import MemberData, MemberStart, TarReader
 from engine.archive.writer import write_archive
 from engine.digest import Digest
 from engine.errors import BrokenArchive, DigestMismatch, NotFound, SizeMismatch
 from engine.layouts import Decompressed, Entry
+from engine.progress import Done
 from tests.archive.raw_tar import END, header, padded, pax
 
 MIB = 1 << 20
@@ -319,17 +320,28 @@ def test_a_blob_that_is_not_there() -> None:
 def test_blobs_are_copied_in_chunks_and_progress_is_told() -> None:
     data = bytes(2 * MIB + 5)
     entry, provider = blob(data)
-    told: list[tuple[int, int]] = []
+    told: list[Done] = []
     sizes: list[int] = []
-
-    def tell(done: int, total: int) -> None:
-        told.append((done, total))
-
-    total = write_archive([entry], provider, lambda part: sizes.append(len(part)), tell)
+    total = write_archive([entry], provider, lambda part: sizes.append(len(part)), told.append)
     assert provider.asked == [MIB, MIB, 5]
     assert sizes == [512, MIB, MIB, 5, 507, 1024]
-    assert told == [(sum(sizes[: count + 1]), total) for count in range(len(sizes))]
+    so_far = [sum(sizes[: count + 1]) for count in range(len(sizes))]
+    assert told == [Done(size, total, entry.is_layer, entry.is_layer) for size in so_far]
     assert total == sum(sizes)
+
+
+def test_progress_tells_layers() -> None:
+    """What is a layer, by its type or because it is decompressed, is counted when it begins."""
+    config, layer = b"config", b"layer"
+    names = [digest.of_bytes(data) for data in (config, layer)]
+    provider = MemoryProvider(dict(zip(names, (config, layer), strict=True)))
+    entries = [
+        Entry.blob(names[0], len(config), oci.CONFIG),
+        Entry.blob(names[1], len(layer), oci.LAYER),
+    ]
+    told: list[Done] = []
+    write_archive(entries, provider, lambda _: None, told.append)
+    assert [(done.layers, done.all_layers) for done in told] == [(0, 1)] * 3 + [(1, 1)] * 4
 
 
 @given(

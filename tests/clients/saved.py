@@ -1,6 +1,7 @@
 """Images as their makers save them: one archive of each kind that real tools write today."""
 
 import json
+import sys
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -93,6 +94,42 @@ def umoci_layout(root: Path, folder: Path, umoci: Client) -> Saved:
     return saved
 
 
+def crane_tarball(root: Path, folder: Path, umoci: Client) -> Saved:
+    """As go-containerregistry's tarball.Write has it: the config is called like its digest, the
+    compressed layers have flat names, and manifest.json comes last.
+    """
+    image = images.insert_image(umoci, root, folder / "layout", "1")
+    blobs = folder / "layout" / "blobs" / "sha256"
+    manifest = json.loads(_only_manifest(folder / "layout").read_bytes())
+    config = manifest["config"]["digest"]
+    members = {config: blobs / config.partition(":")[2]}
+    for layer in manifest["layers"]:
+        encoded = layer["digest"].partition(":")[2]
+        members[f"{encoded}.tar.gz"] = blobs / encoded
+    item = {"Config": config, "RepoTags": ["gcr.test/p/craned:1"], "Layers": list(members)[1:]}
+    (folder / "manifest.json").write_text(json.dumps([item]))
+    saved = _saved(image, folder, "gcr.test/p/craned:1")
+    with tarfile.open(saved.archive, "w") as archive:
+        for name, path in {**members, "manifest.json": folder / "manifest.json"}.items():
+            archive.add(path, name)
+    return saved
+
+
+def newer_docker(root: Path, folder: Path, umoci: Client) -> Saved:
+    """As docker 25 to 28 save, which Debian does not have: `tests/layouts` compares the bytes."""
+    layout = umoci_layout(root, folder, umoci)
+    saved = replace(layout, archive=folder / "saved.tar", directory="newer:1")
+    imgfs = f"{sys.executable} -m imgfs --store {folder}/store"
+    shell(f"{imgfs} load -q --name newer:1 -i {layout.archive}")
+    shell(f"{imgfs} save --layout docker -o {saved.archive} newer:1")
+    return saved
+
+
+def _only_manifest(layout: Path) -> Path:
+    (entry,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+    return layout / "blobs" / str(entry["digest"]).replace(":", "/")
+
+
 def _by_docker(dockerd: Dockerd, folder: Path, image: Image) -> Saved:
     saved = _saved(image, folder, image.name)
     dockerd.docker("save", "-o", saved.archive, image.name)
@@ -120,5 +157,7 @@ MAKERS: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
     "skopeo copy docker-archive": (skopeo_docker_archive, "umoci", "skopeo"),
     "ctr images export": (containerd_export, "umoci", "_containerd"),
     "tar of a layout by umoci": (umoci_layout, "umoci"),
+    "crane's tarball": (crane_tarball, "umoci"),
+    "docker 25": (newer_docker, "umoci"),
 }
 """What makes each archive, and the fixtures that it works with."""

@@ -172,7 +172,7 @@ def test_a_lost_database_is_not_hidden_by_a_new_one(imgfs: Command, is_there: bo
         said = refusal(imgfs(command, stdin=stores.APP))
         assert said == (
             f"store {imgfs.store}/imgfs.db: the database is missing or empty, the blobs are there:"
-            " put it back or move them away"
+            " put it back, or run imgfs fsck --repair"
         )
     assert (imgfs.store / "imgfs.db").exists() is is_there
     (imgfs.store / "imgfs.db").write_bytes(good)

@@ -1,0 +1,84 @@
+"""A store whose database is lost or damaged is put right by `imgfs fsck --repair`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Command, succeeded
+
+APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
+ARCHIVE = archives.docker_archive((APP, ["app:1", "app:2"]), (OTHER, ["other:1"]))
+
+
+@pytest.fixture
+def imgfs(tmp_path: Path) -> Command:
+    command = Command(tmp_path / "store")
+    succeeded(command("load", stdin=ARCHIVE))
+    with Engine(command.store) as engine:
+        engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for companion in ("imgfs.db-wal", "imgfs.db-shm"):
+        (command.store / companion).unlink(missing_ok=True)
+    return command
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 500)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_the_schema(path: Path) -> None:
+    """The first page has the schema, behind the header."""
+    data = bytearray(path.read_bytes())
+    data[100:4096] = b"x" * (4096 - 100)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, overwrite, empty, damage_the_schema])
+def test_images_come_back(imgfs: Command, damage: Callable[[Path], None]) -> None:
+    targets = {image["digest"] for image in succeeded(imgfs("images", "--format", "json")).json}
+    before = (imgfs.store / "imgfs.db").read_bytes()
+    damage(imgfs.store / "imgfs.db")
+    failed = imgfs("fsck")
+    assert failed.status == 1
+    assert b"run imgfs fsck --repair" in failed.err
+    assert len(failed.err.splitlines()) == 1
+    repaired = imgfs("fsck", "--repair")
+    assert repaired.status == 0, repaired
+    assert len(repaired.err.splitlines()) == 1
+    assert {i["digest"] for i in succeeded(imgfs("images", "--format", "json")).json} == targets
+    succeeded(imgfs("fsck", "--deep"))
+    assert succeeded(imgfs("gc")).lines == ["freed 0B"]
+    succeeded(imgfs("load", stdin=ARCHIVE))
+    assert [line.split()[0] for line in succeeded(imgfs("images")).lines[1:]] == [
+        "app",
+        "app",
+        "other",
+    ]
+    if damage is not Path.unlink:
+        (kept,) = (imgfs.store / "quarantine").glob("imgfs.db-????????")
+        assert kept.read_bytes() != before
+
+
+def test_names_that_can_still_be_read_come_back(imgfs: Command) -> None:
+    """A damaged table of blobs, and all names as they were."""
+    database = imgfs.store / "imgfs.db"
+    with Engine(imgfs.store) as engine:
+        ((page,),) = engine.database.read("SELECT rootpage FROM sqlite_master WHERE name = 'blobs'")
+        engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    listed = succeeded(imgfs("images", "--format", "json")).json
+    data = bytearray(database.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = b"x" * 4096
+    database.write_bytes(data)
+    repaired = imgfs("fsck", "--repair")
+    assert repaired.status == 0, repaired
+    assert [i["name"] for i in succeeded(imgfs("images", "--format", "json")).json] == [
+        i["name"] for i in listed
+    ]
+    succeeded(imgfs("fsck", "--deep"))
