@@ -3,7 +3,9 @@ others are killed meanwhile; each knows what it may see.
 """
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from tests.crash.cases import ROUNDS
 from tests.crash.judge import examine
 from tests.crash.kills import Forks
 from tests.crash.workers import POOL
-from tests.mounts import IMGFS, ended, lacking, mounts, run
+from tests.mounts import ended, lacking, mounts
 from tests.waiting import wait_until
 
 WORKERS = 3
@@ -94,5 +96,5 @@ def _mounted(room: Path) -> Iterator[Path]:
     with mounts(room) as start:
         mounted = start()
         yield mounted.path
-        run(*IMGFS, "umount", mounted.path)
+        os.kill(mounted.pid, signal.SIGTERM)
         wait_until(lambda: ended(mounted.pid), "the mount's process ends")
