@@ -64,7 +64,7 @@ def _together(store: Path, forked: Forks, more: list[tuple[str, Path]]) -> dict[
     finally:
         for worker in workers:
             worker.kill()
-            worker.wait()
+            worker.communicate()
 
 
 def _start(kind: str, place: Path, number: int) -> "subprocess.Popen[str]":

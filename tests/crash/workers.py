@@ -25,7 +25,7 @@ from engine.layouts import combined
 from tests import archives
 from tests.archives import ImageParts
 from tests.crash.operations import load
-from tests.mounts import write
+from tests.mounts import write as drop_file
 
 _RANDOM: Final = random.Random(11)
 _LAYERS: Final = [archives.layer(f"{size}", _RANDOM.randbytes(size)) for size in (9, 3000, 80_000)]
@@ -56,7 +56,7 @@ class Worker:
         kinds: list[Callable[[], None]] = [
             *(self.load, self.load, self.load_on_what_is_there, self.load_half, self.commit),
             *(self.tag, self.tag, self.remove, self.remove, self.remove_shared, self.collect),
-            *(self.save, self.save, self.save_shared, self.check),
+            *(self.save, self.save_shared, self.save_what_goes, self.load_what_goes, self.check),
         ]
         for _ in range(steps):
             self._chance.choice(kinds)()
@@ -134,6 +134,24 @@ class Worker:
         with suppress(NotFound):
             assert self._saved(self._chance.choice(_SHARED)) in POOL
 
+    def save_what_goes(self) -> None:
+        """It is removed and collected when saving has begun."""
+        with self._some_own() as (name, target):
+            assert self._saved(name, lambda: self._drop(target)) == target
+
+    def load_what_goes(self) -> None:
+        """What the first half of an archive has found in the store goes before the second half."""
+        with self._some_own() as (name, target):
+            if target in POOL:
+                archive = archives.oci_archive((POOL[target], name))
+                half = len(archive) // 2
+                with self._engine.begin_import() as session:
+                    session.feed(archive[:half])
+                    self._drop(target)
+                    session.feed(archive[half:])
+                    session.finish()
+                self.own[name] = target
+
     def check(self) -> None:
         assert [p for p in self._engine.check() if not p.kind.is_rubbish] == []
 
@@ -153,11 +171,27 @@ class Worker:
             self.load()
         yield self._chance.choice(sorted(self.own.items()))
 
-    def _saved(self, name: str) -> str:
-        """The target of an image that was saved whole: it loads as the same in another store."""
+    def _drop(self, target: str) -> None:
+        """Remove all own names of an image, and what nothing needs then."""
+        for name in [name for name, known in self.own.items() if known == target]:
+            self._engine.remove(name)
+            del self.own[name]
+        self.collect()
+
+    def _saved(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """The target of an image that was saved whole: it loads as the same in another store.
+
+        `meanwhile` is called when a part of it has been written.
+        """
         out = BytesIO()
+        once = iter([meanwhile])
+
+        def write(data: bytes) -> None:
+            out.write(data)
+            next(once, _nothing)()
+
         images = self._engine.find_to_save(name)
-        self._engine.save(images, combined.Options(), out.write)
+        self._engine.save(images, combined.Options(), write)
         load(self._scratch, out.getvalue())
         found = self._scratch.remove(name)
         list(self._scratch.collector().collect())
@@ -183,7 +217,7 @@ class Visitor:
         name = f"own-{self._number}-{self._chance.randrange(_OWN_NAMES)}:1"
         target = self._chance.choice([*POOL])
         archive = archives.oci_archive((POOL[target], f"docker.io/library/{name}"))
-        write(self._mount / "import" / f"{self._number}-{step}.tar", archive)
+        drop_file(self._mount / "import" / f"{self._number}-{step}.tar", archive)
         self.own[f"docker.io/library/{name}"] = target
         self._read(name)
 
@@ -210,6 +244,10 @@ class Visitor:
             assert archives.digest(data) == f"sha256:{blob}"
         manifests = json.loads((root / "index.json").read_bytes())["manifests"]
         return str(manifests[0]["digest"])
+
+
+def _nothing() -> None:
+    """Once is enough."""
 
 
 def _thin(target: str, name: str) -> bytes:
