@@ -1,11 +1,14 @@
 """kill -9 at any moment of every command that changes a store."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
+from engine.engine import Engine
 from tests.crash import straces
 from tests.crash.cases import ROUNDS, Case, drawn
+from tests.crash.judge import examine
 from tests.crash.kills import Forks
 from tests.crash.straces import Recording
 
@@ -35,3 +38,13 @@ def test_killed_before_a_system_call(case: Case, recorded: Recording) -> None:
         assert status in (KILLED, 0)
         case.judge.judge_killed(victim, is_done=status == 0)
         shutil.rmtree(victim.root)
+
+
+def test_a_store_whose_making_was_cut_short(room: Path) -> None:
+    """Nothing stays of the version that was being written."""
+    store = room / "store"
+    store.mkdir(mode=0o700)
+    (store / ".version").write_bytes(b"")
+    Engine(store).close()
+    assert (store / "version").read_bytes() == b"1\n"
+    assert examine(store) == {}
