@@ -154,6 +154,7 @@ class Worker:
 
     def check(self) -> None:
         assert [p for p in self._engine.check() if not p.kind.is_rubbish] == []
+        assert list(self._engine.check_layers()) == []
 
     # -- within -----------------------------------------------------------------------------------
 
