@@ -9,7 +9,10 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _WORTH_IT: Final = 128 << 10
 """Bytes below which handing over takes longer than the work."""
@@ -20,7 +23,12 @@ def beside(work: Callable[[memoryview], object], data: memoryview) -> Callable[[
     if len(data) < _WORTH_IT:
         work(data)
         return _nothing
-    return _pool(os.getpid()).submit(work, data).result
+    return begin(work, data)
+
+
+def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
+    """Begin `work`; what is returned waits for its result."""
+    return _pool(os.getpid()).submit(work, *arguments).result
 
 
 def _nothing() -> None:

@@ -127,7 +127,7 @@ class Database:
             with _savepoint(session.connection):
                 yield session.connection
             return
-        if session.connection.file != forks.file_at(self.path):
+        if session.connection.is_read_only or session.connection.file != forks.file_at(self.path):
             session = self._renewed(session)
         connection = session.connection
         connection.execute("BEGIN IMMEDIATE")
@@ -247,6 +247,7 @@ class Database:
             raise _translated(error, str(self.path)) from error
         connection.path = str(self.path)
         connection.file = file
+        connection.is_read_only = not os.access(self.path, os.W_OK)
         forks.opened(connection, file)
         try:
             connection.execute("PRAGMA synchronous = FULL")
@@ -287,10 +288,14 @@ class Database:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection to the file `file`, called `path`; `failed` if the file has met a fault."""
+    """A connection to the file `file`, called `path`; `failed` if the file has met a fault.
+
+    SQLite opens a file that it cannot write to all the same, and such a connection never writes.
+    """
 
     path: str
     file: forks.File
+    is_read_only: bool
     failed = False
 
     def close(self) -> None:

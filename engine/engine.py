@@ -26,6 +26,7 @@ from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
 from engine.progress import Progress, ignore
+from engine.store_directory import open_directory
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Engine:
         self._tracer = tracer or Untraced()
         try:
             with ExitStack() as opened:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                open_directory(path)
                 _check_version(path)
                 _check_database(path)
                 self.database = opened.enter_context(Database(path / "imgfs.db"))

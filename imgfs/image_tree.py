@@ -7,8 +7,10 @@ holds of it; those three are in every key.
 """
 
 import errno
+import mmap
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from typing import ClassVar
 
 import msgspec
 
@@ -31,9 +33,11 @@ from imgfs.nodes import (
     Node,
     Reader,
 )
+from imgfs.recent import Recent
 from imgfs.views import View
 
 _LAYOUTS_KEPT = 128
+_WINDOW = 1 << 20
 _OWNERS_DIRECTORY = 0o040755
 
 
@@ -47,7 +51,8 @@ class ImageTree:
         self._uncompressed = UncompressedBlobs(engine.content)
         self.fixed = fixed
         self.root = NameDirectory(self, "")
-        self._archive = lru_cache(maxsize=_LAYOUTS_KEPT)(self._make_archive)
+        self._archives = Recent[tuple[str, tuple[Place, ...]], Mapping[str, Node]](_LAYOUTS_KEPT)
+        self._window = memoryview(mmap.mmap(-1, _WINDOW))
 
     # -- looking ----------------------------------------------------------------------------------
 
@@ -161,6 +166,10 @@ class ImageTree:
         """What is in an image directory."""
         return self._archive(f"image:{place.path}", (place,), "")
 
+    def has_nodes_of(self, place: Place) -> bool:
+        """Whether `image_nodes` can be told without reading the image's manifests."""
+        return self._archives.get((f"image:{place.path}", (place,))) is not None
+
     def image_xattrs(self, place: Place) -> Mapping[str, bytes]:
         """What is told of an image directory by extended attributes."""
         image = place.image
@@ -173,6 +182,13 @@ class ImageTree:
             "user.oci.created": rfc3339.text(place.created),
         }
         return {name: value.encode() for name, value in told.items() if value}
+
+    def _archive(self, key: str, places: tuple[Place, ...], prefix: str) -> Mapping[str, Node]:
+        nodes = self._archives.get((key, places))
+        if nodes is None:
+            nodes = self._make_archive(key, places, prefix)
+            self._archives.put((key, places), nodes)
+        return nodes
 
     def _make_archive(self, key: str, places: tuple[Place, ...], prefix: str) -> Mapping[str, Node]:
         images = [place.image for place in places]
@@ -199,7 +215,7 @@ class ImageTree:
             case None:
                 return FixedDirectory(key, tree[entry.path], mtime)
             case Digest() as digest if not entry.mtime:
-                return BlobFile(self._engine, digest, entry.size, entry.media_type)
+                return BlobFile(self._engine, digest, entry.size, entry.media_type, self._window)
             case Digest() as digest:
                 return LayoutFile(key, self._engine.content, digest, entry.size, mtime)
             case Decompressed(digest, _):
@@ -237,6 +253,9 @@ class NameDirectory(msgspec.Struct, frozen=True):
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.tree.entries(self.prefix)
 
+    def waits(self, name: str | None) -> bool:
+        return bool(self.prefix) and (name is None or name in ARCHIVE_FILES)
+
 
 class ImageDirectory(msgspec.Struct, frozen=True):
     """One image: one valid archive."""
@@ -261,6 +280,9 @@ class ImageDirectory(msgspec.Struct, frozen=True):
     def children(self) -> Iterable[tuple[str, Node]]:
         return self._nodes().items()
 
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return not self.tree.has_nodes_of(self.place)
+
     def _nodes(self) -> Mapping[str, Node]:
         return self.tree.image_nodes(self.place)
 
@@ -272,6 +294,8 @@ class BlobFile(msgspec.Struct, frozen=True):
     digest: Digest
     size: int
     media_type: str
+    window: memoryview
+    waits: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -288,7 +312,7 @@ class BlobFile(msgspec.Struct, frozen=True):
         return {name: value.encode() for name, value in told.items() if value}
 
     def open(self) -> Reader:
-        return _BlobReader(self.engine, self.digest)
+        return _BlobReader(self.engine.content.open(self.digest), self.window)
 
 
 class LayoutFile(msgspec.Struct, frozen=True):
@@ -299,6 +323,7 @@ class LayoutFile(msgspec.Struct, frozen=True):
     digest: Digest
     size: int
     mtime: int
+    waits: ClassVar[bool] = True
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_FILE, self.size, self.mtime, block_size=1 << 20)
@@ -307,10 +332,10 @@ class LayoutFile(msgspec.Struct, frozen=True):
         return {}
 
     def open(self) -> Reader:
-        return LayerReader(self.provider.open(self.digest))
+        return _LayerReader(self.provider.open(self.digest))
 
 
-class LayerReader:
+class _LayerReader:
     """An open file that takes its time: what is read may have to be decompressed."""
 
     def __init__(self, reader: ReaderAt) -> None:
@@ -319,18 +344,42 @@ class LayerReader:
     def read(self, offset: int, size: int) -> bytes:
         return self._reader.pread(size, offset)
 
+    def read_at_once(self, offset: int, size: int) -> None:
+        """It never can."""
+
     def close(self) -> None:
         self._reader.close()
 
 
 class _BlobReader:
-    """An open blob; readable to the end even if the blob is deleted."""
+    """An open blob; readable to the end even if the blob is deleted.
 
-    def __init__(self, engine: Engine, digest: Digest) -> None:
-        self._reader = engine.content.open(digest)
+    What the page cache holds is read at once, into a window that all readers share.
+    """
+
+    def __init__(self, reader: ReaderAt, window: memoryview) -> None:
+        self._reader = reader
+        self._window = window
+        self._can_ask = True
 
     def read(self, offset: int, size: int) -> bytes:
         return self._reader.pread(size, offset)
+
+    def read_at_once(self, offset: int, size: int) -> memoryview | None:
+        wanted = max(0, min(size, self._reader.size - offset))
+        if not self._can_ask or wanted > len(self._window):
+            return None
+        view = self._window[:wanted]
+        try:
+            read = os.preadv(self._reader.fileno(), [view], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            self._can_ask = False
+            return None
+        return view if read == wanted else None
 
     def close(self) -> None:
         self._reader.close()

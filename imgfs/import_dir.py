@@ -11,6 +11,7 @@ import trio
 from engine.archive.importer import Import, Loaded
 from imgfs.nodes import Attributes, Node
 from imgfs.upload import Receipt, Upload
+from imgfs.workers import Workers
 
 _REPORTS_KEPT = 1000
 
@@ -26,11 +27,13 @@ class ImportDirectory:
         begin: Callable[[], Import],
         spool_directory: Path,
         nursery: trio.Nursery,
+        workers: Workers,
         loaded: Callable[[Loaded], Awaitable[None]],
     ) -> None:
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
+        self._workers = workers
         self._loaded = loaded
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
@@ -49,6 +52,9 @@ class ImportDirectory:
     def children(self) -> Iterable[tuple[str, Node]]:
         return sorted(self._uploads.items())
 
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return False
+
     def create(self, name: str, mode: int, uid: int, gid: int) -> Upload:
         """A new, empty file."""
         if name in self._uploads:
@@ -60,6 +66,7 @@ class ImportDirectory:
             self._begin,
             self._spool_directory,
             self._nursery,
+            self._workers,
             self._loaded,
         )
         self._put(name, upload)

@@ -26,11 +26,16 @@ from imgfs.nodes import Node
 from imgfs.operations import Operations
 from imgfs.status_dir import StatusDirectory
 from imgfs.views import CombinedView, View
+from imgfs.workers import Workers
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 10.0
-"""Seconds that running loads have to be taken back when the mount ends."""
+_PATIENCE = 5.0
+"""Seconds that running requests have to be answered when the mount is to end, and then running
+loads to be taken back.
+"""
+_MAX_REQUESTS = 1000
+"""How many may wait at a time before the next one is not even looked at."""
 
 
 class MountOptions(msgspec.Struct, frozen=True):
@@ -57,10 +62,15 @@ def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     with Engine(store) as engine:
+        mount = _Mount(engine, mountpoint, options, ready)
         try:
-            trio.run(_Mount(engine, mountpoint, options, ready).run)
+            trio.run(mount.run)
         except BaseExceptionGroup as group:
             raise _cause(group) from group
+        if mount.workers.busy:
+            # Closing the database would wait for them. What they have not committed is rolled back.
+            log.error("ended, while the store's disk does not answer")
+            os._exit(1)
 
 
 class _Mount:
@@ -72,6 +82,7 @@ class _Mount:
         self._options = options
         self._ready = ready
         self._operations: Operations | None = None
+        self.workers = Workers()
 
     async def run(self) -> None:
         """Serve until the end; a signal that comes when the end has begun changes nothing."""
@@ -93,17 +104,23 @@ class _Mount:
 
     async def _answer(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on, signals)
+            assert self._operations is not None
+            nursery.start_soon(_stop_on, signals, nursery.cancel_scope)
+            nursery.start_soon(self._operations.callers.watch)
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
             self._ready()
-            await pyfuse3.main()
+            await pyfuse3.main(max_tasks=_MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 
     def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:
         options = ImportOptions(limits=self._options.limits)
         return ImportDirectory(
-            lambda: self._engine.begin_import(options), self._engine.path, nursery, self._loaded
+            lambda: self._engine.begin_import(options),
+            self._engine.path,
+            nursery,
+            self.workers,
+            self._loaded,
         )
 
     def _wire(self, imports: ImportDirectory) -> Operations:
@@ -113,7 +130,7 @@ class _Mount:
         }
         tree = ImageTree(self._engine, self._options.view, fixed)
         self._operations = Operations(
-            tree, self._engine.path, self._mountpoint, self._links_changed
+            tree, self._engine.path, self._mountpoint, self.workers, self._links_changed
         )
         return self._operations
 
@@ -125,6 +142,7 @@ class _Mount:
             "pid": os.getpid(),
             "images": self._engine.images.count(),
             "inodes": len(self._operations.inodes),
+            "handles": self._operations.open_handles,
             "imports": imports.counts(),
         }
 
@@ -134,7 +152,7 @@ class _Mount:
             path_of(name) for image in loaded.images for name in image.names or (image.target,)
         ]
         places = [place for path in paths if (place := self._place(path))]
-        await trio.to_thread.run_sync(_drop_names, places)
+        await self.workers.write(_drop_names, places)
         await self._links_changed()
 
     def _place(self, path: str) -> tuple[int, bytes] | None:
@@ -148,7 +166,7 @@ class _Mount:
         """A blob's link count is asked for anew."""
         assert self._operations is not None
         blobs = [n for n, node in self._operations.inodes.nodes() if isinstance(node, BlobFile)]
-        await trio.to_thread.run_sync(_drop_attributes, blobs)
+        await self.workers.write(_drop_attributes, blobs)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -158,10 +176,12 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-async def _stop_on(signals: AsyncIterator[int]) -> None:
+async def _stop_on(signals: AsyncIterator[int], serving: trio.CancelScope) -> None:
+    """Take no more requests; those that are not answered in time never are."""
     async for number in signals:
         log.info("ending on signal %d", number)
         pyfuse3.terminate()
+        serving.deadline = min(serving.deadline, trio.current_time() + _PATIENCE)
 
 
 async def _collect_every(seconds: float, engine: Engine) -> None:

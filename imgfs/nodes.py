@@ -1,13 +1,14 @@
 """What stands in the mounted tree, free of any FUSE library.
 
 A node has a key: two nodes with one key are one inode, and what a file's key stands for never
-changes. The handlers ask a directory for a child or for all of them, and a file for a reader;
-everything here may be called inline.
+changes. The handlers ask a directory for a child or for all of them, and a file for a reader.
+What has to be read from blobs may take as long as the disk likes: `waits` says so, and then it is
+asked for in a worker thread. Everything else may be called inline.
 """
 
 import stat
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -57,17 +58,28 @@ class Directory(Node, Protocol):
         """What is listed, sorted by name."""
         ...
 
+    def waits(self, name: str | None) -> bool:
+        """Whether a child, or with None all of them, cannot be told without reading blobs."""
+        ...
+
 
 class Reader(Protocol):
     """An open file."""
 
     def read(self, offset: int, size: int) -> bytes: ...
 
+    def read_at_once(self, offset: int, size: int) -> bytes | memoryview | None:
+        """As `read`, but None where that may have to wait; a view holds until the next call."""
+        ...
+
     def close(self) -> None: ...
 
 
 class File(Node, Protocol):
-    """A file whose content never changes."""
+    """A file whose content never changes; whether opening it may have to wait for the disk."""
+
+    @property
+    def waits(self) -> bool: ...
 
     def open(self) -> Reader: ...
 
@@ -80,6 +92,8 @@ class BytesReader(msgspec.Struct, frozen=True):
     def read(self, offset: int, size: int) -> bytes:
         return self.data[offset : offset + size]
 
+    read_at_once = read
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -91,6 +105,7 @@ class BytesFile(msgspec.Struct, frozen=True):
     data: bytes
     mtime: int = 0
     timeout: float = FOREVER
+    waits: ClassVar[bool] = False
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_FILE, len(self.data), self.mtime, timeout=self.timeout)
@@ -122,3 +137,6 @@ class FixedDirectory(msgspec.Struct, frozen=True):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.nodes.items()
+
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return False

@@ -1,7 +1,7 @@
 """The pyfuse3 handlers: look up, delegate, convert; nothing else.
 
-Only FUSEError leaves a handler. The engine is called inline where it reads, which takes
-microseconds, and in a thread where it writes; uploads have threads of their own.
+Only FUSEError leaves a handler. The engine is called inline where it asks its database, which takes
+microseconds, and in a worker thread where it writes or may have to wait for a blob.
 """
 
 import errno
@@ -15,16 +15,17 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import pyfuse3
-import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
+from imgfs.callers import Callers
 from imgfs.errnos import errno_of
-from imgfs.handles import Handles
-from imgfs.image_tree import ImageTree, LayerReader, NameDirectory
+from imgfs.handles import Handles, OpenReader
+from imgfs.image_tree import ImageTree, NameDirectory
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
-from imgfs.nodes import Attributes, Directory, Node, Reader
+from imgfs.nodes import Attributes, Directory, File, Node
 from imgfs.upload import Upload
+from imgfs.workers import Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +59,13 @@ class _NewLink(msgspec.Struct, frozen=True):
         return {}
 
 
+class _OpenUpload(msgspec.Struct, frozen=True):
+    """A file that `pid` has opened to write."""
+
+    upload: Upload
+    pid: int
+
+
 class Operations(pyfuse3.Operations):
     """One mounted tree."""
 
@@ -70,6 +78,7 @@ class Operations(pyfuse3.Operations):
         tree: ImageTree,
         store: Path,
         mountpoint: Path,
+        workers: Workers,
         links_changed: Callable[[], Awaitable[None]],
     ) -> None:
         """`links_changed` is awaited when images have come or gone through this mount."""
@@ -78,9 +87,11 @@ class Operations(pyfuse3.Operations):
         self._tree = tree
         self._store = store
         self._mountpoint = mountpoint
+        self._workers = workers
+        self.callers = Callers()
         self._links_changed = links_changed
         self._owner = (os.getuid(), os.getgid())
-        self._files: Handles[Reader | Upload] = Handles()
+        self._files: Handles[OpenReader | _OpenUpload] = Handles()
         self._directories: Handles[tuple[Directory, list[tuple[str, Node]]]] = Handles()
 
     # -- names and attributes ---------------------------------------------------------------------
@@ -88,7 +99,12 @@ class Operations(pyfuse3.Operations):
     @_told
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         parent = self._directory(parent_inode)
-        child = parent.lookup(os.fsdecode(name))
+        asked = os.fsdecode(name)
+        if parent.waits(asked):
+            with self.callers.unless_killed(ctx.pid):
+                child = await self._workers.read(parent.lookup, asked)
+        else:
+            child = parent.lookup(asked)
         if child is None:
             raise FUSEError(errno.ENOENT)
         return self._entry(parent, child)
@@ -112,6 +128,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         node = self._node(inode)
         if isinstance(node, Upload):
+            self._require_owner(ctx)
             await _set_attributes(node, attr, fields)
         elif not isinstance(node, ImportDirectory):
             raise _refusal(node)
@@ -141,6 +158,7 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, Upload):
             raise _refusal(node)
+        self._require_owner(ctx)
         node.set_xattr(os.fsdecode(name), value)
 
     @_told
@@ -148,11 +166,13 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, Upload):
             raise _refusal(node)
+        self._require_owner(ctx)
         node.remove_xattr(os.fsdecode(name))
 
     @_told
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
-        disk = os.statvfs(self._store)
+        with self.callers.unless_killed(ctx.pid):
+            disk = await self._workers.read(os.statvfs, self._store)
         told = pyfuse3.StatvfsData()
         sizes = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail")
         for size in sizes:
@@ -165,7 +185,12 @@ class Operations(pyfuse3.Operations):
     @_told
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         directory = self._directory(inode)
-        return self._directories.add((directory, list(directory.children())))
+        if directory.waits(None):
+            with self.callers.unless_killed(ctx.pid):
+                children = await self._workers.read(_listed, directory)
+        else:
+            children = _listed(directory)
+        return self._directories.add((directory, children))
 
     @_told
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -193,10 +218,12 @@ class Operations(pyfuse3.Operations):
         if isinstance(node, Upload):
             if not writes:
                 raise FUSEError(errno.EOPNOTSUPP)
-            return await self._open_upload(node, flags)
+            self._require_owner(ctx)
+            return await self._open_upload(node, flags, ctx.pid)
         if writes:
             raise _refusal(node)
-        return FileInfo(fh=self._files.add(node.open()), keep_cache=True)  # type: ignore[attr-defined]
+        reader = await self._open_file(node, ctx.pid)  # type: ignore[arg-type]
+        return FileInfo(fh=self._files.add(reader), keep_cache=True)
 
     @_told
     async def create(
@@ -204,7 +231,8 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         parent = self._node(parent_inode)
         upload = self._new_upload(parent, name, mode, ctx)
-        return await self._open_upload(upload, flags & ~os.O_TRUNC), self._entry(parent, upload)
+        opened = await self._open_upload(upload, flags & ~os.O_TRUNC, ctx.pid)
+        return opened, self._entry(parent, upload)
 
     @_told
     async def mknod(
@@ -217,39 +245,44 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        reader = self._files.get(fh)
-        if isinstance(reader, Upload):
+        opened = self._files.get(fh)
+        if isinstance(opened, _OpenUpload):
             raise FUSEError(errno.EOPNOTSUPP)
-        if isinstance(reader, LayerReader):
-            return await trio.to_thread.run_sync(reader.read, off, size)
-        return reader.read(off, size)
+        data = opened.read_at_once(off, size)
+        if data is None:
+            with self.callers.unless_killed(opened.pid):
+                data = await self._workers.read(opened.read, off, size)
+        return data  # type: ignore[return-value] # any buffer will do
 
     @_told
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        upload = self._files.get(fh)
-        if not isinstance(upload, Upload):
+        opened = self._files.get(fh)
+        if not isinstance(opened, _OpenUpload):
             raise FUSEError(errno.EBADF)
-        return await upload.write(off, buf)
+        with self.callers.unless_killed(opened.pid):
+            return await opened.upload.write(off, buf)
 
     @_told
     async def flush(self, fh: int) -> None:
-        upload = self._files.get(fh)
-        if isinstance(upload, Upload):
-            await upload.flush()
+        opened = self._files.get(fh)
+        if isinstance(opened, _OpenUpload):
+            with self.callers.unless_killed(opened.pid):
+                await opened.upload.flush()
 
     @_told
     async def fsync(self, fh: int, datasync: bool) -> None:
-        upload = self._files.get(fh)
-        if isinstance(upload, Upload):
-            await upload.sync()
+        opened = self._files.get(fh)
+        if isinstance(opened, _OpenUpload):
+            with self.callers.unless_killed(opened.pid):
+                await opened.upload.sync()
 
     @_told
     async def release(self, fh: int) -> None:
-        thing = self._files.remove(fh)
-        if isinstance(thing, Upload):
-            await thing.released()
+        opened = self._files.remove(fh)
+        if isinstance(opened, _OpenUpload):
+            await opened.upload.released()
         else:
-            thing.close()
+            opened.close()
 
     # -- changing names ---------------------------------------------------------------------------
 
@@ -273,7 +306,8 @@ class Operations(pyfuse3.Operations):
             old.rename(before, after)
         elif isinstance(old, NameDirectory) and isinstance(new, NameDirectory):
             paths = f"{old.prefix}{before}", f"{new.prefix}{after}"
-            await trio.to_thread.run_sync(self._tree.rename, *paths)
+            with self.callers.unless_killed(ctx.pid):
+                await self._workers.write(self._tree.rename, *paths)
             pyfuse3.invalidate_entry_async(parent_inode_new, name_new, 0, ignore_enoent=True)
         else:
             raise _refusal(old if not isinstance(old, NameDirectory) else new)
@@ -287,8 +321,9 @@ class Operations(pyfuse3.Operations):
             raise _refusal(parent)
         path = f"{parent.prefix}{os.fsdecode(name)}"
         source = self._path_of(parent, os.fsdecode(target))
-        await trio.to_thread.run_sync(self._tree.link, source, path)
-        await self._links_changed()
+        with self.callers.unless_killed(ctx.pid):
+            await self._workers.write(self._tree.link, source, path)
+            await self._links_changed()
         link = _NewLink(f"link:{path}", target)
         self.inodes.look_up(link)
         return self._attributes(link, 0)
@@ -299,8 +334,9 @@ class Operations(pyfuse3.Operations):
         if not isinstance(parent, NameDirectory):
             raise _refusal(parent)
         path = f"{parent.prefix}{os.fsdecode(name)}"
-        await trio.to_thread.run_sync(self._tree.remove, path)
-        await self._links_changed()
+        with self.callers.unless_killed(ctx.pid):
+            await self._workers.write(self._tree.remove, path)
+            await self._links_changed()
 
     @_told
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -322,6 +358,11 @@ class Operations(pyfuse3.Operations):
         raise _refusal(self._directory(new_parent_inode))
 
     # -- within -----------------------------------------------------------------------------------
+
+    @property
+    def open_handles(self) -> int:
+        """How many files and directories are open."""
+        return len(self._files) + len(self._directories)
 
     def _node(self, inode: int) -> Node:
         try:
@@ -362,11 +403,31 @@ class Operations(pyfuse3.Operations):
             raise _refusal(parent)
         return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
 
-    async def _open_upload(self, upload: Upload, flags: int) -> FileInfo:
+    def _require_owner(self, ctx: RequestContext) -> None:
+        """A receipt's own mode and owner are whatever a copier has made them."""
+        if ctx.uid not in (0, self._owner[0]):
+            raise FUSEError(errno.EACCES)
+
+    async def _open_file(self, file: File, pid: int) -> OpenReader:
+        opened = OpenReader(pid)
+        if not file.waits:
+            opened.open(file.open)
+            return opened
+        try:
+            with self.callers.unless_killed(pid):
+                await self._workers.read(opened.open, file.open)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    async def _open_upload(self, upload: Upload, flags: int, pid: int) -> FileInfo:
         if flags & os.O_TRUNC:
-            await upload.truncate(0)
+            with self.callers.unless_killed(pid):
+                await upload.truncate(0)
         upload.opened()
-        return FileInfo(fh=self._files.add(upload), direct_io=True, keep_cache=False)
+        opened = _OpenUpload(upload, pid)
+        return FileInfo(fh=self._files.add(opened), direct_io=True, keep_cache=False)
 
     def _path_of(self, parent: NameDirectory, target: str) -> str:
         """Where in the tree a symlink's target lies."""
@@ -376,6 +437,10 @@ class Operations(pyfuse3.Operations):
                 raise OSError(errno.EXDEV, "the target is not in this mount")
             return posixpath.normpath(target[len(base) :])
         return posixpath.normpath(f"{parent.prefix}{target}")
+
+
+def _listed(directory: Directory) -> list[tuple[str, Node]]:
+    return list(directory.children())
 
 
 async def _set_attributes(upload: Upload, attr: EntryAttributes, fields: SetattrFields) -> None:

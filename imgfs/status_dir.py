@@ -33,9 +33,14 @@ class ReportDirectory:
             assert node is not None
             yield f"{name}.json", node
 
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return False
+
 
 class EventsFile:
     """A line of JSON for every event, in a file that grows; `tail -f` follows it."""
+
+    waits = False
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -43,8 +48,7 @@ class EventsFile:
         self._count = 0
         self._last = 0
         self._mtime = 0
-        self._refresh()
-        self.key = f"events:{self._last}"
+        self.key = f"events:{log.last()}"
 
     @property
     def is_long(self) -> bool:
@@ -68,6 +72,8 @@ class EventsFile:
     def read(self, offset: int, size: int) -> bytes:
         self._refresh()
         return bytes(self._lines[offset : offset + size])
+
+    read_at_once = read
 
     def close(self) -> None:
         """Nothing is held."""
@@ -113,6 +119,9 @@ class StatusDirectory:
             ("imports", self._imports),
             ("status.json", _snapshot("status.json", data)),
         ]
+
+    def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+        return False
 
 
 def _snapshot(name: str, data: bytes) -> BytesFile:

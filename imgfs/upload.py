@@ -8,6 +8,7 @@ a hole reads as.
 
 import contextlib
 import errno
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -21,6 +22,9 @@ from engine import go_json
 from engine.archive.importer import Import, Loaded
 from imgfs.nodes import Attributes
 from imgfs.spool import Spool
+from imgfs.workers import Workers
+
+log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1 << 20)
 _BATCH = 1 << 20
@@ -56,6 +60,14 @@ def _sentence(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
+def _abort(target: Import) -> None:
+    """Drop what has come; what a broken disk does not let go of is left for the collector."""
+    try:
+        target.abort()
+    except Exception as error:  # the writer is told what came before it
+        log.warning("cannot drop a failed load: %s", _sentence(error))
+
+
 class Upload:
     """One file of `import/`."""
 
@@ -67,6 +79,7 @@ class Upload:
         begin: Callable[[], Import],
         spool_directory: Path,
         nursery: trio.Nursery,
+        workers: Workers,
         loaded: Callable[[Loaded], Awaitable[None]],
     ) -> None:
         """`begin` makes an import; `loaded` is awaited with what a load brought, before the writer
@@ -80,6 +93,7 @@ class Upload:
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
+        self._workers = workers
         self._announce = loaded
         self._import: Import | None = None
         self._spool: Spool | None = None
@@ -247,11 +261,11 @@ class Upload:
 
     async def _accept(self, data: bytes) -> None:
         if self._queue is None:
-            self._import = await trio.to_thread.run_sync(self._begin)
+            self._import = self._begin()
             self._queue, received = trio.open_memory_channel[bytes](_QUEUE)
             self._nursery.start_soon(self._feed_all, received, self._import)
-        self._accepted += len(data)
         await self._queue.send(data)
+        self._accepted += len(data)
 
     async def _accept_spooled(self) -> None:
         while self._spool is not None and (data := self._spool.take(self._accepted)):
@@ -261,8 +275,7 @@ class Upload:
         try:
             if self._spool is None:
                 self._spool = Spool(self._spool_directory)
-            spool = self._spool
-            await trio.to_thread.run_sync(spool.put, offset, data)
+            await self._in_thread(partial(self._spool.put, offset, data))
         except OSError as error:
             self.error = self._lost = error
             raise
@@ -294,8 +307,22 @@ class Upload:
                 await self._progress.wait()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
-        async with self._engine_lock:
-            await trio.to_thread.run_sync(call)
+        """One call after the other; whoever awaits it may be cancelled, the call goes on."""
+        failure: list[Exception] = []
+        ended = trio.Event()
+
+        async def run() -> None:
+            async with self._engine_lock:
+                try:
+                    await self._workers.write(call)
+                except Exception as error:  # it is raised below, where somebody waits for it
+                    failure.append(error)
+            ended.set()
+
+        self._nursery.start_soon(run)
+        await ended.wait()
+        if failure:
+            raise failure[0]
 
     def _feed(self, target: Import, data: bytes) -> None:
         if target.failed:
@@ -304,7 +331,7 @@ class Upload:
             target.feed(data)
         except Exception as error:  # it is told at the next write or flush
             self.error = error
-            target.abort()
+            _abort(target)
 
     def _finish(self) -> None:
         assert self._import is not None
@@ -313,15 +340,18 @@ class Upload:
         except Exception as error:  # it is told by the flush that asked
             self.error = error
             if self._import.failed:
-                self._import.abort()
+                _abort(self._import)
 
     async def _reset(self) -> None:
         await self._drained()
         if self._queue is not None:
             self._queue.close()
         if self._import is not None:
-            await self._in_thread(self._import.abort)
+            await self._in_thread(partial(_abort, self._import))
         if self._spool is not None:
             self._spool.close()
+        if self.error is not None:  # its frames hold what was read last
+            self.error = self.error.with_traceback(None)
+            self.error.__cause__ = self.error.__context__ = None
         self._queue = self._import = self._spool = self._lost = None
         self._accepted = self._fed = 0

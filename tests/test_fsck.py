@@ -132,8 +132,7 @@ def test_something_else_in_a_file_s_place(engine: Engine, make: Callable[[Path],
 @pytest.mark.parametrize("mode", [0o644, 0o400, 0o4444])
 def test_modes(engine: Engine, mode: int) -> None:
     file(engine, LAYER).chmod(mode)
-    engine.path.chmod(0o755)
-    assert found(engine) == [(Kind.STORE, ()), (Kind.MODE, ("app:1",))]
+    assert found(engine) == [(Kind.MODE, ("app:1",))]
     assert repaired(engine) == []
     assert list(engine.check()) == []
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from engine import digest as digests
 from engine.archive import encode
 from engine.archive.encode import Header
+from engine.beside import begin, beside
 from engine.content import Provider, ReaderAt
 from engine.content.diff_ids import uncompressed_pieces
 from engine.digest import Digest
@@ -74,9 +75,10 @@ def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator
     hasher = digests.hasher(digest.algorithm)
     last, size = _EMPTY, 0
     for chunk in chunks:
+        hashed = beside(hasher.update, memoryview(chunk))
         if last:
             yield last
-        hasher.update(chunk)
+        hashed()
         size += len(chunk)
         if size > entry.size:
             break
@@ -106,14 +108,17 @@ def _decompressed(entry: Entry, digest: Digest, provider: Provider) -> Iterator[
 
 
 def _chunks(reader: ReaderAt) -> Iterator[bytes]:
-    """A blob's bytes as far as they are there."""
-    position = 0
-    while position < reader.size:
-        data = reader.pread(min(_CHUNK, reader.size - position), position)
-        if not data:
-            return
-        yield data
+    """A blob's bytes as far as they are there; of a large one a chunk is read ahead."""
+    position, size = 0, reader.size
+    if size <= _CHUNK:
+        yield from filter(None, (reader.pread(size, 0),))
+        return
+    coming = begin(reader.pread, _CHUNK, 0)
+    while position < size and (data := coming()):
         position += len(data)
+        if position < size:
+            coming = begin(reader.pread, min(_CHUNK, size - position), position)
+        yield data
 
 
 def _header(entry: Entry) -> Header:

@@ -6,9 +6,7 @@ under the database's write lock, where nothing is half done; only then is it a p
 that is repaired before the next one is asked for has no further consequences.
 """
 
-import stat
 from collections.abc import Iterator
-from typing import Final
 
 from engine.digest import parse
 from engine.fsck.blobs import BlobCheck
@@ -18,15 +16,12 @@ from engine.fsck.problem import Kind, Parts, Problem
 from engine.fsck.records import wrong_records
 from engine.progress import Progress
 
-PRIVATE: Final = 0o700
-
 
 def check(parts: Parts, progress: Progress) -> Iterator[Problem]:
-    """The store, its blobs, then its images; `progress` hears how many bytes have been hashed.
+    """The database, the blobs, then the images; `progress` hears how many bytes have been hashed.
 
     StoreError where the database cannot be read.
     """
-    yield from _store(parts)
     yield from database_problems(parts)
     if any(database_problems(parts)):
         return  # nothing that it says could be trusted
@@ -47,13 +42,6 @@ def check_layers(parts: Parts) -> Iterator[Problem]:
     yield from ImageCheck(parts).layers()
 
 
-def _store(parts: Parts) -> Iterator[Problem]:
-    mode = stat.S_IMODE(parts.root.stat().st_mode)
-    if mode & ~PRIVATE:
-        text = f"mode: expected {PRIVATE:04o}, found {mode:04o}"
-        yield Problem(Kind.STORE, str(parts.root), text)
-
-
 def database_problems(parts: Parts) -> Iterator[Problem]:
     """What SQLite finds wrong with the database itself."""
     path = str(parts.database.path)
@@ -64,4 +52,4 @@ def database_problems(parts: Parts) -> Iterator[Problem]:
         yield Problem(Kind.DATABASE, path, f"row {row} of {table} has lost its row of {parent}")
 
 
-__all__ = ["PRIVATE", "Kind", "Parts", "Problem", "check", "check_layers", "database_problems"]
+__all__ = ["Kind", "Parts", "Problem", "check", "check_layers", "database_problems"]

@@ -16,7 +16,6 @@ from engine.oci import Descriptor
 class Kind(StrEnum):
     """What is wrong."""
 
-    STORE = "store"
     DATABASE = "database"
     LOST = "lost blob"
     DAMAGED = "damaged blob"

@@ -8,7 +8,7 @@ from engine import walk
 from engine.content.ingests import BLOB_MODE
 from engine.digest import Digest, parse
 from engine.errors import StoreDamaged
-from engine.fsck import PRIVATE, database_problems
+from engine.fsck import database_problems
 from engine.fsck.problem import Kind, Parts, Problem
 from engine.images import Image
 
@@ -18,9 +18,6 @@ def repair(parts: Parts, problem: Problem) -> str:
     helps, StoreError, OSError.
     """
     match problem.kind:
-        case Kind.STORE:
-            parts.root.chmod(PRIVATE)
-            return f"set to {PRIVATE:04o}"
         case Kind.DATABASE:
             with parts.database.transaction() as connection:
                 connection.execute("REINDEX")

@@ -20,6 +20,7 @@ from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
 from engine.engine import Engine
 from engine.errors import printable
 from imgfs.cli.common import Failed, with_engine
+from imgfs.cli.files import whole_file
 from imgfs.cli.steps import steps
 
 _DESCRIPTION = "imgfs commit"
@@ -173,11 +174,15 @@ def commit(
             stack.enter_context(steps(quiet)),
         )
     if iidfile:
-        Path(iidfile).write_text(made.image_id, encoding="ascii")
+        _write(iidfile, made.image_id)
     if metadata_file:
-        text = json.dumps(made.metadata(), indent=2, sort_keys=True)
-        Path(metadata_file).write_text(f"{text}\n", encoding="utf-8")
+        _write(metadata_file, json.dumps(made.metadata(), indent=2, sort_keys=True) + "\n")
     click.echo(made.target.digest)
+
+
+def _write(path: str, text: str) -> None:
+    with whole_file(Path(path)) as file:
+        file.write(text.encode())
 
 
 def _with(source: PlatformSource, option: str, data: bytes) -> PlatformSource:

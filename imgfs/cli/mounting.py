@@ -22,6 +22,7 @@ from engine.errors import EngineError
 from engine.oci import Platform
 from imgfs.cli.common import Failed, store_option, store_path
 from imgfs.cli.durations import parse_interval
+from imgfs.cli.files import followed
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.mounts import mountpoints
 from imgfs.views import CombinedView, DockerView, View
@@ -178,6 +179,7 @@ def _parse(words: Iterable[str]) -> _Options:
 
 def _prepare(mountpoint: Path) -> None:
     """A directory to mount on: made if it is missing, freed if a killed mount left it behind."""
+    followed(mountpoint)
     if _is_stale(mountpoint):
         if not _is_ours(mountpoint):
             raise Failed(
@@ -288,14 +290,18 @@ def umount(lazy: bool, mountpoint: Path) -> None:
     mountpoint = mountpoint.absolute()
     if not _is_ours(mountpoint):
         raise Failed(f"{mountpoint}: is not an imgfs mount")
+    if lazy:
+        _unmount(mountpoint, lazily=True)  # asking its process might take for ever
+        return
     pid = None if _is_stale(mountpoint) else _daemon(mountpoint)
-    _unmount(mountpoint, lazy)
-    if pid is not None and not lazy:
+    _unmount(mountpoint, lazily=False)
+    if pid is not None:
         _wait_for_end(pid)
 
 
 def _is_ours(mountpoint: Path) -> bool:
-    return Path(os.path.realpath(mountpoint)) in mountpoints()
+    last = followed(mountpoint)
+    return Path(os.path.realpath(last.parent)) / last.name in mountpoints()
 
 
 def _is_stale(mountpoint: Path) -> bool:

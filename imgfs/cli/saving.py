@@ -1,12 +1,10 @@
 """`imgfs save`."""
 
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import click
 from msgspec.structs import replace
@@ -19,6 +17,7 @@ from engine.layouts import combined, docker_save, selection
 from engine.layouts.selection import Selection
 from engine.oci import Platform
 from imgfs.cli.common import Failed, with_engine
+from imgfs.cli.files import whole_file
 from imgfs.cli.progress import progress_of, progress_options
 
 Options = TypeVar("Options", bound=Selection)
@@ -86,9 +85,9 @@ def save(
     with ExitStack() as stack:
         tell = stack.enter_context(progress_of("Saving", progress))
         if append is not None:
-            out = stack.enter_context(_whole_file(Path(append))).write
+            out = stack.enter_context(whole_file(Path(append))).write
         elif output is not None:
-            out = stack.enter_context(_whole_file(Path(output))).write
+            out = stack.enter_context(whole_file(Path(output))).write
         else:
             out = sys.stdout.buffer.write
         if layout == "docker":
@@ -133,32 +132,3 @@ def _options(
         return kind(fallback=selection.any_complete)
     matcher = platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
     return kind(platform=matcher, preferred=matcher, required=required)
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there when all of it is written; a pipe or device is written as it is."""
-    if path.exists() and not path.is_file():
-        with path.open("wb") as device:
-            yield device
-        return
-    target = path.resolve()
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    try:
-        with open(descriptor, "wb") as file:
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(descriptor, 0o666 & ~umask)
-            yield file
-            if target.exists():  # whoever had an archive has one if the power fails
-                file.flush()
-                os.fsync(descriptor)
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise

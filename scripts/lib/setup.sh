@@ -54,6 +54,8 @@ make_environment() {
     add_system_packages
     python=$(find_python) ||
         fail "there is no Python 3.11 or newer here with its venv module and headers; install one and try again"
+    # Making it anew would empty what another tree uses.
+    [[ ! -L $venv ]] || fail "$venv is a symlink: it is not made anew from here"
     [[ ! -r $venv/.ready-imgfs ]] || IFS= read -r made <"$venv/.ready-imgfs"
     rm -f "$venv"/.ready-*
     [[ -x $venv/bin/python && $made == "$root" ]] || must "$python" -m venv --clear "$venv"

@@ -119,6 +119,7 @@ class _Translator:
         os.umask(self._umask)
         self.journal = Journal(disk_of(root))
         self._open: dict[int, int] = {}
+        self._paths: dict[int, Path] = {}
         self._positions: dict[int, int] = {}
 
     def changes(self, call: Call) -> bool:
@@ -129,7 +130,8 @@ class _Translator:
         return len(self.journal.steps) > before
 
     def _translate(self, call: Call) -> None:
-        arguments = [a for a in call.arguments if a != "AT_FDCWD"]
+        is_about_paths = call.name not in ("write", "pwrite64")
+        arguments = self._with_whole_paths(call.arguments) if is_about_paths else []
         match call.name:
             case "open" | "openat":
                 self._open_file(arguments, call.result)
@@ -145,24 +147,37 @@ class _Translator:
                 self.journal.add(Sync(inode))
             case "fchmod" if (inode := self._inode(arguments[0])) is not None:
                 self.journal.add(Chmod(inode, int(arguments[1], 8)))
-            case "chmod" | "fchmodat" if (found := self._find(_path(arguments[0]))) is not None:
+            case "chmod" | "fchmodat" if (found := self._find(Path(arguments[0]))) is not None:
                 self.journal.add(Chmod(found, int(arguments[1], 8)))
             case "mkdir" | "mkdirat":
-                self._link(_path(arguments[0]), self.journal.new_directory())
+                self._link(Path(arguments[0]), self.journal.new_directory())
             case "unlink" | "unlinkat" | "rmdir":
-                self._remove(_path(arguments[0]))
+                self._remove(Path(arguments[0]))
             case "rename" | "renameat" | "renameat2":
-                self._rename(_path(arguments[0]), _path(arguments[1]))
+                self._rename(Path(arguments[0]), Path(arguments[1]))
             case "ftruncate" | "fsync" | "fdatasync" | "fchmod" | "chmod" | "fchmodat":
                 pass
             case _:
                 raise NotImplementedError(call)
 
+    def _with_whole_paths(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments without descriptors of directories, their paths put before those below."""
+        found: list[str] = []
+        for argument in arguments:
+            if argument.startswith('"') and arguments[0][0] != '"' and found:
+                directory = found.pop()
+                below = Path.cwd() if directory == "AT_FDCWD" else self._paths[int(directory)]
+                found.append(str(below / os.fsdecode(_decoded(argument))))
+            elif argument.startswith('"'):
+                found.append(str(Path.cwd() / os.fsdecode(_decoded(argument))))
+            else:
+                found.append(argument)
+        return found
+
     def _open_file(self, arguments: list[str], descriptor: int) -> None:
         self._open.pop(descriptor, None)
-        if not arguments[0].startswith('"'):
-            return  # below a directory that is open: what is only read
-        path, flags = _path(arguments[0]), arguments[1].split("|")
+        path, flags = Path(arguments[0]), arguments[1].split("|")
+        self._paths[descriptor] = path
         inode = self._find(path)
         if inode is None and "O_CREAT" in flags and self._is_ours(path):
             inode = self.journal.new_file(int(arguments[2], 8) & ~self._umask)
@@ -179,7 +194,7 @@ class _Translator:
         inode = self._open.get(descriptor)
         if inode is None:
             return
-        data = bytes.fromhex(call.arguments[1][1:-1].replace("\\x", ""))[: call.result]
+        data = _decoded(call.arguments[1])[: call.result]
         assert len(data) == call.result
         if call.name == "pwrite64":
             offset = int(call.arguments[3])
@@ -226,6 +241,5 @@ class _Translator:
         return inode
 
 
-def _path(argument: str) -> Path:
-    path = Path(os.fsdecode(bytes.fromhex(argument[1:-1].replace("\\x", ""))))
-    return path if path.is_absolute() else Path.cwd() / path
+def _decoded(argument: str) -> bytes:
+    return bytes.fromhex(argument[1:-1].replace("\\x", ""))

@@ -1,0 +1,103 @@
+"""The command line: which areas, on what, and how to tell."""
+
+import argparse
+import compileall
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import engine
+import imgfs
+from scripts.lib.bench import commit, loading, names, printing, reading, saving, startup
+from scripts.lib.bench.bench import Bench
+from scripts.lib.bench.images import SIZES, Images
+from scripts.lib.bench.peers import Peers
+from scripts.lib.bench.results import Report
+from scripts.lib.bench.running import Failed
+from scripts.lib.bench.turns import say
+
+AREAS: Mapping[str, Callable[[Bench], None]] = {
+    "reading": reading.measure,
+    "names": names.measure,
+    "loading": loading.measure,
+    "saving": saving.measure,
+    "startup": startup.measure,
+    "commit": commit.measure,
+}
+_PRINTERS = {"text": printing.as_text, "json": printing.as_json, "markdown": printing.as_markdown}
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Times imgfs against its peers and against this machine's limits."
+    )
+    parser.add_argument(
+        "areas",
+        nargs="+",
+        choices=[*AREAS, "all"],
+        metavar="AREA",
+        help=f"{', '.join(AREAS)}, or all",
+    )
+    parser.add_argument(
+        "--size",
+        choices=SIZES,
+        default="medium",
+        help="of the image: 5 MB, 150 MB (the default) or 2 GB",
+    )
+    parser.add_argument(
+        "--images", type=int, default=100_000, metavar="N", help="in the largest store (100,000)"
+    )
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of each contest (7)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("build/bench"),
+        metavar="DIR",
+        help="where images are kept (build/bench)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", default="text")
+    form.add_argument("--markdown", dest="form", action="store_const", const="markdown")
+    options = parser.parse_args(arguments)
+    areas = AREAS if "all" in options.areas else options.areas
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _settle_python()
+    where = printing.circumstances(options.size, options.rounds)
+    report = Report()
+    cache = options.cache.absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=cache)))
+        peers = Peers(scratch / "peers", stack)
+        images = Images(cache)
+        bench = Bench(images, peers, report, scratch, options.size, options.images, options.rounds)
+        for area in areas:
+            AREAS[area](bench)
+        report.notes += peers.notes
+    say("")
+    told = replace(where, passthrough=report.passthrough or where.passthrough)
+    print(_PRINTERS[options.form](report, told))
+
+
+def _settle_python() -> None:
+    """Have Python start as it does for a user: with compiled modules, and by no settings."""
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
+    for package in (engine, imgfs):
+        for folder in package.__path__:
+            compileall.compile_dir(folder, quiet=1)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Failed as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,234 @@
+"""What everything is tried on: trees, images and stores, made of a seed, and kept once made.
+
+Below the cache's root each thing has a directory that appears when it is complete:
+
+    tree-SIZE/               files, as a root file system has them
+    image-SIZE-COMPRESSION/  store/, archive.tar and oci/: one image in a store, as an archive (the
+                             combined layout, which every peer reads), and as that unpacked
+    images-N/                a store of N images that share their layers
+    directories-N/           N empty directories of the same names
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from unittest import mock
+
+import msgspec
+
+from engine import go_json, oci, walk
+from engine.content import read_blob
+from engine.digest import of_bytes
+from engine.engine import Engine
+from engine.images import Image, ManifestSummary, Summary
+from engine.oci import Descriptor
+from scripts.lib.bench.mounting import IMGFS
+from scripts.lib.bench.running import call, read_all
+from scripts.lib.bench.turns import say
+
+NAME = "bench:1"
+SIZES = {"small": 5 << 20, "medium": 150 << 20, "large": 2 << 30}
+_LAYERS = {"small": 3, "medium": 8, "large": 12}
+_SEED = 6
+_TIME = 1_700_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One image, NAME, in three forms."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def archive(self) -> Path:
+        return self.root / "archive.tar"
+
+    @property
+    def layout(self) -> Path:
+        """An OCI layout on disk."""
+        return self.root / "oci"
+
+    @property
+    def size(self) -> int:
+        return self.archive.stat().st_size
+
+    @property
+    def largest_blob(self) -> Path:
+        """Its path below `layout`, or below the image's directory in a mount."""
+        files = (self.layout / "blobs").glob("*/*")
+        return max(files, key=lambda file: file.stat().st_size).relative_to(self.layout)
+
+    def warm(self) -> None:
+        """Have the kernel hold the bytes of store and layout."""
+        for root in (self.store / "blobs", self.layout):
+            for file in root.rglob("*"):
+                if file.is_file():
+                    read_all(file)
+
+
+class Images:
+    """The cache below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def image(self, size: str, compression: str = "uncompressed") -> StoredImage:
+        def make(place: Path) -> None:
+            made = StoredImage(place)
+            self._commit(made.store, size, compression)
+            call(*IMGFS, "--store", made.store, "save", "-q", "-o", made.archive, NAME)
+            made.layout.mkdir()
+            call("tar", "-C", made.layout, "-xf", made.archive)
+
+        return StoredImage(self._made(f"image-{size}-{compression}", make))
+
+    def tree(self, size: str) -> Path:
+        def make(place: Path) -> None:
+            for number, share in enumerate(_shares(_LAYERS[size])):
+                make_files(place, number, int(SIZES[size] * share))
+
+        return self._made(f"tree-{size}", make)
+
+    def many(self, count: int) -> Path:
+        """A store of `count` images, which are called `name_of(0)` and so on."""
+
+        def make(place: Path) -> None:
+            place.chmod(0o700)
+            self._commit(place, "small", "gzip")
+            with Engine(place) as engine:
+                _multiply(engine, count)
+            os.sync()
+
+        return self._made(f"images-{count}", make)
+
+    def directories(self, count: int) -> Path:
+        def make(place: Path) -> None:
+            for number in range(count):
+                (place / name_of(number)).mkdir()
+
+        return self._made(f"directories-{count}", make)
+
+    def _commit(self, store: Path, size: str, compression: str) -> None:
+        """An image with a layer for each share of the tree, each as an upper directory."""
+        layer = store.parent / f"{store.name}.layer"
+        below: list[str] = []
+        for number, share in enumerate(_shares(_LAYERS[size])):
+            layer.mkdir()
+            make_files(layer, number, int(SIZES[size] * share))
+            base = ["--base", below[-1], "--upper"] if below else []
+            options = ["-q", "--reproducible", "--compression", compression, *base]
+            below.append(NAME if number == _LAYERS[size] - 1 else f"below:{number}")
+            call(*IMGFS, "--store", store, "commit", *options, layer, below[-1])
+            shutil.rmtree(layer)
+        call(*IMGFS, "--store", store, "rm", *below[:-1])
+        call(*IMGFS, "--store", store, "gc")
+
+    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+        done = self._root / name
+        if not done.exists():
+            say(f"making {name}, once")
+            place = self._root / f"{name}.new"
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            make(place)
+            place.rename(done)
+        return done
+
+
+def name_of(number: int) -> str:
+    return f"app-{number:06}:1"
+
+
+def make_files(root: Path, number: int, size: int) -> None:
+    """About `size` bytes of files in directories of their own for each `number`.
+
+    Most are small and most bytes are in large ones. Half are words; the others are incompressible.
+    """
+    random = Random(f"{_SEED} {number}")
+    words = _words(random)
+    made = count = 0
+    while made < size:
+        folder = root / "usr" / f"lib-{number}" / f"package-{count // 40}"
+        folder.mkdir(parents=True, exist_ok=True)
+        length = min(int(random.lognormvariate(math.log(8 << 10), 2)) + 1, 16 << 20, size - made)
+        file = folder / f"file-{count}"
+        with file.open("wb") as out:
+            out.writelines(_pieces(random, words, length))
+        os.utime(file, (_TIME, _TIME))
+        made += length
+        count += 1
+    for directory, _, _ in os.walk(root, topdown=False):
+        os.utime(directory, (_TIME, _TIME))
+
+
+def _words(random: Random) -> bytes:
+    letters = "etaoinshrdlucmfw"
+    known = ["".join(random.choices(letters, k=random.randint(2, 10))) for _ in range(4000)]
+    weights = [1 / (rank + 1) for rank in range(len(known))]
+    return " ".join(random.choices(known, weights, k=400_000)).encode()
+
+
+def _pieces(random: Random, words: bytes, length: int) -> Iterator[bytes]:
+    is_text = random.random() < 0.5
+    while length > 0:
+        size = min(length, 64 << 10)
+        start = random.randrange(len(words) - size)
+        yield words[start : start + size] if is_text else random.randbytes(size)
+        length -= size
+
+
+def _shares(layers: int) -> list[float]:
+    """How a tree is divided into layers: a large one first, small ones last."""
+    weights = [1 / (number + 1) for number in range(layers)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _multiply(engine: Engine, count: int) -> None:
+    """Make `count` images of the one that is there, each with a config and a manifest of its own.
+
+    Their files are written without an ingest and synced together, since a store that is not
+    complete is made again.
+    """
+    (original,) = engine.images.all()
+    data = read_blob(engine.content, original.target.digest)
+    manifest = go_json.decode(data, oci.Manifest, "manifest")
+    config = msgspec.json.decode(read_blob(engine.content, manifest.config.digest))
+    summary = engine.images.summary(original.target.digest)
+    layers = [layer.digest for layer in manifest.layers]
+    with mock.patch("os.fsync"), engine.database.transaction():
+        for number in range(count):
+            changed = msgspec.json.encode({**config, "author": name_of(number)})
+            described = _store(engine, changed, manifest.config)
+            document = go_json.dumps(msgspec.structs.replace(manifest, config=described))
+            target = _store(engine, document, original.target)
+            engine.content.update(target.digest, walk.gc_labels((described, *manifest.layers)))
+            below = ManifestSummary(
+                target.digest,
+                described.digest,
+                summary.manifests[0].platform,
+                target.size + described.size + sum(layer.size for layer in manifest.layers),
+            )
+            blobs = (*layers, described.digest, target.digest)
+            engine.images.record(target.digest, Summary(summary.created, blobs, (below,)))
+            engine.images.create(Image(f"docker.io/library/{name_of(number)}", target))
+            if number % 1000 == 0:
+                say(f"making images-{count}: {number}")
+        engine.images.delete(original.name)
+    for _ in engine.collector().collect():
+        pass
+
+
+def _store(engine: Engine, data: bytes, like: Descriptor) -> Descriptor:
+    """A blob of these bytes; its descriptor."""
+    digest = of_bytes(data)
+    engine.content.path(digest).write_bytes(data)
+    engine.content.adopt(digest)
+    return msgspec.structs.replace(like, digest=digest, size=len(data))

@@ -1,0 +1,114 @@
+"""A store mounted for measuring, ended whatever happens, and the requests that reach its daemon."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from scripts.lib.bench.running import Daemon, call
+from tests.mounts import ended
+from tests.waiting import wait_until
+
+IMGFS = (sys.executable, "-m", "imgfs")
+
+
+class Mount:
+    """A store at a directory, which is mounted at once, and may be mounted anew."""
+
+    def __init__(self, store: Path, path: Path) -> None:
+        self.store = store
+        self.path = path
+        self._status: dict[str, Any] = {}
+        path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def command(self) -> list[str | Path]:
+        """What mounts it."""
+        return [*IMGFS, "--store", self.store, "mount", self.path]
+
+    @property
+    def daemon(self) -> Daemon:
+        return Daemon(int(self._status["pid"]))
+
+    @property
+    def passthrough(self) -> str | None:
+        """ "on", or "off: why"; None where the mount does not tell."""
+        told = self._status.get("passthrough")
+        return None if told is None else str(told)
+
+    @property
+    def has_passthrough(self) -> bool:
+        return (self.passthrough or "").startswith("on")
+
+    def mount(self) -> None:
+        call(*self.command)
+        self.attach()
+
+    def attach(self) -> None:
+        """Take over what `command` has mounted."""
+        self._status = json.loads((self.path / ".imgfs" / "status.json").read_bytes())
+
+    def remount(self) -> None:
+        """A new mount: the kernel has forgotten all that it knew of the old one."""
+        self.unmount()
+        self.mount()
+
+    def unmount(self) -> None:
+        """End it, if it is there, and its daemon in any case."""
+        if os.path.ismount(self.path):
+            subprocess.run(["fusermount3", "-u", "-z", self.path], check=False)
+        if not self._status:
+            return
+        pid = self.daemon.pid
+        with suppress(AssertionError):
+            wait_until(lambda: ended(pid), "the mount's process ends", 10)
+        if not ended(pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._status = {}
+
+
+@contextmanager
+def mounted(store: Path, path: Path) -> Iterator[Mount]:
+    """A store at a directory that is made if need be."""
+    mount = Mount(store, path)
+    try:
+        mount.mount()
+        yield mount
+    finally:
+        mount.unmount()
+
+
+def requests(mount: Mount, task: Callable[[], object]) -> int | None:
+    """How many requests of the kernel reach the daemon while `task` runs: its successful reads of
+    /dev/fuse. None without strace.
+    """
+    if not shutil.which("strace"):
+        return None
+    with tempfile.NamedTemporaryFile() as log:
+        words = ["strace", "-f", "-P", "/dev/fuse", "-e", "trace=read,readv,splice", "-o", log.name]
+        tracer = subprocess.Popen(
+            [*words, "-p", str(mount.daemon.pid)], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert tracer.stderr is not None
+            if "attached" not in tracer.stderr.readline():
+                return None
+            task()
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate()
+        lines = Path(log.name).read_text().splitlines()
+        return sum(_succeeded(line) for line in lines)
+
+
+def _succeeded(line: str) -> bool:
+    result = line.rpartition(" = ")[2]
+    return result[:1].isdigit() and result.split()[0] != "0"

@@ -1,0 +1,137 @@
+"""The other tools, each with what it writes below one directory, as far as they are installed.
+
+The daemons of docker and containerd are started when they are first asked for, in name spaces of
+their own, and end with the `ExitStack`. They need root.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from scripts.lib.bench.running import Daemon, Failed, call, children, command
+from scripts.lib.bench.turns import Sample, say
+from tests.clients.client import Client, directory
+from tests.clients.containers import DRIVERS, environment, use_driver
+from tests.clients.daemons import running_containerd, running_dockerd
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A tool, and the daemon that works for it."""
+
+    client: Client
+    daemon: Daemon | None = None
+
+    def timed(self, *arguments: str | Path) -> Sample:
+        words = [*self.client.command, *arguments]
+        return command(words, self.daemon, self.client.environment)
+
+    def call(self, *arguments: str | Path) -> str:
+        """The same, not measured."""
+        return call(*self.client.command, *arguments, environment=self.client.environment)
+
+
+class Peers:
+    """Each is None where it is not installed or does not start; `notes` say why."""
+
+    def __init__(self, root: Path, stack: ExitStack) -> None:
+        self.notes: list[str] = []
+        self._root = stack.enter_context(directory(root))
+        self._stack = stack
+
+    @cached_property
+    def docker(self) -> Peer | None:
+        if not self._has("docker", "dockerd") or not self._may_isolate("docker"):
+            return None
+        return self._started("docker", lambda root: _docker(root))
+
+    @cached_property
+    def ctr(self) -> Peer | None:
+        if not self._has("ctr", "containerd") or not self._may_isolate("ctr"):
+            return None
+        return self._started("ctr", lambda root: _ctr(root))
+
+    @cached_property
+    def podman(self) -> Peer | None:
+        if not self._has("podman") or not self._may_isolate("podman"):
+            return None
+        for driver in DRIVERS:
+            use_driver(self._containers.root, driver)
+            peer = Peer(Client(("podman",), self._containers.environment))
+            if peer.client.run("info").returncode == 0:
+                return peer
+        self.notes.append("podman is left out: it does not run here")
+        return None
+
+    @cached_property
+    def skopeo(self) -> Peer | None:
+        if not self._has("skopeo"):
+            return None
+        return Peer(Client(("skopeo", "--insecure-policy"), self._containers.environment))
+
+    @cached_property
+    def umoci(self) -> Peer | None:
+        return Peer(Client(("umoci",))) if self._has("umoci") else None
+
+    @cached_property
+    def buildah(self) -> Peer | None:
+        """It has to be told where its storage is."""
+        return (
+            Peer(Client(("buildah", "--storage-driver", "vfs"))) if self._has("buildah") else None
+        )
+
+    @cached_property
+    def _containers(self) -> "_Containers":
+        root = self._root / "containers"
+        return _Containers(root, environment(root))
+
+    def _has(self, *tools: str) -> bool:
+        path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+        lacking = [tool for tool in tools if not shutil.which(tool, path=path)]
+        if lacking:
+            self.notes.append(f"{tools[0]} is left out: {', '.join(lacking)} is not installed")
+        return not lacking
+
+    def _may_isolate(self, tool: str) -> bool:
+        if os.geteuid() != 0:
+            self.notes.append(f"{tool} is left out: it needs root here")
+        return os.geteuid() == 0
+
+    def _started(
+        self, tool: str, start: Callable[[Path], AbstractContextManager[Client]]
+    ) -> Peer | None:
+        root = self._root / tool
+        root.mkdir()
+        say(f"starting {tool}'s daemon")
+        before = set(children(os.getpid()))
+        try:
+            client = self._stack.enter_context(start(root))
+        except (AssertionError, Failed) as error:
+            self.notes.append(f"{tool} is left out: {str(error).splitlines()[0]}")
+            return None
+        (started,) = set(children(os.getpid())) - before
+        return Peer(client, Daemon(started))
+
+
+@dataclass(frozen=True, slots=True)
+class _Containers:
+    """Where podman and skopeo keep what is theirs, and how they are told."""
+
+    root: Path
+    environment: dict[str, str]
+
+
+@contextmanager
+def _docker(root: Path) -> Iterator[Client]:
+    with running_dockerd(root) as running:
+        yield running.docker
+
+
+@contextmanager
+def _ctr(root: Path) -> Iterator[Client]:
+    with running_containerd(root) as running:
+        yield running.ctr

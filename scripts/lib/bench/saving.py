@@ -1,0 +1,62 @@
+"""An image as one archive, written to a pipe."""
+
+from scripts.lib.bench.bench import Bench
+from scripts.lib.bench.images import NAME, StoredImage
+from scripts.lib.bench.mounting import IMGFS
+from scripts.lib.bench.results import Goal, Row
+from scripts.lib.bench.running import command
+from scripts.lib.bench.turns import Contender, Sample
+
+FULL_NAME = f"docker.io/library/{NAME}"
+_TAR, _MOUNT, _SAVE, _START = "tar, disk", "tar, imgfs, first", "imgfs save", "imgfs images"
+
+
+def measure(bench: Bench) -> None:
+    image = bench.images.image(bench.size)
+    image.warm()
+    with bench.mounted(image.store) as mount:
+
+        def first() -> Sample:
+            mount.remount()
+            return command(["tar", "-C", mount.path / NAME, "-c", "."], mount.daemon)
+
+        imgfs = [*IMGFS, "--store", str(image.store)]
+        ours = [
+            Contender(_TAR, lambda: command(["tar", "-C", image.layout, "-c", "."])),
+            Contender(_MOUNT, first),
+            Contender(_SAVE, lambda: command([*imgfs, "save", "-q", NAME])),
+            Contender(_START, lambda: command([*imgfs, "images"])),
+        ]
+        theirs = _peers(bench, image)
+        done = bench.contest("saving to a pipe", [*ours, *theirs], image.size)
+    report = bench.report
+    best = done.fastest(peer.name for peer in theirs)
+    what = (
+        f"tar of the {bench.size} image through the mount, first, ÷ the fastest peer's save, time"
+    )
+    report.time(done, what, _MOUNT, Goal(0.15, 0.25), best)
+    what = f"imgfs save of the {bench.size} image to a pipe ÷ tar of the directory, time"
+    report.time(done, what, _SAVE, Goal(1.5), _TAR)
+    byte, start = done.first_byte(_SAVE), done.first_byte(_START)
+    value = (byte - start) * 1000 if byte is not None and start is not None else None
+    note = "less the first byte of imgfs images"
+    report.rows.append(Row("its first byte, after start-up", value, Goal(20), "ms", note))
+
+
+def _peers(bench: Bench, image: StoredImage) -> list[Contender]:
+    """Those that are here, which have the image already."""
+    found = []
+    if docker := bench.peers.docker:
+        docker.call("load", "-q", "-i", image.archive)
+        found.append(Contender("docker save", lambda: docker.timed("save", NAME)))
+    if podman := bench.peers.podman:
+        podman.call("load", "-q", "-i", image.archive)
+        found.append(Contender("podman save", lambda: podman.timed("save", "-q", FULL_NAME)))
+    if skopeo := bench.peers.skopeo:
+        words = ["copy", "-q", f"oci:{image.layout}", f"docker-archive:/dev/stdout:{NAME}"]
+        found.append(Contender("skopeo copy, docker-archive", lambda: skopeo.timed(*words)))
+    if ctr := bench.peers.ctr:
+        ctr.call("images", "import", "--no-unpack", "--all-platforms", image.archive)
+        words_of_ctr = ["images", "export", "--all-platforms", "-", FULL_NAME]
+        found.append(Contender("ctr images export", lambda: ctr.timed(*words_of_ctr)))
+    return found

@@ -1,0 +1,223 @@
+"""Who may do what: in a mount with and without allow_other, in a store, and where files are written
+beside those of others.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.mounts import IMGFS, Mounted, lacking, mounts, run
+
+SOMEBODY = 65534
+APP = ImageParts()
+ARCHIVE = archives.docker_archive((APP, ["app:1"]))
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def room() -> Iterator[Path]:
+    """A directory that others can enter; pytest's own they cannot."""
+    path = Path(tempfile.mkdtemp(prefix="imgfs-access-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def start(room: Path) -> Iterator[Callable[..., Mounted]]:
+    if reason := lacking():
+        pytest.skip(reason)
+    with mounts(room) as start:
+        yield start
+
+
+def by_somebody(*command: str | Path) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [str(part) for part in command],
+        user=SOMEBODY,
+        group=SOMEBODY,
+        extra_groups=[],
+        capture_output=True,
+        check=False,
+        cwd="/",
+    )
+
+
+def imgfs(store: Path, *command: str | Path) -> "subprocess.CompletedProcess[bytes]":
+    words = [*IMGFS, "--store", str(store), *map(str, command)]
+    return subprocess.run(words, capture_output=True, check=False)
+
+
+def test_others_see_nothing_without_allow_other(start: Callable[..., Mounted]) -> None:
+    mounted = start()
+    mounted.load(ARCHIVE)
+    for command in (("ls", mounted.path), ("cat", mounted / "app:1/index.json")):
+        assert b"Permission denied" in by_somebody(*command).stderr
+
+
+def test_others_read_with_allow_other(start: Callable[..., Mounted]) -> None:
+    mounted = start(options=("-o", "allow_other"))
+    mounted.load(ARCHIVE)
+    assert by_somebody("ls", mounted.path).stdout == b"app:1\nimport\n"
+    saved = by_somebody("tar", "-C", mounted / "app:1", "-c", ".")
+    assert saved.returncode == 0
+    assert b"index.json" in saved.stdout
+    assert by_somebody("ls", mounted.store).returncode != 0
+
+
+WRITES = {
+    "a new file": "cp {archive} {mnt}/import/y.tar",
+    "over a receipt": "cp {archive} {mnt}/import/x.tar",
+    "append to a receipt": "cat {archive} >> {mnt}/import/x.tar",
+    "truncate a receipt": "truncate -s 0 {mnt}/import/x.tar",
+    "remove a receipt": "rm -f {mnt}/import/x.tar",
+    "rename a receipt": "mv {mnt}/import/x.tar {mnt}/import/y.tar",
+    "chmod a receipt": "chmod 666 {mnt}/import/x.tar",
+    "chmod the directory": "chmod 777 {mnt}/import",
+    "chmod the mount": "chmod 777 {mnt}",
+    "attribute of a receipt": "setfattr -n user.x -v y {mnt}/import/x.tar",
+    "rename": "mv {mnt}/app:1 {mnt}/app:2",
+    "tag": "ln -s app:1 {mnt}/app:2",
+    "remove": "rmdir {mnt}/app:1",
+}
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o666, 0), (0o644, SOMEBODY)])
+def test_others_change_nothing(start: Callable[..., Mounted], mode: int, owner: int) -> None:
+    mounted = start(options=("-o", "allow_other"))
+    mounted.load(ARCHIVE)
+    (mounted.drop / "x.tar").chmod(mode)
+    os.chown(mounted.drop / "x.tar", owner, owner)  # as cp -a does
+    archive = mounted.path.parent / "y.tar"
+    archive.write_bytes(archives.docker_archive((APP, ["evil:1"])))
+    before = mounted.names(), mounted.names("import"), (mounted.drop / "x.tar").stat()
+    for what, command in WRITES.items():
+        done = by_somebody("bash", "-c", command.format(archive=archive, mnt=mounted.path))
+        assert done.returncode != 0, what
+        now = mounted.names(), mounted.names("import"), (mounted.drop / "x.tar").stat()
+        assert now == before, what
+
+
+# -- the store ------------------------------------------------------------------------------------
+
+
+def test_a_store_is_closed_to_others(room: Path) -> None:
+    (room / "store").mkdir()
+    (room / "store").chmod(0o777)
+    assert imgfs(room / "store", "info").returncode == 0
+    assert (room / "store").stat().st_mode & 0o7777 == 0o700
+
+
+def planted(store: Path, how: str) -> None:
+    """What somebody else can do to the way to a store."""
+    other = store.parent / "other"
+    other.mkdir()
+    os.chown(other, SOMEBODY, SOMEBODY)
+    match how:
+        case "his directory":
+            other.rename(store)
+        case "his symlink":
+            store.symlink_to(other)
+            os.chown(store, SOMEBODY, SOMEBODY, follow_symlinks=False)
+        case "his symlink to ours":
+            (store.parent / "ours").mkdir(mode=0o700)
+            store.symlink_to("ours")
+            os.chown(store, SOMEBODY, SOMEBODY, follow_symlinks=False)
+        case "ingest":
+            store.mkdir(mode=0o777)
+            (store / "ingest").symlink_to(other)
+            os.chown(store / "ingest", SOMEBODY, SOMEBODY, follow_symlinks=False)
+        case "blobs":
+            store.mkdir(mode=0o777)
+            other.rename(store / "blobs")
+        case "a directory of everybody":
+            store.parent.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "his directory",
+        "his symlink",
+        "his symlink to ours",
+        "ingest",
+        "blobs",
+        "a directory of everybody",
+    ],
+)
+def test_nothing_is_made_where_somebody_else_can_turn_the_path(room: Path, how: str) -> None:
+    store = room / "way/store"
+    store.parent.mkdir()
+    planted(store, how)
+    (room / "x.tar").write_bytes(ARCHIVE)
+    done = imgfs(store, "load", "-i", room / "x.tar")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"imgfs: ")
+    assert done.stderr.count(b"\n") == 1
+    assert [p for p in room.rglob("*") if p.is_file()] == [room / "x.tar"]
+
+
+def test_a_symlink_of_our_own_is_followed(room: Path) -> None:
+    (room / "real").mkdir()
+    (room / "store").symlink_to("real")
+    assert imgfs(room / "store", "info").returncode == 0
+    assert (room / "real/imgfs.db").exists()
+
+
+# -- files and mount points -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(room: Path) -> Path:
+    """A directory as /tmp is, with a symlink of somebody else to a file of ours."""
+    path = room / "shared"
+    path.mkdir()
+    path.chmod(0o1777)
+    (room / "ours").write_bytes(b"precious")
+    (path / "out").symlink_to(room / "ours")
+    os.chown(path / "out", SOMEBODY, SOMEBODY, follow_symlinks=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("save", "-o", "{}", "app:1"),
+        ("commit", "--iidfile", "{}", "rootfs", "new:1"),
+        ("commit", "--metadata-file", "{}", "rootfs", "new:1"),
+        ("mount", "{}"),
+        ("umount", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_no_file_is_written_through_a_symlink_of_somebody_else(
+    room: Path, shared: Path, words: tuple[str, ...]
+) -> None:
+    (room / "x.tar").write_bytes(ARCHIVE)
+    (room / "rootfs").mkdir()
+    run(*IMGFS, "--store", room / "store", "load", "-q", "-i", room / "x.tar")
+    command = [
+        word.format(shared / "out").replace("rootfs", str(room / "rootfs")) for word in words
+    ]
+    done = imgfs(room / "store", *command)
+    assert done.returncode == 1
+    assert b"symlink of user" in done.stderr
+    assert (room / "ours").read_bytes() == b"precious"
+    assert [path.name for path in shared.iterdir()] == ["out"]
+
+
+def test_files_are_written_through_a_symlink_of_our_own(room: Path, shared: Path) -> None:
+    (room / "x.tar").write_bytes(ARCHIVE)
+    run(*IMGFS, "--store", room / "store", "load", "-q", "-i", room / "x.tar")
+    (shared / "mine").symlink_to(room / "ours")
+    assert imgfs(room / "store", "save", "-o", shared / "mine", "app:1").returncode == 0
+    assert (room / "ours").stat().st_size > 2000
+    assert (shared / "mine").is_symlink()

@@ -1,0 +1,157 @@
+"""The store lies on a disk that hangs: what is known is still told, and nobody waits in vain."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.mounts import Mounted, ended, run
+from tests.stuck_disk import StuckDisk, stuck_disk
+from tests.waiting import wait_until
+
+LAYER = archives.layer("big", os.urandom(2_000_000))
+APP = ImageParts(layers=[LAYER])
+OTHER = ImageParts(layers=[archives.layer("other")])
+IN_TIME = 10.0
+
+
+@pytest.fixture
+def loaded(mounted: Mounted) -> Mounted:
+    mounted.load(archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"])))
+    return mounted
+
+
+@pytest.fixture
+def disk(loaded: Mounted, tmp_path: Path) -> Iterator[StuckDisk]:
+    """Where the blobs of `loaded` lie."""
+    run("ls", "-lR", loaded / "app:1")
+    with stuck_disk(loaded.store / "blobs", tmp_path) as disk:
+        yield disk
+
+
+@contextmanager
+def waiting(*command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that is dead at the end."""
+    with subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def layer_of(mounted: Mounted) -> Path:
+    return mounted / "app:1/blobs/sha256" / archives.digest(LAYER)[7:]
+
+
+@pytest.mark.parametrize("operation", ["lookup", "open", "read"])
+def test_only_who_reads_waits(loaded: Mounted, disk: StuckDisk, operation: str) -> None:
+    disk.hang(operation)
+    layer = layer_of(loaded)
+    with waiting("cat", layer) as first, waiting("cat", layer) as second:
+        disk.wait_for(1)
+        listed = run("ls", "-l", loaded.path, loaded / "app:1", timeout=IN_TIME).stdout
+        assert b"other:1" in listed
+        run("ls", "-lR", loaded / "app:1", timeout=IN_TIME)
+        run("stat", layer, loaded / "other:1", timeout=IN_TIME)
+        run("cat", loaded / "app:1/index.json", loaded / ".imgfs/status.json", timeout=IN_TIME)
+        run("mv", loaded / "other:1", loaded / "other:2", timeout=IN_TIME)
+        disk.go_on()
+        assert first.communicate(timeout=IN_TIME)[0] == LAYER
+        assert second.communicate(timeout=IN_TIME)[0] == LAYER
+
+
+def test_hundreds_of_readers_that_wait_hold_up_nobody(loaded: Mounted, disk: StuckDisk) -> None:
+    disk.hang("lookup")
+    script = f"for i in $(seq 150); do cat {layer_of(loaded)} >/dev/null & done; wait"
+    with subprocess.Popen(["bash", "-c", script], start_new_session=True) as readers:
+        try:
+            disk.wait_for(1)
+            wait_until(lambda: processes_in(readers.pid) > 150, "all have been started")
+            run("ls", "-lR", loaded / "app:1", loaded.path / "import", timeout=IN_TIME)
+        finally:
+            os.killpg(readers.pid, signal.SIGKILL)
+    wait_until(lambda: processes_in(readers.pid) == 0, "all are gone")
+    run("ls", "-lR", loaded / "app:1", timeout=IN_TIME)
+
+
+def processes_in(session: int) -> int:
+    done = subprocess.run(
+        ["ps", "-o", "pid=", "-g", str(session)], capture_output=True, check=False
+    )
+    return len(done.stdout.splitlines())
+
+
+def test_an_image_that_is_not_known_yet_holds_up_only_who_looks_into_it(
+    loaded: Mounted, disk: StuckDisk
+) -> None:
+    disk.hang("read")
+    with waiting("ls", loaded / "other:1/") as looking:
+        disk.wait_for(1)
+        assert loaded.names() == ["app:1", "import", "other:1"]
+        run("ls", "-lR", loaded / "app:1", timeout=IN_TIME)
+        disk.go_on()
+        assert b"index.json" in looking.communicate(timeout=IN_TIME)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("operation", ["open", "read"])
+def test_a_reader_that_waits_can_be_ended(
+    loaded: Mounted, disk: StuckDisk, operation: str, number: signal.Signals
+) -> None:
+    disk.hang(operation)
+    with waiting("cat", layer_of(loaded)) as reader:
+        disk.wait_for(1)
+        reader.send_signal(number)
+        assert reader.wait(IN_TIME) == -number
+    disk.go_on()
+    assert layer_of(loaded).read_bytes() == LAYER
+    wait_until(lambda: open_blobs(loaded) == [], "nothing stays open")
+
+
+def open_blobs(mounted: Mounted) -> list[str]:
+    links = Path(f"/proc/{mounted.pid}/fd").iterdir()
+    targets = [os.readlink(link) for link in links if link.is_symlink()]
+    return [target for target in targets if "/sha256/" in target]
+
+
+def test_a_writer_that_waits_can_be_ended(loaded: Mounted, tmp_path: Path) -> None:
+    new = ImageParts(layers=[archives.layer("new", os.urandom(30_000_000))])
+    (tmp_path / "new.tar").write_bytes(archives.docker_archive((new, ["new:1"])))
+    with stuck_disk(loaded.store / "ingest", tmp_path) as disk:
+        disk.hang("mkdir")
+        with waiting("cp", tmp_path / "new.tar", loaded.drop) as writer:
+            disk.wait_for(1)
+            run("ls", "-lR", loaded / "app:1", loaded.drop, timeout=IN_TIME)
+            assert layer_of(loaded).read_bytes() == LAYER
+            writer.kill()
+            writer.wait(IN_TIME)
+        disk.go_on()
+    loaded.load((tmp_path / "new.tar").read_bytes())
+    assert (loaded / "new:1").is_dir()
+
+
+@pytest.mark.parametrize("directory", ["blobs", "ingest"])
+def test_the_mount_can_be_ended(loaded: Mounted, tmp_path: Path, directory: str) -> None:
+    new = ImageParts(layers=[archives.layer("new", os.urandom(2_000_000))])
+    (tmp_path / "new.tar").write_bytes(archives.docker_archive((new, ["new:1"])))
+    operation, command = {
+        "blobs": ("read", ("cat", layer_of(loaded))),
+        "ingest": ("mkdir", ("cp", tmp_path / "new.tar", loaded.drop)),
+    }[directory]
+    with stuck_disk(loaded.store / directory, tmp_path) as disk:
+        disk.hang(operation)
+        with waiting(*command) as client:
+            disk.wait_for(1)
+            os.kill(loaded.pid, signal.SIGTERM)
+            assert client.wait(IN_TIME * 2) != 0
+            wait_until(lambda: not os.path.ismount(loaded.path), "it is unmounted")
+        disk.go_on()
+        wait_until(lambda: ended(loaded.pid), "the process ends")
