@@ -91,7 +91,7 @@ class Database:
         self._pid = os.getpid()
         try:
             if not self._is_ready():
-                with _locked_directory(path.parent) as directory:
+                with locked_directory(path.parent) as directory:
                     _create(path, directory)
                     self._use_wal()
                     self._migrate()
@@ -393,7 +393,7 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _locked_directory(path: Path) -> Iterator[int]:
+def locked_directory(path: Path) -> Iterator[int]:
     """Alone among all openers: SQLite waits for nobody while a new file is switched to WAL."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -19,8 +18,8 @@ import msgspec
 
 from engine import reference
 from engine.content import read_blob
-from engine.content.local import LocalStore
-from engine.database import Database
+from engine.content.local import LocalStore, sync_directory
+from engine.database import Database, locked_directory
 from engine.digest import Digest
 from engine.errors import InvalidReference, NotFound, StoreDamaged, StoreError
 from engine.events import EventLog
@@ -337,19 +336,29 @@ def _check_version(path: Path) -> None:
     except FileNotFoundError:
         found = b""
     if not found:  # a new store, or one that lost its power while it was made
-        temporary = path / f".version-{os.getpid()}-{threading.get_ident()}"
-        try:
-            with temporary.open("wb") as out:
-                out.write(expected)
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.rename(file)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        _write_version(path, expected)
     elif found.strip() != expected.strip():
         version = found[:20].strip().decode("ascii", "backslashreplace")
         raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")
+
+
+def _write_version(path: Path, version: bytes) -> None:
+    """Say it, and make the store outlive a loss of power, with all directories on the way to it."""
+    with locked_directory(path) as directory:
+        temporary = path / ".version"
+        try:
+            with temporary.open("wb") as out:
+                out.write(version)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.rename(path / "version")
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.fsync(directory)
+    for parent in path.absolute().parents:
+        with suppress(OSError):  # one that we may not read is not one that we have made
+            sync_directory(parent)
 
 
 def _check_database(path: Path) -> None:

@@ -310,9 +310,9 @@ def test_the_order_of_a_commit(
         ("fchmod", 0o444),
         ("fsync", ingest / "data"),
         "BEGIN",
-        ("fsync", tmp_path / "blobs"),
         ("rename", ingest / "data", blob),
         "INSERT",
+        ("fsync", tmp_path / "blobs"),
         ("fsync", blob.parent),
         "COMMIT",
     ]
@@ -332,7 +332,25 @@ def test_a_batch_syncs_every_directory_once(
     writers = [written(store, str(i), content(i)) for i in range(5)]
     monkeypatch.setattr(os, "fsync", traced)
     store.publish([(writer, NO_LABELS) for writer in writers])
-    assert [path.name for path in synced] == ["data"] * 5 + ["sha256"]
+    assert [path.name for path in synced] == ["data"] * 5 + ["blobs", "sha256"]
+
+
+def test_a_shelf_that_a_dead_process_has_made_is_synced(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may have died between mkdir and fsync."""
+    fsync = os.fsync
+    synced: list[Path] = []
+
+    def traced(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    (tmp_path / "blobs" / "sha256").mkdir()
+    writer = written(store, "a", DATA)
+    monkeypatch.setattr(os, "fsync", traced)
+    writer.commit()
+    assert tmp_path / "blobs" in synced
 
 
 def test_what_is_stored_is_not_synced_again(

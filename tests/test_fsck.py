@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from engine import digest as digests
+from engine import walk
 from engine.content import write_blob
 from engine.engine import Engine
 from engine.fsck.problem import Kind, Problem
 from engine.fsck.replacement import replace_database
+from engine.oci import Descriptor
 from engine.progress import Done
 from tests import archives
 from tests.archives import ImageParts
@@ -321,3 +323,21 @@ def test_a_store_that_was_copied(engine: Engine, tmp_path: Path) -> None:
     with Engine(copy) as other:
         assert list(other.check()) == []
         assert saved(other) == saved(engine)
+
+
+def test_an_image_that_goes_while_it_is_looked_at(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = walk.graph
+
+    def goes(content: walk.Blobs, target: Descriptor) -> walk.Graph:
+        found = graph(content, target)
+        if target.digest in {image.target.digest for image in engine.images.all()}:
+            engine.images.delete(engine.images.names_of(target.digest)[0].name)
+            list(engine.collector().collect())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walk, "graph", goes)
+        assert list(engine.check()) == []
+    assert saved(engine) == {}

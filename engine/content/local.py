@@ -227,8 +227,8 @@ class LocalStore:
                     self._take(connection, writer.ingest, labels, added)
                     for writer, labels in writers
                 ]
-                for algorithm in sorted({digest.algorithm for digest in added}):
-                    _sync_directory(self._blobs / algorithm)
+                for directory in self._changed(added):
+                    sync_directory(directory)
                 return committed
         finally:
             for writer, _ in writers:
@@ -287,6 +287,8 @@ class LocalStore:
         path = self.path(digest)
         path.chmod(BLOB_MODE)
         _sync(path, os.O_RDONLY)
+        for directory in self._changed([digest]):
+            sync_directory(directory)
         with self._database.transaction() as connection:
             if self._find(digest) is None:
                 self._insert(connection, digest, path.lstat().st_size)
@@ -329,6 +331,11 @@ class LocalStore:
         with suppress(StoreError, OSError):
             self.reclaim(digests)
 
+    def _changed(self, added: Sequence[Digest]) -> list[Path]:
+        """The directories that new blobs stand in; who made them may have died before a sync."""
+        shelves = sorted({self.path(digest).parent for digest in added})
+        return [self._blobs, *shelves] if shelves else []
+
     def _take(
         self,
         connection: sqlite3.Connection,
@@ -342,7 +349,7 @@ class LocalStore:
             ingest.drop()
             return Committed(self._relabel(connection, found, labels), added=False)
         path = self.path(digest)
-        _make_directory(path.parent)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         added.append(digest)
         ingest.move(path)
         if found is not None:
@@ -423,10 +430,10 @@ def _dump(labels: Mapping[str, str]) -> str:
 def _make_directory(path: Path) -> None:
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 

@@ -75,6 +75,7 @@ class ImageCheck:
         names = self._names(target)
         try:
             graph = walk.graph(self._parts.content, target)
+            references = [p for blob in graph.blobs for p in self._references(blob, names)]
         except (EngineError, OSError) as error:
             yield Problem(Kind.IMAGE, target.digest, str(error), names)
             return
@@ -92,8 +93,7 @@ class ImageCheck:
             lacking += [blob.digest for image in graph.images for blob in image.missing]
             text = f"none of it is complete; missing: {', '.join(lacking) or 'everything'}"
             yield Problem(Kind.IMAGE, target.digest, text, names)
-        for blob in graph.blobs:
-            yield from self._references(blob, names)
+        yield from references
 
     def _references(self, blob: Descriptor, names: tuple[str, ...]) -> Iterator[Problem]:
         if not (oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type)):

@@ -45,6 +45,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         try:
             with open(_create(temporary, directory), "wb") as file:
                 yield file
+                if target.exists():  # whoever had an archive has one if the power fails
+                    file.flush()
+                    os.fsync(file.fileno())
             os.rename(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(FileNotFoundError):

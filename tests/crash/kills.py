@@ -1,0 +1,123 @@
+"""Killing a process right before its N-th call that changes anything.
+
+`python -m tests.crash.kills` reads lines of JSON: N and the arguments of a command. Each is done
+by a fork of its own, and answered by how that ended, as a `returncode`: -9 if it was killed; and by
+how many calls it made. They are those of Python to the system and to SQLite; which calls SQLite
+makes itself, only strace sees (`straces.py`).
+"""
+
+import fcntl
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from imgfs.cli import run
+
+_CALLS: Final = frozenset(
+    {
+        *(os.open, os.write, os.fsync, os.ftruncate, os.fchmod, os.chmod, os.close),
+        *(os.mkdir, os.rmdir, os.rename, os.replace, os.unlink, fcntl.flock),
+    }
+)
+_METHODS: Final = (sqlite3.Cursor, sqlite3.Connection, io.BufferedWriter)
+_NAMES: Final = frozenset({"execute", "executemany", "close", "write", "flush"})
+_COMMANDS: Final = ("loading", "saving", "naming", "commit", "housekeeping")
+_ENGINE: Final = (
+    *("archive.importer", "gc", "saving", "commit.exporter", "commit.platform_images"),
+    *("layouts.combined", "layouts.docker_save", "content.diff_ids", "content.uncompressed"),
+)
+
+
+class Killer:
+    """A profiler that counts calls, of all threads, and ends its process at the N-th."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.calls = 0
+
+    def __call__(self, _frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and _changes(function):
+            self.calls += 1
+            if self.calls == self._at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _changes(function: Any) -> bool:
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, _METHODS):
+        return function.__name__ in _NAMES
+    return function in _CALLS
+
+
+class Forks:
+    """The process that forks."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, at: int, arguments: list[str]) -> tuple[int, int]:
+        """Do a command up to its call number `at`, counted from 1 (0: all of it); how it ended,
+        and how many calls it made, 0 if it was killed.
+        """
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert answers is not None
+        print(json.dumps([at, arguments]), file=asked, flush=True)
+        status, calls = json.loads(answers.readline())
+        return status, calls
+
+
+@contextmanager
+def forks() -> Iterator[Forks]:
+    command = [sys.executable, "-B", "-m", "tests.crash.kills"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield Forks(process)
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def _serve() -> None:
+    for name in _COMMANDS:
+        import_module(f"imgfs.cli.{name}")
+    for name in _ENGINE:
+        import_module(f"engine.{name}")
+    for line in sys.stdin:
+        at, arguments = json.loads(line)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _run(at, arguments, writer)
+        os.close(writer)
+        with open(reader, encoding="ascii") as counted:
+            calls = int(counted.read() or "0")
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps([status, calls]), flush=True)
+
+
+def _run(at: int, arguments: list[str], writer: int) -> NoReturn:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(null, descriptor)
+    killer = Killer(at)
+    threading.setprofile(killer)
+    sys.setprofile(killer)
+    status = run(arguments)
+    sys.setprofile(None)
+    os.write(writer, b"%d" % killer.calls)
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,275 @@
+"""Processes that share a store, each with a model of what it may see.
+
+`python -m tests.crash.workers KIND STORE NUMBER STEPS` does so many steps, drawn by its number, and
+ends with what it says of its own names as JSON. A worker alone changes its own names, and so knows
+what they are; names that are shared may be anything that anybody gives them, or gone. Every image
+but those that are committed is one of `POOL`.
+"""
+
+import errno
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source
+from engine.engine import Engine
+from engine.errors import BrokenArchive, NotFound
+from engine.layouts import combined
+from tests import archives
+from tests.archives import ImageParts
+from tests.crash.operations import load
+from tests.mounts import write as drop_file
+
+_RANDOM: Final = random.Random(11)
+_LAYERS: Final = [archives.layer(f"{size}", _RANDOM.randbytes(size)) for size in (9, 3000, 80_000)]
+_TOPS: Final = [archives.layer(f"top-{i}", _RANDOM.randbytes(70_000 * i)) for i in range(3)]
+POOL: Final = {
+    archives.digest(image.manifest()): image
+    for image in (ImageParts(layers=[below, top]) for below in _LAYERS for top in _TOPS)
+}
+"""Target → image."""
+_SHARED: Final = tuple(f"docker.io/library/shared-{i}:1" for i in range(3))
+_OWN_NAMES: Final = 3
+
+
+class Worker:
+    """Steps upon a store, with names of its own."""
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self._engine = engine
+        self._chance = random.Random(number)
+        self._room = tempfile.TemporaryDirectory(dir=engine.path.parent)
+        self._scratch = Engine(Path(self._room.name) / "scratch")
+        self._prefix = f"docker.io/library/own-{number}-"
+        self._names = [f"{self._prefix}{i}:1" for i in range(_OWN_NAMES)]
+        self._made: set[str] = set()
+        self.own: dict[str, str] = {}
+
+    def work(self, steps: int) -> None:
+        kinds: list[Callable[[], None]] = [
+            *(self.load, self.load, self.load_on_what_is_there, self.load_half, self.commit),
+            *(self.tag, self.tag, self.remove, self.remove, self.remove_shared, self.collect),
+            *(self.save, self.save_shared, self.save_what_goes, self.load_what_goes, self.check),
+        ]
+        for _ in range(steps):
+            self._chance.choice(kinds)()
+            self._look()
+        self._scratch.close()
+        self._room.cleanup()
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Two images, one of them with a shared name."""
+        name, shared = self._chance.choice(self._names), self._chance.choice(_SHARED)
+        first, second = self._chance.choices([*POOL], k=2)
+        load(self._engine, archives.oci_archive((POOL[first], name), (POOL[second], shared)))
+        self.own[name] = first
+
+    def load_on_what_is_there(self) -> None:
+        """An archive without layers, of an image that is there, and perhaps of one that is not."""
+        with self._some_own() as (_, target):
+            if target in POOL:
+                name = self._chance.choice(self._names)
+                load(self._engine, _thin(target, name))
+                self.own[name] = target
+        with suppress(BrokenArchive):
+            load(self._engine, _thin(self._chance.choice([*POOL]), self._chance.choice(_SHARED)))
+
+    def load_half(self) -> None:
+        archive = archives.oci_archive((self._chance.choice([*POOL.values()]), self._names[0]))
+        with self._engine.begin_import() as session:
+            session.feed(archive[: self._chance.randrange(len(archive) - 2000)])
+
+    def commit(self) -> None:
+        with self._some_own() as (base, _):
+            root = Path(self._room.name) / "root"
+            root.mkdir(exist_ok=True)
+            (root / "file").write_bytes(self._chance.randbytes(1000))
+            name = self._chance.choice(self._names)
+            made = self._engine.commit(
+                Source((PlatformSource(None, Ref(root)),), base),
+                (name,),
+                CommitOptions(created="2024-01-01T00:00:00Z"),
+            )
+            self.own[name] = made.target.digest
+            self._made.add(made.target.digest)
+
+    def tag(self) -> None:
+        with self._some_own() as (source, target):
+            name = self._chance.choice(self._names)
+            assert self._engine.tag(source, name).target.digest == target
+            self.own[name] = target
+            if target in POOL:
+                self._engine.tag(source, self._chance.choice(_SHARED))
+        with suppress(NotFound):
+            name = self._chance.choice(self._names)
+            self.own[name] = self._engine.tag(self._chance.choice(_SHARED), name).target.digest
+            assert self.own[name] in POOL
+
+    def remove(self) -> None:
+        with self._some_own() as (name, target):
+            assert [i.target.digest for i in self._engine.remove(name)] == [target]
+            del self.own[name]
+
+    def remove_shared(self) -> None:
+        with suppress(NotFound):
+            self._engine.remove(self._chance.choice(_SHARED))
+
+    def collect(self) -> None:
+        list(self._engine.collector().collect())
+
+    def save(self) -> None:
+        with self._some_own() as (name, target):
+            assert self._saved(name) == target
+
+    def save_shared(self) -> None:
+        with suppress(NotFound):
+            assert self._saved(self._chance.choice(_SHARED)) in POOL
+
+    def save_what_goes(self) -> None:
+        """It is removed and collected when saving has begun."""
+        with self._some_own() as (name, target):
+            assert self._saved(name, lambda: self._drop(target)) == target
+
+    def load_what_goes(self) -> None:
+        """What the first half of an archive has found in the store goes before the second half."""
+        with self._some_own() as (name, target):
+            if target in POOL:
+                archive = archives.oci_archive((POOL[target], name))
+                half = len(archive) // 2
+                with self._engine.begin_import() as session:
+                    session.feed(archive[:half])
+                    self._drop(target)
+                    session.feed(archive[half:])
+                    session.finish()
+                self.own[name] = target
+
+    def check(self) -> None:
+        assert [p for p in self._engine.check() if not p.kind.is_rubbish] == []
+        assert list(self._engine.check_layers()) == []
+
+    # -- within -----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Everything that is listed now can be explained."""
+        listed = {image.name: image.target.digest for image in self._engine.images.all()}
+        own = {name: target for name, target in listed.items() if name.startswith(self._prefix)}
+        assert own == self.own
+        assert {listed[name] for name in _SHARED if name in listed} <= POOL.keys()
+
+    @contextmanager
+    def _some_own(self) -> Iterator[tuple[str, str]]:
+        """One of the own names and its target; if there is none, one is loaded."""
+        if not self.own:
+            self.load()
+        yield self._chance.choice(sorted(self.own.items()))
+
+    def _drop(self, target: str) -> None:
+        """Remove all own names of an image, and what nothing needs then."""
+        for name in [name for name, known in self.own.items() if known == target]:
+            self._engine.remove(name)
+            del self.own[name]
+        self.collect()
+
+    def _saved(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """The target of an image that was saved whole: it loads as the same in another store.
+
+        `meanwhile` is called when a part of it has been written.
+        """
+        out = BytesIO()
+        once = iter([meanwhile])
+
+        def write(data: bytes) -> None:
+            out.write(data)
+            next(once, _nothing)()
+
+        images = self._engine.find_to_save(name)
+        self._engine.save(images, combined.Options(), write)
+        load(self._scratch, out.getvalue())
+        found = self._scratch.remove(name)
+        list(self._scratch.collector().collect())
+        assert len(found) == len(images) == 1
+        assert found[0].target == images[0].target
+        return found[0].target.digest
+
+
+class Visitor:
+    """Steps through a mount of the store: archives dropped, trees read."""
+
+    def __init__(self, mount: Path, number: int) -> None:
+        self._mount = mount
+        self._chance = random.Random(number)
+        self._number = number
+        self.own: dict[str, str] = {}
+
+    def work(self, steps: int) -> None:
+        for step in range(steps):
+            self._chance.choice([self.drop, self.read_own, self.read_any, self.read_any])(step)
+
+    def drop(self, step: int) -> None:
+        name = f"own-{self._number}-{self._chance.randrange(_OWN_NAMES)}:1"
+        target = self._chance.choice([*POOL])
+        archive = archives.oci_archive((POOL[target], f"docker.io/library/{name}"))
+        drop_file(self._mount / "import" / f"{self._number}-{step}.tar", archive)
+        self.own[f"docker.io/library/{name}"] = target
+        self._read(name)
+
+    def read_own(self, _step: int) -> None:
+        for name, target in self.own.items():
+            assert self._read(name.rpartition("/")[2]) == target
+
+    def read_any(self, _step: int) -> None:
+        """What others have; it may be gone before it is read."""
+        for name in self._chance.sample(sorted(set(os.listdir(self._mount)) - {"import"}), 1):
+            try:
+                found = self._read(name)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
+            else:
+                assert found in POOL or name.startswith("own-") or name == found, name
+
+    def _read(self, name: str) -> str:
+        """The target of an image whose every file is read: blobs are what they are called."""
+        root = self._mount / name
+        for blob in os.listdir(root / "blobs/sha256"):
+            data = (root / "blobs/sha256" / blob).read_bytes()
+            assert archives.digest(data) == f"sha256:{blob}"
+        manifests = json.loads((root / "index.json").read_bytes())["manifests"]
+        return str(manifests[0]["digest"])
+
+
+def _nothing() -> None:
+    """Once is enough."""
+
+
+def _thin(target: str, name: str) -> bytes:
+    """An archive of an image that lacks its layers."""
+    image = POOL[target]
+    annotations = {"io.containerd.image.name": name}
+    entry = archives.descriptor(image.manifest(), archives.OCI_MANIFEST, annotations=annotations)
+    return archives.tar(archives.oci_members([entry], [image.manifest(), image.config]))
+
+
+def _main(kind: str, path: str, number: str, steps: str) -> None:
+    if kind == "mount":
+        visitor = Visitor(Path(path), int(number))
+        visitor.work(int(steps))
+        print(json.dumps(visitor.own))
+        return
+    with Engine(Path(path)) as engine:
+        worker = Worker(engine, int(number))
+        worker.work(int(steps))
+        print(json.dumps(worker.own))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
