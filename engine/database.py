@@ -40,6 +40,7 @@ _T = TypeVar("_T")
 BUSY_SECONDS: Final = 30
 
 _POLL: Final = 0.02
+_CACHE_KIB: Final = 256
 _PROBED: Final = 64 << 10
 _LOCKED: Final = (
     f"another process has kept the database locked for {BUSY_SECONDS} s; try again later"
@@ -251,6 +252,7 @@ class Database:
         forks.opened(connection, file)
         try:
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             connection.close()
