@@ -300,7 +300,7 @@ class Engine:
         if best is None and matcher is None:
             best = selection.any_complete(graph)
         if best is None:
-            raise NotFound("image manifest for that platform of", name)
+            raise NotFound("a complete image for that platform below", name)
         config = best.manifest.config
         raw = read_blob(self.content, Digest(config.digest), config.size)
         names = tuple(
