@@ -58,7 +58,7 @@ class ManifestSummary(msgspec.Struct, frozen=True):
 
 class Summary(msgspec.Struct, frozen=True):
     """What is below a target: every blob that the store holds, the complete image manifests in
-    order, and the blobs that the store lacks.
+    order, and the blobs that the store lacks, sorted.
 
     `created` is the image's own time in whole seconds since the epoch, 0 if it has none.
     """

@@ -124,7 +124,7 @@ def summarize(found: Graph) -> Summary:
             )
             for image in found.complete_images
         ),
-        tuple(blob.digest for blob in found.missing),
+        tuple(sorted(blob.digest for blob in found.missing)),
     )
 
 

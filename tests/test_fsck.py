@@ -67,6 +67,19 @@ def test_nothing_is_wrong(engine: Engine) -> None:
     assert list(engine.check()) == list(engine.check_layers()) == []
 
 
+def test_an_image_that_is_there_in_part(tmp_path: Path) -> None:
+    """What an index lacks on purpose is no problem, however much it is."""
+    absent = [ImageParts(layers=[archives.layer(f"{i}")]) for i in range(6)]
+    with Engine(tmp_path / "sparse") as engine:
+        with engine.begin_import() as session:
+            name = "docker.io/library/sparse:1"
+            session.feed(archives.multi_platform(name, [APP], absent))
+            session.finish()
+        target = engine.find_one("sparse:1").target.digest
+        assert len(engine.images.summary(target).missing) == 6
+        assert list(engine.check()) == list(engine.collector().plan()) == []
+
+
 def test_progress_tells_every_byte(engine: Engine) -> None:
     told: list[Done] = []
     list(engine.check(told.append))
