@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1 << 20)
 _BATCH = 1 << 20
-_QUEUE = 16
+_AHEAD = 4 << 20
+"""Bytes that may wait for the import: many small writes are handed over as one."""
 _TOLD = 4096
 _OURS = "user.imgfs."
 _MAX_XATTRS = 64 << 10
@@ -269,10 +271,11 @@ class Upload:
     async def _accept(self, data: bytes) -> None:
         if self._queue is None:
             self._import = self._begin()
-            self._queue, received = trio.open_memory_channel[bytes](_QUEUE)
+            self._queue, received = trio.open_memory_channel[bytes](math.inf)
             self._nursery.start_soon(self._feed_all, received, self._import)
-        await self._queue.send(data)
+        self._queue.send_nowait(data)
         self._accepted += len(data)
+        await self._fed_but_for(_AHEAD)
 
     async def _accept_spooled(self) -> None:
         while self._spool is not None and (data := self._spool.take(self._accepted)):
@@ -309,9 +312,14 @@ class Upload:
                     self._progress.notify_all()
 
     async def _drained(self) -> None:
-        async with self._progress:
-            while self._fed < self._accepted:
-                await self._progress.wait()
+        await self._fed_but_for(0)
+
+    async def _fed_but_for(self, ahead: int) -> None:
+        """Wait until no more than so many bytes wait for the import."""
+        if self._accepted - self._fed > ahead:
+            async with self._progress:
+                while self._accepted - self._fed > ahead:
+                    await self._progress.wait()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
         """One call after the other; whoever awaits it may be cancelled, the call goes on."""
