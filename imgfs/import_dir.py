@@ -10,7 +10,7 @@ import trio
 
 from engine.archive.importer import Import, Loaded
 from imgfs.nodes import Attributes, Node
-from imgfs.upload import Receipt, Upload
+from imgfs.upload import Receipt, Told, Upload
 from imgfs.workers import Workers
 
 _REPORTS_KEPT = 1000
@@ -37,7 +37,7 @@ class ImportDirectory:
         self._loaded = loaded
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
-        self._reports: dict[str, Upload] = {}
+        self._reports: dict[str, Upload | Told] = {}
         self._mtime = time.time_ns()
 
     def attributes(self) -> Attributes:
@@ -74,7 +74,8 @@ class ImportDirectory:
 
     def remove(self, name: str) -> None:
         """Remove a receipt; what was loaded stays loaded."""
-        if self._uploads.pop(name, None) is None:
+        upload = self._uploads.pop(name, None)
+        if upload is None:
             raise OSError(errno.ENOENT, "no such file")
         self._mtime = time.time_ns()
 
@@ -105,7 +106,8 @@ class ImportDirectory:
     async def abandon(self) -> None:
         """The mount ends: nothing half loaded stays behind."""
         for upload in [*self._uploads.values(), *self._reports.values()]:
-            await upload.abandon()
+            if isinstance(upload, Upload):
+                await upload.abandon()
 
     def _put(self, name: str, upload: Upload) -> None:
         self._uploads[name] = upload
@@ -113,4 +115,12 @@ class ImportDirectory:
         self._reports[name] = upload
         while len(self._reports) > _REPORTS_KEPT:
             del self._reports[next(iter(self._reports))]
+        self._shrink_reports()
         self._mtime = time.time_ns()
+
+    def _shrink_reports(self) -> None:
+        """Of files that are gone only what there is to tell stays."""
+        for name, upload in self._reports.items():
+            is_gone = self._uploads.get(name) is not upload
+            if isinstance(upload, Upload) and is_gone and not upload.is_open:
+                self._reports[name] = upload.told()

@@ -77,6 +77,17 @@ def _abort(target: Import) -> None:
         log.warning("cannot drop a failed load: %s", _sentence(error))
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What became of a file that is gone: its report, and no more of it."""
+
+    status: Status
+    data: bytes
+
+    def report(self) -> bytes:
+        """As `Upload.report`."""
+        return self.data
+
+
 class Upload:
     """One file of `import/`."""
 
@@ -184,6 +195,14 @@ class Upload:
         return _escaped(go_json.dumps_indented(document).decode()).encode() + b"\n"
 
     # -- as a file being written ------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self._handles > 0
+
+    def told(self) -> Told:
+        """What there is to tell of it."""
+        return Told(self.status, self.report())
 
     def opened(self) -> None:
         """One more file handle is open for writing."""

@@ -23,7 +23,7 @@ from engine.oci import Platform
 from imgfs.cli.common import Failed, store_option, store_path
 from imgfs.cli.durations import parse_interval
 from imgfs.cli.files import followed
-from imgfs.cli.limits import raise_open_files
+from imgfs.cli.limits import limit_arenas, raise_open_files
 from imgfs.cli.mounts import mountpoints
 from imgfs.views import CombinedView, DockerView, View
 
@@ -134,6 +134,7 @@ def mount(
     mountpoint = mountpoint.absolute()
     _prepare(mountpoint)
     raise_open_files()
+    limit_arenas()
 
     def serve(ready: Callable[[], None]) -> None:
         from imgfs.mount import MountOptions, serve
