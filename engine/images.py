@@ -289,8 +289,7 @@ class ImageStore:
         """Every image whose path begins with `prefix`, sorted by path."""
         where, arguments = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())
         for row in self._read(
-            "SELECT path, name, target, revision, created FROM images"
-            f" JOIN targets ON targets.digest = images.digest {where} ORDER BY path",
+            f"SELECT path, name, target, revision, created FROM images {where} ORDER BY path",
             arguments,
         ):
             yield Place(*row)
@@ -374,11 +373,8 @@ class ImageStore:
 
     def links(self, blobs: Iterable[str]) -> dict[str, int]:
         """In how many images (names count) each of these blobs stands."""
-        query = (
-            "SELECT count(*) FROM members JOIN images ON images.digest = members.target"
-            " WHERE members.digest = ?"
-        )
-        return {blob: self._read(query, (blob,))[0][0] for blob in blobs}
+        query = "SELECT count FROM links WHERE digest = ?"
+        return {blob: sum(n for (n,) in self._read(query, (blob,))) for blob in blobs}
 
     def count(self) -> int:
         """How many images there are."""
@@ -390,12 +386,17 @@ class ImageStore:
         return self._database.read(query, arguments)
 
     def _insert(self, image: Image) -> None:
-        self.target(image.target.digest)
+        known = self.target(image.target.digest)
         check_name(image.name, image.target.digest)
         with self._database.transaction() as connection:
             path = self._settle(connection, image.name)
             connection.execute(
-                f"INSERT OR REPLACE INTO images ({_COLUMNS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO images ({_COLUMNS}, digest, revision, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET path = excluded.path, target = excluded.target,"
+                " labels = excluded.labels, created_at = excluded.created_at,"
+                " updated_at = excluded.updated_at, digest = excluded.digest,"
+                " revision = excluded.revision, created = excluded.created",
                 (
                     image.name,
                     path,
@@ -404,6 +405,8 @@ class ImageStore:
                     image.created_at,
                     image.updated_at,
                     image.target.digest,
+                    known.revision,
+                    known.created,
                 ),
             )
 

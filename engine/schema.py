@@ -9,7 +9,11 @@ owns what:
     images                      images.py           a row makes an image visible
     targets, members, manifests images.py           what the store holds below an image's target
     missing                     images.py           what it lacks there
+    links                       images.py           how many images a blob is in; kept by triggers
+    changes                     changes.py          which paths have changed; kept by triggers
     events                      events.py           what happened
+
+An image's row repeats its target's revision and time, so that listing reads one table.
 """
 
 from __future__ import annotations
@@ -24,6 +28,27 @@ REFS: Final = """
 """What the labels of `blobs` hold, as the rows of `refs`."""
 _NEW: Final = "(SELECT NEW.digest AS digest, NEW.labels AS labels)"
 _INSERT_REFS: Final = f"INSERT OR IGNORE INTO refs {REFS}"
+
+CHANGES_KEPT: Final = 10_000
+LINKS: Final = """
+    SELECT members.digest AS digest, count(*) AS count
+    FROM members JOIN images ON images.digest = members.target GROUP BY members.digest"""
+"""What `members` and `images` say of `links`."""
+
+
+def _added(row: str) -> str:
+    """What an image holds has one more link."""
+    return f"""
+        INSERT INTO links SELECT digest, 1 FROM members WHERE target = {row}.digest
+            ON CONFLICT (digest) DO UPDATE SET count = count + 1"""
+
+
+def _taken(row: str) -> str:
+    members = f"digest IN (SELECT digest FROM members WHERE target = {row}.digest)"
+    return f"""
+        UPDATE links SET count = count - 1 WHERE {members};
+        DELETE FROM links WHERE count <= 0 AND {members}"""
+
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -114,6 +139,56 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         END""",
         "ALTER TABLE leases ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE events ADD COLUMN reclaimed INTEGER",
+    ),
+    (
+        "ALTER TABLE images ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE images ADD COLUMN created INTEGER NOT NULL DEFAULT 0",
+        """UPDATE images SET revision = targets.revision, created = targets.created
+            FROM targets WHERE targets.digest = images.digest""",
+        """CREATE TRIGGER targets_insert AFTER INSERT ON targets BEGIN
+            UPDATE images SET revision = NEW.revision, created = NEW.created
+            WHERE digest = NEW.digest AND (revision, created) != (NEW.revision, NEW.created);
+        END""",
+        """CREATE TABLE links (
+            digest TEXT PRIMARY KEY,
+            count INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        f"INSERT INTO links {LINKS}",
+        """CREATE TABLE changes (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            path TEXT NOT NULL
+        )""",
+        f"""CREATE TRIGGER images_insert AFTER INSERT ON images BEGIN
+            {_added("NEW")};
+            INSERT INTO changes (path) VALUES (NEW.path);
+        END""",
+        f"""CREATE TRIGGER images_delete AFTER DELETE ON images BEGIN
+            {_taken("OLD")};
+            INSERT INTO changes (path) VALUES (OLD.path);
+        END""",
+        f"""CREATE TRIGGER images_target AFTER UPDATE OF digest ON images
+        WHEN OLD.digest != NEW.digest BEGIN
+            {_taken("OLD")};
+            {_added("NEW")};
+        END""",
+        """CREATE TRIGGER images_shown AFTER UPDATE OF path, target, revision, created ON images
+        BEGIN
+            INSERT INTO changes (path) SELECT OLD.path UNION SELECT NEW.path;
+        END""",
+        """CREATE TRIGGER members_insert AFTER INSERT ON members BEGIN
+            INSERT INTO links
+                SELECT NEW.digest, count(*) FROM images WHERE digest = NEW.target HAVING count(*)
+                ON CONFLICT (digest) DO UPDATE SET count = count + excluded.count;
+        END""",
+        """CREATE TRIGGER members_delete AFTER DELETE ON members BEGIN
+            UPDATE links
+                SET count = count - (SELECT count(*) FROM images WHERE digest = OLD.target)
+                WHERE digest = OLD.digest;
+            DELETE FROM links WHERE digest = OLD.digest AND count <= 0;
+        END""",
+        f"""CREATE TRIGGER changes_insert AFTER INSERT ON changes BEGIN
+            DELETE FROM changes WHERE number <= NEW.number - {CHANGES_KEPT};
+        END""",
     ),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

@@ -9,7 +9,8 @@ holds of it; those three are in every key.
 import errno
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import ClassVar
 
 import msgspec
@@ -26,6 +27,7 @@ from imgfs.nodes import (
     BRIEFLY,
     FOREVER,
     READ_ONLY_FILE,
+    UNLESS_TOLD,
     Attributes,
     BytesFile,
     Directory,
@@ -61,11 +63,11 @@ class ImageTree:
         images = self._engine.images
         image = images.at(path)
         if image is not None:
-            return self._directory(image, path)
+            return ImageDirectory(self, images.place(image, path), UNLESS_TOLD)
         if images.has_paths(f"{path}/") or images.has_paths(f"{path}:"):
             return NameDirectory(self, f"{path}/")
         image = self.resolve(path)
-        return self._directory(image, path) if image else None
+        return ImageDirectory(self, images.place(image, path), BRIEFLY) if image else None
 
     def resolve(self, path: str) -> Image | None:
         """The image that a path names: by its place in the tree, or without a name by digest or
@@ -85,7 +87,7 @@ class ImageTree:
             return None
         return Image(named[0].target.digest, named[0].target) if named else None
 
-    def entries(self, prefix: str) -> Iterator[tuple[str, Node]]:
+    def entries(self, prefix: str) -> list[tuple[str, Node]]:
         """(name, node) of all that is listed directly below a prefix ("" or "ghcr.io/org/")."""
         found: dict[str, Node] = {} if prefix else dict(self.fixed)
         for place in self._engine.images.places(prefix):
@@ -94,11 +96,11 @@ class ImageTree:
                 if name not in found:
                     found[name] = NameDirectory(self, f"{prefix}{name}/")
             else:
-                found[name] = ImageDirectory(self, place)
+                found[name] = ImageDirectory(self, place, UNLESS_TOLD)
         if prefix:
             found.update(self.repository(prefix[:-1]))
         visible = (item for item in found.items() if not item[0].startswith("."))
-        return iter(sorted(visible))
+        return sorted(visible, key=itemgetter(0))
 
     def repository(self, path: str) -> Mapping[str, Node]:
         """The files of the OCI layout of every image whose path goes on with a colon, each by what
@@ -158,9 +160,6 @@ class ImageTree:
             raise OSError(errno.EINVAL, str(error)) from error
 
     # -- what is below an image -------------------------------------------------------------------
-
-    def _directory(self, image: Image, path: str) -> "ImageDirectory":
-        return ImageDirectory(self, self._engine.images.place(image, path))
 
     def image_nodes(self, place: Place) -> Mapping[str, Node]:
         """What is in an image directory."""
@@ -229,7 +228,6 @@ class NameDirectory(msgspec.Struct, frozen=True):
 
     tree: ImageTree
     prefix: str
-    name_timeout: float = BRIEFLY
 
     @property
     def key(self) -> str:
@@ -253,16 +251,19 @@ class NameDirectory(msgspec.Struct, frozen=True):
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.tree.entries(self.prefix)
 
+    def keeps(self, child: Node) -> float:
+        return child.holds if isinstance(child, ImageDirectory) else BRIEFLY
+
     def waits(self, name: str | None) -> bool:
         return bool(self.prefix) and (name is None or name in ARCHIVE_FILES)
 
 
-class ImageDirectory(msgspec.Struct, frozen=True):
-    """One image: one valid archive."""
+class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
+    """One image: one valid archive. Its name `holds` for so many seconds."""
 
     tree: ImageTree
     place: Place
-    name_timeout: float = FOREVER
+    holds: float
 
     @property
     def key(self) -> str:
@@ -279,6 +280,9 @@ class ImageDirectory(msgspec.Struct, frozen=True):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self._nodes().items()
+
+    def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+        return FOREVER
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return not self.tree.has_nodes_of(self.place)
@@ -304,7 +308,7 @@ class BlobFile(msgspec.Struct, frozen=True):
     def attributes(self) -> Attributes:
         links = self.engine.images.links([self.digest])[self.digest]
         return Attributes(
-            READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=BRIEFLY
+            READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=UNLESS_TOLD
         )
 
     def xattrs(self) -> Mapping[str, bytes]:

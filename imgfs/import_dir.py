@@ -20,7 +20,6 @@ class ImportDirectory:
     """Where an archive is dropped. Only the event loop touches it."""
 
     key = "import"
-    name_timeout = 0.0
 
     def __init__(
         self,
@@ -51,6 +50,9 @@ class ImportDirectory:
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return sorted(self._uploads.items())
+
+    def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+        return 0.0
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False

@@ -5,7 +5,6 @@ as the kernel may ask for it, and no longer: at zero lookups it is forgotten.
 """
 
 import hashlib
-import os
 
 import msgspec
 
@@ -14,7 +13,7 @@ from imgfs.nodes import Node
 ROOT = 1
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     node: Node
     lookups: int
 
@@ -24,29 +23,19 @@ class Inodes:
 
     def __init__(self, root: Node) -> None:
         self._entries = {ROOT: _Entry(root, 1)}
-        self._numbers = {root.key: ROOT}
-
-    def number(self, node: Node) -> int:
-        """The inode number of a node, whether the kernel knows it or not."""
-        known = self._numbers.get(node.key)
-        if known is not None:
-            return known
-        number = int.from_bytes(hashlib.blake2b(os.fsencode(node.key), digest_size=8).digest()) >> 1
-        while number <= ROOT or number in self._entries:
-            number += 1
-        return number
+        self._root_key = root.key
 
     def known(self, key: str) -> int | None:
         """The inode number of a key that the kernel knows."""
-        return self._numbers.get(key)
+        number = self._number(key)
+        return number if number in self._entries else None
 
     def look_up(self, node: Node) -> int:
         """Count one lookup of a node that is about to be told to the kernel; its inode number."""
-        number = self.number(node)
+        number = self._number(node.key)
         entry = self._entries.get(number)
         if entry is None:
             self._entries[number] = _Entry(node, 1)
-            self._numbers[node.key] = number
         else:
             entry.lookups += 1
         return number
@@ -63,11 +52,23 @@ class Inodes:
         entry.lookups -= count
         if entry.lookups <= 0:
             del self._entries[number]
-            del self._numbers[entry.node.key]
 
     def nodes(self) -> list[tuple[int, Node]]:
         """Every node that the kernel knows, with its number."""
         return [(number, entry.node) for number, entry in self._entries.items()]
+
+    def _number(self, key: str) -> int:
+        if key == self._root_key:
+            return ROOT
+        text = key.encode(errors="surrogateescape")
+        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+        while number <= ROOT or self._is_of_another(number, key):
+            number += 1
+        return number
+
+    def _is_of_another(self, number: int, key: str) -> bool:
+        entry = self._entries.get(number)
+        return entry is not None and entry.node.key != key
 
     def __len__(self) -> int:
         return len(self._entries)

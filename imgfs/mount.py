@@ -3,7 +3,6 @@
 pyfuse3 keeps its session in module globals, so a process has one mount.
 """
 
-import contextlib
 import logging
 import os
 import signal
@@ -20,8 +19,10 @@ from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.images import path_of
-from imgfs.image_tree import BlobFile, ImageTree
+from imgfs.image_tree import ImageTree
 from imgfs.import_dir import ImportDirectory
+from imgfs.inodes import Inodes
+from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Node
 from imgfs.operations import Operations
 from imgfs.status_dir import StatusDirectory
@@ -107,6 +108,7 @@ class _Mount:
             assert self._operations is not None
             nursery.start_soon(_stop_on, signals, nursery.cancel_scope)
             nursery.start_soon(self._operations.callers.watch)
+            nursery.start_soon(self._cache.follow)
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
             self._ready()
@@ -129,8 +131,10 @@ class _Mount:
             ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._engine.events),
         }
         tree = ImageTree(self._engine, self._options.view, fixed)
+        inodes = Inodes(tree.root)
+        self._cache = KernelCache(inodes, self._engine.changes, self.workers)
         self._operations = Operations(
-            tree, self._engine.path, self._mountpoint, self.workers, self._links_changed
+            tree, inodes, self._cache, self.workers, self._engine.path, self._mountpoint
         )
         return self._operations
 
@@ -148,25 +152,10 @@ class _Mount:
 
     async def _loaded(self, loaded: Loaded) -> None:
         """What a load has moved is looked up anew by the kernel before the writer hears of it."""
-        paths = [
-            path_of(name) for image in loaded.images for name in image.names or (image.target,)
-        ]
-        places = [place for path in paths if (place := self._place(path))]
-        await self.workers.write(_drop_names, places)
-        await self._links_changed()
-
-    def _place(self, path: str) -> tuple[int, bytes] | None:
-        """The parent's inode, if the kernel knows it, and the name in it."""
-        assert self._operations is not None
-        prefix, name = path[: path.rfind("/") + 1], path.rpartition("/")[2]
-        parent = self._operations.inodes.known(f"names:{prefix}")
-        return None if parent is None else (parent, os.fsencode(name))
-
-    async def _links_changed(self) -> None:
-        """A blob's link count is asked for anew."""
-        assert self._operations is not None
-        blobs = [n for n, node in self._operations.inodes.nodes() if isinstance(node, BlobFile)]
-        await self.workers.write(_drop_attributes, blobs)
+        images = loaded.images
+        await self._cache.forget(
+            [path_of(name) for image in images for name in image.names or (image.target,)]
+        )
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -198,18 +187,3 @@ def _collect(engine: Engine) -> None:
     for garbage in engine.collector().collect():
         log.info("removed %s %s", garbage.kind, garbage.name)
         trio.from_thread.check_cancelled()
-
-
-def _drop_names(places: list[tuple[int, bytes]]) -> None:
-    for parent, name in places:
-        _ignoring_absence(pyfuse3.invalidate_entry, parent, name)
-
-
-def _drop_attributes(inodes: list[int]) -> None:
-    for inode in inodes:
-        _ignoring_absence(pyfuse3.invalidate_inode, inode, True)
-
-
-def _ignoring_absence(call: Callable[..., None], *args: object) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        call(*args)

@@ -18,6 +18,8 @@ FOREVER = 86400.0
 """Seconds that the kernel may keep what does not change."""
 BRIEFLY = 0.5
 """Seconds that the kernel may keep a name which somebody else may move."""
+UNLESS_TOLD = 60.0
+"""Seconds that the kernel may keep what it is told to forget when it changes."""
 
 
 class Attributes(msgspec.Struct, frozen=True):
@@ -47,10 +49,11 @@ class Node(Protocol):
 
 
 class Directory(Node, Protocol):
-    """A directory; `name_timeout` is how long, in seconds, a name in it holds."""
+    """A directory."""
 
-    @property
-    def name_timeout(self) -> float: ...
+    def keeps(self, child: Node) -> float:
+        """How long, in seconds, the kernel may keep the name of a child."""
+        ...
 
     def lookup(self, name: str) -> Node | None: ...
 
@@ -124,13 +127,15 @@ class FixedDirectory(msgspec.Struct, frozen=True):
     nodes: Mapping[str, Node]
     mtime: int = 0
     extra: Mapping[str, bytes] | None = None
-    name_timeout: float = FOREVER
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)
 
     def xattrs(self) -> Mapping[str, bytes]:
         return self.extra or {}
+
+    def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+        return FOREVER
 
     def lookup(self, name: str) -> Node | None:
         return self.nodes.get(name)

@@ -23,6 +23,7 @@ from imgfs.handles import Handles, OpenReader
 from imgfs.image_tree import ImageTree, NameDirectory
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
+from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Attributes, Directory, File, Node
 from imgfs.upload import Upload
 from imgfs.workers import Workers
@@ -76,20 +77,20 @@ class Operations(pyfuse3.Operations):
     def __init__(
         self,
         tree: ImageTree,
+        inodes: Inodes,
+        cache: KernelCache,
+        workers: Workers,
         store: Path,
         mountpoint: Path,
-        workers: Workers,
-        links_changed: Callable[[], Awaitable[None]],
     ) -> None:
-        """`links_changed` is awaited when images have come or gone through this mount."""
         super().__init__()
-        self.inodes = Inodes(tree.root)
+        self.inodes = inodes
+        self._cache = cache
         self._tree = tree
         self._store = store
         self._mountpoint = mountpoint
         self._workers = workers
         self.callers = Callers()
-        self._links_changed = links_changed
         self._owner = (os.getuid(), os.getgid())
         self._files: Handles[OpenReader | _OpenUpload] = Handles()
         self._directories: Handles[tuple[Directory, list[tuple[str, Node]]]] = Handles()
@@ -107,7 +108,7 @@ class Operations(pyfuse3.Operations):
             child = parent.lookup(asked)
         if child is None:
             raise FUSEError(errno.ENOENT)
-        return self._entry(parent, child)
+        return self._entry(child, parent.keeps(child))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for inode, count in inode_list:
@@ -115,7 +116,7 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(self._node(inode), 0)
+        return self._attributes(self._node(inode), inode)
 
     @_told
     async def setattr(
@@ -132,7 +133,7 @@ class Operations(pyfuse3.Operations):
             await _set_attributes(node, attr, fields)
         elif not isinstance(node, ImportDirectory):
             raise _refusal(node)
-        return self._attributes(node, 0)
+        return self._attributes(node, inode)
 
     @_told
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -143,8 +144,9 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        ours = name.startswith(b"user.")  # ls asks every file for others
-        value = self._node(inode).xattrs().get(os.fsdecode(name)) if ours else None
+        if not name.startswith(b"user."):  # ls asks every file for them until it hears this
+            raise FUSEError(errno.EOPNOTSUPP)
+        value = self._node(inode).xattrs().get(os.fsdecode(name))
         if value is None:
             raise FUSEError(pyfuse3.ENOATTR)
         return value
@@ -197,10 +199,11 @@ class Operations(pyfuse3.Operations):
         directory, children = self._directories.get(fh)
         for number in range(start_id, len(children)):
             name, node = children[number]
-            attributes = self._attributes(node, directory.name_timeout)
+            inode = self.inodes.look_up(node)
+            attributes = self._attributes(node, inode, directory.keeps(node))
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, number + 1):
+                self.inodes.forget(inode, 1)
                 return
-            self.inodes.look_up(node)
 
     @_told
     async def releasedir(self, fh: int) -> None:
@@ -232,7 +235,7 @@ class Operations(pyfuse3.Operations):
         parent = self._node(parent_inode)
         upload = self._new_upload(parent, name, mode, ctx)
         opened = await self._open_upload(upload, flags & ~os.O_TRUNC, ctx.pid)
-        return opened, self._entry(parent, upload)
+        return opened, self._entry(upload, 0)
 
     @_told
     async def mknod(
@@ -241,7 +244,7 @@ class Operations(pyfuse3.Operations):
         parent = self._node(parent_inode)
         if not stat.S_ISREG(mode):
             raise _refusal(parent)
-        return self._entry(parent, self._new_upload(parent, name, mode, ctx))
+        return self._entry(self._new_upload(parent, name, mode, ctx), 0)
 
     @_told
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -323,10 +326,9 @@ class Operations(pyfuse3.Operations):
         source = self._path_of(parent, os.fsdecode(target))
         with self.callers.unless_killed(ctx.pid):
             await self._workers.write(self._tree.link, source, path)
-            await self._links_changed()
+            await self._cache.forget_links()
         link = _NewLink(f"link:{path}", target)
-        self.inodes.look_up(link)
-        return self._attributes(link, 0)
+        return self._entry(link, 0)
 
     @_told
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -336,7 +338,7 @@ class Operations(pyfuse3.Operations):
         path = f"{parent.prefix}{os.fsdecode(name)}"
         with self.callers.unless_killed(ctx.pid):
             await self._workers.write(self._tree.remove, path)
-            await self._links_changed()
+            await self._cache.forget_links()
 
     @_told
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -376,14 +378,15 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOTDIR)
         return node  # type: ignore[return-value]
 
-    def _entry(self, parent: Node, child: Node) -> EntryAttributes:
-        self.inodes.look_up(child)
-        return self._attributes(child, parent.name_timeout)  # type: ignore[attr-defined]
+    def _entry(self, child: Node, name_timeout: float) -> EntryAttributes:
+        """What is told of a child that was looked up or made."""
+        inode = self.inodes.look_up(child)
+        return self._attributes(child, inode, name_timeout)
 
-    def _attributes(self, node: Node, entry_timeout: float) -> EntryAttributes:
+    def _attributes(self, node: Node, inode: int, entry_timeout: float = 0) -> EntryAttributes:
         known = node.attributes()
         told = EntryAttributes()
-        told.st_ino = self.inodes.number(node)
+        told.st_ino = inode
         told.generation = 0
         told.entry_timeout = entry_timeout
         told.attr_timeout = known.timeout

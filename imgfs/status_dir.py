@@ -12,7 +12,6 @@ class ReportDirectory:
     """`.imgfs/imports/`: a JSON file for every file that was written to `import/`."""
 
     key = "reports"
-    name_timeout = 0.0
 
     def __init__(self, imports: ImportDirectory) -> None:
         self._imports = imports
@@ -32,6 +31,9 @@ class ReportDirectory:
             node = self.lookup(f"{name}.json")
             assert node is not None
             yield f"{name}.json", node
+
+    def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+        return 0.0
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False
@@ -89,7 +91,6 @@ class StatusDirectory:
     """`.imgfs/`: `events`, `imports/` and `status.json`."""
 
     key = "status"
-    name_timeout = 0.0
 
     def __init__(
         self,
@@ -119,6 +120,9 @@ class StatusDirectory:
             ("imports", self._imports),
             ("status.json", _snapshot("status.json", data)),
         ]
+
+    def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+        return 0.0
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False

@@ -91,7 +91,10 @@ def test_tables(database: Database) -> None:
         "SELECT name FROM sqlite_schema WHERE type = 'table'"
         " AND name NOT LIKE 'sqlite_%' ORDER BY name"
     )
-    names = "blobs events images lease_resources leases manifests members missing refs targets"
+    names = (
+        "blobs changes events images lease_resources leases links manifests members missing refs"
+        " targets"
+    )
     assert [name for (name,) in tables] == names.split()
     assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
 

@@ -242,6 +242,10 @@ def test_labels(engine: Engine) -> None:
         "UPDATE images SET path = 'elsewhere' WHERE name LIKE '%app%'",
         "DELETE FROM refs",
         "INSERT INTO refs VALUES (:layer, 'sha256:nobody')",
+        "DELETE FROM links",
+        "UPDATE links SET count = count + 1 WHERE digest = :layer",
+        "INSERT INTO links VALUES ('sha256:nobody', 1)",
+        "UPDATE images SET revision = 7",
     ],
 )
 def test_records(engine: Engine, statement: str) -> None:

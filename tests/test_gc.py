@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from engine.errors import BrokenArchive
 from engine.gc import Collector, Garbage, Parts
 from tests import archives
 from tests.archives import ImageParts
+from tests.old_schema import downgrade
 
 PROJECT = Path(__file__).parents[1]
 SHARED = archives.layer("shared")
@@ -317,15 +317,7 @@ def test_references_of_an_older_store(tmp_path: Path) -> None:
         child = blob(engine, b"child")
         root = held(engine, b"root", child)
         engine.content.update(root, {"containerd.io/gc.root": "yes"})
-    database = sqlite3.connect(tmp_path / "store" / "imgfs.db")
-    for trigger in ("insert", "update", "delete"):
-        database.execute(f"DROP TRIGGER blobs_{trigger}")
-    database.execute("DROP TABLE refs")
-    database.execute("ALTER TABLE leases DROP COLUMN held")
-    database.execute("ALTER TABLE events DROP COLUMN reclaimed")
-    database.execute("PRAGMA user_version = 2")
-    database.commit()
-    database.close()
+    downgrade(tmp_path / "store", 2)
     with Engine(tmp_path / "store") as engine:
         assert gone(engine) == []
         engine.content.update(root, {"containerd.io/gc.root": ""})

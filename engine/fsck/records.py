@@ -7,7 +7,7 @@ from engine.database import Database
 from engine.errors import EngineError
 from engine.fsck.problem import Kind, Parts, Problem
 from engine.images import Image, check_name, path_of
-from engine.schema import REFS
+from engine.schema import LINKS, REFS
 
 _RECORDS: Final = (
     ("targets", "digest"),
@@ -19,6 +19,12 @@ _LABELLED: Final = REFS.format(blobs="blobs")
 _DIFFERENT: Final = f"""
     SELECT * FROM (SELECT child, parent FROM refs EXCEPT {_LABELLED})
     UNION ALL SELECT * FROM ({_LABELLED} EXCEPT SELECT child, parent FROM refs)"""
+_MISCOUNTED: Final = f"""
+    SELECT digest FROM (SELECT digest, count FROM links EXCEPT {LINKS})
+    UNION SELECT digest FROM ({LINKS} EXCEPT SELECT digest, count FROM links)"""
+_OUTDATED: Final = """
+    SELECT DISTINCT digest FROM images JOIN targets USING (digest)
+    WHERE (images.revision, images.created) != (targets.revision, targets.created)"""
 
 
 def wrong_records(parts: Parts) -> Iterator[Problem]:
@@ -39,6 +45,10 @@ def _wrong(parts: Parts) -> Iterator[Problem]:
     for child, parent in parts.database.read(_DIFFERENT):
         text = f"its labels and the table of references do not agree about {child}"
         yield Problem(Kind.RECORD, parent, text)
+    for (digest,) in parts.database.read(_MISCOUNTED):
+        yield Problem(Kind.RECORD, digest, "the images that it stands in are counted wrong")
+    for (digest,) in parts.database.read(_OUTDATED):
+        yield Problem(Kind.RECORD, digest, "its names and what is recorded of it do not agree")
 
 
 def _wrong_with(image: Image, digest: str, path: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from engine.errors import StoreDamaged
 from engine.fsck import database_problems
 from engine.fsck.problem import Kind, Parts, Problem
 from engine.images import Image
+from engine.schema import LINKS
 
 
 def repair(parts: Parts, problem: Problem) -> str:
@@ -74,7 +75,7 @@ def _list(parts: Parts, problem: Problem) -> str:
 
 
 def _record(parts: Parts, subject: str) -> None:
-    """Derive anew what is recorded: of a target, of a name, or of a blob's references."""
+    """Derive anew what is recorded: of a target, of a name, or of a blob's references and links."""
     images = parts.images
     with parts.database.transaction() as connection:
         if named := images.names_of(subject):
@@ -86,3 +87,6 @@ def _record(parts: Parts, subject: str) -> None:
             images.forget(subject)
         connection.execute("DELETE FROM refs WHERE parent = ?", (subject,))
         connection.execute("UPDATE blobs SET labels = labels WHERE digest = ?", (subject,))
+        connection.execute("DELETE FROM links WHERE digest = ?", (subject,))
+        counted = f"SELECT * FROM ({LINKS}) WHERE digest = ?"
+        connection.execute(f"INSERT INTO links {counted}", (subject,))

@@ -1,0 +1,26 @@
+"""A store as an older version has left it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from engine.database import Database
+from engine.schema import MIGRATIONS
+
+
+def downgrade(store: Path, version: int) -> None:
+    """Put the rows of a store's database, which nobody has open, into one of an older schema."""
+    path, newer = store / "imgfs.db", store / "newer.db"
+    path.rename(newer)
+    Database(path, MIGRATIONS[:version]).close()
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("ATTACH ? AS newer", (str(newer),))
+        for (table,) in older.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'"):
+            told = older.execute(f"PRAGMA main.table_info({table})").fetchall()
+            columns = ", ".join(name for _, name, *_ in told)
+            older.execute(f"DELETE FROM main.{table}")  # what triggers have made of the others
+            older.execute(
+                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"
+            )
+        older.commit()
+    newer.unlink()

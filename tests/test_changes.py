@@ -1,0 +1,132 @@
+"""What triggers derive of images: links, an image's revision, and which paths have changed."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.changes import Changes
+from engine.database import Database
+from engine.digest import of_bytes
+from engine.images import Image, ImageStore, Place, Summary
+from engine.oci import DOCKER_MANIFEST, Descriptor
+from engine.schema import CHANGES_KEPT, LINKS
+from tests.old_schema import downgrade
+
+TARGETS = [Descriptor(DOCKER_MANIFEST, of_bytes(name), 3) for name in (b"one", b"two", b"three")]
+NAMES = ["docker.io/library/app:1", "docker.io/library/app:2", "reg:5000/app:1"]
+# An image that is called like a registry moves when an image of that registry comes.
+NAMES += ["docker.io/library/reg:5000"]
+BLOBS = [of_bytes(bytes([n])) for n in range(3)]
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from(NAMES), st.sampled_from(TARGETS)),
+        st.tuples(st.sampled_from(["delete", "untag"]), st.sampled_from(NAMES)),
+        st.tuples(st.just("record"), st.sampled_from(TARGETS), st.sets(st.sampled_from(BLOBS))),
+    ),
+    max_size=25,
+)
+
+
+def record(images: ImageStore, target: Descriptor, blobs: set[str]) -> None:
+    images.record(target.digest, Summary(len(blobs), tuple(sorted(blobs)), ()))
+
+
+def take(images: ImageStore, step: tuple[object, ...]) -> None:
+    match step:
+        case ("put", str() as name, Descriptor() as target):
+            if not images.is_named(target.digest):
+                record(images, target, {BLOBS[0]})
+            images.put(Image(name, target))
+        case ("delete", str() as name):
+            if images.find(name):
+                images.delete(name)
+        case ("untag", str() as name):
+            if images.find(name):
+                images.untag(name)
+        case ("record", Descriptor() as target, set() as blobs):
+            if images.is_named(target.digest):
+                record(images, target, blobs)
+        case _:
+            raise AssertionError(step)
+
+
+def listed(images: ImageStore) -> dict[str, Place]:
+    return {place.path: place for place in images.places()}
+
+
+def check(database: Database, images: ImageStore) -> None:
+    assert set(database.read("SELECT digest, count FROM links")) == set(database.read(LINKS))
+    for place in images.places():
+        target = images.target(place.image.target.digest)
+        assert (place.revision, place.created) == (target.revision, target.created)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_nothing_changes_untold(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]]
+) -> None:
+    path = tmp_path_factory.mktemp("changes") / "imgfs.db"
+    with Database(path) as database:
+        images, changes = ImageStore(database), Changes(database)
+        for step in steps:
+            before, number = listed(images), changes.last()
+            take(images, step)
+            after, told = listed(images), changes.between(number, changes.last())
+            assert told is not None
+            different = {p for p in before | after if before.get(p) != after.get(p)}
+            assert different <= set(told)
+            check(database, images)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "imgfs.db"
+
+
+def test_changes_that_are_no_longer_known(path: Path) -> None:
+    with Database(path) as database:
+        images, changes = ImageStore(database), Changes(database)
+        assert changes.between(0, changes.last()) == []
+        record(images, TARGETS[0], set())
+        images.create(Image(NAMES[0], TARGETS[0]))
+        assert changes.between(0, changes.last()) == ["app:1"]
+        assert changes.between(changes.last() + 1, changes.last()) is None  # of another database
+        with database.transaction() as connection:
+            connection.executemany(
+                "UPDATE images SET revision = ?", [(n,) for n in range(CHANGES_KEPT)]
+            )
+        assert changes.between(0, changes.last()) is None
+        assert changes.between(changes.last() - 5, changes.last()) == ["app:1"] * 5
+        assert database.read("SELECT count(*) FROM changes") == [(CHANGES_KEPT,)]
+
+
+def test_a_change_that_is_taken_back_is_none(path: Path) -> None:
+    with Database(path) as database:
+        images, changes = ImageStore(database), Changes(database)
+        record(images, TARGETS[0], set())
+        with suppress(ZeroDivisionError), database.transaction():
+            images.create(Image(NAMES[0], TARGETS[0]))
+            raise ZeroDivisionError
+        assert changes.last() == 0
+        images.create(Image(NAMES[1], TARGETS[0]))
+        assert changes.between(0, changes.last()) == ["app:2"]
+
+
+def test_an_older_store(path: Path) -> None:
+    with Database(path) as database:
+        images = ImageStore(database)
+        for target, name in zip(TARGETS, NAMES, strict=False):
+            record(images, target, set(BLOBS))
+            images.create(Image(name, target))
+        before = listed(images)
+    downgrade(path.parent, 3)
+    with Database(path) as database:
+        images = ImageStore(database)
+        assert listed(images) == before
+        assert images.links(BLOBS) == dict.fromkeys(BLOBS, 3)
+        check(database, images)
