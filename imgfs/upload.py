@@ -6,7 +6,6 @@ order lies in a spool file until the bytes before it arrive, or, at a flush, cou
 a hole reads as.
 """
 
-import contextlib
 import errno
 import json
 import logging
@@ -30,8 +29,11 @@ log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1 << 20)
 _BATCH = 1 << 20
+"""Bytes that are handed over to the import as one: a thread for each small write would take longer
+than its bytes.
+"""
 _AHEAD = 4 << 20
-"""Bytes that may wait for the import: many small writes are handed over as one."""
+"""Bytes that may wait for the import."""
 _TOLD = 4096
 _OURS = "user.imgfs."
 _MAX_XATTRS = 64 << 10
@@ -120,6 +122,8 @@ class Upload:
         self._lost: OSError | None = None
         self._accepted = 0
         self._fed = 0
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
         self._queue: trio.MemorySendChannel[bytes] | None = None
         self._progress = trio.Condition()
         self._engine_lock = trio.Lock()
@@ -292,9 +296,18 @@ class Upload:
             self._import = self._begin()
             self._queue, received = trio.open_memory_channel[bytes](math.inf)
             self._nursery.start_soon(self._feed_all, received, self._import)
-        self._queue.send_nowait(data)
+        self._gathered.append(data)
+        self._gathered_size += len(data)
         self._accepted += len(data)
-        await self._fed_but_for(_AHEAD)
+        if self._gathered_size >= _BATCH:
+            self._hand_over()
+            await self._fed_but_for(_AHEAD)
+
+    def _hand_over(self) -> None:
+        if self._queue is not None and self._gathered:
+            self._queue.send_nowait(b"".join(self._gathered))
+            self._gathered.clear()
+            self._gathered_size = 0
 
     async def _accept_spooled(self) -> None:
         while self._spool is not None and (data := self._spool.take(self._accepted)):
@@ -317,20 +330,15 @@ class Upload:
 
     async def _feed_all(self, received: trio.MemoryReceiveChannel[bytes], target: Import) -> None:
         async with received:
-            async for first in received:
-                batch = [first]
-                size = len(first)
-                with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-                    while size < _BATCH:
-                        batch.append(received.receive_nowait())
-                        size += len(batch[-1])
-                data = first if len(batch) == 1 else b"".join(batch)
+            async for data in received:
                 await self._in_thread(partial(self._feed, target, data))
                 async with self._progress:
-                    self._fed += size
+                    self._fed += len(data)
                     self._progress.notify_all()
 
     async def _drained(self) -> None:
+        """Wait until the import has had everything."""
+        self._hand_over()
         await self._fed_but_for(0)
 
     async def _fed_but_for(self, ahead: int) -> None:
