@@ -60,6 +60,11 @@ class OpenReader:
         assert self._reader is not None
         return self._reader.read_at_once(offset, size)
 
+    def fileno(self) -> int | None:
+        """As `Reader.fileno`."""
+        assert self._reader is not None
+        return self._reader.fileno()
+
     def close(self) -> None:
         with self._lock:
             self._closed = True

@@ -351,6 +351,9 @@ class _LayerReader:
     def read_at_once(self, offset: int, size: int) -> None:
         """It never can."""
 
+    def fileno(self) -> None:
+        """What is read may not be what is stored."""
+
     def close(self) -> None:
         self._reader.close()
 
@@ -384,6 +387,9 @@ class _BlobReader:
             self._can_ask = False
             return None
         return view if read == wanted else None
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
 
     def close(self) -> None:
         self._reader.close()

@@ -44,14 +44,16 @@ class Inodes:
         """The node of a number that the kernel holds; KeyError."""
         return self._entries[number].node
 
-    def forget(self, number: int, count: int) -> None:
-        """The kernel gives back `count` lookups."""
+    def forget(self, number: int, count: int) -> bool:
+        """The kernel gives back `count` lookups; whether those were the last."""
         entry = self._entries.get(number)
         if entry is None or number == ROOT:
-            return
+            return False
         entry.lookups -= count
-        if entry.lookups <= 0:
-            del self._entries[number]
+        if entry.lookups > 0:
+            return False
+        del self._entries[number]
+        return True
 
     def nodes(self) -> list[tuple[int, Node]]:
         """Every node that the kernel knows, with its number."""

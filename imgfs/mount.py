@@ -3,6 +3,7 @@
 pyfuse3 keeps its session in module globals, so a process has one mount.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Node
 from imgfs.operations import Operations
+from imgfs.passthrough import Passthrough
 from imgfs.status_dir import StatusDirectory
 from imgfs.views import CombinedView, View
 from imgfs.workers import Workers
@@ -44,6 +46,7 @@ class MountOptions(msgspec.Struct, frozen=True):
 
     `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
     what is mounted. Every `gc_interval` seconds what nothing needs is collected, if it is set.
+    `passthrough` is the part in C that lets the kernel read blobs by itself, or why it does not.
     """
 
     view: View = msgspec.field(default_factory=CombinedView)
@@ -51,6 +54,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
+    passthrough: ctypes.CDLL | str = "not asked for"
 
 
 def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
@@ -82,6 +86,7 @@ class _Mount:
         self._mountpoint = mountpoint
         self._options = options
         self._ready = ready
+        self._passthrough = Passthrough(options.passthrough, engine.path)
         self._operations: Operations | None = None
         self.workers = Workers()
 
@@ -109,6 +114,7 @@ class _Mount:
             nursery.start_soon(_stop_on, signals, nursery.cancel_scope)
             nursery.start_soon(self._operations.callers.watch)
             nursery.start_soon(self._cache.follow)
+            nursery.start_soon(self._passthrough.close_idle)
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
             self._ready()
@@ -134,7 +140,13 @@ class _Mount:
         inodes = Inodes(tree.root)
         self._cache = KernelCache(inodes, self._engine.changes, self.workers)
         self._operations = Operations(
-            tree, inodes, self._cache, self.workers, self._engine.path, self._mountpoint
+            tree,
+            inodes,
+            self._cache,
+            self._passthrough,
+            self.workers,
+            self._engine.path,
+            self._mountpoint,
         )
         return self._operations
 
@@ -148,6 +160,7 @@ class _Mount:
             "inodes": len(self._operations.inodes),
             "handles": self._operations.open_handles,
             "imports": imports.counts(),
+            "passthrough": self._passthrough.told,
         }
 
     async def _loaded(self, loaded: Loaded) -> None:

@@ -75,6 +75,10 @@ class Reader(Protocol):
         """As `read`, but None where that may have to wait; a view holds until the next call."""
         ...
 
+    def fileno(self) -> int | None:
+        """A regular file with these very bytes, if there is one."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -96,6 +100,9 @@ class BytesReader(msgspec.Struct, frozen=True):
         return self.data[offset : offset + size]
 
     read_at_once = read
+
+    def fileno(self) -> None:
+        """There is no file."""
 
     def close(self) -> None:
         """Nothing is held."""

@@ -25,6 +25,7 @@ from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Attributes, Directory, File, Node
+from imgfs.passthrough import Backed, Passthrough, number_of
 from imgfs.upload import Upload
 from imgfs.workers import Workers
 
@@ -79,6 +80,7 @@ class Operations(pyfuse3.Operations):
         tree: ImageTree,
         inodes: Inodes,
         cache: KernelCache,
+        passthrough: Passthrough,
         workers: Workers,
         store: Path,
         mountpoint: Path,
@@ -86,13 +88,14 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.inodes = inodes
         self._cache = cache
+        self._passthrough = passthrough
         self._tree = tree
         self._store = store
         self._mountpoint = mountpoint
         self._workers = workers
         self.callers = Callers()
         self._owner = (os.getuid(), os.getgid())
-        self._files: Handles[OpenReader | _OpenUpload] = Handles()
+        self._files: Handles[OpenReader | Backed | _OpenUpload] = Handles()
         self._directories: Handles[tuple[Directory, list[tuple[str, Node]]]] = Handles()
 
     # -- names and attributes ---------------------------------------------------------------------
@@ -112,7 +115,8 @@ class Operations(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for inode, count in inode_list:
-            self.inodes.forget(inode, count)
+            if self.inodes.forget(inode, count):
+                self._passthrough.forget(inode)
 
     @_told
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
@@ -225,8 +229,16 @@ class Operations(pyfuse3.Operations):
             return await self._open_upload(node, flags, ctx.pid)
         if writes:
             raise _refusal(node)
-        reader = await self._open_file(node, ctx.pid)  # type: ignore[arg-type]
-        return FileInfo(fh=self._files.add(reader), keep_cache=True)
+        backed = self._passthrough.known(inode)
+        if backed is None:
+            reader = await self._open_file(node, ctx.pid)  # type: ignore[arg-type]
+            descriptor = reader.fileno()
+            if descriptor is not None:
+                backed = self._passthrough.back(inode, descriptor, node.attributes().size)
+            if backed is None:
+                return FileInfo(fh=self._files.add(reader), keep_cache=True)
+            reader.close()
+        return FileInfo(fh=backed.opened(self._files.add(backed)), keep_cache=False)
 
     @_told
     async def create(
@@ -249,7 +261,7 @@ class Operations(pyfuse3.Operations):
     @_told
     async def read(self, fh: int, off: int, size: int) -> bytes:
         opened = self._files.get(fh)
-        if isinstance(opened, _OpenUpload):
+        if not isinstance(opened, OpenReader):
             raise FUSEError(errno.EOPNOTSUPP)
         data = opened.read_at_once(off, size)
         if data is None:
@@ -267,23 +279,25 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def flush(self, fh: int) -> None:
-        opened = self._files.get(fh)
+        opened = self._files.get(number_of(fh))
         if isinstance(opened, _OpenUpload):
             with self.callers.unless_killed(opened.pid):
                 await opened.upload.flush()
 
     @_told
     async def fsync(self, fh: int, datasync: bool) -> None:
-        opened = self._files.get(fh)
+        opened = self._files.get(number_of(fh))
         if isinstance(opened, _OpenUpload):
             with self.callers.unless_killed(opened.pid):
                 await opened.upload.sync()
 
     @_told
     async def release(self, fh: int) -> None:
-        opened = self._files.remove(fh)
+        opened = self._files.remove(number_of(fh))
         if isinstance(opened, _OpenUpload):
             await opened.upload.released()
+        elif isinstance(opened, Backed):
+            opened.closed()
         else:
             opened.close()
 

@@ -77,6 +77,9 @@ class EventsFile:
 
     read_at_once = read
 
+    def fileno(self) -> None:
+        """There is no file."""
+
     def close(self) -> None:
         """Nothing is held."""
 

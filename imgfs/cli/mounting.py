@@ -78,6 +78,7 @@ class _Options(msgspec.Struct, frozen=True):
     layout: str = "combined"
     limits: Limits = Limits()
     gc_interval: float | None = None
+    no_passthrough: bool = False
     fuse: tuple[str, ...] = ()
 
 
@@ -101,6 +102,7 @@ class _Options(msgspec.Struct, frozen=True):
 @click.option(
     "--gc-interval", metavar="TIME", help="Collect what nothing needs as often as this: 1h, 10m."
 )
+@click.option("--no-passthrough", is_flag=True, help="Let no blob be read but through imgfs.")
 @click.option("--source", hidden=True, metavar="DIR")
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @store_option
@@ -111,6 +113,7 @@ def mount(
     layout: str | None,
     given: tuple[str, ...],
     gc_interval: str | None,
+    no_passthrough: bool,
     source: str | None,
     mountpoint: Path,
 ) -> None:
@@ -137,12 +140,15 @@ def mount(
     limit_arenas()
 
     def serve(ready: Callable[[], None]) -> None:
-        from imgfs.mount import MountOptions, serve
+        from imgfs.passthrough import library
+
+        part = library(not (no_passthrough or options.no_passthrough))
+        from imgfs.mount import MountOptions, serve  # which brings pyfuse3
 
         serve(
             store,
             mountpoint,
-            MountOptions(view, options.limits, interval, options.fuse, source or "imgfs"),
+            MountOptions(view, options.limits, interval, options.fuse, source or "imgfs", part),
             ready,
         )
 
@@ -166,6 +172,8 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, platforms=(*options.platforms, value))
         elif name == "layout" and value in _VIEWS:
             options = replace(options, layout=value)
+        elif word == "no_passthrough":
+            options = replace(options, no_passthrough=True)
         elif name == "store" and value:
             options = replace(options, store=value)
         elif word in _HANDED_ON:

@@ -1,0 +1,15 @@
+"""What pyproject.toml cannot say: the part in C, without which imgfs does as well, only slower."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "imgfs.libpassthrough",
+            ["imgfs/passthrough.c"],
+            include_dirs=["/usr/include/fuse3"],
+            libraries=["fuse3", "dl"],
+            optional=True,
+        )
+    ]
+)
