@@ -305,10 +305,10 @@ class _Connection(sqlite3.Connection):
         super().close()
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        return _Cursor(self).execute(sql, parameters)
+        return self.cursor(_Cursor).execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
-        return _Cursor(self).executemany(sql, parameters)
+        return self.cursor(_Cursor).executemany(sql, parameters)
 
 
 class _Cursor(sqlite3.Cursor):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +86,18 @@ def test_settings(database: Database) -> None:
     assert database.read("PRAGMA synchronous") == [(2,)]
     assert database.read("PRAGMA foreign_keys") == [(1,)]
     assert database.read("PRAGMA busy_timeout") == [(30_000,)]
+
+
+def test_cursors_do_not_pile_up(database: Database) -> None:
+    """A connection forgets those that are gone only if it has made them itself."""
+
+    def references() -> int:
+        return sum(isinstance(thing, weakref.ref) for thing in gc.get_objects())
+
+    before = references()
+    for _ in range(2000):
+        database.read("SELECT 1")
+    assert references() - before < 500
 
 
 def test_tables(database: Database) -> None:
