@@ -294,6 +294,13 @@ class ImageStore:
         ):
             yield Place(*row)
 
+    def place_at(self, path: str) -> Place | None:
+        """The image at a path, as `places` tells it."""
+        rows = self._read(
+            "SELECT path, name, target, revision, created FROM images WHERE path = ?", (path,)
+        )
+        return Place(*rows[0]) if rows else None
+
     def place(self, image: Image, path: str) -> Place:
         """An image at a path that is not its own: by its digest, say. NotFound."""
         known = self.target(image.target.digest)

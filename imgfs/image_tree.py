@@ -61,9 +61,9 @@ class ImageTree:
     def find(self, path: str) -> Directory | None:
         """The directory at a path below the root, listed or not."""
         images = self._engine.images
-        image = images.at(path)
-        if image is not None:
-            return ImageDirectory(self, images.place(image, path), UNLESS_TOLD)
+        place = images.place_at(path)
+        if place is not None:
+            return ImageDirectory(self, place, UNLESS_TOLD)
         if images.has_paths(f"{path}/") or images.has_paths(f"{path}:"):
             return NameDirectory(self, f"{path}/")
         image = self.resolve(path)

@@ -6,13 +6,14 @@ To be told may have to wait for a request that is being answered, so it is done 
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import pyfuse3
 import trio
 
 from engine.changes import Changes
 from engine.errors import EngineError
+from engine.images import ImageStore, Place
 from imgfs.image_tree import BlobFile, ImageDirectory
 from imgfs.inodes import Inodes
 from imgfs.workers import Workers
@@ -26,8 +27,11 @@ _PERIOD = 0.25
 class KernelCache:
     """The names and attributes that the kernel keeps of what `inodes` holds."""
 
-    def __init__(self, inodes: Inodes, changes: Changes, workers: Workers) -> None:
+    def __init__(
+        self, inodes: Inodes, images: ImageStore, changes: Changes, workers: Workers
+    ) -> None:
         self._inodes = inodes
+        self._images = images
         self._changes = changes
         self._workers = workers
         self._seen = changes.last()
@@ -35,7 +39,7 @@ class KernelCache:
     async def follow(self) -> None:
         """Let it forget what any process has changed since this was made, for ever.
 
-        Each path is forgotten twice: a request that was being answered the first time may have told
+        Each path is looked at twice: a request that was being answered the first time may have told
         the kernel afterwards what stood there before.
         """
         again: list[str] = []
@@ -43,18 +47,24 @@ class KernelCache:
             await trio.sleep(_PERIOD)
             try:
                 changed = await self._workers.read(self._news)
-                paths = self._image_paths() if changed is None else changed
-                await self.forget({*again, *paths})
+                paths = self._paths() if changed is None else changed
+                await self.forget([*again, *paths])
             except (EngineError, OSError) as error:
                 log.warning("what others change shows late: %s", error)
             else:
                 again = paths
 
     async def forget(self, paths: Collection[str]) -> None:
-        """Images have come or gone at these paths, so links are counted anew as well."""
+        """Images have come or gone at these paths, so links are counted anew as well.
+
+        A name that leads to what it should is left alone: a process may be in that directory.
+        """
         if not paths:
             return
-        places = [place for path in paths if (place := self._place(path))]
+        wanted = set(paths)
+        shown = [image.place for image in self._shown() if image.place.path in wanted]
+        stale = await self._workers.read(self._stale, shown)
+        places = [place for path in stale if (place := self._parent(path))]
         await self._workers.write(_drop_names, places)
         await self.forget_links()
 
@@ -69,11 +79,19 @@ class KernelCache:
         self._seen = last
         return changed
 
-    def _image_paths(self) -> list[str]:
-        nodes = (node for _, node in self._inodes.nodes())
-        return [node.place.path for node in nodes if isinstance(node, ImageDirectory)]
+    def _shown(self) -> Iterator[ImageDirectory]:
+        for _, node in self._inodes.nodes():
+            if isinstance(node, ImageDirectory):
+                yield node
 
-    def _place(self, path: str) -> tuple[int, bytes] | None:
+    def _paths(self) -> list[str]:
+        return [image.place.path for image in self._shown()]
+
+    def _stale(self, shown: list[Place]) -> set[str]:
+        """The paths at which something else stands by now, or nothing."""
+        return {place.path for place in shown if self._images.place_at(place.path) != place}
+
+    def _parent(self, path: str) -> tuple[int, bytes] | None:
         """The parent's inode, if the kernel knows it, and the name in it."""
         prefix, name = path[: path.rfind("/") + 1], path.rpartition("/")[2]
         parent = self._inodes.known(f"names:{prefix}")

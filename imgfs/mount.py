@@ -3,7 +3,6 @@
 pyfuse3 keeps its session in module globals, so a process has one mount.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -26,7 +25,8 @@ from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Node
 from imgfs.operations import Operations
-from imgfs.passthrough import Passthrough
+from imgfs.passthrough import Library, Passthrough
+from imgfs.read_ahead import raise_read_ahead
 from imgfs.status_dir import StatusDirectory
 from imgfs.views import CombinedView, View
 from imgfs.workers import Workers
@@ -54,7 +54,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
-    passthrough: ctypes.CDLL | str = "not asked for"
+    passthrough: Library | str = "not asked for"
 
 
 def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
@@ -115,6 +115,7 @@ class _Mount:
             nursery.start_soon(self._operations.callers.watch)
             nursery.start_soon(self._cache.follow)
             nursery.start_soon(self._passthrough.close_idle)
+            nursery.start_soon(self.workers.read, raise_read_ahead, self._mountpoint)
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
             self._ready()
@@ -138,7 +139,7 @@ class _Mount:
         }
         tree = ImageTree(self._engine, self._options.view, fixed)
         inodes = Inodes(tree.root)
-        self._cache = KernelCache(inodes, self._engine.changes, self.workers)
+        self._cache = KernelCache(inodes, self._engine.images, self._engine.changes, self.workers)
         self._operations = Operations(
             tree,
             inodes,
@@ -161,6 +162,7 @@ class _Mount:
             "handles": self._operations.open_handles,
             "imports": imports.counts(),
             "passthrough": self._passthrough.told,
+            "backing_files": len(self._passthrough),
         }
 
     async def _loaded(self, loaded: Loaded) -> None:

@@ -12,6 +12,7 @@ import ctypes
 import os
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Protocol, cast
 
 import msgspec
 import trio
@@ -23,6 +24,16 @@ _IDS = 1 << 22
 _CAP_SYS_ADMIN = 1 << 21
 _LINGER = 1.0
 """Seconds; by then the kernel has long heard that the release was answered."""
+
+
+class Library(Protocol):
+    """What `passthrough.c` offers; it knows the one session of this process."""
+
+    def imgfs_passthrough_agreed(self) -> bool: ...
+
+    def imgfs_backing_open(self, descriptor: int, /) -> int: ...
+
+    def imgfs_backing_close(self, backing: int, /) -> None: ...
 
 
 class Backed(msgspec.Struct):
@@ -43,7 +54,7 @@ class Backed(msgspec.Struct):
         self.users -= 1
 
 
-def library(wanted: bool) -> "ctypes.CDLL | str":
+def library(wanted: bool) -> Library | str:
     """The part in C, or why there is none. This must come before pyfuse3 is imported: it stands in
     front of libfuse's functions.
     """
@@ -53,9 +64,11 @@ def library(wanted: bool) -> "ctypes.CDLL | str":
         return "CAP_SYS_ADMIN is needed"
     path = Path(__file__).with_name(f"libpassthrough{EXTENSION_SUFFIXES[0]}")
     try:
-        return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+        found = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
     except OSError:
         return "this imgfs was built without it"
+    found.imgfs_passthrough_agreed.restype = ctypes.c_bool
+    return cast(Library, found)
 
 
 class Passthrough:
@@ -63,8 +76,9 @@ class Passthrough:
     but `close_idle`.
     """
 
-    def __init__(self, part: ctypes.CDLL | str, store: Path) -> None:
-        self._library = part if isinstance(part, ctypes.CDLL) else None
+    def __init__(self, part: Library | str, store: Path) -> None:
+        """`part` is what `library` gave."""
+        self._library = None if isinstance(part, str) else part
         self._why = part if isinstance(part, str) else None
         self._probe = os.open(store / "version", os.O_RDONLY | os.O_CLOEXEC)
         self._backed: dict[int, Backed] = {}

@@ -46,6 +46,10 @@ class Mounted:
     def report(self, name: str = "x.tar") -> Any:
         return json.loads((self.path / ".imgfs" / "imports" / f"{name}.json").read_bytes())
 
+    def status(self, field: str) -> Any:
+        """What `.imgfs/status.json` tells."""
+        return json.loads((self.path / ".imgfs" / "status.json").read_bytes())[field]
+
     def names(self, below: str = "") -> list[str]:
         return sorted(os.listdir(self.path / below))
 

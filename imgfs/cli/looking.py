@@ -265,6 +265,7 @@ def info(engine: Engine, form: str) -> None:
     from importlib.metadata import version
 
     disk = os.statvfs(engine.path)
+    mounts = _mounts(engine.path)
     sizes = [blob.size for blob in engine.content.walk()]
     told: dict[str, Any] = {
         "store": str(engine.path),
@@ -272,7 +273,8 @@ def info(engine: Engine, form: str) -> None:
         "blobs": len(sizes),
         "bytes": sum(sizes),
         "free": disk.f_bavail * disk.f_frsize,
-        "mounts": _mounts(engine.path),
+        "mounts": sorted(mounts),
+        "passthrough": mounts,
         "platform": platforms.format(platforms.host()),
         "imgfs": version("imgfs"),
         "pyfuse3": version("pyfuse3"),
@@ -284,18 +286,22 @@ def info(engine: Engine, form: str) -> None:
         return
     shown = told | {name: human(told[name]) for name in ("bytes", "free")}
     shown["mounts"] = ", ".join(told["mounts"]) or "none"
+    ways = [f"{way} ({path})" for path, way in mounts.items()]
+    shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
     for name, value in shown.items():
-        print(f"{name + ':':10} {printable(str(value), 2000)}")
+        print(f"{name + ':':12} {printable(str(value), 2000)}")
 
 
-def _mounts(store: Path) -> list[str]:
-    """Where this store is mounted by processes whose mounts we may read."""
-    found = []
+def _mounts(store: Path) -> dict[str, str]:
+    """Where this store is mounted by processes whose mounts we may read, and what they say of
+    kernel passthrough.
+    """
+    found = {}
     for path in mountpoints():
         try:
             status = json.loads((path / ".imgfs" / "status.json").read_bytes())
         except (OSError, ValueError):
             continue
         if status.get("store") == str(store):
-            found.append(str(path))
-    return sorted(found)
+            found[str(path)] = str(status.get("passthrough", "off"))
+    return found

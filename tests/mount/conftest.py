@@ -1,6 +1,6 @@
 """Every test here needs a mount; each is skipped where there can be none."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +21,14 @@ def engine(mounted: Mounted) -> Iterator[Engine]:
     """The store of `mounted`, opened by another process: this one."""
     with Engine(mounted.store) as opened:
         yield opened
+
+
+@pytest.fixture(params=["passthrough", "no-passthrough"])
+def mounted_each_way(request: pytest.FixtureRequest, mount: Callable[..., Mounted]) -> Mounted:
+    """An empty store, mounted so that the kernel reads blobs by itself, and so that it does not."""
+    if request.param == "no-passthrough":
+        return mount(options=("--no-passthrough",))
+    mounted = mount()
+    if (told := mounted.status("passthrough")) != "on":
+        pytest.skip(f"passthrough is {told}")
+    return mounted

@@ -77,3 +77,16 @@ def test_looking_while_a_tag_moves(app: Mounted, engine: Engine) -> None:
         ended.set()
         for reader in readers:
             reader.join()
+
+
+def test_who_is_in_a_directory_that_stays_is_left_in_peace(app: Mounted, engine: Engine) -> None:
+    """What the kernel drops cannot be found any more by those who are in it."""
+    here = os.getcwd()
+    os.chdir(app / "app:1")
+    try:
+        engine.tag("app:1", "new:1")
+        engine.tag("app:1", "app:1")
+        wait_until(lambda: (app / "app:1" / BLOB).stat().st_nlink == 3, "the news has come", 1.0)
+        assert os.getcwd() == str(app / "app:1")
+    finally:
+        os.chdir(here)

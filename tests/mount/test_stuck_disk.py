@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,15 @@ IN_TIME = 10.0
 
 
 @pytest.fixture
-def loaded(mounted: Mounted) -> Mounted:
+def loaded(mounted_each_way: Mounted) -> Mounted:
+    mounted_each_way.load(archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"])))
+    return mounted_each_way
+
+
+@pytest.fixture
+def read_by_us(mount: Callable[..., Mounted]) -> Mounted:
+    """Where nobody reads a blob's file himself, who would be held by such a disk, killed or not."""
+    mounted = mount(options=("--no-passthrough",))
     mounted.load(archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"])))
     return mounted
 
@@ -104,16 +112,18 @@ def test_an_image_that_is_not_known_yet_holds_up_only_who_looks_into_it(
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("operation", ["open", "read"])
 def test_a_reader_that_waits_can_be_ended(
-    loaded: Mounted, disk: StuckDisk, operation: str, number: signal.Signals
+    read_by_us: Mounted, tmp_path: Path, operation: str, number: signal.Signals
 ) -> None:
-    disk.hang(operation)
-    with waiting("cat", layer_of(loaded)) as reader:
-        disk.wait_for(1)
-        reader.send_signal(number)
-        assert reader.wait(IN_TIME) == -number
-    disk.go_on()
-    assert layer_of(loaded).read_bytes() == LAYER
-    wait_until(lambda: open_blobs(loaded) == [], "nothing stays open")
+    run("ls", "-lR", read_by_us / "app:1")
+    with stuck_disk(read_by_us.store / "blobs", tmp_path) as disk:
+        disk.hang(operation)
+        with waiting("cat", layer_of(read_by_us)) as reader:
+            disk.wait_for(1)
+            reader.send_signal(number)
+            assert reader.wait(IN_TIME) == -number
+        disk.go_on()
+        assert layer_of(read_by_us).read_bytes() == LAYER
+        wait_until(lambda: open_blobs(read_by_us) == [], "nothing stays open")
 
 
 def open_blobs(mounted: Mounted) -> list[str]:
@@ -139,19 +149,19 @@ def test_a_writer_that_waits_can_be_ended(loaded: Mounted, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("directory", ["blobs", "ingest"])
-def test_the_mount_can_be_ended(loaded: Mounted, tmp_path: Path, directory: str) -> None:
+def test_the_mount_can_be_ended(read_by_us: Mounted, tmp_path: Path, directory: str) -> None:
     new = ImageParts(layers=[archives.layer("new", os.urandom(2_000_000))])
     (tmp_path / "new.tar").write_bytes(archives.docker_archive((new, ["new:1"])))
     operation, command = {
-        "blobs": ("read", ("cat", layer_of(loaded))),
-        "ingest": ("mkdir", ("cp", tmp_path / "new.tar", loaded.drop)),
+        "blobs": ("read", ("cat", layer_of(read_by_us))),
+        "ingest": ("mkdir", ("cp", tmp_path / "new.tar", read_by_us.drop)),
     }[directory]
-    with stuck_disk(loaded.store / directory, tmp_path) as disk:
+    with stuck_disk(read_by_us.store / directory, tmp_path) as disk:
         disk.hang(operation)
         with waiting(*command) as client:
             disk.wait_for(1)
-            os.kill(loaded.pid, signal.SIGTERM)
+            os.kill(read_by_us.pid, signal.SIGTERM)
             assert client.wait(IN_TIME * 2) != 0
-            wait_until(lambda: not os.path.ismount(loaded.path), "it is unmounted")
+            wait_until(lambda: not os.path.ismount(read_by_us.path), "it is unmounted")
         disk.go_on()
-        wait_until(lambda: ended(loaded.pid), "the process ends")
+        wait_until(lambda: ended(read_by_us.pid), "the process ends")

@@ -21,9 +21,10 @@ OTHER = ImageParts(layers=[BASE, archives.layer("other")])
 
 
 @pytest.fixture
-def app(mounted: Mounted) -> Mounted:
-    mounted.load(archives.docker_archive((APP, ["app:1"]), (OTHER, ["ghcr.io/org/other:1"])))
-    return mounted
+def app(mounted_each_way: Mounted) -> Mounted:
+    images = (APP, ["app:1"]), (OTHER, ["ghcr.io/org/other:1"])
+    mounted_each_way.load(archives.docker_archive(*images))
+    return mounted_each_way
 
 
 def base_blob(image: Path) -> Path:

@@ -1,0 +1,150 @@
+"""Blobs that the kernel reads by itself: they cannot be told from those that it does not."""
+
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.mounts import Mounted, ended, run
+from tests.waiting import wait_until
+
+LAYER = archives.layer("big", Random(1).randbytes(3_000_000))
+APP = ImageParts(layers=[LAYER])
+DIGEST = archives.digest(LAYER)
+
+
+@pytest.fixture
+def app(mounted_each_way: Mounted) -> Mounted:
+    mounted_each_way.load(archives.docker_archive((APP, ["app:1"])))
+    return mounted_each_way
+
+
+def layer_of(mounted: Mounted) -> Path:
+    return mounted / "app:1/blobs/sha256" / DIGEST[7:]
+
+
+def stored(mounted: Mounted) -> Path:
+    return mounted.store / "blobs/sha256" / DIGEST[7:]
+
+
+def is_passed_through(mounted: Mounted) -> bool:
+    return bool(mounted.status("passthrough") == "on")
+
+
+def test_both_ways_are_what_they_are_called(app: Mounted) -> None:
+    """Else the others here would show nothing."""
+    with open(layer_of(app), "rb"):
+        assert app.status("backing_files") == is_passed_through(app)
+    info = run(sys.executable, "-m", "imgfs", "--store", app.store, "info").stdout.decode()
+    assert f"{app.status('passthrough')} ({app.path})" in info
+
+
+def test_reads_at_random(app: Mounted) -> None:
+    chance = Random(2)
+    with open(layer_of(app), "rb", buffering=0) as file:
+        for _ in range(300):
+            offset, size = chance.randrange(len(LAYER) + 5000), chance.randrange(200_000)
+            assert os.pread(file.fileno(), size, offset) == LAYER[offset : offset + size]
+
+
+def test_direct_reads(app: Mounted) -> None:
+    descriptor = os.open(layer_of(app), os.O_RDONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 1 << 20)
+    try:
+        assert os.preadv(descriptor, [buffer], 1 << 20) == 1 << 20
+        assert buffer[:] == LAYER[1 << 20 : 2 << 20]
+    finally:
+        os.close(descriptor)
+        buffer.close()
+
+
+def test_splice_and_copy_file_range(app: Mounted, tmp_path: Path) -> None:
+    with open(layer_of(app), "rb") as file, open(tmp_path / "copy", "wb") as copy:
+        read_end, write_end = os.pipe()
+        moved = os.splice(file.fileno(), write_end, 4096, offset_src=1000)
+        assert os.read(read_end, moved) == LAYER[1000 : 1000 + moved]
+        os.close(read_end)
+        os.close(write_end)
+        with pytest.raises(OSError, match="cross-device"):
+            os.copy_file_range(file.fileno(), copy.fileno(), 4096)
+
+
+def test_it_cannot_be_opened_to_write(app: Mounted) -> None:
+    with pytest.raises(OSError, match="Read-only"):
+        os.open(layer_of(app), os.O_RDWR)
+    with open(layer_of(app), "rb") as file:
+        os.fsync(file.fileno())
+        with pytest.raises(OSError, match="Bad file"):
+            os.write(file.fileno(), b"x")
+
+
+def test_opened_and_closed_by_many_at_once(app: Mounted) -> None:
+    def look(number: int) -> bool:
+        with open(layer_of(app), "rb", buffering=0) as file:
+            offset = number * 1000
+            return os.pread(file.fileno(), 1000, offset) == LAYER[offset : offset + 1000]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(look, range(2000)))
+    wait_until(lambda: app.status("handles") == 0, "all are closed")
+
+
+def test_the_file_of_a_removed_blob_is_let_go_of(app: Mounted) -> None:
+    with open(layer_of(app), "rb") as file, open(stored(app), "rb") as same:
+        with Engine(app.store) as engine:
+            engine.remove("app:1")
+            engine.content.delete(DIGEST)
+        assert os.fstat(same.fileno()).st_nlink == 0
+        assert file.read() == LAYER
+    wait_until(lambda: app.status("backing_files") == 0, "the kernel holds no file")
+
+
+def test_a_blob_of_another_length(app: Mounted) -> None:
+    """Nothing that is not the blob's is shown, nor zeros in the place of what is missing."""
+    stored(app).chmod(0o600)
+    with open(stored(app), "ab") as file:
+        file.write(b"more")
+    assert layer_of(app).read_bytes() == LAYER
+    assert app.status("backing_files") == 0
+
+
+def test_a_damaged_blob_that_is_replaced(app: Mounted) -> None:
+    stored(app).chmod(0o600)
+    with open(stored(app), "ab") as file:
+        file.write(b"more")
+    with open(layer_of(app), "rb") as before:
+        os.truncate(stored(app), len(LAYER))
+        with open(layer_of(app), "rb") as after:
+            assert before.read() == after.read() == LAYER
+
+
+def test_a_mount_that_is_killed(app: Mounted) -> None:
+    """What is open stays readable as far as the kernel has it: all of it, if it reads the file."""
+    descriptor = os.open(layer_of(app), os.O_RDONLY)
+    passed_through = is_passed_through(app)
+    assert os.pread(descriptor, 10, 0) == LAYER[:10]
+    os.kill(app.pid, signal.SIGKILL)
+    run("umount", "-l", app.path)
+    wait_until(lambda: ended(app.pid), "the mount's process has ended")
+    if passed_through:
+        assert os.pread(descriptor, len(LAYER), 0) == LAYER
+    else:
+        with suppress(OSError):
+            assert LAYER.startswith(os.pread(descriptor, len(LAYER), 0))
+    with suppress(OSError):  # whose process cannot be told of it
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("options", [("--no-passthrough",), ("-o", "no_passthrough")])
+def test_switched_off(mount: Callable[..., Mounted], options: tuple[str, ...]) -> None:
+    assert mount(options=options).status("passthrough") == "off: switched off"
