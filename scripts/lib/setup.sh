@@ -8,18 +8,25 @@
 #
 # stdout belongs to the command, so everything said here goes to stderr, and only a failure is told.
 # A purpose is done when .venv/.ready-PURPOSE says from what: `root`, since an environment cannot be
-# moved, and the text of pyproject.toml. That is compared without starting a process, because every
+# moved, and the text of what is installed or built anew when it changes. That is compared without starting a process, because every
 # command pays for it.
 
 export PATH # bash has set one if the caller, as mount may, gave none
 venv=$root/.venv
 
 ready() {
-    local wanted made
+    local made
     [[ -x $venv/bin/python && -r $venv/.ready-$1 ]] || return 1
     IFS= read -r -d '' made <"$venv/.ready-$1" || true
-    IFS= read -r -d '' wanted <"$root/pyproject.toml" || true
-    [[ $made == "$root"$'\n'"$wanted" ]]
+    read_project
+    [[ $made == "$root"$'\n'"$project" ]]
+}
+
+read_project() {
+    local part
+    IFS= read -r -d '' project <"$root/pyproject.toml" || true
+    IFS= read -r -d '' part <"$root/imgfs/passthrough.c" || true
+    project+=$part
 }
 
 set_up() {
@@ -81,7 +88,7 @@ print(*(requirement for name in sys.argv[2:] for requirement in groups[name]), s
 pip_install() {
     local purpose=$1 project
     shift
-    IFS= read -r -d '' project <"$root/pyproject.toml" || true
+    read_project
     must "$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet "$@"
     printf '%s\n%s' "$root" "$project" >"$venv/.new"
     mv "$venv/.new" "$venv/.ready-$purpose"
