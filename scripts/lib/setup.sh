@@ -15,7 +15,7 @@ export PATH # bash has set one if the caller, as mount may, gave none
 venv=$root/.venv
 
 ready() {
-    local made
+    local made project
     [[ -x $venv/bin/python && -r $venv/.ready-$1 ]] || return 1
     IFS= read -r -d '' made <"$venv/.ready-$1" || true
     read_project
