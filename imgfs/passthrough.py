@@ -11,6 +11,7 @@ have been removed.
 import ctypes
 import os
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -62,6 +63,8 @@ def library(wanted: bool) -> Library | str:
         return "switched off"
     if not _capabilities() & _CAP_SYS_ADMIN:
         return "CAP_SYS_ADMIN is needed"
+    if not _uses_libfuse_of_the_system():
+        return "pyfuse3 brings a libfuse of its own"
     path = Path(__file__).with_name(f"libpassthrough{EXTENSION_SUFFIXES[0]}")
     try:
         found = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
@@ -150,6 +153,12 @@ class Passthrough:
 def number_of(handle: int) -> int:
     """Our number in a handle."""
     return handle & _NUMBERS
+
+
+def _uses_libfuse_of_the_system() -> bool:
+    """Whether pyfuse3 is linked with the library in front of which the part in C would stand."""
+    found = find_spec("pyfuse3")
+    return bool(found and found.origin and b"\0libfuse3.so." in Path(found.origin).read_bytes())
 
 
 def _capabilities() -> int:

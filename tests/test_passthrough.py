@@ -124,5 +124,8 @@ def test_why_there_is_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passthrough, "_capabilities", lambda: 0)
     assert library(True) == "CAP_SYS_ADMIN is needed"
     monkeypatch.setattr(passthrough, "_capabilities", lambda: -1)
+    with monkeypatch.context() as patch:
+        patch.setattr(passthrough, "find_spec", lambda _: None)
+        assert library(True) == "pyfuse3 brings a libfuse of its own"
     monkeypatch.setattr(passthrough, "EXTENSION_SUFFIXES", [".none"])
     assert library(True) == "this imgfs was built without it"

@@ -171,7 +171,10 @@ def test_handles_leaked_by_the_thousand(app: Mounted) -> None:
     assert descriptors(app) <= before
 
 
-def test_more_handles_than_the_daemon_may_have(app: Mounted) -> None:
+def test_more_handles_than_the_daemon_may_have(mount: Callable[..., Mounted]) -> None:
+    """Where it has a file of its own open for each."""
+    app = mount(options=("--no-passthrough",))
+    app.load(ARCHIVE)
     run("ls", "-lR", app / "app:1")
     prlimit(app.pid, RLIMIT_NOFILE, (200, 200))
     with python(LEAK, app / "app:1", "300", layer_of(app)) as client:

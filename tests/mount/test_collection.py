@@ -81,4 +81,5 @@ def test_it_collects_by_itself(mount: Callable[..., Mounted], options: tuple[str
             "only what other:1 needs is left",
         )
         assert list(engine.check()) == []
-    assert b'"Action":"gc"' in (mounted.path / ".imgfs" / "events").read_bytes()
+    events = mounted.path / ".imgfs" / "events"
+    wait_until(lambda: b'"Action":"gc"' in events.read_bytes(), "it is told")
