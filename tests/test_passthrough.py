@@ -103,10 +103,10 @@ def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
             backed = way.back(INODE, blob, 5)
             assert backed is not None
             backed.opened(1)
-            await trio.sleep(10)
+            await trio.sleep(10.5)
             assert len(way) == 1
             backed.closed()
-            await trio.sleep(1.5)
+            await trio.sleep(1.1)
             backed.opened(2)
             backed.closed()
             await trio.sleep(0.9)
