@@ -16,7 +16,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -70,6 +69,8 @@ class Leases:
 
         AlreadyExists if there is a live one of that ID.
         """
+        import secrets
+
         now = self._clock()
         expires_at = None if expires_in is None else now + expires_in
         lease = Lease(id or secrets.token_hex(16), now, expires_at, dict(labels))
@@ -87,6 +88,8 @@ class Leases:
         Where it cannot be deleted then, it has ended all the same. The child of a fork ends
         nothing.
         """
+        import secrets
+
         lease = Lease(secrets.token_hex(16), self._clock(), None, dict(labels))
         holder = self._holders / lease.id
         pid = os.getpid()

@@ -22,7 +22,6 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import digest as digests
-from engine import go_path
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidReference
 
@@ -216,6 +215,8 @@ def familiar_match(pattern: str, ref: Reference) -> bool:
 
     `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
     """
+    from engine import go_path
+
     return go_path.match(pattern, ref.familiar) or go_path.match(pattern, ref.familiar_name)
 
 
