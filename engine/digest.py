@@ -22,7 +22,7 @@ _HEX_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 ALGORITHMS: Final = tuple(_HEX_LENGTHS)
 """The registered algorithms, the canonical one first."""
 
-_GRAMMAR: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_GRAMMAR: Final = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
 _HEX: Final = re.compile(r"[a-f0-9]+")
 
 
@@ -63,7 +63,7 @@ def parse(text: str) -> Digest:
 
 def well_formed(text: str) -> bool:
     """Whether `text` follows go-digest's grammar, whatever its algorithm and its length."""
-    return _GRAMMAR.fullmatch(text) is not None
+    return re.fullmatch(_GRAMMAR, text) is not None
 
 
 def hasher(algorithm: str = "sha256") -> Hash:

@@ -14,7 +14,6 @@ Every method is one transaction, or a part of the caller's; safe from any thread
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
 import time
@@ -175,6 +174,8 @@ class Leases:
         return [_lease(row) for row in rows]
 
     def _insert(self, connection: sqlite3.Connection, lease: Lease, *, is_held: bool) -> None:
+        import json
+
         labels = json.dumps(dict(lease.labels), sort_keys=True)
         connection.execute(
             f"INSERT INTO leases ({_COLUMNS}, held) VALUES (?, ?, ?, ?, ?)",
@@ -210,5 +211,7 @@ def _unless_child(parent: int, end: Callable[[], object]) -> None:
 
 
 def _lease(row: tuple[str, float, float | None, str]) -> Lease:
+    import json
+
     lease_id, created_at, expires_at, labels = row
     return Lease(lease_id, created_at, expires_at, json.loads(labels))

@@ -12,7 +12,7 @@ ZERO = "0001-01-01T00:00:00Z"
 
 _YEAR_10000 = 253_402_300_800
 
-_TIME = re.compile(
+_TIME = (
     r"(?P<clock>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
     r"T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}))"
     r"(?:\.(?P<fraction>[0-9]+))?"
@@ -55,7 +55,7 @@ def normalize(text: str) -> str:
 
 
 def _read(text: str) -> re.Match[str] | None:
-    time = _TIME.fullmatch(text)
+    time = re.fullmatch(_TIME, text)
     if time is None or not 1 <= int(time["month"]) <= 12:
         return None
     import calendar  # which takes as long as all of this module

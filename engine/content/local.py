@@ -22,7 +22,6 @@ store.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat
@@ -426,6 +425,8 @@ def _digest(algorithm: str, name: str) -> Digest | None:
 
 
 def _info(row: tuple[str, int, float, float, str]) -> Info:
+    import json
+
     digest, size, created_at, updated_at, labels = row
     return Info(parse(digest), size, created_at, updated_at, json.loads(labels))
 
@@ -435,6 +436,8 @@ def _kept(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _dump(labels: Mapping[str, str]) -> str:
+    import json
+
     return json.dumps(labels, sort_keys=True)
 
 
