@@ -68,11 +68,9 @@ class Leases:
 
         AlreadyExists if there is a live one of that ID.
         """
-        import secrets
-
         now = self._clock()
         expires_at = None if expires_in is None else now + expires_in
-        lease = Lease(id or secrets.token_hex(16), now, expires_at, dict(labels))
+        lease = Lease(id or os.urandom(16).hex(), now, expires_at, dict(labels))
         with self._database.transaction() as connection:
             connection.execute(f"DELETE FROM leases WHERE id = ? AND NOT {_LIVE}", (lease.id, now))
             if connection.execute("SELECT 1 FROM leases WHERE id = ?", (lease.id,)).fetchone():
@@ -87,9 +85,7 @@ class Leases:
         Where it cannot be deleted then, it has ended all the same. The child of a fork ends
         nothing.
         """
-        import secrets
-
-        lease = Lease(secrets.token_hex(16), self._clock(), None, dict(labels))
+        lease = Lease(os.urandom(16).hex(), self._clock(), None, dict(labels))
         holder = self._holders / lease.id
         pid = os.getpid()
         with ExitStack() as ending:

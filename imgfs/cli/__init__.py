@@ -34,7 +34,7 @@ _COMMANDS = {
     "info": "information",
     "events": "events",
     "gc": "housekeeping",
-    "fsck": "housekeeping",
+    "fsck": "checking",
     "tag": "naming",
     "rm": "naming",
 }

@@ -4,7 +4,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import BinaryIO
 
@@ -133,6 +132,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
     """A chunk while the next one is read; not for a pipe, whose reading may never end."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(file.read, _CHUNK)
         while chunk := coming.result():
