@@ -8,7 +8,6 @@ executor's: an interrupt while one of those starts leaves a thread that nobody e
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import cache
 from queue import SimpleQueue
 from threading import Thread
@@ -31,6 +30,8 @@ def beside(work: Callable[[memoryview], object], data: memoryview) -> Callable[[
 
 def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
     """Begin `work`; what is returned waits for its result."""
+    from concurrent.futures import Future  # what is small never needs it
+
     future: Future[T] = Future()
 
     def run() -> None:

@@ -4,37 +4,27 @@ A decompressor is fed and yields what comes out in chunks of at most a MiB, so t
 grow however much a stream expands. Streams may follow one another, as the command-line tools allow,
 with zeros between and behind them. Whatever is wrong is a BrokenArchive without a member; the
 caller knows what it was decompressing.
+
+What knows the formats is `decoders.py`, imported with the first stream that is compressed.
 """
 
-import bz2
-import lzma
 import re
-import sys
 from collections.abc import Callable, Iterator
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
-from isal import igzip_lib
-from zlib_ng import zlib_ng
 
 from engine.errors import BrokenArchive
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+if TYPE_CHECKING:
+    from engine.decoders import CopyableGzip, Decoder
 
 SNIFFED = 10
 """How many first bytes tell what a stream is."""
 
 _CHUNK = 1 << 20
 _SLICE = 128 << 10
-_XZ_MEMORY = 128 << 20
-_ZSTD_WINDOW_LOG = 27
-_ZSTD_HEADER = 18
-"""The longest header of a frame, in bytes."""
 _MAX_HEADER = 1 << 20
-_GZIP_WBITS = 16 + 15
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 
@@ -141,80 +131,6 @@ class _Plain:
         """Nothing can be missing."""
 
 
-class _Decoder(Protocol):
-    """What the standard library's decompressor objects have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def needs_input(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
-
-
-class _CopyableGzip:
-    """zlib-ng's decompressor as one of the standard library's: isal's cannot be copied."""
-
-    def __init__(self, inner: "zlib_ng._Decompress | None" = None) -> None:
-        self._inner = inner or zlib_ng.decompressobj(wbits=_GZIP_WBITS)
-        self.needs_input = True
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
-        out = self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
-        self.needs_input = len(out) < max_length and not self._inner.unconsumed_tail
-        return out
-
-    def copy(self) -> "_CopyableGzip":
-        return _CopyableGzip(self._inner.copy())  # type: ignore[attr-defined]  # not in its stub
-
-
-class _SizedZstd:
-    """A frame of zstd that holds what its header says: libzstd alone lets one end too early with
-    an empty block, if that comes in a piece of its own.
-    """
-
-    def __init__(self) -> None:
-        self._inner = zstd.ZstdDecompressor(
-            options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
-        )
-        self._size: int | None = None
-        self._made = 0
-        self._begun = False
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return self._inner.needs_input
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
-        if not self._begun:
-            self._begun, self._size = True, zstd.get_frame_info(data).decompressed_size
-        out = self._inner.decompress(data, max_length)
-        self._made += len(out)
-        if self._inner.eof and self._size is not None and self._made != self._size:
-            raise ValueError(f"a frame has {self._made} bytes and not {self._size}")
-        return out
-
-
 def _has_magic_only(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
     """For a format whose decoder takes its header in pieces."""
     return True
@@ -239,13 +155,40 @@ def _has_gzip_header(head: bytes) -> bool:
     return len(head) >= end
 
 
+def _gzip() -> "Decoder":
+    from engine import decoders
+
+    return decoders.gzip()
+
+
+def _copyable_gzip() -> "Decoder":
+    from engine import decoders
+
+    return decoders.CopyableGzip()
+
+
+def _zstd() -> "Decoder":
+    from engine import decoders
+
+    return decoders.SizedZstd()
+
+
 def _has_zstd_header(head: bytes) -> bool:
-    """Whether all of a frame's header is here, or there is none."""
-    try:
-        zstd.get_frame_info(head)
-    except zstd.ZstdError:
-        return len(head) >= _ZSTD_HEADER
-    return True
+    from engine import decoders
+
+    return decoders.has_zstd_header(head)
+
+
+def _xz() -> "Decoder":
+    from engine import decoders
+
+    return decoders.xz()
+
+
+def _bzip2() -> "Decoder":
+    from engine import decoders
+
+    return decoders.bzip2()
 
 
 class _Format(msgspec.Struct, frozen=True):
@@ -253,7 +196,7 @@ class _Format(msgspec.Struct, frozen=True):
 
     magic: re.Pattern[bytes]
     magic_size: int
-    decoder: Callable[[], _Decoder]
+    decoder: Callable[[], "Decoder"]
     has_header: Callable[[bytes], bool] = _has_magic_only
 
 
@@ -268,7 +211,7 @@ class _Streams:
         self.name = name
         self._format = format_
         self._head = b""
-        self._decoder: _Decoder | None = None
+        self._decoder: Decoder | None = None
         self._complete = False
         self._fed = start.compressed
         self._made = start.uncompressed
@@ -286,12 +229,17 @@ class _Streams:
         other = _Streams(self.name, self._format, self.resumable_from)
         if self._can_copy():
             other._head, other._complete, other._began = self._head, self._complete, self._began
-            if isinstance(self._decoder, _CopyableGzip):
-                other._decoder = self._decoder.copy()
+            if copyable := self._copyable():
+                other._decoder = copyable.copy()
         return other
 
     def _can_copy(self) -> bool:
-        return self._decoder is None or isinstance(self._decoder, _CopyableGzip)
+        return self._decoder is None or self._copyable() is not None
+
+    def _copyable(self) -> "CopyableGzip | None":
+        from engine.decoders import CopyableGzip
+
+        return self._decoder if isinstance(self._decoder, CopyableGzip) else None
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         # A decoder copies what is behind the end of its stream: slices keep that cheap where an
@@ -334,11 +282,13 @@ class _Streams:
         self._began = Place(self._fed - len(head), self._made)
         return head
 
-    def _expand(self, decoder: _Decoder, data: bytes | memoryview) -> Iterator[bytes]:
+    def _expand(self, decoder: "Decoder", data: bytes | memoryview) -> Iterator[bytes]:
+        from engine.decoders import ERRORS
+
         while True:
             try:
                 chunk = decoder.decompress(data, _CHUNK)
-            except _ERRORS as error:
+            except ERRORS as error:
                 raise BrokenArchive("", f"is a damaged {self.name} stream: {error}") from error
             if chunk:
                 self._made += len(chunk)
@@ -348,40 +298,29 @@ class _Streams:
             data = b""
 
 
-_ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal calls a class an instance
-    OSError,
-    ValueError,
-    EOFError,
-    lzma.LZMAError,
-    zstd.ZstdError,
-    igzip_lib.IsalError,
-    zlib_ng.error,
-)
 _FORMATS = {
     "gzip": _Format(
         re.compile(rb"\x1f\x8b\x08"),
         3,
-        lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
+        _gzip,
         _has_gzip_header,
     ),
     "zstd": _Format(
         re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
         4,
-        _SizedZstd,
+        _zstd,
         _has_zstd_header,
     ),
     "xz": _Format(
         re.compile(rb"\xfd7zXZ\x00"),
         6,
-        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY),
+        _xz,
     ),
-    "bzip2": _Format(
-        re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, bz2.BZ2Decompressor
-    ),
+    "bzip2": _Format(re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, _bzip2),
 }
 _RESUMABLE_FORMATS = {
     **_FORMATS,
     "gzip": msgspec.structs.replace(
-        _FORMATS["gzip"], decoder=_CopyableGzip, has_header=_has_magic_only
+        _FORMATS["gzip"], decoder=_copyable_gzip, has_header=_has_magic_only
     ),
 }

@@ -7,7 +7,6 @@ need not look at it again.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-ALGORITHMS: Final = ("sha256", "sha384", "sha512")
+_HEX_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
+ALGORITHMS: Final = tuple(_HEX_LENGTHS)
 """The registered algorithms, the canonical one first."""
 
-_HEX_LENGTHS: Final = {name: hashlib.new(name).digest_size * 2 for name in ALGORITHMS}
-_GRAMMAR: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_GRAMMAR: Final = r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+"
 _HEX: Final = re.compile(r"[a-f0-9]+")
 
 
@@ -64,13 +63,15 @@ def parse(text: str) -> Digest:
 
 def well_formed(text: str) -> bool:
     """Whether `text` follows go-digest's grammar, whatever its algorithm and its length."""
-    return _GRAMMAR.fullmatch(text) is not None
+    return re.fullmatch(_GRAMMAR, text) is not None
 
 
 def hasher(algorithm: str = "sha256") -> Hash:
     """A fresh hash object of a registered algorithm; InvalidDigest of any other."""
     if algorithm not in ALGORITHMS:
         raise InvalidDigest(algorithm, "unsupported")
+    import hashlib  # OpenSSL is not for who only reads names
+
     return hashlib.new(algorithm, usedforsecurity=False)
 
 

@@ -8,21 +8,23 @@ method is safe from any thread and is one transaction, or part of the caller's.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from engine import go_json, reference
+from engine import reference
 from engine.database import Database
+from engine.descriptor import Descriptor
 from engine.digest import ALGORITHMS, of_bytes
-from engine.errors import AlreadyExists, Ambiguous, InvalidReference, NotFound
+from engine.errors import AlreadyExists, Ambiguous, InvalidDocument, InvalidReference, NotFound
 from engine.events import EventLog
-from engine.oci import Descriptor
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
 """What stands in an archive's root."""
 PARENT_LABEL = "imgfs.parent"
 """On an image: the ID of the one that it was built upon, as docker's `manifest.json` tells it."""
+T = TypeVar("T")
+
 _COLUMNS = "name, path, target, labels, created_at, updated_at"
 
 
@@ -101,7 +103,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def image(self) -> Image:
-        return Image(self.name, go_json.decode(self.target.encode(), Descriptor, self.name))
+        return Image(self.name, _decode(self.target, Descriptor, self.name))
 
 
 def path_of(name: str) -> str:
@@ -304,7 +306,7 @@ class ImageStore:
     def place(self, image: Image, path: str) -> Place:
         """An image at a path that is not its own: by its digest, say. NotFound."""
         known = self.target(image.target.digest)
-        target = go_json.dumps(image.target).decode()
+        target = _encode(image.target)
         return Place(path, image.name, target, known.revision, known.created)
 
     # -- what is below a target -----------------------------------------------------------------
@@ -407,8 +409,8 @@ class ImageStore:
                 (
                     image.name,
                     path,
-                    go_json.dumps(image.target).decode(),
-                    go_json.dumps(dict(image.labels)).decode(),
+                    _encode(image.target),
+                    _encode(dict(image.labels)),
                     image.created_at,
                     image.updated_at,
                     image.target.digest,
@@ -456,8 +458,22 @@ def _image(row: tuple[Any, ...]) -> Image:
     name, _, target, labels, created_at, updated_at = row
     return Image(
         name,
-        go_json.decode(target.encode(), Descriptor, name),
-        go_json.decode(labels.encode(), dict[str, str], name),
+        _decode(target, Descriptor, name),
+        _decode(labels, dict[str, str], name),
         created_at,
         updated_at,
     )
+
+
+def _encode(value: object) -> str:
+    from engine import go_json  # who only reads pays nothing for it
+
+    return go_json.dumps(value).decode()
+
+
+def _decode(text: str, type_: type[T], name: str) -> T:
+    """What `_encode` has written; InvalidDocument for anything else."""
+    try:
+        return msgspec.json.decode(text, type=type_)
+    except msgspec.MsgspecError as error:
+        raise InvalidDocument(name, str(error)) from error

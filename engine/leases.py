@@ -14,9 +14,7 @@ Every method is one transaction, or a part of the caller's; safe from any thread
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -72,7 +70,7 @@ class Leases:
         """
         now = self._clock()
         expires_at = None if expires_in is None else now + expires_in
-        lease = Lease(id or secrets.token_hex(16), now, expires_at, dict(labels))
+        lease = Lease(id or os.urandom(16).hex(), now, expires_at, dict(labels))
         with self._database.transaction() as connection:
             connection.execute(f"DELETE FROM leases WHERE id = ? AND NOT {_LIVE}", (lease.id, now))
             if connection.execute("SELECT 1 FROM leases WHERE id = ?", (lease.id,)).fetchone():
@@ -87,7 +85,7 @@ class Leases:
         Where it cannot be deleted then, it has ended all the same. The child of a fork ends
         nothing.
         """
-        lease = Lease(secrets.token_hex(16), self._clock(), None, dict(labels))
+        lease = Lease(os.urandom(16).hex(), self._clock(), None, dict(labels))
         holder = self._holders / lease.id
         pid = os.getpid()
         with ExitStack() as ending:
@@ -172,6 +170,8 @@ class Leases:
         return [_lease(row) for row in rows]
 
     def _insert(self, connection: sqlite3.Connection, lease: Lease, *, is_held: bool) -> None:
+        import json
+
         labels = json.dumps(dict(lease.labels), sort_keys=True)
         connection.execute(
             f"INSERT INTO leases ({_COLUMNS}, held) VALUES (?, ?, ?, ?, ?)",
@@ -207,5 +207,7 @@ def _unless_child(parent: int, end: Callable[[], object]) -> None:
 
 
 def _lease(row: tuple[str, float, float | None, str]) -> Lease:
+    import json
+
     lease_id, created_at, expires_at, labels = row
     return Lease(lease_id, created_at, expires_at, json.loads(labels))

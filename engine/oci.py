@@ -11,11 +11,14 @@ pure.
 
 import base64
 import binascii
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from engine import digest, go_json, rfc3339
+from engine.descriptor import Descriptor as Descriptor
+from engine.descriptor import Int64 as Int64
+from engine.descriptor import Platform as Platform
 from engine.errors import InvalidDigest, InvalidDocument
 
 # --- media types ---
@@ -52,31 +55,6 @@ REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
 ATTESTATION_MANIFEST: Final = "attestation-manifest"
 
 LAYOUT_VERSION: Final = "1.0.0"
-
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-class Platform(msgspec.Struct, frozen=True):
-    """What an image runs on; architecture and os are always written."""
-
-    architecture: str
-    os: str
-    os_version: str = msgspec.field(default="", name="os.version")
-    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
-    variant: str = ""
-
-
-class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
-    """What a blob is, its digest and its size in bytes; `data` is base64 of the blob itself."""
-
-    media_type: str
-    digest: str
-    size: Int64
-    urls: tuple[str, ...] = ()
-    annotations: dict[str, str] = {}
-    data: str = ""
-    platform: Platform | None = None
-    artifact_type: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

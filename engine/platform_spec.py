@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from engine.descriptor import Platform
 from engine.errors import InvalidPlatform
-from engine.oci import Platform
 
 _HOST_OS: Final = "linux"
 _SYSTEMS: Final = (
@@ -36,13 +36,13 @@ _MACHINES: Final = {
     "loongarch64": ("loong64", ""),
 }
 
-_OS_RE: Final = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?")
-_PART_RE: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_BAD_ESCAPE_RE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_OS: Final = r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?"
+_PART: Final = r"[A-Za-z0-9_.-]+"
+_BAD_ESCAPE: Final = r"%(?![0-9A-Fa-f]{2})"
 _OS_OPTION_ESCAPES: Final = str.maketrans(
     {"%": "%25", "+": "%2B", "(": "%28", ")": "%29", "/": "%2F"}
 )
-_ARM_MACHINE_RE: Final = re.compile(r"armv([3-8])\w*", re.ASCII)
+_ARM_MACHINE: Final = r"armv([3-8])\w*"
 
 
 def host(machine: str | None = None) -> Platform:
@@ -62,7 +62,7 @@ def parse(specifier: str, host: Platform | None = None) -> Platform:
     system, version, features = _parse_os(name, specifier)
     if len(rest) > 2:
         raise InvalidPlatform(specifier, "it has more than three parts")
-    if not all(_PART_RE.fullmatch(part) for part in rest):
+    if not all(re.fullmatch(_PART, part) for part in rest):
         raise InvalidPlatform(specifier, "a part is empty or has a character that may not be there")
     if rest:
         architecture, variant = _parse_architecture(*rest)
@@ -116,18 +116,18 @@ def format_all(platform: Platform) -> str:
 
 def _of_machine(machine: str) -> Platform:
     name = machine.lower()
-    if arm := _ARM_MACHINE_RE.fullmatch(name):
+    if arm := re.fullmatch(_ARM_MACHINE, name, re.ASCII):
         return Platform(architecture="arm", os=_HOST_OS, variant=f"v{arm[1]}")
     architecture, variant = _MACHINES.get(name, (name, ""))
     return Platform(architecture=architecture, os=_HOST_OS, variant=variant)
 
 
 def _parse_os(part: str, specifier: str) -> tuple[str, str, tuple[str, ...]]:
-    match = _OS_RE.fullmatch(part)
+    match = re.fullmatch(_OS, part)
     if match is None:
         raise InvalidPlatform(specifier, "the operating system is malformed")
     version, features = match[2] or "", match[3] or ""
-    if _BAD_ESCAPE_RE.search(version + features):
+    if re.search(_BAD_ESCAPE, version + features):
         raise InvalidPlatform(specifier, "a percent sign needs two hex digits behind it")
     decoded = tuple(unquote(feature) for feature in features.split("+")[1:])
     return _normalize_os(match[1]), unquote(version), decoded

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from engine.oci import Platform
+from engine.descriptor import Platform
 from engine.platform_spec import format, format_all, host, normalize, parse  # noqa: A004 - containerd's name
 
 __all__ = [
@@ -39,11 +39,9 @@ __all__ = [
 T = TypeVar("T")
 
 # Two digits, since every level below becomes a platform of its own and the text may be anybody's.
-_LEVEL_RE: Final = re.compile(r"v?0*([0-9]{1,2})")
-_ARM64_VERSION_RE: Final = re.compile(r"v(?:(8)(?:\.([1-9]))?|(9)(?:\.([1-7]))?)")
-_WINDOWS_VERSION_RE: Final = re.compile(
-    r"0*([0-9]{1,3})\.0*([0-9]{1,3})\.0*([0-9]{1,5})(?:\..*)?", re.DOTALL
-)
+_LEVEL: Final = r"v?0*([0-9]{1,2})"
+_ARM64_VERSION: Final = r"v(?:(8)(?:\.([1-9]))?|(9)(?:\.([1-7]))?)"
+_WINDOWS_VERSION: Final = r"0*([0-9]{1,3})\.0*([0-9]{1,3})\.0*([0-9]{1,5})(?:\..*)?"
 _WINDOWS_LTSC_BUILDS: Final = (20348, 26100)
 
 
@@ -239,13 +237,13 @@ def best(
 
 def _level(variant: str) -> int:
     """The number of a variant such as v3, or 0."""
-    match = _LEVEL_RE.fullmatch(variant)
+    match = re.fullmatch(_LEVEL, variant)
     return int(match[1]) if match else 0
 
 
 def _arm64_versions(variant: str) -> list[str]:
     """The versions that one runs, highest first: v9.N has what v8.(N+5) has, up to v8.9."""
-    match = _ARM64_VERSION_RE.fullmatch(variant)
+    match = re.fullmatch(_ARM64_VERSION, variant)
     if match is None:
         return []
     eight = min(int(match[4] or 0) + 5, 9) if match[3] else int(match[2] or 0)
@@ -264,7 +262,7 @@ def _counted_features(own: Platform, other: Platform) -> Iterable[str]:
 
 def _windows_version(text: str) -> tuple[int, int, int]:
     """Major, minor and build, all 0 if `text` does not begin with three fitting numbers."""
-    match = _WINDOWS_VERSION_RE.fullmatch(text)
+    match = re.fullmatch(_WINDOWS_VERSION, text, re.DOTALL)
     if match is None:
         return 0, 0, 0
     major, minor, build = (int(number) for number in match.groups())

@@ -22,7 +22,6 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import digest as digests
-from engine import go_path
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidReference
 
@@ -34,25 +33,19 @@ _LEGACY_DOMAIN: Final = "index.docker.io"
 _OFFICIAL: Final = "library/"
 _DEFAULT_TAG: Final = "latest"
 
-_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
-_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_PATH = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+# As text: each is compiled when it is first used.
+_DOMAIN = r"(?:[a-zA-Z0-9]+(?:(?:\.|-+)[a-zA-Z0-9]+)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_PATH = r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 _NAME = rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})"
 
-_NAME_RE: Final = re.compile(_NAME)
-_REFERENCE_RE: Final = re.compile(rf"{_NAME}(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?")
-_TAG_RE: Final = re.compile(_TAG)
-_DIGEST_RE: Final = re.compile(_DIGEST)
-_IDENTIFIER_RE: Final = re.compile(r"[a-f0-9]{64}")
+_REFERENCE = rf"{_NAME}(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
+_IDENTIFIER = r"[a-f0-9]{64}"
 
 _OCI_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_OCI_NAME_RE: Final = re.compile(rf"{_OCI_COMPONENT}(?:/{_OCI_COMPONENT})*")
-_LOCATED_RE: Final = re.compile(
-    r"[^/?#:@]+(?::[0-9]*)?/[^?#:@]*:(?P<object>[^@?#][^?#]*)(?:[?#].*)?", re.DOTALL
-)
+_OCI_NAME: Final = rf"{_OCI_COMPONENT}(?:/{_OCI_COMPONENT})*"
+_LOCATED = r"[^/?#:@]+(?::[0-9]*)?/[^?#:@]*:(?P<object>[^@?#][^?#]*)(?:[?#].*)?"
 
 _SENTENCES: Final = {
     "name_empty": "empty image reference",
@@ -158,7 +151,7 @@ def parse_any(text: str) -> Reference | Digest:
 
 def with_name(text: str) -> Reference:
     """A repository by the bare grammar, without tag and digest (WithName)."""
-    match = _NAME_RE.fullmatch(text)
+    match = re.fullmatch(_NAME, text)
     if match is None:
         raise _invalid(text, "reference_invalid_format")
     return Reference(match["domain"] or "", _checked_path(match["path"], text))
@@ -166,14 +159,14 @@ def with_name(text: str) -> Reference:
 
 def with_tag(ref: Reference, tag: str) -> Reference:
     """`ref` with this tag, its digest kept."""
-    if not _TAG_RE.fullmatch(tag):
+    if not re.fullmatch(_TAG, tag):
         raise _invalid(tag, "tag_invalid_format")
     return replace(ref, tag=tag)
 
 
 def with_digest(ref: Reference, digest: str) -> Reference:
     """`ref` with this digest, its tag kept; only its grammar is judged, as in WithDigest."""
-    if not _DIGEST_RE.fullmatch(digest):
+    if not re.fullmatch(_DIGEST, digest):
         raise _invalid(digest, "digest_invalid_format")
     return replace(ref, digest=Digest(digest))
 
@@ -195,7 +188,7 @@ def tag_name_only(ref: Reference) -> Reference:
 
 def is_identifier(text: str) -> bool:
     """Whether `text` is 64 lower-case hex digits, which name an image by its ID."""
-    return _IDENTIFIER_RE.fullmatch(text) is not None
+    return re.fullmatch(_IDENTIFIER, text) is not None
 
 
 def sort(names: Iterable[str]) -> list[str]:
@@ -216,12 +209,14 @@ def familiar_match(pattern: str, ref: Reference) -> bool:
 
     `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
     """
+    from engine import go_path
+
     return go_path.match(pattern, ref.familiar) or go_path.match(pattern, ref.familiar_name)
 
 
 def valid_ref_name(text: str) -> bool:
     """Whether image-spec lets an image layout carry `text` as org.opencontainers.image.ref.name."""
-    return _OCI_NAME_RE.fullmatch(text) is not None
+    return re.fullmatch(_OCI_NAME, text) is not None
 
 
 def oci_ref_name(name: Reference | str) -> str:
@@ -231,7 +226,7 @@ def oci_ref_name(name: Reference | str) -> str:
     begin with "@", which the annotation's grammar forbids.
     """
     text = str(name)
-    located = _LOCATED_RE.fullmatch(text)
+    located = re.fullmatch(_LOCATED, text, re.DOTALL)
     return text if located is None else located["object"]
 
 
@@ -257,10 +252,10 @@ def filter_prefix(prefix: str, ref_name: str) -> str:
 
 
 def _parse(text: str, given: str) -> Reference:
-    match = _REFERENCE_RE.fullmatch(text)
+    match = re.fullmatch(_REFERENCE, text)
     if match is None:
         lower = text.lower()
-        only_case = lower != text and _REFERENCE_RE.fullmatch(lower)
+        only_case = lower != text and re.fullmatch(_REFERENCE, lower)
         raise _invalid(
             given, "name_contains_uppercase" if only_case else "reference_invalid_format"
         )

@@ -4,7 +4,6 @@ Only the text forms live here; nothing reads a clock. A time stays text wherever
 document, since its offset and its fraction decide the document's digest.
 """
 
-import calendar
 import re
 from datetime import UTC, datetime
 
@@ -13,7 +12,7 @@ ZERO = "0001-01-01T00:00:00Z"
 
 _YEAR_10000 = 253_402_300_800
 
-_TIME = re.compile(
+_TIME = (
     r"(?P<clock>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
     r"T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}))"
     r"(?:\.(?P<fraction>[0-9]+))?"
@@ -26,6 +25,8 @@ def epoch_seconds(text: str) -> int:
     time = _read(text)
     if time is None or int(time["year"]) < 1969:
         return 0
+    import calendar
+
     fields = (int(time[name]) for name in ("year", "month", "day", "hour", "minute", "second"))
     offset = int(time["zone_hour"] or 0) * 3600 + int(time["zone_minute"] or 0) * 60
     seconds = calendar.timegm(tuple(fields)) + (offset if time["sign"] == "-" else -offset)
@@ -54,9 +55,11 @@ def normalize(text: str) -> str:
 
 
 def _read(text: str) -> re.Match[str] | None:
-    time = _TIME.fullmatch(text)
+    time = re.fullmatch(_TIME, text)
     if time is None or not 1 <= int(time["month"]) <= 12:
         return None
+    import calendar  # which takes as long as all of this module
+
     in_range = (
         1 <= int(time["day"]) <= calendar.monthrange(int(time["year"]), int(time["month"]))[1]
         and int(time["hour"]) < 24

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from engine import go_json, oci, platforms, reference, walk
+from engine import go_json, oci, platforms, walk
 from engine.commit import image_writer
 from engine.commit.document import Document
 from engine.commit.image_writer import InvalidSource, WriterOptions, Written
@@ -22,7 +22,7 @@ from engine.commit.refs import CommitOptions, Progress, Source
 from engine.content.local import LocalStore, LocalWriter
 from engine.database import Database
 from engine.digest import Digest
-from engine.errors import InvalidReference, NotFound
+from engine.errors import NotFound
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
@@ -62,17 +62,6 @@ class Parts(msgspec.Struct, frozen=True):
     images: ImageStore
     leases: Leases
     events: EventLog
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names, comma-separated, in full; InvalidReference."""
-    names = []
-    for name in filter(None, text.split(",")):
-        ref = reference.tag_name_only(reference.parse_normalized(name))
-        if ref.digest is not None:
-            raise InvalidReference(name, "digest", "an image that is made cannot choose its digest")
-        names.append(str(ref))
-    return tuple(dict.fromkeys(names))
 
 
 def commit(

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import msgspec
 
+from engine import reference
 from engine.commit.annotations import Annotation
 from engine.compression import Compression
+from engine.errors import InvalidReference
 from engine.oci import Platform
 
 Progress = Callable[[str, int], None]
@@ -79,3 +81,14 @@ class CommitOptions(msgspec.Struct, frozen=True):
     instructions: tuple[str, ...] = ()
     message: str = ""
     author: str = ""
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names, comma-separated, in full; InvalidReference."""
+    names = []
+    for name in filter(None, text.split(",")):
+        ref = reference.tag_name_only(reference.parse_normalized(name))
+        if ref.digest is not None:
+            raise InvalidReference(name, "digest", "an image that is made cannot choose its digest")
+        names.append(str(ref))
+    return tuple(dict.fromkeys(names))

@@ -20,7 +20,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -244,7 +243,7 @@ class Ingests:
     def hold_unnamed(self, total: int, expected: Digest | None, algorithm: str) -> Ingest:
         """An ingest for this process alone: nobody finds it, and none can be resumed."""
         while True:
-            directory = self._root / secrets.token_hex(16)
+            directory = self._root / os.urandom(16).hex()
             # Whoever reclaims may take it for a dead one in its first moment.
             with suppress(Unavailable):
                 descriptor = _lock(directory, directory.name)
@@ -309,7 +308,7 @@ class Ingests:
 
     def discard(self, path: Path) -> Path:
         """Move a file here, where it no longer counts; removing it may take its time then."""
-        discarded = self._root / secrets.token_hex(16)
+        discarded = self._root / os.urandom(16).hex()
         path.rename(discarded)
         return discarded
 

@@ -22,22 +22,24 @@ store.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from engine.content import NO_LABELS, Bytes, Committed, Info, Status
-from engine.content.ingests import BLOB_MODE, Abandoned, Ingest, Ingests
 from engine.database import Database
 from engine.digest import ALGORITHMS, Digest, parse
 from engine.errors import InvalidDigest, NotFound, StoreError
+
+if TYPE_CHECKING:
+    from engine.content.ingests import Abandoned, Ingest, Ingests
 
 _BATCH: Final = 500
 _COLUMNS: Final = "digest, size, created_at, updated_at, labels"
@@ -127,7 +129,13 @@ class LocalStore:
         self._blobs = root / "blobs"
         _make_directory(self._blobs)
         _make_directory(root / "ingest")
-        self._ingests = Ingests(root / "ingest", clock)
+        self._root = root
+
+    @cached_property
+    def _ingests(self) -> Ingests:
+        from engine.content.ingests import Ingests  # who only reads pays nothing for it
+
+        return Ingests(self._root / "ingest", self._clock)
 
     # Reading
 
@@ -284,6 +292,8 @@ class LocalStore:
 
     def adopt(self, digest: Digest) -> None:
         """Give a row to a file that is right and has none; nothing to do if it has one."""
+        from engine.content.ingests import BLOB_MODE
+
         path = self.path(digest)
         path.chmod(BLOB_MODE)
         _sync(path, os.O_RDONLY)
@@ -415,6 +425,8 @@ def _digest(algorithm: str, name: str) -> Digest | None:
 
 
 def _info(row: tuple[str, int, float, float, str]) -> Info:
+    import json
+
     digest, size, created_at, updated_at, labels = row
     return Info(parse(digest), size, created_at, updated_at, json.loads(labels))
 
@@ -424,6 +436,8 @@ def _kept(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _dump(labels: Mapping[str, str]) -> str:
+    import json
+
     return json.dumps(labels, sort_keys=True)
 
 

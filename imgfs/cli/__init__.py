@@ -2,10 +2,13 @@
 status.
 
 0 is success, 1 a failure, 2 a usage error, 130 an interrupt. SIGTERM and SIGHUP end a command as
-tidily, with 128 and their number. Commands are imported when they are called, because their
-start-up is felt.
+tidily, with 128 and their number.
+
+A start is felt. So commands are imported when they are called, and what that has made is kept from
+the garbage collector, which `imgfs.__main__` has switched off until then.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -25,13 +28,13 @@ _COMMANDS = {
     "commit": "commit",
     "load": "loading",
     "save": "saving",
-    "images": "looking",
+    "images": "listing",
     "inspect": "looking",
     "history": "looking",
-    "info": "looking",
+    "info": "information",
     "events": "events",
     "gc": "housekeeping",
-    "fsck": "housekeeping",
+    "fsck": "checking",
     "tag": "naming",
     "rm": "naming",
 }
@@ -51,6 +54,15 @@ class _Commands(click.Group):
             return None
         command: Any = getattr(import_module(f"imgfs.cli.{_COMMANDS[name]}"), name)
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = super().resolve_command(ctx, args)
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -86,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             signal.signal(number, _end)
     status = run(list(sys.argv[1:] if arguments is None else arguments))
     discard_unwritable()
+    gc.freeze()  # the process ends: nothing has to be taken apart
     sys.exit(status)
 
 

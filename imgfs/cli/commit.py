@@ -15,8 +15,7 @@ from engine import compression as compressions
 from engine import platforms, rfc3339
 from engine.commit import annotations, exporter_options
 from engine.commit.annotations import Annotation, InvalidAnnotation
-from engine.commit.exporter import parse_names
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
+from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.engine import Engine
 from engine.errors import printable
 from imgfs.cli.common import Failed, with_engine

@@ -1,7 +1,6 @@
 """What the commands share: the store, and how things are written for people and for programs."""
 
 import functools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -65,6 +64,8 @@ format_option = click.option(
 
 def print_json(value: Any) -> None:
     """A document for programs."""
+    import json
+
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +38,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield device
         return
     target = followed(path)
-    temporary = f".{target.name[:40]}.{secrets.token_hex(8)}"
+    temporary = f".{target.name[:40]}.{os.urandom(8).hex()}"
     try:
         directory = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

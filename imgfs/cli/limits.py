@@ -1,6 +1,5 @@
 """What this process may use."""
 
-import ctypes
 import resource
 
 _M_ARENA_MAX = -8
@@ -15,6 +14,8 @@ def raise_open_files() -> None:
 
 def limit_arenas() -> None:
     """Let all threads share glibc's arenas: each thread's own would keep what it has once used."""
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have no arenas
         mallopt(_M_ARENA_MAX, _ARENAS)

@@ -4,15 +4,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import msgspec
 
 from engine import compression, platforms, reference
-from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
 from engine.archive.naming import Naming, parse_rename
 from engine.archive.options import ImportOptions
@@ -22,6 +20,9 @@ from engine.progress import Done
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.progress import progress_of, progress_options
+
+if TYPE_CHECKING:
+    from engine.archive.importer import Loaded
 
 _CHUNK = 1 << 20
 
@@ -112,7 +113,7 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
         raise click.UsageError(f"--limit: {error}") from error
 
 
-def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> Loaded:
+def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
         file: BinaryIO
         file = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
@@ -133,6 +134,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
     """A chunk while the next one is read; not for a pipe, whose reading may never end."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(file.read, _CHUNK)
         while chunk := coming.result():
@@ -140,7 +143,7 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
             yield chunk
 
 
-def _print_loaded(loaded: Loaded) -> None:
+def _print_loaded(loaded: "Loaded") -> None:
     """As docker says it, and what is not there."""
     for image in loaded.images:
         lacking = ", ".join(image.missing_platforms) or f"{len(image.missing)} blobs"

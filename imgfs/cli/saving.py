@@ -13,7 +13,7 @@ from engine import platforms
 from engine.engine import Engine
 from engine.errors import printable
 from engine.images import Image
-from engine.layouts import combined, docker_save, selection
+from engine.layouts import combined, selection
 from engine.layouts.selection import Selection
 from engine.oci import Platform
 from imgfs.cli.common import Failed, with_engine
@@ -91,6 +91,8 @@ def save(
         else:
             out = sys.stdout.buffer.write
         if layout == "docker":
+            from engine.layouts import docker_save
+
             engine.save_for_docker(
                 images, _options(docker_save.Options, chosen, required), out, tell
             )

@@ -13,11 +13,10 @@ from msgspec.structs import replace
 
 from engine import oci
 from engine.commit.config import InvalidConfig
-from engine.commit.exporter import parse_names
 from engine.commit.image_writer import InvalidSource
 from engine.commit.instructions import InvalidInstruction
 from engine.commit.overlay import ForeignUpper
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
+from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.compression import Compression
 from engine.content import read_blob
 from engine.engine import Engine

@@ -34,6 +34,7 @@ _NAMES: Final = frozenset({"execute", "executemany", "close", "write", "flush"})
 _COMMANDS: Final = ("loading", "saving", "naming", "commit", "housekeeping")
 _ENGINE: Final = (
     *("archive.importer", "gc", "saving", "commit.exporter", "commit.platform_images"),
+    *("content.ingests", "decoders", "compressors", "go_json"),
     *("layouts.combined", "layouts.docker_save", "content.diff_ids", "content.uncompressed"),
 )
 

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.commit.exporter import parse_names
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source
+from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, parse_names
 from engine.compression import Compression
 from engine.engine import Engine
 from tests import archives

@@ -1,0 +1,121 @@
+"""`imgfs fsck`: what is broken is told."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import click
+import msgspec
+
+from engine.engine import Engine
+from engine.errors import StoreDamaged, printable
+from engine.fsck.problem import Problem
+from engine.fsck.replacement import replace_database
+from imgfs.cli.common import Failed, format_option, print_json, store_option
+from imgfs.cli.progress import progress_of, progress_options
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A problem, and what was done about it ("": nothing)."""
+
+    problem: Problem
+    repaired: str = ""
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.repaired) or self.problem.kind.is_rubbish
+
+    @property
+    def lost_by(self) -> tuple[str, ...]:
+        """The images that have lost something by it."""
+        return self.problem.images if self.problem.kind.is_damage else ()
+
+    def line(self) -> str:
+        problem = self.problem
+        images = f" (in {', '.join(problem.images)})" if problem.images else ""
+        done = f": {self.repaired}" if self.repaired else ""
+        return f"{problem.kind} {printable(problem.subject)}: {problem.text}{images}{done}"
+
+    def to_json(self) -> dict[str, object]:
+        problem = self.problem
+        return {
+            "kind": problem.kind,
+            "subject": problem.subject,
+            "text": problem.text,
+            "images": problem.images,
+            "repaired": self.repaired,
+        }
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Decompress every layer, too, and compare diff IDs.")
+@click.option("--repair", is_flag=True, help="Do what is safe about what is found.")
+@format_option
+@progress_options
+@store_option
+def fsck(store: Path, deep: bool, repair: bool, form: str, progress: str, quiet: bool) -> None:
+    """Check every blob and every image; a line for everything that is wrong.
+
+    With --repair, rows without a file go, files without a row get one, damaged files are moved to
+    quarantine/ in the store, and what is recorded of images is derived anew. A database that cannot
+    be opened is made anew. The status is 1 if something is wrong (with --repair: if an image has
+    lost something).
+    """
+    told = None if quiet or form == "json" else print
+    try:
+        found = _check(store, deep, repair, progress, told)
+    except StoreDamaged:
+        if not repair:
+            raise
+        names = replace_database(store)
+        warning = "the database cannot be used and is made anew; the old one is in quarantine/"
+        print(f"imgfs: warning: {warning}", file=sys.stderr)
+        found = _check(store, deep, repair, progress, told, names)
+    damaged = sorted(
+        {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
+    )
+    if form == "json":
+        print_json({"problems": [one.to_json() for one in found], "damaged": damaged})
+    elif not quiet:
+        for name in damaged:
+            print(f"image {printable(name)} has lost something: load it again")
+        print(_summary(found))
+    if damaged or not all(one.is_settled for one in found):
+        raise Failed("")
+
+
+def _check(
+    store: Path,
+    deep: bool,
+    repair: bool,
+    progress: str,
+    told: Callable[[str], None] | None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> list[_Found]:
+    """Check, repair and tell; then give `names` back to the images that have lost them."""
+    found = []
+    with Engine(store) as engine:
+        for problem in _problems(engine, deep, progress):
+            one = _Found(problem, engine.repair(problem) if repair else "")
+            found.append(one)
+            if told:
+                told(printable(one.line(), 2000))
+        for name in engine.restore_names(names) if names else ():
+            if told:
+                told(f"image {printable(name)}: has its name again")
+    return found
+
+
+def _problems(engine: Engine, deep: bool, progress: str) -> Iterator[Problem]:
+    with progress_of("Checking", progress) as tell:
+        yield from engine.check(tell)
+    if deep:
+        yield from engine.check_layers()
+
+
+def _summary(found: list[_Found]) -> str:
+    if not found:
+        return "nothing is wrong"
+    repaired = sum(bool(one.repaired) for one in found)
+    return f"{len(found)} problem{'s'[: len(found) - 1]}, {repaired} repaired"

@@ -1,0 +1,145 @@
+"""`imgfs images`."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import click
+import msgspec
+
+from engine import reference, rfc3339
+from engine.descriptor import Platform
+from engine.engine import Engine
+from engine.errors import InvalidPlatform, NotFound
+from engine.images import Image, ManifestSummary
+from imgfs.cli.common import each, format_option, human, print_json, print_table, with_engine
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """A line of `imgfs images`."""
+
+    image: Image
+    repository: str
+    tag: str
+    id: str
+    created: str
+    size: int
+    platforms: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "name": None if self.image.is_untagged else self.image.familiar,
+            "repository": self.repository or None,
+            "tag": self.tag or None,
+            "id": self.id or None,
+            "digest": self.image.target.digest,
+            "media_type": self.image.target.media_type,
+            "created": self.created or None,
+            "size": self.size,
+            "platforms": list(self.platforms),
+        }
+
+
+@click.command()
+@click.option("-q", "--quiet", is_flag=True, help="Print IDs alone.")
+@click.option("--digests", is_flag=True, help="Print digests too.")
+@click.option("--no-trunc", is_flag=True, help="Print whole IDs.")
+@format_option
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@with_engine
+def images(
+    engine: Engine, quiet: bool, digests: bool, no_trunc: bool, form: str, names: tuple[str, ...]
+) -> None:
+    """List the images (also: imgfs ls).
+
+    \b
+    imgfs images
+    imgfs images alpine --format json
+    """
+    found: list[Image] = [] if names else engine.images.all()
+    try:
+        each(names, lambda name: found.extend(engine.find(name)))
+    finally:
+        rows = list(_listed(engine, found))
+        if form == "json":
+            print_json([row.document() for row in rows])
+        elif quiet:
+            for row in rows:
+                print(row.id if no_trunc else _short(row.id))
+        else:
+            _print_images(rows, digests, no_trunc)
+
+
+def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
+    head = [
+        "REPOSITORY",
+        "TAG",
+        *(["DIGEST"] * digests),
+        "IMAGE ID",
+        "CREATED",
+        "SIZE",
+        "PLATFORMS",
+    ]
+    print_table(
+        head,
+        (
+            [
+                row.repository or "<none>",
+                row.tag or "<none>",
+                *([row.image.target.digest] * digests),
+                row.id if no_trunc else _short(row.id),
+                row.created[:10] or "-",
+                human(row.size),
+                ",".join(row.platforms) or "-",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _listed(engine: Engine, images: Iterable[Image]) -> Iterator[_Listed]:
+    for image in images:
+        with suppress(NotFound):  # removed by somebody else just now
+            yield _line(engine, image)
+
+
+def _line(engine: Engine, image: Image) -> _Listed:
+    manifests = engine.images.manifests(image.target.digest)
+    best = _best(manifests)
+    ref = None if image.is_untagged else reference.parse_normalized(image.name)
+    return _Listed(
+        image,
+        ref.familiar_name if ref else "",
+        (ref.tag or "") if ref else "",
+        best.config if best else "",
+        rfc3339.text(engine.images.target(image.target.digest).created),
+        best.size if best else 0,
+        tuple(m.platform for m in manifests if m.platform),
+    )
+
+
+def _best(manifests: tuple[ManifestSummary, ...]) -> ManifestSummary | None:
+    """The manifest for this host, else the first."""
+    first = manifests[0] if manifests else None
+    if len(manifests) < 2:
+        return first
+    from engine import platforms  # most images are for one platform alone
+
+    matcher = platforms.only(platforms.host())
+    return platforms.best(manifests, matcher, _platform) or first
+
+
+def _platform(manifest: ManifestSummary) -> Platform | None:
+    """Its platform, if it names one; one that nothing can have where the image made it up."""
+    if not manifest.platform:
+        return None
+    from engine import platforms
+
+    try:
+        return platforms.parse(manifest.platform)
+    except InvalidPlatform:
+        return Platform(architecture="", os=manifest.platform)
+
+
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:12]

@@ -1,0 +1,87 @@
+"""What a command imports before it works: its start is felt, and every module is a part of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+
+APP = "docker.io/library/app:1"
+ARCHIVE = archives.oci_archive((ImageParts(layers=[archives.layer()]), APP))
+
+MOUNTS = {"pyfuse3", "trio", "asyncio", "ssl"}
+PRINTS = {"rich", "logging", "importlib.metadata", "email", "platformdirs", "opentelemetry"}
+CODECS = {"isal", "zlib_ng", "backports.zstd", "compression.zstd", "bz2", "lzma"}
+PROCESSES = {"subprocess", "multiprocessing", "concurrent.futures", "ctypes", "tempfile", "secrets"}
+NEVER = MOUNTS | PRINTS | CODECS | PROCESSES
+CONTENT = {"hashlib", "engine.content.ingests", "engine.walk", "engine.layouts", "engine.archive"}
+DOCUMENTS = {"json", "engine.oci", "engine.go_json", "engine.platforms"}
+
+
+@pytest.fixture
+def imported(store: Path) -> Callable[..., set[str]]:
+    """What a command imports, with all that starts with Python."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("COVERAGE", "OTEL"))}
+
+    def run(*arguments: str | Path) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "imgfs", "--store", store, *arguments],
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "needless"),
+    [
+        (("images",), NEVER | CONTENT | DOCUMENTS),
+        (("images", "app"), NEVER | CONTENT | DOCUMENTS),
+        (("tag", "app:1", "app:2"), NEVER | CONTENT),
+        (("rm", "app:1"), NEVER | CONTENT),
+        (("events", "--since", "0", "--until", "0s"), NEVER | CONTENT),
+        (("inspect", "app:1"), NEVER | {"engine.content.ingests", "engine.archive"}),
+        (("history", "app:1"), NEVER | {"engine.content.ingests", "engine.archive"}),
+        (("gc",), NEVER | {"engine.walk", "engine.layouts", "engine.archive", "engine.fsck"}),
+        (("save", "-o", os.devnull, "app:1"), NEVER | {"engine.layouts.docker_save"}),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_command_imports_what_it_needs(
+    imported: Callable[..., set[str]],
+    stock: Callable[..., None],
+    command: tuple[str, ...],
+    needless: set[str],
+) -> None:
+    stock(ARCHIVE)
+    found = imported(*command)
+    assert {"click", "engine.engine"} <= found
+    assert not found & needless
+
+
+def test_plain_layers_are_loaded_without_a_decompressor(
+    imported: Callable[..., set[str]], tmp_path: Path
+) -> None:
+    archive = tmp_path / "app.tar"
+    archive.write_bytes(ARCHIVE)
+    found = imported("load", "-i", archive)
+    assert not found & (MOUNTS | CODECS | {"rich", "ctypes", "secrets"})
+
+
+def test_garbage_is_looked_for_once_a_command_works(store: Path) -> None:
+    program = (
+        "import gc, sys; gc.disable(); from imgfs import cli\n"
+        "assert cli.run(['--store', sys.argv[1], 'images']) == 0\n"
+        "assert gc.isenabled() and gc.get_freeze_count()"
+    )
+    subprocess.run([sys.executable, "-c", program, store], check=True, stdout=subprocess.DEVNULL)
