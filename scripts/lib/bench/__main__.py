@@ -60,6 +60,14 @@ def main(arguments: Sequence[str]) -> None:
         metavar="DIR",
         help="where images are kept (build/bench)",
     )
+    parser.add_argument(
+        "--no-passthrough",
+        dest="mount_options",
+        action="store_const",
+        const=("--no-passthrough",),
+        default=(),
+        help="let no blob be read but through imgfs, as where the kernel or root is lacking",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", default="text")
     form.add_argument("--markdown", dest="form", action="store_const", const="markdown")
@@ -76,7 +84,16 @@ def main(arguments: Sequence[str]) -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=cache)))
         peers = Peers(scratch / "peers", stack)
         images = Images(cache)
-        bench = Bench(images, peers, report, scratch, options.size, options.images, options.rounds)
+        bench = Bench(
+            images,
+            peers,
+            report,
+            scratch,
+            options.size,
+            options.images,
+            options.rounds,
+            options.mount_options,
+        )
         for area in areas:
             AREAS[area](bench)
         report.notes += peers.notes

@@ -27,6 +27,7 @@ class Bench:
     size: str
     count: int
     rounds: int
+    mount_options: Sequence[str]
 
     def contest(
         self, title: str, contenders: Sequence[Contender], size: int | None = None
@@ -49,6 +50,6 @@ class Bench:
 
     @contextmanager
     def mounted(self, store: Path) -> Iterator[Mount]:
-        with mounted(store, self.scratch / "mnt") as mount:
+        with mounted(store, self.scratch / "mnt", self.mount_options) as mount:
             self.report.passthrough = mount.passthrough
             yield mount

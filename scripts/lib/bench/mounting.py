@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,17 @@ IMGFS = (sys.executable, "-m", "imgfs")
 class Mount:
     """A store at a directory, which is mounted at once, and may be mounted anew."""
 
-    def __init__(self, store: Path, path: Path) -> None:
+    def __init__(self, store: Path, path: Path, options: Sequence[str] = ()) -> None:
         self.store = store
         self.path = path
+        self._options = options
         self._status: dict[str, Any] = {}
         path.mkdir(parents=True, exist_ok=True)
 
     @property
     def command(self) -> list[str | Path]:
         """What mounts it."""
-        return [*IMGFS, "--store", self.store, "mount", self.path]
+        return [*IMGFS, "--store", self.store, "mount", *self._options, self.path]
 
     @property
     def daemon(self) -> Daemon:
@@ -76,9 +77,9 @@ class Mount:
 
 
 @contextmanager
-def mounted(store: Path, path: Path) -> Iterator[Mount]:
+def mounted(store: Path, path: Path, options: Sequence[str]) -> Iterator[Mount]:
     """A store at a directory that is made if need be."""
-    mount = Mount(store, path)
+    mount = Mount(store, path, options)
     try:
         mount.mount()
         yield mount
