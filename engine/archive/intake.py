@@ -9,22 +9,25 @@ gives it, is hashed and not written again.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Protocol, Self
 
-import msgspec
-
-from engine import decompress
 from engine import digest as digests
+from engine.archive.contents import (
+    Buffered,
+    Content,
+    ContentReader,
+    Damaged,
+    Ingested,
+    Stored,
+    drop,
+)
 from engine.archive.limits import Expansion
 from engine.archive.members import Member, clean_name, resolve_link
-from engine.beside import beside
+from engine.archive.sinks import BufferSink, CheckSink, IngestSink, Sink
 from engine.compression import Compression
 from engine.content import Info, ReaderAt
 from engine.content.diff_ids import (
     UNCOMPRESSED_LABEL,
-    Measure,
     Uncompressed,
-    compression_from,
     compression_of,
     may_be_layer,
     measure,
@@ -49,55 +52,6 @@ _TOLD_ABSENT = 20
 _CHUNK = 1 << 20
 
 
-class Buffered(msgspec.Struct, frozen=True):
-    """A member kept in memory."""
-
-    name: str
-    digest: Digest
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def pread(self, size: int, offset: int) -> bytes:
-        return self.data[offset : offset + size]
-
-
-class Ingested(msgspec.Struct, frozen=True):
-    """A member that lies in an ingest."""
-
-    name: str
-    digest: Digest
-    size: int
-    writer: LocalWriter
-    uncompressed: Uncompressed | None
-
-    def pread(self, size: int, offset: int) -> bytes:
-        return self.writer.pread(size, offset)
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A member that was in the content store before."""
-
-    name: str
-    digest: Digest
-    size: int
-    diff_id: Digest | None
-
-
-class Damaged(msgspec.Struct, frozen=True):
-    """A member whose name promises what the store has, and whose bytes are something else."""
-
-    name: str
-    digest: Digest
-    size: int
-    expected: Digest
-
-
-Content = Buffered | Ingested | Stored
-
-
 class Intake:
     """The members of one archive, by name and by digest."""
 
@@ -118,7 +72,7 @@ class Intake:
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
-        self._sink: _Sink | None = None
+        self._sink: Sink | None = None
         self.layers = 0
         """How many files so far look like layers, each content once."""
 
@@ -155,7 +109,7 @@ class Intake:
         self._files[content.name] = kept
         self._names[kept.digest] += 1
         if kept is not content:
-            _drop(content)
+            drop(content)
             return
         if isinstance(content, Buffered):
             self._buffered += content.size
@@ -208,7 +162,7 @@ class Intake:
         """The bytes of a blob; NotFound."""
         content = self._by_digest.get(Digest(digest))
         if isinstance(content, Buffered | Ingested):
-            return _ContentReader(content)
+            return ContentReader(content)
         return self._store.open(digest)
 
     def sizes(self, wanted: Iterable[str]) -> Mapping[str, int]:
@@ -300,7 +254,7 @@ class Intake:
             made = Ingested(self.stored_as(layer.digest), writer.digest(), size, writer, plain)
             kept = self._by_digest.setdefault(made.digest, made)
             if kept is not made:
-                _drop(made)
+                drop(made)
             made = self._made[layer.digest] = kept
         return made
 
@@ -338,7 +292,7 @@ class Intake:
             if isinstance(content, Ingested):
                 yield digest, content.writer
 
-    def _write_out(self, content: Buffered) -> "Ingested":
+    def _write_out(self, content: Buffered) -> Ingested:
         writer = self._store.unnamed_writer(content.size, content.digest)
         try:
             writer.write(content.data)
@@ -353,7 +307,7 @@ class Intake:
             self._sink.abandon()
             self._sink = None
         for content in self._by_digest.values():
-            _drop(content)
+            drop(content)
         self._files.clear()
         self._names.clear()
         self._by_digest.clear()
@@ -374,18 +328,18 @@ class Intake:
         del self._names[old.digest]
         if isinstance(old, Buffered):
             self._buffered -= old.size
-        _drop(self._by_digest.pop(old.digest, old))
+        drop(self._by_digest.pop(old.digest, old))
 
-    def _open_sink(self, name: str, size: int) -> "_Sink":
+    def _open_sink(self, name: str, size: int) -> Sink:
         expected = blob_digest(name)
         if size <= _BUFFERED_MEMBER and self._buffered + size <= _BUFFERED_TOTAL:
-            return _BufferSink(name, expected)
+            return BufferSink(name, expected)
         if expected is not None and self._store.sizes([expected]).get(expected) == size:
             self._hold(expected)
             if self._store.exists(expected):
-                return _CheckSink(name, expected, size, self._labelled(expected))
+                return CheckSink(name, expected, size, self._labelled(expected))
         algorithm = expected.algorithm if expected else "sha256"
-        return _IngestSink(
+        return IngestSink(
             name, self._store.unnamed_writer(size, algorithm=algorithm), self._expansion
         )
 
@@ -398,163 +352,6 @@ def _blob_path(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/', 1)}"
 
 
-def _drop(content: Content) -> None:
-    if isinstance(content, Ingested):
-        content.writer.abort()
-
-
-class _Sink(Protocol):
-    """Where the data of one member goes."""
-
-    def write(self, data: memoryview) -> None: ...
-
-    def close(self) -> Content | Damaged: ...
-
-    def abandon(self) -> None: ...
-
-
-class _BufferSink:
-    def __init__(self, name: str, expected: Digest | None) -> None:
-        self._name = name
-        self._algorithm = expected.algorithm if expected else "sha256"
-        self._data = bytearray()
-
-    def write(self, data: memoryview) -> None:
-        self._data += data
-
-    def close(self) -> Content:
-        data = bytes(self._data)
-        return Buffered(self._name, digests.of_bytes(data, self._algorithm), data)
-
-    def abandon(self) -> None:
-        self._data.clear()
-
-
-class _IngestSink:
-    def __init__(self, name: str, writer: LocalWriter, expansion: Expansion) -> None:
-        self._name = name
-        self._writer = writer
-        self._size = 0
-        self._diff = _DiffHasher(expansion)
-
-    def write(self, data: memoryview) -> None:
-        measured = beside(self._diff.write, data)
-        try:
-            self._writer.write(data)
-        finally:
-            measured()
-        self._size += len(data)
-
-    def close(self) -> Content:
-        digest = self._writer.digest()
-        uncompressed = self._diff.close(digest, self._size)
-        return Ingested(self._name, digest, self._size, self._writer, uncompressed)
-
-    def abandon(self) -> None:
-        self._writer.abort()
-
-
-class _CheckSink:
-    """For a blob that the store has: hashes, writes nothing."""
-
-    def __init__(self, name: str, expected: Digest, size: int, diff_id: Digest | None) -> None:
-        self._name = name
-        self._expected = expected
-        self._size = size
-        self._diff_id = diff_id
-        self._hash = digests.hasher(expected.algorithm)
-
-    def write(self, data: memoryview) -> None:
-        self._hash.update(data)
-
-    def close(self) -> Content | Damaged:
-        found = digests.from_hash(self._expected.algorithm, self._hash)
-        if found != self._expected:
-            return Damaged(self._name, found, self._size, self._expected)
-        return Stored(self._name, found, self._size, self._diff_id)
-
-    def abandon(self) -> None:
-        """Nothing was kept."""
-
-
-class _DiffHasher:
-    """Measures what a compressed layer holds while it streams by."""
-
-    def __init__(self, expansion: Expansion) -> None:
-        self._expansion = expansion
-        self._head = bytearray()
-        self._decompressor: decompress.Decompressor | None = None
-        self._measure = Measure()
-        self._is_plain = False
-        self._failed = False
-
-    def write(self, data: memoryview) -> None:
-        if self._is_plain or self._failed:
-            return
-        if len(self._head) < decompress.SNIFFED:
-            taken = decompress.SNIFFED - len(self._head)
-            self._head += data[:taken]
-            if len(self._head) < decompress.SNIFFED:
-                return
-            kind = compression_from(bytes(self._head))
-            if kind == "none":
-                self._is_plain = True
-                return
-            self._decompressor = decompress.new(kind)
-            self._feed(bytes(self._head))
-            data = data[taken:]
-        self._feed(data)
-
-    def close(self, digest: Digest, size: int) -> Uncompressed | None:
-        """What the member of this digest and size is when it is uncompressed, None where it cannot
-        be.
-        """
-        if self._decompressor is None:
-            return Uncompressed(digest, size)
-        if self._failed:
-            return None
-        try:
-            self._decompressor.finish()
-        except BrokenArchive:
-            return None
-        return self._measure.result()
-
-    def _feed(self, data: bytes | memoryview) -> None:
-        assert self._decompressor is not None
-        try:
-            for chunk in self._decompressor.feed(data):
-                self._expansion.add(len(chunk))
-                self._measure.update(chunk)
-        except BrokenArchive:
-            self._failed = True
-
-
-class _ContentReader:
-    """A member as a reader of a content store."""
-
-    def __init__(self, content: Buffered | Ingested) -> None:
-        self._content = content
-        self.size = content.size
-
-    def pread(self, size: int, offset: int) -> bytes:
-        return self._content.pread(size, offset)
-
-    def fileno(self) -> int:
-        raise OSError("a member of an archive has no file of its own")
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def _chunks(reader: ReaderAt) -> Iterator[bytes]:
     for offset in range(0, reader.size, _CHUNK):
         yield reader.pread(_CHUNK, offset)
-
-
-__all__ = ["Content", "Intake"]
