@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import imgfs.mount
+import imgfs.passthrough
 from engine import platforms
 from engine.archive.limits import Limits
 from imgfs import cli
@@ -40,6 +41,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     serve = Served()
     monkeypatch.setattr(imgfs.mount, "serve", serve)
     monkeypatch.setattr(mounting, "raise_open_files", lambda: None)
+    monkeypatch.setattr(imgfs.passthrough, "library", lambda wanted: f"wanted: {wanted}")
     return serve
 
 
@@ -64,7 +66,15 @@ def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
 
 def test_plain(inside: Callable[..., Done], served: Served, store: Path, place: Path) -> None:
     succeeded(inside("mount", "-f", place))
-    assert served.only == (store, place, MountOptions())
+    assert served.only == (store, place, MountOptions(passthrough="wanted: True"))
+
+
+@pytest.mark.parametrize("option", [("--no-passthrough",), ("-o", "no_passthrough")])
+def test_no_passthrough(
+    inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
+) -> None:
+    succeeded(inside("mount", "-f", *option, place))
+    assert served.only[2].passthrough == "wanted: False"
 
 
 def test_a_relative_place_is_made(
