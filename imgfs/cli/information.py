@@ -3,7 +3,11 @@
 import json
 import os
 import platform as host_platform
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -13,6 +17,9 @@ from engine.engine import Engine
 from engine.errors import printable
 from imgfs.cli.common import format_option, human, print_json, with_engine
 from imgfs.cli.mounts import mountpoints
+
+_PATIENCE = 2.0
+"""Seconds that a mount has to say what it is."""
 
 
 @click.command()
@@ -35,7 +42,7 @@ def info(engine: Engine, form: str) -> None:
         "blobs": len(sizes),
         "bytes": sum(sizes),
         "free": disk.f_bavail * disk.f_frsize,
-        "mounts": sorted(mounts),
+        "mounts": list(mounts),
         "passthrough": mounts,
         "platform": platforms.format(platforms.host()),
         "imgfs": version("imgfs"),
@@ -56,14 +63,23 @@ def info(engine: Engine, form: str) -> None:
 
 def _mounts(store: Path) -> dict[str, str]:
     """Where this store is mounted by processes whose mounts we may read, and what they say of
-    kernel passthrough.
+    kernel passthrough. One that does not answer is told of, and not waited for.
     """
-    found = {}
-    for path in mountpoints():
-        try:
-            status = json.loads((path / ".imgfs" / "status.json").read_bytes())
-        except (OSError, ValueError):
-            continue
+    told: dict[str, str] = {}
+    asked = {path: Thread(target=_ask, args=(path, store, told)) for path in mountpoints()}
+    for thread in asked.values():
+        thread.daemon = True
+        thread.start()
+    deadline = time.monotonic() + _PATIENCE
+    for path, thread in asked.items():
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            print(f"imgfs: {printable(str(path))}: does not answer", file=sys.stderr)
+    return dict(sorted(told.items()))
+
+
+def _ask(path: Path, store: Path, told: dict[str, str]) -> None:
+    with suppress(OSError, ValueError):
+        status = json.loads((path / ".imgfs" / "status.json").read_bytes())
         if status.get("store") == str(store):
-            found[str(path)] = str(status.get("passthrough", "off"))
-    return found
+            told[str(path)] = str(status.get("passthrough", "off"))

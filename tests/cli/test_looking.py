@@ -1,5 +1,6 @@
 """`imgfs images`, `inspect`, `history` and `info`."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from engine.engine import Engine
 from engine.images import Image, ImageStore
-from imgfs.cli import mounts
+from imgfs.cli import information, mounts
 from imgfs.cli.common import human
 from tests import archives
 from tests.archives import ImageParts, descriptor
@@ -373,6 +374,26 @@ def test_info(inside: Callable[..., Done], stock: Callable[..., None], store: Pa
     assert printed["store:"] == str(store)
     assert printed["bytes:"] == human(sum(stored))
     assert printed["mounts:"] == "none"
+
+
+def test_info_of_mounts_that_do_not_answer(
+    inside: Callable[..., Done],
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, other, stuck = (tmp_path / name for name in ("ours", "other", "stuck"))
+    for path, text in (ours, f'{{"store": "{store}", "passthrough": "on"}}'), (other, "?"):
+        (path / ".imgfs").mkdir(parents=True)
+        (path / ".imgfs/status.json").write_text(text)
+    (stuck / ".imgfs").mkdir(parents=True)
+    os.mkfifo(stuck / ".imgfs/status.json")  # who opens it waits
+    monkeypatch.setattr(information, "mountpoints", lambda: [stuck, other, ours, tmp_path])
+    monkeypatch.setattr(information, "_PATIENCE", 0.2)
+    done = inside("info", "--format", "json")
+    assert (done.status, done.err) == (0, f"imgfs: {stuck}: does not answer\n".encode())
+    assert done.json["passthrough"] == {str(ours): "on"}
+    os.close(os.open(stuck / ".imgfs/status.json", os.O_RDWR | os.O_NONBLOCK))  # it ends
 
 
 def test_mountpoints() -> None:
