@@ -121,7 +121,7 @@ class Upload:
         self._spool: Spool | None = None
         self._lost: OSError | None = None
         self._accepted = 0
-        self._fed = 0
+        self._come = self._fed = 0  # since ever, while `_accepted` begins anew
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._queue: trio.MemorySendChannel[bytes] | None = None
@@ -243,7 +243,7 @@ class Upload:
         while self._accepted < self.receipt.size and self._wants_more():
             await self._fill_hole()
         await self._drained()
-        if self.error is None:
+        if self.error is None or self._may_recover():  # it may be of a flush before the last write
             await self._in_thread(self._finish)
         if self.error is not None:
             raise self.error
@@ -298,6 +298,7 @@ class Upload:
             self._nursery.start_soon(self._feed_all, received, self._import)
         self._gathered.append(data)
         self._gathered_size += len(data)
+        self._come += len(data)
         self._accepted += len(data)
         if self._gathered_size >= _BATCH:
             self._hand_over()
@@ -342,10 +343,13 @@ class Upload:
         await self._fed_but_for(0)
 
     async def _fed_but_for(self, ahead: int) -> None:
-        """Wait until no more than so many bytes wait for the import."""
-        if self._accepted - self._fed > ahead:
+        """Wait until no more than so many of the bytes that have come by now wait for the import;
+        those that come meanwhile need not have been handed over.
+        """
+        wanted = self._come - ahead
+        if self._fed < wanted:
             async with self._progress:
-                while self._accepted - self._fed > ahead:
+                while self._fed < wanted:
                     await self._progress.wait()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
@@ -379,6 +383,7 @@ class Upload:
         assert self._import is not None
         try:
             self.result = self._import.finish()
+            self.error = None
         except Exception as error:  # it is told by the flush that asked
             self.error = error
             if self._import.failed:
@@ -396,4 +401,6 @@ class Upload:
             self.error = self.error.with_traceback(None)
             self.error.__cause__ = self.error.__context__ = None
         self._queue = self._import = self._spool = self._lost = None
-        self._accepted = self._fed = 0
+        self._come -= self._gathered_size
+        self._gathered.clear()
+        self._accepted = self._gathered_size = 0
