@@ -6,6 +6,7 @@ order lies in a spool file until the bytes before it arrive, or, at a flush, cou
 a hole reads as.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -32,7 +33,7 @@ _BATCH = 1 << 20
 """Bytes that are handed over to the import as one: a thread for each small write would take longer
 than its bytes.
 """
-_AHEAD = 4 << 20
+_AHEAD = 8 << 20
 """Bytes that may wait for the import."""
 _TOLD = 4096
 _OURS = "user.imgfs."
@@ -331,10 +332,14 @@ class Upload:
 
     async def _feed_all(self, received: trio.MemoryReceiveChannel[bytes], target: Import) -> None:
         async with received:
-            async for data in received:
-                await self._in_thread(partial(self._feed, target, data))
+            async for first in received:
+                waiting = [first]
+                with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while True:
+                        waiting.append(received.receive_nowait())
+                await self._in_thread(partial(self._feed, target, waiting))
                 async with self._progress:
-                    self._fed += len(data)
+                    self._fed += sum(map(len, waiting))
                     self._progress.notify_all()
 
     async def _drained(self) -> None:
@@ -370,11 +375,12 @@ class Upload:
         if failure:
             raise failure[0]
 
-    def _feed(self, target: Import, data: bytes) -> None:
+    def _feed(self, target: Import, waiting: list[bytes]) -> None:
         if target.failed:
             return
         try:
-            target.feed(data)
+            for data in waiting:
+                target.feed(data)
         except Exception as error:  # it is told at the next write or flush
             self.error = error
             _abort(target)
