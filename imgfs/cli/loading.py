@@ -20,6 +20,7 @@ from engine.progress import Done
 from imgfs.cli.common import Failed, format_option, print_json, with_engine
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.progress import progress_of, progress_options
+from imgfs.cli.streams import widen
 
 if TYPE_CHECKING:
     from engine.archive.importer import Loaded
@@ -116,7 +117,7 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
 def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
         file: BinaryIO
-        file = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
+        file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))
         status = os.fstat(file.fileno())
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
         tell = stack.enter_context(progress_of("Loading", progress))

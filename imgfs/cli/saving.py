@@ -19,6 +19,7 @@ from engine.oci import Platform
 from imgfs.cli.common import Failed, with_engine
 from imgfs.cli.files import whole_file
 from imgfs.cli.progress import progress_of, progress_options
+from imgfs.cli.streams import widen
 
 Options = TypeVar("Options", bound=Selection)
 
@@ -89,7 +90,7 @@ def save(
         elif output is not None:
             out = stack.enter_context(whole_file(Path(output))).write
         else:
-            out = sys.stdout.buffer.write
+            out = widen(sys.stdout.buffer).write
         if layout == "docker":
             from engine.layouts import docker_save
 

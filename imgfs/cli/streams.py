@@ -1,8 +1,14 @@
 """The standard streams of this process, fit for use."""
 
+import fcntl
 import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
+from typing import BinaryIO
+
+_PIPE_BYTES = 1 << 20
+"""What everybody may make a pipe hold; it is 64 KiB at first."""
 
 
 def open_standard_streams() -> None:
@@ -19,6 +25,13 @@ def open_standard_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def widen(stream: BinaryIO) -> BinaryIO:
+    """If it is a pipe, let it hold more, so that its two ends wake each other less often."""
+    with suppress(OSError):
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return stream
 
 
 def discard_unwritable() -> None:

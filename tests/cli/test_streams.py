@@ -1,0 +1,22 @@
+"""Pipes that hold more; everything else is left as it is."""
+
+import fcntl
+import io
+import os
+from pathlib import Path
+
+from imgfs.cli.streams import widen
+
+
+def test_a_pipe_holds_more() -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as source, open(write_end, "wb") as sink:
+        assert widen(sink) is sink
+        assert fcntl.fcntl(source, fcntl.F_GETPIPE_SZ) == 1 << 20
+
+
+def test_what_is_no_pipe(tmp_path: Path) -> None:
+    memory = io.BytesIO(b"bytes")
+    assert widen(memory).read() == b"bytes"
+    with open(tmp_path / "file", "wb") as file:
+        assert widen(file) is file
