@@ -5,8 +5,9 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "imgfs.libpassthrough",
-            ["imgfs/passthrough.c"],
+            "imgfs.libsession",
+            ["imgfs/session.c", "imgfs/passthrough.c", "imgfs/gather.c"],
+            depends=["imgfs/session.h"],
             include_dirs=["/usr/include/fuse3"],
             libraries=["fuse3", "dl"],
             optional=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from engine.archive.importer import Import, Loaded
+from imgfs.gather import Gathers
 from imgfs.nodes import Attributes, Node
 from imgfs.upload import Receipt, Told, Upload
 from imgfs.workers import Workers
@@ -27,12 +28,14 @@ class ImportDirectory:
         spool_directory: Path,
         nursery: trio.Nursery,
         workers: Workers,
+        gathers: Gathers,
         loaded: Callable[[Loaded], Awaitable[None]],
     ) -> None:
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
         self._workers = workers
+        self._gathers = gathers
         self._loaded = loaded
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
@@ -69,6 +72,7 @@ class ImportDirectory:
             self._spool_directory,
             self._nursery,
             self._workers,
+            self._gathers,
             self._loaded,
         )
         self._put(name, upload)

@@ -19,14 +19,16 @@ from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.images import path_of
+from imgfs.gather import Gathers
 from imgfs.image_tree import ImageTree
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Node
 from imgfs.operations import Operations
-from imgfs.passthrough import Library, Passthrough
+from imgfs.passthrough import Passthrough
 from imgfs.read_ahead import raise_read_ahead
+from imgfs.session import Session
 from imgfs.status_dir import StatusDirectory
 from imgfs.views import CombinedView, View
 from imgfs.workers import Workers
@@ -46,7 +48,8 @@ class MountOptions(msgspec.Struct, frozen=True):
 
     `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
     what is mounted. Every `gc_interval` seconds what nothing needs is collected, if it is set.
-    `passthrough` is the part in C that lets the kernel read blobs by itself, or why it does not.
+    `session` is the part in C, or why there is none; `passthrough` says whether the kernel may read
+    blobs by itself.
     """
 
     view: View = msgspec.field(default_factory=CombinedView)
@@ -54,7 +57,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
-    passthrough: Library | str = "not asked for"
+    session: Session | str = "not asked for"
+    passthrough: bool = True
 
 
 def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
@@ -86,7 +90,8 @@ class _Mount:
         self._mountpoint = mountpoint
         self._options = options
         self._ready = ready
-        self._passthrough = Passthrough(options.passthrough, engine.path)
+        part = options.session if options.passthrough else "switched off"
+        self._passthrough = Passthrough(part, engine.path)
         self._operations: Operations | None = None
         self.workers = Workers()
 
@@ -106,6 +111,7 @@ class _Mount:
                     pyfuse3.close(unmount=True)
                     with trio.move_on_after(_PATIENCE, shield=True):
                         await imports.abandon()
+                        await self.workers.rest()
                 nursery.cancel_scope.cancel()
 
     async def _answer(self, signals: AsyncIterator[int]) -> None:
@@ -129,6 +135,7 @@ class _Mount:
             self._engine.path,
             nursery,
             self.workers,
+            Gathers(self._options.session),
             self._loaded,
         )
 

@@ -25,7 +25,8 @@ from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Attributes, Directory, File, Node
-from imgfs.passthrough import Backed, Passthrough, number_of
+from imgfs.passthrough import Backed, Passthrough
+from imgfs.session import number_of
 from imgfs.upload import Upload
 from imgfs.workers import Workers
 
@@ -271,7 +272,7 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        opened = self._files.get(fh)
+        opened = self._files.get(number_of(fh))
         if not isinstance(opened, _OpenUpload):
             raise FUSEError(errno.EBADF)
         with self.callers.unless_killed(opened.pid):
@@ -442,9 +443,8 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_TRUNC:
             with self.callers.unless_killed(pid):
                 await upload.truncate(0)
-        upload.opened()
-        opened = _OpenUpload(upload, pid)
-        return FileInfo(fh=self._files.add(opened), direct_io=True, keep_cache=False)
+        number = self._files.add(_OpenUpload(upload, pid))
+        return FileInfo(fh=upload.opened(number), direct_io=True, keep_cache=False)
 
     def _path_of(self, parent: NameDirectory, target: str) -> str:
         """Where in the tree a symlink's target lies."""

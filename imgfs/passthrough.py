@@ -1,40 +1,25 @@
 """Kernel passthrough: the kernel reads a blob from the store's file itself, and asks nobody.
 
-`passthrough.c` has the other half, which pyfuse3 and libfuse do not know of. Where it is not built,
-where the kernel (Linux 6.9) or the privilege (CAP_SYS_ADMIN) is lacking, nothing changes but speed.
+`passthrough.c` has the other half, which pyfuse3 and libfuse do not know of. Where that is not
+built, where the kernel (Linux 6.9) or the privilege (CAP_SYS_ADMIN) is lacking, nothing changes
+but speed.
 
 The kernel takes one backing ID for an inode as long as anybody has that open. So an inode keeps its
 ID until it has been closed for a while, not longer, since the ID holds the file of a blob that may
 have been removed.
 """
 
-import ctypes
 import os
-from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
 
 import msgspec
 import trio
 
-_NUMBER_BITS = 40
-_TAG = 1 << 62
-_NUMBERS = (1 << _NUMBER_BITS) - 1
-_IDS = 1 << 22
+from imgfs.session import BACKED, SUBJECTS, Session, handle
+
 _CAP_SYS_ADMIN = 1 << 21
 _LINGER = 1.0
 """Seconds; by then the kernel has long heard that the release was answered."""
-
-
-class Library(Protocol):
-    """What `passthrough.c` offers; it knows the one session of this process."""
-
-    def imgfs_passthrough_agreed(self) -> bool: ...
-
-    def imgfs_backing_open(self, descriptor: int, /) -> int: ...
-
-    def imgfs_backing_close(self, backing: int, /) -> None: ...
 
 
 class Backed(msgspec.Struct):
@@ -48,30 +33,11 @@ class Backed(msgspec.Struct):
         """One more has it open; the handle that tells the kernel so."""
         self.users += 1
         self.is_idle = False
-        return _TAG | self.backing << _NUMBER_BITS | number
+        return handle(BACKED, self.backing, number)
 
     def closed(self) -> None:
         """One less has it open."""
         self.users -= 1
-
-
-def library(wanted: bool) -> Library | str:
-    """The part in C, or why there is none. This must come before pyfuse3 is imported: it stands in
-    front of libfuse's functions.
-    """
-    if not wanted:
-        return "switched off"
-    if not _capabilities() & _CAP_SYS_ADMIN:
-        return "CAP_SYS_ADMIN is needed"
-    if not _uses_libfuse_of_the_system():
-        return "pyfuse3 brings a libfuse of its own"
-    path = Path(__file__).with_name(f"libpassthrough{EXTENSION_SUFFIXES[0]}")
-    try:
-        found = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-    except OSError:
-        return "this imgfs was built without it"
-    found.imgfs_passthrough_agreed.restype = ctypes.c_bool
-    return cast(Library, found)
 
 
 class Passthrough:
@@ -79,10 +45,16 @@ class Passthrough:
     but `close_idle`.
     """
 
-    def __init__(self, part: Library | str, store: Path) -> None:
-        """`part` is what `library` gave."""
-        self._library = None if isinstance(part, str) else part
+    def __init__(self, part: Session | str, store: Path) -> None:
+        """`part` is what `imgfs.session.load` gave, or why it is not to be made use of. This must
+        come before the handshake with the kernel.
+        """
         self._why = part if isinstance(part, str) else None
+        self._session = None if isinstance(part, str) else part
+        if self._session and not _capabilities() & _CAP_SYS_ADMIN:
+            self._why = "CAP_SYS_ADMIN is needed"
+        elif self._session:
+            self._session.imgfs_passthrough_want()
         self._probe = os.open(store / "version", os.O_RDONLY | os.O_CLOEXEC)
         self._backed: dict[int, Backed] = {}
         self._refused: set[int] = set()
@@ -101,12 +73,12 @@ class Passthrough:
         """Let an inode be read from a file, which need not stay open; None if that cannot be, be it
         that the file has not `size` bytes.
         """
-        if self._library is None or self._reason() or inode in self._refused:
+        if self._session is None or self._reason() or inode in self._refused:
             return None
         if inode not in self._backed:
             whole = os.fstat(descriptor).st_size == size
-            backing = self._library.imgfs_backing_open(descriptor) if whole else 0
-            if not 0 < backing < _IDS:
+            backing = self._session.imgfs_backing_open(descriptor) if whole else 0
+            if not 0 < backing < SUBJECTS:
                 self._close(backing)
                 self._refused.add(inode)  # it cannot be read both ways at a time
                 return None
@@ -132,8 +104,8 @@ class Passthrough:
         return len(self._backed)
 
     def _close(self, backing: int) -> None:
-        if self._library is not None and backing > 0:
-            self._library.imgfs_backing_close(backing)
+        if self._session is not None and backing > 0:
+            self._session.imgfs_backing_close(backing)
 
     def _reason(self) -> str:
         if self._why is None:
@@ -142,23 +114,12 @@ class Passthrough:
 
     def _try(self) -> str:
         """What is against it, if anything, found out with a file of the store."""
-        assert self._library is not None
-        if not self._library.imgfs_passthrough_agreed():
+        assert self._session is not None
+        if not self._session.imgfs_passthrough_agreed():
             return "the kernel does not offer it (Linux 6.9 does)"
-        backing = self._library.imgfs_backing_open(self._probe)
+        backing = self._session.imgfs_backing_open(self._probe)
         self._close(backing)
         return f"the kernel refuses it: {os.strerror(-backing)}" if backing < 0 else ""
-
-
-def number_of(handle: int) -> int:
-    """Our number in a handle."""
-    return handle & _NUMBERS
-
-
-def _uses_libfuse_of_the_system() -> bool:
-    """Whether pyfuse3 is linked with the library in front of which the part in C would stand."""
-    found = find_spec("pyfuse3")
-    return bool(found and found.origin and b"\0libfuse3.so." in Path(found.origin).read_bytes())
 
 
 def _capabilities() -> int:

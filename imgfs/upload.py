@@ -1,7 +1,8 @@
 """An archive on its way in through `import/`: from its first write to its receipt.
 
 The event loop calls this; the engine's part runs in a worker thread, one call at a time. What holds
-between two awaits: `_accepted` bytes from the start have been handed on, in order; what came out of
+between two awaits: `_accepted` bytes from the start have been handed on, in order; what follows
+them may be gathered by the part in C, and is taken before anything else is done. What came out of
 order lies in a spool file until the bytes before it arrive, or, at a flush, count as the zeros that
 a hole reads as.
 """
@@ -22,6 +23,7 @@ import trio
 
 from engine import go_json
 from engine.archive.importer import Import, Loaded
+from imgfs.gather import Gather, Gathers
 from imgfs.nodes import Attributes
 from imgfs.spool import Spool
 from imgfs.workers import Workers
@@ -29,12 +31,16 @@ from imgfs.workers import Workers
 log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1 << 20)
+_SMALL = 64 << 10
 _BATCH = 1 << 20
-"""Bytes that are handed over to the import as one: a thread for each small write would take longer
-than its bytes.
+"""Writes of less than _SMALL bytes are handed over to the import as one: a thread for each would
+take longer than its bytes.
 """
 _AHEAD = 8 << 20
-"""Bytes that may wait for the import."""
+_AT_A_TIME = 3 << 20
+"""Bytes that may wait for the import, and about how many it is given at a time; so it is busy with
+some while others come.
+"""
 _TOLD = 4096
 _OURS = "user.imgfs."
 _MAX_XATTRS = 64 << 10
@@ -103,6 +109,7 @@ class Upload:
         spool_directory: Path,
         nursery: trio.Nursery,
         workers: Workers,
+        gathers: Gathers,
         loaded: Callable[[Loaded], Awaitable[None]],
     ) -> None:
         """`begin` makes an import; `loaded` is awaited with what a load brought, before the writer
@@ -117,14 +124,16 @@ class Upload:
         self._spool_directory = spool_directory
         self._nursery = nursery
         self._workers = workers
+        self._gathers = gathers
+        self._gather = Gather()
         self._announce = loaded
         self._import: Import | None = None
         self._spool: Spool | None = None
         self._lost: OSError | None = None
         self._accepted = 0
         self._come = self._fed = 0  # since ever, while `_accepted` begins anew
-        self._gathered: list[bytes] = []
-        self._gathered_size = 0
+        self._kept: list[bytes] = []
+        self._kept_size = 0
         self._queue: trio.MemorySendChannel[bytes] | None = None
         self._progress = trio.Condition()
         self._engine_lock = trio.Lock()
@@ -133,6 +142,7 @@ class Upload:
     # -- as a node --------------------------------------------------------------------------------
 
     def attributes(self) -> Attributes:
+        self._take_gathered()
         r = self.receipt
         return Attributes(
             0o100000 | r.mode, r.size, r.mtime, uid=r.uid, gid=r.gid, block_size=1 << 20, timeout=0
@@ -175,6 +185,7 @@ class Upload:
 
     def report(self) -> bytes:
         """What `.imgfs/imports/<file>.json` holds."""
+        self._take_gathered()
         document: dict[str, Any] = {
             "file": self.name,
             "status": self.status.value,
@@ -209,12 +220,16 @@ class Upload:
         """What there is to tell of it."""
         return Told(self.status, self.report())
 
-    def opened(self) -> None:
-        """One more file handle is open for writing."""
+    def opened(self, number: int) -> int:
+        """One more file handle is open for writing: the kernel's number for it, by ours."""
+        if not self._handles:
+            self._gather = self._gathers.make()
         self._handles += 1
+        return self._gather.handle(number)
 
     async def write(self, offset: int, data: bytes) -> int:
         """Take bytes at any offset; fails as soon as the archive is known to be bad."""
+        self._take_gathered()
         if self._lost is not None:
             raise self._lost
         if self._import is not None and self.error is not None and not self._may_recover():
@@ -231,12 +246,15 @@ class Upload:
             await self._accept(data)
             await self._accept_spooled()
         self.receipt.size = max(self.receipt.size, offset + len(data))
+        if self._spool is None:
+            self._gather.begin(self._accepted)
         return len(data)
 
     async def flush(self) -> None:
         """Say what is known so far: nothing written is no error, a complete archive is loaded, the
         rest raises.
         """
+        self._take_gathered()
         if self._lost is not None:
             raise self._lost
         if self._import is None and self._spool is None:
@@ -259,6 +277,7 @@ class Upload:
 
     async def truncate(self, size: int) -> None:
         """Begin anew at 0; make the file longer, which is a hole."""
+        self._take_gathered()
         if size == 0 and self.receipt.size:
             await self._reset()
             self.receipt.size = 0
@@ -278,6 +297,8 @@ class Upload:
         self._handles -= 1
         if self._handles == 0:
             await self._reset()
+            self._gather.close()
+            self._gather = Gather()
 
     # -- within -----------------------------------------------------------------------------------
 
@@ -293,23 +314,34 @@ class Upload:
         return self._import is not None and not self._import.failed
 
     async def _accept(self, data: bytes) -> None:
+        self._keep(data)
+        await self._fed_but_for(_AHEAD)
+
+    def _keep(self, data: bytes) -> None:
         if self._queue is None:
             self._import = self._begin()
             self._queue, received = trio.open_memory_channel[bytes](math.inf)
             self._nursery.start_soon(self._feed_all, received, self._import)
-        self._gathered.append(data)
-        self._gathered_size += len(data)
         self._come += len(data)
         self._accepted += len(data)
-        if self._gathered_size >= _BATCH:
+        if len(data) < _SMALL:
+            self._kept.append(data)
+            self._kept_size += len(data)
+        if len(data) >= _SMALL or self._kept_size >= _BATCH:
             self._hand_over()
-            await self._fed_but_for(_AHEAD)
+        if len(data) >= _SMALL:
+            self._queue.send_nowait(data)
+
+    def _take_gathered(self) -> None:
+        if data := self._gather.take():
+            self._keep(data)
+            self.receipt.size = max(self.receipt.size, self._accepted)
 
     def _hand_over(self) -> None:
-        if self._queue is not None and self._gathered:
-            self._queue.send_nowait(b"".join(self._gathered))
-            self._gathered.clear()
-            self._gathered_size = 0
+        if self._queue is not None and self._kept:
+            self._queue.send_nowait(b"".join(self._kept))
+            self._kept.clear()
+            self._kept_size = 0
 
     async def _accept_spooled(self) -> None:
         while self._spool is not None and (data := self._spool.take(self._accepted)):
@@ -333,17 +365,19 @@ class Upload:
     async def _feed_all(self, received: trio.MemoryReceiveChannel[bytes], target: Import) -> None:
         async with received:
             async for first in received:
-                waiting = [first]
+                waiting, size = [first], len(first)
                 with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-                    while True:
+                    while size < _AT_A_TIME:
                         waiting.append(received.receive_nowait())
+                        size += len(waiting[-1])
                 await self._in_thread(partial(self._feed, target, waiting))
                 async with self._progress:
-                    self._fed += sum(map(len, waiting))
+                    self._fed += size
                     self._progress.notify_all()
 
     async def _drained(self) -> None:
         """Wait until the import has had everything."""
+        self._take_gathered()
         self._hand_over()
         await self._fed_but_for(0)
 
@@ -407,6 +441,6 @@ class Upload:
             self.error = self.error.with_traceback(None)
             self.error.__cause__ = self.error.__context__ = None
         self._queue = self._import = self._spool = self._lost = None
-        self._come -= self._gathered_size
-        self._gathered.clear()
-        self._accepted = self._gathered_size = 0
+        self._come -= self._kept_size
+        self._kept.clear()
+        self._accepted = self._kept_size = 0

@@ -14,6 +14,7 @@ Ts = TypeVarTuple("Ts")
 
 _THREADS = 64
 """Of each kind, at the most."""
+_PERIOD = 0.01
 
 
 class Workers:
@@ -34,6 +35,11 @@ class Workers:
         return await trio.to_thread.run_sync(
             call, *args, limiter=self._writing, abandon_on_cancel=True
         )
+
+    async def rest(self) -> None:
+        """Wait until every call has come back, also those that nobody awaits any more."""
+        while self.busy:  # noqa: ASYNC110 (the end of what is not awaited sets no event)
+            await trio.sleep(_PERIOD)
 
     @property
     def busy(self) -> int:

@@ -3,25 +3,40 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
 
-from imgfs import passthrough
-from imgfs.passthrough import Passthrough, library, number_of
+from imgfs import passthrough, session
+from imgfs.passthrough import Passthrough
+from imgfs.session import Session, load, number_of
 
 INODE = 77
 
 
+def made(kernel: "Kernel | str", store: Path) -> Passthrough:
+    return Passthrough(kernel if isinstance(kernel, str) else cast(Session, kernel), store)
+
+
+@pytest.fixture(autouse=True)
+def privileged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passthrough, "_capabilities", lambda: -1)
+
+
 class Kernel:
-    """What the part in C asks."""
+    """What the part in C asks, as far as passthrough goes."""
 
     def __init__(self, answer: int = 0, agreed: bool = True) -> None:
         self.answer = answer
         self.agreed = agreed
         self.open: set[int] = set()
         self.last = 0
+        self.wanted = False
+
+    def imgfs_passthrough_want(self) -> None:
+        self.wanted = True
 
     def imgfs_passthrough_agreed(self) -> bool:
         return self.agreed
@@ -63,14 +78,14 @@ def blob(tmp_path: Path) -> Iterator[int]:
     ],
 )
 def test_what_is_told(store: Path, blob: int, part: Kernel | str, told: str) -> None:
-    way = Passthrough(part, store)
+    way = made(part, store)
     assert way.told == told
     assert (way.back(INODE, blob, 5) is not None) == (told == "on")
 
 
 def test_an_inode_has_one_id_until_it_is_forgotten(store: Path, blob: int) -> None:
     kernel = Kernel()
-    way = Passthrough(kernel, store)
+    way = made(kernel, store)
     backed = way.back(INODE, blob, 5)
     assert backed is not None
     assert way.back(INODE, blob, 5) is backed
@@ -86,7 +101,7 @@ def test_a_file_of_another_size_is_read_through_us_until_it_is_forgotten(
     store: Path, blob: int
 ) -> None:
     kernel = Kernel()
-    way = Passthrough(kernel, store)
+    way = made(kernel, store)
     assert way.back(INODE, blob, 6) is None
     assert way.back(INODE, blob, 5) is None
     way.forget(INODE)
@@ -95,7 +110,7 @@ def test_a_file_of_another_size_is_read_through_us_until_it_is_forgotten(
 
 def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
     kernel = Kernel()
-    way = Passthrough(kernel, store)
+    way = made(kernel, store)
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
@@ -119,13 +134,18 @@ def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
     assert kernel.open == set()
 
 
-def test_why_there_is_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert library(False) == "switched off"
+def test_it_is_not_asked_for_without_the_privilege(
+    monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
     monkeypatch.setattr(passthrough, "_capabilities", lambda: 0)
-    assert library(True) == "CAP_SYS_ADMIN is needed"
-    monkeypatch.setattr(passthrough, "_capabilities", lambda: -1)
+    kernel = Kernel()
+    assert made(kernel, store).told == "off: CAP_SYS_ADMIN is needed"
+    assert not kernel.wanted
+
+
+def test_why_there_is_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(passthrough, "find_spec", lambda _: None)
-        assert library(True) == "pyfuse3 brings a libfuse of its own"
-    monkeypatch.setattr(passthrough, "EXTENSION_SUFFIXES", [".none"])
-    assert library(True) == "this imgfs was built without it"
+        patch.setattr(session, "find_spec", lambda _: None)
+        assert load() == "pyfuse3 brings a libfuse of its own"
+    monkeypatch.setattr(session, "EXTENSION_SUFFIXES", [".none"])
+    assert load() == "this imgfs was built without it"

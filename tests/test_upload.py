@@ -11,6 +11,8 @@ import trio.testing
 
 from engine.archive.importer import Import, Loaded
 from engine.errors import BrokenArchive
+from imgfs.gather import Gathers
+from imgfs.session import Session
 from imgfs.upload import Receipt, Status, Upload
 from imgfs.workers import Workers
 
@@ -43,7 +45,32 @@ class Archive:
         self.aborted += 1
 
 
-def run(archive: Archive, use: Callable[[Upload], Awaitable[None]], path: Path) -> None:
+class Part:
+    """What the part in C does with writes."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, tuple[int, bytes]] = {}
+
+    def imgfs_gather_begin(self, place: int, offset: int, /) -> bool:
+        self.open[place] = offset, b""
+        return True
+
+    def imgfs_gather_take(self, place: int, /) -> bytes:
+        return self.open.pop(place, (0, b""))[1]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """As the kernel would, to the one upload there is."""
+        ((place, (start, before)),) = self.open.items()
+        assert offset == start + len(before)
+        self.open[place] = start, before + data
+
+
+def run(
+    archive: Archive,
+    use: Callable[[Upload], Awaitable[None]],
+    path: Path,
+    part: Session | str = "none",
+) -> None:
     """Use an upload that goes into `archive`."""
 
     async def told(_: Loaded) -> None:
@@ -60,9 +87,10 @@ def run(archive: Archive, use: Callable[[Upload], Awaitable[None]], path: Path) 
                     path,
                     nursery,
                     Workers(),
+                    Gathers(part),
                     told,
                 )
-                upload.opened()
+                upload.opened(1)
                 await use(upload)
                 await upload.released()
 
@@ -123,3 +151,74 @@ def test_what_begins_anew_forgets_what_came(tmp_path: Path) -> None:
 
     run(archive, use, tmp_path)
     assert archive.taken == 5
+
+
+def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
+    archive = Archive(400)
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 100)
+        part.write(100, b"x" * 50)
+        part.write(150, b"x" * 50)
+        assert upload.attributes().size == 200
+        assert not part.open, "until the next write"
+        await upload.write(200, b"x" * 100)
+        part.write(300, b"x" * 99)
+        with pytest.raises(BrokenArchive, match="399 bytes"):
+            await upload.flush()
+        await upload.write(399, b"x")
+        await upload.flush()
+        assert upload.status is Status.LOADED
+        assert upload.receipt.size == 400
+
+    run(archive, use, tmp_path, cast(Session, part))
+    assert (archive.taken, part.open) == (400, {})
+
+
+def test_what_was_gathered_is_not_written_twice(tmp_path: Path) -> None:
+    archive = Archive()
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 100)
+        part.write(100, b"x" * 50)
+        with pytest.raises(OSError, match="twice"):
+            await upload.write(120, b"x")
+        with pytest.raises(BrokenArchive, match="150 bytes"):
+            await upload.flush()
+
+    run(archive, use, tmp_path, cast(Session, part))
+
+
+def test_nothing_is_gathered_behind_a_gap(tmp_path: Path) -> None:
+    archive = Archive(30)
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(20, b"x" * 10)
+        assert not part.open
+        await upload.write(0, b"x" * 10)
+        assert not part.open
+        await upload.write(10, b"x" * 10)
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path, cast(Session, part))
+
+
+def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
+    archive = Archive()
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 100)
+        part.write(100, b"x" * 50)
+        await upload.truncate(0)
+        assert not part.open
+        archive.taken = 0
+        await upload.write(0, b"x")
+        with pytest.raises(BrokenArchive, match="after 1 bytes"):
+            await upload.flush()
+
+    run(archive, use, tmp_path, cast(Session, part))

@@ -2,8 +2,8 @@
 
 import resource
 
-_M_ARENA_MAX = -8
-_ARENAS = 2
+_M_ARENA_MAX, _ARENAS = -8, 2
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _REUSED = -3, -1, 16 << 20
 
 
 def raise_open_files() -> None:
@@ -12,10 +12,14 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def limit_arenas() -> None:
-    """Let all threads share glibc's arenas: each thread's own would keep what it has once used."""
+def tune_memory() -> None:
+    """Let all threads share glibc's arenas: each thread's own would keep what it has once used. And
+    let what is freed be used again: memory that the kernel gives anew costs more than a copy of it.
+    """
     import ctypes
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have no arenas
         mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _REUSED)
+        mallopt(_M_TRIM_THRESHOLD, _REUSED)

@@ -23,7 +23,7 @@ from engine.oci import Platform
 from imgfs.cli.common import Failed, store_option, store_path
 from imgfs.cli.durations import parse_interval
 from imgfs.cli.files import followed
-from imgfs.cli.limits import limit_arenas, raise_open_files
+from imgfs.cli.limits import raise_open_files, tune_memory
 from imgfs.cli.mounts import mountpoints
 from imgfs.views import CombinedView, DockerView, View
 
@@ -137,18 +137,26 @@ def mount(
     mountpoint = mountpoint.absolute()
     _prepare(mountpoint)
     raise_open_files()
-    limit_arenas()
+    tune_memory()
 
     def serve(ready: Callable[[], None]) -> None:
-        from imgfs.passthrough import library
+        from imgfs.session import load
 
-        part = library(not (no_passthrough or options.no_passthrough))
+        part = load()
         from imgfs.mount import MountOptions, serve  # which brings pyfuse3
 
         serve(
             store,
             mountpoint,
-            MountOptions(view, options.limits, interval, options.fuse, source or "imgfs", part),
+            MountOptions(
+                view,
+                options.limits,
+                interval,
+                options.fuse,
+                source or "imgfs",
+                part,
+                not (no_passthrough or options.no_passthrough),
+            ),
             ready,
         )
 

@@ -25,8 +25,10 @@ ready() {
 read_project() {
     local part
     IFS= read -r -d '' project <"$root/pyproject.toml" || true
-    IFS= read -r -d '' part <"$root/imgfs/passthrough.c" || true
-    project+=$part
+    for part in "$root"/imgfs/*.[ch]; do
+        IFS= read -r -d '' part <"$part" || true
+        project+=$part
+    done
 }
 
 set_up() {

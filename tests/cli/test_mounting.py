@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import imgfs.mount
-import imgfs.passthrough
+import imgfs.session
 from engine import platforms
 from engine.archive.limits import Limits
 from imgfs import cli
@@ -41,7 +41,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     serve = Served()
     monkeypatch.setattr(imgfs.mount, "serve", serve)
     monkeypatch.setattr(mounting, "raise_open_files", lambda: None)
-    monkeypatch.setattr(imgfs.passthrough, "library", lambda wanted: f"wanted: {wanted}")
+    monkeypatch.setattr(imgfs.session, "load", lambda: "a session")
     return serve
 
 
@@ -66,7 +66,7 @@ def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
 
 def test_plain(inside: Callable[..., Done], served: Served, store: Path, place: Path) -> None:
     succeeded(inside("mount", "-f", place))
-    assert served.only == (store, place, MountOptions(passthrough="wanted: True"))
+    assert served.only == (store, place, MountOptions(session="a session"))
 
 
 @pytest.mark.parametrize("option", [("--no-passthrough",), ("-o", "no_passthrough")])
@@ -74,7 +74,7 @@ def test_no_passthrough(
     inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
 ) -> None:
     succeeded(inside("mount", "-f", *option, place))
-    assert served.only[2].passthrough == "wanted: False"
+    assert served.only[2] == MountOptions(session="a session", passthrough=False)
 
 
 def test_a_relative_place_is_made(

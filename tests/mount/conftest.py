@@ -1,5 +1,6 @@
 """Every test here needs a mount; each is skipped where there can be none."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,11 +24,18 @@ def engine(mounted: Mounted) -> Iterator[Engine]:
         yield opened
 
 
-@pytest.fixture(params=["passthrough", "no-passthrough"])
+_WITHOUT_PART = (sys.executable, str(Path(__file__).with_name("without_part.py")))
+
+
+@pytest.fixture(params=["passthrough", "no-passthrough", "without-part"])
 def mounted_each_way(request: pytest.FixtureRequest, mount: Callable[..., Mounted]) -> Mounted:
-    """An empty store, mounted so that the kernel reads blobs by itself, and so that it does not."""
+    """An empty store, mounted so that the kernel reads blobs by itself, so that it does not, and by
+    an imgfs that was built without its part in C.
+    """
     if request.param == "no-passthrough":
         return mount(options=("--no-passthrough",))
+    if request.param == "without-part":
+        return mount(launcher=_WITHOUT_PART)
     mounted = mount()
     if (told := mounted.status("passthrough")) != "on":
         pytest.skip(f"passthrough is {told}")

@@ -1,0 +1,46 @@
+/* What the parts in C share: the session, and the kernel's protocol as far as they need it, of which
+ * <linux/fuse.h> may be too old to tell.
+ */
+
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#define FUSE_USE_VERSION 314
+
+#include <Python.h>
+#include <errno.h>
+#include <fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct in_header {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid, extensions;
+};
+struct out_header {
+	uint32_t len;
+	int32_t error;
+	uint64_t unique;
+};
+enum { WRITE = 16, INIT = 26 };
+
+/* A file handle: a tag, what the tag is about, the number by which imgfs knows the handle. */
+#define BACKED (UINT64_C(1) << 62)
+#define GATHERED (UINT64_C(1) << 61)
+#define SUBJECT_SHIFT 40
+#define SUBJECT_MASK UINT64_C(0x1fffff)
+
+/* session.c: pyfuse3 has one session a process. */
+extern int session_fd;
+
+/* passthrough.c: the kernel's offer in FUSE_INIT, and the answer to it. */
+void passthrough_offered(const struct in_header *in, size_t size);
+void passthrough_accept(const struct iovec *iov, int count);
+
+/* gather.c: the next request that is not answered there; EINTR when there is none for now. */
+ssize_t gather_receive(int fd, char *buffer, size_t size);

@@ -1,0 +1,12 @@
+"""Runs `PYTHON -m imgfs ARGUMENT…`, which it is given, as an imgfs without its part in C."""
+
+import sys
+from unittest import mock
+
+import imgfs.session
+from imgfs.__main__ import main
+
+if __name__ == "__main__":
+    del sys.argv[:3]
+    with mock.patch.object(imgfs.session, "EXTENSION_SUFFIXES", [".none"]):
+        main()
