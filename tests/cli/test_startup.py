@@ -65,7 +65,7 @@ def test_a_command_imports_what_it_needs(
 ) -> None:
     stock(ARCHIVE)
     found = imported(*command)
-    assert {"click", "engine.engine"} <= found
+    assert {"argparse", "engine.engine"} <= found
     assert not found & needless
 
 
