@@ -14,11 +14,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn
-
-import click
+from typing import NoReturn
 
 from engine.errors import EngineError, printable
+from imgfs.cli.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.common import Failed
 from imgfs.cli.streams import discard_unwritable, open_standard_streams
 
@@ -42,52 +41,12 @@ _ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
 _NO_SOURCES = ("none", "imgfs")
 
 
-class _Commands(click.Group):
-    """The commands, each imported when it is needed."""
+_ABOUT = """A container image store that you use as a folder.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
-        name = _ALIASES.get(cmd_name, cmd_name)
-        if name not in _COMMANDS:
-            return None
-        command: Any = getattr(import_module(f"imgfs.cli.{_COMMANDS[name]}"), name)
-        return command if isinstance(command, click.Command) else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        found = super().resolve_command(ctx, args)
-        if not gc.isenabled():
-            gc.freeze()
-            gc.enable()
-        return found
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise click.Abort from error  # click itself would print a line
-
-
-@click.group(
-    cls=_Commands,
-    no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.option("--store", metavar="DIR", help="The store (else $IMGFS_STORE, else the user's own).")
-@click.version_option(package_name="imgfs", message="imgfs %(version)s")
-@click.pass_context
-def cli(context: click.Context, store: str | None) -> None:
-    """A container image store that you use as a folder.
-
-    \b
-    imgfs mount /mnt/images            images as directories
-    imgfs load -i app.tar              the same as cp app.tar /mnt/images/import/
-    imgfs save app:1 | docker load
-    """
-    context.obj = store
+  imgfs mount /mnt/images            images as directories
+  imgfs load -i app.tar              the same as cp app.tar /mnt/images/import/
+  imgfs save app:1 | docker load
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -104,18 +63,34 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run a command line; its exit status."""
+    path = "imgfs"
     try:
         if _is_mount_form(arguments):
             arguments = ["mount", "--source", *arguments]
-        status = cli.main(arguments, prog_name="imgfs", standalone_mode=False)
+        program = _program()
+        args = program.parse_until_word(arguments)
+        if args.help:
+            program.epilog = _commands()
+            print(program.format_help(), end="")
+        elif args.version:
+            from importlib.metadata import version
+
+            print(f"imgfs {version('imgfs')}")
+        elif not args.words:
+            raise UsageError("missing command")
+        else:
+            name, *rest = args.words
+            command = _command(name)
+            path = f"imgfs {name}"
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
+            command.call(path, rest, args.store)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "imgfs"
-        return _failed(f"{error.format_message()} (see '{path} --help')", 2)
-    except click.ClickException as error:
-        return _failed(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+        return 0
+    except UsageError as error:
+        return _failed(f"{error} (see '{path} --help')", 2)
+    except KeyboardInterrupt:
         if sys.stderr.isatty():
             print(file=sys.stderr)  # below the ^C
         return _failed("interrupted", 130)
@@ -131,6 +106,30 @@ def run(arguments: list[str]) -> int:
             raise
         kind = type(error).__name__
         return _failed(f"internal error: {kind}: {error} (IMGFS_DEBUG=1 shows where)", 1)
+
+
+def _program() -> Parser:
+    parser = Parser("imgfs [OPTION…] COMMAND …", _ABOUT)
+    parser.add_argument(
+        "--store", metavar="DIR", help="The store (else $IMGFS_STORE, else the user's own)."
+    )
+    parser.flag("--version", help="Show the version.")
+    return parser
+
+
+def _commands() -> str:
+    """A line for each."""
+    lines = (f"  {name:9}{_command(name).help.splitlines()[0]}" for name in _COMMANDS)
+    return "\n".join(("commands:", *lines))
+
+
+def _command(name: str) -> Command:
+    """By its name or another one."""
+    name = _ALIASES.get(name, name)
+    if name not in _COMMANDS:
+        raise UsageError(f"no such command '{name}'{suggestion(name, _COMMANDS)}")
+    found: Command = getattr(import_module(f"imgfs.cli.{_COMMANDS[name]}"), name.upper())
+    return found
 
 
 def _is_mount_form(arguments: Sequence[str]) -> bool:

@@ -1,19 +1,20 @@
 """`imgfs fsck`: what is broken is told."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import click
 import msgspec
 
 from engine.engine import Engine
 from engine.errors import StoreDamaged, printable
 from engine.fsck.problem import Problem
 from engine.fsck.replacement import replace_database
-from imgfs.cli.common import Failed, format_option, print_json, store_option
-from imgfs.cli.progress import progress_of, progress_options
+from imgfs.cli.command import Command, Parser
+from imgfs.cli.common import Failed, format_option, print_json, store_path
+from imgfs.cli.progress import how, progress_of, progress_options
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -48,36 +49,38 @@ class _Found(msgspec.Struct, frozen=True):
         }
 
 
-@click.command()
-@click.option("--deep", is_flag=True, help="Decompress every layer, too, and compare diff IDs.")
-@click.option("--repair", is_flag=True, help="Do what is safe about what is found.")
-@format_option
-@progress_options
-@store_option
-def fsck(store: Path, deep: bool, repair: bool, form: str, progress: str, quiet: bool) -> None:
-    """Check every blob and every image; a line for everything that is wrong.
+def _options(parser: Parser) -> None:
+    parser.flag("--deep", help="Decompress every layer, too, and compare diff IDs.")
+    parser.flag("--repair", help="Do what is safe about what is found.")
+    format_option(parser, "table", "json")
+    progress_options(parser)
 
-    With --repair, rows without a file go, files without a row get one, damaged files are moved to
-    quarantine/ in the store, and what is recorded of images is derived anew. A database that cannot
-    be opened is made anew. The status is 1 if something is wrong (with --repair: if an image has
-    lost something).
+
+def _fsck(args: Namespace) -> None:
+    """Check every blob and every image; a line for all that is wrong.
+
+    With --repair, rows without a file go, files without a row get one, damaged
+    files are moved to quarantine/ in the store, and what is recorded of images is
+    derived anew. A database that cannot be opened is made anew. The status is 1 if
+    something is wrong (with --repair: if an image has lost something).
     """
-    told = None if quiet or form == "json" else print
+    store = store_path(args.store)
+    told = None if args.quiet or args.format == "json" else print
     try:
-        found = _check(store, deep, repair, progress, told)
+        found = _check(store, args, told)
     except StoreDamaged:
-        if not repair:
+        if not args.repair:
             raise
         names = replace_database(store)
         warning = "the database cannot be used and is made anew; the old one is in quarantine/"
         print(f"imgfs: warning: {warning}", file=sys.stderr)
-        found = _check(store, deep, repair, progress, told, names)
+        found = _check(store, args, told, names)
     damaged = sorted(
         {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
     )
-    if form == "json":
+    if args.format == "json":
         print_json({"problems": [one.to_json() for one in found], "damaged": damaged})
-    elif not quiet:
+    elif not args.quiet:
         for name in damaged:
             print(f"image {printable(name)} has lost something: load it again")
         print(_summary(found))
@@ -85,19 +88,20 @@ def fsck(store: Path, deep: bool, repair: bool, form: str, progress: str, quiet:
         raise Failed("")
 
 
+FSCK = Command(_fsck, _options)
+
+
 def _check(
     store: Path,
-    deep: bool,
-    repair: bool,
-    progress: str,
+    args: Namespace,
     told: Callable[[str], None] | None,
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[_Found]:
     """Check, repair and tell; then give `names` back to the images that have lost them."""
     found = []
     with Engine(store) as engine:
-        for problem in _problems(engine, deep, progress):
-            one = _Found(problem, engine.repair(problem) if repair else "")
+        for problem in _problems(engine, args.deep, how(args)):
+            one = _Found(problem, engine.repair(problem) if args.repair else "")
             found.append(one)
             if told:
                 told(printable(one.line(), 2000))

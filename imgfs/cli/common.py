@@ -1,20 +1,16 @@
 """What the commands share: the store, and how things are written for people and for programs."""
 
-import functools
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-import click
+from typing import Any
 
 from engine.engine import Engine
 from engine.errors import EngineError, printable
+from imgfs.cli.command import Parser
 from imgfs.cli.tracing import tracer
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Failed(Exception):
@@ -33,33 +29,14 @@ def store_path(given: str | None) -> Path:
     return platformdirs.user_data_path("imgfs")
 
 
-def store_option(command: Callable[..., T]) -> Callable[..., T]:
-    """Take --store behind the command's name as well as before it; hand on `store`, a path."""
-
-    @click.option("--store", "own_store", metavar="DIR", help="The store.")
-    @functools.wraps(command)
-    def wrapped(own_store: str | None, **options: Any) -> T:
-        given = own_store or click.get_current_context().obj
-        return command(store=store_path(given), **options)
-
-    return wrapped
+def opened(args: Namespace) -> Engine:
+    """The store that a command is called for."""
+    return Engine(store_path(args.store), tracer())
 
 
-def with_engine(command: Callable[Concatenate[Engine, P], T]) -> Callable[..., T]:
-    """Open the store for a command that wants an engine first."""
-
-    @store_option
-    @functools.wraps(command)
-    def wrapped(store: Path, *args: P.args, **kwargs: P.kwargs) -> T:
-        with Engine(store, tracer()) as engine:
-            return command(engine, *args, **kwargs)
-
-    return wrapped
-
-
-format_option = click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", help="How to print."
-)
+def format_option(parser: Parser, *forms: str) -> None:
+    """Take --format, which is the first of the forms if it is not given."""
+    parser.add_argument("--format", choices=forms, default=forms[0], help="How to print.")
 
 
 def print_json(value: Any) -> None:

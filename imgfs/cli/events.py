@@ -3,13 +3,12 @@
 import re
 import sys
 import time
-
-import click
+from argparse import Namespace
 
 from engine import rfc3339
-from engine.engine import Engine
 from engine.events import Event
-from imgfs.cli.common import with_engine
+from imgfs.cli.command import Command, Parser, UsageError
+from imgfs.cli.common import opened
 from imgfs.cli.durations import parse_duration
 
 _PAUSE = 0.1
@@ -17,33 +16,38 @@ _NANO = 1_000_000_000
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
-@click.command()
-@click.option("--since", metavar="TIME", help="Begin with what happened since then.")
-@click.option("--until", metavar="TIME", help="End with what happened until then.")
-@with_engine
-def events(engine: Engine, since: str | None, until: str | None) -> None:
+def _options(parser: Parser) -> None:
+    parser.add_argument("--since", metavar="TIME", help="Begin with what happened since then.")
+    parser.add_argument("--until", metavar="TIME", help="End with what happened until then.")
+
+
+def _events(args: Namespace) -> None:
     """Print events as they happen, until it is interrupted or --until.
 
-    TIME is RFC 3339, seconds since 1970, or how long ago (1h30m), as docker events takes it.
+    TIME is RFC 3339, seconds since 1970, or how long ago (1h30m), as docker events
+    takes it.
 
-    \b
     imgfs events
     imgfs events --since 24h --until 0s
     """
     now = time.time_ns()
-    begin = _time("since", since, now) if since is not None else None
-    end = _time("until", until, now) if until is not None else None
-    number = engine.events.last() if begin is None else 0
-    version = -1
-    while True:
-        over = end is not None and time.time_ns() >= end
-        found = engine.database.data_version()
-        if found != version:
-            version = found
-            number = _print(engine.events.after(number), number, begin, end)
-        if over:
-            return
-        time.sleep(_PAUSE)
+    begin = _time("since", args.since, now) if args.since is not None else None
+    end = _time("until", args.until, now) if args.until is not None else None
+    with opened(args) as engine:
+        number = engine.events.last() if begin is None else 0
+        version = -1
+        while True:
+            over = end is not None and time.time_ns() >= end
+            found = engine.database.data_version()
+            if found != version:
+                version = found
+                number = _print(engine.events.after(number), number, begin, end)
+            if over:
+                return
+            time.sleep(_PAUSE)
+
+
+EVENTS = Command(_events, _options)
 
 
 def _print(found: list[Event], number: int, begin: int | None, end: int | None) -> int:
@@ -65,6 +69,6 @@ def _time(option: str, text: str, now: int) -> int:
     try:
         return rfc3339.epoch_seconds(rfc3339.normalize(text)) * _NANO
     except ValueError as error:
-        raise click.UsageError(
+        raise UsageError(
             f"--{option} {text}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
         ) from error

@@ -1,31 +1,33 @@
 """`imgfs gc`: what nothing needs goes."""
 
-import click
+from argparse import Namespace
 
-from engine.engine import Engine
 from engine.gc import Garbage
-from imgfs.cli.common import format_option, human, print_json, with_engine
+from imgfs.cli.command import Command, Parser
+from imgfs.cli.common import format_option, human, opened, print_json
 
 
-@click.command()
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would go, and why.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@format_option
-@with_engine
-def gc(engine: Engine, dry_run: bool, quiet: bool, form: str) -> None:
-    """Remove what no image needs: blobs, and what interrupted loads have left.
+def _options(parser: Parser) -> None:
+    parser.flag("-n", "--dry-run", help="Only say what would go, and why.")
+    parser.flag("-q", "--quiet", help="Print nothing but errors.")
+    format_option(parser, "table", "json")
+
+
+def _gc(args: Namespace) -> None:
+    """Remove what no image needs, and what interrupted loads have left.
 
     Mounts and other commands may go on meanwhile; what they use stays.
     """
-    collector = engine.collector()
     removed, freed = [], 0
-    for garbage in collector.plan() if dry_run else collector.collect():
-        freed += garbage.size
-        if form == "json":
-            removed.append(garbage)
-        elif not quiet:
-            print(_line("would remove" if dry_run else "removed", garbage), flush=True)
-    if form == "json":
+    with opened(args) as engine:
+        collector = engine.collector()
+        for garbage in collector.plan() if args.dry_run else collector.collect():
+            freed += garbage.size
+            if args.format == "json":
+                removed.append(garbage)
+            elif not args.quiet:
+                print(_line("would remove" if args.dry_run else "removed", garbage), flush=True)
+    if args.format == "json":
         print_json(
             {
                 "removed": [
@@ -35,8 +37,11 @@ def gc(engine: Engine, dry_run: bool, quiet: bool, form: str) -> None:
                 "freed": freed,
             }
         )
-    elif not quiet:
-        print(f"{'would free' if dry_run else 'freed'} {human(freed)}")
+    elif not args.quiet:
+        print(f"{'would free' if args.dry_run else 'freed'} {human(freed)}")
+
+
+GC = Command(_gc, _options)
 
 
 def _line(verb: str, garbage: Garbage) -> str:

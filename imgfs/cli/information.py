@@ -5,38 +5,55 @@ import os
 import platform as host_platform
 import sys
 import time
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import click
-
 from engine import platforms
 from engine.engine import Engine
 from engine.errors import printable
-from imgfs.cli.common import format_option, human, print_json, with_engine
+from imgfs.cli.command import Command, Parser
+from imgfs.cli.common import format_option, human, opened, print_json
 from imgfs.cli.mounts import mountpoints
 
 _PATIENCE = 2.0
 """Seconds that a mount has to say what it is."""
 
 
-@click.command()
-@format_option
-@with_engine
-def info(engine: Engine, form: str) -> None:
-    """Tell of the store, its mounts and the versions of what imgfs stands on.
+def _options(parser: Parser) -> None:
+    format_option(parser, "table", "json")
 
-    \b
+
+def _info(args: Namespace) -> None:
+    """Tell of the store, its mounts and the versions that imgfs stands on.
+
     imgfs info --format json
     """
+    with opened(args) as engine:
+        told = _told(engine)
+    if args.format == "json":
+        print_json(told)
+        return
+    shown = told | {name: human(told[name]) for name in ("bytes", "free")}
+    shown["mounts"] = ", ".join(told["mounts"]) or "none"
+    ways = [f"{way} ({path})" for path, way in told["passthrough"].items()]
+    shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
+    for name, value in shown.items():
+        print(f"{name + ':':12} {printable(str(value), 2000)}")
+
+
+INFO = Command(_info, _options)
+
+
+def _told(engine: Engine) -> dict[str, Any]:
     from importlib.metadata import version
 
     disk = os.statvfs(engine.path)
     mounts = _mounts(engine.path)
     sizes = [blob.size for blob in engine.content.walk()]
-    told: dict[str, Any] = {
+    return {
         "store": str(engine.path),
         "images": engine.images.count(),
         "blobs": len(sizes),
@@ -50,15 +67,6 @@ def info(engine: Engine, form: str) -> None:
         "python": host_platform.python_version(),
         "kernel": host_platform.release(),
     }
-    if form == "json":
-        print_json(told)
-        return
-    shown = told | {name: human(told[name]) for name in ("bytes", "free")}
-    shown["mounts"] = ", ".join(told["mounts"]) or "none"
-    ways = [f"{way} ({path})" for path, way in mounts.items()]
-    shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
-    for name, value in shown.items():
-        print(f"{name + ':':12} {printable(str(value), 2000)}")
 
 
 def _mounts(store: Path) -> dict[str, str]:

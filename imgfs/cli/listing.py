@@ -1,10 +1,10 @@
 """`imgfs images`."""
 
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import click
 import msgspec
 
 from engine import reference, rfc3339
@@ -12,7 +12,8 @@ from engine.descriptor import Platform
 from engine.engine import Engine
 from engine.errors import InvalidPlatform, NotFound
 from engine.images import Image, ManifestSummary
-from imgfs.cli.common import each, format_option, human, print_json, print_table, with_engine
+from imgfs.cli.command import Command, Parser
+from imgfs.cli.common import each, format_option, human, opened, print_json, print_table
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -40,34 +41,38 @@ class _Listed(msgspec.Struct, frozen=True):
         }
 
 
-@click.command()
-@click.option("-q", "--quiet", is_flag=True, help="Print IDs alone.")
-@click.option("--digests", is_flag=True, help="Print digests too.")
-@click.option("--no-trunc", is_flag=True, help="Print whole IDs.")
-@format_option
-@click.argument("names", nargs=-1, metavar="[NAME…]")
-@with_engine
-def images(
-    engine: Engine, quiet: bool, digests: bool, no_trunc: bool, form: str, names: tuple[str, ...]
-) -> None:
+def _options(parser: Parser) -> None:
+    parser.flag("-q", "--quiet", help="Print IDs alone.")
+    parser.flag("--digests", help="Print digests too.")
+    parser.flag("--no-trunc", help="Print whole IDs.")
+    format_option(parser, "table", "json")
+
+
+def _images(args: Namespace) -> None:
     """List the images (also: imgfs ls).
 
-    \b
     imgfs images
     imgfs images alpine --format json
     """
-    found: list[Image] = [] if names else engine.images.all()
-    try:
-        each(names, lambda name: found.extend(engine.find(name)))
-    finally:
-        rows = list(_listed(engine, found))
-        if form == "json":
-            print_json([row.document() for row in rows])
-        elif quiet:
-            for row in rows:
-                print(row.id if no_trunc else _short(row.id))
-        else:
-            _print_images(rows, digests, no_trunc)
+    with opened(args) as engine:
+        found: list[Image] = [] if args.words else engine.images.all()
+        try:
+            each(args.words, lambda name: found.extend(engine.find(name)))
+        finally:
+            _print(list(_listed(engine, found)), args)
+
+
+IMAGES = Command(_images, _options, words="[NAME…]", most=None)
+
+
+def _print(rows: list[_Listed], args: Namespace) -> None:
+    if args.format == "json":
+        print_json([row.document() for row in rows])
+    elif args.quiet:
+        for row in rows:
+            print(row.id if args.no_trunc else _short(row.id))
+    else:
+        _print_images(rows, args.digests, args.no_trunc)
 
 
 def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:

@@ -3,11 +3,11 @@
 import os
 import stat
 import sys
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO
 
-import click
 import msgspec
 
 from engine import compression, platforms, reference
@@ -17,9 +17,10 @@ from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError, InvalidInput, printable
 from engine.progress import Done
-from imgfs.cli.common import Failed, format_option, print_json, with_engine
+from imgfs.cli.command import Command, Parser, UsageError
+from imgfs.cli.common import Failed, format_option, opened, print_json
 from imgfs.cli.limits import raise_open_files
-from imgfs.cli.progress import progress_of, progress_options
+from imgfs.cli.progress import how, progress_of, progress_options
 from imgfs.cli.streams import widen
 
 if TYPE_CHECKING:
@@ -28,81 +29,74 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-@click.command()
-@click.option("-i", "--input", "inputs", multiple=True, metavar="FILE", help="An archive.")
-@click.option(
-    "--max-bytes", type=click.IntRange(0), metavar="N", help="Refuse an archive of more bytes."
-)
-@click.option(
-    "--limit", "limits", multiple=True, metavar="NAME=N", help="Another limit, as max_images=50000."
-)
-@click.option("--name", default="", help="The name of the one image that has none.")
-@click.option(
-    "--base-name", default="", metavar="REPOSITORY", help="Of images that have only a tag."
-)
-@click.option(
-    "--rename", "renames", multiple=True, metavar="OLD=NEW", help="A repository or a name."
-)
-@click.option("--prefix", default="", help="What comes before every name.")
-@click.option(
-    "--platform", "wanted", multiple=True, metavar="PLATFORM", help="Only this; repeatable."
-)
-@click.option(
-    "--compress", metavar="KIND[:LEVEL]", help="Compress plain layers of docker archives."
-)
-@format_option
-@progress_options
-@click.argument("files", nargs=-1, metavar="[FILE…]")
-@with_engine
-def load(
-    engine: Engine,
-    inputs: tuple[str, ...],
-    progress: str,
-    quiet: bool,
-    max_bytes: int | None,
-    limits: tuple[str, ...],
-    name: str,
-    base_name: str,
-    renames: tuple[str, ...],
-    prefix: str,
-    wanted: tuple[str, ...],
-    compress: str | None,
-    form: str,
-    files: tuple[str, ...],
-) -> None:
+def _options(parser: Parser) -> None:
+    parser.repeatable("-i", "--input", metavar="FILE", help="An archive.")
+    parser.add_argument(
+        "--max-bytes", type=_count, metavar="N", help="Refuse an archive of more bytes."
+    )
+    parser.repeatable("--limit", metavar="NAME=N", help="Another limit, as max_images=50000.")
+    parser.add_argument("--name", default="", help="The name of the one image that has none.")
+    parser.add_argument(
+        "--base-name", default="", metavar="REPOSITORY", help="Of images that have only a tag."
+    )
+    parser.repeatable("--rename", metavar="OLD=NEW", help="A repository or a name.")
+    parser.add_argument("--prefix", default="", help="What comes before every name.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Only this; repeatable.")
+    parser.add_argument(
+        "--compress", metavar="KIND[:LEVEL]", help="Compress plain layers of docker archives."
+    )
+    format_option(parser, "table", "json")
+    progress_options(parser)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"expected a number, found {text}")
+    return int(text)
+
+
+def _load(args: Namespace) -> None:
     """Load archives, from standard input if none is named (or by -).
 
-    \b
     imgfs load -i app.tar
     docker save app:1 | imgfs load
     """
     raise_open_files()
-    paths = (*inputs, *files) or ("-",)
+    paths = [*args.input, *args.words] or ["-"]
     if "-" in paths and sys.stdin.isatty():
-        raise click.UsageError("an archive is expected on standard input, found a terminal")
+        raise UsageError("an archive is expected on standard input, found a terminal")
     options = ImportOptions(
-        _limits(max_bytes, limits),
-        Naming(base_name, tuple(parse_rename(text) for text in renames), prefix, name),
-        tuple(platforms.parse(one) for one in wanted),
-        compression.parse(compress) if compress else None,
+        _limits(args.max_bytes, args.limit),
+        Naming(
+            args.base_name,
+            tuple(parse_rename(text) for text in args.rename),
+            args.prefix,
+            args.name,
+        ),
+        tuple(platforms.parse(one) for one in args.platform),
+        compression.parse(args.compress) if args.compress else None,
     )
     loaded: list[Loaded] = []
     failed = False
-    for path in paths:
-        try:
-            loaded.append(_load(engine, path, options, progress))
-        except (EngineError, OSError) as error:
-            failed = True
-            reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            named = "standard input" if path == "-" else path
-            print(f"imgfs: {printable(f'{named}: {reason}', 2000)}", file=sys.stderr)
-            continue
-        if form == "table" and not quiet:
-            _print_loaded(loaded[-1])
-    if form == "json":
+    with opened(args) as engine:
+        for path in paths:
+            try:
+                loaded.append(_loaded(engine, path, options, how(args)))
+            except (EngineError, OSError) as error:
+                failed = True
+                reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+                named = "standard input" if path == "-" else path
+                print(f"imgfs: {printable(f'{named}: {reason}', 2000)}", file=sys.stderr)
+                continue
+            if args.format == "table" and not args.quiet:
+                _print_loaded(loaded[-1])
+    if args.format == "json":
         print_json([msgspec.to_builtins(one, enc_hook=str) for one in loaded])
     if failed:
         raise Failed("")
+
+
+LOAD = Command(_load, _options, words="[FILE…]", most=None)
 
 
 def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
@@ -111,10 +105,10 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
         limits = Limits(max_archive_bytes=max_bytes)
         return limits.changed({name: value for name, _, value in pairs})
     except InvalidInput as error:
-        raise click.UsageError(f"--limit: {error}") from error
+        raise UsageError(f"--limit: {error}") from error
 
 
-def _load(engine: Engine, path: str, options: ImportOptions, progress: str) -> "Loaded":
+def _loaded(engine: Engine, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
         file: BinaryIO
         file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))

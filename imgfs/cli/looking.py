@@ -1,33 +1,49 @@
 """`imgfs inspect` and `history`."""
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from engine import go_json, oci, platforms, reference
 from engine.engine import Details, Engine
-from imgfs.cli.common import each, format_option, human, print_json, print_table, with_engine
+from imgfs.cli.command import Command, Parser
+from imgfs.cli.common import each, format_option, human, opened, print_json, print_table
 
 
-@click.command()
-@click.option("--platform", metavar="PLATFORM", help="Of an index, the image for this platform.")
-@click.option("--format", "form", type=click.Choice(["json"]), default="json", help="How to print.")
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@with_engine
-def inspect(engine: Engine, platform: str | None, form: str, names: tuple[str, ...]) -> None:  # noqa: ARG001 (JSON is all there is)
+def _inspect_options(parser: Parser) -> None:
+    _platform_option(parser)
+    format_option(parser, "json")
+
+
+def _inspect(args: Namespace) -> None:
     """Tell everything of images, as docker inspect does.
 
-    \b
     imgfs inspect alpine:3
     """
-    matcher = platforms.only(platforms.parse(platform)) if platform else None
     documents: list[dict[str, Any]] = []
-    try:
-        each(names, lambda n: documents.append(_document(engine, engine.details(n, matcher))))
-    finally:
-        print_json(documents)
+    matcher = _matcher(args)
+    with opened(args) as engine:
+        try:
+            each(
+                args.words,
+                lambda n: documents.append(_document(engine, engine.details(n, matcher))),
+            )
+        finally:
+            print_json(documents)
+
+
+INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=None)
+
+
+def _platform_option(parser: Parser) -> None:
+    parser.add_argument(
+        "--platform", metavar="PLATFORM", help="Of an index, the image for this platform."
+    )
+
+
+def _matcher(args: Namespace) -> platforms.Matcher | None:
+    return platforms.only(platforms.parse(args.platform)) if args.platform else None
 
 
 def _document(engine: Engine, details: Details) -> dict[str, Any]:
@@ -58,31 +74,29 @@ def _document(engine: Engine, details: Details) -> dict[str, Any]:
     }
 
 
-@click.command()
-@click.option("--platform", metavar="PLATFORM", help="Of an index, the image for this platform.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the layers' digests alone.")
-@click.option("--no-trunc", is_flag=True, help="Print whole commands.")
-@format_option
-@click.argument("name")
-@with_engine
-def history(
-    engine: Engine, platform: str | None, quiet: bool, no_trunc: bool, form: str, name: str
-) -> None:
+def _history_options(parser: Parser) -> None:
+    _platform_option(parser)
+    parser.flag("-q", "--quiet", help="Print the layers' digests alone.")
+    parser.flag("--no-trunc", help="Print whole commands.")
+    format_option(parser, "table", "json")
+
+
+def _history(args: Namespace) -> None:
     """Show how an image came to be, the newest step first.
 
-    \b
     imgfs history alpine:3
     """
-    matcher = platforms.only(platforms.parse(platform)) if platform else None
-    steps = list(_steps(engine.details(name, matcher)))[::-1]
-    if form == "json":
+    matcher = _matcher(args)
+    with opened(args) as engine:
+        steps = list(_steps(engine.details(args.words[0], matcher)))[::-1]
+    if args.format == "json":
         print_json(steps)
         return
-    if quiet:
+    if args.quiet:
         for step in steps:
             print(step["layer"] or "<none>")
         return
-    width = 10_000 if no_trunc else 60
+    width = 10_000 if args.no_trunc else 60
     print_table(
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         (
@@ -90,6 +104,9 @@ def history(
             for s in steps
         ),
     )
+
+
+HISTORY = Command(_history, _history_options, words="NAME", least=1, most=1)
 
 
 def _steps(details: Details) -> Iterator[dict[str, Any]]:

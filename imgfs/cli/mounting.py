@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import click
 import msgspec
 from msgspec.structs import replace
 
@@ -20,7 +20,8 @@ from engine import platforms
 from engine.archive.limits import Limits
 from engine.errors import EngineError
 from engine.oci import Platform
-from imgfs.cli.common import Failed, store_option, store_path
+from imgfs.cli.command import Command, Parser, UsageError
+from imgfs.cli.common import Failed, store_path
 from imgfs.cli.durations import parse_interval
 from imgfs.cli.files import followed
 from imgfs.cli.limits import raise_open_files, tune_memory
@@ -82,59 +83,46 @@ class _Options(msgspec.Struct, frozen=True):
     fuse: tuple[str, ...] = ()
 
 
-@click.command()
-@click.option("-f", "--foreground", is_flag=True, help="Stay, and log to standard error.")
-@click.option(
-    "--platform", "wanted", multiple=True, metavar="PLATFORM", help="Show only this; repeatable."
-)
-@click.option(
-    "--layout",
-    type=click.Choice(["combined", "docker"]),
-    help="Blobs as they are stored (the default), or as docker save writes them.",
-)
-@click.option(
-    "-o",
-    "given",
-    multiple=True,
-    metavar="OPTION,…",
-    help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, platform=P, …",
-)
-@click.option(
-    "--gc-interval", metavar="TIME", help="Collect what nothing needs as often as this: 1h, 10m."
-)
-@click.option("--no-passthrough", is_flag=True, help="Let no blob be read but through imgfs.")
-@click.option("--source", hidden=True, metavar="DIR")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
-@store_option
-def mount(
-    store: Path,
-    foreground: bool,
-    wanted: tuple[str, ...],
-    layout: str | None,
-    given: tuple[str, ...],
-    gc_interval: str | None,
-    no_passthrough: bool,
-    source: str | None,
-    mountpoint: Path,
-) -> None:
-    """Show the store's images as directories; returns when they can be used.
+def _mount_options(parser: Parser) -> None:
+    parser.flag("-f", "--foreground", help="Stay, and log to standard error.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Show only this; repeatable.")
+    parser.add_argument(
+        "--layout",
+        choices=tuple(_VIEWS),
+        help="Blobs as they are stored (the default), or as docker save writes them.",
+    )
+    parser.repeatable(
+        "-o",
+        metavar="OPTION,…",
+        help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, platform=P, …",
+    )
+    parser.add_argument(
+        "--gc-interval",
+        metavar="TIME",
+        help="Collect what nothing needs as often as this: 1h, 10m.",
+    )
+    parser.flag("--no-passthrough", help="Let no blob be read but through imgfs.")
+    parser.add_argument("--source", help=SUPPRESS)
 
-    \b
+
+def _mount(args: Namespace) -> None:
+    """Show the store's images as directories.
+
+    It returns when they can be used.
+
     imgfs mount /mnt/images
     imgfs mount -f --platform linux/arm64 -o allow_other /mnt/images
     mount -t fuse.imgfs /var/lib/imgfs /mnt/images
     """
-    options = _parse(word for words in given for word in words.split(","))
-    if source not in (None, "", "none", "imgfs"):
-        store = store_path(source)
-    elif options.store:
-        store = store_path(options.store)
-    names = (*wanted, *options.platforms)
-    view = _VIEWS[layout or options.layout](tuple(platforms.parse(name) for name in names))
+    options = _parse(word for words in args.o for word in words.split(","))
+    given = None if args.source in ("", "none", "imgfs") else args.source
+    store = store_path(given or options.store or args.store)
+    names = (*args.platform, *options.platforms)
+    view = _VIEWS[args.layout or options.layout](tuple(platforms.parse(name) for name in names))
     interval = options.gc_interval
-    if gc_interval is not None and not (interval := parse_interval(gc_interval)):
-        raise click.UsageError(f"--gc-interval {gc_interval}: expected a time like 1h, 10m or 90")
-    mountpoint = mountpoint.absolute()
+    if args.gc_interval is not None and not (interval := parse_interval(args.gc_interval)):
+        raise UsageError(f"--gc-interval {args.gc_interval}: expected a time like 1h, 10m or 90")
+    mountpoint = Path(args.words[0]).absolute()
     _prepare(mountpoint)
     raise_open_files()
     tune_memory()
@@ -153,19 +141,22 @@ def mount(
                 options.limits,
                 interval,
                 options.fuse,
-                source or "imgfs",
+                args.source or "imgfs",
                 part,
-                not (no_passthrough or options.no_passthrough),
+                not (args.no_passthrough or options.no_passthrough),
             ),
             ready,
         )
 
-    if foreground:
+    if args.foreground:
         logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
         with _fuse_errors(mountpoint):
             serve(lambda: None)
     else:
         _in_background(serve, mountpoint)
+
+
+MOUNT = Command(_mount, _mount_options, words="MOUNTPOINT", least=1, most=1)
 
 
 def _parse(words: Iterable[str]) -> _Options:
@@ -189,7 +180,7 @@ def _parse(words: Iterable[str]) -> _Options:
         elif word == "ro":
             options = replace(options, fuse=(*options.fuse, "ro"))
         elif word not in _IGNORED and not name.startswith("x-"):
-            raise click.UsageError(f"unknown mount option: {word}")
+            raise UsageError(f"unknown mount option: {word}")
     return options
 
 
@@ -294,25 +285,30 @@ class _fuse_errors:  # noqa: N801 (used as a function)
         raise Failed(f"{self._mountpoint}: cannot be mounted: {reason}") from error
 
 
-@click.command()
-@click.option("-l", "--lazy", is_flag=True, help="Detach now, end when nobody uses it any more.")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
-def umount(lazy: bool, mountpoint: Path) -> None:
+def _umount_options(parser: Parser) -> None:
+    parser.add_argument(
+        "-l", "--lazy", action="store_true", help="Detach now, end when nobody uses it any more."
+    )
+
+
+def _umount(args: Namespace) -> None:
     """End a mount, and wait until its process has ended.
 
-    \b
     imgfs umount /mnt/images
     """
-    mountpoint = mountpoint.absolute()
+    mountpoint = Path(args.words[0]).absolute()
     if not _is_ours(mountpoint):
         raise Failed(f"{mountpoint}: is not an imgfs mount")
-    if lazy:
+    if args.lazy:
         _unmount(mountpoint, lazily=True)  # asking its process might take for ever
         return
     pid = None if _is_stale(mountpoint) else _daemon(mountpoint)
     _unmount(mountpoint, lazily=False)
     if pid is not None:
         _wait_for_end(pid)
+
+
+UMOUNT = Command(_umount, _umount_options, words="MOUNTPOINT", least=1, most=1)
 
 
 def _is_ours(mountpoint: Path) -> bool:

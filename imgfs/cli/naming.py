@@ -1,39 +1,40 @@
 """`imgfs tag` and `imgfs rm`."""
 
-import click
+from argparse import Namespace
 
 from engine.engine import Engine
 from engine.errors import printable
-from imgfs.cli.common import each, with_engine
+from imgfs.cli.command import Command
+from imgfs.cli.common import each, opened
 
 
-@click.command()
-@click.argument("source")
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@with_engine
-def tag(engine: Engine, source: str, names: tuple[str, ...]) -> None:
+def _tag(args: Namespace) -> None:
     """Give an image more names; one that is taken moves.
 
-    \b
     imgfs tag alpine:3 alpine:latest ghcr.io/me/alpine:3
     """
-    each(names, lambda name: _tag(engine, source, name))
+    source, *names = args.words
+    with opened(args) as engine:
+        each(names, lambda name: _give(engine, source, name))
 
 
-def _tag(engine: Engine, source: str, name: str) -> None:
-    engine.tag(source, name)
+TAG = Command(_tag, words="SOURCE NAME…", least=2, most=None)
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@with_engine
-def rm(engine: Engine, names: tuple[str, ...]) -> None:
-    """Remove names, and with its last name an image; by ID all of its names.
+def _rm(args: Namespace) -> None:
+    """Remove names, and an image with its last one; by ID all of its names.
 
-    \b
     imgfs rm alpine:3
     """
-    each(names, lambda name: _remove(engine, name))
+    with opened(args) as engine:
+        each(args.words, lambda name: _remove(engine, name))
+
+
+RM = Command(_rm, words="NAME…", least=1, most=None)
+
+
+def _give(engine: Engine, source: str, name: str) -> None:
+    engine.tag(source, name)
 
 
 def _remove(engine: Engine, name: str) -> None:

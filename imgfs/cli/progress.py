@@ -1,46 +1,44 @@
 """Progress of a long command: a bar on a terminal, JSON for programs, nothing in a pipe."""
 
-import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import click
 
 from engine.progress import Done, Progress, ignore
+from imgfs.cli.command import Parser
 
-T = TypeVar("T")
 _PAUSE = 0.1
 
 
-def progress_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Take --progress and --quiet; hand on `progress`, one of "auto", "json" and "none"."""
-
-    @click.option(
+def progress_options(parser: Parser) -> None:
+    """Take --progress and --quiet."""
+    parser.add_argument(
         "--progress",
-        type=click.Choice(["auto", "json", "none"]),
+        choices=("auto", "json", "none"),
         default="auto",
         help="A bar on a terminal (the default), or lines of JSON on standard error.",
     )
-    @click.option("-q", "--quiet", is_flag=True, help="Show no progress, print no names.")
-    @functools.wraps(command)
-    def wrapped(progress: str, quiet: bool, **options: Any) -> T:
-        return command(progress="none" if quiet else progress, quiet=quiet, **options)
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="Show no progress, print no names."
+    )
 
-    return wrapped
+
+def how(args: Namespace) -> str:
+    """How progress is shown: "auto", "json" or "none"."""
+    return "none" if args.quiet else str(args.progress)
 
 
 @contextmanager
-def progress_of(verb: str, how: str) -> Iterator[Progress]:
+def progress_of(verb: str, shown: str) -> Iterator[Progress]:
     """What shows the progress of one archive; `verb` is "Loading" or "Saving"."""
-    if how == "json":
+    if shown == "json":
         report = _Report(verb)
         yield report.tell
         report.end()
-    elif how == "auto" and sys.stderr.isatty():
+    elif shown == "auto" and sys.stderr.isatty():
         with _bar(verb) as tell:
             yield tell
     else:

@@ -56,7 +56,7 @@ def test_usage(inside: Callable[..., Done], arguments: list[str]) -> None:
 
 
 def test_usage_of_a_process(imgfs: Command) -> None:
-    assert refusal(imgfs(), status=2) == "Missing command. (see 'imgfs --help')"
+    assert refusal(imgfs(), status=2) == "missing command (see 'imgfs --help')"
     assert refusal(imgfs("rm"), status=2).endswith("(see 'imgfs rm --help')")
 
 

@@ -168,7 +168,7 @@ def test_a_mistyped_command_mounts_nothing(
     bare: Callable[..., Done], served: Served, place: Path, line: list[str]
 ) -> None:
     word, *rest = line
-    assert refusal(bare(word, place, *rest), status=2).startswith(f"No such command '{word}'")
+    assert refusal(bare(word, place, *rest), status=2).startswith(f"no such command '{word}'")
     assert not served.calls
 
 
