@@ -67,6 +67,15 @@ class Zstd:
         """Nothing is held."""
 
 
+def _keep_memory() -> None:
+    """Have malloc keep what is freed, up to some blocks.
+
+    Else glibc gives the memory of each compressed block back, and the kernel clears it anew for the
+    next. What is large it keeps once something larger was freed; this here is never touched.
+    """
+    bytes(4 * BLOCK)
+
+
 class _Block(NamedTuple):
     """A block that is compressed, ending at a byte's border, and what it was."""
 
@@ -86,6 +95,7 @@ class Gzip:
         self._running: deque[Future[_Block]] = deque()
         self._checksum = 0
         self._size = 0
+        _keep_memory()
         sink(_GZIP_HEADER)
 
     def write(self, data: bytes | memoryview) -> None:
