@@ -10,12 +10,12 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple
 
 from isal import isal_zlib
 
+from engine.beside import Workers
 from engine.compression import BLOCK, Sink
 
 if sys.version_info >= (3, 14):
@@ -90,9 +90,9 @@ class Gzip:
         self._compress = partial(_block, _fast if level is None else partial(_zlib, level))
         self._held = bytearray()
         self._threads = max(1, len(os.sched_getaffinity(0)))
-        self._pool = ThreadPoolExecutor(self._threads)
+        self._workers = Workers(self._threads)
         self.held = 2 * self._threads
-        self._running: deque[Future[_Block]] = deque()
+        self._running: deque[Callable[[], _Block]] = deque()
         self._checksum = 0
         self._size = 0
         _keep_memory()
@@ -112,17 +112,17 @@ class Gzip:
             self._submit(bytes(self._held))
             self._held.clear()
         while self._running:
-            self._write_out(self._running.popleft().result())
+            self._write_out(self._running.popleft()())
         self._sink(_LAST_BLOCK + struct.pack("<II", self._checksum, self._size & 0xFFFFFFFF))
         self.close()
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._workers.close()
 
     def _submit(self, block: bytes | memoryview) -> None:
-        self._running.append(self._pool.submit(self._compress, block))
+        self._running.append(self._workers.begin(self._compress, block))
         if len(self._running) > self.held:
-            self._write_out(self._running.popleft().result())
+            self._write_out(self._running.popleft()())
 
     def _write_out(self, block: _Block) -> None:
         for piece in block.pieces:
