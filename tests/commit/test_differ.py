@@ -339,6 +339,6 @@ def test_layers_applied_give_the_tree(
             step_in(root, next(ticks), *step)
         after = scan(root)
         layers.append(between(before, after))
-        assert picture(applied(*layers)) == picture(after)
-        before = after
+        before = applied(*layers)
+        assert picture(before) == picture(after)
     shutil.rmtree(root)
