@@ -8,16 +8,71 @@ executor's: an interrupt while one of those starts leaves a thread that nobody e
 
 import os
 from collections.abc import Callable
-from functools import cache
-from queue import SimpleQueue
-from threading import Thread
-from typing import Final, TypeVar, TypeVarTuple
+from functools import cache, partial
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Final, Generic, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _WORTH_IT: Final = 128 << 10
 """Bytes below which handing over takes longer than the work."""
+
+
+class Workers:
+    """Threads that do one piece of work after the other, in the order in which they began."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        for _ in range(count):
+            Thread(target=self._serve, name="beside", daemon=True).start()
+
+    def begin(self, work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
+        """Begin `work`; what is returned waits for its result."""
+        begun = _Begun(partial(work, *arguments))
+        self._waiting.put(begun.run)
+        return begun.result
+
+    def close(self) -> None:
+        """End the threads, after what they are at; what waits is never done."""
+        try:
+            while True:
+                self._waiting.get_nowait()
+        except Empty:
+            for _ in range(self._count):
+                self._waiting.put(None)
+
+    def _serve(self) -> None:
+        while run := self._waiting.get():
+            run()
+
+
+class _Begun(Generic[T]):
+    """Work, and what came of it: concurrent.futures takes longer to import than much work does."""
+
+    _result: T
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._ended = Lock()
+        self._ended.acquire()
+
+    def run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.release()
+
+    def result(self) -> T:
+        with self._ended:
+            if self._error is not None:
+                raise self._error
+            return self._result
 
 
 def beside(work: Callable[[memoryview], object], data: memoryview) -> Callable[[], object]:
@@ -29,19 +84,8 @@ def beside(work: Callable[[memoryview], object], data: memoryview) -> Callable[[
 
 
 def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
-    """Begin `work`; what is returned waits for its result."""
-    from concurrent.futures import Future  # what is small never needs it
-
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    _waiting(os.getpid()).put(run)
-    return future.result
+    """As `Workers.begin`, with those that all of this process share."""
+    return _workers(os.getpid()).begin(work, *arguments)
 
 
 def _nothing() -> None:
@@ -49,14 +93,6 @@ def _nothing() -> None:
 
 
 @cache
-def _waiting(_pid: int) -> SimpleQueue[Callable[[], None]]:
-    """Where the threads of this process take their work from; a fork has none of its parent's."""
-    waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
-    for _ in range(os.cpu_count() or 1):
-        Thread(target=_serve, args=(waiting,), name="beside", daemon=True).start()
-    return waiting
-
-
-def _serve(waiting: SimpleQueue[Callable[[], None]]) -> None:
-    while True:
-        waiting.get()()
+def _workers(_pid: int) -> Workers:
+    """The threads of this process; a fork has none of its parent's."""
+    return Workers(os.cpu_count() or 1)

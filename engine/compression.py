@@ -8,7 +8,7 @@ import msgspec
 from engine import oci
 from engine.errors import InvalidInput
 
-Sink = Callable[[bytes], object]
+Sink = Callable[[bytes | memoryview], object]
 
 BLOCK: Final = 2 << 20
 """Bytes that are best written at a time."""
@@ -34,9 +34,15 @@ class InvalidCompression(InvalidInput):
 
 
 class Compressor(Protocol):
-    """Takes a layer's bytes and writes what is stored; for one thread at a time."""
+    """Takes a layer's bytes and writes what is stored; for one thread at a time.
 
-    def write(self, data: bytes) -> None: ...
+    What is written must hold still until `held` more pieces of BLOCK bytes have been.
+    """
+
+    @property
+    def held(self) -> int: ...
+
+    def write(self, data: bytes | memoryview) -> None: ...
 
     def finish(self) -> None:
         """Write what is left. Nothing more may come."""

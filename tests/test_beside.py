@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import threading
+from threading import Event
 
 import pytest
 
-from engine.beside import begin, beside
+from engine.beside import Workers, begin, beside
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -32,3 +34,24 @@ def test_a_process_ends_whatever_is_under_way() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE)
     assert done.stderr.endswith(b"KeyboardInterrupt\n")
+
+
+def test_workers_that_end_do_what_they_are_at_and_no_more() -> None:
+    others = set(threading.enumerate())
+    workers = Workers(1)
+    (thread,) = set(threading.enumerate()) - others
+    entered, allowed = Event(), Event()
+    done: list[int] = []
+
+    def work() -> None:
+        entered.set()
+        allowed.wait()
+        done.append(1)
+
+    workers.begin(work)
+    workers.begin(done.append, 2)
+    entered.wait()
+    workers.close()
+    allowed.set()
+    thread.join()
+    assert done == [1]

@@ -23,7 +23,7 @@ BIG = random.Random(1).randbytes(700_000) + b"text " * 600_000
 
 def compressed(data: bytes, how: Compression, step: int = 10_000) -> bytes:
     out: list[bytes] = []
-    compressor = how.start(out.append)
+    compressor = how.start(lambda piece: out.append(bytes(piece)))
     for offset in range(0, len(data), step):
         compressor.write(data[offset : offset + step])
     compressor.finish()

@@ -6,7 +6,6 @@ then the image and all its names in one transaction. What fails leaves the store
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
@@ -15,10 +14,10 @@ import msgspec
 from engine import go_json, oci, platforms, walk
 from engine.commit import image_writer
 from engine.commit.document import Document
-from engine.commit.image_writer import InvalidSource, WriterOptions, Written
+from engine.commit.image_writer import InvalidSource, PlatformImage, WriterOptions, Written
 from engine.commit.layers import LayerMaker
 from engine.commit.platform_images import Base, PlatformImages
-from engine.commit.refs import CommitOptions, Progress, Source
+from engine.commit.refs import CommitOptions, PlatformSource, Progress, Source
 from engine.content.local import LocalStore, LocalWriter
 from engine.database import Database
 from engine.digest import Digest
@@ -85,8 +84,7 @@ def commit(
         for base in filter(None, bases):
             _hold_base(parts.content, base, hold)
         work = PlatformImages(parts.content, maker, options, progress)
-        with ThreadPoolExecutor(len(source.platforms)) as pool:
-            images = list(pool.map(work.image, source.platforms, bases))
+        images = _images(work, source.platforms, bases)
         written = image_writer.write(images, _writer_options(options, names))
         writers = maker.writers()
         for document in written.documents:
@@ -99,6 +97,18 @@ def commit(
         for name in names:
             progress(f"naming to {name}", 0)
     return Committed(written.target, written.config, tuple(names))
+
+
+def _images(
+    work: PlatformImages, parts: Sequence[PlatformSource], bases: Sequence[Base | None]
+) -> list[PlatformImage]:
+    """Side by side where there are several."""
+    if len(parts) == 1:
+        return [*map(work.image, parts, bases)]
+    from concurrent.futures import ThreadPoolExecutor  # whose import is felt
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return [*pool.map(work.image, parts, bases)]
 
 
 def _check(source: Source) -> None:

@@ -10,10 +10,11 @@ to the nanosecond, where containerd leaves out and rounds down.
 import base64
 import os
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from engine.archive import encode
 from engine.archive.encode import Header
+from engine.commit.blocks import Blocks
 from engine.commit.changes import Change
 from engine.commit.differ import kept_xattrs
 from engine.errors import ChangedFile, InvalidInput, printable
@@ -22,7 +23,6 @@ from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile
 
 _SECOND = 1_000_000_000
-_CHUNK = 1 << 20
 _FLAGS = {
     "file": encode.FILE,
     "dir": encode.DIRECTORY,
@@ -44,22 +44,22 @@ class ReservedName(InvalidInput):
         return f"{printable(self.path)}: no layer can hold a name that begins with {WHITEOUT}"
 
 
-def pieces(changes: Iterable[Change]) -> Iterator[bytes]:
-    """The tar in pieces; ReservedName, ChangedFile, OSError."""
+def write(changes: Iterable[Change], out: Blocks) -> None:
+    """Add the tar of the changes; ReservedName, ChangedFile, OSError."""
     for change in changes:
         directory, name = os.path.split(change.path)
         if name.startswith(WHITEOUT):
             raise ReservedName(change.path)
         if change.entry is None:
-            yield encode.encode(Header(os.path.join(directory, f"{WHITEOUT}{name}")))
+            out.add(encode.encode(Header(os.path.join(directory, f"{WHITEOUT}{name}"))))
             continue
-        yield encode.encode(_header(change, change.entry))
+        out.add(encode.encode(_header(change, change.entry)))
         if change.opaque:
-            yield encode.encode(_opaque(change.path, change.entry))
+            out.add(encode.encode(_opaque(change.path, change.entry)))
         elif not change.link and change.entry.size:
-            yield from _content(change.entry)
-            yield encode.padding(change.entry.size)
-    yield encode.END
+            _add_content(change.entry, out)
+            out.add(encode.padding(change.entry.size))
+    out.add(encode.END)
 
 
 def _header(change: Change, entry: FileEntry) -> Header:
@@ -96,13 +96,8 @@ def _xattr(name: str, value: bytes) -> tuple[str, bytes]:
     return f"LIBARCHIVE.xattr.{quoted}", base64.b64encode(value).rstrip(b"=")
 
 
-def _content(entry: FileEntry) -> Iterator[bytes]:
+def _add_content(entry: FileEntry, out: Blocks) -> None:
     assert isinstance(entry.content, HostFile)
-    left = entry.size
     with reading(entry) as descriptor:
-        while left:
-            data = os.read(descriptor, min(_CHUNK, left))
-            if not data:
-                raise ChangedFile(entry.content.path)
-            left -= len(data)
-            yield data
+        if out.read(descriptor, entry.size):
+            raise ChangedFile(entry.content.path)

@@ -5,23 +5,22 @@ that was made before of the same tree is found again by a label, and no file is 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import msgspec
 
 from engine import digest as digests
-from engine.compression import BLOCK, Compression
-from engine.content.diff_ids import UNCOMPRESSED_LABEL, Measure
+from engine.beside import begin
+from engine.commit.blocks import Blocks
+from engine.compression import Compression, Compressor
+from engine.content.diff_ids import UNCOMPRESSED_LABEL, Measure, Uncompressed
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
 from engine.filetree.tree import Tree
 
-Piece = bytes | memoryview
-
 TREE_LABEL = "imgfs.tree"
 """On a layer's blob: the fingerprint of what it was made of."""
-_BATCH = BLOCK
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -34,9 +33,12 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class LayerSource(msgspec.Struct, frozen=True):
-    """The pieces of a layer's tar, what tells whether it was made before, and how it is stored."""
+    """What a layer is made of: `write` adds its tar to blocks, `told` hears the size of each block,
+    `fingerprint` tells whether it was made before.
+    """
 
-    pieces: Iterable[Piece]
+    write: Callable[[Blocks], None]
+    told: Callable[[int], None]
     fingerprint: str
     compression: Compression
 
@@ -51,7 +53,7 @@ class LayerMaker:
         self._writers: dict[Digest, tuple[LocalWriter, dict[str, str]]] = {}
 
     def make(self, source: LayerSource) -> Layer:
-        """The layer; OSError, and whatever its pieces raise."""
+        """The layer; OSError, and whatever `write` raises."""
         return self._known(source) or self._made(source)
 
     def writers(self) -> list[tuple[LocalWriter, dict[str, str]]]:
@@ -74,14 +76,12 @@ class LayerMaker:
     def _made(self, source: LayerSource) -> Layer:
         writer = self._store.unnamed_writer()
         try:
-            measured = Measure()
-            compressor = source.compression.start(writer.write)
-            with closing(compressor):
-                for data in _batches(source.pieces):
-                    measured.update(data)
-                    compressor.write(data)
-                compressor.finish()
-            found = measured.result()
+            with closing(source.compression.start(writer.write)) as compressor:
+                work = _Work(compressor, source.told)
+                blocks = Blocks(work.take, max(1, compressor.held))
+                source.write(blocks)
+                blocks.finish()
+                found = work.result()
             size = writer.status().offset
             made = Layer(writer.digest(), size, found.diff_id, source.compression)
         except BaseException:
@@ -106,17 +106,26 @@ def fingerprint(tree: Tree, *settings: object) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _batches(pieces: Iterable[Piece]) -> Iterator[bytes]:
-    """The same bytes in pieces of one size, but for the last; each is copied once."""
-    held: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        rest = memoryview(piece)
-        while size + len(rest) >= _BATCH:
-            cut = _BATCH - size
-            yield b"".join((*held, rest[:cut]))
-            held, size, rest = [], 0, rest[cut:]
-        if rest:
-            held.append(rest)
-            size += len(rest)
-    yield b"".join(held)
+class _Work:
+    """What is done with each block: it is hashed beside, and compressed."""
+
+    def __init__(self, compressor: Compressor, told: Callable[[int], None]) -> None:
+        self._compressor = compressor
+        self._told = told
+        self._measured = Measure()
+        self._hashed: Callable[[], None] = _nothing
+
+    def take(self, block: memoryview) -> None:
+        self._hashed()
+        self._hashed = begin(self._measured.update, block)
+        self._compressor.write(block)
+        self._told(len(block))
+
+    def result(self) -> Uncompressed:
+        self._compressor.finish()
+        self._hashed()
+        return self._measured.result()
+
+
+def _nothing() -> None:
+    """No block is being hashed."""

@@ -3,7 +3,8 @@
 Layers are made side by side where there are several platforms.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from threading import Lock
 
 import msgspec
@@ -12,13 +13,14 @@ from msgspec.structs import replace
 from engine import go_json, layer_types, oci, platforms, walk
 from engine.commit import config as configs
 from engine.commit import differ, instructions, layer, overlay
+from engine.commit.blocks import Blocks
 from engine.commit.changes import Change
 from engine.commit.epoch import clamp_tree
 from engine.commit.history import COMMENT, DESCRIPTION, LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
-from engine.commit.layers import Layer, LayerMaker, LayerSource, Piece, fingerprint
+from engine.commit.layers import Layer, LayerMaker, LayerSource, fingerprint
 from engine.commit.refs import CommitOptions, PlatformSource, Progress, Ref, Upper
-from engine.content import read_blob
+from engine.content import ReaderAt, read_blob
 from engine.content.diff_ids import compression_of, uncompressed_pieces
 from engine.content.local import LocalStore
 from engine.errors import BrokenArchive, DigestMismatch
@@ -28,7 +30,6 @@ from engine.filetree.tree import EMPTY, Tree
 from engine.oci import Descriptor, Platform
 
 LAYERS = "exporting layers"
-_TOLD = 8 << 20
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -109,8 +110,9 @@ class PlatformImages:
             changes = _against_base(MergedImage(self._content, base.manifest), current)
         else:
             changes = differ.diff(EMPTY, current)
-        pieces = self._counted(layer.pieces(changes))
-        return self._maker.make(LayerSource(pieces, fingerprint(current, *settings), compression))
+        known = fingerprint(current, *settings)
+        write = partial(layer.write, changes)
+        return self._maker.make(LayerSource(write, self._count, known, compression))
 
     def _base_layers(self, base: Base) -> list[WrittenLayer]:
         subject = base.manifest.config.digest
@@ -148,23 +150,13 @@ class PlatformImages:
         known = f"{diff_id} {compression}"
         with self._content.open(layer.digest) as reader:
             try:
-                pieces = self._counted(uncompressed_pieces(reader))
-                made = self._maker.make(LayerSource(pieces, known, compression))
+                write = partial(_add_uncompressed, reader)
+                made = self._maker.make(LayerSource(write, self._count, known, compression))
             except BrokenArchive as error:
                 raise BrokenArchive(f"layer {layer.digest}", error.reason) from error
         if made.diff_id != diff_id:
             raise DigestMismatch(f"layer {layer.digest}, uncompressed", diff_id, made.diff_id)
         return made
-
-    def _counted(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        told = 0
-        for piece in pieces:
-            told += len(piece)
-            if told >= _TOLD:
-                self._count(told)
-                told = 0
-            yield piece
-        self._count(told)
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -190,6 +182,11 @@ class PlatformImages:
 def _written(layer: Layer, note: LayerNote) -> WrittenLayer:
     media_type = layer.compression.media_type
     return WrittenLayer(Descriptor(media_type, layer.digest, layer.size), layer.diff_id, note)
+
+
+def _add_uncompressed(reader: ReaderAt, out: Blocks) -> None:
+    for piece in uncompressed_pieces(reader):
+        out.add(piece)
 
 
 def _against_base(merged: MergedImage, current: Tree) -> Iterator[Change]:

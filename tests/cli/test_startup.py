@@ -86,3 +86,10 @@ def test_garbage_is_looked_for_once_a_command_works(store: Path) -> None:
         "assert gc.isenabled() and gc.get_freeze_count()"
     )
     subprocess.run([sys.executable, "-c", program, store], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_commit_imports_what_it_needs(imported: Callable[..., set[str]], tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    found = imported("commit", "-q", tmp_path / "root", "app:1")
+    assert "isal" in found
+    assert not found & (MOUNTS | PRINTS | PROCESSES)

@@ -23,11 +23,12 @@ from engine.filetree.directory import reading, scan
 from engine.filetree.entry import FileEntry, HostFile
 from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
+from tests.commit.tars import tar_of
 from tests.trees import make_odd, picture
 
 
-def tar_of(before: Tree, after: Tree) -> bytes:
-    return b"".join(layer.pieces(differ.diff(before, after)))
+def between(before: Tree, after: Tree) -> bytes:
+    return tar_of(differ.diff(before, after))
 
 
 def names(tar: bytes) -> list[str]:
@@ -53,7 +54,7 @@ def root(tmp_path: Path) -> Path:
 def test_every_kind_of_entry_comes_back(root: Path) -> None:
     make_odd(root)
     tree = scan(root)
-    assert picture(applied(tar_of(EMPTY, tree))) == picture(tree)
+    assert picture(applied(between(EMPTY, tree))) == picture(tree)
     assert "s" not in tree
 
 
@@ -63,7 +64,7 @@ def test_gnu_tar_unpacks_the_same(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     command = ["tar", "-C", str(out), "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xp"]
-    subprocess.run(command, input=tar_of(EMPTY, scan(root)), check=True)
+    subprocess.run(command, input=between(EMPTY, scan(root)), check=True)
     assert picture(scan(out)) == picture(scan(root))
 
 
@@ -185,24 +186,24 @@ def test_what_a_change_writes(root: Path, name: str) -> None:
     for step in BEFORE:
         step(root)
     before = scan(root)
-    base = tar_of(EMPTY, before)
+    base = between(EMPTY, before)
     change, expected = CHANGES[name]
     change(root)
     after = scan(root)
-    written = tar_of(before, after)
+    written = between(before, after)
     assert names(written) == expected
     assert picture(applied(base, written)) == picture(after)
-    assert picture(applied(base, tar_of(applied(base), after))) == picture(after)
+    assert picture(applied(base, between(applied(base), after))) == picture(after)
 
 
 def test_a_file_of_the_same_second_and_size_is_compared(root: Path) -> None:
     (root / "file").write_text("one")
     os.utime(root / "file", (1, 1))
-    before = applied(tar_of(EMPTY, scan(root)))
-    assert names(tar_of(before, scan(root))) == []
+    before = applied(between(EMPTY, scan(root)))
+    assert names(between(before, scan(root))) == []
     (root / "file").write_text("two")
     os.utime(root / "file", (1, 1))
-    assert names(tar_of(before, scan(root))) == ["file"]
+    assert names(between(before, scan(root))) == ["file"]
 
 
 TIMES = {
@@ -245,9 +246,9 @@ def test_files_whose_times_agree_to_a_fraction_are_not_read(root: Path) -> None:
     os.link(root / "file", root / "link")
     os.utime(root / "file", ns=(0, 5_500_000_000))
     tree = scan(root)
-    before = applied(tar_of(EMPTY, tree))
+    before = applied(between(EMPTY, tree))
     (root / "file").unlink()
-    assert names(tar_of(before, tree)) == []
+    assert names(between(before, tree)) == []
 
 
 def test_a_file_is_compared_once_for_all_of_its_links(
@@ -258,7 +259,7 @@ def test_a_file_is_compared_once_for_all_of_its_links(
     for number in range(20):
         os.link(root / "file", root / f"link{number}")
     tree = scan(root)
-    before = applied(tar_of(EMPTY, tree))
+    before = applied(between(EMPTY, tree))
     read: list[str] = []
 
     def counted(entry: FileEntry) -> AbstractContextManager[int]:
@@ -267,14 +268,14 @@ def test_a_file_is_compared_once_for_all_of_its_links(
         return reading(entry)
 
     monkeypatch.setattr("engine.commit.differ.reading", counted)
-    assert names(tar_of(before, tree)) == []
+    assert names(between(before, tree)) == []
     assert len(read) == 1
 
 
 def test_a_name_that_means_a_removed_one(root: Path) -> None:
     (root / ".wh.x").touch()
     with pytest.raises(layer.ReservedName, match=r"\.wh\.x"):
-        tar_of(EMPTY, scan(root))
+        between(EMPTY, scan(root))
 
 
 def test_a_file_that_changes_while_it_is_read(root: Path) -> None:
@@ -282,10 +283,10 @@ def test_a_file_that_changes_while_it_is_read(root: Path) -> None:
     tree = scan(root)
     (root / "file").write_text("after this")
     with pytest.raises(ChangedFile, match="file: changed"):
-        tar_of(EMPTY, tree)
+        between(EMPTY, tree)
     (root / "file").unlink()
     with pytest.raises(ChangedFile, match="file: changed"):
-        tar_of(EMPTY, tree)
+        between(EMPTY, tree)
 
 
 NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
@@ -337,7 +338,7 @@ def test_layers_applied_give_the_tree(
         for step in steps:
             step_in(root, next(ticks), *step)
         after = scan(root)
-        layers.append(tar_of(before, after))
-        assert picture(applied(*layers)) == picture(after)
-        before = after
+        layers.append(between(before, after))
+        before = applied(*layers)
+        assert picture(before) == picture(after)
     shutil.rmtree(root)

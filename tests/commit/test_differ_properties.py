@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.archive.limits import Limits
-from engine.commit import differ, layer, overlay
+from engine.commit import differ, overlay
 from engine.commit.changes import Change
 from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry
 from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
 from tests.commit.models import NAMES, SECOND, Bodies, Model, Step, steps
+from tests.commit.tars import tar_of
 from tests.trees import picture, told
 
 MANY = settings(max_examples=300)
@@ -32,7 +33,7 @@ def done(model: Model, todo: Iterable[Step]) -> Model:
 
 
 def written(changes: Iterable[Change]) -> bytes:
-    return b"".join(layer.pieces(changes))
+    return tar_of(changes)
 
 
 def applied(layers: Sequence[bytes]) -> Tree:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from engine import oci
-from engine.commit import differ, layer
+from engine.commit import differ
 from engine.commit.annotations import Annotation
 from engine.commit.epoch import clamp_tree
 from engine.commit.history import LayerNote
@@ -22,6 +22,7 @@ from engine.digest import of_bytes
 from engine.filetree.directory import scan
 from engine.filetree.tree import EMPTY, Tree
 from engine.oci import Descriptor, Platform
+from tests.commit.tars import tar_of
 
 EPOCH = 1_445_412_480
 BUSYBOX = "sha256:fe4922f0a3ca2aa707ca0f8cc53937e947fec1157a09302baf11904258d67d17"
@@ -113,7 +114,7 @@ def diff_id(root: Path, files: Files) -> str:
     found = {
         path: msgspec.structs.replace(entry, uid=0, gid=0) for path, entry in scan(root).items()
     }
-    return of_bytes(b"".join(layer.pieces(differ.diff(EMPTY, clamp_tree(Tree(found), EPOCH)))))
+    return of_bytes(tar_of(differ.diff(EMPTY, clamp_tree(Tree(found), EPOCH))))
 
 
 def inputs(mode: int) -> Files:

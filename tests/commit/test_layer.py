@@ -6,25 +6,25 @@ import tarfile
 import pytest
 
 from engine.archive.limits import Limits
-from engine.commit import layer
 from engine.commit.changes import Change
 from engine.commit.epoch import clamp_tree
 from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry
 from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import Tree
+from tests.commit.tars import tar_of
 
 SECOND = 10**9
 
 
 def members(*changes: Change) -> list[tarfile.TarInfo]:
-    data = b"".join(layer.pieces(changes))
+    data = tar_of(changes)
     return tarfile.open(fileobj=io.BytesIO(data)).getmembers()
 
 
 def comes_back(entry: FileEntry) -> FileEntry:
     applier = Applier()
-    data = b"".join(layer.pieces([Change("path", entry)]))
+    data = tar_of([Change("path", entry)])
     applier.apply(read_layer([data], 0, Limits()))
     return applier.tree()["path"]
 
