@@ -8,6 +8,7 @@
 #include "session.h"
 
 #include <poll.h>
+#include <time.h>
 
 struct write_in {
 	uint64_t fh, offset;
@@ -19,7 +20,7 @@ struct write_out {
 	uint32_t size, padding;
 };
 enum { HEAD = sizeof(struct in_header) + sizeof(struct write_in) };
-enum { PLACES = 64, ROOM = 2 << 20, PATIENCE = 1, TURNS = 40 }; /* bytes; milliseconds */
+enum { PLACES = 64, ROOM = 2 << 20, PATIENCE = 200 * 1000 }; /* bytes; nanoseconds */
 
 struct place {
 	PyObject *bytes; /* NULL: closed */
@@ -77,16 +78,25 @@ static void answer(int fd, const char *buffer)
 		errno = 0; /* who asked is gone; the kernel counts the write as not done */
 }
 
-/* Whether there is another request. Who writes small pieces asks again before one falls asleep: to be
- * woken on another core takes longer than to wait for it.
+static int64_t now(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+/* Whether there is another request soon. Who writes small pieces asks again at once, and to be woken
+ * on another core would take several times as long as that.
  */
-static bool asked_soon(int fd)
+static bool asked_again(int fd)
 {
 	struct pollfd readable = { .fd = fd, .events = POLLIN };
-	for (int turn = 0; turn < TURNS; turn++)
+	int64_t end = now() + PATIENCE;
+	do {
 		if (poll(&readable, 1, 0) > 0)
 			return true;
-	return poll(&readable, 1, PATIENCE) > 0;
+	} while (now() < end);
+	return false;
 }
 
 ssize_t gather_receive(int fd, char *buffer, size_t size)
@@ -111,7 +121,7 @@ ssize_t gather_receive(int fd, char *buffer, size_t size)
 		place->filled += written;
 		place->next += written;
 		answer(fd, buffer);
-	} while (asked_soon(fd));
+	} while (asked_again(fd));
 	errno = EINTR;
 	return -1;
 }
