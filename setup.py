@@ -6,7 +6,7 @@ setup(
     ext_modules=[
         Extension(
             "imgfs.libsession",
-            ["imgfs/session.c", "imgfs/passthrough.c", "imgfs/gather.c"],
+            ["imgfs/session.c", "imgfs/passthrough.c", "imgfs/gather.c", "imgfs/listing.c"],
             depends=["imgfs/session.h"],
             include_dirs=["/usr/include/fuse3"],
             libraries=["fuse3", "dl"],

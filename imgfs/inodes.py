@@ -30,6 +30,10 @@ class Inodes:
         number = self._number(key)
         return number if number in self._entries else None
 
+    def number(self, node: Node) -> int:
+        """The inode number of a node, which the kernel need not know."""
+        return self._number(node.key)
+
     def look_up(self, node: Node) -> int:
         """Count one lookup of a node that is about to be told to the kernel; its inode number."""
         number = self._number(node.key)

@@ -26,7 +26,7 @@ from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
 from imgfs.nodes import Attributes, Directory, File, Node
 from imgfs.passthrough import Backed, Passthrough
-from imgfs.session import number_of
+from imgfs.session import PLAIN, number_of
 from imgfs.upload import Upload
 from imgfs.workers import Workers
 
@@ -201,13 +201,30 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        directory, children = self._directories.get(fh)
+        """This must not wait for anything: `listing.c` relies on it."""
+        directory, children = self._directories.get(number_of(fh))
+        if fh & PLAIN:
+            self._list_names(children, start_id, token)
+            return
         for number in range(start_id, len(children)):
             name, node = children[number]
             inode = self.inodes.look_up(node)
             attributes = self._attributes(node, inode, directory.keeps(node))
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, number + 1):
                 self.inodes.forget(inode, 1)
+                return
+
+    def _list_names(
+        self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
+    ) -> None:
+        told = EntryAttributes()
+        for number in range(start, len(children)):
+            name, node = children[number]
+            told.st_ino = self.inodes.number(node)
+            told.st_mode = node.attributes().mode
+            if not pyfuse3.readdir_reply(
+                token, name.encode(errors="surrogateescape"), told, number + 1
+            ):
                 return
 
     @_told

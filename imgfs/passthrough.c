@@ -11,16 +11,6 @@
 #include <dlfcn.h>
 #include <sys/ioctl.h>
 
-struct init_in {
-	uint32_t major, minor, max_readahead, flags, flags2;
-};
-struct init_out {
-	uint32_t major, minor, max_readahead, flags;
-	uint16_t max_background, congestion_threshold;
-	uint32_t max_write, time_gran;
-	uint16_t max_pages, map_alignment;
-	uint32_t flags2, max_stack_depth;
-};
 struct open_out {
 	uint64_t fh;
 	uint32_t open_flags;
@@ -31,36 +21,21 @@ struct backing_map {
 	uint32_t flags;
 	uint64_t padding;
 };
-enum { INIT_EXT = 1u << 30, PASSTHROUGH_2 = 1u << (37 - 32) };
+enum { PASSTHROUGH_2 = 1u << (37 - 32) };
 enum { OPEN_NOFLUSH = 1u << 5, OPEN_PASSTHROUGH = 1u << 7 };
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
-static uint64_t init_unique;
-static bool wanted, offered, agreed;
+static bool wanted, agreed;
 
-void passthrough_offered(const struct in_header *in, size_t size)
+void passthrough_accept(const struct init_in *offer, struct init_out *answer)
 {
-	const struct init_in *init = (const void *)(in + 1);
-	init_unique = in->unique;
-	offered = wanted && size >= sizeof *in + sizeof *init && init->flags & INIT_EXT &&
-		  init->flags2 & PASSTHROUGH_2;
-	agreed = false;
-}
-
-void passthrough_accept(const struct iovec *iov, int count)
-{
-	const struct out_header *out = iov[0].iov_base;
-	struct init_out init;
-	if (!offered || agreed || out->unique != init_unique || out->error || count != 2 ||
-	    iov[1].iov_len < sizeof init)
-		return;
-	memcpy(&init, iov[1].iov_base, sizeof init);
-	init.flags |= INIT_EXT;
-	init.flags2 |= PASSTHROUGH_2;
-	init.max_stack_depth = 1; /* an overlay may lie on top of the mount */
-	memcpy(iov[1].iov_base, &init, sizeof init);
-	agreed = true;
+	agreed = wanted && offer->flags & INIT_EXT && offer->flags2 & PASSTHROUGH_2;
+	if (agreed) {
+		answer->flags |= INIT_EXT;
+		answer->flags2 |= PASSTHROUGH_2;
+		answer->max_stack_depth = 1; /* an overlay may lie on top of the mount */
+	}
 }
 
 int fuse_reply_open(fuse_req_t request, const struct fuse_file_info *info)

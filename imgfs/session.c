@@ -1,8 +1,8 @@
 /* imgfs between libfuse and the kernel.
  *
  * Loaded with RTLD_GLOBAL before pyfuse3, this stands in front of a function of libfuse: when a
- * session is mounted its input and output go through here. So passthrough.c can take part in
- * FUSE_INIT, and gather.c can answer what needs no thought. Everything else is libfuse's.
+ * session is mounted its input and output go through here. So passthrough.c and listing.c can take
+ * part in FUSE_INIT, and gather.c can answer what needs no thought. Everything else is libfuse's.
  */
 
 #include "session.h"
@@ -10,6 +10,29 @@
 #include <dlfcn.h>
 
 int session_fd = -1;
+static uint64_t init_unique;
+static struct init_in offer;
+
+static void note_offer(const struct in_header *in, size_t size)
+{
+	init_unique = in->unique;
+	memset(&offer, 0, sizeof offer);
+	if (size >= sizeof *in + sizeof offer)
+		memcpy(&offer, in + 1, sizeof offer);
+}
+
+static void accept_offer(const struct iovec *iov, int count)
+{
+	const struct out_header *out = iov[0].iov_base;
+	struct init_out answer;
+	if (out->unique != init_unique || out->error || count != 2 || iov[1].iov_len < sizeof answer)
+		return;
+	memcpy(&answer, iov[1].iov_base, sizeof answer);
+	passthrough_accept(&offer, &answer);
+	listing_accept(&offer, &answer);
+	memcpy(iov[1].iov_base, &answer, sizeof answer);
+	init_unique = 0; /* which no request has */
+}
 
 /* libfuse asks for the next request while pyfuse3 holds the interpreter's lock; nobody else needs to
  * wait for the kernel's copying.
@@ -23,7 +46,9 @@ static ssize_t receive(int fd, void *buffer, size_t size, void *userdata)
 	PyEval_RestoreThread(thread);
 	const struct in_header *in = buffer;
 	if (got >= (ssize_t)sizeof *in && in->opcode == INIT)
-		passthrough_offered(in, (size_t)got);
+		note_offer(in, (size_t)got);
+	if (got > 0)
+		listing_request(buffer, (size_t)got);
 	errno = error;
 	return got;
 }
@@ -31,7 +56,9 @@ static ssize_t receive(int fd, void *buffer, size_t size, void *userdata)
 static ssize_t send(int fd, struct iovec *iov, int count, void *userdata)
 {
 	(void)userdata;
-	passthrough_accept(iov, count);
+	if (init_unique)
+		accept_offer(iov, count);
+	listing_answer(iov, count);
 	return writev(fd, iov, count);
 }
 

@@ -27,20 +27,36 @@ struct out_header {
 	int32_t error;
 	uint64_t unique;
 };
-enum { WRITE = 16, INIT = 26 };
+struct init_in {
+	uint32_t major, minor, max_readahead, flags, flags2;
+};
+struct init_out {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write, time_gran;
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2, max_stack_depth;
+};
+enum { WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
+enum { INIT_EXT = 1u << 30 };
 
 /* A file handle: a tag, what the tag is about, the number by which imgfs knows the handle. */
 #define BACKED (UINT64_C(1) << 62)
 #define GATHERED (UINT64_C(1) << 61)
+#define PLAIN (UINT64_C(1) << 60)
 #define SUBJECT_SHIFT 40
 #define SUBJECT_MASK UINT64_C(0x1fffff)
 
 /* session.c: pyfuse3 has one session a process. */
 extern int session_fd;
 
-/* passthrough.c: the kernel's offer in FUSE_INIT, and the answer to it. */
-void passthrough_offered(const struct in_header *in, size_t size);
-void passthrough_accept(const struct iovec *iov, int count);
+/* What is accepted of the kernel's offer in FUSE_INIT. */
+void passthrough_accept(const struct init_in *offer, struct init_out *answer);
+void listing_accept(const struct init_in *offer, struct init_out *answer);
+
+/* listing.c: a request and an answer on their way. */
+void listing_request(char *buffer, size_t size);
+void listing_answer(struct iovec *iov, int count);
 
 /* gather.c: the next request that is not answered there; EINTR when there is none for now. */
 ssize_t gather_receive(int fd, char *buffer, size_t size);

@@ -1,5 +1,5 @@
 """The part in C, without which imgfs does as well, only slower: `session.c` stands between libfuse
-and the kernel, `passthrough.c` and `gather.c` make use of it.
+and the kernel, `passthrough.c`, `gather.c` and `listing.c` make use of it.
 """
 
 import ctypes
@@ -12,6 +12,8 @@ BACKED = 1 << 62
 """Marks the handle of a file that is read by passthrough; its subject is the backing ID."""
 GATHERED = 1 << 61
 """Marks the handle of a file whose writes are gathered; its subject is the place."""
+PLAIN = 1 << 60
+"""Marks the handle of a directory in a request for its names alone."""
 SUBJECTS = 1 << 21
 _SUBJECT_SHIFT = 40
 _NUMBERS = (1 << _SUBJECT_SHIFT) - 1

@@ -1,0 +1,56 @@
+"""Many names in a directory: all of them, once, whichever way the kernel asks."""
+
+import os
+
+import pytest
+
+from engine.engine import Engine
+from tests import archives
+from tests.archives import ImageParts
+from tests.mounts import Mounted, run
+from tests.waiting import wait_until
+
+APP = ImageParts()
+NAMES = [f"app-{number:04}:{'x' * (number % 128)}t" for number in range(1500)]
+
+
+@pytest.fixture
+def many(mounted_each_way: Mounted) -> Mounted:
+    mounted_each_way.load(archives.docker_archive((APP, NAMES)))
+    return mounted_each_way
+
+
+def test_all_names(many: Mounted) -> None:
+    assert sorted(os.listdir(many.path)) == sorted([*NAMES, "import"])
+    listed = run("ls", "-U", many.path).stdout.decode().split()
+    assert listed == sorted(listed)
+
+
+def test_numbers_and_types_are_those_of_stat(many: Mounted) -> None:
+    """Both of what is listed with its attributes, and of what is not."""
+    with os.scandir(many.path) as found:
+        seen = {item.name: (item.inode(), item.is_dir(follow_symlinks=False)) for item in found}
+    assert seen == {name: (os.stat(many / name).st_ino, True) for name in [*NAMES, "import"]}
+    layout = many / NAMES[0]
+    with os.scandir(layout) as found:
+        assert {i.name for i in found if i.is_file()} == {
+            *("index.json", "manifest.json", "oci-layout")
+        }
+
+
+def test_looked_at_while_it_is_listed(many: Mounted) -> None:
+    """As ls -l does; names and attributes come together."""
+    lines = run("ls", "-l", many.path).stdout.decode().splitlines()
+    assert len(lines) == len(NAMES) + 2
+    assert len(run("find", many.path, "-maxdepth", "1").stdout.splitlines()) == len(NAMES) + 2
+
+
+def test_what_was_listed_is_forgotten(many: Mounted) -> None:
+    """Each lookup that was counted is given back when the name has gone."""
+    for _ in range(3):
+        assert len(os.listdir(many.path)) == len(NAMES) + 1
+    with Engine(many.store) as engine:
+        for name in NAMES[1:]:
+            engine.remove(name)
+    wait_until(lambda: many.names() == [NAMES[0], "import"], "the names go")
+    wait_until(lambda: many.status("inodes") < 20, "their inodes go")
