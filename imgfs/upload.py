@@ -7,11 +7,9 @@ order lies in a spool file until the bytes before it arrive, or, at a flush, cou
 a hole reads as.
 """
 
-import contextlib
 import errno
 import json
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -23,6 +21,7 @@ import trio
 
 from engine import go_json
 from engine.archive.importer import Import, Loaded
+from imgfs.feed import Feed
 from imgfs.gather import Gather, Gathers
 from imgfs.nodes import Attributes
 from imgfs.spool import Spool
@@ -31,16 +30,8 @@ from imgfs.workers import Workers
 log = logging.getLogger(__name__)
 
 _ZEROS = bytes(1 << 20)
-_SMALL = 64 << 10
-_BATCH = 1 << 20
-"""Writes of less than _SMALL bytes are handed over to the import as one: a thread for each would
-take longer than its bytes.
-"""
 _AHEAD = 8 << 20
-_AT_A_TIME = 3 << 20
-"""Bytes that may wait for the import, and about how many it is given at a time; so it is busy with
-some while others come.
-"""
+"""Bytes that may wait for the import."""
 _TOLD = 4096
 _OURS = "user.imgfs."
 _MAX_XATTRS = 64 << 10
@@ -131,11 +122,7 @@ class Upload:
         self._spool: Spool | None = None
         self._lost: OSError | None = None
         self._accepted = 0
-        self._come = self._fed = 0  # since ever, while `_accepted` begins anew
-        self._kept: list[bytes] = []
-        self._kept_size = 0
-        self._queue: trio.MemorySendChannel[bytes] | None = None
-        self._progress = trio.Condition()
+        self._feed: Feed | None = None
         self._engine_lock = trio.Lock()
         self._handles = 0
 
@@ -315,33 +302,20 @@ class Upload:
 
     async def _accept(self, data: bytes) -> None:
         self._keep(data)
-        await self._fed_but_for(_AHEAD)
+        if self._feed is not None:
+            await self._feed.all_but(_AHEAD)
 
     def _keep(self, data: bytes) -> None:
-        if self._queue is None:
+        if self._feed is None:
             self._import = self._begin()
-            self._queue, received = trio.open_memory_channel[bytes](math.inf)
-            self._nursery.start_soon(self._feed_all, received, self._import)
-        self._come += len(data)
+            self._feed = Feed(partial(self._consume, self._import), self._in_thread, self._nursery)
+        self._feed.put(data)
         self._accepted += len(data)
-        if len(data) < _SMALL:
-            self._kept.append(data)
-            self._kept_size += len(data)
-        if len(data) >= _SMALL or self._kept_size >= _BATCH:
-            self._hand_over()
-        if len(data) >= _SMALL:
-            self._queue.send_nowait(data)
 
     def _take_gathered(self) -> None:
         if data := self._gather.take():
             self._keep(data)
             self.receipt.size = max(self.receipt.size, self._accepted)
-
-    def _hand_over(self) -> None:
-        if self._queue is not None and self._kept:
-            self._queue.send_nowait(b"".join(self._kept))
-            self._kept.clear()
-            self._kept_size = 0
 
     async def _accept_spooled(self) -> None:
         while self._spool is not None and (data := self._spool.take(self._accepted)):
@@ -362,34 +336,11 @@ class Upload:
         await self._accept(_ZEROS[: end - self._accepted])
         await self._accept_spooled()
 
-    async def _feed_all(self, received: trio.MemoryReceiveChannel[bytes], target: Import) -> None:
-        async with received:
-            async for first in received:
-                waiting, size = [first], len(first)
-                with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-                    while size < _AT_A_TIME:
-                        waiting.append(received.receive_nowait())
-                        size += len(waiting[-1])
-                await self._in_thread(partial(self._feed, target, waiting))
-                async with self._progress:
-                    self._fed += size
-                    self._progress.notify_all()
-
     async def _drained(self) -> None:
         """Wait until the import has had everything."""
         self._take_gathered()
-        self._hand_over()
-        await self._fed_but_for(0)
-
-    async def _fed_but_for(self, ahead: int) -> None:
-        """Wait until no more than so many of the bytes that have come by now wait for the import;
-        those that come meanwhile need not have been handed over.
-        """
-        wanted = self._come - ahead
-        if self._fed < wanted:
-            async with self._progress:
-                while self._fed < wanted:
-                    await self._progress.wait()
+        if self._feed is not None:
+            await self._feed.all_but(0)
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
         """One call after the other; whoever awaits it may be cancelled, the call goes on."""
@@ -409,12 +360,11 @@ class Upload:
         if failure:
             raise failure[0]
 
-    def _feed(self, target: Import, waiting: list[bytes]) -> None:
+    def _consume(self, target: Import, data: bytes) -> None:
         if target.failed:
             return
         try:
-            for data in waiting:
-                target.feed(data)
+            target.feed(data)
         except Exception as error:  # it is told at the next write or flush
             self.error = error
             _abort(target)
@@ -431,8 +381,6 @@ class Upload:
 
     async def _reset(self) -> None:
         await self._drained()
-        if self._queue is not None:
-            self._queue.close()
         if self._import is not None:
             await self._in_thread(partial(_abort, self._import))
         if self._spool is not None:
@@ -440,7 +388,5 @@ class Upload:
         if self.error is not None:  # its frames hold what was read last
             self.error = self.error.with_traceback(None)
             self.error.__cause__ = self.error.__context__ = None
-        self._queue = self._import = self._spool = self._lost = None
-        self._come -= self._kept_size
-        self._kept.clear()
-        self._accepted = self._kept_size = 0
+        self._feed = self._import = self._spool = self._lost = None
+        self._accepted = 0

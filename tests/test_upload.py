@@ -28,6 +28,7 @@ class Archive:
         self.length = length
         self.go_on = threading.Event()
         self.go_on.set()
+        self.half = threading.Event()
         self.pieces: list[int] = []
         self.aborted = 0
 
@@ -35,6 +36,8 @@ class Archive:
         assert self.go_on.wait(30)
         self.pieces.append(len(data))
         self.taken += len(data)
+        if self.taken >= self.length // 2:
+            self.half.set()
 
     def finish(self) -> Loaded:
         if self.taken < self.length:
@@ -222,3 +225,23 @@ def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
             await upload.flush()
 
     run(archive, use, tmp_path, cast(Session, part))
+
+
+def test_the_import_is_busy_while_more_comes(tmp_path: Path) -> None:
+    """The thread that feeds it takes what has come meanwhile, though the event loop is busy."""
+    archive = Archive(10_000_000)
+    archive.go_on.clear()
+
+    async def use(upload: Upload) -> None:
+        for number in range(5):
+            await upload.write(number * 1_000_000, b"x" * 1_000_000)
+        await trio.testing.wait_all_tasks_blocked()
+        archive.go_on.set()
+        assert archive.half.wait(30), "while the loop does nothing else"
+        for number in range(5, 10):
+            await upload.write(number * 1_000_000, b"x" * 1_000_000)
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path)
+    assert archive.pieces == [1_000_000] * 10
