@@ -89,18 +89,18 @@ class ImageTree:
 
     def entries(self, prefix: str) -> list[tuple[str, Node]]:
         """(name, node) of all that is listed directly below a prefix ("" or "ghcr.io/org/")."""
-        found: dict[str, Node] = {} if prefix else dict(self.fixed)
+        found: dict[str, Node] = {}
         for place in self._engine.images.places(prefix):
-            name, slash, _ = place.path[len(prefix) :].partition("/")
-            if slash:
-                if name not in found:
-                    found[name] = NameDirectory(self, f"{prefix}{name}/")
-            else:
+            name = place.path[len(prefix) :]
+            if "/" not in name:
                 found[name] = ImageDirectory(self, place, UNLESS_TOLD)
+            elif (name := name[: name.index("/")]) not in found:
+                found[name] = NameDirectory(self, f"{prefix}{name}/")
         if prefix:
             found.update(self.repository(prefix[:-1]))
-        visible = (item for item in found.items() if not item[0].startswith("."))
-        return sorted(visible, key=itemgetter(0))
+        else:
+            found.update(item for item in self.fixed.items() if not item[0].startswith("."))
+        return sorted(found.items(), key=itemgetter(0))
 
     def repository(self, path: str) -> Mapping[str, Node]:
         """The files of the OCI layout of every image whose path goes on with a colon, each by what

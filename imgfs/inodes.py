@@ -25,18 +25,24 @@ class Inodes:
         self._entries = {ROOT: _Entry(root, 1)}
         self._root_key = root.key
 
+    def number(self, key: str) -> int:
+        """The inode number that a key has, or would have."""
+        if key == self._root_key:
+            return ROOT
+        text = key.encode(errors="surrogateescape")
+        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+        while number <= ROOT or self._is_of_another(number, key):
+            number += 1
+        return number
+
     def known(self, key: str) -> int | None:
         """The inode number of a key that the kernel knows."""
-        number = self._number(key)
+        number = self.number(key)
         return number if number in self._entries else None
-
-    def number(self, node: Node) -> int:
-        """The inode number of a node, which the kernel need not know."""
-        return self._number(node.key)
 
     def look_up(self, node: Node) -> int:
         """Count one lookup of a node that is about to be told to the kernel; its inode number."""
-        number = self._number(node.key)
+        number = self.number(node.key)
         entry = self._entries.get(number)
         if entry is None:
             self._entries[number] = _Entry(node, 1)
@@ -62,15 +68,6 @@ class Inodes:
     def nodes(self) -> list[tuple[int, Node]]:
         """Every node that the kernel knows, with its number."""
         return [(number, entry.node) for number, entry in self._entries.items()]
-
-    def _number(self, key: str) -> int:
-        if key == self._root_key:
-            return ROOT
-        text = key.encode(errors="surrogateescape")
-        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-        while number <= ROOT or self._is_of_another(number, key):
-            number += 1
-        return number
 
     def _is_of_another(self, number: int, key: str) -> bool:
         entry = self._entries.get(number)

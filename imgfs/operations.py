@@ -220,7 +220,7 @@ class Operations(pyfuse3.Operations):
         told = EntryAttributes()
         for number in range(start, len(children)):
             name, node = children[number]
-            told.st_ino = self.inodes.number(node)
+            told.st_ino = self.inodes.number(node.key)
             told.st_mode = node.attributes().mode
             if not pyfuse3.readdir_reply(
                 token, name.encode(errors="surrogateescape"), told, number + 1
