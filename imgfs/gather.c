@@ -20,7 +20,8 @@ struct write_out {
 	uint32_t size, padding;
 };
 enum { HEAD = sizeof(struct in_header) + sizeof(struct write_in) };
-enum { PLACES = 64, ROOM = 2 << 20, PATIENCE = 200 * 1000 }; /* bytes; nanoseconds */
+enum { PLACES = 64, ROOM = 2 << 20 };
+enum { PATIENCE = 200 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
 
 struct place {
 	PyObject *bytes; /* NULL: closed */
@@ -75,7 +76,7 @@ static void answer(int fd, const char *buffer)
 	struct out_header out = { .len = sizeof out + sizeof told, .unique = in->unique };
 	struct iovec parts[] = { { &out, sizeof out }, { &told, sizeof told } };
 	if (writev(fd, parts, 2) < 0)
-		errno = 0; /* who asked is gone; the kernel counts the write as not done */
+		errno = 0; /* who asked is gone */
 }
 
 static int64_t now(void)
@@ -101,6 +102,7 @@ static bool asked_again(int fd)
 
 ssize_t gather_receive(int fd, char *buffer, size_t size)
 {
+	int64_t end = now() + TURN; /* then the event loop has its own */
 	do {
 		size_t aside;
 		ssize_t got = read_request(fd, buffer, size, &aside);
@@ -108,9 +110,10 @@ ssize_t gather_receive(int fd, char *buffer, size_t size)
 			return got;
 		struct place *place = place_for(buffer, (size_t)got);
 		if (!place || place != last) {
-			memmove(buffer + HEAD + aside, buffer + HEAD, got > HEAD ? (size_t)got - HEAD - aside : 0);
-			if (aside)
+			if (aside) {
+				memmove(buffer + HEAD + aside, buffer + HEAD, (size_t)got - HEAD - aside);
 				memcpy(buffer + HEAD, end_of(last), aside);
+			}
 		}
 		if (!place)
 			return got;
@@ -121,7 +124,7 @@ ssize_t gather_receive(int fd, char *buffer, size_t size)
 		place->filled += written;
 		place->next += written;
 		answer(fd, buffer);
-	} while (asked_again(fd));
+	} while (now() < end && asked_again(fd));
 	errno = EINTR;
 	return -1;
 }
