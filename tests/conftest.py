@@ -1,5 +1,6 @@
 """What holds for every test: the same examples in each run, and no user's store within reach."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,17 @@ def _store_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGFS_STORE", str(store))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_that_end() -> Iterator[None]:
+    """What nohup and & ignore ends the commands of the tests: a handler is not inherited."""
+    ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

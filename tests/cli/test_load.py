@@ -193,7 +193,6 @@ def test_a_signal_takes_the_load_back(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup and & ignore some
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
