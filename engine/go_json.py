@@ -175,12 +175,6 @@ def convert(value: Any, type_: type[T], subject: str) -> T:
         _too_deep(subject)
 
 
-def prepare(*types: type) -> None:
-    """Learn ahead what the first document of a type would have to wait for: half a millisecond."""
-    for type_ in types:
-        _names(type_)
-
-
 def members(data: bytes, subject: str, limit: int = JSON_LIMIT) -> dict[str, msgspec.Raw]:
     """The members of the JSON object in `data` as they are spelt (map[string]json.RawMessage).
 

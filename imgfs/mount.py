@@ -19,7 +19,7 @@ from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.images import path_of
-from engine.layouts import combined
+from engine.layouts import first_look
 from imgfs.gather import Gathers
 from imgfs.image_tree import ImageTree
 from imgfs.import_dir import ImportDirectory
@@ -126,7 +126,7 @@ class _Mount:
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
             self._ready()
-            nursery.start_soon(self.workers.read, combined.prepare)
+            nursery.start_soon(self.workers.read, first_look.take)
             await pyfuse3.main(max_tasks=_MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from engine import docker, go_json, oci, reference, walk
+from engine import docker, oci, reference, walk
 from engine.digest import Digest
 from engine.images import Image
 from engine.layouts import Entry
@@ -66,12 +66,6 @@ def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tupl
         document = docker.render_manifest_json(items)
         entries.append(Entry.file("manifest.json", 0o644, options.mtime, document))
     return tuple(sorted(entries, key=lambda entry: entry.path))
-
-
-def prepare() -> None:
-    """Do ahead what the first layout would have to wait for."""
-    go_json.prepare(oci.Index, oci.Manifest, Descriptor, oci.ImageLayout, docker.ManifestItem)
-    go_json.prepare(oci.ImageConfig, oci.RootFS, oci.History)
 
 
 def _index(images: Sequence[Image], options: Options) -> oci.Index:

@@ -1,0 +1,24 @@
+from collections.abc import Sequence
+
+import pytest
+
+from engine import walk
+from engine.images import Image
+from engine.layouts import Entry, combined, first_look
+
+
+def test_it_looks_at_a_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Entry] = []
+    layout = combined.layout
+
+    def seeing(
+        images: Sequence[Image], blobs: walk.Blobs, options: combined.Options
+    ) -> tuple[Entry, ...]:
+        seen.extend(layout(images, blobs, options))
+        return tuple(seen)
+
+    monkeypatch.setattr(combined, "layout", seeing)
+    first_look.take()
+    paths = [entry.path for entry in seen if not entry.path.startswith("blobs/sha256/")]
+    assert paths == ["blobs", "blobs/sha256", "index.json", "manifest.json", "oci-layout"]
+    assert len(seen) == len(paths) + 2
