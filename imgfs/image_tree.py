@@ -266,8 +266,8 @@ class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
     holds: float
 
     @property
-    def key(self) -> str:
-        return f"image:{self.place.key}"
+    def key(self) -> Place:
+        return self.place
 
     def attributes(self) -> Attributes:
         return Attributes(0o040555, mtime=self.place.created * 10**9)

@@ -8,7 +8,7 @@ import hashlib
 
 import msgspec
 
-from imgfs.nodes import Node
+from imgfs.nodes import Key, Node
 
 ROOT = 1
 
@@ -25,17 +25,16 @@ class Inodes:
         self._entries = {ROOT: _Entry(root, 1)}
         self._root_key = root.key
 
-    def number(self, key: str) -> int:
+    def number(self, key: Key) -> int:
         """The inode number that a key has, or would have."""
         if key == self._root_key:
             return ROOT
-        text = key.encode(errors="surrogateescape")
-        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+        number = _hash(key) if isinstance(key, str) else key.number
         while number <= ROOT or self._is_of_another(number, key):
             number += 1
         return number
 
-    def known(self, key: str) -> int | None:
+    def known(self, key: Key) -> int | None:
         """The inode number of a key that the kernel knows."""
         number = self.number(key)
         return number if number in self._entries else None
@@ -69,9 +68,14 @@ class Inodes:
         """Every node that the kernel knows, with its number."""
         return [(number, entry.node) for number, entry in self._entries.items()]
 
-    def _is_of_another(self, number: int, key: str) -> bool:
+    def _is_of_another(self, number: int, key: Key) -> bool:
         entry = self._entries.get(number)
         return entry is not None and entry.node.key != key
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _hash(key: str) -> int:
+    text = key.encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

@@ -37,11 +37,21 @@ class Attributes(msgspec.Struct, frozen=True):
     timeout: float = FOREVER
 
 
+class Numbered(Protocol):
+    """A key that has a number of its own, of 63 bits, made from what it says."""
+
+    @property
+    def number(self) -> int: ...
+
+
+Key = str | Numbered
+
+
 class Node(Protocol):
     """Anything that has an inode."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> Key: ...
 
     def attributes(self) -> Attributes: ...
 

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.engine import Engine
-from engine.images import Image
+from engine.images import Image, Place
 from engine.oci import Descriptor
 from imgfs.image_tree import ImageDirectory, ImageTree
+from imgfs.inodes import Inodes
 from imgfs.nodes import Directory, FixedDirectory, Node
 from imgfs.views import CombinedView
 from tests import archives
@@ -110,3 +112,23 @@ def test_the_same_place_shows_the_same_nodes() -> None:
         assert before is not None
         assert after is not None
         assert before.key != after.key, "other bytes are another inode"
+
+
+def test_every_name_of_an_image_has_a_number_of_its_own() -> None:
+    names = {f"docker.io/library/app:{tag}" for tag in range(300)}
+    with tree(names) as (engine, images), tree(names) as (_, others):
+        numbers = {path: Inodes(images.root).look_up(node) for path, node in listed(images.root)}
+        assert len(numbers) >= len(names)
+        assert len(set(numbers.values())) == len(numbers)
+        assert len({place.revision for place in engine.images.places()}) == 1
+        again = {path: Inodes(others.root).look_up(node) for path, node in listed(others.root)}
+        assert numbers == again, "the same in every mount"
+
+
+def test_places_whose_numbers_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "number", 12345)
+    with tree({f"docker.io/library/app:{tag}" for tag in "abc"}) as (_, images):
+        inodes = Inodes(images.root)
+        numbers = [inodes.look_up(node) for _, node in listed(images.root)]
+        assert len(set(numbers)) == len(numbers)
+        assert numbers == [inodes.number(node.key) for _, node in listed(images.root)]
