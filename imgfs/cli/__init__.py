@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> int:
         program = _program()
         args = program.parse_until_word(arguments)
         if args.help:
-            program.epilog = _commands()
+            program.description, program.epilog = _ABOUT, _commands()
             print(program.format_help(), end="")
         elif args.version:
             from importlib.metadata import version
@@ -109,7 +109,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _program() -> Parser:
-    parser = Parser("imgfs [OPTION…] COMMAND …", _ABOUT)
+    parser = Parser("imgfs [OPTION…] COMMAND …")
     parser.add_argument(
         "--store", metavar="DIR", help="The store (else $IMGFS_STORE, else the user's own)."
     )

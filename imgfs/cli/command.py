@@ -11,7 +11,6 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Callable, Iterable, Sequence
-from textwrap import dedent
 from typing import NoReturn
 
 import msgspec
@@ -42,16 +41,19 @@ class Command(msgspec.Struct, frozen=True):
     @property
     def help(self) -> str:
         """A line, and more below it."""
+        from textwrap import dedent
+
         first, _, rest = (self.run.__doc__ or "").partition("\n")
         return f"{first}\n{dedent(rest)}"
 
     def call(self, path: str, arguments: Sequence[str], store: str | None) -> None:
         """Run it with what stands behind its name, or show its help; `path` is how it was named."""
-        parser = Parser(f"{path} [OPTION…] {self.words}".rstrip(), self.help)
+        parser = Parser(f"{path} [OPTION…] {self.words}".rstrip())
         self.options(parser)
         parser.add_argument("--store", default=store, metavar="DIR", help="The store.")
         args = parser.parse(arguments)
         if args.help:
+            parser.description = self.help
             print(parser.format_help(), end="")
             return
         if len(args.words) < self.least:
@@ -62,13 +64,12 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Parser(ArgumentParser):
-    """A parser of options; `usage` is a line, `text` what the help says above them."""
+    """A parser of options; `usage` is a line."""
 
-    def __init__(self, usage: str, text: str) -> None:
+    def __init__(self, usage: str) -> None:
         super().__init__(
             prog="imgfs",
             usage=usage,
-            description=text,
             formatter_class=_formatter,
             add_help=False,
             allow_abbrev=False,
