@@ -19,8 +19,9 @@ _COMPRESSED = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD
 
 
 def as_oci(media_type: str) -> str:
-    """OCI's media type for one of Docker's; any other stays."""
-    return _OCI.get(media_type, media_type)
+    """OCI's media type for one of Docker's, `+encrypted` or not; any other stays."""
+    base, plus, suffix = media_type.partition("+")
+    return f"{_OCI.get(base, base)}{plus}{suffix}"
 
 
 def as_docker(media_type: str) -> str:

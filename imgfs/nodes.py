@@ -125,13 +125,14 @@ class BytesFile(msgspec.Struct, frozen=True):
     data: bytes
     mtime: int = 0
     timeout: float = FOREVER
+    extra: Mapping[str, bytes] | None = None
     waits: ClassVar[bool] = False
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_FILE, len(self.data), self.mtime, timeout=self.timeout)
 
     def xattrs(self) -> Mapping[str, bytes]:
-        return {}
+        return self.extra or {}
 
     def open(self) -> Reader:
         return BytesReader(self.data)

@@ -12,6 +12,7 @@ from engine.engine import Engine
 from engine.errors import NotExportable
 from engine.images import Image, path_of
 from engine.layouts import Entry, combined, docker_save, selection
+from engine.layouts.oci_manifests import with_oci_manifests
 from engine.oci import Platform
 
 
@@ -47,7 +48,8 @@ class CombinedView(msgspec.Struct, frozen=True):
             mtime=mtime,
             ref_name=_NameAfter(prefix),
         )
-        return combined.layout(images, engine.content, options)
+        entries = combined.layout(images, engine.content, options)
+        return with_oci_manifests(entries, engine.content) if prefix else entries
 
 
 class DockerView(msgspec.Struct, frozen=True):
