@@ -18,11 +18,12 @@ import msgspec
 from engine import reference, rfc3339
 from engine.content import Provider, ReaderAt
 from engine.content.uncompressed import UncompressedBlobs
-from engine.digest import Digest, parse
+from engine.digest import Digest, of_bytes, parse
 from engine.engine import Engine
 from engine.errors import InvalidDigest, InvalidReference, NotFound
 from engine.images import ARCHIVE_FILES, Image, Place, path_of
 from engine.layouts import Decompressed, Entry
+from imgfs.names import FAMILIAR, Names
 from imgfs.nodes import (
     BRIEFLY,
     FOREVER,
@@ -46,8 +47,13 @@ _OWNERS_DIRECTORY = 0o040755
 class ImageTree:
     """Every image of a store, by path."""
 
-    def __init__(self, engine: Engine, view: View, fixed: Mapping[str, Node]) -> None:
-        """`fixed` are the children of the root that are not images."""
+    def __init__(
+        self, engine: Engine, view: View, fixed: Mapping[str, Node], names: Names = FAMILIAR
+    ) -> None:
+        """`fixed` are the children of the root that are not images. Paths are true ones everywhere;
+        `names` says how a directory shows and reads their parts.
+        """
+        self.names = names
         self._engine = engine
         self._view = view
         self._uncompressed = UncompressedBlobs(engine.content)
@@ -100,7 +106,8 @@ class ImageTree:
             found.update(self.repository(prefix[:-1]))
         else:
             found.update(item for item in self.fixed.items() if not item[0].startswith("."))
-        return sorted(found.items(), key=itemgetter(0))
+        shown = self.names.shown
+        return sorted(((shown(name), node) for name, node in found.items()), key=itemgetter(0))
 
     def repository(self, path: str) -> Mapping[str, Node]:
         """The files of the OCI layout of every image whose path goes on with a colon, each by what
@@ -219,8 +226,17 @@ class ImageTree:
                 return LayoutFile(key, self._engine.content, digest, entry.size, mtime)
             case Decompressed(digest, _):
                 return LayoutFile(key, self._uncompressed, digest, entry.size, mtime)
+            case data if entry.media_type:
+                return _made_document(data, entry.media_type)
             case data:
                 return BytesFile(key, data, mtime)
+
+
+def _made_document(data: bytes, media_type: str) -> BytesFile:
+    """A manifest or index that is stored nowhere: one inode wherever it is shown."""
+    digest = of_bytes(data)
+    told = {"user.oci.digest": digest.encode(), "user.oci.mediatype": media_type.encode()}
+    return BytesFile(f"document:{digest}", data, extra=told)
 
 
 class NameDirectory(msgspec.Struct, frozen=True):
@@ -246,7 +262,12 @@ class NameDirectory(msgspec.Struct, frozen=True):
             of_repository = self.tree.repository(self.prefix[:-1]).get(name)
             if of_repository is not None:
                 return of_repository
-        return self.tree.find(f"{self.prefix}{name}")
+        found = (self.tree.find(f"{self.prefix}{n}") for n in self.tree.names.meanings(name))
+        return next(filter(None, found), None)
+
+    def path(self, name: str) -> str:
+        """Return the path that a child would have which is called `name` here."""
+        return f"{self.prefix}{self.tree.names.meanings(name)[0]}"
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.tree.entries(self.prefix)

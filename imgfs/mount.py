@@ -25,6 +25,7 @@ from imgfs.image_tree import ImageTree
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
 from imgfs.kernel_cache import KernelCache
+from imgfs.names import FAMILIAR, Names
 from imgfs.nodes import Node
 from imgfs.operations import Operations
 from imgfs.passthrough import Passthrough
@@ -60,6 +61,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     source: str = "imgfs"
     session: Session | str = "not asked for"
     passthrough: bool = True
+    names: Names = FAMILIAR
 
 
 def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
@@ -146,7 +148,7 @@ class _Mount:
             "import": imports,
             ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._engine.events),
         }
-        tree = ImageTree(self._engine, self._options.view, fixed)
+        tree = ImageTree(self._engine, self._options.view, fixed, self._options.names)
         inodes = Inodes(tree.root)
         self._cache = KernelCache(inodes, self._engine.images, self._engine.changes, self.workers)
         self._operations = Operations(

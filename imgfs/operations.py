@@ -340,7 +340,7 @@ class Operations(pyfuse3.Operations):
                 raise FUSEError(errno.EEXIST)
             old.rename(before, after)
         elif isinstance(old, NameDirectory) and isinstance(new, NameDirectory):
-            paths = f"{old.prefix}{before}", f"{new.prefix}{after}"
+            paths = old.path(before), new.path(after)
             with self.callers.unless_killed(ctx.pid):
                 await self._workers.write(self._tree.rename, *paths)
             pyfuse3.invalidate_entry_async(parent_inode_new, name_new, 0, ignore_enoent=True)
@@ -354,7 +354,7 @@ class Operations(pyfuse3.Operations):
         parent = self._directory(parent_inode)
         if not isinstance(parent, NameDirectory):
             raise _refusal(parent)
-        path = f"{parent.prefix}{os.fsdecode(name)}"
+        path = parent.path(os.fsdecode(name))
         source = self._path_of(parent, os.fsdecode(target))
         with self.callers.unless_killed(ctx.pid):
             await self._workers.write(self._tree.link, source, path)
@@ -367,7 +367,7 @@ class Operations(pyfuse3.Operations):
         parent = self._directory(parent_inode)
         if not isinstance(parent, NameDirectory):
             raise _refusal(parent)
-        path = f"{parent.prefix}{os.fsdecode(name)}"
+        path = parent.path(os.fsdecode(name))
         with self.callers.unless_killed(ctx.pid):
             await self._workers.write(self._tree.remove, path)
             await self._cache.forget_links()
@@ -469,8 +469,12 @@ class Operations(pyfuse3.Operations):
             base = f"{self._mountpoint}/"
             if not target.startswith(base):
                 raise OSError(errno.EXDEV, "the target is not in this mount")
-            return posixpath.normpath(target[len(base) :])
-        return posixpath.normpath(f"{parent.prefix}{target}")
+            return posixpath.normpath(self._meant(target[len(base) :]))
+        return posixpath.normpath(f"{parent.prefix}{self._meant(target)}")
+
+    def _meant(self, path: str) -> str:
+        """The path that a path in this mount stands for, part by part."""
+        return "/".join(self._tree.names.meanings(part)[0] for part in path.split("/"))
 
 
 def _listed(directory: Directory) -> list[tuple[str, Node]]:

@@ -14,14 +14,22 @@ from engine.images import Image, Place
 from engine.oci import Descriptor
 from imgfs.image_tree import ImageDirectory, ImageTree
 from imgfs.inodes import Inodes
+from imgfs.names import FAMILIAR, SAFE, Names, without_colons
 from imgfs.nodes import Directory, FixedDirectory, Node
 from imgfs.views import CombinedView
 from tests import archives
 from tests.archives import ImageParts
 
 APP = ImageParts()
-REGISTRIES = ("docker.io/library", "docker.io/a", "ghcr.io", "localhost:5000", "a:3/b")
-PARTS = ("a", "b", "blobs", "import", "index.json", "localhost", "oci-layout")
+REGISTRIES = (
+    "docker.io/library",
+    "docker.io/a",
+    "ghcr.io",
+    "xn--a.example",
+    "localhost:5000",
+    "a:3/b",
+)
+PARTS = ("a", "b", "a--b", "blobs", "import", "index.json", "localhost", "oci-layout")
 NAMES = st.builds(
     lambda registry, parts, tag: f"{registry}/{'/'.join(parts)}:{tag}",
     st.sampled_from(REGISTRIES),
@@ -31,7 +39,7 @@ NAMES = st.builds(
 
 
 @contextmanager
-def tree(names: set[str]) -> Iterator[tuple[Engine, ImageTree]]:
+def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[Engine, ImageTree]]:
     """A store in which one image has all these names, and its tree."""
     with tempfile.TemporaryDirectory() as folder, Engine(Path(folder)) as engine:
         with engine.begin_import() as session:
@@ -41,7 +49,7 @@ def tree(names: set[str]) -> Iterator[tuple[Engine, ImageTree]]:
         for name in sorted(names):
             engine.images.create(Image(name, image.target))
         drop = FixedDirectory("import", {})
-        yield engine, ImageTree(engine, CombinedView(), {"import": drop})
+        yield engine, ImageTree(engine, CombinedView(), {"import": drop}, called)
 
 
 def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:
@@ -84,6 +92,22 @@ def test_what_is_listed_is_found_and_what_is_found_is_right(names: set[str]) -> 
             else:
                 assert hides(place.path), f"{place.path} is hidden"
             assert isinstance(found(images.root, place.image.target.digest), ImageDirectory)
+
+
+@settings(max_examples=40)
+@given(st.sets(NAMES, min_size=1, max_size=6))
+def test_names_without_colons_show_the_same_tree(names: set[str]) -> None:
+    with tree(names, SAFE) as (engine, images):
+        familiar = ImageTree(engine, CombinedView(), images.fixed)
+        shown = dict(listed(images.root))
+        assert not any(":" in path for path in shown)
+        for path, node in listed(familiar.root):
+            assert shown.pop(without_colons(path)).key == node.key
+            for name in (path, without_colons(path)):
+                known = found(images.root, name)
+                assert known is not None
+                assert known.key == node.key, name
+        assert not shown
 
 
 def hides(path: str) -> bool:

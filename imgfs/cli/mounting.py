@@ -26,6 +26,7 @@ from imgfs.cli.durations import parse_interval
 from imgfs.cli.files import followed
 from imgfs.cli.limits import raise_open_files, tune_memory
 from imgfs.cli.mounts import mountpoints
+from imgfs.names import FAMILIAR, SAFE, Names
 from imgfs.views import CombinedView, DockerView, View
 
 _IGNORED = frozenset(
@@ -67,6 +68,7 @@ _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "combined": CombinedView,
     "docker": DockerView,
 }
+_NAMES: Mapping[str, Names] = {"familiar": FAMILIAR, "safe": SAFE}
 _READY = b"\0ready"
 _PATIENCE = 30.0
 
@@ -77,6 +79,7 @@ class _Options(msgspec.Struct, frozen=True):
     store: str | None = None
     platforms: tuple[str, ...] = ()
     layout: str = "combined"
+    names: str = "familiar"
     limits: Limits = Limits()
     gc_interval: float | None = None
     no_passthrough: bool = False
@@ -91,10 +94,15 @@ def _mount_options(parser: Parser) -> None:
         choices=tuple(_VIEWS),
         help="Blobs as they are stored (the default), or as docker save writes them.",
     )
+    parser.add_argument(
+        "--names",
+        choices=tuple(_NAMES),
+        help="Names as docker prints them (the default), or without colons: app--1.",
+    )
     parser.repeatable(
         "-o",
         metavar="OPTION,…",
-        help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, platform=P, …",
+        help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, names=safe, …",
     )
     parser.add_argument(
         "--gc-interval",
@@ -117,8 +125,9 @@ def _mount(args: Namespace) -> None:
     options = _parse(word for words in args.o for word in words.split(","))
     given = None if args.source in ("", "none", "imgfs") else args.source
     store = store_path(given or options.store or args.store)
-    names = (*args.platform, *options.platforms)
-    view = _VIEWS[args.layout or options.layout](tuple(platforms.parse(name) for name in names))
+    wanted = tuple(map(platforms.parse, (*args.platform, *options.platforms)))
+    view = _VIEWS[args.layout or options.layout](wanted)
+    names = _NAMES[args.names or options.names]
     interval = options.gc_interval
     if args.gc_interval is not None and not (interval := parse_interval(args.gc_interval)):
         raise UsageError(f"--gc-interval {args.gc_interval}: expected a time like 1h, 10m or 90")
@@ -144,6 +153,7 @@ def _mount(args: Namespace) -> None:
                 args.source or "imgfs",
                 part,
                 not (args.no_passthrough or options.no_passthrough),
+                names,
             ),
             ready,
         )
@@ -171,6 +181,8 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, platforms=(*options.platforms, value))
         elif name == "layout" and value in _VIEWS:
             options = replace(options, layout=value)
+        elif name == "names" and value in _NAMES:
+            options = replace(options, names=value)
         elif word == "no_passthrough":
             options = replace(options, no_passthrough=True)
         elif name == "store" and value:

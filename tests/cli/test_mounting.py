@@ -14,6 +14,7 @@ from engine.archive.limits import Limits
 from imgfs import cli
 from imgfs.cli import mounting
 from imgfs.mount import MountOptions
+from imgfs.names import SAFE
 from imgfs.views import CombinedView
 from tests.cli.command import Done, refusal, succeeded
 
@@ -75,6 +76,14 @@ def test_no_passthrough(
 ) -> None:
     succeeded(inside("mount", "-f", *option, place))
     assert served.only[2] == MountOptions(session="a session", passthrough=False)
+
+
+@pytest.mark.parametrize("option", [("--names", "safe"), ("-o", "names=safe")])
+def test_names_without_colons(
+    inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
+) -> None:
+    succeeded(inside("mount", "-f", *option, place))
+    assert served.only[2] == MountOptions(session="a session", names=SAFE)
 
 
 def test_a_relative_place_is_made(
