@@ -359,7 +359,6 @@ class Operations(pyfuse3.Operations):
             paths = f"{old.prefix}{before}", f"{new.prefix}{after}"
             with self.callers.unless_killed(ctx.pid):
                 await self._workers.write(self._tree.rename, *paths)
-            pyfuse3.invalidate_entry_async(parent_inode_new, name_new, 0, ignore_enoent=True)
         else:
             raise _refusal(old if not isinstance(old, NameDirectory) else new)
 
