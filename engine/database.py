@@ -71,7 +71,7 @@ class _Session(msgspec.Struct):
     """What one thread has: its connection, and what is to be done after its transaction."""
 
     connection: _Connection
-    afterwards: list[Callable[[], None]] = []
+    afterwards: dict[Callable[[], None], None] = {}
 
 
 class Database:
@@ -137,7 +137,7 @@ class Database:
             yield connection
             connection.execute("COMMIT")
         finally:
-            afterwards, session.afterwards = session.afterwards, []
+            afterwards, session.afterwards = session.afterwards, {}
             if connection.in_transaction:
                 self._roll_back(session)
             for callback in afterwards:
@@ -146,12 +146,12 @@ class Database:
     def after_transaction(self, callback: Callable[[], None]) -> None:
         """Call `callback` when this thread's outermost transaction has ended and its lock is free.
 
-        It is called after a commit and after a rollback: it looks itself at what is stored now. It
-        must not raise.
+        It is called once, after a commit and after a rollback: it looks itself at what is stored
+        now. It must not raise.
         """
         if not self.in_transaction:
             raise RuntimeError("there is no transaction to wait for")
-        self._session().afterwards.append(callback)
+        self._session().afterwards[callback] = None
 
     @property
     def in_transaction(self) -> bool:

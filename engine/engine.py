@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from engine import reference
-from engine.changes import Changes
 from engine.content import read_blob
 from engine.content.local import LocalStore, sync_directory
 from engine.database import Database, locked_directory
@@ -84,7 +83,6 @@ class Engine:
             raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
         self.events = EventLog(self.database)
-        self.changes = Changes(self.database)
 
     def close(self) -> None:
         self.database.close()

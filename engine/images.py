@@ -9,6 +9,7 @@ method is safe from any thread and is one transaction, or part of the caller's.
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from engine.descriptor import Descriptor
 from engine.digest import ALGORITHMS, of_bytes
 from engine.errors import AlreadyExists, Ambiguous, InvalidDocument, InvalidReference, NotFound
 from engine.events import EventLog
+from engine.name_lock import NameLock
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
 """What stands in an archive's root."""
@@ -160,10 +162,11 @@ class ImageStore:
         self._database = database
         self._clock = clock
         self._events = EventLog(database)
+        self._lock = NameLock(database.path.parent)
 
     def create(self, image: Image) -> Image:
         """Add an image whose target is recorded; AlreadyExists if the name is taken."""
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             if self.find(image.name) is not None:
                 raise AlreadyExists("image", image.name)
             now = self._clock()
@@ -177,7 +180,7 @@ class ImageStore:
         """Point a name at another target; what it pointed at stays, untagged if that was its last
         name.
         """
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             old = self.get(image.name)
             stored = Image(image.name, image.target, image.labels, old.created_at, self._clock())
             self._insert(stored)
@@ -189,13 +192,13 @@ class ImageStore:
 
     def put(self, image: Image) -> Image:
         """Create the image, or update it where the name is taken."""
-        with self._database.transaction():
+        with self._changing():
             exists = self.find(image.name) is not None
             return self.update(image) if exists else self.create(image)
 
     def delete(self, name: str) -> Image:
         """Remove a name, and with the last name of a target what was recorded of it; NotFound."""
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             image = self.get(name)
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
             self._forget_target(connection, image.target.digest)
@@ -206,7 +209,7 @@ class ImageStore:
 
     def untag(self, name: str) -> Image:
         """Take a name away; the image stays, untagged if that was its last name. NotFound."""
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             image = self.get(name)
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
             if not image.is_untagged:
@@ -319,7 +322,7 @@ class ImageStore:
 
     def record(self, target: str, summary: Summary) -> None:
         """Keep what is below a target, in the place of what was kept before."""
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             self._clear(connection, target)
             connection.execute(
                 "INSERT INTO targets VALUES (?, ?, ?)", (target, summary.revision, summary.created)
@@ -340,7 +343,7 @@ class ImageStore:
 
     def forget(self, target: str) -> None:
         """Drop what is recorded of a target that no image has; nothing to do if one has it."""
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             self._forget_target(connection, target)
 
     def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
@@ -397,13 +400,20 @@ class ImageStore:
 
     # -- within ---------------------------------------------------------------------------------
 
+    @contextmanager
+    def _changing(self) -> Iterator[Any]:
+        """A transaction after which no mount's kernel knows the names that there were before."""
+        with self._database.transaction() as connection:
+            self._database.after_transaction(self._lock.wait)
+            yield connection
+
     def _read(self, query: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
         return self._database.read(query, arguments)
 
     def _insert(self, image: Image) -> None:
         known = self.target(image.target.digest)
         check_name(image.name, image.target.digest)
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             path = self._settle(connection, image.name)
             connection.execute(
                 f"INSERT INTO images ({_COLUMNS}, digest, revision, created)"

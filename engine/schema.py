@@ -10,7 +10,6 @@ owns what:
     targets, members, manifests images.py           what the store holds below an image's target
     missing                     images.py           what it lacks there
     links                       images.py           how many images a blob is in; kept by triggers
-    changes                     changes.py          which paths have changed; kept by triggers
     events                      events.py           what happened
 
 An image's row repeats its target's revision and time, so that listing reads one table.
@@ -29,7 +28,7 @@ REFS: Final = """
 _NEW: Final = "(SELECT NEW.digest AS digest, NEW.labels AS labels)"
 _INSERT_REFS: Final = f"INSERT OR IGNORE INTO refs {REFS}"
 
-CHANGES_KEPT: Final = 10_000
+_CHANGES_KEPT: Final = 10_000
 LINKS: Final = """
     SELECT members.digest AS digest, count(*) AS count
     FROM members JOIN images ON images.digest = members.target GROUP BY members.digest"""
@@ -187,8 +186,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             DELETE FROM links WHERE digest = OLD.digest AND count <= 0;
         END""",
         f"""CREATE TRIGGER changes_insert AFTER INSERT ON changes BEGIN
-            DELETE FROM changes WHERE number <= NEW.number - {CHANGES_KEPT};
+            DELETE FROM changes WHERE number <= NEW.number - {_CHANGES_KEPT};
         END""",
+    ),
+    (
+        "DROP TRIGGER images_shown",
+        "DROP TRIGGER images_insert",
+        f"CREATE TRIGGER images_insert AFTER INSERT ON images BEGIN {_added('NEW')}; END",
+        "DROP TRIGGER images_delete",
+        f"CREATE TRIGGER images_delete AFTER DELETE ON images BEGIN {_taken('OLD')}; END",
+        "DROP TABLE changes",
     ),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

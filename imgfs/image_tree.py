@@ -25,10 +25,9 @@ from engine.images import ARCHIVE_FILES, Image, Place, path_of
 from engine.layouts import Decompressed, Entry
 from imgfs.names import FAMILIAR, Names
 from imgfs.nodes import (
-    BRIEFLY,
     FOREVER,
+    NEVER,
     READ_ONLY_FILE,
-    UNLESS_TOLD,
     Attributes,
     BytesFile,
     Directory,
@@ -69,11 +68,11 @@ class ImageTree:
         images = self._engine.images
         place = images.place_at(path)
         if place is not None:
-            return ImageDirectory(self, place, UNLESS_TOLD)
+            return ImageDirectory(self, place)
         if images.has_paths(f"{path}/") or images.has_paths(f"{path}:"):
             return NameDirectory(self, f"{path}/")
         image = self.resolve(path)
-        return ImageDirectory(self, images.place(image, path), BRIEFLY) if image else None
+        return ImageDirectory(self, images.place(image, path)) if image else None
 
     def resolve(self, path: str) -> Image | None:
         """The image that a path names: by its place in the tree, or without a name by digest or
@@ -99,7 +98,7 @@ class ImageTree:
         for place in self._engine.images.places(prefix):
             name = place.path[len(prefix) :]
             if "/" not in name:
-                found[name] = ImageDirectory(self, place, UNLESS_TOLD)
+                found[name] = ImageDirectory(self, place)
             elif (name := name[: name.index("/")]) not in found:
                 found[name] = NameDirectory(self, f"{prefix}{name}/")
         if prefix:
@@ -118,6 +117,14 @@ class ImageTree:
         if not places:
             return {}
         return self._archive(f"repository:{path}", places, f"{path}:")
+
+    def version(self) -> int:
+        """Return a number that is another one once anything in the store has changed."""
+        return self._engine.database.data_version()
+
+    def places(self) -> dict[str, Place]:
+        """Return every image that is listed, by its path."""
+        return {place.path: place for place in self._engine.images.places()}
 
     # -- changing ---------------------------------------------------------------------------------
 
@@ -272,19 +279,21 @@ class NameDirectory(msgspec.Struct, frozen=True):
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.tree.entries(self.prefix)
 
-    def keeps(self, child: Node) -> float:
-        return child.holds if isinstance(child, ImageDirectory) else BRIEFLY
+    def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+        return NEVER
 
     def waits(self, name: str | None) -> bool:
         return bool(self.prefix) and (name is None or name in ARCHIVE_FILES)
 
+    def version(self) -> int:
+        return self.tree.version()
+
 
 class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
-    """One image: one valid archive. Its name `holds` for so many seconds."""
+    """One image: one valid archive."""
 
     tree: ImageTree
     place: Place
-    holds: float
 
     @property
     def key(self) -> Place:
@@ -308,6 +317,9 @@ class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return not self.tree.has_nodes_of(self.place)
 
+    def version(self) -> None:
+        """The names are fixed."""
+
     def _nodes(self) -> Mapping[str, Node]:
         return self.tree.image_nodes(self.place)
 
@@ -329,7 +341,7 @@ class BlobFile(msgspec.Struct, frozen=True):
     def attributes(self) -> Attributes:
         links = self.engine.images.links([self.digest])[self.digest]
         return Attributes(
-            READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=UNLESS_TOLD
+            READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=NEVER
         )
 
     def xattrs(self) -> Mapping[str, bytes]:

@@ -3,12 +3,12 @@
 import errno
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import trio
 
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
 from imgfs.gather import Gathers
 from imgfs.nodes import Attributes, Node
 from imgfs.upload import Receipt, Told, Upload
@@ -29,14 +29,12 @@ class ImportDirectory:
         nursery: trio.Nursery,
         workers: Workers,
         gathers: Gathers,
-        loaded: Callable[[Loaded], Awaitable[None]],
     ) -> None:
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
         self._workers = workers
         self._gathers = gathers
-        self._loaded = loaded
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
         self._reports: dict[str, Upload | Told] = {}
@@ -60,6 +58,9 @@ class ImportDirectory:
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False
 
+    def version(self) -> None:
+        """The kernel keeps no name."""
+
     def create(self, name: str, mode: int, uid: int, gid: int) -> Upload:
         """A new, empty file."""
         if name in self._uploads:
@@ -73,7 +74,6 @@ class ImportDirectory:
             self._nursery,
             self._workers,
             self._gathers,
-            self._loaded,
         )
         self._put(name, upload)
         return upload

@@ -13,18 +13,18 @@ import msgspec
 import pyfuse3
 import trio
 
-from engine.archive.importer import Loaded
 from engine.archive.limits import Limits
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError
-from engine.images import path_of
 from engine.layouts import first_look
+from engine.name_lock import NameLock
 from imgfs.gather import Gathers
+from imgfs.gone_names import drop_gone_names
 from imgfs.image_tree import ImageTree
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
-from imgfs.kernel_cache import KernelCache
+from imgfs.name_cache import NameCache
 from imgfs.names import FAMILIAR, Names
 from imgfs.nodes import Node
 from imgfs.operations import Operations
@@ -122,7 +122,8 @@ class _Mount:
             assert self._operations is not None
             nursery.start_soon(_stop_on, signals, nursery.cancel_scope)
             nursery.start_soon(self._operations.callers.watch)
-            nursery.start_soon(self._cache.follow)
+            nursery.start_soon(self._names.expire)
+            nursery.start_soon(drop_gone_names, self._tree, self._operations.inodes, self.workers)
             nursery.start_soon(self._passthrough.close_idle)
             nursery.start_soon(self.workers.read, raise_read_ahead, self._mountpoint)
             if self._options.gc_interval is not None:
@@ -140,7 +141,6 @@ class _Mount:
             nursery,
             self.workers,
             Gathers(self._options.session),
-            self._loaded,
         )
 
     def _wire(self, imports: ImportDirectory) -> Operations:
@@ -148,13 +148,14 @@ class _Mount:
             "import": imports,
             ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._engine.events),
         }
-        tree = ImageTree(self._engine, self._options.view, fixed, self._options.names)
+        names = self._options.names
+        tree = self._tree = ImageTree(self._engine, self._options.view, fixed, names)
         inodes = Inodes(tree.root)
-        self._cache = KernelCache(inodes, self._engine.images, self._engine.changes, self.workers)
+        self._names = NameCache(NameLock(self._engine.path), tree.version)
         self._operations = Operations(
             tree,
             inodes,
-            self._cache,
+            self._names,
             self._passthrough,
             self.workers,
             self._engine.path,
@@ -175,13 +176,6 @@ class _Mount:
             "passthrough": self._passthrough.told,
             "backing_files": len(self._passthrough),
         }
-
-    async def _loaded(self, loaded: Loaded) -> None:
-        """What a load has moved is looked up anew by the kernel before the writer hears of it."""
-        images = loaded.images
-        await self._cache.forget(
-            [path_of(name) for image in images for name in image.names or (image.target,)]
-        )
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -16,10 +16,8 @@ READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
 FOREVER = 86400.0
 """Seconds that the kernel may keep what does not change."""
-BRIEFLY = 0.5
-"""Seconds that the kernel may keep a name which somebody else may move."""
-UNLESS_TOLD = 60.0
-"""Seconds that the kernel may keep what it is told to forget when it changes."""
+NEVER = 0.0
+"""Seconds that the kernel may keep what any process may change: it asks each time."""
 
 
 class Attributes(msgspec.Struct, frozen=True):
@@ -73,6 +71,12 @@ class Directory(Node, Protocol):
 
     def waits(self, name: str | None) -> bool:
         """Whether a child, or with None all of them, cannot be told without reading blobs."""
+        ...
+
+    def version(self) -> int | None:
+        """Return a number that is another one once the listed names may have changed; None if the
+        kernel may keep them only as `keeps` says.
+        """
         ...
 
 
@@ -163,3 +167,6 @@ class FixedDirectory(msgspec.Struct, frozen=True):
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False
+
+    def version(self) -> None:
+        """The names are fixed."""

@@ -9,6 +9,7 @@ import functools
 import os
 import posixpath
 import stat
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -23,7 +24,7 @@ from imgfs.handles import Handles, OpenReader
 from imgfs.image_tree import ImageTree, NameDirectory
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
-from imgfs.kernel_cache import KernelCache
+from imgfs.name_cache import KEPT, NameCache
 from imgfs.nodes import Attributes, Directory, File, Node
 from imgfs.passthrough import Backed, Passthrough
 from imgfs.session import PLAIN, number_of
@@ -69,6 +70,14 @@ class _OpenUpload(msgspec.Struct, frozen=True):
     pid: int
 
 
+class _OpenDirectory(msgspec.Struct, frozen=True):
+    """A directory as it was when it was opened."""
+
+    directory: Directory
+    version: int | None
+    children: Sequence[tuple[str, Node]]
+
+
 class Operations(pyfuse3.Operations):
     """One mounted tree."""
 
@@ -80,7 +89,7 @@ class Operations(pyfuse3.Operations):
         self,
         tree: ImageTree,
         inodes: Inodes,
-        cache: KernelCache,
+        names: NameCache,
         passthrough: Passthrough,
         workers: Workers,
         store: Path,
@@ -88,7 +97,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         super().__init__()
         self.inodes = inodes
-        self._cache = cache
+        self._names = names
         self._passthrough = passthrough
         self._tree = tree
         self._store = store
@@ -97,7 +106,7 @@ class Operations(pyfuse3.Operations):
         self.callers = Callers()
         self._owner = (os.getuid(), os.getgid())
         self._files: Handles[OpenReader | Backed | _OpenUpload] = Handles()
-        self._directories: Handles[tuple[Directory, list[tuple[str, Node]]]] = Handles()
+        self._directories: Handles[_OpenDirectory] = Handles()
 
     # -- names and attributes ---------------------------------------------------------------------
 
@@ -192,27 +201,34 @@ class Operations(pyfuse3.Operations):
     @_told
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         directory = self._directory(inode)
+        version = directory.version()
         if directory.waits(None):
             with self.callers.unless_killed(ctx.pid):
                 children = await self._workers.read(_listed, directory)
         else:
             children = _listed(directory)
-        return self._directories.add((directory, children))
+        return self._directories.add(_OpenDirectory(directory, version, children))
 
     @_told
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """This must not wait for anything: `listing.c` relies on it."""
-        directory, children = self._directories.get(number_of(fh))
+        opened = self._directories.get(number_of(fh))
+        children = opened.children
         if fh & PLAIN:
             self._list_names(children, start_id, token)
             return
+        keep_until = self._names.keep(opened.version)
         for number in range(start_id, len(children)):
             name, node = children[number]
             inode = self.inodes.look_up(node)
-            attributes = self._attributes(node, inode, directory.keeps(node))
+            is_kept = keep_until and time.monotonic() < keep_until
+            timeout = KEPT if is_kept else opened.directory.keeps(node)
+            attributes = self._attributes(node, inode, timeout)
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, number + 1):
                 self.inodes.forget(inode, 1)
-                return
+                break
+        if keep_until:
+            self._names.answered()
 
     def _list_names(
         self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
@@ -343,7 +359,6 @@ class Operations(pyfuse3.Operations):
             paths = old.path(before), new.path(after)
             with self.callers.unless_killed(ctx.pid):
                 await self._workers.write(self._tree.rename, *paths)
-            pyfuse3.invalidate_entry_async(parent_inode_new, name_new, 0, ignore_enoent=True)
         else:
             raise _refusal(old if not isinstance(old, NameDirectory) else new)
 
@@ -358,7 +373,6 @@ class Operations(pyfuse3.Operations):
         source = self._path_of(parent, os.fsdecode(target))
         with self.callers.unless_killed(ctx.pid):
             await self._workers.write(self._tree.link, source, path)
-            await self._cache.forget_links()
         link = _NewLink(f"link:{path}", target)
         return self._entry(link, 0)
 
@@ -370,7 +384,6 @@ class Operations(pyfuse3.Operations):
         path = parent.path(os.fsdecode(name))
         with self.callers.unless_killed(ctx.pid):
             await self._workers.write(self._tree.remove, path)
-            await self._cache.forget_links()
 
     @_told
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:

@@ -38,6 +38,9 @@ class ReportDirectory:
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False
 
+    def version(self) -> None:
+        """The kernel keeps no name."""
+
 
 class EventsFile:
     """A line of JSON for every event, in a file that grows; `tail -f` follows it."""
@@ -129,6 +132,9 @@ class StatusDirectory:
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return False
+
+    def version(self) -> None:
+        """The kernel keeps no name."""
 
 
 def _snapshot(name: str, data: bytes) -> BytesFile:

@@ -10,7 +10,7 @@ a hole reads as.
 import errno
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -101,11 +101,8 @@ class Upload:
         nursery: trio.Nursery,
         workers: Workers,
         gathers: Gathers,
-        loaded: Callable[[Loaded], Awaitable[None]],
     ) -> None:
-        """`begin` makes an import; `loaded` is awaited with what a load brought, before the writer
-        hears of it.
-        """
+        """`begin` makes an import."""
         self.key = key
         self.name = name
         self.receipt = receipt
@@ -117,7 +114,6 @@ class Upload:
         self._workers = workers
         self._gathers = gathers
         self._gather = Gather()
-        self._announce = loaded
         self._import: Import | None = None
         self._spool: Spool | None = None
         self._lost: OSError | None = None
@@ -253,8 +249,6 @@ class Upload:
             await self._in_thread(self._finish)
         if self.error is not None:
             raise self.error
-        if self.result is not None:
-            await self._announce(self.result)
 
     async def sync(self) -> None:
         """Wait for what was written; raises only what cannot become right any more."""

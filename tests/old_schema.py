@@ -15,12 +15,20 @@ def downgrade(store: Path, version: int) -> None:
     Database(path, MIGRATIONS[:version]).close()
     with closing(sqlite3.connect(path)) as older:
         older.execute("ATTACH ? AS newer", (str(newer),))
-        for (table,) in older.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'"):
+        triggers = older.execute(
+            "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'"
+        ).fetchall()
+        for name, _ in triggers:
+            older.execute(f"DROP TRIGGER {name}")
+        kept = "SELECT name FROM {}.sqlite_schema WHERE type = 'table'"
+        both = f"{kept.format('main')} INTERSECT {kept.format('newer')}"
+        for (table,) in older.execute(both):
             told = older.execute(f"PRAGMA main.table_info({table})").fetchall()
             columns = ", ".join(name for _, name, *_ in told)
-            older.execute(f"DELETE FROM main.{table}")  # what triggers have made of the others
             older.execute(
                 f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}"
             )
+        for _, statement in triggers:
+            older.execute(statement)
         older.commit()
     newer.unlink()

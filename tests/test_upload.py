@@ -76,9 +76,6 @@ def run(
 ) -> None:
     """Use an upload that goes into `archive`."""
 
-    async def told(_: Loaded) -> None:
-        """Nobody listens."""
-
     async def main() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
@@ -91,7 +88,6 @@ def run(
                     nursery,
                     Workers(),
                     Gathers(part),
-                    told,
                 )
                 upload.opened(1)
                 await use(upload)

@@ -75,6 +75,22 @@ def test_tags_are_changed_by_either_name(safe: Mounted, tmp_path: Path) -> None:
         os.rename(safe / "app--old", safe / "no-tag")
 
 
+def test_what_a_command_has_changed_shows_at_once_by_either_name(
+    safe: Mounted, tmp_path: Path
+) -> None:
+    other = ImageParts(layers=[archives.layer("other")])
+    with Engine(tmp_path / "store") as engine, engine.begin_import() as session:
+        session.feed(archives.docker_archive((other, ["other:1"])))
+        session.finish()
+        for turn in range(20):
+            source = ("other:1", "localhost:5000/team/app:1")[turn % 2]
+            engine.tag(source, "app:1")
+            expected = engine.find_one(source).target.digest.encode()
+            for name in ("app--1", "app:1", "app--1"):
+                assert os.getxattr(safe / name, "user.oci.digest") == expected
+            assert safe.names()[0] == "app--1"
+
+
 def test_an_untagged_image(mount: Callable[..., Mounted]) -> None:
     one = mount(options=("--names", "safe"))
     one.load(archives.docker_archive((APP, None)))

@@ -1,18 +1,16 @@
-"""What triggers derive of images: links, an image's revision, and which paths have changed."""
+"""What triggers derive of images: links, and an image's revision."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.changes import Changes
 from engine.database import Database
 from engine.digest import of_bytes
 from engine.images import Image, ImageStore, Place, Summary
 from engine.oci import DOCKER_MANIFEST, Descriptor
-from engine.schema import CHANGES_KEPT, LINKS
+from engine.schema import LINKS
 from tests.old_schema import downgrade
 
 TARGETS = [Descriptor(DOCKER_MANIFEST, of_bytes(name), 3) for name in (b"one", b"two", b"three")]
@@ -67,19 +65,14 @@ def check(database: Database, images: ImageStore) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
-def test_nothing_changes_untold(
+def test_links_and_revisions_follow_every_step(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]]
 ) -> None:
-    path = tmp_path_factory.mktemp("changes") / "imgfs.db"
+    path = tmp_path_factory.mktemp("images") / "imgfs.db"
     with Database(path) as database:
-        images, changes = ImageStore(database), Changes(database)
+        images = ImageStore(database)
         for step in steps:
-            before, number = listed(images), changes.last()
             take(images, step)
-            after, told = listed(images), changes.between(number, changes.last())
-            assert told is not None
-            different = {p for p in before | after if before.get(p) != after.get(p)}
-            assert different <= set(told)
             check(database, images)
 
 
@@ -88,43 +81,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "imgfs.db"
 
 
-def test_changes_that_are_no_longer_known(path: Path) -> None:
-    with Database(path) as database:
-        images, changes = ImageStore(database), Changes(database)
-        assert changes.between(0, changes.last()) == []
-        record(images, TARGETS[0], set())
-        images.create(Image(NAMES[0], TARGETS[0]))
-        assert changes.between(0, changes.last()) == ["app:1"]
-        assert changes.between(changes.last() + 1, changes.last()) is None  # of another database
-        with database.transaction() as connection:
-            connection.executemany(
-                "UPDATE images SET revision = ?", [(n,) for n in range(CHANGES_KEPT)]
-            )
-        assert changes.between(0, changes.last()) is None
-        assert changes.between(changes.last() - 5, changes.last()) == ["app:1"] * 5
-        assert database.read("SELECT count(*) FROM changes") == [(CHANGES_KEPT,)]
-
-
-def test_a_change_that_is_taken_back_is_none(path: Path) -> None:
-    with Database(path) as database:
-        images, changes = ImageStore(database), Changes(database)
-        record(images, TARGETS[0], set())
-        with suppress(ZeroDivisionError), database.transaction():
-            images.create(Image(NAMES[0], TARGETS[0]))
-            raise ZeroDivisionError
-        assert changes.last() == 0
-        images.create(Image(NAMES[1], TARGETS[0]))
-        assert changes.between(0, changes.last()) == ["app:2"]
-
-
-def test_an_older_store(path: Path) -> None:
+@pytest.mark.parametrize("version", [3, 4])
+def test_an_older_store(path: Path, version: int) -> None:
     with Database(path) as database:
         images = ImageStore(database)
         for target, name in zip(TARGETS, NAMES, strict=False):
             record(images, target, set(BLOBS))
             images.create(Image(name, target))
         before = listed(images)
-    downgrade(path.parent, 3)
+    downgrade(path.parent, version)
     with Database(path) as database:
         images = ImageStore(database)
         assert listed(images) == before

@@ -1,0 +1,69 @@
+"""The lock by which a change of names waits for every kernel that may still know the old ones.
+
+A mount holds the lock, shared, for as long as its kernel may answer with names that it was given
+before now. Whoever has changed names waits, after the commit and before reporting it, until nobody
+holds the lock. The kernel is never given a name for longer than `LONGEST` after the lock was taken,
+so nobody waits longer than that: not for a mount that is suspended, and not for one that takes the
+lock again and again, whose later answers were read after the commit.
+
+It is a flock on a file of its own in the store, which ends with the process that holds it.
+"""
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+LONGEST: Final = 0.3
+"""Seconds after which the kernel knows nothing any more that it was given under the lock."""
+_POLL: Final = 0.002
+
+
+class NameLock:
+    """The lock of the store in `directory`. `hold` and `release` belong to one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "names.lock"
+        self._held: int | None = None
+
+    def hold(self) -> bool:
+        """Take the lock, shared; return False if it cannot be had at once.
+
+        To hold it already is to have taken it.
+        """
+        if self._held is None:
+            with suppress(OSError):
+                self._held = _locked(self._path, os.O_CREAT, fcntl.LOCK_SH)
+        return self._held is not None
+
+    def release(self) -> None:
+        """Release the lock, if it is held."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+
+    def wait(self) -> None:
+        """Wait until no kernel answers with names that it was given before this call."""
+        deadline = time.monotonic() + LONGEST
+        while time.monotonic() < deadline:
+            try:
+                os.close(_locked(self._path, 0, fcntl.LOCK_EX))
+            except FileNotFoundError:
+                return
+            except OSError:
+                time.sleep(_POLL)
+            else:
+                return
+
+
+def _locked(path: Path, flags: int, operation: int) -> int:
+    """Return a descriptor of the file that has the lock; raise OSError if somebody else has it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
