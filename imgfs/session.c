@@ -21,6 +21,17 @@ static void note_offer(const struct in_header *in, size_t size)
 		memcpy(&offer, in + 1, sizeof offer);
 }
 
+/* With automatic invalidation the kernel asks for a file's attributes before each read that its cache
+ * could answer. No inode's bytes ever change: imgfs/nodes.py. (.imgfs/events grows, and the kernel
+ * drops what it has of a file when the size changes in any case; uploads are not cached at all.)
+ */
+void session_accept(const struct init_in *offer, struct init_out *answer)
+{
+	answer->flags &= ~(uint32_t)AUTO_INVAL_DATA;
+	passthrough_accept(offer, answer);
+	listing_accept(offer, answer);
+}
+
 static void accept_offer(const struct iovec *iov, int count)
 {
 	const struct out_header *out = iov[0].iov_base;
@@ -28,8 +39,7 @@ static void accept_offer(const struct iovec *iov, int count)
 	if (out->unique != init_unique || out->error || count != 2 || iov[1].iov_len < sizeof answer)
 		return;
 	memcpy(&answer, iov[1].iov_base, sizeof answer);
-	passthrough_accept(&offer, &answer);
-	listing_accept(&offer, &answer);
+	session_accept(&offer, &answer);
 	memcpy(iov[1].iov_base, &answer, sizeof answer);
 	init_unique = 0; /* which no request has */
 }

@@ -38,7 +38,7 @@ struct init_out {
 	uint32_t flags2, max_stack_depth;
 };
 enum { WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
-enum { INIT_EXT = 1u << 30 };
+enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
 
 /* A file handle: a tag, what the tag is about, the number by which imgfs knows the handle. */
 #define BACKED (UINT64_C(1) << 62)
@@ -50,7 +50,8 @@ enum { INIT_EXT = 1u << 30 };
 /* session.c: pyfuse3 has one session a process. */
 extern int session_fd;
 
-/* What is accepted of the kernel's offer in FUSE_INIT. */
+/* What is accepted of the kernel's offer in FUSE_INIT: all of it, and each part's. */
+void session_accept(const struct init_in *offer, struct init_out *answer);
 void passthrough_accept(const struct init_in *offer, struct init_out *answer);
 void listing_accept(const struct init_in *offer, struct init_out *answer);
 
