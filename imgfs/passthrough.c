@@ -1,4 +1,4 @@
-/* Kernel passthrough (Linux 6.9) under a libfuse and a pyfuse3 that do not know it.
+/* Kernel passthrough (Linux 6.9) under a pyfuse3 and, before 3.17, a libfuse that do not know it.
  *
  * FUSE_INIT is answered with FUSE_PASSTHROUGH, if that is wanted and offered; and an open whose file
  * handle carries the tag is answered with the backing ID that the handle holds. imgfs/passthrough.py

@@ -115,6 +115,8 @@ class Passthrough:
     def _try(self) -> str:
         """What is against it, if anything, found out with a file of the store."""
         assert self._session is not None
+        if not self._session.imgfs_shook_hands():
+            return "libfuse has answered the kernel's offer by itself"
         if not self._session.imgfs_passthrough_agreed():
             return "the kernel does not offer it (Linux 6.9 does)"
         backing = self._session.imgfs_backing_open(self._probe)

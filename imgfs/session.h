@@ -55,9 +55,8 @@ void session_accept(const struct init_in *offer, struct init_out *answer);
 void passthrough_accept(const struct init_in *offer, struct init_out *answer);
 void listing_accept(const struct init_in *offer, struct init_out *answer);
 
-/* listing.c: a request and an answer on their way. */
+/* listing.c: a request on its way. */
 void listing_request(char *buffer, size_t size);
-void listing_answer(struct iovec *iov, int count);
 
 /* gather.c: the next request that is not answered there; EINTR when there is none for now. */
 ssize_t gather_receive(int fd, char *buffer, size_t size);

@@ -34,6 +34,8 @@ class Session(Protocol):
     calls it.
     """
 
+    def imgfs_shook_hands(self) -> bool: ...
+
     def imgfs_passthrough_want(self) -> None: ...
 
     def imgfs_passthrough_agreed(self) -> bool: ...
@@ -58,6 +60,7 @@ def load() -> Session | str:
         found = ctypes.PyDLL(str(path), ctypes.RTLD_GLOBAL)
     except OSError:
         return "this imgfs was built without it"
+    found.imgfs_shook_hands.restype = ctypes.c_bool
     found.imgfs_passthrough_want.restype = None
     found.imgfs_passthrough_agreed.restype = ctypes.c_bool
     found.imgfs_gather_begin.argtypes = (ctypes.c_int, ctypes.c_uint64)

@@ -28,12 +28,16 @@ def privileged(monkeypatch: pytest.MonkeyPatch) -> None:
 class Kernel:
     """What the part in C asks, as far as passthrough goes."""
 
-    def __init__(self, answer: int = 0, agreed: bool = True) -> None:
+    def __init__(self, answer: int = 0, agreed: bool = True, shook_hands: bool = True) -> None:
         self.answer = answer
         self.agreed = agreed
+        self.shook_hands = shook_hands
         self.open: set[int] = set()
         self.last = 0
         self.wanted = False
+
+    def imgfs_shook_hands(self) -> bool:
+        return self.shook_hands
 
     def imgfs_passthrough_want(self) -> None:
         self.wanted = True
@@ -73,6 +77,10 @@ def blob(tmp_path: Path) -> Iterator[int]:
     [
         (Kernel(), "on"),
         ("switched off", "off: switched off"),
+        (
+            Kernel(shook_hands=False),
+            "off: libfuse has answered the kernel's offer by itself",
+        ),
         (Kernel(agreed=False), "off: the kernel does not offer it (Linux 6.9 does)"),
         (Kernel(answer=-1), "off: the kernel refuses it: Operation not permitted"),
     ],

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from engine.engine import Engine
+from imgfs.session import load
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import Mounted, run
@@ -43,6 +44,15 @@ def test_looked_at_while_it_is_listed(many: Mounted) -> None:
     lines = run("ls", "-l", many.path).stdout.decode().splitlines()
     assert len(lines) == len(NAMES) + 2
     assert len(run("find", many.path, "-maxdepth", "1").stdout.splitlines()) == len(NAMES) + 2
+
+
+def test_names_alone_make_no_inodes(mounted: Mounted) -> None:
+    """But for those that come with the first answer."""
+    if isinstance(part := load(), str):
+        pytest.skip(part)
+    mounted.load(archives.docker_archive((APP, NAMES)))
+    assert len(os.listdir(mounted.path)) == len(NAMES) + 1
+    assert mounted.status("inodes") < len(NAMES) // 2
 
 
 def test_what_was_listed_is_forgotten(many: Mounted) -> None:

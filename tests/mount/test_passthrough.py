@@ -49,6 +49,11 @@ def test_both_ways_are_what_they_are_called(app: Mounted) -> None:
     assert f"{app.status('passthrough')} ({app.path})" in info
 
 
+def test_the_part_takes_part(mounted: Mounted) -> None:
+    """Whatever libfuse is installed, where the part in C was built."""
+    assert not mounted.status("passthrough").startswith("off: libfuse")
+
+
 def test_reads_at_random(app: Mounted) -> None:
     chance = Random(2)
     with open(layer_of(app), "rb", buffering=0) as file:
