@@ -7,7 +7,7 @@ gives it, is hashed and not written again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from engine import digest as digests
@@ -124,6 +124,17 @@ class Intake:
     def has(self, name: str) -> bool:
         """Whether there is something of that name, a file or a link or anything else."""
         return name in self._files or name in self._links or name in self._specials
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of everything but directories, as they are from the root of the archive."""
+        return self._files.keys() | self._links.keys() | self._specials.keys()
+
+    def forget_names(self) -> None:
+        """Begin another archive: what came so far is found by its digest only."""
+        self._files.clear()
+        self._links.clear()
+        self._specials.clear()
 
     def find(self, path: str) -> Content:
         """The file at a path of the archive, through links; BrokenArchive says what is there
