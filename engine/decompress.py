@@ -19,7 +19,7 @@ from engine.errors import BrokenArchive
 if TYPE_CHECKING:
     from engine.decoders import CopyableGzip, Decoder
 
-SNIFFED = 10
+SNIFFED = 14
 """How many first bytes tell what a stream is."""
 
 _CHUNK = 1 << 20
@@ -73,7 +73,7 @@ class Resumable(Decompressor, Protocol):
 def sniff(head: bytes) -> str:
     """The compression of a stream whose first `SNIFFED` bytes (or all of it) are `head`.
 
-    "gzip", "zstd", "xz", "bzip2" or "none".
+    "gzip", "zstd", "xz", "bzip2", "lzma" or "none".
     """
     return next((name for name, f in _FORMATS.items() if f.magic.match(head)), "none")
 
@@ -183,6 +183,12 @@ def _xz() -> "Decoder":
     from engine import decoders
 
     return decoders.xz()
+
+
+def _lzma() -> "Decoder":
+    from engine import decoders
+
+    return decoders.lzma_alone()
 
 
 def _bzip2() -> "Decoder":
@@ -317,6 +323,12 @@ _FORMATS = {
         _xz,
     ),
     "bzip2": _Format(re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, _bzip2),
+    "lzma": _Format(
+        # The usual properties, a dictionary of 64 KiB or more, a size that may be true or none.
+        re.compile(rb"\x5d\x00\x00(?!\x00\x00)..(?:\xff{8}|.{5}\x00{3})\x00", re.DOTALL),
+        14,
+        _lzma,
+    ),
 }
 _RESUMABLE_FORMATS = {
     **_FORMATS,

@@ -190,7 +190,7 @@ def _decoded(head: bytes) -> str | None:
             text = head[:end].decode()
         except UnicodeDecodeError:
             continue
-        controls = sum(c < " " and c not in "\t\n\r\f\x1b" or c == "\x7f" for c in text)
+        controls = sum((c < " " and c not in "\t\n\r\f\x1b") or c == "\x7f" for c in text)
         return None if controls else text
     return None
 

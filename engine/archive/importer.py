@@ -38,7 +38,7 @@ _DOCUMENTS = (
     docker.MANIFEST_FILE,
     docker.REPOSITORIES_FILE,
 )
-_EMPTY = "is an empty archive: see whether what should have written it has failed"
+_EMPTY = "is not an image archive: it is empty; see whether what should have written it has failed"
 
 
 class LoadedImage(msgspec.Struct, frozen=True):

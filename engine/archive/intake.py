@@ -29,8 +29,10 @@ from engine.content.diff_ids import (
     UNCOMPRESSED_LABEL,
     Uncompressed,
     compression_of,
+    foreign_compression_of,
     may_be_layer,
     measure,
+    pieces_of,
 )
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
@@ -246,27 +248,52 @@ class Intake:
         return Descriptor(compression.media_type, content.digest, content.size)
 
     def _compressed(self, layer: Descriptor, compression: Compression) -> Content:
-        made = self._made.get(layer.digest)
+        def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:
+            with closing(compression.start(writer.write)) as compressor:
+                for chunk in _chunks(reader):
+                    compressor.write(chunk)
+                compressor.finish()
+            return Uncompressed(Digest(layer.digest), layer.size)
+
+        return self._make(layer.digest, write)
+
+    def plain(self, layer: Content) -> Content:
+        """A layer's file as an image can have it: xz, bzip2 and lzma, for which OCI has no media
+        type, are decompressed. BrokenArchive, LimitExceeded.
+        """
+
+        def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:
+            size = 0
+            try:
+                for piece in pieces_of(reader, kind):
+                    self._expansion.add(len(piece))
+                    writer.write(piece)
+                    size += len(piece)
+            except BrokenArchive as error:
+                raise BrokenArchive(layer.name, error.reason) from error
+            return Uncompressed(writer.digest(), size)
+
+        with self.open(layer.digest) as reader:
+            kind = foreign_compression_of(reader)
+        return layer if kind == "none" else self._make(layer.digest, write)
+
+    def _make(self, source: str, write: Callable[[ReaderAt, LocalWriter], Uncompressed]) -> Content:
+        """What `write` makes of a blob, made once."""
+        made = self._made.get(source)
         if made is None:
             writer = self._store.unnamed_writer()
             try:
-                with (
-                    self.open(layer.digest) as reader,
-                    closing(compression.start(writer.write)) as compressor,
-                ):
-                    for chunk in _chunks(reader):
-                        compressor.write(chunk)
-                    compressor.finish()
+                with self.open(source) as reader:
+                    plain = write(reader, writer)
                 size = writer.status().offset
             except BaseException:
                 writer.abort()
                 raise
-            plain = Uncompressed(Digest(layer.digest), layer.size)
-            made = Ingested(self.stored_as(layer.digest), writer.digest(), size, writer, plain)
+            made = Ingested(self.stored_as(source), writer.digest(), size, writer, plain)
             kept = self._by_digest.setdefault(made.digest, made)
             if kept is not made:
                 drop(made)
-            made = self._made[layer.digest] = kept
+            made = self._made[source] = kept
         return made
 
     # -- the end ----------------------------------------------------------------------------------

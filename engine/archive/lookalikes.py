@@ -7,10 +7,10 @@ from typing import Final
 from engine.archive.file_types import FileType
 
 _ROOT: Final = frozenset(
-    "bin boot dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys tmp usr "
-    "var Files Hives".split()
+    {"bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "opt", "proc"}
+    | {"root", "run", "sbin", "srv", "sys", "tmp", "usr", "var", "Files", "Hives"}
 )
-"""The directories at the top of a root file system, Linux's and those of Windows' layers."""
+"""The directories at the top of a root file system; the last two are of Windows' layers."""
 _ENOUGH: Final = 3
 _MARKERS: Final = ("oci-layout", "index.json", "manifest.json", "repositories")
 _ARCHIVE: Final = re.compile(r"\.(?:tar|tgz|tzst|txz|tbz2?|tar\.\w+)$")
