@@ -18,7 +18,6 @@ from engine.archive import docker_archive, legacy_archive, lookalikes, oci_archi
 from engine.archive.found import Found
 from engine.archive.intake import Intake
 from engine.archive.limits import Expansion
-from engine.archive.members import Member
 from engine.archive.options import ImportOptions
 from engine.archive.reader import MemberData, MemberEnd, MemberStart
 from engine.archive.tars import NextArchive, Tars
@@ -31,7 +30,6 @@ from engine.events import EventLog
 from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
 
-_MEMBER_BYTES = 600
 _DOCUMENTS = (
     oci_archive.LAYOUT,
     oci_archive.INDEX,
@@ -88,7 +86,6 @@ class Import:
         self._lease: Lease | None = None
         self._expansion = Expansion(options.limits.max_expanded_bytes)
         self._intake = Intake(parts.content, self._hold, self._expansion)
-        self._table_bytes = 0
         self._outer = Outer()
         self._tar = Tars(self._limits)
         self._before: list[Found] = []
@@ -184,10 +181,11 @@ class Import:
                     self._intake.write(data)
                 case MemberStart(member):
                     self._loaded = None
-                    self._weigh(member)
                     self._intake.start(member)
+                    self._weigh()
                 case MemberEnd():
                     self._intake.end()
+                    self._weigh()
                 case NextArchive():
                     self._close_archive()
 
@@ -214,11 +212,10 @@ class Import:
                 raise
             raise error.by_truncation from error
 
-    def _weigh(self, member: Member) -> None:
-        self._table_bytes += _MEMBER_BYTES + len(member.name) + len(member.linkname)
-        limit = self._limits.max_table_bytes
-        if self._table_bytes > limit:
-            raise LimitExceeded("archive", "bytes of a table of members", limit, self._table_bytes)
+    def _weigh(self) -> None:
+        size, limit = self._intake.table_bytes, self._limits.max_table_bytes
+        if size > limit:
+            raise LimitExceeded("archive", "bytes of a table of members", limit, size)
 
     def _resolve(self) -> list[Found]:
         intake, most = self._intake, self._limits.max_images - len(self._before)
