@@ -25,6 +25,7 @@ SNIFFED = 14
 _CHUNK = 1 << 20
 _SLICE = 128 << 10
 _MAX_HEADER = 1 << 20
+_TOLD = 16
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 
@@ -99,6 +100,11 @@ class Outer:
     def name(self) -> str:
         """As `Decompressor.name`, "" until enough has come to tell."""
         return self._inner.name if self._inner else ""
+
+    @property
+    def undecided(self) -> bytes:
+        """All that has come, as long as that is not enough to tell."""
+        return b"" if self._inner else self._head
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """As `Decompressor.feed`."""
@@ -277,7 +283,7 @@ class _Streams:
         if len(head) < self._format.magic_size:
             return b""
         if not self._format.magic.match(head):
-            found = ascii(head[: self._format.magic_size])[1:]
+            found = ascii(head[:_TOLD])[1:]
             raise BrokenArchive("", f"has garbage behind a {self.name} stream: {found}")
         if not self._format.has_header(head):
             if len(head) > _MAX_HEADER:

@@ -47,7 +47,7 @@ _TWICE: Final = "it is compressed twice: decompress it once and load what comes 
 _DISK: Final = "load what docker save or skopeo copy has written; a disk is not a container image"
 _FILESYSTEM: Final = "mount it and use imgfs commit, or docker import"
 _PROGRAM: Final = "load the archive of an image; imgfs commit makes an image of a directory"
-_AS_TEXT: Final = (
+AS_TEXT: Final = (
     "write the archive with docker save -o FILE, since PowerShell's > and | change what is no text"
 )
 
@@ -115,12 +115,12 @@ _MAGICS: Final = (
     ),
     _Magic(0, rb"(?:\.\./)*(?:\.git)?/annex/objects/", "a git-annex pointer", "run git annex get"),
     _Magic(0, rb"outs:\s*\n- *md5:", "a DVC pointer", "run dvc pull"),
-    _Magic(0, rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "text in UTF-32", _AS_TEXT),
+    _Magic(0, rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "text in UTF-32", AS_TEXT),
     _Magic(
         0,
         rb"\xff\xfe|\xfe\xff|(?:[\x01-\x7f]\x00){8}|(?:\x00[\x01-\x7f]){8}",
-        "text in UTF-16, as PowerShell's > writes it",
-        _AS_TEXT,
+        "text in UTF-16 (PowerShell's > writes that)",
+        AS_TEXT,
     ),
     _Magic(
         0,
@@ -128,7 +128,7 @@ _MAGICS: Final = (
         rb"|\((?:\xef\xbf\xbd|\xc2\xb5|\?)/(?:\xef\xbf\xbd|\xc3\xbd|\?)"
         rb"|(?:\xef\xbf\xbd|\xc3\xbd|\?)7zXZ)",
         "a compressed stream that was changed as if it were text",
-        _AS_TEXT,
+        AS_TEXT,
     ),
 )
 
@@ -139,6 +139,11 @@ def is_tar(data: bytes) -> bool:
         return False
     expected, found = headers.checksums(data[:BLOCK])
     return expected == found
+
+
+def has_windows_lines(data: bytes) -> bool:
+    """Return whether every line of `data` ends as Windows' text does, and there is one."""
+    return b"\r\n" in data and data.count(b"\r\n") == data.count(b"\n")
 
 
 def identify(head: bytes) -> FileType | None:

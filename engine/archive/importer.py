@@ -6,6 +6,7 @@ publishes it in one transaction: images and blobs appear together or not at all.
 the store as it was once `abort` has been called, or the `with` block has ended.
 """
 
+import errno
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,7 +15,13 @@ from typing import Self
 import msgspec
 
 from engine import docker, oci, platforms, walk
-from engine.archive import docker_archive, legacy_archive, lookalikes, oci_archive
+from engine.archive import (
+    docker_archive,
+    file_types,
+    legacy_archive,
+    lookalikes,
+    oci_archive,
+)
 from engine.archive.found import Found
 from engine.archive.intake import Intake
 from engine.archive.limits import Expansion
@@ -128,8 +135,8 @@ class Import:
                     self._expansion.add(len(plain))
                 self._take(plain)
         except Exception as error:
-            self._failure = error
-            raise
+            self._failure = self._explained(error)
+            raise self._failure from error
 
     def finish(self) -> Loaded:
         """Publish the images of what has come so far; the error if that is no complete archive.
@@ -139,13 +146,15 @@ class Import:
         if self._failure is not None:
             raise self._failure
         if self._loaded is None:
+            if (found := file_types.identify(self._outer.undecided)) is not None:
+                raise BrokenArchive("", f"is not a tar archive but {found}")
             self._outer.finish()
             self._tar.finish()
-            found = self._options.naming.applied(self._found())
-            for image in found:
+            images = self._options.naming.applied(self._found())
+            for image in images:
                 self._check_platforms(image)
             try:
-                self._loaded = self._publish(found)
+                self._loaded = self._publish(images)
             except Exception as error:  # the ingests are used up
                 self._failure = error
                 raise
@@ -228,6 +237,8 @@ class Import:
         has_index = intake.has(oci_archive.INDEX)
         if has_index and not self._tar.ended and not intake.has(oci_archive.LAYOUT):
             raise no_layout
+        if lookalikes.is_dir_transport(intake.names):
+            raise BrokenArchive("", f"is not an image archive but {lookalikes.DIR_TRANSPORT}")
         if intake.has(docker.MANIFEST_FILE):
             return docker_archive.read(intake, most, compression)
         if intake.has(docker.REPOSITORIES_FILE):
@@ -235,6 +246,15 @@ class Import:
         if has_index:
             raise no_layout
         raise self._no_image()
+
+    def _explained(self, error: Exception) -> Exception:
+        """What is wrong with an archive of too many files, if it is no image archive at all."""
+        is_too_many = isinstance(error, LimitExceeded) and "members" in error.what
+        if is_too_many or (isinstance(error, OSError) and error.errno == errno.EMFILE):
+            found = lookalikes.identify(self._intake.names)
+            if found is not None and not any(self._intake.has(name) for name in _DOCUMENTS):
+                return BrokenArchive("", f"is not an image archive but {found}")
+        return error
 
     def _no_image(self) -> BrokenArchive:
         if self._before or self._published.images:

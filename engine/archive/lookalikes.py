@@ -11,9 +11,20 @@ _ROOT: Final = frozenset(
     | {"root", "run", "sbin", "srv", "sys", "tmp", "usr", "var", "Files", "Hives"}
 )
 """The directories at the top of a root file system; the last two are of Windows' layers."""
+DIR_TRANSPORT: Final = FileType(
+    "a directory of skopeo's dir: transport",
+    "unpack it and use skopeo copy dir:DIRECTORY oci-archive:FILE",
+)
+_BLOB: Final = re.compile(r"[0-9a-f]{64}")
 _ENOUGH: Final = 3
 _MARKERS: Final = ("oci-layout", "index.json", "manifest.json", "repositories")
 _ARCHIVE: Final = re.compile(r"\.(?:tar|tgz|tzst|txz|tbz2?|tar\.\w+)$")
+
+
+def is_dir_transport(names: Collection[str]) -> bool:
+    """Return whether files of these names are what `skopeo copy … dir:` writes."""
+    is_one = "version" in names and "manifest.json" in names
+    return is_one and any(_BLOB.fullmatch(name) for name in names)
 
 
 def identify(names: Collection[str]) -> FileType | None:

@@ -79,7 +79,8 @@ class TarReader:
         self._global_records: dict[str, str] = {}
         self._previous = ""
         self._fed = 0
-        self._block_end = 0
+        self.header_end = 0
+        """Where in the stream the header block ends that was read last."""
         self._extensions = 0
         self._expansion = Expansion(limits.max_expanded_bytes)
         self.members = 0
@@ -130,7 +131,7 @@ class TarReader:
                 self._block += data[position : position + wanted]
                 position += wanted
                 if len(self._block) >= BLOCK:
-                    self._block_end = self._fed + position
+                    self.header_end = self._fed + position
                     block = bytes(self._block)
                     self._block.clear()
                     yield from self._take_block(block)
@@ -171,7 +172,7 @@ class TarReader:
             said = f"{block[148:156]!r}" if found is None else found
             raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {said}")
         if self._records is None and not self._long_names:
-            self.offset = self._block_end - BLOCK
+            self.offset = self.header_end - BLOCK
         header = headers.parse(block)
         if header.flag in _EXTENSIONS:
             return self._begin_extension(header)

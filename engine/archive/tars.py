@@ -32,6 +32,8 @@ class Tars:
         """The first bytes of what is not known yet; None within an archive."""
         self._zeros = 0
         self._is_first = True
+        self._start = bytearray()
+        """The first bytes of the first archive."""
 
     @property
     def ended(self) -> bool:
@@ -49,7 +51,7 @@ class Tars:
         """
         while data:
             if self._head is None:
-                yield from self._tar.feed(data)
+                yield from self._read(data)
                 data = self._tar.rest
                 if self._tar.ended:
                     self._head = bytearray()
@@ -60,7 +62,7 @@ class Tars:
                     self._tar.restart()
                     yield NextArchive()
                 self._head, self._is_first, self._zeros = None, False, 0
-                yield from self._tar.feed(memoryview(first))
+                yield from self._read(memoryview(first))
             elif len(self._head) >= file_types.SIZE:
                 raise self._unknown(bytes(self._head))
 
@@ -70,6 +72,16 @@ class Tars:
             self._tar.finish()
         elif self._head:
             raise self._unknown(bytes(self._head))
+
+    def _read(self, data: memoryview) -> Iterator[Event]:
+        self._start += data[: file_types.SIZE - len(self._start)]
+        try:
+            yield from self._tar.feed(data)
+        except BrokenArchive as error:
+            if file_types.has_windows_lines(bytes(self._start[: self._tar.header_end])):
+                reason = f"{error.reason}; its line ends are CR LF: {file_types.AS_TEXT}"
+                raise BrokenArchive(error.member, reason) from error
+            raise
 
     def _look(self, head: bytearray, data: memoryview) -> memoryview:
         """Add to what is not known yet; return the bytes behind it."""
@@ -93,6 +105,7 @@ class Tars:
 
     def _unknown(self, head: bytes) -> BrokenArchive:
         if not self._is_first:
+            head = head.lstrip(b"\0")
             found = file_types.identify(head)
             noun = found.noun if found else f"something that begins with {ascii(head[:16])[1:]}"
             return BrokenArchive("", f"has {noun} behind its end: take it out of the file")
