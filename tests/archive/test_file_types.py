@@ -77,8 +77,8 @@ FILES = {
         "an XML document (No such key.)",
     ),
     "json of a registry": (
-        b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication \\"required\\"","detail":1}]}',
-        'a JSON document (authentication "required")',
+        b'{"errors":[{"code":"UNAUTHORIZED","message":"log \\"in\\"","detail":1}]}',
+        'a JSON document (log "in")',
     ),
     "json of a daemon": (b'{ "message": "No such image: app:1" }\n', "(No such image: app:1)"),
     "json of a server": (json.dumps({"error": "gone", "x": "y" * 9999}).encode(), "(gone)"),
