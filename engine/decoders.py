@@ -29,6 +29,7 @@ ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal call
     OSError,
     ValueError,
     EOFError,
+    RuntimeError,  # lz4's
     lzma.LZMAError,
     zstd.ZstdError,
     igzip_lib.IsalError,
@@ -66,6 +67,13 @@ def lzma_alone() -> Decoder:
 
 def bzip2() -> Decoder:
     return bz2.BZ2Decompressor()
+
+
+def lz4() -> Decoder:
+    from lz4 import frame
+
+    decoder: Decoder = frame.LZ4FrameDecompressor()
+    return decoder
 
 
 class CopyableGzip:

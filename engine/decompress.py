@@ -74,7 +74,7 @@ class Resumable(Decompressor, Protocol):
 def sniff(head: bytes) -> str:
     """The compression of a stream whose first `SNIFFED` bytes (or all of it) are `head`.
 
-    "gzip", "zstd", "xz", "bzip2", "lzma" or "none".
+    "gzip", "zstd", "xz", "bzip2", "lzma", "lz4" or "none".
     """
     return next((name for name, f in _FORMATS.items() if f.magic.match(head)), "none")
 
@@ -195,6 +195,12 @@ def _lzma() -> "Decoder":
     from engine import decoders
 
     return decoders.lzma_alone()
+
+
+def _lz4() -> "Decoder":
+    from engine import decoders
+
+    return decoders.lz4()
 
 
 def _bzip2() -> "Decoder":
@@ -335,6 +341,7 @@ _FORMATS = {
         14,
         _lzma,
     ),
+    "lz4": _Format(re.compile(rb"\x04\x22\x4d\x18"), 4, _lz4),
 }
 _RESUMABLE_FORMATS = {
     **_FORMATS,

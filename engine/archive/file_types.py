@@ -60,7 +60,7 @@ _MAGICS: Final = (
     _Magic(0, rb"!<arch>\ndebian", "a Debian package", _PROGRAM),
     _Magic(0, rb"!<arch>\n", "an ar archive", _UNPACK),
     _Magic(0, rb"\xed\xab\xee\xdb", "an RPM package", _PROGRAM),
-    _Magic(0, rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "an lz4 stream", "decompress it with lz4 -d"),
+    _Magic(0, rb"\x02\x21\x4c\x18", "an lz4 stream of the old format", "decompress it with lz4 -d"),
     _Magic(0, rb"LZIP", "an lzip stream", "decompress it with lzip -d"),
     _Magic(0, rb"\x89LZO\x00\r\n\x1a\n", "an lzop stream", "decompress it with lzop -d"),
     _Magic(0, rb"LRZI", "an lrzip stream", "decompress it with lrzip -d"),
@@ -152,7 +152,7 @@ def identify(head: bytes) -> FileType | None:
     """
     compression = decompress.sniff(head)
     if compression != "none":
-        article = "an" if compression == "xz" else "a"
+        article = "an" if compression in ("xz", "lzma", "lz4") else "a"
         return FileType(f"{article} {compression} stream", _TWICE)
     for magic in _MAGICS:
         if re.compile(magic.pattern, re.DOTALL).match(head, magic.offset):

@@ -276,8 +276,8 @@ class Intake:
         return self._make(layer.digest, write)
 
     def plain(self, layer: Content) -> Content:
-        """A layer's file as an image can have it: xz, bzip2 and lzma, for which OCI has no media
-        type, are decompressed. BrokenArchive, LimitExceeded.
+        """A layer's file as an image can have it: xz, bzip2, lzma and lz4, for which OCI has no
+        media type, are decompressed. BrokenArchive, LimitExceeded.
         """
 
         def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:

@@ -66,8 +66,9 @@ def compression_of(reader: ReaderAt) -> str:
 
 
 def foreign_compression_of(reader: ReaderAt) -> str:
-    """What a layer is compressed with that OCI has no media type for: "xz", "bzip2" or "lzma", else
-    "none".
+    """What a layer is compressed with that OCI has no media type for, else "none".
+
+    "xz", "bzip2", "lzma" or "lz4".
     """
     kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0))
     return "none" if kind in _LAYER_COMPRESSIONS else kind

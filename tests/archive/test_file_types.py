@@ -45,7 +45,7 @@ FILES = {
     "rar": (at(0, b"Rar!\x1a\x07\x01\x00"), "a rar archive"),
     "cpio": (b"070701" + b"0" * 200, "a cpio archive"),
     "deb": (b"!<arch>\ndebian-binary   ", "a Debian package"),
-    "lz4": (at(0, b"\x04\x22\x4d\x18\x64\x40\xa7"), "an lz4 stream: decompress it with lz4 -d"),
+    "old lz4": (at(0, b"\x02\x21\x4c\x18"), "an lz4 stream of the old format: decompress it"),
     "lzip": (at(0, b"LZIP\x01\x0c"), "an lzip stream: decompress it with lzip -d"),
     "lzop": (at(0, b"\x89LZO\0\r\n\x1a\n"), "an lzop stream"),
     "compress": (b"\x1f\x9d\x90" + b"\x01" * 300, "a compress (.Z) stream"),

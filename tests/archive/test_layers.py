@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lz4.frame
 import pytest
 
 from engine import oci
@@ -32,7 +33,12 @@ def lzma_alone(data: bytes) -> bytes:
     return lzma.compress(data, format=lzma.FORMAT_ALONE)
 
 
-FOREIGN: dict[str, Pack] = {"xz": lzma.compress, "bzip2": bz2.compress, "lzma": lzma_alone}
+FOREIGN: dict[str, Pack] = {
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "lzma": lzma_alone,
+    "lz4": lz4.frame.compress,
+}
 SMALL = archives.layer()
 BIG = archives.layer("big", os.urandom(150_000))
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import lz4.frame
+
 from engine.errors import BrokenArchive, DigestMismatch, LimitExceeded
 from tests.archive import raw_tar
 from tests.archives import ImageParts
@@ -29,6 +31,7 @@ PACKS: dict[str, Pack] = {
     "xz": lzma.compress,
     "bzip2": bz2.compress,
     "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    "lz4": partial(lz4.frame.compress, content_checksum=True),
 }
 
 
