@@ -16,8 +16,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from engine.errors import BrokenArchive
+
 _XZ_MEMORY: Final = 128 << 20
 _ZSTD_WINDOW_LOG: Final = 27
+_ZSTD_WINDOW: Final = 1 << _ZSTD_WINDOW_LOG
 _ZSTD_HEADER: Final = 18
 """The longest header of a frame, in bytes."""
 _GZIP_WBITS: Final = 16 + 15
@@ -26,6 +29,7 @@ ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal call
     OSError,
     ValueError,
     EOFError,
+    RuntimeError,  # lz4's
     lzma.LZMAError,
     zstd.ZstdError,
     igzip_lib.IsalError,
@@ -57,8 +61,19 @@ def xz() -> Decoder:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
 
 
+def lzma_alone() -> Decoder:
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, _XZ_MEMORY)
+
+
 def bzip2() -> Decoder:
     return bz2.BZ2Decompressor()
+
+
+def lz4() -> Decoder:
+    from lz4 import frame
+
+    decoder: Decoder = frame.LZ4FrameDecompressor()
+    return decoder
 
 
 class CopyableGzip:
@@ -113,11 +128,28 @@ class SizedZstd:
     def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
         if not self._begun:
             self._begun, self._size = True, zstd.get_frame_info(data).decompressed_size
+            if (window := _zstd_window(bytes(data[:_ZSTD_HEADER]), self._size)) > _ZSTD_WINDOW:
+                raise BrokenArchive(
+                    "",
+                    f"is a zstd stream with a window of {window >> 20} MiB, more than the "
+                    f"{_ZSTD_WINDOW >> 20} MiB that are read: compress it without --long",
+                )
         out = self._inner.decompress(data, max_length)
         self._made += len(out)
         if self._inner.eof and self._size is not None and self._made != self._size:
             raise ValueError(f"a frame has {self._made} bytes and not {self._size}")
         return out
+
+
+def _zstd_window(header: bytes, size: int | None) -> int:
+    """How many bytes a frame wants to look back, 0 for a skippable one (RFC 8878, 3.1.1.1)."""
+    if not header.startswith(b"\x28\xb5\x2f\xfd"):
+        return 0
+    if header[4] & 0x20:  # a single segment: the window is the content
+        return size or 0
+    exponent, mantissa = divmod(header[5], 8)
+    base = 1 << 10 + exponent
+    return base + base // 8 * mantissa
 
 
 def has_zstd_header(head: bytes) -> bool:

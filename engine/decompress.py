@@ -19,12 +19,13 @@ from engine.errors import BrokenArchive
 if TYPE_CHECKING:
     from engine.decoders import CopyableGzip, Decoder
 
-SNIFFED = 10
+SNIFFED = 14
 """How many first bytes tell what a stream is."""
 
 _CHUNK = 1 << 20
 _SLICE = 128 << 10
 _MAX_HEADER = 1 << 20
+_TOLD = 16
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 
@@ -73,7 +74,7 @@ class Resumable(Decompressor, Protocol):
 def sniff(head: bytes) -> str:
     """The compression of a stream whose first `SNIFFED` bytes (or all of it) are `head`.
 
-    "gzip", "zstd", "xz", "bzip2" or "none".
+    "gzip", "zstd", "xz", "bzip2", "lzma", "lz4" or "none".
     """
     return next((name for name, f in _FORMATS.items() if f.magic.match(head)), "none")
 
@@ -99,6 +100,11 @@ class Outer:
     def name(self) -> str:
         """As `Decompressor.name`, "" until enough has come to tell."""
         return self._inner.name if self._inner else ""
+
+    @property
+    def undecided(self) -> bytes:
+        """All that has come, as long as that is not enough to tell."""
+        return b"" if self._inner else self._head
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """As `Decompressor.feed`."""
@@ -183,6 +189,18 @@ def _xz() -> "Decoder":
     from engine import decoders
 
     return decoders.xz()
+
+
+def _lzma() -> "Decoder":
+    from engine import decoders
+
+    return decoders.lzma_alone()
+
+
+def _lz4() -> "Decoder":
+    from engine import decoders
+
+    return decoders.lz4()
 
 
 def _bzip2() -> "Decoder":
@@ -271,7 +289,7 @@ class _Streams:
         if len(head) < self._format.magic_size:
             return b""
         if not self._format.magic.match(head):
-            found = ascii(head[: self._format.magic_size])[1:]
+            found = ascii(head[:_TOLD])[1:]
             raise BrokenArchive("", f"has garbage behind a {self.name} stream: {found}")
         if not self._format.has_header(head):
             if len(head) > _MAX_HEADER:
@@ -317,6 +335,13 @@ _FORMATS = {
         _xz,
     ),
     "bzip2": _Format(re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, _bzip2),
+    "lzma": _Format(
+        # The usual properties, a dictionary of 64 KiB or more, a size that may be true or none.
+        re.compile(rb"\x5d\x00\x00(?!\x00\x00)..(?:\xff{8}|.{5}\x00{3})\x00", re.DOTALL),
+        14,
+        _lzma,
+    ),
+    "lz4": _Format(re.compile(rb"\x04\x22\x4d\x18"), 4, _lz4),
 }
 _RESUMABLE_FORMATS = {
     **_FORMATS,

@@ -41,6 +41,11 @@ class Digest(str):
         """The hash in lower-case hex."""
         return self.partition(":")[2]
 
+    @property
+    def raw(self) -> bytes:
+        """The bytes of the hash."""
+        return bytes.fromhex(self.encoded)
+
 
 def parse(text: str) -> Digest:
     """`text` as a Digest, or InvalidDigest with the kind that go-digest's Validate reports.
@@ -85,6 +90,12 @@ def of_bytes(data: ReadableBuffer, algorithm: str = "sha256") -> Digest:
 def from_hash(algorithm: str, state: Hash) -> Digest:
     """The digest of what the hash object, got from `hasher(algorithm)`, has taken in so far."""
     return Digest(f"{algorithm}:{state.hexdigest()}")
+
+
+def from_raw(raw: bytes) -> Digest:
+    """The digest of these bytes of a hash: the registered algorithms differ in their lengths."""
+    algorithm = next(name for name, length in _HEX_LENGTHS.items() if length == 2 * len(raw))
+    return Digest(f"{algorithm}:{raw.hex()}")
 
 
 def chain_ids(diff_ids: Iterable[str]) -> list[str]:

@@ -54,7 +54,8 @@ class InvalidDigest(InvalidInput):
         self.kind = kind
 
     def __str__(self) -> str:
-        return f"{self.SENTENCES[self.kind]}: {printable(self.text)}"
+        found = printable(self.text) or "expected ALGORITHM:HEX, found nothing"
+        return f"{self.SENTENCES[self.kind]}: {found}"
 
 
 class InvalidReference(InvalidInput):

@@ -21,9 +21,11 @@ import trio
 
 from engine import go_json
 from engine.archive.importer import Import, Loaded
+from engine.errors import BrokenArchive
 from imgfs.feed import Feed
 from imgfs.gather import Gather, Gathers
 from imgfs.nodes import Attributes
+from imgfs.open_files import is_open
 from imgfs.spool import Spool
 from imgfs.workers import Workers
 
@@ -75,6 +77,10 @@ def _abort(target: Import) -> None:
         target.abort()
     except Exception as error:  # the writer is told what came before it
         log.warning("cannot drop a failed load: %s", _sentence(error))
+
+
+def _nothing_written() -> BrokenArchive:
+    return BrokenArchive("", "is not an image archive: nothing was written to the file")
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -234,13 +240,15 @@ class Upload:
         return len(data)
 
     async def flush(self) -> None:
-        """Say what is known so far: nothing written is no error, a complete archive is loaded, the
-        rest raises.
+        """Say what is known so far: a complete archive is loaded, the rest raises. Nothing written
+        is no error as long as somebody has the file open, as after a shell's redirection.
         """
         self._take_gathered()
         if self._lost is not None:
             raise self._lost
         if self._import is None and self._spool is None:
+            if self._is_untouched:
+                await self._in_thread(self._refuse_if_closed)
             return
         while self._accepted < self.receipt.size and self._wants_more():
             await self._fill_hole()
@@ -277,6 +285,8 @@ class Upload:
         """A handle is closed; after the last one nothing but the receipt stays."""
         self._handles -= 1
         if self._handles == 0:
+            if self._is_untouched:
+                self.error = _nothing_written()
             await self._reset()
             self._gather.close()
             self._gather = Gather()
@@ -288,8 +298,20 @@ class Upload:
         """The end of what has come."""
         return max(self._accepted, self._spool.end if self._spool else 0)
 
+    @property
+    def _is_untouched(self) -> bool:
+        """Whether nothing was written, nor a size set as who reserves space does."""
+        return self.status is Status.EMPTY and not self.receipt.size
+
+    def _refuse_if_closed(self) -> None:
+        if not is_open(f"import/{self.name}"):
+            raise _nothing_written()
+
     def _wants_more(self) -> bool:
-        return self._import is None or not (self._import.failed or self._import.ended)
+        if self._import is None:
+            return True
+        is_ahead = self._spool is not None and self._spool.first is not None
+        return not self._import.failed and (is_ahead or not self._import.ended)
 
     def _may_recover(self) -> bool:
         return self._import is not None and not self._import.failed

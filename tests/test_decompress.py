@@ -7,7 +7,9 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import lz4.frame
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,8 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstd_compress,
     "xz": lzma.compress,
     "bzip2": bz2.compress,
+    "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    "lz4": partial(lz4.frame.compress, content_checksum=True),
 }
 NAMES = list(COMPRESS)
 SKIPPABLE = struct.pack("<II", 0x184D2A5E, 5) + b"extra"
@@ -75,6 +79,9 @@ def gzip_with_every_field(data: bytes) -> bytes:
         (b"BZh91AY&SY", "bzip2"),
         (b"BZh1\x17\x72\x45\x38\x50\x90", "bzip2"),
         (b"BZh9-names", "none"),
+        (b"]\0\0\x80\0" + b"\xff" * 8 + b"\0", "lzma"),
+        (b"]\0\0\x10\0" + b"\x05\0\0\0\0\0\0\0\0", "lzma"),
+        (b"]" + bytes(13), "none"),
         (b"blobs/sha2", "none"),
         (b"", "none"),
         (bytes(10), "none"),
@@ -237,7 +244,7 @@ def test_any_wrong_byte_of_the_content_is_found(name: str) -> None:
 
 def test_a_window_that_needs_too_much_memory_is_refused() -> None:
     frame = b"\x28\xb5\x2f\xfd\0" + bytes([(31 - 10) << 3]) + b"\1\0\0"
-    with pytest.raises(BrokenArchive, match="damaged zstd stream"):
+    with pytest.raises(BrokenArchive, match="zstd stream with a window of 2048 MiB, more than the"):
         expand(decompress.new("zstd"), frame)
     huge = lzma.compress(
         b"x", filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 160 * MIB}]
@@ -272,7 +279,7 @@ def test_a_zstd_frame_that_ends_too_early_is_refused(size: int) -> None:
 def test_a_bomb_comes_out_in_small_chunks(name: str) -> None:
     size = 16 * MIB
     bomb = COMPRESS[name](bytes(size))
-    assert len(bomb) < size // 900
+    assert len(bomb) < size // 200
     total = 0
     for chunk in decompress.new(name).feed(bomb):
         assert len(chunk) <= MIB

@@ -1,20 +1,26 @@
 """What a member of an archive has become: kept in memory, in an ingest, or known to the store."""
 
+from collections.abc import Iterable
 from typing import Self
 
 import msgspec
 
+from engine import digest as digests
 from engine.content.diff_ids import Uncompressed
 from engine.content.local import LocalWriter
 from engine.digest import Digest
 
 
-class Buffered(msgspec.Struct, frozen=True):
-    """A member kept in memory."""
+class Buffered(msgspec.Struct, frozen=True, gc=False):
+    """A member kept in memory; there may be very many, so its digest is kept as `raw` bytes."""
 
     name: str
-    digest: Digest
+    raw: bytes
     data: bytes
+
+    @property
+    def digest(self) -> Digest:
+        return digests.from_raw(self.raw)
 
     @property
     def size(self) -> int:
@@ -22,6 +28,23 @@ class Buffered(msgspec.Struct, frozen=True):
 
     def pread(self, size: int, offset: int) -> bytes:
         return self.data[offset : offset + size]
+
+
+class Spilled(msgspec.Struct, frozen=True, gc=False):
+    """A small member in a file that it shares with others, from `start` on."""
+
+    name: str
+    raw: bytes
+    start: int
+    size: int
+    file: LocalWriter
+
+    @property
+    def digest(self) -> Digest:
+        return digests.from_raw(self.raw)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.file.pread(max(0, min(size, self.size - offset)), self.start + offset)
 
 
 class Ingested(msgspec.Struct, frozen=True):
@@ -55,7 +78,36 @@ class Damaged(msgspec.Struct, frozen=True):
     expected: Digest
 
 
-Content = Buffered | Ingested | Stored
+Small = Buffered | Spilled
+Content = Small | Ingested | Stored
+
+
+class Contents:
+    """What came in, by digest."""
+
+    def __init__(self) -> None:
+        self._by_raw: dict[bytes, Content] = {}
+
+    def get(self, digest: Digest) -> Content | None:
+        return self._by_raw.get(digest.raw)
+
+    def add(self, content: Content) -> Content:
+        """Keep it unless that content is here already; what is kept."""
+        raw = content.raw if isinstance(content, Small) else content.digest.raw
+        return self._by_raw.setdefault(raw, content)
+
+    def replace(self, content: Content) -> None:
+        """Keep it in the place of what has that digest."""
+        self._by_raw[content.digest.raw] = content
+
+    def remove(self, digest: Digest) -> None:
+        self._by_raw.pop(digest.raw, None)
+
+    def values(self) -> Iterable[Content]:
+        return self._by_raw.values()
+
+    def clear(self) -> None:
+        self._by_raw.clear()
 
 
 def drop(content: Content) -> None:
@@ -67,7 +119,7 @@ def drop(content: Content) -> None:
 class ContentReader:
     """A member as a reader of a content store."""
 
-    def __init__(self, content: Buffered | Ingested) -> None:
+    def __init__(self, content: Small | Ingested) -> None:
         self._content = content
         self.size = content.size
 

@@ -128,7 +128,8 @@ def _layer(
             media_type = layer_types.as_oci(source.media_type)
             return Descriptor(media_type, source.digest, source.size, source.urls)
         raise
-    return layer_descriptor(intake, content.digest, content.size)
+    plain = intake.plain(content)
+    return layer_descriptor(intake, plain.digest, plain.size)
 
 
 def _stored(intake: Intake, diff_id: str) -> Descriptor | None:

@@ -5,9 +5,18 @@ from collections.abc import Sequence
 import msgspec
 
 from engine import oci, walk
+from engine.archive import file_types
+from engine.archive.headers import BLOCK
 from engine.archive.intake import Intake
+from engine.content.diff_ids import beginning, foreign_compression_of
 from engine.digest import Digest, parse
-from engine.errors import DigestMismatch, InvalidDigest, InvalidDocument, LimitExceeded
+from engine.errors import (
+    BrokenArchive,
+    DigestMismatch,
+    InvalidDigest,
+    InvalidDocument,
+    LimitExceeded,
+)
 from engine.oci import Descriptor
 
 
@@ -31,7 +40,7 @@ def check_layers(
     intake: Intake, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
 ) -> None:
     """As moby checks it: as many layers as diff IDs, and each layer's bytes are what its diff ID
-    says.
+    says, and begin as a tar archive does.
 
     `subject` names the image. Layers that are absent are left out. InvalidDocument, DigestMismatch,
     BrokenArchive.
@@ -46,10 +55,30 @@ def check_layers(
         if layer.digest not in present or not oci.is_layer_type(layer.media_type):
             continue
         expected = _parsed(diff_id, f"diff ID {i} of {subject}")
+        name = f"layer {i} of {subject} ({intake.stored_as(layer.digest)})"
         found = intake.diff_id(Digest(layer.digest), expected.algorithm)
-        if found != expected:
-            name = intake.stored_as(layer.digest)
-            raise DigestMismatch(f"layer {i} of {subject} ({name})", expected, found)
+        if found == expected:
+            check_beginning(intake, layer.digest, name)
+            continue
+        with intake.open(layer.digest) as reader:
+            if (kind := foreign_compression_of(reader)) != "none":
+                raise BrokenArchive(
+                    name, f"is compressed with {kind}: expected a plain layer, gzip or zstd"
+                )
+        raise DigestMismatch(name, expected, found)
+
+
+def check_beginning(intake: Intake, digest: str, name: str) -> None:
+    """Raise BrokenArchive for a layer that does not begin as a tar archive does, and is not empty.
+
+    `name` is what the sentence calls it. What is in its members is checked when they are applied.
+    """
+    with intake.open(digest) as layer:
+        first = beginning(layer, BLOCK)
+        if first.strip(b"\0") and not file_types.is_tar(first):
+            what = file_types.identify(beginning(layer, file_types.SIZE))
+            but = f" but {what.noun}" if what else ""
+            raise BrokenArchive(name, f"is not a tar archive{but}, as a layer has to be")
 
 
 def _parsed(digest: str, subject: str) -> Digest:

@@ -6,6 +6,7 @@ publishes it in one transaction: images and blobs appear together or not at all.
 the store as it was once `abort` has been called, or the `with` block has ended.
 """
 
+import errno
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,23 +15,35 @@ from typing import Self
 import msgspec
 
 from engine import docker, oci, platforms, walk
-from engine.archive import docker_archive, legacy_archive, oci_archive
+from engine.archive import (
+    docker_archive,
+    file_types,
+    legacy_archive,
+    lookalikes,
+    oci_archive,
+)
 from engine.archive.found import Found
 from engine.archive.intake import Intake
 from engine.archive.limits import Expansion
-from engine.archive.members import Member
 from engine.archive.options import ImportOptions
-from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.archive.reader import MemberData, MemberEnd, MemberStart
+from engine.archive.tars import NextArchive, Tars
 from engine.content.local import LocalStore
 from engine.database import Database
 from engine.decompress import Outer
 from engine.digest import Digest
-from engine.errors import LimitExceeded, MissingMember, NotFound
+from engine.errors import BrokenArchive, LimitExceeded, MissingMember, NotFound
 from engine.events import EventLog
 from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
 
-_MEMBER_BYTES = 600
+_DOCUMENTS = (
+    oci_archive.LAYOUT,
+    oci_archive.INDEX,
+    docker.MANIFEST_FILE,
+    docker.REPOSITORIES_FILE,
+)
+_EMPTY = "is not an image archive: it is empty; see whether what should have written it has failed"
 
 
 class LoadedImage(msgspec.Struct, frozen=True):
@@ -68,7 +81,9 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class Import:
-    """One archive on its way in; for one thread at a time."""
+    """One stream on its way in, with an archive or several behind one another; for one thread at a
+    time.
+    """
 
     def __init__(self, parts: Parts, options: ImportOptions) -> None:
         self._parts = parts
@@ -78,9 +93,13 @@ class Import:
         self._lease: Lease | None = None
         self._expansion = Expansion(options.limits.max_expanded_bytes)
         self._intake = Intake(parts.content, self._hold, self._expansion)
-        self._table_bytes = 0
         self._outer = Outer()
-        self._tar = TarReader(self._limits)
+        self._tar = Tars(self._limits)
+        self._before: list[Found] = []
+        """The images of the archives before this one in the same stream, not yet published."""
+        self._published = Loaded(())
+        """What was loaded of them when `finish` was called between two archives."""
+        self._parents: dict[str, str] = {}
         self._failure: Exception | None = None
         self._loaded: Loaded | None = None
         self.received = 0
@@ -92,7 +111,7 @@ class Import:
 
     @property
     def ended(self) -> bool:
-        """Whether the archive's end has been read, so that what follows is ignored."""
+        """Whether the end of an archive has been read, and nothing but zeros behind it."""
         return self._tar.ended
 
     @property
@@ -116,8 +135,8 @@ class Import:
                     self._expansion.add(len(plain))
                 self._take(plain)
         except Exception as error:
-            self._failure = error
-            raise
+            self._failure = self._explained(error)
+            raise self._failure from error
 
     def finish(self) -> Loaded:
         """Publish the images of what has come so far; the error if that is no complete archive.
@@ -127,13 +146,15 @@ class Import:
         if self._failure is not None:
             raise self._failure
         if self._loaded is None:
+            if (found := file_types.identify(self._outer.undecided)) is not None:
+                raise BrokenArchive("", f"is not a tar archive but {found}")
             self._outer.finish()
             self._tar.finish()
-            found = self._options.naming.applied(self._found())
-            for image in found:
+            images = self._options.naming.applied(self._found())
+            for image in images:
                 self._check_platforms(image)
             try:
-                self._loaded = self._publish(found)
+                self._loaded = self._publish(images)
             except Exception as error:  # the ingests are used up
                 self._failure = error
                 raise
@@ -169,27 +190,44 @@ class Import:
                     self._intake.write(data)
                 case MemberStart(member):
                     self._loaded = None
-                    self._weigh(member)
                     self._intake.start(member)
+                    self._weigh()
                 case MemberEnd():
                     self._intake.end()
+                    self._weigh()
+                case NextArchive():
+                    self._close_archive()
+
+    def _close_archive(self) -> None:
+        """Take the images of the archive that has ended; one that holds no document of an image
+        archive is read together with the next, as `tar -i` would.
+        """
+        if self._loaded is not None:
+            self._published, self._loaded = self._loaded, None
+            self._before = []
+        elif any(self._intake.has(name) for name in _DOCUMENTS):
+            self._before = self._found()
+        else:
+            return
+        self._parents |= docker_archive.parents(self._intake)
+        self._intake.forget_names()
 
     def _found(self) -> list[Found]:
+        """The images of all archives that are not published yet."""
         try:
-            return self._resolve()
+            return self._before + self._resolve()
         except MissingMember as error:
             if self._tar.ended or not self._tar.members:
                 raise
             raise error.by_truncation from error
 
-    def _weigh(self, member: Member) -> None:
-        self._table_bytes += _MEMBER_BYTES + len(member.name) + len(member.linkname)
-        limit = self._limits.max_table_bytes
-        if self._table_bytes > limit:
-            raise LimitExceeded("archive", "bytes of a table of members", limit, self._table_bytes)
+    def _weigh(self) -> None:
+        size, limit = self._intake.table_bytes, self._limits.max_table_bytes
+        if size > limit:
+            raise LimitExceeded("archive", "bytes of a table of members", limit, size)
 
     def _resolve(self) -> list[Found]:
-        intake, most = self._intake, self._limits.max_images
+        intake, most = self._intake, self._limits.max_images - len(self._before)
         compression = self._options.compression
         if oci_archive.is_oci(intake):
             return oci_archive.read(intake, most, self._matcher)
@@ -199,15 +237,38 @@ class Import:
         has_index = intake.has(oci_archive.INDEX)
         if has_index and not self._tar.ended and not intake.has(oci_archive.LAYOUT):
             raise no_layout
+        if lookalikes.is_dir_transport(intake.names):
+            raise BrokenArchive("", f"is not an image archive but {lookalikes.DIR_TRANSPORT}")
         if intake.has(docker.MANIFEST_FILE):
             return docker_archive.read(intake, most, compression)
         if intake.has(docker.REPOSITORIES_FILE):
             return legacy_archive.read(intake, most, compression)
         if has_index:
             raise no_layout
+        raise self._no_image()
+
+    def _explained(self, error: Exception) -> Exception:
+        """What is wrong with an archive of too many files, if it is no image archive at all."""
+        is_too_many = isinstance(error, LimitExceeded) and "members" in error.what
+        if is_too_many or (isinstance(error, OSError) and error.errno == errno.EMFILE):
+            found = lookalikes.identify(self._intake.names)
+            if found is not None and not any(self._intake.has(name) for name in _DOCUMENTS):
+                return BrokenArchive("", f"is not an image archive but {found}")
+        return error
+
+    def _no_image(self) -> BrokenArchive:
+        if self._before or self._published.images:
+            return BrokenArchive("", "has a tar archive behind its end that is no image archive")
+        if not self._tar.members:
+            return MissingMember("", _EMPTY)
+        found = lookalikes.identify(self._intake.names)
+        if found is not None and self._tar.ended:
+            return BrokenArchive("", f"is not an image archive but {found}")
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
-        found = "an empty archive" if not self._tar.members else f"{self._tar.members} members"
-        raise MissingMember("", f"is not an image archive: expected {wanted}, found {found}")
+        return MissingMember(
+            "",
+            f"is not an image archive: expected {wanted}, found {self._tar.members} members",
+        )
 
     @property
     def _matcher(self) -> platforms.Matcher:
@@ -230,7 +291,7 @@ class Import:
         blobs: dict[str, dict[str, str]] = {}
         for graph in graphs.values():
             blobs.update(self._labels(graph))
-        parents = docker_archive.parents(self._intake)
+        parents = self._parents | docker_archive.parents(self._intake)
         self._intake.prepare(blobs)
         with parts.database.transaction():
             added = self._intake.publish(blobs)
@@ -245,7 +306,12 @@ class Import:
                     target.digest, walk.summarize(walk.graph(parts.content, target))
                 )
         loaded = tuple(_loaded_image(f, wholes[f.graph.root.digest]) for f in found)
-        return Loaded(loaded, len(added), sum(info.size for info in added))
+        before = self._published
+        return Loaded(
+            before.images + loaded,
+            before.new_blobs + len(added),
+            before.new_bytes + sum(info.size for info in added),
+        )
 
     def _create(self, found: Found, parents: Mapping[str, str]) -> None:
         images, target = self._parts.images, found.graph.root

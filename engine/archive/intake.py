@@ -6,8 +6,8 @@ belongs to one thread at a time. A blob that the store has already, by the name 
 gives it, is hashed and not written again.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from engine import digest as digests
@@ -15,8 +15,11 @@ from engine.archive.contents import (
     Buffered,
     Content,
     ContentReader,
+    Contents,
     Damaged,
     Ingested,
+    Small,
+    Spilled,
     Stored,
     drop,
 )
@@ -29,8 +32,10 @@ from engine.content.diff_ids import (
     UNCOMPRESSED_LABEL,
     Uncompressed,
     compression_of,
+    foreign_compression_of,
     may_be_layer,
     measure,
+    pieces_of,
 )
 from engine.content.local import LocalStore, LocalWriter
 from engine.digest import Digest
@@ -46,9 +51,14 @@ from engine.layouts import blob_digest
 from engine.oci import Descriptor
 
 _BUFFERED_MEMBER = 64 << 10
-_BUFFERED_TOTAL = 16 << 20
+_BUFFERED_TOTAL = 8 << 20
 _MAX_LINKS = 40
 _TOLD_ABSENT = 20
+_NAME = 76
+_LINK = 104
+_CONTENT = 250
+_INGEST = 2000
+"""About how much memory an entry of the table takes, a link's and a content's more than that."""
 _CHUNK = 1 << 20
 
 
@@ -67,14 +77,18 @@ class Intake:
         self._files: dict[str, Content | Damaged] = {}
         self._links: dict[str, tuple[str, str | None]] = {}
         self._specials: dict[str, str] = {}
-        self._by_digest: dict[Digest, Content] = {}
-        self._names: Counter[Digest] = Counter()
+        self._by_digest = Contents()
+        self._other_names: dict[Digest, int] = {}
+        """How many more names than one a content has."""
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
+        self._spilled: LocalWriter | None = None
         self._sink: Sink | None = None
         self.layers = 0
         """How many files so far look like layers, each content once."""
+        self.table_bytes = 0
+        """What is remembered of members takes about so much memory, but for the data of files."""
 
     def start(self, member: Member) -> None:
         """A member begins; its data follows if it is a file."""
@@ -85,11 +99,12 @@ class Intake:
         if member.kind == "file":
             self._sink = self._open_sink(name, member.size)
         elif member.kind == "symlink":
-            self._links[name] = (member.kind, resolve_link(name, member.linkname))
+            self._add_link(name, member.kind, resolve_link(name, member.linkname))
         elif member.kind == "hardlink":
-            self._links[name] = (member.kind, clean_name(member.linkname))
+            self._add_link(name, member.kind, clean_name(member.linkname))
         else:
             self._specials[name] = member.kind
+            self.table_bytes += _NAME + sys.getsizeof(name)
 
     def write(self, data: memoryview) -> None:
         """Data of the member that began last."""
@@ -104,26 +119,41 @@ class Intake:
         content = sink.close()
         if isinstance(content, Damaged):
             self._files[content.name] = content
+            self.table_bytes += _NAME + sys.getsizeof(content.name) + _CONTENT
             return
-        kept = self._by_digest.setdefault(content.digest, content)
+        kept = self._by_digest.add(content)
         self._files[content.name] = kept
-        self._names[kept.digest] += 1
+        self.table_bytes += _NAME + sys.getsizeof(content.name)
         if kept is not content:
+            self._other_names[kept.digest] = self._other_names.get(kept.digest, 0) + 1
             drop(content)
             return
+        self.table_bytes += _size_in_table(content)
         if isinstance(content, Buffered):
             self._buffered += content.size
+            if self._buffered > _BUFFERED_TOTAL:
+                self._spill(content)
         with self.open(content.digest) as reader:
             self.layers += may_be_layer(reader)
 
     def add(self, name: str, data: bytes) -> Digest:
         """Take up a document that the archive implies."""
-        content = Buffered(name, digests.of_bytes(data), data)
-        return self._by_digest.setdefault(content.digest, content).digest
+        return self._by_digest.add(Buffered(name, digests.of_bytes(data).raw, data)).digest
 
     def has(self, name: str) -> bool:
         """Whether there is something of that name, a file or a link or anything else."""
         return name in self._files or name in self._links or name in self._specials
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of everything but directories, as they are from the root of the archive."""
+        return self._files.keys() | self._links.keys() | self._specials.keys()
+
+    def forget_names(self) -> None:
+        """Begin another archive: what came so far is found by its digest only."""
+        self._files.clear()
+        self._links.clear()
+        self._specials.clear()
 
     def find(self, path: str) -> Content:
         """The file at a path of the archive, through links; BrokenArchive says what is there
@@ -161,7 +191,7 @@ class Intake:
     def open(self, digest: str) -> ReaderAt:
         """The bytes of a blob; NotFound."""
         content = self._by_digest.get(Digest(digest))
-        if isinstance(content, Buffered | Ingested):
+        if isinstance(content, Small | Ingested):
             return ContentReader(content)
         return self._store.open(digest)
 
@@ -169,7 +199,8 @@ class Intake:
         """The sizes of those blobs that are in the archive or in the store; DigestMismatch for one
         that the archive has damaged.
         """
-        known = {d: self._by_digest[Digest(d)].size for d in wanted if d in self._by_digest}
+        found = {d: self._by_digest.get(Digest(d)) for d in wanted}
+        known = {d: content.size for d, content in found.items() if content is not None}
         others = [d for d in wanted if d not in known]
         for digest in others:
             if (damaged := self._files.get(_blob_path(digest))) is not None:
@@ -208,7 +239,7 @@ class Intake:
                 known = found.diff_id if found else None
             case Stored():
                 known = content.diff_id
-            case Buffered():
+            case Buffered() | Spilled():
                 measured = self._measured.get(digest)
                 known = measured.diff_id if measured else None
             case None:
@@ -235,27 +266,52 @@ class Intake:
         return Descriptor(compression.media_type, content.digest, content.size)
 
     def _compressed(self, layer: Descriptor, compression: Compression) -> Content:
-        made = self._made.get(layer.digest)
+        def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:
+            with closing(compression.start(writer.write)) as compressor:
+                for chunk in _chunks(reader):
+                    compressor.write(chunk)
+                compressor.finish()
+            return Uncompressed(Digest(layer.digest), layer.size)
+
+        return self._make(layer.digest, write)
+
+    def plain(self, layer: Content) -> Content:
+        """A layer's file as an image can have it: xz, bzip2, lzma and lz4, for which OCI has no
+        media type, are decompressed. BrokenArchive, LimitExceeded.
+        """
+
+        def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:
+            size = 0
+            try:
+                for piece in pieces_of(reader, kind):
+                    self._expansion.add(len(piece))
+                    writer.write(piece)
+                    size += len(piece)
+            except BrokenArchive as error:
+                raise BrokenArchive(layer.name, error.reason) from error
+            return Uncompressed(writer.digest(), size)
+
+        with self.open(layer.digest) as reader:
+            kind = foreign_compression_of(reader)
+        return layer if kind == "none" else self._make(layer.digest, write)
+
+    def _make(self, source: str, write: Callable[[ReaderAt, LocalWriter], Uncompressed]) -> Content:
+        """What `write` makes of a blob, made once."""
+        made = self._made.get(source)
         if made is None:
             writer = self._store.unnamed_writer()
             try:
-                with (
-                    self.open(layer.digest) as reader,
-                    closing(compression.start(writer.write)) as compressor,
-                ):
-                    for chunk in _chunks(reader):
-                        compressor.write(chunk)
-                    compressor.finish()
+                with self.open(source) as reader:
+                    plain = write(reader, writer)
                 size = writer.status().offset
             except BaseException:
                 writer.abort()
                 raise
-            plain = Uncompressed(Digest(layer.digest), layer.size)
-            made = Ingested(self.stored_as(layer.digest), writer.digest(), size, writer, plain)
-            kept = self._by_digest.setdefault(made.digest, made)
+            made = Ingested(self.stored_as(source), writer.digest(), size, writer, plain)
+            kept = self._by_digest.add(made)
             if kept is not made:
                 drop(made)
-            made = self._made[layer.digest] = kept
+            made = self._made[source] = kept
         return made
 
     # -- the end ----------------------------------------------------------------------------------
@@ -264,8 +320,8 @@ class Intake:
         """Make the bytes of blobs durable, so that `publish` is short."""
         for digest in wanted:
             content = self._by_digest.get(Digest(digest))
-            if isinstance(content, Buffered):
-                self._by_digest[content.digest] = self._write_out(content)
+            if isinstance(content, Small):
+                self._by_digest.replace(self._write_out(content))
         self._store.prepare(writer for _, writer in self._writers(wanted))
 
     def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> list[Info]:
@@ -283,7 +339,7 @@ class Intake:
         for digest in wanted.keys() & self._measured.keys() - written:
             self._store.update(digest, wanted[digest])
         for digest in wanted:
-            self._by_digest.pop(Digest(digest), None)
+            self._by_digest.remove(Digest(digest))
         return added
 
     def _writers(self, wanted: Iterable[str]) -> Iterator[tuple[str, LocalWriter]]:
@@ -292,10 +348,10 @@ class Intake:
             if isinstance(content, Ingested):
                 yield digest, content.writer
 
-    def _write_out(self, content: Buffered) -> Ingested:
+    def _write_out(self, content: Small) -> Ingested:
         writer = self._store.unnamed_writer(content.size, content.digest)
         try:
-            writer.write(content.data)
+            writer.write(content.pread(content.size, 0))
         except BaseException:
             writer.abort()
             raise
@@ -308,11 +364,18 @@ class Intake:
             self._sink = None
         for content in self._by_digest.values():
             drop(content)
+        if self._spilled is not None:
+            self._spilled.abort()
+            self._spilled = None
         self._files.clear()
-        self._names.clear()
+        self._other_names.clear()
         self._by_digest.clear()
 
     # -- within -----------------------------------------------------------------------------------
+
+    def _add_link(self, name: str, kind: str, target: str | None) -> None:
+        self._links[name] = (kind, target)
+        self.table_bytes += _NAME + sys.getsizeof(name) + _LINK + sys.getsizeof(target)
 
     def _remove(self, name: str) -> None:
         self._links.pop(name, None)
@@ -322,17 +385,30 @@ class Intake:
             return
         if isinstance(old, Damaged):
             return
-        self._names[old.digest] -= 1
-        if self._names[old.digest]:
+        others = self._other_names.pop(old.digest, 0)
+        if others > 1:
+            self._other_names[old.digest] = others - 1
+        if others:
             return
-        del self._names[old.digest]
         if isinstance(old, Buffered):
             self._buffered -= old.size
-        drop(self._by_digest.pop(old.digest, old))
+        self._by_digest.remove(old.digest)
+        drop(old)
+
+    def _spill(self, content: Buffered) -> None:
+        """Move a small file out of memory, to others in one file."""
+        if self._spilled is None:
+            self._spilled = self._store.unnamed_writer()
+        start = self._spilled.status().offset
+        self._spilled.write(content.data)
+        spilled = Spilled(content.name, content.raw, start, content.size, self._spilled)
+        self._files[content.name] = spilled
+        self._by_digest.replace(spilled)
+        self._buffered -= content.size
 
     def _open_sink(self, name: str, size: int) -> Sink:
         expected = blob_digest(name)
-        if size <= _BUFFERED_MEMBER and self._buffered + size <= _BUFFERED_TOTAL:
+        if size <= _BUFFERED_MEMBER:
             return BufferSink(name, expected)
         if expected is not None and self._store.sizes([expected]).get(expected) == size:
             self._hold(expected)
@@ -346,6 +422,10 @@ class Intake:
     def _labelled(self, digest: Digest) -> Digest | None:
         label = self._store.info(digest).labels.get(UNCOMPRESSED_LABEL)
         return digests.parse(label) if label else None
+
+
+def _size_in_table(content: Content) -> int:
+    return _INGEST if isinstance(content, Ingested) else _CONTENT
 
 
 def _blob_path(digest: str) -> str:

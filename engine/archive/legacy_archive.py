@@ -9,7 +9,7 @@ import msgspec
 
 from engine import docker
 from engine.archive.docker_archive import compressed, found_image, layer_descriptor
-from engine.archive.found import Found, check_count
+from engine.archive.found import Found, check_beginning, check_count
 from engine.archive.intake import Intake
 from engine.archive.names import full_name
 from engine.compression import Compression
@@ -63,8 +63,9 @@ class _Layers:
     def file(self, v1_id: str) -> tuple[Digest, Descriptor]:
         """The diff ID of its layer, and the layer."""
         if v1_id not in self._files:
-            found = self.intake.find(f"{v1_id}/{docker.V1_LAYER_FILE}")
+            found = self.intake.plain(self.intake.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
             diff_id = self.intake.diff_id(found.digest)
+            check_beginning(self.intake, found.digest, f"layer {v1_id} ({found.name})")
             descriptor = layer_descriptor(self.intake, found.digest, found.size)
             self._files[v1_id] = diff_id, descriptor
         return self._files[v1_id]

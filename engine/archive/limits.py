@@ -19,7 +19,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     max_archive_bytes: int | None = None
     max_members: int = 1_000_000
-    max_table_bytes: int = 64 << 20
+    max_table_bytes: int = 80 << 20
     max_name_bytes: int = 64 << 10
     max_header_bytes: int = 1 << 20
     max_expanded_bytes: int = 256 << 30

@@ -1,9 +1,9 @@
 """Reading tar as its bytes arrive: v7, ustar, GNU and PAX, as Go's archive/tar takes them.
 
 A `TarReader` is fed and yields events; it keeps nothing but the header that it is in, so memory is
-bounded by the limits. Two zero blocks end an archive, whatever follows; so does the end of the
-bytes between two members. Sparse members are expanded. BrokenArchive names the member at fault;
-after an error nothing more may be fed.
+bounded by the limits. Two zero blocks end an archive, and what follows is not read; so does the end
+of the bytes between two members. Sparse members are expanded. BrokenArchive names the member at
+fault; after an error nothing more may be fed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +19,7 @@ from engine.archive.sparse import Expander, Segment
 from engine.errors import BrokenArchive, LimitExceeded
 
 _ZERO_BLOCK = bytes(BLOCK)
+_NOTHING = memoryview(b"")
 _KINDS = {
     b"0": "file",
     b"7": "file",
@@ -78,16 +79,19 @@ class TarReader:
         self._global_records: dict[str, str] = {}
         self._previous = ""
         self._fed = 0
-        self._block_end = 0
+        self.header_end = 0
+        """Where in the stream the header block ends that was read last."""
         self._extensions = 0
         self._expansion = Expansion(limits.max_expanded_bytes)
         self.members = 0
+        self.rest = _NOTHING
+        """What of the bytes fed last comes behind the end of the archive."""
         self.offset = 0
         """Where in the archive the headers of the member begin that began last."""
 
     @property
     def ended(self) -> bool:
-        """Whether the end of the archive has been read: the rest is ignored."""
+        """Whether the end of the archive has been read: `rest` is what follows."""
         return self._zero_blocks >= 2
 
     @property
@@ -127,11 +131,17 @@ class TarReader:
                 self._block += data[position : position + wanted]
                 position += wanted
                 if len(self._block) >= BLOCK:
-                    self._block_end = self._fed + position
+                    self.header_end = self._fed + position
                     block = bytes(self._block)
                     self._block.clear()
                     yield from self._take_block(block)
         self._fed += end
+        self.rest = data[position:] if position < end else _NOTHING
+
+    def restart(self) -> None:
+        """Begin another archive behind the end of this one; the limits hold for both together."""
+        self._zero_blocks = 0
+        self._global_records = {}
 
     def finish(self) -> None:
         """BrokenArchive if the archive is not complete; more may be fed all the same."""
@@ -162,7 +172,7 @@ class TarReader:
             said = f"{block[148:156]!r}" if found is None else found
             raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {said}")
         if self._records is None and not self._long_names:
-            self.offset = self._block_end - BLOCK
+            self.offset = self.header_end - BLOCK
         header = headers.parse(block)
         if header.flag in _EXTENSIONS:
             return self._begin_extension(header)

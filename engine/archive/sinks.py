@@ -36,7 +36,7 @@ class BufferSink:
 
     def close(self) -> Content:
         data = bytes(self._data)
-        return Buffered(self._name, digests.of_bytes(data, self._algorithm), data)
+        return Buffered(self._name, digests.of_bytes(data, self._algorithm).raw, data)
 
     def abandon(self) -> None:
         self._data.clear()

@@ -23,6 +23,7 @@ SIZE_LABEL: Final = "imgfs.uncompressed.size"
 """Beside it: how many bytes that are, in decimal."""
 _LAYER_COMPRESSIONS: Final = frozenset({"gzip", "zstd"})
 _CHUNK: Final = 1 << 20
+_PIECE: Final = 4 << 10
 _TAR_BLOCK: Final = 512
 _MAGIC: Final = slice(257, 262)
 
@@ -64,6 +65,15 @@ def compression_of(reader: ReaderAt) -> str:
     return compression_from(reader.pread(decompress.SNIFFED, 0))
 
 
+def foreign_compression_of(reader: ReaderAt) -> str:
+    """What a layer is compressed with that OCI has no media type for, else "none".
+
+    "xz", "bzip2", "lzma" or "lz4".
+    """
+    kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0))
+    return "none" if kind in _LAYER_COMPRESSIONS else kind
+
+
 def compression_from(head: bytes) -> str:
     """As `compression_of`, of a layer that begins so, with `decompress.SNIFFED` bytes or all."""
     kind = decompress.sniff(head.ljust(decompress.SNIFFED, b"\0"))
@@ -73,15 +83,34 @@ def compression_from(head: bytes) -> str:
 def may_be_layer(reader: ReaderAt) -> bool:
     """Whether a blob begins as a layer does: compressed, with a member of a tar, or with zeros."""
     head = reader.pread(_TAR_BLOCK, 0)
-    return compression_from(head) != "none" or head[_MAGIC] == b"ustar" or head == bytes(_TAR_BLOCK)
+    return decompress.sniff(head) != "none" or head[_MAGIC] == b"ustar" or head == bytes(_TAR_BLOCK)
 
 
 def uncompressed_pieces(reader: ReaderAt) -> Iterator[bytes | memoryview]:
     """All that comes out of a layer, in order; BrokenArchive without a member."""
-    decompressor = decompress.new(compression_of(reader))
+    return pieces_of(reader, compression_of(reader))
+
+
+def pieces_of(reader: ReaderAt, compression: str) -> Iterator[bytes | memoryview]:
+    """Yield all that comes out of a blob which is compressed so; BrokenArchive without a member."""
+    decompressor = decompress.new(compression)
     for offset in range(0, reader.size, _CHUNK):
         yield from decompressor.feed(reader.pread(_CHUNK, offset))
     decompressor.finish()
+
+
+def beginning(reader: ReaderAt, size: int) -> bytes:
+    """Return the first `size` uncompressed bytes of a layer, fewer if it has no more; BrokenArchive
+    without a member.
+    """
+    decompressor = decompress.new(compression_of(reader))
+    head = bytearray()
+    for offset in range(0, reader.size, _PIECE):
+        for plain in decompressor.feed(reader.pread(_PIECE, offset)):
+            head += plain[: size - len(head)]
+            if len(head) == size:
+                return bytes(head)
+    return bytes(head)
 
 
 def measure(

@@ -16,7 +16,7 @@ ARCHIVE = archives.oci_archive((ImageParts(layers=[archives.layer()]), APP))
 
 MOUNTS = {"pyfuse3", "trio", "asyncio", "ssl"}
 PRINTS = {"rich", "logging", "importlib.metadata", "email", "platformdirs", "opentelemetry"}
-CODECS = {"isal", "zlib_ng", "backports.zstd", "compression.zstd", "bz2", "lzma"}
+CODECS = {"isal", "lz4", "zlib_ng", "backports.zstd", "compression.zstd", "bz2", "lzma"}
 PROCESSES = {"subprocess", "multiprocessing", "concurrent.futures", "ctypes", "tempfile", "secrets"}
 TYPES = {"inspect", "ast", "dataclasses"}
 NEVER = MOUNTS | PRINTS | CODECS | PROCESSES | TYPES | {"shutil", "difflib"}

@@ -242,6 +242,7 @@ def _legacy_archive() -> bytes:
 
 
 def _told_archives() -> list[bytes]:
+    layer = raw_tar.header(b"f") + b"\n"
     layout = b'-- oci-layout --\n{"imageLayoutVersion":"1.0.0"}\n'
     config = (
         b'-- blob --\n{"architecture":"amd64","os":"linux","created":"2024-01-02T03:04:05Z",'
@@ -259,7 +260,7 @@ def _told_archives() -> list[bytes]:
         b'"org.opencontainers.image.ref.name":"1"}}'
     )
     index = b'{"schemaVersion":2,"manifests":[%s]}\n'
-    image = b"-- blob --\nlayer\n" + config + manifest
+    image = b"-- blob --\n" + layer + config + manifest
     nested = b"-- blob --\n" + index % (entry % (b"manifest", 2, 2))
     artifact = manifest.replace(b"image.config.v1+json", b"empty.v1+json")
     foreign = manifest.replace(b"layer.v1.tar", b"layer.nondistributable.v1.tar")
@@ -271,31 +272,38 @@ def _told_archives() -> list[bytes]:
     )
     items = b'[{"Config":"%s","RepoTags":["app:1"],"Layers":["l/layer.tar"]}]\n'
     legacy = (
-        b'-- v/json --\n{"id":"v","parent":""}\n-- v/layer.tar --\nlayer\n'
-        b'-- repositories --\n{"app":{"1":"v"}}\n'
+        b'-- v/json --\n{"id":"v","parent":""}\n-- v/layer.tar --\n'
+        + layer
+        + b'-- repositories --\n{"app":{"1":"v"}}\n'
     )
     return [
         image + b"-- index.json --\n" + index % (entry % (b"manifest", 2, 2)) + layout,
         image + nested + b"-- index.json --\n" + index % (entry % (b"index", 3, 3)) + layout,
-        b"-- blob --\nlayer\n"
+        b"-- blob --\n"
+        + layer
         + config
         + artifact
         + b"-- index.json --\n"
         + index % (entry % (b"manifest", 2, 2)).replace(b'"annotations":{', platform[:-1])
         + layout,
-        b"-- blob --\nlayer\n"
+        b"-- blob --\n"
+        + layer
         + config
         + foreign
         + b"-- index.json --\n"
         + index % (entry % (b"manifest", 2, 2) + b"," + attestation)
         + layout,
-        b"-- l/layer.tar --\nlayer\n"
+        b"-- l/layer.tar --\n"
+        + layer
         + config.replace(b"blob", b"c.json")
         + b"-- manifest.json --\n"
         + items % b"c.json",
-        b"-- blob --\nlayer\n"
+        b"-- blob --\n"
+        + layer
         + config
-        + b"-- l/layer.tar --\nlayer\n-- manifest.json --\n"
+        + b"-- l/layer.tar --\n"
+        + layer
+        + b"-- manifest.json --\n"
         + items % b"blobs/sha256/@@1",
         legacy,
     ]

@@ -255,6 +255,12 @@ _GRAPHS = [
         "invalid checksum digest length",
     ),
     Case(
+        "digest is empty",
+        whole(lambda: _in_a_manifest("")),
+        InvalidDocument,
+        "invalid checksum digest format: expected ALGORITHM:HEX, found nothing",
+    ),
+    Case(
         "digest in capitals",
         whole(lambda: _in_a_manifest("sha256:" + "A" * 64)),
         InvalidDocument,

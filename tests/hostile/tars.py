@@ -445,6 +445,7 @@ _PAX = [
 
 _MANY = [
     Case("very many members", lambda: _members(MANY)),
+    Case("200,000 files", lambda: _members(200_000, data=b"x" * 60)),
     Case(
         "very many small files",
         lambda: _members(MANY, data=b"x" * 20),

@@ -213,6 +213,52 @@ def test_a_flush_with_nothing_written_succeeds(mounted: Mounted) -> None:
     assert (mounted / "app:1").is_dir()
 
 
+def test_who_passes_a_file_on_may_close_it_before_anything_is_written(mounted: Mounted) -> None:
+    with (mounted.drop / "x.tar").open("wb") as file:
+        writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+    writer.communicate(ARCHIVE)
+    assert writer.returncode == 0
+    assert (mounted / "app:1").is_dir()
+
+
+def test_an_empty_file_is_no_archive(mounted: Mounted, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").touch()
+    done = subprocess.run(
+        ["cp", tmp_path / "x.tar", mounted.drop], capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b"Bad message" in done.stderr
+    assert "nothing was written" in mounted.report()["error"]
+
+
+def test_a_redirection_that_brings_nothing_is_told(mounted: Mounted) -> None:
+    run("bash", "-c", f": > {mounted.drop}/x.tar")
+    wait_until(lambda: mounted.report()["status"] == "failed", "the last descriptor is closed")
+    mounted.load(ARCHIVE)
+    assert mounted.report()["status"] == "loaded"
+
+
+def test_archives_behind_one_another(mounted: Mounted, tmp_path: Path) -> None:
+    one, two = tmp_path / "1.tar", tmp_path / "2.tar"
+    one.write_bytes(archives.docker_archive((ImageParts(), ["one:1"])))
+    two.write_bytes(ARCHIVE)
+    run("bash", "-c", f"(cat {one}; cat {two}) > {mounted.drop}/x.tar")
+    assert mounted.names() == ["app:1", "import", "one:1"]
+    assert [i["names"] for i in mounted.report()["images"]] == [
+        ["docker.io/library/one:1"],
+        ["docker.io/library/app:1"],
+    ]
+
+
+def test_an_archive_behind_a_hole(mounted: Mounted) -> None:
+    one = archives.docker_archive((ImageParts(), ["one:1"]))
+    with (mounted.drop / "x.tar").open("wb") as file:
+        file.write(one)
+        file.seek(1 << 20)
+        file.write(ARCHIVE)
+    assert mounted.names() == ["app:1", "import", "one:1"]
+
+
 def test_a_flush_in_mid_archive_says_so_and_spoils_nothing(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[:100_000])

@@ -1,0 +1,127 @@
+"""The tar archives of one stream, one behind the other, as `tar -i` reads them.
+
+Zeros before, between and behind them are skipped, however many there are. Anything else that is no
+tar archive is refused with what it is, told by its first `file_types.SIZE` bytes: so the sentence
+does not depend on the pieces in which a stream comes.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from engine.archive import file_types, headers
+from engine.archive.headers import BLOCK
+from engine.archive.limits import Limits
+from engine.archive.reader import Event, TarReader
+from engine.errors import BrokenArchive
+
+_STEPS = (BLOCK, 2 * BLOCK, file_types.SIZE)
+"""How many bytes of what is not known yet are there when they are looked at."""
+
+
+class NextArchive(msgspec.Struct, frozen=True):
+    """Another archive begins behind the end of the one before."""
+
+
+class Tars:
+    """One stream, being read; the limits hold for all archives in it together."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._tar = TarReader(limits)
+        self._head: bytearray | None = bytearray()
+        """The first bytes of what is not known yet; None within an archive."""
+        self._zeros = 0
+        self._is_first = True
+        self._start = bytearray()
+        """The first bytes of the first archive."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether an archive has ended and nothing but zeros has come behind it."""
+        return self._head is not None and not self._head and not self._is_first
+
+    @property
+    def members(self) -> int:
+        """How many members have begun, in all archives."""
+        return self._tar.members
+
+    def feed(self, data: memoryview) -> Iterator[Event | NextArchive]:
+        """Yield what the next bytes bring; to be exhausted before the next call. BrokenArchive,
+        LimitExceeded.
+        """
+        while data:
+            if self._head is None:
+                yield from self._read(data)
+                data = self._tar.rest
+                if self._tar.ended:
+                    self._head = bytearray()
+                continue
+            data = self._look(self._head, data)
+            if (first := self._first_blocks(bytes(self._head))) is not None:
+                if not self._is_first:
+                    self._tar.restart()
+                    yield NextArchive()
+                self._head, self._is_first, self._zeros = None, False, 0
+                yield from self._read(memoryview(first))
+            elif len(self._head) >= file_types.SIZE:
+                raise self._unknown(bytes(self._head))
+
+    def finish(self) -> None:
+        """Raise BrokenArchive if the stream may not end here; more may be fed all the same."""
+        if self._head is None:
+            self._tar.finish()
+        elif self._head:
+            raise self._unknown(bytes(self._head))
+
+    def _read(self, data: memoryview) -> Iterator[Event]:
+        self._start += data[: file_types.SIZE - len(self._start)]
+        try:
+            yield from self._tar.feed(data)
+        except BrokenArchive as error:
+            if file_types.has_windows_lines(bytes(self._start[: self._tar.header_end])):
+                reason = f"{error.reason}; its line ends are CR LF: {file_types.AS_TEXT}"
+                raise BrokenArchive(error.member, reason) from error
+            raise
+
+    def _look(self, head: bytearray, data: memoryview) -> memoryview:
+        """Add to what is not known yet; return the bytes behind it."""
+        if not head:
+            rest = _without_zeros(data)
+            self._zeros += len(data) - len(rest)
+            if rest:  # a name may begin with zeros: a block is taken whole
+                head += bytes(self._zeros % BLOCK)
+                self._zeros -= len(head)
+            data = rest
+        wanted = next(size for size in _STEPS if len(head) < size) - len(head)
+        head += data[:wanted]
+        return data[wanted:]
+
+    def _first_blocks(self, head: bytes) -> bytes | None:
+        """What an archive begins with, in whole blocks from the end of the one before or not."""
+        if file_types.is_tar(head):
+            return head
+        stripped = head.lstrip(b"\0")
+        return stripped if len(head) <= 2 * BLOCK and file_types.is_tar(stripped) else None
+
+    def _unknown(self, head: bytes) -> BrokenArchive:
+        if not self._is_first:
+            head = head.lstrip(b"\0")
+            found = file_types.identify(head)
+            noun = found.noun if found else f"something that begins with {ascii(head[:16])[1:]}"
+            return BrokenArchive("", f"has {noun} behind its end: take it out of the file")
+        found = file_types.identify(bytes(min(self._zeros, file_types.SIZE)) + head)
+        if found is not None:
+            return BrokenArchive("", f"is not a tar archive but {found}")
+        if len(head) < BLOCK:
+            return BrokenArchive("", "is truncated: it ends within a header")
+        expected, said = headers.checksums(head[:BLOCK])
+        shown = f"{head[148:156]!r}" if said is None else said
+        return BrokenArchive(
+            "", f"is not a tar archive: expected the checksum {expected}, found {shown}"
+        )
+
+
+def _without_zeros(data: memoryview) -> memoryview:
+    if data[-1] == 0 and bytes(data) == bytes(len(data)):
+        return data[len(data) :]
+    return data[len(data) - len(bytes(data).lstrip(b"\0")) :]
