@@ -485,7 +485,7 @@ BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
     "nothing": (b"", BrokenArchive, "empty"),
     "zeros": (bytes(10240), BrokenArchive, "empty"),
     "no tar": (b"hello, world\n" * 1000, BrokenArchive, "is not a tar"),
-    "short": (b"hi", BrokenArchive, "text (hi)"),
+    "short": (b"hi", BrokenArchive, "is not a tar archive but text"),
     "short noise": (b"\x05\x06", BrokenArchive, "truncated"),
     "no image": (tar([("README", b"hi")]), BrokenArchive, "manifest.json"),
     "manifest.json null": (tar([("manifest.json", b"null")]), InvalidDocument, "names no image"),
