@@ -5,6 +5,7 @@ of no known type are None. The answer depends on the first `SIZE` bytes only, an
 to decide how something is read.
 """
 
+import base64
 import json
 import re
 from typing import Final
@@ -18,7 +19,7 @@ from engine.archive.headers import BLOCK
 SIZE: Final = 66 << 10
 """How many first bytes are looked at: enough for a superblock of btrfs."""
 
-_TOLD: Final = 80
+_TOLD: Final = 60
 """How many characters of a text are shown."""
 _LINES: Final = 50
 
@@ -241,10 +242,17 @@ def _string(literal: str) -> str:
 def _encoded(text: str) -> FileType | None:
     if re.match(r"b(['\"]).*\\x", text):
         return FileType("the text of bytes in Python", "write the bytes themselves")
-    words = "".join(text.split())
-    if len(words) >= BLOCK and re.fullmatch(r"[A-Za-z0-9+/_-]+=*", words):
-        return FileType("text in base64", "decode it with base64 -d")
+    if _holds_archive(text):
+        return FileType("an archive in base64", "decode it with base64 -d")
     return None
+
+
+def _holds_archive(text: str) -> bool:
+    letters = "".join(text[: 4 * BLOCK].split()).rstrip("=")
+    if not re.fullmatch(r"[A-Za-z0-9+/]+", letters):
+        return False
+    inner = base64.b64decode(letters[: len(letters) // 4 * 4])
+    return is_tar(inner) or decompress.sniff(inner) != "none"
 
 
 def _dockerfile(text: str) -> FileType | None:

@@ -13,10 +13,11 @@ from engine.archive import file_types, headers
 from engine.archive.headers import BLOCK
 from engine.archive.limits import Limits
 from engine.archive.reader import Event, TarReader
-from engine.errors import BrokenArchive
+from engine.errors import BrokenArchive, LimitExceeded
 
 _STEPS = (BLOCK, 2 * BLOCK, file_types.SIZE)
 """How many bytes of what is not known yet are there when they are looked at."""
+_MOST = 100
 
 
 class NextArchive(msgspec.Struct, frozen=True):
@@ -32,6 +33,7 @@ class Tars:
         """The first bytes of what is not known yet; None within an archive."""
         self._zeros = 0
         self._is_first = True
+        self._archives = 1
         self._start = bytearray()
         """The first bytes of the first archive."""
 
@@ -59,6 +61,7 @@ class Tars:
             data = self._look(self._head, data)
             if (first := self._first_blocks(bytes(self._head))) is not None:
                 if not self._is_first:
+                    self._count_another()
                     self._tar.restart()
                     yield NextArchive()
                 self._head, self._is_first, self._zeros = None, False, 0
@@ -82,6 +85,13 @@ class Tars:
                 reason = f"{error.reason}; its line ends are CR LF: {file_types.AS_TEXT}"
                 raise BrokenArchive(error.member, reason) from error
             raise
+
+    def _count_another(self) -> None:
+        """Each is looked up on its own, so their number bounds the time that a file can take."""
+        self._archives += 1
+        if self._archives > _MOST:
+            what = "archives behind one another"
+            raise LimitExceeded("archive", what, _MOST, self._archives)
 
     def _look(self, head: bytearray, data: memoryview) -> memoryview:
         """Add to what is not known yet; return the bytes behind it."""

@@ -1,5 +1,6 @@
 """What is no archive is called what it is, however it comes."""
 
+import base64
 import gzip
 import io
 import json
@@ -90,7 +91,9 @@ FILES = {
     "a Dockerfile": (b"# syntax\n\nFROM alpine:3\nRUN true\n", "a Dockerfile"),
     "what a command said": (b"Error response from daemon: no\n", "text (Error response from"),
     "text of umlauts": ("ä".encode() * 60_000, "text (ää"),
-    "base64": (b"QUJD\n" * 200, "text in base64"),
+    "base64": (base64.encodebytes(ARCHIVE), "an archive in base64: decode it"),
+    "base64 of gzip": (base64.b64encode(gzip.compress(ARCHIVE)), "an archive in base64"),
+    "numbers": (b"".join(b"%d\n" % n for n in range(5000)), "text (0 1 2 3"),
     "bytes of Python": (b"b'\\x00\\x01'", "the text of bytes in Python"),
     "output before a tar": (b"Warning: x\nPulling y\n" + ARCHIVE, "other output (Warning: x"),
     "output before gzip": (

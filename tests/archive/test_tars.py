@@ -132,6 +132,14 @@ def test_the_limits_hold_for_all_archives_together(engine: Engine) -> None:
             load(session, *[archives.docker_archive((ONE, [f"n:{n}"])) for n in range(5)])
 
 
+def test_there_are_not_too_many_archives() -> None:
+    tars = Tars(Limits())
+    data = raw_tar.member(b"f") + raw_tar.END
+    assert sum(isinstance(event, NextArchive) for event in tars.feed(memoryview(data * 100))) == 99
+    with pytest.raises(LimitExceeded, match="archives behind one another: limit 100"):
+        list(tars.feed(memoryview(data)))
+
+
 MEMBERS = st.lists(
     st.tuples(st.sampled_from("abc"), st.binary(max_size=600)), min_size=1, max_size=3
 )
