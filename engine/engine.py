@@ -22,7 +22,7 @@ from engine.content import read_blob
 from engine.content.local import LocalStore, sync_directory
 from engine.database import Database, locked_directory
 from engine.digest import Digest
-from engine.errors import InvalidReference, NotFound, StoreDamaged, StoreError
+from engine.errors import InvalidReference, NotAnImage, NotFound, StoreDamaged, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
@@ -291,7 +291,7 @@ class Engine:
 
     def details(self, name: str, matcher: platforms.Matcher | None = None) -> Details:
         """The image manifest that fits this host, or `matcher`, best; NotFound if there is none for
-        `matcher`.
+        `matcher`, NotAnImage for an artifact.
         """
         from engine import platforms
         from engine.layouts import selection
@@ -301,6 +301,8 @@ class Engine:
         best = graph.best(matcher or platforms.only(platforms.host()))
         if best is None and matcher is None:
             best = selection.any_complete(graph)
+        if best is None and graph.is_artifact:
+            raise NotAnImage(name, graph.artifact_type)
         if best is None:
             raise NotFound("a complete image for that platform below", name)
         config = best.manifest.config

@@ -6,16 +6,16 @@ publishes it in one transaction: images and blobs appear together or not at all.
 the store as it was once `abort` has been called, or the `with` block has ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from engine import docker, oci, platforms, walk
+from engine import docker, layer_types, oci, platforms, walk
 from engine.archive import docker_archive, legacy_archive, oci_archive
-from engine.archive.found import Found
+from engine.archive.found import Found, Inventory, LeftOut
 from engine.archive.intake import Intake
 from engine.archive.limits import Expansion
 from engine.archive.members import Member
@@ -25,7 +25,7 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.decompress import Outer
 from engine.digest import Digest
-from engine.errors import LimitExceeded, MissingMember, NotFound
+from engine.errors import LimitExceeded, MissingMember, NotAnImage, NotFound
 from engine.events import EventLog
 from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
@@ -48,13 +48,14 @@ class LoadedImage(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What a load brought: its images in the archive's order, and how many blobs (of how many
-    bytes) were new.
+    """What a load brought: its images in the archive's order, how many blobs (of how many bytes)
+    were new, and what the archive names and could not give.
     """
 
     images: tuple[LoadedImage, ...]
     new_blobs: int = 0
     new_bytes: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -129,11 +130,12 @@ class Import:
         if self._loaded is None:
             self._outer.finish()
             self._tar.finish()
-            found = self._options.naming.applied(self._found())
-            for image in found:
-                self._check_platforms(image)
+            inventory = self._found()
+            found = self._options.naming.applied(inventory.found)
+            self._check_platforms(found)
             try:
-                self._loaded = self._publish(found)
+                loaded = self._publish(found)
+                self._loaded = msgspec.structs.replace(loaded, left_out=inventory.left_out)
             except Exception as error:  # the ingests are used up
                 self._failure = error
                 raise
@@ -174,13 +176,16 @@ class Import:
                 case MemberEnd():
                     self._intake.end()
 
-    def _found(self) -> list[Found]:
+    def _found(self) -> Inventory:
         try:
-            return self._resolve()
+            inventory = self._resolve()
         except MissingMember as error:
             if self._tar.ended or not self._tar.members:
                 raise
             raise error.by_truncation from error
+        if not self._tar.ended:
+            inventory.check_end()
+        return inventory
 
     def _weigh(self, member: Member) -> None:
         self._table_bytes += _MEMBER_BYTES + len(member.name) + len(member.linkname)
@@ -188,11 +193,11 @@ class Import:
         if self._table_bytes > limit:
             raise LimitExceeded("archive", "bytes of a table of members", limit, self._table_bytes)
 
-    def _resolve(self) -> list[Found]:
+    def _resolve(self) -> Inventory:
         intake, most = self._intake, self._limits.max_images
         compression = self._options.compression
         if oci_archive.is_oci(intake):
-            return oci_archive.read(intake, most, self._matcher)
+            return oci_archive.read(intake, most, self._matcher, compression)
         no_layout = MissingMember(
             oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
         )
@@ -216,11 +221,19 @@ class Import:
             return platforms.ALL
         return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
 
-    def _check_platforms(self, found: Found) -> None:
+    def _check_platforms(self, found: Sequence[Found]) -> None:
+        """Raise NotFound for an image without a wanted platform, NotAnImage where there is none.
+
+        What is no image has no platform, and comes with those that have one.
+        """
         wanted = self._options.platforms
-        if wanted and found.graph.best(self._matcher) is None:
+        others = [one for one in found if wanted and one.graph.best(self._matcher) is None]
+        images = [one for one in others if walk.graph(self._intake, one.graph.root).images]
+        for one in images or (others if len(others) == len(found) else ()):
+            subject = one.names[0] if one.names else one.graph.root.digest
+            if not images and one.graph.artifacts:
+                raise NotAnImage(subject, one.graph.artifact_type)
             text = " or ".join(platforms.format_all(platform) for platform in wanted)
-            subject = found.names[0] if found.names else found.graph.root.digest
             raise NotFound("platform", f"{text} of {subject}")
 
     def _publish(self, found: list[Found]) -> Loaded:
@@ -269,6 +282,8 @@ class Import:
                 labels[blob.digest] = walk.gc_labels(walk.children(data, blob))
         for image in graph.complete_images:
             for layer in image.manifest.layers:
+                if layer_types.unreadable(layer.media_type):
+                    continue
                 if oci.layer_compression(layer.media_type) and layer.digest in labels:
                     uncompressed = self._intake.uncompressed(Digest(layer.digest))
                     if uncompressed:
@@ -283,7 +298,7 @@ def _loaded_image(found: Found, whole: walk.Graph) -> LoadedImage:
         found.names,
         found.graph.root.digest,
         manifests[0].config if manifests else "",
-        tuple(manifest.platform for manifest in manifests),
+        tuple(dict.fromkeys(manifest.platform for manifest in manifests if manifest.config)),
         summary.missing,
         whole.missing_platforms,
     )

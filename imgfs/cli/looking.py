@@ -70,7 +70,9 @@ def _document(engine: Engine, details: Details) -> dict[str, Any]:
         "Descriptor": json.loads(oci.render(target)),
         "Manifest": json.loads(oci.render(manifest.descriptor)),
         "Layers": [json.loads(oci.render(layer)) for layer in layers],
-        "Platforms": [m.platform for m in engine.images.manifests(target.digest)],
+        "Platforms": list(
+            dict.fromkeys(m.platform for m in engine.images.manifests(target.digest))
+        ),
     }
 
 
