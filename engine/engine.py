@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from engine.commit.refs import Progress as Steps
     from engine.content import Provider
     from engine.fsck.problem import Parts as FsckParts
-    from engine.fsck.problem import Problem
+    from engine.fsck.problem import Problem, Unverified
     from engine.gc import Collector
     from engine.layouts import Entry, combined, docker_save
     from engine.oci import ImageConfig, Platform
@@ -195,6 +195,12 @@ class Engine:
         from engine import fsck
 
         return fsck.check_layers(self._fsck_parts())
+
+    def unverified_layers(self) -> Iterator[Unverified]:
+        """Layers that nobody here can look into; as `fsck.unverified_layers`."""
+        from engine import fsck
+
+        return fsck.unverified_layers(self._fsck_parts())
 
     def repair(self, problem: Problem) -> str:
         """Do what is safe about it; as `fsck.repair`."""

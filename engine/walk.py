@@ -63,8 +63,12 @@ class ArtifactManifest(msgspec.Struct, frozen=True):
 
     @property
     def artifact_type(self) -> str:
-        """What it is, as the OCI specification tells it."""
-        return self.manifest.artifact_type or self.manifest.config.media_type
+        """What it is: as the OCI specification tells it, else by its config, else by its layers."""
+        config = self.manifest.config.media_type
+        if not (oci.is_config_type(config) or config == oci.EMPTY):
+            return self.manifest.artifact_type or config
+        layers = (layer.media_type for layer in self.manifest.layers)
+        return self.manifest.artifact_type or next(layers, config)
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -85,8 +89,8 @@ class Graph(msgspec.Struct, frozen=True):
 
     @property
     def is_artifact(self) -> bool:
-        """Whether there is no image, complete or not, but an artifact."""
-        return bool(self.artifacts) and not self.images
+        """Whether there is no image, complete or not, and something else."""
+        return self.is_usable and not self.images
 
     @property
     def artifact_type(self) -> str:

@@ -8,7 +8,7 @@ from engine.content import read_blob
 from engine.content.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.digest import parse
 from engine.errors import BrokenArchive, EngineError, NotFound
-from engine.fsck.problem import Kind, Parts, Problem
+from engine.fsck.problem import Kind, Parts, Problem, Unverified
 from engine.oci import Descriptor
 
 
@@ -34,6 +34,19 @@ class ImageCheck:
             with suppress(EngineError, OSError):  # `images` tells of these
                 for image in walk.graph(self._parts.content, target).complete_images:
                     yield from self._layers(target, image, known)
+
+    def unverified(self) -> Iterator[Unverified]:
+        """Layers that cannot be compared with their diff IDs, each once."""
+        found: dict[str, tuple[str, set[str]]] = {}
+        for target in self._targets():
+            with suppress(EngineError, OSError):  # `images` tells of these
+                for image in walk.graph(self._parts.content, target).complete_images:
+                    for layer in image.manifest.layers:
+                        if reason := layer_types.unreadable(layer.media_type):
+                            names = found.setdefault(layer.digest, (reason, set()))[1]
+                            names.update(self._names(target))
+        for digest, (reason, names) in found.items():
+            yield Unverified(digest, reason, tuple(sorted(names)))
 
     def _layers(
         self, target: Descriptor, image: walk.ImageManifest, known: dict[tuple[str, str], str]

@@ -50,8 +50,10 @@ class Selection(msgspec.Struct, frozen=True):
         graph = walk.graph(blobs, target, self.platform)
         if not any(blob.digest == target.digest for blob in graph.blobs):
             raise NotFound("blob", target.digest)
-        if self.required and graph.is_artifact:
-            raise NotAnImage(image.familiar, graph.artifact_type)
+        if self.required and not graph.images:
+            every = walk.graph(blobs, target)
+            if every.is_artifact:
+                raise NotAnImage(image.familiar, every.artifact_type)
         for platform in self.required:
             if graph.best(platforms.only(platform)) is None:
                 raise NotFound("platform", f"{platforms.format_all(platform)} of {image.familiar}")
