@@ -16,7 +16,7 @@ import msgspec
 
 from engine import go_json, rfc3339
 from engine.errors import InvalidDocument
-from engine.oci import Int64, Platform, RootFS
+from engine.oci import Int64, Platform, RootFS, check_times, parse_config
 
 MANIFEST_FILE: Final = "manifest.json"
 REPOSITORIES_FILE: Final = "repositories"
@@ -170,6 +170,15 @@ def parse_v1(data: bytes, subject: str = V1_CONFIG_FILE) -> V1Image:
     except ValueError as error:
         raise InvalidDocument(subject, f"created: {error}") from error
     return msgspec.structs.replace(image, created=created)
+
+
+def check_config(data: bytes, subject: str) -> None:
+    """Raise InvalidDocument for an image config that docker could not read: values of the wrong
+    types, and times that are none.
+    """
+    check_times(data, subject)
+    parse_config(data, subject)
+    parse_v1(data, subject)
 
 
 def history_from_v1(image: V1Image) -> History:

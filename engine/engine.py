@@ -21,7 +21,7 @@ from engine.content import read_blob
 from engine.content.local import LocalStore, sync_directory
 from engine.database import Database, locked_directory
 from engine.digest import Digest
-from engine.errors import InvalidReference, NotFound, StoreDamaged, StoreError
+from engine.errors import InvalidReference, NotAnImage, NotFound, StoreDamaged, StoreError
 from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from engine.commit.refs import Progress as Steps
     from engine.content import Provider
     from engine.fsck.problem import Parts as FsckParts
-    from engine.fsck.problem import Problem
+    from engine.fsck.problem import Problem, Unverified
     from engine.gc import Collector
     from engine.layouts import Entry, combined, docker_save
     from engine.oci import ImageConfig, Platform
@@ -194,6 +194,12 @@ class Engine:
 
         return fsck.check_layers(self._fsck_parts())
 
+    def unverified_layers(self) -> Iterator[Unverified]:
+        """Layers that nobody here can look into; as `fsck.unverified_layers`."""
+        from engine import fsck
+
+        return fsck.unverified_layers(self._fsck_parts())
+
     def repair(self, problem: Problem) -> str:
         """Do what is safe about it; as `fsck.repair`."""
         from engine.fsck.repair import repair
@@ -289,7 +295,7 @@ class Engine:
 
     def details(self, name: str, matcher: platforms.Matcher | None = None) -> Details:
         """The image manifest that fits this host, or `matcher`, best; NotFound if there is none for
-        `matcher`.
+        `matcher`, NotAnImage for an artifact.
         """
         from engine import platforms
         from engine.layouts import selection
@@ -299,6 +305,8 @@ class Engine:
         best = graph.best(matcher or platforms.only(platforms.host()))
         if best is None and matcher is None:
             best = selection.any_complete(graph)
+        if best is None and graph.is_artifact:
+            raise NotAnImage(name, graph.artifact_type)
         if best is None:
             raise NotFound("a complete image for that platform below", name)
         config = best.manifest.config

@@ -7,6 +7,8 @@
     │   ├── InvalidPlatform
     │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
     │   ├── NotExportable       an image that a layout cannot show
+    │   │   └── NotAnImage      an artifact where an image is needed
+    │   ├── UnreadableLayer     a layer that is encrypted, or not a tar
     │   └── BrokenArchive       a tar that is truncated, malformed or not an image archive
     │       └── MissingMember   a file that the archive needs and has not
     ├── ContentMismatch         bytes that are not what their descriptor says
@@ -107,6 +109,27 @@ class NotExportable(InvalidInput):
         return f"image {printable(self.image)}: {printable(self.reason)}"
 
 
+class NotAnImage(NotExportable):
+    """An artifact where an image is needed; `artifact_type` says what it is."""
+
+    def __init__(self, image: str, artifact_type: str) -> None:
+        what = f" of the type {artifact_type}" if artifact_type else ""
+        super().__init__(image, f"expected an image, found an artifact{what}")
+        self.artifact_type = artifact_type
+
+
+class UnreadableLayer(InvalidInput):
+    """A layer that cannot be uncompressed; `reason` says why."""
+
+    def __init__(self, digest: str, reason: str) -> None:
+        super().__init__(digest, reason)
+        self.digest = digest
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"layer {printable(self.digest)}: {printable(self.reason)}"
+
+
 class BrokenArchive(InvalidInput):
     """An archive that cannot be loaded; `member` is the entry at fault, "" the archive itself."""
 
@@ -149,9 +172,15 @@ class ContentMismatch(EngineError):
 
 
 class DigestMismatch(ContentMismatch):
-    """The bytes hash to something else."""
+    """The bytes hash to something else; there are `size` of them, if that is known."""
 
     noun = "digest"
+
+    def __init__(
+        self, subject: str, expected: object, found: object, size: int | None = None
+    ) -> None:
+        super().__init__(subject, expected, found)
+        self.size = size
 
 
 class SizeMismatch(ContentMismatch):

@@ -1,4 +1,4 @@
-"""Media types of layers: OCI's and Docker's for the same bytes, and which may be handed on."""
+"""Media types of layers: OCI's and Docker's for the same bytes, and what may be done with them."""
 
 from engine import oci
 
@@ -15,6 +15,7 @@ _DISTRIBUTABLE = {
     oci.LAYER_NONDISTRIBUTABLE_GZIP: oci.LAYER_GZIP,
     oci.LAYER_NONDISTRIBUTABLE_ZSTD: oci.LAYER_ZSTD,
 }
+_TARS = {oci.LAYER, oci.LAYER_NONDISTRIBUTABLE, *_OCI}
 _COMPRESSED = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
 
@@ -32,6 +33,18 @@ def as_docker(media_type: str) -> str:
 def distributable(media_type: str) -> str:
     """OCI's media type of the same layer where it may be handed on; any other stays."""
     return _DISTRIBUTABLE.get(as_oci(media_type), media_type)
+
+
+def unreadable(media_type: str) -> str:
+    """Return why a layer of that type cannot be uncompressed and compared with its diff ID; "" if
+    it can.
+    """
+    base, *suffixes = media_type.split("+")
+    if "encrypted" in suffixes:
+        return "is encrypted"
+    if base in _TARS and not set(suffixes) - {"gzip", "zstd"}:
+        return ""
+    return f"is not a tar layer: its media type is {media_type or 'not given'}"
 
 
 def compressed(compression: str) -> str:

@@ -150,6 +150,27 @@ def parse_config(data: bytes, subject: str) -> ImageConfig:
     return go_json.decode(data, ImageConfig, subject)
 
 
+def check_times(data: bytes, subject: str) -> None:
+    """Raise InvalidDocument for a time in an image config that is none, and for an empty one."""
+    found = go_json.decode(data, _Times, subject)
+    times = {"created": found.created}
+    times |= {f"history[{n}].created": entry.created for n, entry in enumerate(found.history)}
+    for field, text in times.items():
+        try:
+            if text is not None:
+                rfc3339.normalize(text)
+        except ValueError as error:
+            raise InvalidDocument(subject, f"{field}: {error}") from error
+
+
+class _Dated(msgspec.Struct, frozen=True):
+    created: str | None = None
+
+
+class _Times(_Dated, frozen=True):
+    history: tuple[_Dated, ...] = ()
+
+
 def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
     """An `oci-layout` file; InvalidDocument for a layout version other than 1.0.0."""
     layout = go_json.decode(data, ImageLayout, subject)

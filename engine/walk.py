@@ -6,14 +6,15 @@ be distributed is never missing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
-from engine import oci, platforms
+from engine import artifacts, oci, platforms
 from engine.content import ReaderAt, read_blob
 from engine.digest import Digest
-from engine.errors import InvalidDocument, LimitExceeded, SizeMismatch
+from engine.errors import DigestMismatch, InvalidDocument, LimitExceeded, SizeMismatch
 from engine.images import ManifestSummary, Summary
 from engine.oci import Descriptor, ImageConfig, Manifest, Platform
 
@@ -30,7 +31,7 @@ class Blobs(Protocol):
 
 
 class ImageManifest(msgspec.Struct, frozen=True):
-    """A manifest with an image config; `missing` are the children that nobody has."""
+    """The manifest of an image; `missing` are the children that nobody has."""
 
     descriptor: Descriptor
     manifest: Manifest
@@ -46,17 +47,64 @@ class ImageManifest(msgspec.Struct, frozen=True):
             return None
         return self.config.platform
 
+    @property
+    def needs_diff_ids(self) -> bool:
+        """Whether there has to be a diff ID for each layer."""
+        if self.config is None:
+            return False
+        return bool(self.config.rootfs.diff_ids or (self.manifest.layers and self.config.os))
+
+
+class ArtifactManifest(msgspec.Struct, frozen=True):
+    """The manifest of anything but an image."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+
+    @property
+    def artifact_type(self) -> str:
+        """What it is: as the OCI specification tells it, else by its config, else by its layers."""
+        config = self.manifest.config.media_type
+        if not (oci.is_config_type(config) or config == oci.EMPTY):
+            return self.manifest.artifact_type or config
+        layers = (layer.media_type for layer in self.manifest.layers)
+        return self.manifest.artifact_type or next(layers, config)
+
 
 class Graph(msgspec.Struct, frozen=True):
     """What was found below `root`: `blobs` are there, parents first and each once; `missing` are
-    not. `artifacts` are complete manifests of anything but images and attestations.
+    not. `artifacts` are complete manifests of anything but images, and of attestations only `root`.
     """
 
     root: Descriptor
     blobs: tuple[Descriptor, ...]
     missing: tuple[Descriptor, ...]
     images: tuple[ImageManifest, ...]
-    artifacts: tuple[Descriptor, ...]
+    artifacts: tuple[ArtifactManifest, ...]
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is an image or an artifact that is complete."""
+        return bool(self.complete_images or self.artifacts)
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether there is no image, complete or not, and something else."""
+        return self.is_usable and not self.images
+
+    @property
+    def artifact_type(self) -> str:
+        """What its first artifact is, "" without one."""
+        return self.artifacts[0].artifact_type if self.artifacts else ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether an image is complete; without images an artifact, or all that there is (of an
+        attestation, a build cache, an index of nothing).
+        """
+        if self.images:
+            return bool(self.complete_images)
+        return bool(self.artifacts) or not self.missing
 
     @property
     def complete_images(self) -> tuple[ImageManifest, ...]:
@@ -106,7 +154,10 @@ def graph(blobs: Blobs, root: Descriptor, matcher: platforms.Matcher = platforms
 
 
 def summarize(found: Graph) -> Summary:
-    """What the image store keeps of a graph."""
+    """Return what the image store keeps of a graph.
+
+    Artifacts count where there is no image, and all of it where there is no artifact either.
+    """
     created = next(
         filter(None, (oci.image_created(i.config) for i in found.complete_images if i.config)), 0
     )
@@ -118,13 +169,29 @@ def summarize(found: Graph) -> Summary:
                 image.descriptor.digest,
                 image.manifest.config.digest,
                 _platform_text(image.platform),
-                image.descriptor.size
-                + image.manifest.config.size
-                + sum(layer.size for layer in image.manifest.layers),
+                _size(image),
             )
             for image in found.complete_images
-        ),
+        )
+        or _other_summaries(found),
         tuple(sorted(blob.digest for blob in found.missing)),
+    )
+
+
+def _other_summaries(found: Graph) -> tuple[ManifestSummary, ...]:
+    artifacts = tuple(
+        ManifestSummary(artifact.descriptor.digest, "", "", _size(artifact))
+        for artifact in found.artifacts
+    )
+    if artifacts or not found.is_usable:
+        return artifacts
+    return (ManifestSummary(found.root.digest, "", "", sum(blob.size for blob in found.blobs)),)
+
+
+def _size(found: ImageManifest | ArtifactManifest) -> int:
+    manifest = found.manifest
+    return (
+        found.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers)
     )
 
 
@@ -144,7 +211,7 @@ class _Walk:
         self._present: dict[str, Descriptor] = {}
         self._missing: dict[str, Descriptor] = {}
         self._images: list[ImageManifest] = []
-        self._artifacts: list[Descriptor] = []
+        self._artifacts: list[ArtifactManifest] = []
 
     def run(self, root: Descriptor) -> Graph:
         stack = [(root, 0)]
@@ -152,7 +219,7 @@ class _Walk:
             descriptor, depth = stack.pop()
             if descriptor.digest in self._present or not self._has(descriptor):
                 continue
-            below = self._visit(descriptor)
+            below = self._visit(descriptor, root)
             if below and depth >= MAX_DEPTH:
                 raise LimitExceeded(descriptor.digest, "nested indexes", MAX_DEPTH, depth + 1)
             if len(self._present) + len(stack) + len(below) > MAX_DESCRIPTORS:
@@ -168,16 +235,16 @@ class _Walk:
             tuple(self._artifacts),
         )
 
-    def _visit(self, descriptor: Descriptor) -> list[Descriptor]:
+    def _visit(self, descriptor: Descriptor, root: Descriptor) -> list[Descriptor]:
         self._present[descriptor.digest] = descriptor
         if oci.is_index_type(descriptor.media_type):
             manifests = children(self._read(descriptor), descriptor)
             return [m for m in manifests if m.platform is None or self._matcher.matches(m.platform)]
         if oci.is_manifest_type(descriptor.media_type):
-            self._visit_manifest(descriptor)
+            self._visit_manifest(descriptor, descriptor is root)
         return []
 
-    def _visit_manifest(self, descriptor: Descriptor) -> None:
+    def _visit_manifest(self, descriptor: Descriptor, is_root: bool) -> None:
         data = self._read(descriptor)
         refs = children(data, descriptor)
         absent = {ref.digest for ref in refs if not self._has(ref)}
@@ -185,20 +252,31 @@ class _Walk:
         if not missing:
             self._present.update((ref.digest, ref) for ref in refs if ref.digest not in absent)
         manifest = oci.parse_manifest(data, descriptor.digest)
-        if oci.is_attestation(descriptor):
+        is_attestation = oci.is_attestation(descriptor)
+        if is_attestation and not is_root:
             return
-        if not oci.is_config_type(manifest.config.media_type):
-            if not missing:
-                self._artifacts.append(descriptor)
-            return
-        config = None
-        if not any(ref.digest == manifest.config.digest for ref in missing):
-            subject = f"config {manifest.config.digest}"
-            config = oci.parse_config(self._read(manifest.config), subject)
-        self._images.append(ImageManifest(descriptor, manifest, config, missing))
+        config = None if manifest.config.digest in absent else self._config(manifest.config)
+        if not is_attestation and artifacts.is_image(manifest, config):
+            self._images.append(ImageManifest(descriptor, manifest, config, missing))
+        elif not missing:
+            self._artifacts.append(ArtifactManifest(descriptor, manifest))
+
+    def _config(self, descriptor: Descriptor) -> ImageConfig | None:
+        """Return the image config; None for what is none and does not claim to be one."""
+        subject = f"config {descriptor.digest}"
+        if oci.is_config_type(descriptor.media_type):
+            return oci.parse_config(self._read(descriptor), subject)
+        with suppress(InvalidDocument, LimitExceeded):
+            return oci.parse_config(self._read(descriptor), subject)
+        return None
 
     def _has(self, descriptor: Descriptor) -> bool:
-        size = self._blobs.sizes([descriptor.digest]).get(descriptor.digest)
+        try:
+            size = self._blobs.sizes([descriptor.digest]).get(descriptor.digest)
+        except DigestMismatch as error:
+            if error.size is None or error.size <= descriptor.size:
+                raise
+            raise SizeMismatch(error.subject, descriptor.size, error.size) from error
         if size is None:
             if not _may_be_absent(descriptor):
                 self._missing[descriptor.digest] = descriptor
@@ -229,6 +307,7 @@ def _noun(descriptor: Descriptor) -> str:
 
 
 __all__ = [
+    "ArtifactManifest",
     "Blobs",
     "Graph",
     "ImageManifest",

@@ -191,7 +191,9 @@ class ImageTree:
             "user.oci.digest": image.target.digest,
             "user.oci.mediatype": image.target.media_type,
             "user.oci.name": "" if image.is_untagged else image.name,
-            "user.oci.platform": ",".join(m.platform for m in manifests if m.platform),
+            "user.oci.platform": ",".join(
+                dict.fromkeys(m.platform for m in manifests if m.platform)
+            ),
             "user.oci.created": rfc3339.text(place.created),
         }
         return {name: value.encode() for name, value in told.items() if value}

@@ -192,8 +192,13 @@ class Upload:
                     "digest": i.target,
                     "id": i.id,
                     "platforms": list(i.platforms),
+                    "missing": list(i.missing),
+                    "missing_platforms": list(i.missing_platforms),
                 }
                 for i in self.result.images
+            ]
+            document["left_out"] = [
+                {"name": one.name, "reason": one.reason} for one in self.result.left_out
             ]
             document["new_blobs"] = self.result.new_blobs
             document["new_bytes"] = self.result.new_bytes

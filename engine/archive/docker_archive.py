@@ -9,7 +9,7 @@ config's content, whatever its file is called.
 import msgspec
 
 from engine import docker, go_json, layer_types, oci, walk
-from engine.archive.found import Found, check_count, check_layers
+from engine.archive.found import Found, Inventory, check_count, check_layers
 from engine.archive.intake import Intake
 from engine.archive.names import docker_names
 from engine.compression import Compression
@@ -19,7 +19,7 @@ from engine.errors import EngineError, InvalidDigest, InvalidDocument, MissingMe
 from engine.oci import Descriptor, Manifest
 
 
-def read(intake: Intake, most: int, compression: Compression | None = None) -> list[Found]:
+def read(intake: Intake, most: int, compression: Compression | None = None) -> Inventory:
     """The images of `manifest.json`, `most` at most, in its order; plain layers are compressed if
     that is asked for.
     """
@@ -30,9 +30,9 @@ def read(intake: Intake, most: int, compression: Compression | None = None) -> l
     for item in items:
         made_of = go_json.dumps(msgspec.structs.replace(item, repo_tags=None, parent=""))
         if made_of not in graphs:
-            graphs[made_of] = _image(intake, item, compression).graph
+            graphs[made_of] = image(intake, item, compression).graph
         found.append(Found(docker_names(item), graphs[made_of]))
-    return found
+    return Inventory(tuple(found))
 
 
 def parents(intake: Intake) -> dict[str, str]:
@@ -88,12 +88,18 @@ def compressed(
     ]
 
 
-def _image(intake: Intake, item: docker.ManifestItem, compression: Compression | None) -> Found:
+def image(intake: Intake, item: docker.ManifestItem, compression: Compression | None) -> Found:
+    """Return the image of an item, with the manifest that is made for it.
+
+    InvalidDocument, MissingMember, BrokenArchive, DigestMismatch.
+    """
     names = docker_names(item)
     if not item.config:
         raise InvalidDocument(docker.MANIFEST_FILE, "an item has no Config")
     content = intake.find(item.config)
-    config = oci.parse_config(intake.document(item.config), item.config)
+    document = intake.document(item.config)
+    docker.check_config(document, item.config)
+    config = oci.parse_config(document, item.config)
     diff_ids = config.rootfs.diff_ids
     subject = names[0] if names else item.config
     paths = item.layers or ()

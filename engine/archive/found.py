@@ -1,33 +1,73 @@
-"""The images found in an archive, whatever its format, and what must hold of each."""
+"""What is found in an archive, whatever its format, and what must hold of each image."""
 
 from collections.abc import Sequence
 
 import msgspec
 
-from engine import oci, walk
+from engine import docker, layer_types, walk
 from engine.archive import file_types
 from engine.archive.headers import BLOCK
 from engine.archive.intake import Intake
+from engine.content import read_blob
 from engine.content.diff_ids import beginning, foreign_compression_of
 from engine.digest import Digest, parse
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,
+    EngineError,
     InvalidDigest,
     InvalidDocument,
     LimitExceeded,
+    MissingMember,
 )
 from engine.oci import Descriptor
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An image of an archive: its full names (none for an untagged one), the graph below its
-    target, and the tag that it has without a name.
+    """An image or artifact of an archive: its full names (none for an untagged one), the graph
+    below its target, and the tag that it has without a name.
     """
 
     names: tuple[str, ...]
     graph: walk.Graph
     tag: str = ""
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """What the archive names and cannot give; `name` is what it is called there, `reason` says why.
+
+    `missing` is the member that is not there, "" where that is not the reason.
+    """
+
+    name: str
+    reason: str
+    missing: str = ""
+
+    @classmethod
+    def because(cls, name: str, error: EngineError) -> "LeftOut":
+        """Return what is left out because of an error."""
+        if isinstance(error, MissingMember):
+            return cls(name, str(error), error.member)
+        return cls(name, str(error))
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """What an archive holds, in its order, and what it names without holding it."""
+
+    found: tuple[Found, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def followed_by(self, other: "Inventory") -> "Inventory":
+        """Return what this archive and one behind it in the same stream hold."""
+        return Inventory(self.found + other.found, self.left_out + other.left_out)
+
+    def check_end(self) -> None:
+        """Raise MissingMember if something is missing that may have come after the archive's cut
+        end.
+        """
+        for one in self.left_out:
+            if one.missing:
+                raise MissingMember(one.missing).by_truncation
 
 
 def check_count(count: int, most: int) -> None:
@@ -36,14 +76,24 @@ def check_count(count: int, most: int) -> None:
         raise LimitExceeded("archive", "images", most, count)
 
 
+def check_image(intake: Intake, image: walk.ImageManifest) -> None:
+    """Raise InvalidDocument for a config that docker could not read, and as `check_layers`."""
+    subject = f"manifest {image.descriptor.digest}"
+    config = image.manifest.config
+    named = f"config {config.digest}"
+    docker.check_config(read_blob(intake, config.digest, config.size, subject=named), named)
+    if image.config is not None and image.needs_diff_ids:
+        check_layers(intake, subject, image.config.rootfs.diff_ids, image.manifest.layers)
+
+
 def check_layers(
     intake: Intake, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
 ) -> None:
     """As moby checks it: as many layers as diff IDs, and each layer's bytes are what its diff ID
     says, and begin as a tar archive does.
 
-    `subject` names the image. Layers that are absent are left out. InvalidDocument, DigestMismatch,
-    BrokenArchive.
+    `subject` names the image. Layers that are absent are left out, and so are those that cannot be
+    uncompressed. InvalidDocument, DigestMismatch, BrokenArchive.
     """
     if len(layers) != len(diff_ids):
         raise InvalidDocument(
@@ -52,7 +102,7 @@ def check_layers(
         )
     present = intake.sizes([layer.digest for layer in layers])
     for i, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
-        if layer.digest not in present or not oci.is_layer_type(layer.media_type):
+        if layer.digest not in present or layer_types.unreadable(layer.media_type):
             continue
         expected = _parsed(diff_id, f"diff ID {i} of {subject}")
         name = f"layer {i} of {subject} ({intake.stored_as(layer.digest)})"

@@ -7,14 +7,14 @@ the store as it was once `abort` has been called, or the `with` block has ended.
 """
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from engine import docker, oci, platforms, walk
+from engine import docker, layer_types, oci, platforms, walk
 from engine.archive import (
     docker_archive,
     file_types,
@@ -22,7 +22,7 @@ from engine.archive import (
     lookalikes,
     oci_archive,
 )
-from engine.archive.found import Found
+from engine.archive.found import Found, Inventory, LeftOut
 from engine.archive.intake import Intake
 from engine.archive.limits import Expansion
 from engine.archive.options import ImportOptions
@@ -32,7 +32,7 @@ from engine.content.local import LocalStore
 from engine.database import Database
 from engine.decompress import Outer
 from engine.digest import Digest
-from engine.errors import BrokenArchive, LimitExceeded, MissingMember, NotFound
+from engine.errors import BrokenArchive, LimitExceeded, MissingMember, NotAnImage, NotFound
 from engine.events import EventLog
 from engine.images import PARENT_LABEL, Image, ImageStore
 from engine.leases import Lease, Leases
@@ -61,13 +61,14 @@ class LoadedImage(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What a load brought: its images in the archive's order, and how many blobs (of how many
-    bytes) were new.
+    """What a load brought: its images in the archive's order, how many blobs (of how many bytes)
+    were new, and what the archive names and could not give.
     """
 
     images: tuple[LoadedImage, ...]
     new_blobs: int = 0
     new_bytes: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ class Import:
         self._intake = Intake(parts.content, self._hold, self._expansion)
         self._outer = Outer()
         self._tar = Tars(self._limits)
-        self._before: list[Found] = []
+        self._before = Inventory(())
         """The images of the archives before this one in the same stream, not yet published."""
         self._published = Loaded(())
         """What was loaded of them when `finish` was called between two archives."""
@@ -146,15 +147,15 @@ class Import:
         if self._failure is not None:
             raise self._failure
         if self._loaded is None:
-            if (found := file_types.identify(self._outer.undecided)) is not None:
-                raise BrokenArchive("", f"is not a tar archive but {found}")
+            if (kind := file_types.identify(self._outer.undecided)) is not None:
+                raise BrokenArchive("", f"is not a tar archive but {kind}")
             self._outer.finish()
             self._tar.finish()
-            images = self._options.naming.applied(self._found())
-            for image in images:
-                self._check_platforms(image)
+            inventory = self._found()
+            found = self._options.naming.applied(inventory.found)
+            self._check_platforms(found)
             try:
-                self._loaded = self._publish(images)
+                self._loaded = self._publish(found, inventory.left_out)
             except Exception as error:  # the ingests are used up
                 self._failure = error
                 raise
@@ -204,33 +205,36 @@ class Import:
         """
         if self._loaded is not None:
             self._published, self._loaded = self._loaded, None
-            self._before = []
+            self._before = Inventory(())
         elif any(self._intake.has(name) for name in _DOCUMENTS):
-            self._before = self._found()
+            self._before = self._before.followed_by(self._resolve())
         else:
             return
         self._parents |= docker_archive.parents(self._intake)
         self._intake.forget_names()
 
-    def _found(self) -> list[Found]:
-        """The images of all archives that are not published yet."""
+    def _found(self) -> Inventory:
+        """Return what all archives hold that are not published yet."""
         try:
-            return self._before + self._resolve()
+            inventory = self._resolve()
         except MissingMember as error:
             if self._tar.ended or not self._tar.members:
                 raise
             raise error.by_truncation from error
+        if not self._tar.ended:
+            inventory.check_end()
+        return self._before.followed_by(inventory)
 
     def _weigh(self) -> None:
         size, limit = self._intake.table_bytes, self._limits.max_table_bytes
         if size > limit:
             raise LimitExceeded("archive", "bytes of a table of members", limit, size)
 
-    def _resolve(self) -> list[Found]:
-        intake, most = self._intake, self._limits.max_images - len(self._before)
+    def _resolve(self) -> Inventory:
+        intake, most = self._intake, self._limits.max_images - len(self._before.found)
         compression = self._options.compression
         if oci_archive.is_oci(intake):
-            return oci_archive.read(intake, most, self._matcher)
+            return oci_archive.read(intake, most, self._matcher, compression)
         no_layout = MissingMember(
             oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
         )
@@ -257,7 +261,7 @@ class Import:
         return error
 
     def _no_image(self) -> BrokenArchive:
-        if self._before or self._published.images:
+        if self._before.found or self._published.images:
             return BrokenArchive("", "has a tar archive behind its end that is no image archive")
         if not self._tar.members:
             return MissingMember("", _EMPTY)
@@ -277,14 +281,22 @@ class Import:
             return platforms.ALL
         return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
 
-    def _check_platforms(self, found: Found) -> None:
+    def _check_platforms(self, found: Sequence[Found]) -> None:
+        """Raise NotFound for an image without a wanted platform, NotAnImage where there is none.
+
+        What is no image has no platform, and comes with those that have one.
+        """
         wanted = self._options.platforms
-        if wanted and found.graph.best(self._matcher) is None:
+        others = [one for one in found if wanted and one.graph.best(self._matcher) is None]
+        images = [one for one in others if walk.graph(self._intake, one.graph.root).images]
+        for one in images or (others if len(others) == len(found) else ()):
+            subject = one.names[0] if one.names else one.graph.root.digest
+            if not images and one.graph.artifacts:
+                raise NotAnImage(subject, one.graph.artifact_type)
             text = " or ".join(platforms.format_all(platform) for platform in wanted)
-            subject = found.names[0] if found.names else found.graph.root.digest
             raise NotFound("platform", f"{text} of {subject}")
 
-    def _publish(self, found: list[Found]) -> Loaded:
+    def _publish(self, found: list[Found], left_out: tuple[LeftOut, ...]) -> Loaded:
         parts = self._parts
         graphs = {image.graph.root.digest: image.graph for image in found}
         wholes: dict[str, walk.Graph] = {}
@@ -311,6 +323,7 @@ class Import:
             before.images + loaded,
             before.new_blobs + len(added),
             before.new_bytes + sum(info.size for info in added),
+            before.left_out + left_out,
         )
 
     def _create(self, found: Found, parents: Mapping[str, str]) -> None:
@@ -335,6 +348,8 @@ class Import:
                 labels[blob.digest] = walk.gc_labels(walk.children(data, blob))
         for image in graph.complete_images:
             for layer in image.manifest.layers:
+                if layer_types.unreadable(layer.media_type):
+                    continue
                 if oci.layer_compression(layer.media_type) and layer.digest in labels:
                     uncompressed = self._intake.uncompressed(Digest(layer.digest))
                     if uncompressed:
@@ -349,7 +364,7 @@ def _loaded_image(found: Found, whole: walk.Graph) -> LoadedImage:
         found.names,
         found.graph.root.digest,
         manifests[0].config if manifests else "",
-        tuple(manifest.platform for manifest in manifests),
+        tuple(dict.fromkeys(manifest.platform for manifest in manifests if manifest.config)),
         summary.missing,
         whole.missing_platforms,
     )

@@ -204,7 +204,7 @@ class Intake:
         others = [d for d in wanted if d not in known]
         for digest in others:
             if (damaged := self._files.get(_blob_path(digest))) is not None:
-                raise DigestMismatch(_blob_path(digest), digest, damaged.digest)
+                raise DigestMismatch(_blob_path(digest), digest, damaged.digest, damaged.size)
         return {**self._store.sizes(others), **known}
 
     def stored_as(self, digest: str) -> str:

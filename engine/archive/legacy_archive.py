@@ -9,7 +9,7 @@ import msgspec
 
 from engine import docker
 from engine.archive.docker_archive import compressed, found_image, layer_descriptor
-from engine.archive.found import Found, check_beginning, check_count
+from engine.archive.found import Found, Inventory, check_beginning, check_count
 from engine.archive.intake import Intake
 from engine.archive.names import full_name
 from engine.compression import Compression
@@ -21,7 +21,7 @@ _MAX_CHAIN = 1000
 """Far more layers than any graph driver took."""
 
 
-def read(intake: Intake, most: int, compression: Compression | None = None) -> list[Found]:
+def read(intake: Intake, most: int, compression: Compression | None = None) -> Inventory:
     """The images that `repositories` names, `most` at most, in the order of their names; plain
     layers are compressed if that is asked for.
     """
@@ -36,7 +36,9 @@ def read(intake: Intake, most: int, compression: Compression | None = None) -> l
     if not names:
         raise BrokenArchive(docker.REPOSITORIES_FILE, "names no image")
     layers = _Layers(intake)
-    return [_image(layers, v1_id, tuple(tags), compression) for v1_id, tags in names.items()]
+    return Inventory(
+        tuple(_image(layers, v1_id, tuple(tags), compression) for v1_id, tags in names.items())
+    )
 
 
 class _Layer(msgspec.Struct, frozen=True):

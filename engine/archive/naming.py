@@ -41,13 +41,15 @@ class Naming(msgspec.Struct, frozen=True):
         called = [msgspec.structs.replace(f, names=self._names(f)) for f in found]
         if not self.name:
             return called
-        unnamed = {f.graph.root.digest for f in called if not f.names}
-        if len(unnamed) != 1:
+        unnamed = [f for f in called if not f.names]
+        images = [f for f in unnamed if f.graph.images] or unnamed
+        digests = {f.graph.root.digest for f in images}
+        if len(digests) != 1:
             raise InvalidNaming(
-                f"{self.name}: expected one image without a name, found {len(unnamed)}"
+                f"{self.name}: expected one image without a name, found {len(digests)}"
             )
         name = _full(self.name)
-        return [f if f.names else msgspec.structs.replace(f, names=(name,)) for f in called]
+        return [msgspec.structs.replace(f, names=(name,)) if f in images else f for f in called]
 
     def _names(self, found: Found) -> tuple[str, ...]:
         names = found.names

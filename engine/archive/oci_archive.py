@@ -1,20 +1,38 @@
 """Archives with an OCI image layout: `oci-layout`, `index.json`, `blobs/`.
 
-As containerd's importer reads them: it wins where `manifest.json` is there too, names come from the
-annotations, an index may lack some of its platforms. A name that only `manifest.json` knows is
-taken from there.
+As containerd's importer reads them: names come from the annotations, an index may lack some of its
+platforms. `manifest.json`, where it is there too, gives names to images that have none here, and
+adds the images that are not here at all.
+
+An archive has to hold one image or artifact. Whatever else `index.json` names comes with it if it
+is complete (attestations, build caches, an index of nothing), and is told as left out if it is not.
+An entry without a name that is part of another entry is no image of its own.
 """
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from engine import docker, go_json, oci, platforms, walk
-from engine.archive.found import Found, check_count, check_layers
+from engine.archive import docker_archive
+from engine.archive.found import Found, Inventory, LeftOut, check_count, check_image
 from engine.archive.intake import Intake
 from engine.archive.names import docker_names, oci_names, oci_tag
-from engine.errors import BrokenArchive, InvalidDocument, MissingMember
+from engine.compression import Compression
+from engine.errors import (
+    BrokenArchive,
+    ContentMismatch,
+    EngineError,
+    InvalidDocument,
+    InvalidInput,
+    MissingMember,
+)
 from engine.oci import Descriptor, ImageLayout
 
 LAYOUT, INDEX = "oci-layout", "index.json"
+
+Key = tuple[str, str, int, bool]
 
 
 def is_oci(intake: Intake) -> bool:
@@ -32,52 +50,87 @@ def is_oci(intake: Intake) -> bool:
     return bool(layout.image_layout_version)
 
 
-def read(intake: Intake, most: int, matcher: platforms.Matcher = platforms.ALL) -> list[Found]:
-    """The images of an OCI archive, `most` at most, in the order of `index.json`, with the
-    platforms that match.
+def read(
+    intake: Intake,
+    most: int,
+    matcher: platforms.Matcher = platforms.ALL,
+    compression: Compression | None = None,
+) -> Inventory:
+    """Return what an OCI archive holds, `most` images at most, in the order of `index.json`, with
+    the platforms that match; plain layers of what only `manifest.json` names are compressed if that
+    is asked for.
     """
     if not intake.has(INDEX):
         raise MissingMember(
             INDEX, f"is missing from the archive, {LAYOUT} {oci.LAYOUT_VERSION} needs it"
         )
     index = oci.parse_index(intake.document(INDEX), INDEX)
-    entries = [entry for entry in index.manifests if _is_image(entry)]
-    if not entries:
-        raise BrokenArchive(INDEX, "names no image")
+    entries = [_Entry(e, _without_names(e)) for e in index.manifests if _is_document(e)]
+    strange = tuple(_strange(e) for e in index.manifests if not _is_document(e))
+    if not entries and intake.has(docker.MANIFEST_FILE):
+        only = docker_archive.read(intake, most, compression)
+        return Inventory(only.found, strange)
     check_count(len(entries), most)
-    graphs: dict[tuple[object, ...], walk.Graph] = {}
-    found = []
-    for entry in entries:
-        target = _without_names(entry)
-        kind = (target.digest, target.media_type, target.size, oci.is_attestation(target))
-        known = graphs.get(kind) or _graph(intake, target, matcher)
-        graphs[kind] = known = msgspec.structs.replace(known, root=target)
-        found.append(Found(oci_names(entry), known, oci_tag(entry)))
-    return found if all(f.names for f in found) else _with_docker_names(intake, found)
+    graphs, failures = _graphs(intake, entries, matcher)
+    usable = [entry for entry in entries if entry.key in graphs]
+    wholes = _wholes(intake, graphs.values(), matcher)
+    below = {blob.digest for whole in wholes for blob in _below(whole)}
+    items, unreadable = _items(intake)
+    named = _named(usable, graphs, below, _tags(intake, items))
+    taken = {name for one in named for name in one.names}
+    beside, incomplete = _beside(intake, items, wholes, compression)
+    found = (*named, *(_without(one, taken) for one in beside))
+    check_count(sum(len(one.names) or 1 for one in found), most)
+    if not beside and not any(whole.has_content for whole in wholes):
+        raise _nothing(list(failures.values()), graphs.values(), strange)
+    lost = [
+        LeftOut.because(entry.called, failures[entry.key])
+        for entry in entries
+        if entry.key in failures and (entry.is_named or entry.target.digest not in below)
+    ]
+    taken.update(name for one in beside for name in one.names)
+    left_out = dict.fromkeys((*strange, *lost, *unreadable, *incomplete))
+    return Inventory(found, tuple(one for one in left_out if one.name not in taken))
 
 
-def _is_image(entry: Descriptor) -> bool:
+class _Entry(msgspec.Struct, frozen=True):
+    """A manifest or index in `index.json`; `target` is what an image keeps of it."""
+
+    entry: Descriptor
+    target: Descriptor
+
+    @property
+    def key(self) -> Key:
+        """What decides what is found below it."""
+        target = self.target
+        return target.digest, target.media_type, target.size, oci.is_attestation(target)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return oci_names(self.entry)
+
+    @property
+    def tag(self) -> str:
+        return oci_tag(self.entry)
+
+    @property
+    def is_named(self) -> bool:
+        return bool(self.names or self.tag)
+
+    @property
+    def called(self) -> str:
+        """Its name in a sentence."""
+        return next(iter(self.names), self.tag) or self.target.digest
+
+
+def _is_document(entry: Descriptor) -> bool:
     return oci.is_manifest_type(entry.media_type) or oci.is_index_type(entry.media_type)
 
 
-def _graph(intake: Intake, target: Descriptor, matcher: platforms.Matcher) -> walk.Graph:
-    graph = walk.graph(intake, target, matcher)
-    if not any(blob.digest == target.digest for blob in graph.blobs):
-        raise intake.absence(target.digest, INDEX)
-    if not graph.complete_images and (graph.images or not graph.artifacts):
-        gaps = [missing.digest for missing in graph.missing]
-        if not gaps and matcher is not platforms.ALL:
-            return graph
-        if not gaps:
-            raise InvalidDocument(f"index {target.digest}", "names no image")
-        raise intake.absence(gaps[0], target.digest, gaps[1:])
-    for image in graph.complete_images:
-        diff_ids = image.config.rootfs.diff_ids if image.config else ()
-        if diff_ids or (image.manifest.layers and image.config and image.config.os):
-            check_layers(
-                intake, f"manifest {image.descriptor.digest}", diff_ids, image.manifest.layers
-            )
-    return graph
+def _strange(entry: Descriptor) -> LeftOut:
+    kind = entry.media_type or "not given"
+    called = next(iter(oci_names(entry)), oci_tag(entry)) or entry.digest
+    return LeftOut(called, f"expected a manifest or an index, its media type is {kind}")
 
 
 def _without_names(entry: Descriptor) -> Descriptor:
@@ -90,29 +143,146 @@ def _without_names(entry: Descriptor) -> Descriptor:
     return msgspec.structs.replace(entry, annotations=annotations, platform=None)
 
 
-def _with_docker_names(intake: Intake, found: list[Found]) -> list[Found]:
-    """Images that `index.json` does not name have the names that `manifest.json` gives their
-    configs, unless another image has them.
+def _graphs(
+    intake: Intake, entries: Iterable[_Entry], matcher: platforms.Matcher
+) -> tuple[dict[Key, walk.Graph], dict[Key, EngineError]]:
+    """Return what is below the entries that can be used, and why the others cannot, by their keys.
+
+    What is there and wrong is raised: ContentMismatch, InvalidDocument.
     """
+    graphs: dict[Key, walk.Graph] = {}
+    failures: dict[Key, EngineError] = {}
+    for entry in entries:
+        if entry.key in graphs or entry.key in failures:
+            continue
+        graph = walk.graph(intake, entry.target, matcher)
+        error = _absence(intake, graph)
+        if isinstance(error, ContentMismatch):
+            raise error
+        if error:
+            failures[entry.key] = error
+            continue
+        for image in graph.complete_images:
+            check_image(intake, image)
+        graphs[entry.key] = graph
+    return graphs, failures
+
+
+def _absence(intake: Intake, graph: walk.Graph) -> EngineError | None:
+    """Return the error for what a graph lacks, None if it can be used without."""
+    target = graph.root.digest
+    if not any(blob.digest == target for blob in graph.blobs):
+        return intake.absence(target, INDEX)
+    gaps = [missing.digest for missing in graph.missing]
+    if graph.is_usable or not gaps:
+        return None
+    return intake.absence(gaps[0], target, gaps[1:])
+
+
+def _wholes(
+    intake: Intake, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
+) -> list[walk.Graph]:
+    """Return the graphs as they are for every platform."""
+    if matcher is platforms.ALL:
+        return list(graphs)
+    return [walk.graph(intake, graph.root) for graph in graphs]
+
+
+def _below(whole: walk.Graph) -> list[Descriptor]:
+    """Return what is below the root, whether it is there or not."""
+    return [b for b in (*whole.blobs, *whole.missing) if b.digest != whole.root.digest]
+
+
+def _named(
+    entries: Sequence[_Entry],
+    graphs: Mapping[Key, walk.Graph],
+    below: Container[str],
+    tags: Mapping[str, tuple[str, ...]],
+) -> list[Found]:
+    """Return the entries with their names, else those that `manifest.json` gives their configs.
+
+    A name that another entry has is not given again; an index goes before what is part of it. What
+    has no name then, and is known or part of an index, is left out.
+    """
+    names = {n: entry.names for n, entry in enumerate(entries)}
+    taken = {name for some in names.values() for name in some}
+    for n, entry in sorted(enumerate(entries), key=lambda item: item[1].target.digest in below):
+        if not names[n]:
+            images = graphs[entry.key].complete_images
+            given = (
+                name for image in images for name in tags.get(image.manifest.config.digest, ())
+            )
+            names[n] = tuple(dict.fromkeys(name for name in given if name not in taken))
+            taken.update(names[n])
+    known = {entry.target.digest for n, entry in enumerate(entries) if names[n] or entry.tag}
+    found = []
+    for n, entry in enumerate(entries):
+        digest = entry.target.digest
+        if names[n] or entry.tag or not (digest in known or digest in below):
+            graph = msgspec.structs.replace(graphs[entry.key], root=entry.target)
+            found.append(Found(names[n], graph, entry.tag))
+            known.add(digest)
+    return found
+
+
+def _without(found: Found, taken: Container[str]) -> Found:
+    names = tuple(name for name in found.names if name not in taken)
+    return msgspec.structs.replace(found, names=names)
+
+
+def _nothing(
+    failures: Sequence[EngineError], graphs: Iterable[walk.Graph], strange: Sequence[LeftOut]
+) -> EngineError:
+    """Return the error for an archive without an image and without an artifact."""
+    for error in failures:
+        return error
+    for graph in graphs:
+        return InvalidDocument(f"index {graph.root.digest}", "names no image")
+    reasons = "".join(f"; {one.name}: {one.reason}" for one in strange)
+    return BrokenArchive(INDEX, f"names no image{reasons}")
+
+
+# -- manifest.json beside it ----------------------------------------------------------------------
+
+
+def _items(intake: Intake) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
+    """Return the items of `manifest.json`, if it is there and can be read."""
     if not intake.has(docker.MANIFEST_FILE):
-        return found
-    taken = {name for f in found for name in f.names}
+        return [], ()
+    try:
+        document = intake.document(docker.MANIFEST_FILE)
+        if document.strip() in (b"null", b"[]"):
+            return [], ()
+        return docker.parse_manifest_json(document), ()
+    except (InvalidInput, ContentMismatch) as error:
+        return [], (LeftOut.because(docker.MANIFEST_FILE, error),)
+
+
+def _tags(intake: Intake, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
+    """Return the names that `manifest.json` gives to configs that are there."""
     tags: dict[str, tuple[str, ...]] = {}
-    for item in docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE)):
-        config = intake.find(item.config).digest
-        tags[config] = tags.get(config, ()) + docker_names(item)
-    return [
-        f
-        if f.names
-        else Found(
-            tuple(
-                name
-                for image in f.graph.complete_images
-                for name in tags.get(image.manifest.config.digest, ())
-                if name not in taken
-            ),
-            f.graph,
-            f.tag,
-        )
-        for f in found
-    ]
+    for item in items:
+        with suppress(InvalidInput, ContentMismatch):  # `_beside` tells of it
+            config = intake.find(item.config).digest
+            tags[config] = tags.get(config, ()) + docker_names(item)
+    return tags
+
+
+def _beside(
+    intake: Intake,
+    items: Iterable[docker.ManifestItem],
+    wholes: Iterable[walk.Graph],
+    compression: Compression | None,
+) -> tuple[list[Found], list[LeftOut]]:
+    """Return the images that `manifest.json` alone names, and what it names without holding it."""
+    known = {i.manifest.config.digest for whole in wholes for i in whole.complete_images}
+    found, left_out = [], []
+    for item in items:
+        called = next(iter(item.repo_tags or ()), item.config)
+        try:
+            called = next(iter(docker_names(item)), called)
+            if intake.find(item.config).digest not in known:
+                found.append(docker_archive.image(intake, item, compression))
+        except (InvalidInput, ContentMismatch) as error:
+            left_out.append(LeftOut.because(called, error))
+    return found, left_out

@@ -12,7 +12,7 @@ import msgspec
 
 from engine import go_json, oci, platforms, rfc3339
 from engine.errors import InvalidDocument, InvalidInput
-from engine.oci import History, Platform
+from engine.oci import History, Int64, Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INLINE_CACHE = "moby.buildkit.cache.v0"
@@ -37,6 +37,39 @@ class _RootFS(msgspec.Struct, frozen=True):
 class _Process(msgspec.Struct, frozen=True):
     env: tuple[str, ...] = msgspec.field(name="Env", default=())
     working_dir: str = msgspec.field(name="WorkingDir", default="")
+
+
+class _Healthcheck(msgspec.Struct, frozen=True):
+    test: tuple[str, ...] = msgspec.field(name="Test", default=())
+    interval: Int64 = msgspec.field(name="Interval", default=0)
+    timeout: Int64 = msgspec.field(name="Timeout", default=0)
+    start_period: Int64 = msgspec.field(name="StartPeriod", default=0)
+    start_interval: Int64 = msgspec.field(name="StartInterval", default=0)
+    retries: Int64 = msgspec.field(name="Retries", default=0)
+
+
+class _Empty(msgspec.Struct, frozen=True):
+    """Go's struct{}, the value of a map that is a set."""
+
+
+class _ImageProcess(_Process, frozen=True):
+    """What BuildKit reads of an image's `config`: OCI's fields, and Docker's beyond them."""
+
+    user: str = msgspec.field(name="User", default="")
+    exposed_ports: dict[str, _Empty] = msgspec.field(name="ExposedPorts", default={})
+    entrypoint: tuple[str, ...] = msgspec.field(name="Entrypoint", default=())
+    cmd: tuple[str, ...] = msgspec.field(name="Cmd", default=())
+    volumes: dict[str, _Empty] = msgspec.field(name="Volumes", default={})
+    labels: dict[str, str] = msgspec.field(name="Labels", default={})
+    stop_signal: str = msgspec.field(name="StopSignal", default="")
+    args_escaped: bool = msgspec.field(name="ArgsEscaped", default=False)
+    healthcheck: _Healthcheck | None = msgspec.field(name="Healthcheck", default=None)
+    on_build: tuple[str, ...] = msgspec.field(name="OnBuild", default=())
+    shell: tuple[str, ...] = msgspec.field(name="Shell", default=())
+
+
+class _ImageConfig(msgspec.Struct, frozen=True):
+    config: _ImageProcess = _ImageProcess()
 
 
 class _Default(msgspec.Struct, frozen=True):
@@ -66,16 +99,21 @@ def default_config(platform: Platform) -> bytes:
     )
 
 
+def check_types(config: bytes) -> None:
+    """Raise InvalidConfig for a value that Go's types do not take, and for a time that is none."""
+    try:
+        oci.parse_config(config, "image config")
+        go_json.decode(config, _ImageConfig, "image config")
+        oci.check_times(config, "image config")
+    except InvalidDocument as error:
+        members(config)
+        raise InvalidConfig(f"invalid image config: {error.reason}") from error
+
+
 def check(config: bytes) -> None:
     """As BuildKit checks a config before it exports it; InvalidConfig."""
-    try:
-        parsed = oci.parse_config(config, "image config")
-        times = (parsed.created, *(entry.created for entry in parsed.history))
-        for time in filter(None, times):
-            rfc3339.normalize(time)
-    except (InvalidDocument, ValueError) as error:
-        members(config)
-        raise InvalidConfig(f"invalid image config: {error}") from error
+    check_types(config)
+    parsed = oci.parse_config(config, "image config")
     if not parsed.os:
         raise InvalidConfig("missing os")
     if not parsed.architecture:

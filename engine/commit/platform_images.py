@@ -66,6 +66,7 @@ class PlatformImages:
         """The image of one platform, from its base, its new layers and the wanted config."""
         chosen = part.platform or (base.platform if base else platforms.host())
         config = part.config or (base.config if base else b"") or configs.default_config(chosen)
+        configs.check_types(config)
         config = self._changed(config)
         below = self._base_layers(base) if base else []
         above = self._new_layers(part.ref, base) if part.ref else []

@@ -8,10 +8,17 @@ import hashlib
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from engine import decompress
+from engine import decompress, layer_types
 from engine.archive.limits import Limits
 from engine.content import Provider
-from engine.errors import BrokenArchive, DigestMismatch, InvalidInput, NotFound, printable
+from engine.errors import (
+    BrokenArchive,
+    DigestMismatch,
+    InvalidInput,
+    NotFound,
+    UnreadableLayer,
+    printable,
+)
 from engine.filetree.applier import Applier
 from engine.filetree.entry import LayerSpan
 from engine.filetree.layer_files import read_file, read_layer
@@ -41,11 +48,16 @@ class MergedImage:
 
     @property
     def tree(self) -> Tree:
-        """The merged root; NotFound for a layer that is not in the store, BrokenArchive,
-        LimitExceeded.
+        """The merged root; NotFound for a layer that is not in the store, UnreadableLayer,
+        BrokenArchive, LimitExceeded.
         """
         with self._lock:
             if self._tree is None:
+                for layer in self._layers:
+                    if reason := layer_types.unreadable(layer.media_type):
+                        raise UnreadableLayer(
+                            layer.digest, f"{reason}, so its files cannot be read"
+                        )
                 applier = self._applier()
                 for number in range(len(self._layers)):
                     self._apply(applier, number)

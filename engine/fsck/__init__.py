@@ -12,7 +12,7 @@ from engine.digest import parse
 from engine.fsck.blobs import BlobCheck
 from engine.fsck.images import ImageCheck
 from engine.fsck.lost_images import lost_images
-from engine.fsck.problem import Kind, Parts, Problem
+from engine.fsck.problem import Kind, Parts, Problem, Unverified
 from engine.fsck.records import wrong_records
 from engine.progress import Progress
 
@@ -42,6 +42,11 @@ def check_layers(parts: Parts) -> Iterator[Problem]:
     yield from ImageCheck(parts).layers()
 
 
+def unverified_layers(parts: Parts) -> Iterator[Unverified]:
+    """The layers that `check_layers` has nothing to compare with: encrypted ones, say."""
+    yield from ImageCheck(parts).unverified()
+
+
 def database_problems(parts: Parts) -> Iterator[Problem]:
     """What SQLite finds wrong with the database itself."""
     path = str(parts.database.path)
@@ -52,4 +57,13 @@ def database_problems(parts: Parts) -> Iterator[Problem]:
         yield Problem(Kind.DATABASE, path, f"row {row} of {table} has lost its row of {parent}")
 
 
-__all__ = ["Kind", "Parts", "Problem", "check", "check_layers", "database_problems"]
+__all__ = [
+    "Kind",
+    "Parts",
+    "Problem",
+    "Unverified",
+    "check",
+    "check_layers",
+    "database_problems",
+    "unverified_layers",
+]

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from engine import oci, walk
+from engine import layer_types, oci, walk
 from engine.content import read_blob
 from engine.content.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.digest import parse
 from engine.errors import BrokenArchive, EngineError, NotFound
-from engine.fsck.problem import Kind, Parts, Problem
+from engine.fsck.problem import Kind, Parts, Problem, Unverified
 from engine.oci import Descriptor
 
 
@@ -35,16 +35,31 @@ class ImageCheck:
                 for image in walk.graph(self._parts.content, target).complete_images:
                     yield from self._layers(target, image, known)
 
+    def unverified(self) -> Iterator[Unverified]:
+        """Layers that cannot be compared with their diff IDs, each once."""
+        found: dict[str, tuple[str, set[str]]] = {}
+        for target in self._targets():
+            with suppress(EngineError, OSError):  # `images` tells of these
+                for image in walk.graph(self._parts.content, target).complete_images:
+                    for layer in image.manifest.layers:
+                        if reason := layer_types.unreadable(layer.media_type):
+                            names = found.setdefault(layer.digest, (reason, set()))[1]
+                            names.update(self._names(target))
+        for digest, (reason, names) in found.items():
+            yield Unverified(digest, reason, tuple(sorted(names)))
+
     def _layers(
         self, target: Descriptor, image: walk.ImageManifest, known: dict[tuple[str, str], str]
     ) -> Iterator[Problem]:
         names = self._names(target)
         wanted = image.config.rootfs.diff_ids if image.config else ()
         layers = image.manifest.layers
-        if len(wanted) != len(layers):
+        if image.needs_diff_ids and len(wanted) != len(layers):
             text = f"expected {len(wanted)} layers, as its config says, found {len(layers)}"
             yield Problem(Kind.LAYER, image.descriptor.digest, text, names)
         for layer, diff_id in zip(layers, wanted, strict=False):
+            if layer_types.unreadable(layer.media_type):
+                continue
             if not self._parts.content.exists(layer.digest):
                 continue  # it may be absent, or `images` tells of it
             algorithm = parse(diff_id).algorithm
@@ -88,7 +103,7 @@ class ImageCheck:
         if recorded != (found, found.revision):
             text = "what is recorded of it is not what there is"
             yield Problem(Kind.RECORD, target.digest, text, names)
-        if not graph.complete_images and not graph.artifacts:
+        if not graph.is_usable:
             lacking = [blob.digest for blob in graph.missing]
             lacking += [blob.digest for image in graph.images for blob in image.missing]
             text = f"none of it is complete; missing: {', '.join(lacking) or 'everything'}"

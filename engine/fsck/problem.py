@@ -54,6 +54,16 @@ class Problem(msgspec.Struct, frozen=True):
     target: Descriptor | None = None
 
 
+class Unverified(msgspec.Struct, frozen=True):
+    """A layer that is what its digest says, and that nobody here can compare with its diff ID;
+    `reason` says why. `images` are the familiar names of the images that have it.
+    """
+
+    digest: str
+    reason: str
+    images: tuple[str, ...]
+
+
 class Parts(msgspec.Struct, frozen=True):
     """What checks and repairs need of an engine."""
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from engine import digest as digests
-from engine import oci, v1_image
+from engine import layer_types, oci, v1_image
 from engine.content import read_blob
 from engine.digest import Digest
 from engine.errors import InvalidDigest, InvalidDocument, NotExportable
@@ -42,7 +42,8 @@ def docker_image(
 ) -> DockerImage:
     """The image called `name`, its layers uncompressed, with the v1 configs and a new manifest.
 
-    NotExportable for one without layers or of another system than docker's; InvalidDocument for a
+    NotExportable for one without layers, with layers that cannot be uncompressed, or of another
+    system than docker's; InvalidDocument for a
     config that docker could not read, or that has not a diff ID a layer.
     """
     config = image.manifest.config
@@ -54,7 +55,7 @@ def docker_image(
     mtime = mtime if mtime <= _LATEST else 0
     layers = tuple(
         _layer(layer, diff_id, mtime, blobs, uncompressed_size)
-        for layer, diff_id in _layers(image, parsed, subject)
+        for layer, diff_id in _layers(name, image, parsed, subject)
     )
     manifest = oci.render(
         oci.Manifest(
@@ -88,13 +89,15 @@ def _check(name: str, config: ImageConfig) -> None:
 
 
 def _layers(
-    image: ImageManifest, config: ImageConfig, subject: str
+    name: str, image: ImageManifest, config: ImageConfig, subject: str
 ) -> Iterator[tuple[Descriptor, Digest]]:
     layers, diff_ids = image.manifest.layers, config.rootfs.diff_ids
     if len(layers) != len(diff_ids):
         reason = f"expected a diff ID for each of {len(layers)} layers, found {len(diff_ids)}"
         raise InvalidDocument(subject, reason)
     for layer, diff_id in zip(layers, diff_ids, strict=True):
+        if reason := layer_types.unreadable(layer.media_type):
+            raise NotExportable(name, f"layer {layer.digest} {reason}, and docker saves none such")
         try:
             yield layer, digests.parse(diff_id)
         except InvalidDigest as error:

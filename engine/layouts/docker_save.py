@@ -18,7 +18,7 @@ import msgspec
 
 from engine import docker, go_json, oci, reference, walk
 from engine.docker import LayerSource, ManifestItem
-from engine.errors import NotExportable
+from engine.errors import NotAnImage
 from engine.images import PARENT_LABEL, Image
 from engine.layouts import Entry
 from engine.layouts.docker_image import DockerImage, docker_image
@@ -98,9 +98,10 @@ def _named(
 
 
 def _manifest(image: Image, blobs: walk.Blobs, options: Options) -> walk.ImageManifest:
-    manifest = options.described(image, options.graph(image, blobs))
+    graph = options.graph(image, blobs)
+    manifest = options.described(image, graph)
     if manifest is None:
-        raise NotExportable(image.familiar, "expected an image, found an artifact")
+        raise NotAnImage(image.familiar, graph.artifact_type)
     return manifest
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine import oci, platforms, walk
-from engine.errors import NotExportable, NotFound
+from engine.errors import NotAnImage, NotExportable, NotFound
 from engine.images import Image
 from engine.oci import Platform
 
@@ -39,7 +39,8 @@ class Selection(msgspec.Struct, frozen=True):
     def graph(self, image: Image, blobs: walk.Blobs) -> walk.Graph:
         """What is below the image, narrowed to the platform, or whole for the fallback.
 
-        NotExportable for a target that is neither manifest nor index; NotFound where the target or
+        NotExportable for a target that is neither manifest nor index; NotAnImage where platforms
+        of an artifact are required; NotFound where the target or
         a required platform is missing, or nothing fits the platform.
         """
         target = image.target
@@ -49,6 +50,10 @@ class Selection(msgspec.Struct, frozen=True):
         graph = walk.graph(blobs, target, self.platform)
         if not any(blob.digest == target.digest for blob in graph.blobs):
             raise NotFound("blob", target.digest)
+        if self.required and not graph.images:
+            every = walk.graph(blobs, target)
+            if every.is_artifact:
+                raise NotAnImage(image.familiar, every.artifact_type)
         for platform in self.required:
             if graph.best(platforms.only(platform)) is None:
                 raise NotFound("platform", f"{platforms.format_all(platform)} of {image.familiar}")

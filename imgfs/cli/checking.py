@@ -10,7 +10,7 @@ import msgspec
 
 from engine.engine import Engine
 from engine.errors import StoreDamaged, printable
-from engine.fsck.problem import Problem
+from engine.fsck.problem import Problem, Unverified
 from engine.fsck.replacement import replace_database
 from imgfs.cli.command import Command, Parser
 from imgfs.cli.common import Failed, format_option, print_json, store_path
@@ -78,11 +78,19 @@ def _fsck(args: Namespace) -> None:
     damaged = sorted(
         {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
     )
+    unverified = _unverified(store) if args.deep else []
     if args.format == "json":
-        print_json({"problems": [one.to_json() for one in found], "damaged": damaged})
+        document = {"problems": [one.to_json() for one in found], "damaged": damaged}
+        if unverified:
+            document["unverified"] = [msgspec.to_builtins(one) for one in unverified]
+        print_json(document)
     elif not args.quiet:
         for name in damaged:
             print(f"image {printable(name)} has lost something: load it again")
+        for layer in unverified:
+            images = ", ".join(layer.images)
+            text = f"layer {layer.digest} {layer.reason}: its diff ID cannot be checked"
+            print(printable(f"{text} (in {images})", 2000))
         print(_summary(found))
     if damaged or not all(one.is_settled for one in found):
         raise Failed("")
@@ -116,6 +124,11 @@ def _problems(engine: Engine, deep: bool, progress: str) -> Iterator[Problem]:
         yield from engine.check(tell)
     if deep:
         yield from engine.check_layers()
+
+
+def _unverified(store: Path) -> list[Unverified]:
+    with Engine(store) as engine:
+        return list(engine.unverified_layers())
 
 
 def _summary(found: list[_Found]) -> str:

@@ -116,10 +116,10 @@ def _line(engine: Engine, image: Image) -> _Listed:
         image,
         ref.familiar_name if ref else "",
         (ref.tag or "") if ref else "",
-        best.config if best else "",
+        (best.config if best else "") or image.target.digest,
         rfc3339.text(engine.images.target(image.target.digest).created),
         best.size if best else 0,
-        tuple(m.platform for m in manifests if m.platform),
+        tuple(dict.fromkeys(m.platform for m in manifests if m.platform)),
     )
 
 

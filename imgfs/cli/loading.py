@@ -80,14 +80,17 @@ def _load(args: Namespace) -> None:
     failed = False
     with opened(args) as engine:
         for path in paths:
+            named = "standard input" if path == "-" else path
             try:
                 loaded.append(_loaded(engine, path, options, how(args)))
             except (EngineError, OSError) as error:
                 failed = True
                 reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                named = "standard input" if path == "-" else path
                 print(f"imgfs: {printable(f'{named}: {reason}', 2000)}", file=sys.stderr)
                 continue
+            for one in loaded[-1].left_out:
+                said = printable(f"{named}: left out: {one.name}: {one.reason}", 2000)
+                print(f"imgfs: warning: {said}", file=sys.stderr)
             if args.format == "table" and not args.quiet:
                 _print_loaded(loaded[-1])
     if args.format == "json":
@@ -141,7 +144,10 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
 def _print_loaded(loaded: "Loaded") -> None:
     """As docker says it, and what is not there."""
     for image in loaded.images:
-        lacking = ", ".join(image.missing_platforms) or f"{len(image.missing)} blobs"
+        count = len(image.missing)
+        lacking = (
+            ", ".join(image.missing_platforms) or f"{count} {'blob' if count == 1 else 'blobs'}"
+        )
         gap = f" (missing: {printable(lacking)})" if image.missing else ""
         for name in image.names:
             print(f"Loaded image: {printable(reference.parse_normalized(name).familiar)}{gap}")

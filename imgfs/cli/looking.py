@@ -2,10 +2,10 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine import go_json, oci, platforms, reference
+from engine import go_json, layer_types, oci, platforms, reference
 from engine.engine import Details, Engine
 from imgfs.cli.command import Command, Parser
 from imgfs.cli.common import each, format_option, human, opened, print_json, print_table
@@ -70,7 +70,9 @@ def _document(engine: Engine, details: Details) -> dict[str, Any]:
         "Descriptor": json.loads(oci.render(target)),
         "Manifest": json.loads(oci.render(manifest.descriptor)),
         "Layers": [json.loads(oci.render(layer)) for layer in layers],
-        "Platforms": [m.platform for m in engine.images.manifests(target.digest)],
+        "Platforms": list(
+            dict.fromkeys(m.platform for m in engine.images.manifests(target.digest))
+        ),
     }
 
 
@@ -100,7 +102,7 @@ def _history(args: Namespace) -> None:
     print_table(
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         (
-            [s["created"][:19] or "-", _cut(s["created_by"], width), human(s["size"]), s["comment"]]
+            [s["created"][:19] or "-", _cut(s["created_by"], width), human(s["size"]), _note(s)]
             for s in steps
         ),
     )
@@ -113,22 +115,28 @@ def _steps(details: Details) -> Iterator[dict[str, Any]]:
     """History entries with the layer that each made; layers without an entry come last."""
     layers = iter(details.manifest.manifest.layers)
     for entry in details.config.history:
-        layer = None if entry.empty_layer else next(layers, None)
-        yield {
-            "created": entry.created,
-            "created_by": entry.created_by,
-            "comment": entry.comment,
-            "layer": layer.digest if layer else None,
-            "size": layer.size if layer else 0,
-        }
+        yield _step(entry, None if entry.empty_layer else next(layers, None))
     for layer in layers:
-        yield {
-            "created": "",
-            "created_by": "",
-            "comment": "",
-            "layer": layer.digest,
-            "size": layer.size,
-        }
+        yield _step(oci.History(), layer)
+
+
+def _step(entry: oci.History, layer: oci.Descriptor | None) -> dict[str, Any]:
+    step = {
+        "created": entry.created,
+        "created_by": entry.created_by,
+        "comment": entry.comment,
+        "layer": layer.digest if layer else None,
+        "size": layer.size if layer else 0,
+    }
+    if layer and (reason := layer_types.unreadable(layer.media_type)):
+        step["unreadable"] = reason
+    return step
+
+
+def _note(step: Mapping[str, Any]) -> str:
+    """The comment, and why nobody can look into the layer."""
+    reason = step.get("unreadable")
+    return " ".join(filter(None, (step["comment"], reason and f"(the layer {reason})")))
 
 
 def _cut(text: str, width: int) -> str:

@@ -296,11 +296,11 @@ def test_what_a_layer_is_when_it_is_uncompressed_is_learnt(engine: Engine, size:
     assert engine.content.info(stored).labels == uncompressed_labels(layer)
 
 
-def test_oci_wins_over_manifest_json(engine: Engine) -> None:
+def test_index_json_wins_over_manifest_json(engine: Engine) -> None:
     members = archives.oci_members([entry({REF: "x/oci:1"})], APP.blobs())
-    manifest = to_json([item(RepoTags=["x/docker:1"])])
+    manifest = to_json([item(RepoTags=["x/oci:1", "x/docker:1"])])
     load(engine, tar([*members, ("manifest.json", manifest), CONFIG, ("l.tar", PLAIN)]))
-    assert ids(engine) == {"x/oci:1": APP.id}
+    assert ids(engine) == {"x/oci:1": APP.id, "x/docker:1": ONE.id}
 
 
 def test_a_name_that_only_manifest_json_knows(engine: Engine) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from engine import docker
+from tests import archives
+from tests.archives import ImageParts
 from tests.cli.command import Command, Done, names, refusal, succeeded
 
 
@@ -204,3 +207,77 @@ def test_refused(
     asked = [argument.format(root=root) for argument in arguments]
     assert words in refusal(inside("commit", *asked), status)
     assert names(store) == {}
+
+
+ODD_CONFIGS: dict[str, dict[str, Any]] = {
+    "User": {"config": {"User": 1234}},
+    "Cmd": {"config": {"Cmd": "sh"}},
+    "Env": {"config": {"Env": "A=b"}},
+    "Labels": {"config": {"Labels": {"a": 1}}},
+    "ExposedPorts": {"config": {"ExposedPorts": ["80"]}},
+    "history[0].created": {"history": [{"created": "x"}]},
+    "created": {"created": ""},
+}
+CHANGES = ("--change", "ENV C=d", "--change", "LABEL c=d", "--change", "EXPOSE 1")
+
+
+@pytest.mark.parametrize("culprit", [*ODD_CONFIGS, "config"])
+def test_a_config_that_gos_types_do_not_take(
+    inside: Callable[..., Done], root: Path, tmp_path: Path, culprit: str
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(ImageParts(extra=ODD_CONFIGS.get(culprit, {"config": []})).config)
+    said = refusal(inside("commit", "--config", file, *CHANGES, root, "a:1"))
+    assert said.startswith("image config: invalid image config: ")
+    assert culprit in said
+    assert inside("images", "-q").lines == []
+
+
+@pytest.mark.parametrize("culprit", ODD_CONFIGS)
+def test_a_base_whose_config_gos_types_do_not_take(
+    inside: Callable[..., Done],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    culprit: str,
+) -> None:
+    parts = ImageParts(extra=ODD_CONFIGS[culprit])
+    archive = tmp_path / "odd.tar"
+    archive.write_bytes(archives.oci_archive((parts, "docker.io/library/odd:1")))
+    with monkeypatch.context() as unchecked:  # as in a store that other software has filled
+        unchecked.setattr(docker, "check_config", lambda _data, _subject: None)
+        succeeded(inside("load", archive))
+    assert culprit in refusal(inside("commit", "--base", "odd:1", *CHANGES, root, "a:1"))
+    assert len(inside("images", "-q").lines) == 1
+
+
+def test_a_base_with_an_encrypted_layer(
+    inside: Callable[..., Done], root: Path, tmp_path: Path
+) -> None:
+    parts = ImageParts()
+    noise = bytes(range(256))
+    manifest = archives.to_json(
+        {
+            "schemaVersion": 2,
+            "config": archives.descriptor(parts.config, archives.OCI_CONFIG),
+            "layers": [archives.descriptor(noise, f"{archives.OCI_LAYER}+gzip+encrypted")],
+        }
+    )
+    entry = archives.descriptor(
+        manifest,
+        archives.OCI_MANIFEST,
+        annotations={"io.containerd.image.name": "docker.io/library/secret:1"},
+    )
+    archive = tmp_path / "secret.tar"
+    archive.write_bytes(
+        archives.tar(archives.oci_members([entry], [manifest, parts.config, noise]))
+    )
+    succeeded(inside("load", archive))
+    said = refusal(inside("commit", "--base", "secret:1", root, "a:1"))
+    assert "is encrypted" in said
+    assert archives.digest(noise) in said
+    assert "is encrypted" in refusal(inside("save", "--layout", "docker", "secret:1"))
+    assert "is encrypted" in succeeded(inside("history", "secret:1")).lines[-1]
+    told = succeeded(inside("fsck", "--deep")).lines
+    assert told[-1] == "nothing is wrong"
+    assert "is encrypted" in told[0]

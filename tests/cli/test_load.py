@@ -21,6 +21,7 @@ BIG = ImageParts(
     layers=[archives.layer("app"), archives.layer("big", random.Random(1).randbytes(4 << 20))]
 )
 APP_TAR = archives.docker_archive((APP, ["app:1"]))
+NAME = "io.containerd.image.name"
 OTHER_TAR = archives.oci_archive((OTHER, "ghcr.io/org/other:2"))
 
 
@@ -284,3 +285,35 @@ def test_plain_layers_are_compressed(imgfs: Command, kind: str, tmp_path: Path) 
     succeeded(imgfs("save", "-o", out, "big:1"))
     assert out.stat().st_size < 20_000
     assert not list((imgfs.store / "ingest").iterdir())
+
+
+# -- what an archive names and cannot give --------------------------------------------------------
+
+
+def test_what_is_left_out_is_a_warning(imgfs: Command) -> None:
+    entries = [
+        archives.descriptor(parts.manifest(), archives.OCI_MANIFEST, annotations={NAME: name})
+        for parts, name in ((APP, "docker.io/library/app:1"), (OTHER, "docker.io/library/other:1"))
+    ]
+    members = archives.oci_members(entries, [*APP.blobs(), OTHER.manifest(), OTHER.config])
+    archive = archives.tar(members)
+    done = imgfs("load", stdin=archive)
+    assert (done.status, done.out.decode()) == (0, "Loaded image: app:1\n")
+    (warning,) = done.err.decode().splitlines()
+    assert warning.startswith("imgfs: warning: standard input: left out: docker.io/library/other:1")
+    assert archives.digest(OTHER.layers[0])[7:] in warning
+    (loaded,) = imgfs("load", "--format", "json", stdin=archive).json
+    (left_out,) = loaded["left_out"]
+    assert left_out["name"] == "docker.io/library/other:1"
+
+
+def test_one_missing_blob_is_told_in_good_words(imgfs: Command) -> None:
+    manifest = ImageParts(architecture="", os="").manifest()
+    lacking = archives.descriptor(manifest, archives.OCI_MANIFEST)
+    whole = archives.descriptor(APP.manifest(), archives.OCI_MANIFEST)
+    index = archives.to_json({"schemaVersion": 2, "manifests": [whole, lacking]})
+    entry = archives.descriptor(index, archives.OCI_INDEX, annotations={NAME: "docker.io/a/b:1"})
+    archive = archives.tar(archives.oci_members([entry], [index, *APP.blobs()]))
+    assert succeeded(imgfs("load", stdin=archive)).lines == [
+        "Loaded image: a/b:1 (missing: 1 blob)"
+    ]

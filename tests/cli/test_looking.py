@@ -167,7 +167,8 @@ S390X, PPC = (ImageParts(architecture=name, layers=[archives.layer(name)]) for n
             [{"os": "\x1b[31mevil", "architecture": "a b/c/d/e"}, {"os": "*", "architecture": "*"}],
             r"\x1b[31mevil/a b/c/d/e,*/*",
         ),
-        ([{"os": "", "architecture": ""}, {"os": "", "architecture": "x"}], "unknown,unknown"),
+        ([{"os": "", "architecture": ""}, {"os": "", "architecture": "x"}], "unknown"),
+        ([{"os": "linux", "architecture": "amd64"}] * 2, "linux/amd64"),
     ],
 )
 def test_images_of_whatever_platforms(

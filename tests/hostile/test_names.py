@@ -23,15 +23,18 @@ for _ in range(150):
 PARTS = ImageParts(
     architecture=f"amd64{ESCAPES}/../..",
     os=f"lin{ESCAPES}",
-    created=f"2024-01-02T03:04:05Z{ESCAPES}",
     extra={
         "author": ESCAPES,
         "variant": f"../{ESCAPES}",
         "os.version": ESCAPES,
-        "config": {"Cmd": [ESCAPES], "Labels": {ESCAPES: ESCAPES, "deep": DEEP}, "User": "../.."},
-        "history": [
-            {"created": ESCAPES, "created_by": ESCAPES, "comment": ESCAPES, "author": ESCAPES}
-        ],
+        "config": {
+            "Cmd": [ESCAPES],
+            "Labels": {ESCAPES: ESCAPES},
+            "User": "../..",
+            ESCAPES: ESCAPES,
+            "deep": DEEP,
+        },
+        "history": [{"created_by": ESCAPES, "comment": ESCAPES, "author": ESCAPES}],
     },
 )
 PLATFORM = {"os": ESCAPES, "architecture": "../..", "variant": f"{ESCAPES}\0", "os.version": "/"}

@@ -329,3 +329,20 @@ def test_over_the_configured_limit(mount: Callable[..., Mounted]) -> None:
     with pytest.raises(OSError, match="File too large"):
         one.load(ARCHIVE)
     assert one.report()["status"] == "failed"
+
+
+def test_what_an_archive_cannot_give_is_in_the_report(mounted: Mounted) -> None:
+    other = ImageParts(layers=[archives.layer("other")])
+    entries = [
+        archives.descriptor(
+            parts.manifest(), archives.OCI_MANIFEST, annotations={"io.containerd.image.name": name}
+        )
+        for parts, name in ((APP, "docker.io/library/app:1"), (other, "docker.io/library/other:1"))
+    ]
+    members = archives.oci_members(entries, [*APP.blobs(), other.manifest(), other.config])
+    mounted.load(archives.tar(members))
+    assert (mounted / "app:1").is_dir()
+    assert not (mounted / "other:1").exists()
+    (left_out,) = mounted.report()["left_out"]
+    assert left_out["name"] == "docker.io/library/other:1"
+    assert archives.digest(other.layers[0])[7:] in left_out["reason"]
