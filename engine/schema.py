@@ -190,5 +190,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             DELETE FROM changes WHERE number <= NEW.number - {CHANGES_KEPT};
         END""",
     ),
+    ("ALTER TABLE events ADD COLUMN error TEXT",),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

@@ -68,6 +68,16 @@ class Part:
         self.open[place] = start, before + data
 
 
+class Nobody:
+    """Who does not care what becomes of an upload."""
+
+    async def flushed(self, upload: Upload) -> None:
+        """It is not told on."""
+
+    async def closed(self, upload: Upload) -> None:
+        """It is not told on."""
+
+
 def run(
     archive: Archive,
     use: Callable[[Upload], Awaitable[None]],
@@ -75,9 +85,6 @@ def run(
     part: Session | str = "none",
 ) -> None:
     """Use an upload that goes into `archive`."""
-
-    async def told(_: Loaded) -> None:
-        """Nobody listens."""
 
     async def main() -> None:
         with trio.fail_after(30):
@@ -91,7 +98,7 @@ def run(
                     nursery,
                     Workers(),
                     Gathers(part),
-                    told,
+                    Nobody(),
                 )
                 upload.opened(1)
                 await use(upload)
