@@ -314,6 +314,8 @@ class NameDirectory(msgspec.Struct, frozen=True):
         return self.tree.entries(self.prefix)
 
     def keeps(self, child: Node) -> float:
+        if isinstance(child, NameDirectory):
+            return 0.0  # it goes with what is in it
         return child.holds if isinstance(child, ImageDirectory) else BRIEFLY
 
     def waits(self, name: str | None) -> bool:

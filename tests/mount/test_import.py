@@ -287,3 +287,81 @@ def test_over_the_configured_limit(mount: Callable[..., Mounted]) -> None:
     with pytest.raises(OSError, match="File too large"):
         one.load(ARCHIVE)
     assert one.report()["status"] == "failed"
+
+
+# -- what failed ----------------------------------------------------------------------------------
+
+
+def test_a_failure_is_listed_until_its_file_is_loaded(mounted: Mounted) -> None:
+    for name in ("a.tar", "b.tar", ".c.tar.Ab3xYz"):
+        with pytest.raises(OSError, match="Bad message"):
+            mounted.load(ARCHIVE[:-20_000], name)
+    assert mounted.names("import") == [f"{name}.tar.failed.txt" for name in "abc"]
+    told = (mounted.drop / "a.tar.failed.txt").stat()
+    assert (told.st_mode & 0o777, told.st_size > 100) == (0o444, True)
+    mounted.load(ARCHIVE, "a.tar")
+    mounted.load(ARCHIVE, ".c.tar.Zz9999")
+    os.rename(mounted.drop / ".c.tar.Zz9999", mounted.drop / "c.tar")
+    assert mounted.names("import") == ["b.tar.failed.txt"]
+    (mounted.drop / "b.tar.failed.txt").unlink()
+    assert mounted.names("import") == []
+    assert mounted.report("b.tar")["status"] == "failed", "what is told of the mount stays"
+
+
+def test_a_file_that_replaces_a_failed_one_by_its_name(mounted: Mounted) -> None:
+    """As of browsers, which load x.tar.part and then rename it."""
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], "x.tar")
+    mounted.load(ARCHIVE, "other")
+    os.rename(mounted.drop / "other", mounted.drop / "x.tar")
+    assert mounted.names("import") == []
+
+
+def test_what_is_told_of_a_failure_is_not_written_over(mounted: Mounted) -> None:
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], "x.tar")
+    mounted.load(ARCHIVE, "good.tar")
+    for name in ("x.tar.failed.txt", "y.tar.failed.txt", ".y.tar.failed.txt.Ab3xYz"):
+        with pytest.raises(OSError, match=r"(not permitted|Read-only)"):
+            mounted.load(ARCHIVE, name)
+        with pytest.raises(PermissionError):
+            os.rename(mounted.drop / "good.tar", mounted.drop / name)
+    with pytest.raises(PermissionError):
+        os.rename(mounted.drop / "x.tar.failed.txt", mounted.drop / "z.tar")
+    assert mounted.names("import") == ["x.tar.failed.txt"]
+
+
+def test_a_name_that_failed_in_mid_archive_is_back_when_more_is_written(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[:100_000])
+    with pytest.raises(OSError, match="Bad message"):
+        os.close(os.dup(descriptor))
+    assert mounted.names("import") == ["x.tar.failed.txt"]
+    assert not (mounted.drop / "x.tar").exists()
+    assert os.fstat(descriptor).st_size == 100_000
+    os.write(descriptor, ARCHIVE[100_000:])
+    os.fchmod(descriptor, 0o600)
+    os.close(descriptor)
+    assert mounted.names("import") == []
+    assert (mounted.drop / "x.tar").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", ["touch {}", "cp /dev/null {}", "truncate -s 20000 {}", ": > {}"])
+def test_a_file_into_which_nothing_was_written(mounted: Mounted, how: str) -> None:
+    """Closing it succeeds, since a writer may only have begun; then it is told."""
+    run("bash", "-c", how.format(mounted.drop / "x.tar"))
+    wait_until(lambda: mounted.names("import") == ["x.tar.failed.txt"], "it is told")
+    assert "is empty" in (mounted.drop / "x.tar.failed.txt").read_text()
+    assert not (mounted.drop / "x.tar").exists()
+
+
+def test_what_is_listed_can_be_read(mounted: Mounted) -> None:
+    """While a file is written, after it is loaded, after it has failed."""
+    mounted.load(ARCHIVE, "a.tar")
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], "b.tar")
+    descriptor = os.open(mounted.drop / "c.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[:100_000])
+    run("tar", "-C", mounted.path, "-cf", "/dev/null", ".")
+    os.write(descriptor, ARCHIVE[100_000:])
+    os.close(descriptor)
