@@ -98,7 +98,8 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
         launcher: tuple[str, ...] = (),
     ) -> Mounted:
         path = root / at
-        path.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # exist_ok would ask a mount whose process is gone
+            path.mkdir()
         run(*launcher, *IMGFS, "--store", root / store, "mount", *options, path)
         pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
         mounted.append(Mounted(root / store, path, pid))
