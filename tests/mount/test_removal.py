@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from imgfs.removals import PATIENCE
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import Mounted, run
@@ -110,3 +114,92 @@ def test_an_archive_can_be_read_while_an_image_of_it_is_removed(app: Mounted) ->
     shutil.rmtree(app / "app:1")
     assert other.read_bytes() == before
     assert other.stat().st_nlink == 1
+
+
+# -- what comes back ------------------------------------------------------------------------------
+
+
+class Clock:
+    """The mount's clock: a file's time, in seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+        self.now = 0.0
+        self.passes(1000)
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+        os.utime(self.path, (self.now, self.now))
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path / "clock")
+
+
+@pytest.fixture
+def timed(mount: Callable[..., Mounted], clock: Clock) -> Mounted:
+    launcher = sys.executable, str(Path(__file__).with_name("with_clock.py")), str(clock.path)
+    mounted = mount(launcher=launcher)
+    mounted.load(archives.docker_archive((APP, ["app:1"])))
+    return mounted
+
+
+def picture(directory: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(directory)): (
+            path.stat().st_ino,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in directory.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("held", ["", "blobs", "blobs/sha256", "index.json"])
+def test_a_removal_that_stops_is_taken_back(timed: Mounted, clock: Clock, held: str) -> None:
+    """Also where somebody still holds what is gone, as a suspended `rm` does."""
+    image = timed / "app:1"
+    before = picture(image)
+    holding = os.open(image / held, os.O_RDONLY)
+    try:
+        run("bash", "-c", f"rm -r '{image}'/*")
+        assert os.listdir(image) == []
+        clock.passes(PATIENCE - 1)
+        assert os.listdir(image) == []
+        assert not (image / "index.json").exists()
+        clock.passes(1)
+        assert picture(image) == before
+        run("tar", "-C", image, "-cf", "/dev/null", ".")
+    finally:
+        os.close(holding)
+    assert timed.names() == ["app:1", "import"]
+    shutil.rmtree(image)
+    assert "app:1" not in timed.names()
+
+
+def test_each_entry_gives_the_rest_its_time(timed: Mounted, clock: Clock) -> None:
+    image = timed / "app:1"
+    for path in sorted(image.rglob("*"), reverse=True):
+        clock.passes(PATIENCE - 1)
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    assert os.listdir(image) == []
+    clock.passes(PATIENCE)
+    assert len(os.listdir(image)) == 4
+
+
+def test_a_listing_that_began_before_tells_nothing_for_long(timed: Mounted, clock: Clock) -> None:
+    """What it makes the kernel look at is not kept."""
+    image = timed / "app:1"
+    with os.scandir(image) as listing:
+        next(listing)
+        (image / "oci-layout").unlink()
+        for entry in listing:
+            with suppress(FileNotFoundError):
+                entry.stat()
+    assert not (image / "oci-layout").exists()
+    clock.passes(PATIENCE)
+    assert (image / "oci-layout").exists()
