@@ -20,9 +20,10 @@ _NANO: Final = 1_000_000_000
 
 
 class Event(msgspec.Struct, frozen=True):
-    """`action` is load, save, commit, tag, untag, delete or gc; `target` the digest of what the
-    image's name stands for, `name` a full name, each "" where there is none; `time_ns` is
-    nanoseconds since the epoch, `reclaimed` the bytes that a gc has freed. Numbers only grow.
+    """`action` is load, save, commit, tag, untag, delete, gc or load-failed; `target` the digest of
+    what the image's name stands for, `name` a full name, each "" where there is none; `time_ns` is
+    nanoseconds since the epoch, `reclaimed` the bytes that a gc has freed. Of a load that failed
+    `name` is that of the file and `error` the reason. Numbers only grow.
     """
 
     number: int
@@ -31,12 +32,15 @@ class Event(msgspec.Struct, frozen=True):
     target: str
     name: str
     reclaimed: int | None = None
+    error: str | None = None
 
     def render(self) -> bytes:
         """A line of JSON with the fields of `docker events --format json`."""
         attributes = {"name": self.name} if self.name else {}
         if self.reclaimed is not None:
             attributes["reclaimed"] = str(self.reclaimed)
+        if self.error is not None:
+            attributes["error"] = self.error
         document = {
             "Type": "image",
             "Action": self.action,
@@ -59,11 +63,21 @@ class EventLog:
 
     def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
         """Tell of a change, as a part of its transaction."""
+        self._add(action, target, name, reclaimed, None)
+
+    def add_failure(self, file: str, reason: str) -> None:
+        """Tell of a file that was not loaded."""
+        name = file.encode(errors="replace").decode()  # any bytes are a file's name, but no text
+        self._add("load-failed", "", name, None, reason)
+
+    def _add(
+        self, action: str, target: str, name: str, reclaimed: int | None, error: str | None
+    ) -> None:
         with self._database.transaction() as connection:
             added = connection.execute(
-                "INSERT INTO events (time_ns, action, target, name, reclaimed)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (self._clock(), action, target, name, reclaimed),
+                "INSERT INTO events (time_ns, action, target, name, reclaimed, error)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (self._clock(), action, target, name, reclaimed, error),
             )
             connection.execute(
                 "DELETE FROM events WHERE number <= ?", ((added.lastrowid or 0) - KEPT,)
@@ -72,8 +86,8 @@ class EventLog:
     def after(self, number: int = 0) -> list[Event]:
         """What came behind the event of that number."""
         rows = self._database.read(
-            "SELECT number, time_ns, action, target, name, reclaimed FROM events WHERE number > ?"
-            " ORDER BY number",
+            "SELECT number, time_ns, action, target, name, reclaimed, error FROM events"
+            " WHERE number > ? ORDER BY number",
             (number,),
         )
         return [Event(*row) for row in rows]

@@ -296,6 +296,13 @@ class ImageStore:
             self._read("SELECT 1 FROM images WHERE path >= ? AND path < ? LIMIT 1", _span(prefix))
         )
 
+    def newest(self, prefix: str) -> int:
+        """When the newest image whose path begins with `prefix` was created, in seconds since the
+        epoch; 0 if there is none.
+        """
+        query = "SELECT max(created) FROM images WHERE path >= ? AND path < ?"
+        return int(self._read(query, _span(prefix))[0][0] or 0)
+
     def places(self, prefix: str = "") -> Iterator[Place]:
         """Every image whose path begins with `prefix`, sorted by path."""
         where, arguments = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())

@@ -197,5 +197,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         f"CREATE TRIGGER images_delete AFTER DELETE ON images BEGIN {_taken('OLD')}; END",
         "DROP TABLE changes",
     ),
+    ("ALTER TABLE events ADD COLUMN error TEXT",),
 )
 """At index N the statements that lead from schema N to N + 1. What is released never changes."""

@@ -24,8 +24,9 @@ from engine.errors import InvalidDigest, InvalidReference, NotFound
 from engine.images import ARCHIVE_FILES, Image, Place, path_of
 from engine.layouts import Decompressed, Entry
 from imgfs.names import FAMILIAR, Names
+from imgfs.namespaces import Namespaces
+from imgfs.newest import Newest
 from imgfs.nodes import (
-    FOREVER,
     NEVER,
     READ_ONLY_FILE,
     Attributes,
@@ -36,6 +37,7 @@ from imgfs.nodes import (
     Reader,
 )
 from imgfs.recent import Recent
+from imgfs.removals import RemovableDirectory, Removals, name_timeout, shown
 from imgfs.views import View
 
 _LAYOUTS_KEPT = 128
@@ -57,6 +59,9 @@ class ImageTree:
         self._view = view
         self._uncompressed = UncompressedBlobs(engine.content)
         self.fixed = fixed
+        self.removals = Removals()
+        self.namespaces = Namespaces()
+        self.newest = Newest(engine.images, engine.database.data_version)
         self.root = NameDirectory(self, "")
         self._archives = Recent[tuple[str, tuple[Place, ...]], Mapping[str, Node]](_LAYOUTS_KEPT)
         self._window = memoryview(mmap.mmap(-1, _WINDOW))
@@ -69,7 +74,10 @@ class ImageTree:
         place = images.place_at(path)
         if place is not None:
             return ImageDirectory(self, place)
-        if images.has_paths(f"{path}/") or images.has_paths(f"{path}:"):
+        if images.has_paths(f"{path}/"):
+            self.namespaces.filled(f"{path}/")
+            return NameDirectory(self, f"{path}/")
+        if images.has_paths(f"{path}:") or self.namespaces.exists(f"{path}/"):
             return NameDirectory(self, f"{path}/")
         image = self.resolve(path)
         return ImageDirectory(self, images.place(image, path)) if image else None
@@ -101,6 +109,8 @@ class ImageTree:
                 found[name] = ImageDirectory(self, place)
             elif (name := name[: name.index("/")]) not in found:
                 found[name] = NameDirectory(self, f"{prefix}{name}/")
+        for name in self.namespaces.below(prefix):
+            found.setdefault(name, NameDirectory(self, f"{prefix}{name}/"))
         if prefix:
             found.update(self.repository(prefix[:-1]))
         else:
@@ -135,22 +145,64 @@ class ImageTree:
             self._add(image, new)
             if not image.is_untagged:
                 self._engine.images.delete(image.name)
+        self.namespaces.filled(new)
 
-    def link(self, source: str, new: str) -> None:
-        """Give the image at path `source` another name."""
-        image = self.resolve(source)
+    def link(self, sources: Iterable[str], new: str) -> None:
+        """Give the image at the first of these paths that has one another name."""
+        image = next(filter(None, map(self.resolve, sources)), None)
         if image is None:
             raise OSError(errno.ENOENT, "no such image")
         with self._engine.database.transaction():
             self._add(image, new)
+        self.namespaces.filled(new)
+
+    def make_namespace(self, path: str) -> "NameDirectory":
+        """Make a directory that images can be moved into; OSError unless it could hold one."""
+        host, colon, _ = path.partition(":")
+        try:
+            ref = reference.parse_normalized(f"{path}/x:1")
+            fits = path_of(str(ref)) == f"{path}/x:1"
+        except (InvalidReference, InvalidDigest):
+            fits = False
+        if not fits or (colon and "." not in host and host != "localhost"):
+            raise OSError(errno.EINVAL, f"{path}: expected a part of an image's name")
+        self.namespaces.make(f"{path}/")
+        return NameDirectory(self, f"{path}/")
 
     def remove(self, path: str) -> None:
-        """Take a name away; a directory of an untagged image goes for good."""
-        image = self._listed(path)
-        if image.is_untagged:
-            self._engine.images.delete(image.name)
+        """Take a name away; a directory of an untagged image goes for good. A namespace goes if
+        nothing is in it.
+        """
+        place = self._engine.images.place_at(path)
+        if place is None:
+            self._remove_namespace(path)
+            return
+        if place.image.is_untagged:
+            self._engine.images.delete(place.name)
         else:
-            self._engine.images.untag(image.name)
+            self._engine.images.untag(place.name)
+        if self.removals.end(place):
+            self.namespaces.emptied(path)
+
+    def hide(self, place: Place, path: str) -> None:
+        """Show an entry of an image directory no more, for as long as `Removals` says; OSError if
+        the directory itself cannot be removed.
+        """
+        if self._engine.images.place_at(place.path) != place:
+            raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
+        self.removals.add(place, path)
+
+    def _remove_namespace(self, path: str) -> None:
+        images, prefix = self._engine.images, f"{path}/"
+        if (
+            images.has_paths(prefix)
+            or images.has_paths(f"{path}:")
+            or self.namespaces.below(prefix)
+        ):
+            raise OSError(errno.ENOTEMPTY, "there are images in it")
+        if not self.namespaces.exists(prefix):
+            raise OSError(errno.EPERM, "only an image or an empty namespace can be removed")
+        self.namespaces.remove(prefix)
 
     def _listed(self, path: str) -> Image:
         image = self._engine.images.at(path)
@@ -210,23 +262,32 @@ class ImageTree:
         mtime = max(place.created for place in places)
         entries = self._view.entries(self._engine, images, mtime, prefix)
         version = "".join(f"\n{place.key}" for place in places)
-        return self._nodes(f"{key}{version}", entries)
+        return self._nodes(f"{key}{version}", entries, None if prefix else places[0])
 
-    def _nodes(self, key: str, entries: Iterable[Entry]) -> Mapping[str, Node]:
+    def _nodes(self, key: str, entries: Iterable[Entry], image: Place | None) -> Mapping[str, Node]:
         """The nodes of a layout's entries, which come sorted, so that a directory comes before what
-        is in it.
+        is in it. Those of one `image` can be removed.
         """
         tree: dict[str, dict[str, Node]] = {"": {}}
         for entry in entries:
             parent, _, name = entry.path.rpartition("/")
             if entry.is_directory:
                 tree[entry.path] = {}
-            tree[parent][name] = self._node(f"{key}/{entry.path}", entry, tree)
+            tree[parent][name] = self._node(f"{key}/{entry.path}", entry, tree, image)
         return tree[""]
 
-    def _node(self, key: str, entry: Entry, tree: Mapping[str, Mapping[str, Node]]) -> Node:
+    def _node(
+        self,
+        key: str,
+        entry: Entry,
+        tree: Mapping[str, Mapping[str, Node]],
+        image: Place | None,
+    ) -> Node:
         mtime = entry.mtime * 10**9
         match entry.content:
+            case None if image is not None:
+                nodes, path = tree[entry.path], f"{entry.path}/"
+                return RemovableDirectory(key, self.removals, image, path, nodes, mtime)
             case None:
                 return FixedDirectory(key, tree[entry.path], mtime)
             case Digest() as digest if not entry.mtime:
@@ -259,7 +320,8 @@ class NameDirectory(msgspec.Struct, frozen=True):
         return f"names:{self.prefix}"
 
     def attributes(self) -> Attributes:
-        return Attributes(_OWNERS_DIRECTORY)
+        created = self.tree.newest.below(self.prefix[:-1]) if self.prefix else 0
+        return Attributes(_OWNERS_DIRECTORY, mtime=created * 10**9, timeout=0)
 
     def xattrs(self) -> Mapping[str, bytes]:
         return {}
@@ -296,6 +358,7 @@ class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
 
     tree: ImageTree
     place: Place
+    path: ClassVar[str] = ""
 
     @property
     def key(self) -> Place:
@@ -314,7 +377,7 @@ class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
         return self._nodes().items()
 
     def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
-        return FOREVER
+        return name_timeout(self.tree.removals, self.place)
 
     def waits(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
         return not self.tree.has_nodes_of(self.place)
@@ -323,7 +386,8 @@ class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
         """The names are fixed."""
 
     def _nodes(self) -> Mapping[str, Node]:
-        return self.tree.image_nodes(self.place)
+        nodes = self.tree.image_nodes(self.place)
+        return shown(self.tree.removals, self.place, "", nodes)
 
 
 class BlobFile(msgspec.Struct, frozen=True):

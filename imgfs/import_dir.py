@@ -1,17 +1,23 @@
-"""`import/`, whose files are uploads."""
+"""`import/`, whose files are uploads.
+
+What is listed can be read: only what tells why a file was not loaded. An upload answers by its name
+as long as nothing is known to be wrong with it, and for as long as the mount lasts once it is
+loaded.
+"""
 
 import errno
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import trio
 
 from engine.archive.importer import Import
+from imgfs.failures import SUFFIX, Failures, is_reserved
 from imgfs.gather import Gathers
 from imgfs.nodes import Attributes, Node
-from imgfs.upload import Receipt, Told, Upload
+from imgfs.upload import Receipt, Status, Told, Upload, sentence
 from imgfs.workers import Workers
 
 _REPORTS_KEPT = 1000
@@ -29,12 +35,18 @@ class ImportDirectory:
         nursery: trio.Nursery,
         workers: Workers,
         gathers: Gathers,
+        failed: Callable[[str, str], Awaitable[None]],
     ) -> None:
+        """`failed` is awaited with the name of a file that is closed and not loaded, and the
+        reason.
+        """
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
         self._workers = workers
         self._gathers = gathers
+        self._failed = failed
+        self._failures = Failures()
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
         self._reports: dict[str, Upload | Told] = {}
@@ -47,10 +59,10 @@ class ImportDirectory:
         return {}
 
     def lookup(self, name: str) -> Node | None:
-        return self._uploads.get(name)
+        return self._failures.lookup(name) or self._upload(name)
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        return sorted(self._uploads.items())
+        return self._failures.children()
 
     def keeps(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
         return 0.0
@@ -63,7 +75,9 @@ class ImportDirectory:
 
     def create(self, name: str, mode: int, uid: int, gid: int) -> Upload:
         """A new, empty file."""
-        if name in self._uploads:
+        if is_reserved(name):
+            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
+        if self._upload(name) is not None:
             raise OSError(errno.EEXIST, "there is a file of that name")
         upload = Upload(
             f"upload:{next(self._numbers)}",
@@ -74,22 +88,31 @@ class ImportDirectory:
             self._nursery,
             self._workers,
             self._gathers,
+            self,
         )
         self._put(name, upload)
         return upload
 
     def remove(self, name: str) -> None:
-        """Remove a receipt; what was loaded stays loaded."""
-        upload = self._uploads.pop(name, None)
-        if upload is None:
+        """Remove a receipt, or what tells of a failure; what was loaded stays loaded."""
+        if self._failures.lookup(name) is not None:
+            self._failures.remove(name)
+        elif self._upload(name) is not None:
+            del self._uploads[name]
+        else:
             raise OSError(errno.ENOENT, "no such file")
         self._mtime = time.time_ns()
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in the place of one that had it."""
-        upload = self._uploads.pop(old, None)
+        if is_reserved(new) or self._failures.lookup(old) is not None:
+            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
+        upload = self._upload(old)
         if upload is None:
             raise OSError(errno.ENOENT, "no such file")
+        del self._uploads[old]
+        if upload.status is Status.LOADED:
+            self._failures.end(new)
         self._reports.pop(old, None)
         upload.name = new
         self._put(new, upload)
@@ -109,11 +132,38 @@ class ImportDirectory:
             counts[upload.status.value] = counts.get(upload.status.value, 0) + 1
         return dict(sorted(counts.items()))
 
+    async def flushed(self, upload: Upload) -> None:
+        """As `Listener.flushed`."""
+        if upload.result is not None:
+            self._failures.end(upload.name)
+        elif upload.error is not None:
+            self._tell_failure(upload, upload.error)
+
+    async def closed(self, upload: Upload) -> None:
+        """As `Listener.closed`."""
+        if upload.error is None:
+            return
+        self._tell_failure(upload, upload.error)
+        if self._uploads.get(upload.name) is upload:
+            del self._uploads[upload.name]
+        await self._failed(upload.name, sentence(upload.error))
+
     async def abandon(self) -> None:
         """The mount ends: nothing half loaded stays behind."""
         for upload in [*self._uploads.values(), *self._reports.values()]:
             if isinstance(upload, Upload):
                 await upload.abandon()
+
+    def _upload(self, name: str) -> Upload | None:
+        """The upload that answers by a name: one that has failed does not, though it may be open
+        yet.
+        """
+        upload = self._uploads.get(name)
+        return None if upload is None or upload.status is Status.FAILED else upload
+
+    def _tell_failure(self, upload: Upload, error: Exception) -> None:
+        self._mtime = time.time_ns()
+        self._failures.tell(upload.name, sentence(error), error, self._mtime)
 
     def _put(self, name: str, upload: Upload) -> None:
         self._uploads[name] = upload

@@ -16,6 +16,8 @@ ROOT = 1
 class _Entry(msgspec.Struct, gc=False):
     node: Node
     lookups: int
+    parent: int = ROOT
+    generation: int = 0
 
 
 class Inodes:
@@ -39,12 +41,14 @@ class Inodes:
         number = self.number(key)
         return number if number in self._entries else None
 
-    def look_up(self, node: Node) -> int:
-        """Count one lookup of a node that is about to be told to the kernel; its inode number."""
+    def look_up(self, node: Node, parent: int = ROOT) -> int:
+        """Count one lookup of a node that is about to be told to the kernel, in the directory
+        `parent`; its inode number.
+        """
         number = self.number(node.key)
         entry = self._entries.get(number)
         if entry is None:
-            self._entries[number] = _Entry(node, 1)
+            self._entries[number] = _Entry(node, 1, parent)
         else:
             entry.lookups += 1
         return number
@@ -52,6 +56,21 @@ class Inodes:
     def get(self, number: int) -> Node:
         """The node of a number that the kernel holds; KeyError."""
         return self._entries[number].node
+
+    def parent(self, number: int) -> int:
+        """The inode number of the directory in which a directory was looked up."""
+        return self._entries[number].parent
+
+    def generation(self, number: int) -> int:
+        """Which of those that the kernel has known by a number is told to it now."""
+        return self._entries[number].generation
+
+    def retire(self, key: Key) -> None:
+        """The kernel was told that a directory is removed: one of the same key that comes later is
+        another to it, so that whoever still holds the old one does not make the new one unusable.
+        """
+        if (number := self.known(key)) is not None:
+            self._entries[number].generation += 1
 
     def forget(self, number: int, count: int) -> bool:
         """The kernel gives back `count` lookups; whether those were the last."""

@@ -16,7 +16,7 @@ import trio
 from engine.archive.limits import Limits
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
-from engine.errors import EngineError
+from engine.errors import EngineError, printable
 from engine.layouts import first_look
 from engine.name_lock import NameLock
 from imgfs.gather import Gathers
@@ -106,7 +106,7 @@ class _Mount:
                 operations = self._wire(imports)
                 source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
                 named = {f"fsname={source}", "subtype=imgfs"}
-                fuse = {*pyfuse3.default_options, *self._options.fuse, *named}
+                fuse = {*_checks(), *self._options.fuse, *named}
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
                 try:
                     await self._answer(signals)
@@ -141,6 +141,7 @@ class _Mount:
             nursery,
             self.workers,
             Gathers(self._options.session),
+            self._failed,
         )
 
     def _wire(self, imports: ImportDirectory) -> Operations:
@@ -176,6 +177,23 @@ class _Mount:
             "passthrough": self._passthrough.told,
             "backing_files": len(self._passthrough),
         }
+
+    async def _failed(self, name: str, reason: str) -> None:
+        """A failed load is logged, and is an event of the store."""
+        log.warning("import/%s was not loaded: %s", printable(name), reason)
+        try:
+            await self.workers.write(self._engine.events.add_failure, name, reason)
+        except (EngineError, OSError) as error:
+            log.warning("there is no event of it: %s", error)
+
+
+def _checks() -> set[str]:
+    """Let the kernel check modes in root's mounts. In an ordinary user's it would keep him from
+    removing what stands in image directories, which are read-only; there the handlers see to it
+    that only he changes anything, and everybody who is let in may read everything.
+    """
+    checked = set(pyfuse3.default_options)
+    return checked if os.getuid() == 0 else checked - {"default_permissions"}
 
 
 def _cause(error: BaseException) -> BaseException:

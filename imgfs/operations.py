@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import msgspec
 import pyfuse3
@@ -21,16 +21,19 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Setatt
 from imgfs.callers import Callers
 from imgfs.errnos import errno_of
 from imgfs.handles import Handles, OpenReader
-from imgfs.image_tree import ImageTree, NameDirectory
+from imgfs.image_tree import ImageDirectory, ImageTree, NameDirectory
 from imgfs.import_dir import ImportDirectory
 from imgfs.inodes import Inodes
 from imgfs.name_cache import KEPT, NameCache
 from imgfs.nodes import Attributes, Directory, File, Node
 from imgfs.passthrough import Backed, Passthrough
+from imgfs.removals import RemovableDirectory
 from imgfs.session import PLAIN, number_of
 from imgfs.upload import Upload
 from imgfs.workers import Workers
 
+_DOTS = 2
+"""The entries that come first in every listing: `.` and `..`."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -71,8 +74,12 @@ class _OpenUpload(msgspec.Struct, frozen=True):
 
 
 class _OpenDirectory(msgspec.Struct, frozen=True):
-    """A directory as it was when it was opened."""
+    """A directory that is being listed: its inode number and its parent's, and what was in it when
+    the store had this version.
+    """
 
+    inode: int
+    parent: int
     directory: Directory
     version: int | None
     children: Sequence[tuple[str, Node]]
@@ -113,15 +120,19 @@ class Operations(pyfuse3.Operations):
     @_told
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         parent = self._directory(parent_inode)
-        asked = os.fsdecode(name)
-        if parent.waits(asked):
-            with self.callers.unless_killed(ctx.pid):
-                child = await self._workers.read(parent.lookup, asked)
-        else:
-            child = parent.lookup(asked)
-        if child is None:
-            raise FUSEError(errno.ENOENT)
-        return self._entry(child, parent.keeps(child))
+        child = await self._child(parent, os.fsdecode(name), ctx.pid)
+        return self._entry(child, parent.keeps(child), parent_inode)
+
+    @_told
+    async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        """Say what a caller may do, where the kernel does not decide by the modes.
+
+        The owner is told that he may write wherever he may remove: `rm` asks before it removes a
+        file that it may not write to.
+        """
+        modes = self._node(inode).attributes().mode
+        granted = modes >> 6 & 0o7 | os.W_OK if self._is_owner(ctx) else modes & ~os.W_OK & 0o7
+        return mode & 0o7 & ~granted == 0
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for inode, count in inode_list:
@@ -142,8 +153,8 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         node = self._node(inode)
+        self._require_owner(ctx)
         if isinstance(node, Upload):
-            self._require_owner(ctx)
             await _set_attributes(node, attr, fields)
         elif not isinstance(node, ImportDirectory):
             raise _refusal(node)
@@ -202,29 +213,29 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         directory = self._directory(inode)
         version = directory.version()
-        if directory.waits(None):
-            with self.callers.unless_killed(ctx.pid):
-                children = await self._workers.read(_listed, directory)
-        else:
-            children = _listed(directory)
-        return self._directories.add(_OpenDirectory(directory, version, children))
+        children = await self._children(directory, ctx.pid)
+        parent = self.inodes.parent(inode)
+        return self._directories.add(_OpenDirectory(inode, parent, directory, version, children))
 
     @_told
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """This must not wait for anything: `listing.c` relies on it."""
         opened = self._directories.get(number_of(fh))
-        children = opened.children
+        if not _list_dots(opened, start_id, token):
+            return
+        start, children = max(0, start_id - _DOTS), opened.children
         if fh & PLAIN:
-            self._list_names(children, start_id, token)
+            self._list_names(children, start, token)
             return
         keep_until = self._names.keep(opened.version)
-        for number in range(start_id, len(children)):
+        for number in range(start, len(children)):
             name, node = children[number]
-            inode = self.inodes.look_up(node)
+            inode = self.inodes.look_up(node, opened.inode)
             is_kept = keep_until and time.monotonic() < keep_until
             timeout = KEPT if is_kept else opened.directory.keeps(node)
             attributes = self._attributes(node, inode, timeout)
-            if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, number + 1):
+            following = number + _DOTS + 1
+            if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self.inodes.forget(inode, 1)
                 break
         if keep_until:
@@ -239,7 +250,7 @@ class Operations(pyfuse3.Operations):
             told.st_ino = self.inodes.number(node.key)
             told.st_mode = node.attributes().mode
             if not pyfuse3.readdir_reply(
-                token, name.encode(errors="surrogateescape"), told, number + 1
+                token, name.encode(errors="surrogateescape"), told, number + _DOTS + 1
             ):
                 return
 
@@ -347,6 +358,7 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
+        self._require_owner(ctx)
         old, new = self._directory(parent_inode_old), self._directory(parent_inode_new)
         before, after = os.fsdecode(name_old), os.fsdecode(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
@@ -366,37 +378,58 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
+        self._require_owner(ctx)
         parent = self._directory(parent_inode)
         if not isinstance(parent, NameDirectory):
             raise _refusal(parent)
         path = parent.path(os.fsdecode(name))
-        source = self._path_of(parent, os.fsdecode(target))
+        sources = self._paths_of(parent, os.fsdecode(target))
         with self.callers.unless_killed(ctx.pid):
-            await self._workers.write(self._tree.link, source, path)
+            await self._workers.write(self._tree.link, sources, path)
         link = _NewLink(f"link:{path}", target)
         return self._entry(link, 0)
 
     @_told
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        if not isinstance(parent, NameDirectory):
+        asked = os.fsdecode(name)
+        child = await self._child(parent, asked, ctx.pid)
+        if isinstance(parent, NameDirectory):
+            with self.callers.unless_killed(ctx.pid):
+                await self._workers.write(self._tree.remove, parent.path(asked))
+        elif not isinstance(parent, ImageDirectory | RemovableDirectory):
             raise _refusal(parent)
-        path = parent.path(os.fsdecode(name))
-        with self.callers.unless_killed(ctx.pid):
-            await self._workers.write(self._tree.remove, path)
+        elif await self._children(child, ctx.pid):
+            raise FUSEError(errno.ENOTEMPTY)
+        else:
+            self._tree.hide(parent.place, f"{parent.path}{asked}")
+        self.inodes.retire(child.key)
 
     @_told
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        if not isinstance(parent, ImportDirectory):
+        asked = os.fsdecode(name)
+        if isinstance(parent, ImportDirectory):
+            parent.remove(asked)
+        elif not isinstance(parent, ImageDirectory | RemovableDirectory):
             raise _refusal(parent)
-        parent.remove(os.fsdecode(name))
+        elif _is_directory(await self._child(parent, asked, ctx.pid)):
+            raise FUSEError(errno.EISDIR)
+        else:
+            self._tree.hide(parent.place, f"{parent.path}{asked}")
 
     @_told
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
-        raise _refusal(self._directory(parent_inode))
+        self._require_owner(ctx)
+        parent = self._directory(parent_inode)
+        if not isinstance(parent, NameDirectory):
+            raise _refusal(parent)
+        made = self._tree.make_namespace(parent.path(os.fsdecode(name)))
+        return self._entry(made, 0, parent_inode)
 
     @_told
     async def link(
@@ -419,20 +452,38 @@ class Operations(pyfuse3.Operations):
 
     def _directory(self, inode: int) -> Directory:
         node = self._node(inode)
-        if not stat.S_ISDIR(node.attributes().mode):
+        if not _is_directory(node):
             raise FUSEError(errno.ENOTDIR)
-        return node  # type: ignore[return-value]
+        return node
 
-    def _entry(self, child: Node, name_timeout: float) -> EntryAttributes:
+    async def _child(self, parent: Directory, name: str, pid: int) -> Node:
+        if parent.waits(name):
+            with self.callers.unless_killed(pid):
+                child = await self._workers.read(parent.lookup, name)
+        else:
+            child = parent.lookup(name)
+        if child is None:
+            raise FUSEError(errno.ENOENT)
+        return child
+
+    async def _children(self, directory: Node, pid: int) -> Sequence[tuple[str, Node]]:
+        if not _is_directory(directory):
+            raise FUSEError(errno.ENOTDIR)
+        if not directory.waits(None):
+            return _listed(directory)
+        with self.callers.unless_killed(pid):
+            return await self._workers.read(_listed, directory)
+
+    def _entry(self, child: Node, name_timeout: float, parent: int = 0) -> EntryAttributes:
         """What is told of a child that was looked up or made."""
-        inode = self.inodes.look_up(child)
+        inode = self.inodes.look_up(child, parent)
         return self._attributes(child, inode, name_timeout)
 
     def _attributes(self, node: Node, inode: int, entry_timeout: float = 0) -> EntryAttributes:
         known = node.attributes()
         told = EntryAttributes()
         told.st_ino = inode
-        told.generation = 0
+        told.generation = self.inodes.generation(inode)
         told.entry_timeout = entry_timeout
         told.attr_timeout = known.timeout
         told.st_mode = known.mode
@@ -447,13 +498,19 @@ class Operations(pyfuse3.Operations):
         return told
 
     def _new_upload(self, parent: Node, name: bytes, mode: int, ctx: RequestContext) -> Upload:
+        self._require_owner(ctx)
         if not isinstance(parent, ImportDirectory):
             raise _refusal(parent)
         return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
 
+    def _is_owner(self, ctx: RequestContext) -> bool:
+        return ctx.uid in (0, self._owner[0])
+
     def _require_owner(self, ctx: RequestContext) -> None:
-        """A receipt's own mode and owner are whatever a copier has made them."""
-        if ctx.uid not in (0, self._owner[0]):
+        """Refuse everybody but the mount's owner and root. The kernel checks no modes in the mount
+        of an ordinary user, and those of receipts are whatever a copier has made them.
+        """
+        if not self._is_owner(ctx):
             raise FUSEError(errno.EACCES)
 
     async def _open_file(self, file: File, pid: int) -> OpenReader:
@@ -476,14 +533,17 @@ class Operations(pyfuse3.Operations):
         number = self._files.add(_OpenUpload(upload, pid))
         return FileInfo(fh=upload.opened(number), direct_io=True, keep_cache=False)
 
-    def _path_of(self, parent: NameDirectory, target: str) -> str:
-        """Where in the tree a symlink's target lies."""
+    def _paths_of(self, parent: NameDirectory, target: str) -> Sequence[str]:
+        """Where in the tree a symlink's target may lie: as from its directory, else, where a link
+        would lead nowhere, by the image's name.
+        """
         if target.startswith("/"):
             base = f"{self._mountpoint}/"
             if not target.startswith(base):
                 raise OSError(errno.EXDEV, "the target is not in this mount")
-            return posixpath.normpath(self._meant(target[len(base) :]))
-        return posixpath.normpath(f"{parent.prefix}{self._meant(target)}")
+            return [posixpath.normpath(self._meant(target[len(base) :]))]
+        meant = self._meant(target)
+        return [posixpath.normpath(f"{parent.prefix}{meant}"), posixpath.normpath(meant)]
 
     def _meant(self, path: str) -> str:
         """The path that a path in this mount stands for, part by part."""
@@ -492,6 +552,21 @@ class Operations(pyfuse3.Operations):
 
 def _listed(directory: Directory) -> list[tuple[str, Node]]:
     return list(directory.children())
+
+
+def _is_directory(node: Node) -> TypeGuard[Directory]:
+    return hasattr(node, "children")
+
+
+def _list_dots(opened: _OpenDirectory, start: int, token: pyfuse3.ReaddirToken) -> bool:
+    """Tell `.` and `..`, for which the kernel counts no lookup; whether there is room for more."""
+    told = EntryAttributes()
+    told.st_mode = stat.S_IFDIR
+    for number in range(start, _DOTS):
+        name, told.st_ino = ((b".", opened.inode), (b"..", opened.parent))[number]
+        if not pyfuse3.readdir_reply(token, name, told, number + 1):
+            return False
+    return True
 
 
 async def _set_attributes(upload: Upload, attr: EntryAttributes, fields: SetattrFields) -> None:

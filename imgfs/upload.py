@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -66,7 +66,7 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """What went wrong, in words."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
@@ -76,11 +76,13 @@ def _abort(target: Import) -> None:
     try:
         target.abort()
     except Exception as error:  # the writer is told what came before it
-        log.warning("cannot drop a failed load: %s", _sentence(error))
+        log.warning("cannot drop a failed load: %s", sentence(error))
 
 
 def _nothing_written() -> BrokenArchive:
-    return BrokenArchive("", "is not an image archive: nothing was written to the file")
+    return BrokenArchive(
+        "", "is not an image archive: it is empty, nothing was written to the file"
+    )
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -92,6 +94,18 @@ class Told(msgspec.Struct, frozen=True):
     def report(self) -> bytes:
         """As `Upload.report`."""
         return self.data
+
+
+class Listener(Protocol):
+    """Who hears what becomes of an upload."""
+
+    async def flushed(self, upload: "Upload") -> None:
+        """All that has come so far is loaded, or is wrong; the writer hears of it next."""
+        ...
+
+    async def closed(self, upload: "Upload") -> None:
+        """The last handle is closed; an upload that is not loaded has its error."""
+        ...
 
 
 class Upload:
@@ -107,6 +121,7 @@ class Upload:
         nursery: trio.Nursery,
         workers: Workers,
         gathers: Gathers,
+        listener: Listener,
     ) -> None:
         """`begin` makes an import."""
         self.key = key
@@ -120,6 +135,7 @@ class Upload:
         self._workers = workers
         self._gathers = gathers
         self._gather = Gather()
+        self._listener = listener
         self._import: Import | None = None
         self._spool: Spool | None = None
         self._lost: OSError | None = None
@@ -140,7 +156,7 @@ class Upload:
     def xattrs(self) -> Mapping[str, bytes]:
         told = {**self.receipt.xattrs, "user.imgfs.status": self.status.value.encode()}
         if self.error is not None:
-            told["user.imgfs.status"] = f"{self.status}: {_sentence(self.error)}".encode(
+            told["user.imgfs.status"] = f"{self.status}: {sentence(self.error)}".encode(
                 errors="replace"
             )
         if self.result is not None:
@@ -181,7 +197,7 @@ class Upload:
             "bytes": self.receipt.size,
         }
         if self.error is not None:
-            document["error"] = _sentence(self.error)
+            document["error"] = sentence(self.error)
             for part in ("member", "subject", "expected", "found"):
                 if hasattr(self.error, part):
                     document[part] = str(getattr(self.error, part))[:_TOLD]
@@ -250,6 +266,7 @@ class Upload:
         """
         self._take_gathered()
         if self._lost is not None:
+            await self._listener.flushed(self)
             raise self._lost
         if self._import is None and self._spool is None:
             if self._is_untouched:
@@ -260,6 +277,7 @@ class Upload:
         await self._drained()
         if self.error is None or self._may_recover():  # it may be of a flush before the last write
             await self._in_thread(self._finish)
+        await self._listener.flushed(self)
         if self.error is not None:
             raise self.error
 
@@ -287,14 +305,19 @@ class Upload:
         await self._reset()
 
     async def released(self) -> None:
-        """A handle is closed; after the last one nothing but the receipt stays."""
+        """A handle is closed; after the last one nothing but the receipt stays, and that only of
+        what is loaded.
+        """
         self._handles -= 1
         if self._handles == 0:
-            if self._is_untouched:
+            if self.status is Status.EMPTY:
                 self.error = _nothing_written()
+            elif self.status is Status.LOADING:
+                self.error = BrokenArchive("", "is not complete: its writer was ended")
             await self._reset()
             self._gather.close()
             self._gather = Gather()
+            await self._listener.closed(self)
 
     # -- within -----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Real mounts for tests: made by the command that a user types."""
 
+import errno
 import json
 import os
 import shutil
@@ -84,6 +85,15 @@ def ended(pid: int) -> bool:
     return state == "Z" and len(threads) <= 1
 
 
+def _is_mounted(path: Path) -> bool:
+    """Whether something is mounted there, be its process gone or not."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return os.path.ismount(path)
+
+
 @contextmanager
 def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
     """What mounts a store below `root`, and sees to it that whatever happens every mount and its
@@ -98,7 +108,8 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
         launcher: tuple[str, ...] = (),
     ) -> Mounted:
         path = root / at
-        path.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # exist_ok would ask a mount whose process is gone
+            path.mkdir()
         run(*launcher, *IMGFS, "--store", root / store, "mount", *options, path)
         pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
         mounted.append(Mounted(root / store, path, pid))
@@ -108,7 +119,7 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
         yield start
     finally:
         for one in reversed(mounted):
-            if os.path.ismount(one.path):
+            if _is_mounted(one.path):
                 subprocess.run(["fusermount3", "-u", "-z", str(one.path)], check=False)
             if not ended(one.pid):
                 with suppress(ProcessLookupError):

@@ -68,6 +68,16 @@ class Part:
         self.open[place] = start, before + data
 
 
+class Nobody:
+    """Who does not care what becomes of an upload."""
+
+    async def flushed(self, upload: Upload) -> None:
+        """It is not told on."""
+
+    async def closed(self, upload: Upload) -> None:
+        """It is not told on."""
+
+
 def run(
     archive: Archive,
     use: Callable[[Upload], Awaitable[None]],
@@ -88,6 +98,7 @@ def run(
                     nursery,
                     Workers(),
                     Gathers(part),
+                    Nobody(),
                 )
                 upload.opened(1)
                 await use(upload)

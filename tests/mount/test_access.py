@@ -106,6 +106,55 @@ def test_others_change_nothing(start: Callable[..., Mounted], mode: int, owner: 
         assert now == before, what
 
 
+AS_A_USER = """
+set -e
+export PYTHONPATH=$1 HOME=$2 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
+imgfs() {{ {imgfs} --store $HOME/store "$@"; }}
+M=$HOME/mnt
+imgfs mount -o allow_other $M
+cp $HOME/x.tar $M/import/
+stat -c %a $M/app:1
+"""
+"""A user's mount that others may read: what he does before they come."""
+
+
+def test_others_change_nothing_in_a_users_mount(room: Path) -> None:
+    """The kernel checks no modes there, so that he can remove images."""
+    stranger = SOMEBODY - 1
+    home = room / "home"
+    (home / "mnt").mkdir(parents=True)
+    (home / "x.tar").write_bytes(ARCHIVE)
+    for path in (home, home / "mnt"):
+        os.chown(path, SOMEBODY, SOMEBODY)
+    (room / "y.tar").write_bytes(archives.docker_archive((APP, ["evil:1"])))
+    (room / "fuse.conf").write_text("user_allow_other\n")
+    (room / "user").write_text(AS_A_USER.format(imgfs=" ".join(IMGFS)))
+    more = {"unlink": "rm -f {mnt}/app:1/index.json", "namespace": "mkdir {mnt}/team"}
+    tries = [c.format(archive=room / "y.tar", mnt=home / "mnt") for c in (WRITES | more).values()]
+    (room / "stranger").write_text(
+        "".join(f"{command} && echo done: {command!r}\n" for command in tries)
+        + f"cat {home}/mnt/app:1/index.json >/dev/null && ls {home}/mnt {home}/mnt/app:1\n"
+        + f"test -w {home}/mnt/app:1/index.json || test -w {home}/mnt || echo may not write\n"
+    )
+    become = "setpriv --clear-groups --reuid={0} --regid={0}"
+    script = f"""
+        mknod {room}/fuse c 10 229 && chmod 666 {room}/fuse
+        mount --bind {room}/fuse /dev/fuse && mount --bind {room}/fuse.conf /etc/fuse.conf
+        trap 'umount {home}/mnt' EXIT
+        {become.format(SOMEBODY)} bash {room}/user {Path.cwd()} {home}
+        {become.format(stranger)} bash {room}/stranger
+        {become.format(SOMEBODY)} bash -c 'rm -r {home}/mnt/app:1 && ls {home}/mnt'
+    """
+    done = run("unshare", "-m", "bash", "-ec", script, cwd="/")
+    told = done.stdout.decode().splitlines()
+    assert told[0] == "555"
+    assert not [line for line in told if line.startswith("done: ")]
+    assert {"app:1", "index.json"} < set(told), "he could read"
+    end = told.index("may not write") + 1
+    assert told[end] == "import"
+    assert [name[:7] for name in told[end + 1 :]] == ["sha256:"]
+
+
 # -- the store ------------------------------------------------------------------------------------
 
 

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 
+import pytest
+
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import IMGFS, Mounted, run
+from tests.waiting import wait_until
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 
@@ -37,3 +40,15 @@ def test_tail_follows_it(mounted: Mounted) -> None:
         os.rmdir(mounted.path / "app:1")
         assert actions(tail.stdout.readline()) == ["untag"]
         tail.terminate()
+
+
+def test_a_failed_load_is_told(mounted: Mounted) -> None:
+    log = mounted.path / ".imgfs" / "events"
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000])
+    wait_until(lambda: log.read_bytes() != b"", "it is told")
+    (event,) = map(json.loads, log.read_bytes().splitlines())
+    assert (event["Action"], event["Actor"]["ID"]) == ("load-failed", "")
+    attributes = event["Actor"]["Attributes"]
+    assert attributes == {"name": "x.tar", "error": mounted.report()["error"]}
+    assert run(*IMGFS, "--store", mounted.store, "events", "--since", "1h", "--until", "0s").stdout

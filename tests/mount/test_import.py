@@ -73,7 +73,8 @@ WRITERS = {
 def test_every_writer_loads(mounted: Mounted, archive: Path, command: str) -> None:
     run("bash", "-c", command.format(a=archive, d=mounted.drop))
     assert (mounted / "app:1").is_dir()
-    (name,) = mounted.names("import")
+    assert mounted.names("import") == []
+    (name,) = [name for name in ("x.tar", "app.tar") if (mounted.drop / name).exists()]
     receipt = (mounted.drop / name).stat()
     assert receipt.st_size == len(ARCHIVE)
     assert os.getxattr(mounted.drop / name, "user.imgfs.status") == b"loaded"
@@ -192,7 +193,10 @@ def test_a_bad_archive_fails_at_close_and_changes_nothing(mounted: Mounted, name
     report = mounted.report()
     assert report["status"] == "failed"
     assert culprit in report["error"]
-    assert os.getxattr(mounted.drop / "x.tar", "user.imgfs.status").startswith(b"failed: ")
+    assert mounted.names("import") == ["x.tar.failed.txt"]
+    assert not (mounted.drop / "x.tar").exists()
+    told = (mounted.drop / "x.tar.failed.txt").read_text()
+    assert told.startswith(f"x.tar was not loaded: {report['error']}\n")
 
 
 def test_cp_fails_where_the_archive_is_bad(mounted: Mounted, tmp_path: Path) -> None:
@@ -280,7 +284,7 @@ def test_a_receipt_can_be_renamed_changed_and_removed(mounted: Mounted) -> None:
     assert (status.st_mode & 0o777, status.st_mtime, status.st_size) == (0o600, 2, len(ARCHIVE))
     assert mounted.report("y.tar")["status"] == "loaded"
     (mounted.drop / "y.tar").unlink()
-    assert mounted.names("import") == []
+    assert not (mounted.drop / "y.tar").exists()
     assert (mounted / "app:1").is_dir()
 
 
@@ -346,3 +350,81 @@ def test_what_an_archive_cannot_give_is_in_the_report(mounted: Mounted) -> None:
     (left_out,) = mounted.report()["left_out"]
     assert left_out["name"] == "docker.io/library/other:1"
     assert archives.digest(other.layers[0])[7:] in left_out["reason"]
+
+
+# -- what failed ----------------------------------------------------------------------------------
+
+
+def test_a_failure_is_listed_until_its_file_is_loaded(mounted: Mounted) -> None:
+    for name in ("a.tar", "b.tar", ".c.tar.Ab3xYz"):
+        with pytest.raises(OSError, match="Bad message"):
+            mounted.load(ARCHIVE[:-20_000], name)
+    assert mounted.names("import") == [f"{name}.tar.failed.txt" for name in "abc"]
+    told = (mounted.drop / "a.tar.failed.txt").stat()
+    assert (told.st_mode & 0o777, told.st_size > 100) == (0o444, True)
+    mounted.load(ARCHIVE, "a.tar")
+    mounted.load(ARCHIVE, ".c.tar.Zz9999")
+    os.rename(mounted.drop / ".c.tar.Zz9999", mounted.drop / "c.tar")
+    assert mounted.names("import") == ["b.tar.failed.txt"]
+    (mounted.drop / "b.tar.failed.txt").unlink()
+    assert mounted.names("import") == []
+    assert mounted.report("b.tar")["status"] == "failed", "what is told of the mount stays"
+
+
+def test_a_file_that_replaces_a_failed_one_by_its_name(mounted: Mounted) -> None:
+    """As of browsers, which load x.tar.part and then rename it."""
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], "x.tar")
+    mounted.load(ARCHIVE, "other")
+    os.rename(mounted.drop / "other", mounted.drop / "x.tar")
+    assert mounted.names("import") == []
+
+
+def test_what_is_told_of_a_failure_is_not_written_over(mounted: Mounted) -> None:
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], "x.tar")
+    mounted.load(ARCHIVE, "good.tar")
+    for name in ("x.tar.failed.txt", "y.tar.failed.txt", ".y.tar.failed.txt.Ab3xYz"):
+        with pytest.raises(OSError, match=r"(not permitted|Read-only)"):
+            mounted.load(ARCHIVE, name)
+        with pytest.raises(PermissionError):
+            os.rename(mounted.drop / "good.tar", mounted.drop / name)
+    with pytest.raises(PermissionError):
+        os.rename(mounted.drop / "x.tar.failed.txt", mounted.drop / "z.tar")
+    assert mounted.names("import") == ["x.tar.failed.txt"]
+
+
+def test_a_name_that_failed_in_mid_archive_is_back_when_more_is_written(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[:100_000])
+    with pytest.raises(OSError, match="Bad message"):
+        os.close(os.dup(descriptor))
+    assert mounted.names("import") == ["x.tar.failed.txt"]
+    assert not (mounted.drop / "x.tar").exists()
+    assert os.fstat(descriptor).st_size == 100_000
+    os.write(descriptor, ARCHIVE[100_000:])
+    os.fchmod(descriptor, 0o600)
+    os.close(descriptor)
+    assert mounted.names("import") == []
+    assert (mounted.drop / "x.tar").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", ["touch {}", "cp /dev/null {}", "truncate -s 20000 {}", ": > {}"])
+def test_a_file_into_which_nothing_was_written(mounted: Mounted, how: str) -> None:
+    """It is told, whether closing it says so or not."""
+    subprocess.run(["bash", "-c", how.format(mounted.drop / "x.tar")], check=False)
+    wait_until(lambda: mounted.names("import") == ["x.tar.failed.txt"], "it is told")
+    assert "is empty" in (mounted.drop / "x.tar.failed.txt").read_text()
+    assert not (mounted.drop / "x.tar").exists()
+
+
+def test_what_is_listed_can_be_read(mounted: Mounted) -> None:
+    """While a file is written, after it is loaded, after it has failed."""
+    mounted.load(ARCHIVE, "a.tar")
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], "b.tar")
+    descriptor = os.open(mounted.drop / "c.tar", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, ARCHIVE[:100_000])
+    run("tar", "-C", mounted.path, "-cf", "/dev/null", ".")
+    os.write(descriptor, ARCHIVE[100_000:])
+    os.close(descriptor)

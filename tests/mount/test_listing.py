@@ -1,6 +1,7 @@
 """Many names in a directory: all of them, once, whichever way the kernel asks."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,25 @@ def test_what_was_listed_is_forgotten(many: Mounted) -> None:
             engine.remove(name)
     wait_until(lambda: many.names() == [NAMES[0], "import"], "the names go")
     wait_until(lambda: many.status("inodes") < 20, "their inodes go")
+
+
+@pytest.mark.parametrize("name", [".", "import", "ghcr.io", "ghcr.io/org", ".imgfs"])
+def test_each_directory_lists_itself_and_its_parent(mounted_each_way: Mounted, name: str) -> None:
+    mounted_each_way.load(archives.docker_archive((APP, ["ghcr.io/org/app:1"])))
+    check_dots(mounted_each_way / name)
+
+
+def test_so_do_those_of_an_image(mounted_each_way: Mounted) -> None:
+    mounted_each_way.load(archives.docker_archive((APP, ["ghcr.io/org/app:1"])))
+    for name in ("", "blobs", "blobs/sha256"):
+        check_dots(mounted_each_way / "ghcr.io/org/app:1" / name)
+
+
+def check_dots(directory: Path) -> None:
+    lines = run("ls", "-fi", directory).stdout.decode().splitlines()
+    listed = {name: number for number, name in (line.split(None, 1) for line in lines)}
+    assert int(listed["."]) == directory.stat().st_ino
+    if not directory.is_mount():
+        assert int(listed[".."]) == directory.parent.stat().st_ino
+    assert ".." in listed
+    assert run("ls", "-la", directory).stdout.splitlines()[1].endswith(b" .")

@@ -104,3 +104,61 @@ def test_what_is_no_image_stays(app: Mounted, name: str) -> None:
     with pytest.raises(OSError):  # noqa: PT011 (EPERM or EROFS)
         os.rename(app / name, app / "moved:1")
     assert (app / name).is_dir()
+
+
+# -- namespaces -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["team", "quay.io", "localhost:5000", "team/deep/er"])
+def test_an_image_moves_into_a_new_namespace_and_back(app: Mounted, name: str) -> None:
+    before = app.names()
+    (app / name).mkdir(parents=True)
+    assert os.listdir(app / name) == []
+    assert name.split("/")[0] in app.names()
+    run("mv", app / "app:1", app / name / "app:1")
+    assert ref_names(app / name / "app:1")[0].endswith(f"{name}/app:1")
+    run("mv", app / name / "app:1", app / "app:1")
+    assert app.names() == before
+    assert not (app / name).exists()
+
+
+@pytest.mark.parametrize("target", ["../app:1", "app:1", "{mount}/app:1"])
+def test_a_link_into_a_new_namespace(app: Mounted, target: str) -> None:
+    (app / "team").mkdir()
+    os.symlink(target.format(mount=app.path), app / "team/app:1")
+    assert ref_names(app / "team/app:1") == ["docker.io/team/app:1"]
+
+
+def test_an_empty_namespace_is_removed_by_rmdir(app: Mounted) -> None:
+    before = app.names()
+    (app / "team/a").mkdir(parents=True)
+    with pytest.raises(FileExistsError):
+        (app / "team").mkdir()
+    with pytest.raises(OSError, match="not empty"):
+        (app / "team").rmdir()
+    with pytest.raises(OSError, match="not empty"):
+        (app / "ghcr.io").rmdir()
+    (app / "team/a").rmdir()
+    (app / "team").rmdir()
+    assert app.names() == before
+    (app / "team").mkdir()
+    assert app.names() == sorted([*before, "team"])
+
+
+@pytest.mark.parametrize("name", [".Trash-0", "New Folder", "app:2", "a:b", "ghcr.io/A", "ü"])
+def test_what_no_name_can_begin_with_is_no_namespace(app: Mounted, name: str) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        (app / name).mkdir()
+    assert not (app / name).exists()
+
+
+def test_a_namespace_has_the_time_of_its_newest_image(mounted: Mounted) -> None:
+    old, new = (ImageParts(created=f"20{year}-01-01T00:00:00Z") for year in (20, 24))
+    mounted.load(archives.docker_archive((old, ["a/b/x:1", "c/x:1"]), (new, ["a/c/y:1"])))
+    times = {name: (mounted / name).stat().st_mtime for name in ("a", "a/b", "a/c", "c", "c/x")}
+    assert times == dict.fromkeys(("a", "a/c"), 1704067200) | dict.fromkeys(
+        ("a/b", "c", "c/x"), 1577836800
+    )
+    os.rename(mounted / "a/c/y:1", mounted / "c/y:1")
+    assert (mounted / "a").stat().st_mtime == 1577836800
+    assert (mounted / "c").stat().st_mtime == 1704067200
