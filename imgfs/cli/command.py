@@ -6,7 +6,6 @@ from argparse import (
     REMAINDER,
     SUPPRESS,
     ArgumentParser,
-    HelpFormatter,
     Namespace,
     RawDescriptionHelpFormatter,
 )
@@ -70,7 +69,7 @@ class Parser(ArgumentParser):
         super().__init__(
             prog="imgfs",
             usage=usage,
-            formatter_class=_formatter,
+            formatter_class=_Formatter,
             add_help=False,
             allow_abbrev=False,
         )
@@ -133,6 +132,20 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
-def _formatter(prog: str) -> HelpFormatter:
+class _NoColors:
+    """A theme of argparse, each color of which is empty."""
+
+    def __getattr__(self, name: str) -> str:
+        return ""
+
+
+class _Formatter(RawDescriptionHelpFormatter):
     """A narrow page, and no question to the terminal, which costs an import of shutil."""
-    return RawDescriptionHelpFormatter(prog, max_help_position=32, width=80)
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=80)
+
+    def _set_color(self, color: bool) -> None:  # noqa: ARG002 (as argparse calls it)
+        """Leave out the colors, which Python 3.14 would import dataclasses and inspect for."""
+        self._theme = _NoColors()
+        self._decolor = str

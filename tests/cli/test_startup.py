@@ -18,7 +18,9 @@ MOUNTS = {"pyfuse3", "trio", "asyncio", "ssl"}
 PRINTS = {"rich", "logging", "importlib.metadata", "email", "platformdirs", "opentelemetry"}
 CODECS = {"isal", "lz4", "zlib_ng", "backports.zstd", "compression.zstd", "bz2", "lzma"}
 PROCESSES = {"subprocess", "multiprocessing", "concurrent.futures", "ctypes", "tempfile", "secrets"}
-TYPES = {"inspect", "ast", "dataclasses"}
+TYPES = {"inspect", "dataclasses"}
+if sys.version_info < (3, 14):  # whose annotationlib, which msgspec needs, brings it
+    TYPES.add("ast")
 NEVER = MOUNTS | PRINTS | CODECS | PROCESSES | TYPES | {"shutil", "difflib"}
 CONTENT = {"hashlib", "engine.content.ingests", "engine.walk", "engine.layouts", "engine.archive"}
 DOCUMENTS = {"json", "engine.oci", "engine.go_json", "engine.platforms"}
