@@ -8,9 +8,9 @@
     │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
     │   ├── NotExportable       an image that a layout cannot show
     │   │   └── NotAnImage      an artifact where an image is needed
-    │   ├── UnreadableLayer     a layer that is encrypted, or not a tar
     │   └── BrokenArchive       a tar that is truncated, malformed or not an image archive
-    │       └── MissingMember   a file that the archive needs and has not
+    │       ├── MissingMember   a file that the archive needs and has not
+    │       └── UnreadableLayer a layer that is encrypted, or whose media type is no tar's
     ├── ContentMismatch         bytes that are not what their descriptor says
     │   ├── DigestMismatch
     │   └── SizeMismatch
@@ -118,18 +118,6 @@ class NotAnImage(NotExportable):
         self.artifact_type = artifact_type
 
 
-class UnreadableLayer(InvalidInput):
-    """A layer that cannot be uncompressed; `reason` says why."""
-
-    def __init__(self, digest: str, reason: str) -> None:
-        super().__init__(digest, reason)
-        self.digest = digest
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"layer {printable(self.digest)}: {printable(self.reason)}"
-
-
 class BrokenArchive(InvalidInput):
     """An archive that cannot be loaded; `member` is the entry at fault, "" the archive itself."""
 
@@ -153,6 +141,14 @@ class MissingMember(BrokenArchive):
         """The error where the archive ends early, so that the file may have come later."""
         reason = f"{self.reason}; the archive is truncated: its end is missing too"
         return MissingMember(self.member, reason)
+
+
+class UnreadableLayer(BrokenArchive):
+    """A layer that cannot be read, although it is what its digest says."""
+
+    def __init__(self, digest: str, reason: str) -> None:
+        super().__init__(f"layer {digest}", reason)
+        self.digest = digest
 
 
 class ContentMismatch(EngineError):

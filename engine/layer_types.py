@@ -35,12 +35,17 @@ def distributable(media_type: str) -> str:
     return _DISTRIBUTABLE.get(as_oci(media_type), media_type)
 
 
+def is_encrypted(media_type: str) -> bool:
+    """Return whether a layer of that type has to be decrypted first."""
+    return "encrypted" in media_type.split("+")[1:]
+
+
 def unreadable(media_type: str) -> str:
     """Return why a layer of that type cannot be uncompressed and compared with its diff ID; "" if
     it can.
     """
     base, *suffixes = media_type.split("+")
-    if "encrypted" in suffixes:
+    if is_encrypted(media_type):
         return "is encrypted"
     if base in _TARS and not set(suffixes) - {"gzip", "zstd"}:
         return ""

@@ -53,11 +53,6 @@ class MergedImage:
         """
         with self._lock:
             if self._tree is None:
-                for layer in self._layers:
-                    if reason := layer_types.unreadable(layer.media_type):
-                        raise UnreadableLayer(
-                            layer.digest, f"{reason}, so its files cannot be read"
-                        )
                 applier = self._applier()
                 for number in range(len(self._layers)):
                     self._apply(applier, number)
@@ -88,11 +83,16 @@ class MergedImage:
             )
 
     def _apply(self, applier: Applier, number: int) -> None:
+        layer = self._layers[number]
+        if layer_types.is_encrypted(layer.media_type):
+            raise UnreadableLayer(layer.digest, layer_types.unreadable(layer.media_type))
         try:
             applier.apply(read_layer(self._uncompressed(number, 0), number, self._limits))
         except BrokenArchive as error:
             reason = f"{error.member}: {error.reason}" if error.member else error.reason
-            raise BrokenArchive(f"layer {self._layers[number].digest}", reason) from error
+            if not (why := layer_types.unreadable(layer.media_type)):
+                raise BrokenArchive(f"layer {layer.digest}", reason) from error
+            raise UnreadableLayer(layer.digest, f"{reason}; it {why}") from error
 
     def _uncompressed(self, number: int, start: int) -> Iterator[bytes | memoryview]:
         """A layer's uncompressed bytes, from `start` on."""
