@@ -320,7 +320,9 @@ class NameDirectory(msgspec.Struct, frozen=True):
         return f"names:{self.prefix}"
 
     def attributes(self) -> Attributes:
-        created = self.tree.newest.below(self.prefix[:-1]) if self.prefix else 0
+        if not self.prefix:
+            return Attributes(_OWNERS_DIRECTORY)
+        created = self.tree.newest.below(self.prefix[:-1])
         return Attributes(_OWNERS_DIRECTORY, mtime=created * 10**9, timeout=0)
 
     def xattrs(self) -> Mapping[str, bytes]:

@@ -6,7 +6,7 @@ pyfuse3 keeps its session in module globals, so a process has one mount.
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -106,7 +106,7 @@ class _Mount:
                 operations = self._wire(imports)
                 source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
                 named = {f"fsname={source}", "subtype=imgfs"}
-                fuse = {*_checks(), *self._options.fuse, *named}
+                fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
                 try:
                     await self._answer(signals)
@@ -187,13 +187,15 @@ class _Mount:
             log.warning("there is no event of it: %s", error)
 
 
-def _checks() -> set[str]:
-    """Let the kernel check modes in root's mounts. In an ordinary user's it would keep him from
-    removing what stands in image directories, which are read-only; there the handlers see to it
-    that only he changes anything, and everybody who is let in may read everything.
+def _checks(fuse: Collection[str]) -> set[str]:
+    """Let the kernel check modes where root lets others in.
+
+    Elsewhere it would ask for a directory's mode again and again, to keep root from nothing, and an
+    ordinary user from removing what stands in image directories, which are read-only. The handlers
+    see to it that only the owner changes anything; whom he lets in may read everything.
     """
-    checked = set(pyfuse3.default_options)
-    return checked if os.getuid() == 0 else checked - {"default_permissions"}
+    is_checked = os.getuid() == 0 and "allow_other" in fuse
+    return set(pyfuse3.default_options) - (set() if is_checked else {"default_permissions"})
 
 
 def _cause(error: BaseException) -> BaseException:

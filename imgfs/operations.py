@@ -507,8 +507,8 @@ class Operations(pyfuse3.Operations):
         return ctx.uid in (0, self._owner[0])
 
     def _require_owner(self, ctx: RequestContext) -> None:
-        """Refuse everybody but the mount's owner and root. The kernel checks no modes in the mount
-        of an ordinary user, and those of receipts are whatever a copier has made them.
+        """Refuse everybody but the mount's owner and root. The kernel does not check modes in every
+        mount, and those of receipts are whatever a copier has made them.
         """
         if not self._is_owner(ctx):
             raise FUSEError(errno.EACCES)
