@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from engine.engine import Engine
-from engine.errors import StoreDamaged, printable
+from engine.errors import StoreDamaged, escaped
 from engine.fsck.problem import Problem
 from engine.fsck.replacement import replace_database
 from imgfs.cli.command import Command, Parser
@@ -36,7 +36,7 @@ class _Found(msgspec.Struct, frozen=True):
         problem = self.problem
         images = f" (in {', '.join(problem.images)})" if problem.images else ""
         done = f": {self.repaired}" if self.repaired else ""
-        return f"{problem.kind} {printable(problem.subject)}: {problem.text}{images}{done}"
+        return f"{problem.kind} {problem.subject}: {problem.text}{images}{done}"
 
     def to_json(self) -> dict[str, object]:
         problem = self.problem
@@ -82,7 +82,7 @@ def _fsck(args: Namespace) -> None:
         print_json({"problems": [one.to_json() for one in found], "damaged": damaged})
     elif not args.quiet:
         for name in damaged:
-            print(f"image {printable(name)} has lost something: load it again")
+            print(f"image {escaped(name)} has lost something: load it again")
         print(_summary(found))
     if damaged or not all(one.is_settled for one in found):
         raise Failed("")
@@ -104,10 +104,10 @@ def _check(
             one = _Found(problem, engine.repair(problem) if args.repair else "")
             found.append(one)
             if told:
-                told(printable(one.line(), 2000))
+                told(escaped(one.line()))
         for name in engine.restore_names(names) if names else ():
             if told:
-                told(f"image {printable(name)}: has its name again")
+                told(f"image {escaped(name)}: has its name again")
     return found
 
 
