@@ -258,11 +258,14 @@ class Engine:
         return self._named(self._parse(name)) or self.images.by_id(name)
 
     def find_to_save(self, name: str) -> list[Image]:
-        """As `find`, but NAME@DIGEST is the image without a tag, as docker saves it."""
+        """Return what `find` does, but of NAME@DIGEST the image without a name, as docker saves,
+        unless it is stored by just that name.
+        """
         found = self.find(name)
-        if "@" in name:
-            return [Image(image.target.digest, image.target) for image in found]
-        return found
+        ref = self._parse(name) if "@" in name else None
+        if ref is None or [image.name for image in found] == [str(ref)]:
+            return found
+        return [Image(image.target.digest, image.target) for image in found]
 
     def find_one(self, name: str) -> Image:
         """The one image that a user's words mean; a name alone means its `latest`."""
@@ -329,8 +332,8 @@ class Engine:
             return []
         if ref.is_name_only:
             return self.images.all(ref.name)
-        if ref.digest is None:
-            found = self.images.find(str(ref))
+        found = self.images.find(str(ref))
+        if found or ref.digest is None:
             return [found] if found else []
         return [i for i in self.images.all(ref.name) if ref.digest == i.target.digest][:1]
 

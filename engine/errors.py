@@ -27,7 +27,13 @@
 a full disk and the like stay the OSError that they are.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_QUOTED: Final = 800
+"""What a quoted text is cut at, in characters: the longest image name is shorter, with a DNS name
+(253), a port, a path (255), a tag (128) and a digest (136)."""
+_REASON: Final = 2000
+"""What a reason is cut at, which may quote two names."""
 
 
 class EngineError(Exception):
@@ -94,7 +100,7 @@ class InvalidDocument(InvalidInput):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{printable(self.subject)}: {printable(self.reason)}"
+        return f"{printable(self.subject)}: {printable(self.reason, _REASON)}"
 
 
 class NotExportable(InvalidInput):
@@ -106,7 +112,7 @@ class NotExportable(InvalidInput):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"image {printable(self.image)}: {printable(self.reason)}"
+        return f"image {printable(self.image)}: {printable(self.reason, _REASON)}"
 
 
 class NotAnImage(NotExportable):
@@ -127,7 +133,7 @@ class BrokenArchive(InvalidInput):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{printable(self.member) or 'archive'}: {printable(self.reason)}"
+        return f"{printable(self.member) or 'archive'}: {printable(self.reason, _REASON)}"
 
 
 class MissingMember(BrokenArchive):
@@ -277,12 +283,15 @@ class StoreBusy(StoreError):
     """Another process has kept the store locked for too long; trying again later may work."""
 
 
-def printable(text: str, limit: int = 300) -> str:
-    """`text` on one line, control characters escaped, cut at `limit` characters: safe for any
-    terminal.
-    """
-    safe = "".join(
+def escaped(text: str) -> str:
+    """Return `text` on one line with its control characters escaped, safe for any terminal."""
+    return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
     )
+
+
+def printable(text: str, limit: int = _QUOTED) -> str:
+    """Return `text` as `escaped` does, cut at `limit` characters."""
+    safe = escaped(text)
     return safe if len(safe) <= limit else f"{safe[:limit]}…"

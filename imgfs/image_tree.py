@@ -95,7 +95,7 @@ class ImageTree:
                 named = images.names_of(parse(path))
             else:
                 ref = reference.parse_normalized(path)
-                named = self._engine.find(path) if ref.digest else []
+                return self._engine.find_to_save(path)[0] if ref.digest else None
         except (InvalidDigest, InvalidReference, NotFound):
             return None
         return Image(named[0].target.digest, named[0].target) if named else None

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _ZEROS = bytes(1 << 20)
 _AHEAD = 8 << 20
 """Bytes that may wait for the import."""
-_TOLD = 4096
+_TOLD = 64 << 10
 _OURS = "user.imgfs."
 _MAX_XATTRS = 64 << 10
 

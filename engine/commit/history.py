@@ -12,7 +12,10 @@ DESCRIPTION = "created by buildkit"
 
 
 class LayerNote(msgspec.Struct, frozen=True):
-    """What a ref tells of its layer; `created` is RFC 3339 text, "" for none."""
+    """What a ref tells of its layer; `created` is RFC 3339 text, "" for none.
+
+    The defaults are BuildKit's, so that an image is the same bytes as one of BuildKit's.
+    """
 
     description: str = DESCRIPTION
     created: str = ""

@@ -16,7 +16,7 @@ from engine.commit import differ, instructions, layer, overlay
 from engine.commit.blocks import Blocks
 from engine.commit.changes import Change
 from engine.commit.epoch import clamp_tree
-from engine.commit.history import COMMENT, DESCRIPTION, LayerNote
+from engine.commit.history import LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
 from engine.commit.layers import Layer, LayerMaker, LayerSource, fingerprint
 from engine.commit.refs import CommitOptions, PlatformSource, Progress, Ref, Upper
@@ -89,9 +89,9 @@ class PlatformImages:
             if options.rewrites_times and options.epoch is not None:
                 current = clamp_tree(current, options.epoch)
             note = LayerNote(
-                part.description or DESCRIPTION,
+                part.description or options.note.description,
                 part.created,
-                options.message or COMMENT,
+                options.message or options.note.comment,
                 options.author,
             )
             found.append(_written(self._layer(part, current, below, base), note))
@@ -126,7 +126,7 @@ class PlatformImages:
     def _base_layer(self, layer: Descriptor, diff_id: str) -> WrittenLayer:
         """A layer of the base as this image shall have it."""
         options = self._options
-        kept = WrittenLayer(layer, diff_id, LayerNote())
+        kept = WrittenLayer(layer, diff_id, options.note)
         foreign = oci.is_nondistributable(layer.media_type)
         if foreign and options.keeps_foreign:
             return kept
@@ -139,7 +139,7 @@ class PlatformImages:
             compression = compression_of(reader)
         stored = "uncompressed" if compression == "none" else compression
         if options.recompresses_base and stored != options.compression.kind:
-            return _written(self._recompressed(layer, diff_id), LayerNote())
+            return _written(self._recompressed(layer, diff_id), options.note)
         media_type = layer_types.distributable(layer.media_type)
         if oci.layer_compression(media_type) == "unknown":
             media_type = layer_types.compressed(compression)

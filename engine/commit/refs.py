@@ -7,6 +7,7 @@ import msgspec
 
 from engine import reference
 from engine.commit.annotations import Annotation
+from engine.commit.history import LayerNote
 from engine.compression import Compression
 from engine.errors import InvalidReference
 from engine.oci import Platform
@@ -67,6 +68,8 @@ class CommitOptions(msgspec.Struct, frozen=True):
     `recompresses_base` compresses the base image's layers as the new ones, `keeps_foreign` leaves
     those of its layers that may not be distributed as they are. `created` is RFC 3339 text; `epoch`
     is SOURCE_DATE_EPOCH in seconds, which clamps the times of files too if `rewrites_times`.
+    `note` is what the history says of a layer where neither its ref nor `message` says it, or where
+    the base image has no entry for it.
     """
 
     compression: Compression = msgspec.field(default_factory=Compression)
@@ -81,6 +84,7 @@ class CommitOptions(msgspec.Struct, frozen=True):
     instructions: tuple[str, ...] = ()
     message: str = ""
     author: str = ""
+    note: LayerNote = LayerNote()
 
 
 def parse_names(text: str) -> tuple[str, ...]:

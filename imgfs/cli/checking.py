@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from engine.engine import Engine
-from engine.errors import StoreDamaged, printable
+from engine.errors import StoreDamaged, escaped
 from engine.fsck.problem import Problem, Unverified
 from engine.fsck.replacement import replace_database
 from imgfs.cli.command import Command, Parser
@@ -36,7 +36,7 @@ class _Found(msgspec.Struct, frozen=True):
         problem = self.problem
         images = f" (in {', '.join(problem.images)})" if problem.images else ""
         done = f": {self.repaired}" if self.repaired else ""
-        return f"{problem.kind} {printable(problem.subject)}: {problem.text}{images}{done}"
+        return f"{problem.kind} {problem.subject}: {problem.text}{images}{done}"
 
     def to_json(self) -> dict[str, object]:
         problem = self.problem
@@ -86,11 +86,11 @@ def _fsck(args: Namespace) -> None:
         print_json(document)
     elif not args.quiet:
         for name in damaged:
-            print(f"image {printable(name)} has lost something: load it again")
+            print(f"image {escaped(name)} has lost something: load it again")
         for layer in unverified:
             images = ", ".join(layer.images)
             text = f"layer {layer.digest} {layer.reason}: its diff ID cannot be checked"
-            print(printable(f"{text} (in {images})", 2000))
+            print(escaped(f"{text} (in {images})"))
         print(_summary(found))
     if damaged or not all(one.is_settled for one in found):
         raise Failed("")
@@ -112,10 +112,10 @@ def _check(
             one = _Found(problem, engine.repair(problem) if args.repair else "")
             found.append(one)
             if told:
-                told(printable(one.line(), 2000))
+                told(escaped(one.line()))
         for name in engine.restore_names(names) if names else ():
             if told:
-                told(f"image {printable(name)}: has its name again")
+                told(f"image {escaped(name)}: has its name again")
     return found
 
 

@@ -15,6 +15,7 @@ from engine import compression as compressions
 from engine import platforms, rfc3339
 from engine.commit import annotations, exporter_options
 from engine.commit.annotations import Annotation, InvalidAnnotation
+from engine.commit.history import LayerNote
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.errors import printable
 from imgfs.cli.command import Command, Parser, UsageError
@@ -23,6 +24,7 @@ from imgfs.cli.files import whole_file
 from imgfs.cli.steps import steps
 
 _DESCRIPTION = "imgfs commit"
+_COMMENT = "imgfs"
 
 
 def _options(parser: Parser) -> None:
@@ -41,7 +43,7 @@ def _options(parser: Parser) -> None:
     )
     parser.repeatable("-c", "--change", metavar="'CMD …'", help="As docker commit's.")
     parser.add_argument(
-        "-m", "--message", default="", help="The comment in the layer's history entry."
+        "-m", "--message", default="", help="The comment in the layer's history entry (imgfs)."
     )
     parser.add_argument("-a", "--author", default="", help="Who made it.")
     parser.repeatable(
@@ -103,6 +105,7 @@ def _commit(args: Namespace) -> None:
             instructions=tuple(args.change),
             message=args.message,
             author=args.author,
+            note=LayerNote(description="", comment=_COMMENT),
         ),
     )
     for key in found.unknown:

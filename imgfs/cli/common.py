@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.engine import Engine
-from engine.errors import EngineError, printable
+from engine.errors import EngineError, escaped, printable
 from imgfs.cli.command import Parser
 from imgfs.cli.tracing import tracer
+
+WIDEST = 300
+"""Characters of a table's cell on a terminal."""
 
 
 class Failed(Exception):
@@ -47,13 +50,26 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as they need to be, safe for a terminal."""
-    table = [tuple(head), *(tuple(printable(cell) for cell in row) for row in rows)]
+def print_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], limit: int | None = None
+) -> None:
+    """Print columns as wide as they need to be, safe for a terminal; `limit` is in characters, of
+    one cell.
+    """
+    table = [tuple(head), *(tuple(_cell(cell, limit) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     for row in table:
         line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(line.rstrip())
+
+
+def on_a_terminal(limit: int) -> int | None:
+    """Return `limit` where a person reads, None where a program may: what it reads is not cut."""
+    return limit if sys.stdout.isatty() else None
+
+
+def _cell(text: str, limit: int | None) -> str:
+    return escaped(text) if limit is None else printable(text, limit)
 
 
 def human(size: int) -> str:

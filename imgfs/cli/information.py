@@ -13,7 +13,7 @@ from typing import Any
 
 from engine import platforms
 from engine.engine import Engine
-from engine.errors import printable
+from engine.errors import escaped, printable
 from imgfs.cli.command import Command, Parser
 from imgfs.cli.common import format_option, human, opened, print_json
 from imgfs.cli.mounts import mountpoints
@@ -41,7 +41,7 @@ def _info(args: Namespace) -> None:
     ways = [f"{way} ({path})" for path, way in told["passthrough"].items()]
     shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
     for name, value in shown.items():
-        print(f"{name + ':':12} {printable(str(value), 2000)}")
+        print(f"{name + ':':12} {escaped(str(value))}")
 
 
 INFO = Command(_info, _options)

@@ -13,7 +13,16 @@ from engine.engine import Engine
 from engine.errors import InvalidPlatform, NotFound
 from engine.images import Image, ManifestSummary
 from imgfs.cli.command import Command, Parser
-from imgfs.cli.common import each, format_option, human, opened, print_json, print_table
+from imgfs.cli.common import (
+    WIDEST,
+    each,
+    format_option,
+    human,
+    on_a_terminal,
+    opened,
+    print_json,
+    print_table,
+)
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -99,6 +108,7 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
             ]
             for row in rows
         ),
+        None if no_trunc else on_a_terminal(WIDEST),
     )
 
 

@@ -15,7 +15,7 @@ from engine.archive.limits import Limits
 from engine.archive.naming import Naming, parse_rename
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
-from engine.errors import EngineError, InvalidInput, printable
+from engine.errors import EngineError, InvalidInput, escaped, printable
 from engine.progress import Done
 from imgfs.cli.command import Command, Parser, UsageError
 from imgfs.cli.common import Failed, format_option, opened, print_json
@@ -148,8 +148,8 @@ def _print_loaded(loaded: "Loaded") -> None:
         lacking = (
             ", ".join(image.missing_platforms) or f"{count} {'blob' if count == 1 else 'blobs'}"
         )
-        gap = f" (missing: {printable(lacking)})" if image.missing else ""
+        gap = f" (missing: {escaped(lacking)})" if image.missing else ""
         for name in image.names:
-            print(f"Loaded image: {printable(reference.parse_normalized(name).familiar)}{gap}")
+            print(f"Loaded image: {escaped(reference.parse_normalized(name).familiar)}{gap}")
         if not image.names:
             print(f"Loaded image ID: {image.id or image.target}{gap}")

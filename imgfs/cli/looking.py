@@ -8,7 +8,19 @@ from typing import Any
 from engine import go_json, layer_types, oci, platforms, reference
 from engine.engine import Details, Engine
 from imgfs.cli.command import Command, Parser
-from imgfs.cli.common import each, format_option, human, opened, print_json, print_table
+from imgfs.cli.common import (
+    WIDEST,
+    each,
+    format_option,
+    human,
+    on_a_terminal,
+    opened,
+    print_json,
+    print_table,
+)
+
+_COMMAND = 60
+"""Characters of a step's command on a terminal."""
 
 
 def _inspect_options(parser: Parser) -> None:
@@ -98,13 +110,14 @@ def _history(args: Namespace) -> None:
         for step in steps:
             print(step["layer"] or "<none>")
         return
-    width = 10_000 if args.no_trunc else 60
+    width, limit = (None if args.no_trunc else on_a_terminal(n) for n in (_COMMAND, WIDEST))
     print_table(
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         (
             [s["created"][:19] or "-", _cut(s["created_by"], width), human(s["size"]), _note(s)]
             for s in steps
         ),
+        limit,
     )
 
 
@@ -139,6 +152,6 @@ def _note(step: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (step["comment"], reason and f"(the layer {reason})")))
 
 
-def _cut(text: str, width: int) -> str:
+def _cut(text: str, width: int | None) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 1]}…"
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"

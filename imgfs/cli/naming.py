@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from engine.engine import Engine
-from engine.errors import printable
+from engine.errors import escaped
 from imgfs.cli.command import Command
 from imgfs.cli.common import each, opened
 
@@ -41,7 +41,7 @@ def _remove(engine: Engine, name: str) -> None:
     removed = engine.remove(name)
     for image in removed:
         if not image.is_untagged:
-            print(f"Untagged: {printable(image.familiar)}")
+            print(f"Untagged: {escaped(image.familiar)}")
     for digest in dict.fromkeys(image.target.digest for image in removed):
         if not engine.images.names_of(digest):
             print(f"Deleted: {digest}")

@@ -115,7 +115,7 @@ def _having(engine: Engine, images: Sequence[Image], wanted: Sequence[Platform])
         lacking = [p for p in wanted if graph.best(platforms.only(p)) is None]
         for platform in lacking:
             what = f"{platforms.format_all(platform)} of {image.familiar}"
-            print(f"imgfs: left out: {printable(what)}", file=sys.stderr)
+            print(f"imgfs: left out: {printable(what, 2000)}", file=sys.stderr)
         if not wanted or len(lacking) < len(wanted):
             kept.append(image)
     if not kept:

@@ -67,6 +67,21 @@ def test_what_is_said_of_it(inside: Callable[..., Done], root: Path) -> None:
     assert "said" in inside("history", "app:1").out.decode()
 
 
+def test_it_is_said_to_be_made_by_imgfs(
+    inside: Callable[..., Done], stock: Callable[..., None], root: Path
+) -> None:
+    stock(archives.docker_archive((ImageParts(extra={"history": []}), ["base:1"])))
+    succeeded(inside("commit", root, "app:1"))
+    succeeded(inside("commit", "--base", "base:1", root, "app:2"))
+    (found,) = inside("inspect", "app:1").json
+    assert found["Comment"] == "imgfs"
+    told = [
+        [(step["created_by"], step["comment"]) for step in steps.json]
+        for steps in (inside("history", "--format", "json", f"app:{n}") for n in (1, 2))
+    ]
+    assert told == [[("imgfs commit", "imgfs")], [("imgfs commit", "imgfs"), ("", "imgfs")]]
+
+
 def test_a_config_from_a_file(inside: Callable[..., Done], root: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"os":"linux","architecture":"riscv64","config":{"User":"me"}}')

@@ -325,12 +325,10 @@ def test_history(inside: Callable[..., Done]) -> None:
     assert table(succeeded(inside("history", "steps:1"))) == [
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         ["-", "10.2kB"],
-        ["-", f"RUN \\ {'b' * 53}…", "10.2kB"],
+        ["-", f"RUN \\ {'b' * 100}", "10.2kB"],
         ["2024-01-02T00:00:00", "ENV x=1", "0B"],
         ["2024-01-01T00:00:00", "ADD a", "10.2kB", "first"],
     ]
-    whole = succeeded(inside("history", "--no-trunc", "steps:1"))
-    assert f"RUN \\ {'b' * 100}" in whole.lines[2]
 
 
 def test_history_in_other_forms(inside: Callable[..., Done], steps: list[str]) -> None:

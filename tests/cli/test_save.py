@@ -98,6 +98,10 @@ WANTED = {
         [f"ghcr.io/org/other@{archives.digest(OTHER.manifest())}"],
         [None],
     ),
+    "name, tag and digest": (
+        [f"ghcr.io/org/other:2@{archives.digest(OTHER.manifest())}"],
+        [None],
+    ),
 }
 
 
@@ -106,6 +110,33 @@ def test_what_is_asked_for(inside: Callable[..., Done], tmp_path: Path, case: st
     asked, expected = WANTED[case]
     succeeded(inside("save", "-o", tmp_path / "x.tar", *asked))
     assert tags((tmp_path / "x.tar").read_bytes()) == expected
+
+
+STORED = {
+    "alone": ["{app}@{digest}"],
+    "with its tag": ["{app}:1@{digest}"],
+    "beside a tag": ["{app}:1", "{app}@{digest}"],
+    "beside a tag with its digest": ["{app}:1", "{app}:1@{digest}"],
+}
+
+
+@pytest.mark.parametrize("layout", ["combined", "appended"])
+@pytest.mark.parametrize("case", STORED)
+def test_what_is_stored_by_a_digest_keeps_that_name(tmp_path: Path, case: str, layout: str) -> None:
+    digest = archives.digest(APP.manifest())
+    stored = [name.format(app="ghcr.io/org/app", digest=digest) for name in STORED[case]]
+    here, there = Command(tmp_path / "here"), Command(tmp_path / "there")
+    succeeded(here("load", stdin=archives.oci_archive(*((APP, name) for name in stored))))
+    out = tmp_path / "x.tar"
+    out.write_bytes(archives.oci_archive((BARE, None)))
+    option = "-o" if layout == "combined" else "--append"
+    succeeded(here("save", option, out, stored[-1]))
+    index = json.loads(content(out.read_bytes())["index.json"])
+    entry = next(one for one in index["manifests"] if one["digest"] == digest)
+    assert entry["annotations"]["io.containerd.image.name"] == stored[-1]
+    succeeded(there("load", out))
+    assert stored[-1] in names(there.store)
+    assert not set(stored[:-1]) & set(names(there.store))
 
 
 REFUSED = {
