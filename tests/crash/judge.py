@@ -60,7 +60,8 @@ def examine(store: Path) -> Names:
         list(engine.collector().collect())
         assert _names(engine) == listed
         check_collected(engine)
-    assert set(os.listdir(store)) - {"names.lock"} == _CONTENT
+    found = set(os.listdir(store)) - {"names.lock"}
+    assert found == _CONTENT, found ^ _CONTENT
     return listed
 
 

@@ -93,6 +93,7 @@ def rubbish(engine: Engine) -> list[str]:
     files = [str(digest) for digest, _ in engine.content.rowless()]
     leases = [lease.id for lease in engine.leases.list()]
     known = {"blobs", "ingest", "leases", "version", "imgfs.db", "imgfs.db-wal", "imgfs.db-shm"}
+    known |= {"names.lock"}
     others = [path.name for path in engine.path.iterdir() if path.name not in known]
     return [*ingests, *holders, *files, *leases, *others]
 
