@@ -111,5 +111,6 @@ def _bar(verb: str) -> Iterator[Progress]:
 
 def _layers(done: Done) -> str:
     """Layers in words: "2/5 layers", "2 layers" where nobody knows how many there are."""
-    of = "" if done.total_layers is None else f"/{done.total_layers}"
-    return f"{done.layers}{of} layers"
+    total = done.layers if done.total_layers is None else done.total_layers
+    of = "" if done.total_layers is None else f"/{total}"
+    return f"{done.layers}{of} layer{'' if total == 1 else 's'}"

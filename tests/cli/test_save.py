@@ -326,10 +326,10 @@ def test_a_terminal_is_refused(imgfs: Command) -> None:
     assert "-o FILE" in refusal(Done(process.returncode, b"", err))
 
 
-def test_a_reader_that_goes_away(imgfs: Command) -> None:
-    with imgfs.start(
-        "save", "ghcr.io/org/other:2", stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+def test_a_reader_that_goes_away(imgfs: Command, stock: Callable[..., None]) -> None:
+    longer = ImageParts(layers=[archives.layer("longer than a pipe", bytes(3 << 20))])
+    stock(archives.docker_archive((longer, ["longer:1"])))
+    with imgfs.start("save", "longer:1", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert len(process.stdout.read(1)) == 1

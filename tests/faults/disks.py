@@ -32,12 +32,14 @@ def memory(path: Path, size: str) -> Iterator[Path]:
 @contextmanager
 def ext4(path: Path, size: int) -> Iterator[Path]:
     """An ext4 file system on a loop device."""
-    if not shutil.which("mkfs.ext4"):
+    # Debian has it in /sbin, which is not on the path of a root that has come by su.
+    mkfs = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if mkfs is None:
         pytest.skip("no mkfs.ext4")
     image = path.with_suffix(".image")
     with image.open("wb") as file:
         file.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    subprocess.run([mkfs, "-q", "-m", "0", str(image)], check=True)
     try:
         with mounted(path, "-o", "loop", str(image)):
             yield path
