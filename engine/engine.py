@@ -26,7 +26,7 @@ from engine.events import EventLog
 from engine.images import Image, ImageStore
 from engine.leases import Leases
 from engine.progress import Progress, ignore
-from engine.store_directory import open_directory
+from engine.store_directory import VERSION, create_directory, has_version, open_directory
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from engine.gc import Collector
     from engine.layouts import Entry, combined, docker_save
     from engine.oci import ImageConfig, Platform
-
-VERSION = 1
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -65,14 +63,24 @@ class Details(msgspec.Struct, frozen=True):
 class Engine:
     """One store."""
 
-    def __init__(self, path: Path, tracer: Tracer | None = None) -> None:
-        """Open the store at `path`, made if there is none. StoreError where that cannot be."""
+    def __init__(
+        self,
+        path: Path,
+        tracer: Tracer | None = None,
+        enter: Callable[[Path], None] = create_directory,
+    ) -> None:
+        """Open the store at `path`, or create it if there is none.
+
+        Raise StoreError where that cannot be, as in a directory that is something else. `enter`
+        prepares the directory.
+        """
         self.path = path
         self._tracer = tracer or Untraced()
         try:
             with ExitStack() as opened:
-                open_directory(path)
-                _check_version(path)
+                enter(path)
+                if not has_version(path):  # a new store, or one that lost its power in the making
+                    _write_version(path)
                 _check_database(path)
                 self.database = opened.enter_context(Database(path / "imgfs.db"))
                 self.content = LocalStore(path, self.database)
@@ -83,6 +91,14 @@ class Engine:
             raise StoreError(str(path), f"cannot be opened: {os.strerror(what)}") from error
         self.images = ImageStore(self.database)
         self.events = EventLog(self.database)
+
+    @classmethod
+    def open(cls, path: Path, tracer: Tracer | None = None) -> Self:
+        """Open the store at `path`, which must be there; raise StoreMissing if there is none.
+
+        StoreError as of the other constructor. A path that is no store is left as it is.
+        """
+        return cls(path, tracer, open_directory)
 
     def close(self) -> None:
         self.database.close()
@@ -338,28 +354,13 @@ class Engine:
         return [i for i in self.images.all(ref.name) if ref.digest == i.target.digest][:1]
 
 
-def _check_version(path: Path) -> None:
-    """A store says its version in a file; a newer one than we know is left alone."""
-    file = path / "version"
-    expected = f"{VERSION}\n".encode()
-    try:
-        found = file.read_bytes()
-    except FileNotFoundError:
-        found = b""
-    if not found:  # a new store, or one that lost its power while it was made
-        _write_version(path, expected)
-    elif found.strip() != expected.strip():
-        version = found[:20].strip().decode("ascii", "backslashreplace")
-        raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")
-
-
-def _write_version(path: Path, version: bytes) -> None:
+def _write_version(path: Path) -> None:
     """Say it, and make the store outlive a loss of power, with all directories on the way to it."""
     with locked_directory(path) as directory:
         temporary = path / ".version"
         try:
             with temporary.open("wb") as out:
-                out.write(version)
+                out.write(f"{VERSION}\n".encode())
                 out.flush()
                 os.fsync(out.fileno())
             temporary.rename(path / "version")

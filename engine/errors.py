@@ -20,6 +20,7 @@
     ├── Unavailable             held by somebody else just now
     ├── LimitExceeded           over a configured limit
     └── StoreError              the store itself cannot be used
+        ├── StoreMissing        there is none yet
         ├── StoreDamaged        its database is lost or damaged
         └── StoreBusy           not now: another process keeps it locked
 
@@ -273,6 +274,13 @@ class StoreError(EngineError):
 
     def __str__(self) -> str:
         return f"store {printable(self.path)}: {self.reason}"
+
+
+class StoreMissing(StoreError):
+    """There is no store at `path` yet, and what was asked for does not make one."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "there is none yet; imgfs load, commit or mount makes one")
 
 
 class StoreDamaged(StoreError):

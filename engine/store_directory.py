@@ -1,51 +1,146 @@
-"""The directory of a store: ours alone. `open_directory` is called before anything else is done in
-a store.
+"""The directory of a store: ours alone. `open_directory` or `create_directory` is called before
+anything else is done in a store.
+
+A directory is a store by what is in it, never by being named: another directory is left as it is,
+by both. A store is made in a directory that is new or empty; `version` comes first, so a directory
+with nothing but that and other files of a store is one that an interrupted command has begun.
 
 Whoever can write to a directory decides where the paths in it lead. So the store's directory
-belongs to us and is closed to everybody else (0700), what stands directly in it is ours too, and no
-path leads to it that any user could turn aside: no symlink of somebody else's, no directory above
-it in which everybody may rename.
+belongs to us and is closed to everybody else (0700), what a store has directly in it is ours too,
+and no path leads to it that any user could turn aside: no symlink of somebody else's, no directory
+above it in which everybody may rename.
 """
 
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine.errors import StoreError
+from engine.errors import StoreError, StoreMissing, printable
 
+VERSION = 1
 MODE = 0o700
+_LONGEST_VERSION = 100
 _OTHERS = 0o077
 _WRITABLE = 0o022
+_PARTS = frozenset({"version", "imgfs.db", "blobs", "ingest", "leases"})
+_ENOUGH_PARTS = 3
+"""A store stays one that has lost its database and something else. No other kind of directory has
+so many of these: an OCI layout has one, the content store of containerd two.
+"""
+_BEGINNINGS = frozenset({"version", ".version", "imgfs.db"})
+_NAMES = (
+    _PARTS
+    | _BEGINNINGS
+    | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "quarantine"}
+)
+_OF_THE_DISK = frozenset({"lost+found"})
+"""What the top directory of an empty file system has."""
 
 
 def open_directory(path: Path) -> None:
-    """Make the directory, or close it to others; StoreError where that is not safe, OSError."""
+    """Close the directory of a store to others.
+
+    Raise StoreMissing if there is no store yet, StoreError if the directory is something else or
+    not safe, OSError.
+    """
+    try:
+        with _opened(path) as directory:
+            if not _is_made(path, directory):
+                raise StoreMissing(str(path))
+            _check_way(path)
+            _close_to_others(path, directory)
+    except FileNotFoundError:
+        raise StoreMissing(str(path)) from None
+
+
+def create_directory(path: Path) -> None:
+    """Make the directory of a store, or close the one that is there to others.
+
+    Raise StoreError if it is something else or not safe, OSError.
+    """
+    _check_way(path)
     path.mkdir(mode=MODE, parents=True, exist_ok=True)
     _check_way(path)
+    with _opened(path) as directory:
+        if not _is_made(path, directory):
+            _check_can_begin(path, directory)
+        _close_to_others(path, directory)
+
+
+def has_version(path: Path) -> bool:
+    """Return whether the store in this directory says its version, as one that is made does.
+
+    Raise StoreError for another version than ours.
+    """
+    try:
+        descriptor = os.open(path / "version", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    with open(descriptor, "rb") as file:
+        found = file.read(_LONGEST_VERSION)
+    if found and found.strip() != str(VERSION).encode():
+        version = found[:20].strip().decode("ascii", "backslashreplace")
+        raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")
+    return bool(found)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        status = os.fstat(descriptor)
-        if status.st_uid != os.geteuid():
-            raise StoreError(str(path), f"belongs to user {status.st_uid}; use a store of your own")
-        if status.st_mode & _OTHERS:
-            with suppress(PermissionError):  # a file system may have one mode for everything
-                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & ~_OTHERS)
-        if os.fstat(descriptor).st_mode & _WRITABLE:
-            raise StoreError(str(path), "others can write to it, and its mode cannot be changed")
-        for name in os.listdir(descriptor):
-            with suppress(FileNotFoundError):
-                owner = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid
-                if owner != os.geteuid():
-                    raise StoreError(str(path / name), f"belongs to user {owner}; remove it")
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
+def _is_made(path: Path, directory: int) -> bool:
+    """Return whether it is a store, rather than empty or begun; raise StoreError for others."""
+    names = set(os.listdir(directory)) - _OF_THE_DISK
+    is_begun = bool(names & _BEGINNINGS) and names <= _NAMES
+    is_made = len(names & _PARTS) >= _ENOUGH_PARTS or (is_begun and "blobs" in names)
+    if names and not is_made and not is_begun:
+        other = min(names - _NAMES, default=min(names))
+        reason = (
+            f"is not an imgfs store (it has {printable(other, 60)!r});"
+            " name a store, or a directory that is new or empty"
+        )
+        raise StoreError(str(path), reason)
+    has_version(path)
+    return is_made
+
+
+def _check_can_begin(path: Path, directory: int) -> None:
+    """Raise an error if no store can be made in the directory, which is left as it is then."""
+    if os.fstat(directory).st_mode & stat.S_ISVTX:
+        raise StoreError(str(path), "is a directory that users share; use one of your own")
+    if not os.access(path, os.W_OK | os.X_OK):
+        refused = errno.EROFS if os.fstatvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(refused, os.strerror(refused), str(path))
+
+
+def _close_to_others(path: Path, directory: int) -> None:
+    status = os.fstat(directory)
+    if status.st_uid != os.geteuid():
+        raise StoreError(str(path), f"belongs to user {status.st_uid}; use a store of your own")
+    for name in _NAMES:
+        with suppress(FileNotFoundError):
+            owner = os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid
+            if owner != os.geteuid():
+                reason = f"belongs to user {owner}, in a store of yours; use another store"
+                raise StoreError(str(path / name), reason)
+    if status.st_mode & _OTHERS:
+        with suppress(PermissionError):  # a file system may have one mode for everything
+            os.fchmod(directory, stat.S_IMODE(status.st_mode) & ~_OTHERS)
+    if os.fstat(directory).st_mode & _WRITABLE:
+        raise StoreError(str(path), "others can write to it, and its mode cannot be changed")
+
+
 def _check_way(path: Path) -> None:
     """StoreError if a symlink on the way is neither ours nor root's, or a directory lets everybody
-    rename what is in it.
+    rename what is in it; as far as there is a way.
     """
     left = 40  # as many symlinks as the kernel follows
     below = Path("/")
@@ -56,7 +151,10 @@ def _check_way(path: Path) -> None:
             below = below.parent
             continue
         _check_parent(below, path)
-        status = os.lstat(below / part)
+        try:
+            status = os.lstat(below / part)
+        except FileNotFoundError:
+            return
         if not stat.S_ISLNK(status.st_mode):
             below /= part
             continue

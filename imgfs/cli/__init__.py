@@ -23,7 +23,7 @@ from imgfs.cli.streams import discard_unwritable, open_standard_streams
 
 _COMMANDS = {
     "mount": "mounting",
-    "umount": "mounting",
+    "umount": "unmounting",
     "commit": "commit",
     "load": "loading",
     "save": "saving",

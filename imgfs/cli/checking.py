@@ -107,7 +107,7 @@ def _check(
 ) -> list[_Found]:
     """Check, repair and tell; then give `names` back to the images that have lost them."""
     found = []
-    with Engine(store) as engine:
+    with Engine.open(store) as engine:
         for problem in _problems(engine, args.deep, how(args)):
             one = _Found(problem, engine.repair(problem) if args.repair else "")
             found.append(one)

@@ -19,7 +19,7 @@ from engine.commit.history import LayerNote
 from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.errors import printable
 from imgfs.cli.command import Command, Parser, UsageError
-from imgfs.cli.common import Failed, opened
+from imgfs.cli.common import Failed, writable
 from imgfs.cli.files import whole_file
 from imgfs.cli.steps import steps
 
@@ -136,7 +136,7 @@ def _commit(args: Namespace) -> None:
     ):
         for platform, data in _files(option, texts, sources):
             sources[platform] = _with(sources[platform], option, data)
-    with opened(args) as engine, steps(args.quiet) as tell:
+    with writable(args) as engine, steps(args.quiet) as tell:
         made = engine.commit(
             Source(tuple(sources.values()), args.base),
             tuple(dict.fromkeys((*names, *parse_names(found.names)))),

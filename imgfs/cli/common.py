@@ -33,7 +33,12 @@ def store_path(given: str | None) -> Path:
 
 
 def opened(args: Namespace) -> Engine:
-    """The store that a command is called for."""
+    """Open the store that a command is called for; StoreMissing if there is none yet."""
+    return Engine.open(store_path(args.store), tracer())
+
+
+def writable(args: Namespace) -> Engine:
+    """Open the store that a command is called for, or create it."""
     return Engine(store_path(args.store), tracer())
 
 

@@ -6,6 +6,8 @@ import time
 from argparse import Namespace
 
 from engine import rfc3339
+from engine.engine import Engine
+from engine.errors import StoreMissing
 from engine.events import Event
 from imgfs.cli.command import Command, Parser, UsageError
 from imgfs.cli.common import opened
@@ -33,7 +35,12 @@ def _events(args: Namespace) -> None:
     now = time.time_ns()
     begin = _time("since", args.since, now) if args.since is not None else None
     end = _time("until", args.until, now) if args.until is not None else None
-    with opened(args) as engine:
+    try:
+        engine = opened(args)
+    except StoreMissing:
+        begin = now if begin is None else begin
+        engine = _awaited(args, end)
+    with engine:
         number = engine.events.last() if begin is None else 0
         version = -1
         while True:
@@ -45,6 +52,17 @@ def _events(args: Namespace) -> None:
             if over:
                 return
             time.sleep(_PAUSE)
+
+
+def _awaited(args: Namespace, end: int | None) -> Engine:
+    """Return the store once there is one; raise StoreMissing if there is none until `end`."""
+    while True:
+        time.sleep(_PAUSE)
+        try:
+            return opened(args)
+        except StoreMissing:
+            if end is not None and time.time_ns() >= end:
+                raise
 
 
 EVENTS = Command(_events, _options)

@@ -1,7 +1,9 @@
 """`imgfs gc`: what nothing needs goes."""
 
 from argparse import Namespace
+from contextlib import suppress
 
+from engine.errors import StoreMissing
 from engine.gc import Garbage
 from imgfs.cli.command import Command, Parser
 from imgfs.cli.common import format_option, human, opened, print_json
@@ -19,7 +21,7 @@ def _gc(args: Namespace) -> None:
     Mounts and other commands may go on meanwhile; what they use stays.
     """
     removed, freed = [], 0
-    with opened(args) as engine:
+    with suppress(StoreMissing), opened(args) as engine:
         collector = engine.collector()
         for garbage in collector.plan() if args.dry_run else collector.collect():
             freed += garbage.size

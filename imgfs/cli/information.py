@@ -12,10 +12,9 @@ from threading import Thread
 from typing import Any
 
 from engine import platforms
-from engine.engine import Engine
-from engine.errors import escaped, printable
+from engine.errors import StoreMissing, escaped, printable
 from imgfs.cli.command import Command, Parser
-from imgfs.cli.common import format_option, human, opened, print_json
+from imgfs.cli.common import format_option, human, opened, print_json, store_path
 from imgfs.cli.mounts import mountpoints
 
 _PATIENCE = 2.0
@@ -31,12 +30,15 @@ def _info(args: Namespace) -> None:
 
     imgfs info --format json
     """
-    with opened(args) as engine:
-        told = _told(engine)
+    store, images, sizes, exists = store_path(args.store), 0, list[int](), False
+    with suppress(StoreMissing), opened(args) as engine:
+        images, sizes, exists = engine.images.count(), [b.size for b in engine.content.walk()], True
+    told = _told(store, images, sizes)
     if args.format == "json":
         print_json(told)
         return
     shown = told | {name: human(told[name]) for name in ("bytes", "free")}
+    shown["store"] += "" if exists else " (there is none yet)"
     shown["mounts"] = ", ".join(told["mounts"]) or "none"
     ways = [f"{way} ({path})" for path, way in told["passthrough"].items()]
     shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
@@ -47,15 +49,14 @@ def _info(args: Namespace) -> None:
 INFO = Command(_info, _options)
 
 
-def _told(engine: Engine) -> dict[str, Any]:
+def _told(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
     from importlib.metadata import version
 
-    disk = os.statvfs(engine.path)
-    mounts = _mounts(engine.path)
-    sizes = [blob.size for blob in engine.content.walk()]
+    disk = os.statvfs(next(path for path in (store, *store.parents) if path.exists()))
+    mounts = _mounts(store)
     return {
-        "store": str(engine.path),
-        "images": engine.images.count(),
+        "store": str(store),
+        "images": images,
         "blobs": len(sizes),
         "bytes": sum(sizes),
         "free": disk.f_bavail * disk.f_frsize,

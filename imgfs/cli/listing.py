@@ -10,7 +10,7 @@ import msgspec
 from engine import reference, rfc3339
 from engine.descriptor import Platform
 from engine.engine import Engine
-from engine.errors import InvalidPlatform, NotFound
+from engine.errors import InvalidPlatform, NotFound, StoreMissing
 from engine.images import Image, ManifestSummary
 from imgfs.cli.command import Command, Parser
 from imgfs.cli.common import (
@@ -63,7 +63,14 @@ def _images(args: Namespace) -> None:
     imgfs images
     imgfs images alpine --format json
     """
-    with opened(args) as engine:
+    try:
+        engine = opened(args)
+    except StoreMissing:
+        if args.words:
+            raise
+        _print([], args)
+        return
+    with engine:
         found: list[Image] = [] if args.words else engine.images.all()
         try:
             each(args.words, lambda name: found.extend(engine.find(name)))

@@ -18,7 +18,7 @@ from engine.engine import Engine
 from engine.errors import EngineError, InvalidInput, escaped, printable
 from engine.progress import Done
 from imgfs.cli.command import Command, Parser, UsageError
-from imgfs.cli.common import Failed, format_option, opened, print_json
+from imgfs.cli.common import Failed, format_option, print_json, writable
 from imgfs.cli.limits import raise_open_files
 from imgfs.cli.progress import how, progress_of, progress_options
 from imgfs.cli.streams import widen
@@ -78,7 +78,7 @@ def _load(args: Namespace) -> None:
     )
     loaded: list[Loaded] = []
     failed = False
-    with opened(args) as engine:
+    with writable(args) as engine:
         for path in paths:
             named = "standard input" if path == "-" else path
             try:

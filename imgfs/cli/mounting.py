@@ -1,15 +1,11 @@
-"""`imgfs mount` and `imgfs umount`, and the form in which mount(8) calls the first."""
+"""`imgfs mount`, and the form in which mount(8) calls it."""
 
-import errno
-import json
 import logging
 import os
-import subprocess
 import sys
-import time
 from argparse import SUPPRESS, Namespace
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,14 +14,14 @@ from msgspec.structs import replace
 
 from engine import platforms
 from engine.archive.limits import Limits
-from engine.errors import EngineError
+from engine.errors import EngineError, printable
 from engine.oci import Platform
 from imgfs.cli.command import Command, Parser, UsageError
 from imgfs.cli.common import Failed, store_path
 from imgfs.cli.durations import parse_interval
 from imgfs.cli.files import followed
 from imgfs.cli.limits import raise_open_files, tune_memory
-from imgfs.cli.mounts import mountpoints
+from imgfs.cli.unmounting import daemon, is_ours, is_stale, unmount
 from imgfs.names import FAMILIAR, SAFE, Names
 from imgfs.views import CombinedView, DockerView, View
 
@@ -70,7 +66,6 @@ _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
 }
 _NAMES: Mapping[str, Names] = {"familiar": FAMILIAR, "safe": SAFE}
 _READY = b"\0ready"
-_PATIENCE = 30.0
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -83,6 +78,7 @@ class _Options(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     gc_interval: float | None = None
     no_passthrough: bool = False
+    nonempty: bool = False
     fuse: tuple[str, ...] = ()
 
 
@@ -110,6 +106,7 @@ def _mount_options(parser: Parser) -> None:
         help="Collect what nothing needs as often as this: 1h, 10m.",
     )
     parser.flag("--no-passthrough", help="Let no blob be read but through imgfs.")
+    parser.flag("--nonempty", help="Mount on a directory that is not empty, and hide what it has.")
     parser.add_argument("--source", help=SUPPRESS)
 
 
@@ -132,7 +129,6 @@ def _mount(args: Namespace) -> None:
     if args.gc_interval is not None and not (interval := parse_interval(args.gc_interval)):
         raise UsageError(f"--gc-interval {args.gc_interval}: expected a time like 1h, 10m or 90")
     mountpoint = Path(args.words[0]).absolute()
-    _prepare(mountpoint)
     raise_open_files()
     tune_memory()
 
@@ -157,13 +153,19 @@ def _mount(args: Namespace) -> None:
             ),
             ready,
         )
+        if is_ours(mountpoint) and is_stale(mountpoint):  # libfuse could not unmount, without mtab
+            unmount(mountpoint, lazily=True)
 
-    if args.foreground:
-        logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
-        with _fuse_errors(mountpoint):
-            serve(lambda: None)
-    else:
-        _in_background(serve, mountpoint)
+    with _prepared(mountpoint) as tell:
+        if not (args.nonempty or options.nonempty):
+            _check_empty(mountpoint)
+        if args.foreground:
+            logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
+            with _fuse_errors(mountpoint):
+                serve(tell)
+        else:
+            _in_background(serve, mountpoint)
+            tell()
 
 
 MOUNT = Command(_mount, _mount_options, words="MOUNTPOINT", least=1, most=1)
@@ -185,6 +187,8 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, names=value)
         elif word == "no_passthrough":
             options = replace(options, no_passthrough=True)
+        elif word == "nonempty":
+            options = replace(options, nonempty=True)
         elif name == "store" and value:
             options = replace(options, store=value)
         elif word in _HANDED_ON:
@@ -196,21 +200,47 @@ def _parse(words: Iterable[str]) -> _Options:
     return options
 
 
-def _prepare(mountpoint: Path) -> None:
-    """A directory to mount on: made if it is missing, freed if a killed mount left it behind."""
+@contextmanager
+def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
+    """Provide a directory to mount on, and what tells of it once it is mounted on.
+
+    It is freed if a killed mount left it behind, and made if it is missing, until the mount fails.
+    """
     followed(mountpoint)
-    if _is_stale(mountpoint):
-        if not _is_ours(mountpoint):
+    if is_stale(mountpoint):
+        if not is_ours(mountpoint):
             raise Failed(
                 f"{mountpoint}: is a dead mount of something else (fusermount3 -u ends it)"
             )
-        _unmount(mountpoint, lazily=True)
+        unmount(mountpoint, lazily=True)
     elif not mountpoint.exists():
         mountpoint.mkdir()
+        try:
+            yield lambda: _tell_made(mountpoint)
+        except BaseException:
+            with suppress(OSError):
+                mountpoint.rmdir()
+            raise
+        return
     elif not mountpoint.is_dir():
         raise Failed(f"{mountpoint}: is not a directory to mount on")
-    elif _daemon(mountpoint) is not None:
+    elif daemon(mountpoint) is not None:
         raise Failed(f"{mountpoint}: is an imgfs mount already (imgfs umount {mountpoint} ends it)")
+    yield lambda: None
+
+
+def _tell_made(mountpoint: Path) -> None:
+    print(f"imgfs: made the directory {printable(str(mountpoint))}", file=sys.stderr)
+
+
+def _check_empty(mountpoint: Path) -> None:
+    with os.scandir(mountpoint) as entries:
+        entry = next(entries, None)
+    if entry is not None:
+        raise Failed(
+            f"{mountpoint}: is not empty (it has {printable(entry.name, 60)!r});"
+            " mount on an empty directory, or hide what it has with --nonempty"
+        )
 
 
 def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
@@ -295,82 +325,3 @@ class _fuse_errors:  # noqa: N801 (used as a function)
         elif not os.access(self._mountpoint, os.W_OK):
             reason = "a user must be able to write to the directory that he mounts on"
         raise Failed(f"{self._mountpoint}: cannot be mounted: {reason}") from error
-
-
-def _umount_options(parser: Parser) -> None:
-    parser.add_argument(
-        "-l", "--lazy", action="store_true", help="Detach now, end when nobody uses it any more."
-    )
-
-
-def _umount(args: Namespace) -> None:
-    """End a mount, and wait until its process has ended.
-
-    imgfs umount /mnt/images
-    """
-    mountpoint = Path(args.words[0]).absolute()
-    if not _is_ours(mountpoint):
-        raise Failed(f"{mountpoint}: is not an imgfs mount")
-    if args.lazy:
-        _unmount(mountpoint, lazily=True)  # asking its process might take for ever
-        return
-    pid = None if _is_stale(mountpoint) else _daemon(mountpoint)
-    _unmount(mountpoint, lazily=False)
-    if pid is not None:
-        _wait_for_end(pid)
-
-
-UMOUNT = Command(_umount, _umount_options, words="MOUNTPOINT", least=1, most=1)
-
-
-def _is_ours(mountpoint: Path) -> bool:
-    last = followed(mountpoint)
-    return Path(os.path.realpath(last.parent)) / last.name in mountpoints()
-
-
-def _is_stale(mountpoint: Path) -> bool:
-    """Whether it is a mount whose process is gone; asked so that no cache can answer."""
-    try:
-        os.statvfs(mountpoint)
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
-
-
-def _daemon(mountpoint: Path) -> int | None:
-    """The process that serves a mount of ours, if there is one."""
-    try:
-        status = json.loads((mountpoint / ".imgfs" / "status.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
-        return None
-    return int(status["pid"]) if status.get("mountpoint") == str(mountpoint) else None
-
-
-def _unmount(mountpoint: Path, lazily: bool) -> None:
-    if os.geteuid() == 0:
-        command = ["umount", *(["-l"] if lazily else []), str(mountpoint)]
-    else:
-        command = ["fusermount3", "-u", *(["-z"] if lazily else []), str(mountpoint)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise Failed(f"{command[0]} is missing") from error
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()
-        raise Failed(reason[-1] if reason else f"{mountpoint}: {command[0]} failed")
-
-
-def _wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while _runs(pid):
-        if time.monotonic() > deadline:
-            raise Failed(f"process {pid} of the mount has not ended after {_PATIENCE:.0f} s")
-        time.sleep(0.01)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return text.rpartition(")")[2].split()[0] != "Z"

@@ -1,24 +1,54 @@
-"""What is mounted on this machine, as far as it is ours."""
+"""What is mounted, as the kernel's mountinfo tells it, and which of it is ours."""
 
 import os
 import re
 from pathlib import Path
 
+import msgspec
+
 _MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+class MountInfo(msgspec.Struct, frozen=True):
+    """A line of mountinfo: the mount `id` at `path` shows `root` of the file system on `device`,
+    which has `options`.
+    """
+
+    id: int
+    device: str
+    root: str
+    path: Path
+    type: str
+    options: str
+
+    @property
+    def is_ours(self) -> bool:
+        return self.type == "fuse.imgfs"
 
 
 def mountpoints() -> list[Path]:
     """Where stores are mounted, be their processes alive or not."""
+    return [mount.path for mount in mounts() if mount.is_ours]
+
+
+def mounts() -> list[MountInfo]:
+    """Return what is mounted in the mount namespace of this process."""
     return parse(_MOUNTINFO.read_bytes())
 
 
-def parse(mountinfo: bytes) -> list[Path]:
-    """Where something of the type fuse.imgfs is mounted, as /proc/self/mountinfo has it."""
-    lines = (line.partition(b" - ") for line in mountinfo.split(b"\n"))
-    fields = (
-        before.split(b" ")[4] for before, _, after in lines if after.startswith(b"fuse.imgfs ")
-    )
-    return [Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", _octal, field))) for field in fields]
+def parse(mountinfo: bytes) -> list[MountInfo]:
+    """Read the lines of a file such as /proc/self/mountinfo."""
+    found = []
+    for line in filter(None, mountinfo.split(b"\n")):
+        before, _, after = line.partition(b" - ")
+        number, _, device, root, path, *_ = map(_text, before.split(b" "))
+        kind, _, options = map(_text, after.split(b" ", 2))
+        found.append(MountInfo(int(number), device, root, Path(path), kind, options))
+    return found
+
+
+def _text(field: bytes) -> str:
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", _octal, field))
 
 
 def _octal(escape: re.Match[bytes]) -> bytes:

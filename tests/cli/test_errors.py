@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -139,7 +140,10 @@ def test_what_the_output_cannot_encode(
     assert (f"{'x' * 10}…" in refused.err.decode(encoding)) is (encoding == "utf-8")
 
 
-def test_an_interrupt(inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt(
+    inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock()
     monkeypatch.setattr(Engine, "find", interrupt)
     done = inside("save", "-o", "/dev/null", "app:1")
     assert refusal(done, status=130) == "interrupted"
@@ -149,7 +153,14 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_what_nobody_foresaw(inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_foresaw(
+    inside: Callable[..., Done],
+    stock: Callable[..., None],
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stock()
+
     def surprise(*_: object) -> None:
         raise ValueError("first\nsecond\x1b[31m")
 
@@ -163,8 +174,9 @@ def test_what_nobody_foresaw(inside: Callable[..., Done], monkeypatch: pytest.Mo
     )
     monkeypatch.setenv("IMGFS_DEBUG", "1")
     with pytest.raises(ValueError, match="first"):
-        cli.run(["save", "-o", "/dev/null", "app:1"])
+        cli.run(["--store", str(store), "save", "-o", "/dev/null", "app:1"])
 
 
-def test_a_long_name_is_cut(inside: Callable[..., Done]) -> None:
+def test_a_long_name_is_cut(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+    stock()
     assert len(refusal(inside("inspect", "x" * 100_000))) < 1000

@@ -402,8 +402,9 @@ def test_mountpoints() -> None:
         b"91 24 0:51 / /mnt/\xff rw,nosuid - fuse.imgfs /var/lib/imgfs rw\n"
         b"92 24 0:52 / /mnt/fuse.imgfs rw - fuse.sshfs x rw\n"
     )
-    found = mounts.parse(mountinfo)
+    found = [mount.path for mount in mounts.parse(mountinfo) if mount.is_ours]
     assert found == [Path("/mnt/bücher und\\mehr"), Path("/mnt/\udcff")]
+    assert [mount.device for mount in mounts.parse(mountinfo)] == ["8:1", "0:50", "0:51", "0:52"]
 
 
 # -- what an image says reaches no terminal as it is -----------------------------------------------

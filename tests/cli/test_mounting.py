@@ -11,6 +11,7 @@ import imgfs.mount
 import imgfs.session
 from engine import platforms
 from engine.archive.limits import Limits
+from engine.errors import StoreError
 from imgfs import cli
 from imgfs.cli import mounting
 from imgfs.mount import MountOptions
@@ -90,9 +91,46 @@ def test_a_relative_place_is_made(
     inside: Callable[..., Done], served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    succeeded(inside("mount", "-f", "new"))
+    done = inside("mount", "-f", "new")
+    assert (done.status, done.err) == (
+        0,
+        f"imgfs: made the directory {tmp_path / 'new'}\n".encode(),
+    )
     assert served.only[1] == tmp_path / "new"
     assert (tmp_path / "new").is_dir()
+
+
+def test_a_place_that_was_made_in_vain_goes(
+    inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, served: Served, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError(str(tmp_path / "store"), "is not one")
+
+    monkeypatch.setattr(imgfs.mount, "serve", fail)
+    refusal(inside("mount", "-f", tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    assert not served.calls
+
+
+def test_a_place_that_is_not_empty(
+    inside: Callable[..., Done], served: Served, place: Path
+) -> None:
+    (place / "mine").touch()
+    said = refusal(inside("mount", "-f", place))
+    assert said == (
+        f"{place}: is not empty (it has 'mine');"
+        " mount on an empty directory, or hide what it has with --nonempty"
+    )
+    assert not served.calls
+
+
+@pytest.mark.parametrize("option", [("--nonempty",), ("-o", "nonempty"), ("-o", "ro,nonempty")])
+def test_a_place_that_may_be_full(
+    inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
+) -> None:
+    (place / "mine").touch()
+    succeeded(inside("mount", "-f", *option, place))
+    assert "nonempty" not in served.only[2].fuse
 
 
 def test_options(inside: Callable[..., Done], served: Served, place: Path, tmp_path: Path) -> None:
@@ -194,6 +232,7 @@ def test_places_that_cannot_be_mounted_on(
     assert refusal(inside("mount", "-f", file / "x")) == f"{file}/x: Not a directory"
     nowhere = tmp_path / "a/b"
     assert refusal(inside("mount", "-f", nowhere)) == f"{nowhere}: No such file or directory"
+    assert not nowhere.parent.exists()
     assert not served.calls
 
 

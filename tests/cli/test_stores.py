@@ -27,9 +27,10 @@ def test_an_option_goes_before_the_environment(
     imgfs: Command, tmp_path: Path, order: list[str]
 ) -> None:
     other = tmp_path / "other"
+    succeeded(imgfs("load", "--store", other, stdin=ARCHIVE))
     done = imgfs(*(word.format(other) for word in order), "--format", "json")
     assert succeeded(done).json["store"] == str(other)
-    assert other.is_dir()
+    assert succeeded(done).json["images"] == 1
     assert not imgfs.store.exists()
 
 
@@ -47,6 +48,84 @@ def test_a_relative_one_is_below_the_working_directory(
     assert store_path(None) == tmp_path / "c"
 
 
+# -- where there is none yet ----------------------------------------------------------------------
+
+
+def empty(store: Path) -> None:
+    store.mkdir(mode=0o755)
+
+
+def of_a_disk(store: Path) -> None:
+    (store / "lost+found").mkdir(parents=True)
+
+
+def begun(store: Path) -> None:
+    store.mkdir(mode=0o755)
+    (store / "version").touch()
+
+
+def missing(_store: Path) -> None:
+    """Leave it so."""
+
+
+NONE_YET = [missing, empty, of_a_disk, begun]
+
+
+def tree(path: Path) -> list[tuple[str, int, bytes]]:
+    """Everything below a directory and itself: names, modes, bytes."""
+    return [
+        (str(p), p.lstat().st_mode, p.read_bytes() if p.is_file() else b"")
+        for p in (path, *sorted(path.rglob("*")))
+    ]
+
+
+@pytest.mark.parametrize("prepare", NONE_YET)
+def test_what_only_reads_makes_none(
+    inside: Callable[..., Done], store: Path, tmp_path: Path, prepare: Callable[[Path], None]
+) -> None:
+    prepare(store)
+    before = tree(tmp_path)
+    assert succeeded(inside("images", "--format", "json")).json == []
+    assert len(succeeded(inside("images")).lines) == 1
+    assert succeeded(inside("gc")).lines == ["freed 0B"]
+    assert succeeded(inside("gc", "--format", "json")).json == {"removed": [], "freed": 0}
+    told = succeeded(inside("info", "--format", "json")).json
+    assert (told["store"], told["images"], told["blobs"]) == (str(store), 0, 0)
+    assert succeeded(inside("info")).lines[0].endswith(f"{store} (there is none yet)")
+    said = f"store {store}: there is none yet; imgfs load, commit or mount makes one"
+    for command in (
+        ["images", "app"],
+        ["inspect", "app:1"],
+        ["history", "app:1"],
+        ["save", "app:1"],
+        ["tag", "app:1", "app:2"],
+        ["rm", "app:1"],
+        ["fsck"],
+        ["fsck", "--repair"],
+        ["events", "--until", "0s"],
+    ):
+        assert refusal(inside(*command)) == said
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("prepare", NONE_YET)
+def test_what_writes_makes_one(
+    imgfs: Command, store: Path, prepare: Callable[[Path], None]
+) -> None:
+    prepare(store)
+    succeeded(imgfs("load", stdin=ARCHIVE))
+    assert store.stat().st_mode & 0o777 == 0o700
+    assert len(succeeded(imgfs("images", "-q")).lines) == 1
+
+
+def test_events_wait_for_one(imgfs: Command) -> None:
+    with imgfs.start("events", stdout=subprocess.PIPE) as events:
+        succeeded(imgfs("load", stdin=ARCHIVE))
+        assert events.stdout is not None
+        assert b'"load"' in events.stdout.readline()
+        events.terminate()
+
+
 def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGFS_STORE", "")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -60,11 +139,62 @@ def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_made_closed_to_others(inside: Callable[..., Done], store: Path) -> None:
-    succeeded(inside("images"))
+    store.parent.joinpath("x.tar").write_bytes(ARCHIVE)
+    succeeded(inside("load", store.parent / "x.tar"))
     assert store.stat().st_mode & 0o777 == 0o700
 
 
 # -- stores that cannot be used -------------------------------------------------------------------
+
+OTHERS: dict[str, dict[str, bytes]] = {
+    "files": {"notes.txt": b"mine", "photos/1.jpg": b"mine"},
+    "hidden files": {".profile": b"mine"},
+    "an OCI layout": {"oci-layout": b"{}", "index.json": b"{}", "blobs/sha256/00": b"mine"},
+    "the content store of containerd": {"blobs/sha256/00": b"mine", "ingest/00/data": b"mine"},
+    "blobs": {"blobs/sha256/00": b"mine"},
+    "a program": {"version": b"1\n", "src/main.c": b"mine"},
+    "a program with data": {"version": b"", "imgfs.db": b"mine", "leases.csv": b"mine"},
+}
+
+
+@pytest.mark.parametrize("files", OTHERS.values(), ids=OTHERS)
+def test_another_directory_is_left_alone(
+    imgfs: Command, store: Path, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    for name, data in files.items():
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(data)
+    store.chmod(0o1777)
+    (tmp_path / "mnt").mkdir()
+    before = tree(tmp_path)
+    for command in (
+        ["images"],
+        ["gc"],
+        ["load"],
+        ["fsck", "--repair"],
+        ["mount", tmp_path / "mnt"],
+    ):
+        said = refusal(imgfs(*command, stdin=ARCHIVE))
+        assert said.startswith(f"store {store}: is not an imgfs store (it has '")
+        assert said.endswith("'); name a store, or a directory that is new or empty")
+        assert "remove" not in said
+    assert tree(tmp_path) == before
+
+
+def test_a_shared_directory_is_left_alone(imgfs: Command, store: Path) -> None:
+    store.mkdir()
+    store.chmod(0o1777)
+    said = refusal(imgfs("load", stdin=ARCHIVE))
+    assert said == f"store {store}: is a directory that users share; use one of your own"
+    assert store.stat().st_mode & 0o7777 == 0o1777
+    assert list(store.iterdir()) == []
+
+
+def test_a_version_that_is_no_file(inside: Callable[..., Done], store: Path) -> None:
+    store.mkdir()
+    os.mkfifo(store / "version")
+    assert succeeded(inside("images", "-q")).lines == []
+
 
 COMMANDS = [["images"], ["save", "app:1"], ["rm", "app:1"], ["info"]]
 
@@ -152,7 +282,8 @@ def unprivileged(store: Path, *arguments: str) -> Done:
 
 def test_where_nothing_may_be_written(read_only: Path) -> None:
     expected = f"store {read_only}: cannot be opened: Permission denied"
-    assert refusal(unprivileged(read_only, "images")) == expected
+    assert refusal(unprivileged(read_only, "load")) == expected
+    assert read_only.stat().st_mode & 0o777 == 0o555
     below = read_only / "below"
     said = refusal(unprivileged(below, "load"))
     assert said == f"store {below}: cannot be opened: Permission denied"

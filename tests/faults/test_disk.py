@@ -124,7 +124,7 @@ def test_a_read_only_disk(disk: Path) -> None:
         for command in (*COMMANDS.values(), ("images",), ("gc",)):
             said = refusal(imgfs(*command))
             assert said == f"store {imgfs.store}: cannot be opened: Read-only file system"
-        said = refusal(imgfs("images", "--store", disk / "new"))
+        said = refusal(imgfs("load", "--store", disk / "new", stdin=stores.APP))
         assert said == f"store {disk / 'new'}: cannot be opened: Read-only file system"
     for command in COMMANDS.values():
         succeeded(imgfs(*command, stdin=stores.APP))

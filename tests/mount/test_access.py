@@ -161,7 +161,8 @@ def test_others_change_nothing_in_a_users_mount(room: Path) -> None:
 def test_a_store_is_closed_to_others(room: Path) -> None:
     (room / "store").mkdir()
     (room / "store").chmod(0o777)
-    assert imgfs(room / "store", "info").returncode == 0
+    (room / "x.tar").write_bytes(ARCHIVE)
+    assert imgfs(room / "store", "load", room / "x.tar").returncode == 0
     assert (room / "store").stat().st_mode & 0o7777 == 0o700
 
 
@@ -217,7 +218,9 @@ def test_nothing_is_made_where_somebody_else_can_turn_the_path(room: Path, how: 
 def test_a_symlink_of_our_own_is_followed(room: Path) -> None:
     (room / "real").mkdir()
     (room / "store").symlink_to("real")
-    assert imgfs(room / "store", "info").returncode == 0
+    (room / "x.tar").write_bytes(ARCHIVE)
+    assert imgfs(room / "store", "load", room / "x.tar").returncode == 0
+    assert imgfs(room / "store", "images", "app:1").returncode == 0
     assert (room / "real/imgfs.db").exists()
 
 

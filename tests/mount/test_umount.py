@@ -1,0 +1,181 @@
+"""`imgfs umount` of what others use: it says who, at once."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.archives import ImageParts
+from tests.mounts import IMGFS, Mounted, ended, run
+from tests.waiting import wait_until
+
+ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
+IN_TIME = 10.0
+"""Less than umount waits for a process that ends slowly."""
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+
+
+def refused(path: Path) -> str:
+    done = subprocess.run(
+        [*IMGFS, "umount", str(path)], capture_output=True, check=False, timeout=IN_TIME
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert said.startswith(f"imgfs: {path}: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@contextmanager
+def waiting(code: str, *words: str | Path, launcher: tuple[str, ...] = ()) -> Iterator[int]:
+    """A process that has run some Python and waits; its ID."""
+    script = f"import mmap, os, sys\n{code}\nprint(flush=True)\nsys.stdin.read()"
+    command = [*launcher, sys.executable, "-c", script, *map(str, words)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"\n"
+        yield process.pid
+        process.stdin.close()
+
+
+USES = {
+    "a working directory": "os.chdir(sys.argv[1])",
+    "a directory": "kept = os.open(sys.argv[1], os.O_RDONLY)",
+    "a file": "kept = open(sys.argv[1] + '/index.json')",
+    "a path": "kept = os.open(sys.argv[1] + '/index.json', os.O_PATH)",
+    "a mapping": (
+        "with open(sys.argv[1] + '/index.json', 'rb') as file:"
+        " kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)"
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_who_uses_it_is_named(mounted: Mounted, use: str) -> None:
+    mounted.load(ARCHIVE)
+    image = mounted / "app:1"
+    with waiting(use, image) as pid:
+        said = refused(mounted.path)
+        command = Path(f"/proc/{pid}/comm").read_text().strip()
+        assert f": is busy: process {pid} ({command}) at {image}" in said
+        assert said.endswith(f"imgfs umount -l {mounted.path}\n")
+        assert os.path.ismount(mounted.path)
+    run(*IMGFS, "umount", mounted.path)
+    wait_until(lambda: ended(mounted.pid), "the process ends")
+
+
+def test_many_are_counted(mounted: Mounted) -> None:
+    kept = [os.open(mounted.path, os.O_RDONLY)]
+    processes = [
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=mounted.path) for _ in "12345"
+    ]
+    try:
+        said = refused(mounted.path)
+        assert said.count(": process ") + said.count(", process ") == 4
+        assert ", 2 more; " in said
+    finally:
+        os.close(kept[0])
+        for process in processes:
+            process.communicate()
+
+
+@as_root
+def test_a_mount_on_it_is_named(mounted: Mounted) -> None:
+    run("mount", "-t", "tmpfs", "none", mounted / "import")
+    try:
+        assert f": is busy: a mount at {mounted.path}/import; " in refused(mounted.path)
+    finally:
+        run("umount", mounted / "import")
+
+
+@as_root
+def test_another_mount_namespace_is_named(mounted: Mounted) -> None:
+    with waiting("", launcher=("unshare", "-m", "--propagation", "private")) as pid:
+        said = refused(mounted.path)
+        assert f": is unmounted, but its process {mounted.pid} goes on, because of a mount" in said
+        assert f"at {mounted.path} in the mount namespace of process {pid} (" in said
+        assert f"nsenter -t {pid} -m umount {mounted.path}" in said
+        assert not os.path.ismount(mounted.path)
+        assert not ended(mounted.pid)
+        run("nsenter", "-t", str(pid), "-m", "umount", mounted.path)
+        wait_until(lambda: ended(mounted.pid), "the process ends")
+
+
+@as_root
+def test_the_same_mount_elsewhere_is_named(mounted: Mounted, tmp_path: Path) -> None:
+    mounted.load(ARCHIVE)
+    (tmp_path / "bound").mkdir()
+    run("mount", "--bind", mounted / "app:1", tmp_path / "bound")
+    try:
+        said = refused(mounted.path)
+        assert f"because of a mount at {tmp_path}/bound (umount {tmp_path}/bound)\n" in said
+    finally:
+        run("umount", tmp_path / "bound")
+    wait_until(lambda: ended(mounted.pid), "the process ends")
+
+
+@as_root
+def test_an_overlay_on_it_is_named(mount: Callable[..., Mounted], tmp_path: Path) -> None:
+    mounted = mount(options=("--no-passthrough",))
+    mounted.load(ARCHIVE)
+    (tmp_path / "over").mkdir()
+    lower = f"lowerdir={mounted.path}/app\\:1:{tmp_path}"
+    run("mount", "-t", "overlay", "none", "-o", lower, tmp_path / "over")
+    try:
+        said = refused(mounted.path)
+        assert f"because of an overlay at {tmp_path}/over (umount {tmp_path}/over)\n" in said
+    finally:
+        run("umount", tmp_path / "over")
+    wait_until(lambda: ended(mounted.pid), "the process ends")
+
+
+@as_root
+def test_without_mtab_an_ordinary_user_unmounts(tmp_path: Path) -> None:
+    """Here fusermount3 refuses; umount and the end of the mount's process do it all the same."""
+    home, etc = tmp_path / "home", tmp_path / "etc"
+    for path in (home / "mnt", etc):
+        path.mkdir(parents=True)
+    for name in ("passwd", "group"):
+        (etc / name).write_bytes(Path("/etc", name).read_bytes())
+    for path in (home, home / "mnt"):
+        os.chown(path, 65534, 65534)
+    for parent in home.parents[:-2]:
+        parent.chmod(parent.stat().st_mode | 0o111)
+    script = home / "script"
+    script.write_text(WITHOUT_MTAB.format(imgfs=" ".join(IMGFS)))
+    enter = f"""
+        mknod {tmp_path}/fuse c 10 229 && chmod 666 {tmp_path}/fuse
+        mount --bind {tmp_path}/fuse /dev/fuse
+        mount --bind {etc} /etc
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups bash -e {script}
+    """
+    environment = {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    run("unshare", "-m", "bash", "-ec", enter, env=environment, cwd=Path.cwd())
+
+
+WITHOUT_MTAB = """
+cd $HOME/..
+export PYTHONPATH=$OLDPWD
+test ! -e /etc/mtab
+is_mounted() {{ grep -q " $HOME/mnt fuse.imgfs " /proc/self/mounts; }}
+is_free() {{ if is_mounted; then exit 1; fi; }}
+mount() {{ {imgfs} --store $HOME/store mount $HOME/mnt; is_mounted; }}
+mount
+{imgfs} umount $HOME/mnt
+is_free
+mount
+{imgfs} umount -l $HOME/mnt
+is_free
+{imgfs} --store $HOME/store mount -f $HOME/mnt 2> /dev/null &
+until is_mounted; do sleep 0.05; done
+kill -TERM $!
+wait $!
+is_free
+"""
