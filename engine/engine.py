@@ -357,16 +357,11 @@ class Engine:
 def _write_version(path: Path) -> None:
     """Say it, and make the store outlive a loss of power, with all directories on the way to it."""
     with locked_directory(path) as directory:
-        temporary = path / ".version"
-        try:
-            with temporary.open("wb") as out:
-                out.write(f"{VERSION}\n".encode())
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.rename(path / "version")
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with (path / "version").open("wb") as out:
+            out.write(f"{VERSION}\n".encode())
+            out.flush()
+            os.fsync(out.fileno())
+        (path / ".version").unlink(missing_ok=True)  # what an earlier imgfs left when it was killed
         os.fsync(directory)
     for parent in path.absolute().parents:
         with suppress(OSError):  # one that we may not read is not one that we have made

@@ -39,6 +39,8 @@ _NAMES = (
 _OF_THE_DISK = frozenset({"lost+found"})
 """What the top directory of an empty file system has."""
 
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm")
+
 
 def open_directory(path: Path) -> None:
     """Close the directory of a store to others.
@@ -80,7 +82,9 @@ def has_version(path: Path) -> bool:
     except FileNotFoundError:
         return False
     with open(descriptor, "rb") as file:
-        found = file.read(_LONGEST_VERSION)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StoreError(str(path / "version"), "is not a file, as the version of a store is")
+        found = file.read(_LONGEST_VERSION).strip(b"\0")  # which a loss of power may leave
     if found and found.strip() != str(VERSION).encode():
         version = found[:20].strip().decode("ascii", "backslashreplace")
         raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")
@@ -114,11 +118,20 @@ def _is_made(path: Path, directory: int) -> bool:
 
 def _check_can_begin(path: Path, directory: int) -> None:
     """Raise an error if no store can be made in the directory, which is left as it is then."""
-    if os.fstat(directory).st_mode & stat.S_ISVTX:
+    if _is_shared(path, os.fstat(directory)):
         raise StoreError(str(path), "is a directory that users share; use one of your own")
     if not os.access(path, os.W_OK | os.X_OK):
         refused = errno.EROFS if os.fstatvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(refused, os.strerror(refused), str(path))
+
+
+def _is_shared(path: Path, status: os.stat_result) -> bool:
+    """Return whether a directory is there for all users, as /tmp is, however empty it is."""
+    if not status.st_mode & stat.S_ISVTX:
+        return False
+    known = [os.stat(name) for name in _SHARED if os.path.exists(name)]
+    # The top of a new tmpfs has the same mode for whatever it is mounted.
+    return not os.path.ismount(path) or any(os.path.samestat(status, one) for one in known)
 
 
 def _close_to_others(path: Path, directory: int) -> None:

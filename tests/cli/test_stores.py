@@ -190,10 +190,12 @@ def test_a_shared_directory_is_left_alone(imgfs: Command, store: Path) -> None:
     assert list(store.iterdir()) == []
 
 
-def test_a_version_that_is_no_file(inside: Callable[..., Done], store: Path) -> None:
+def test_a_version_that_is_no_file(imgfs: Command, store: Path) -> None:
     store.mkdir()
-    os.mkfifo(store / "version")
-    assert succeeded(inside("images", "-q")).lines == []
+    os.mkfifo(store / "version")  # who opens it waits
+    for command in (["images"], ["load"]):
+        said = refusal(imgfs(*command, stdin=ARCHIVE))
+        assert said == f"store {store}/version: is not a file, as the version of a store is"
 
 
 COMMANDS = [["images"], ["save", "app:1"], ["rm", "app:1"], ["info"]]
@@ -241,11 +243,12 @@ def test_a_version_that_is_no_text_is_left_alone(
         assert "expected store version 1, found" in refusal(inside(*command))
 
 
+@pytest.mark.parametrize("version", [b"", b"\0\0"])
 def test_a_version_that_was_not_written_is_written(
-    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path, version: bytes
 ) -> None:
     stock(ARCHIVE)
-    (store / "version").write_bytes(b"")
+    (store / "version").write_bytes(version)
     assert inside("images").status == 0
     assert (store / "version").read_bytes() == b"1\n"
 
