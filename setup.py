@@ -5,9 +5,14 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "imgfs.libsession",
-            ["imgfs/session.c", "imgfs/passthrough.c", "imgfs/gather.c", "imgfs/listing.c"],
-            depends=["imgfs/session.h"],
+            "imgfs.fuse.native.libsession",
+            [
+                "imgfs/fuse/native/session.c",
+                "imgfs/fuse/native/passthrough.c",
+                "imgfs/fuse/native/gather.c",
+                "imgfs/fuse/native/listing.c",
+            ],
+            depends=["imgfs/fuse/native/session.h"],
             include_dirs=["/usr/include/fuse3"],
             libraries=["fuse3", "dl"],
             optional=True,

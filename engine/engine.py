@@ -16,33 +16,36 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from engine import reference
-from engine.content import read_blob
-from engine.content.local import LocalStore, sync_directory
-from engine.database import Database, locked_directory
-from engine.digest import Digest
+from engine.content.blobs import read_blob
 from engine.errors import InvalidReference, NotAnImage, NotFound, StoreDamaged, StoreError
-from engine.events import EventLog
-from engine.images import Image, ImageStore
-from engine.leases import Leases
+from engine.image import Image
 from engine.progress import Progress, ignore
-from engine.store_directory import VERSION, create_directory, has_version, open_directory
+from engine.spec import reference
+from engine.spec.digest import Digest
+from engine.stores.local.content import LocalStore, sync_directory
+from engine.stores.local.database import Database, locked_directory
+from engine.stores.local.directory import VERSION, create_directory, has_version, open_directory
+from engine.stores.local.events import EventLog
+from engine.stores.local.images import ImageStore
+from engine.stores.local.leases import Leases
 from engine.tracing import Tracer, Untraced
 
 if TYPE_CHECKING:
-    from engine import platforms, walk
+    from engine import graph as walk
+    from engine.archive.import_options import ImportOptions
     from engine.archive.importer import Import
-    from engine.archive.options import ImportOptions
-    from engine.commit.exporter import Committed
+    from engine.commit.commit import Committed
     from engine.commit.platform_images import Base
-    from engine.commit.refs import CommitOptions, Source
-    from engine.commit.refs import Progress as Steps
-    from engine.content import Provider
-    from engine.fsck.problem import Parts as FsckParts
-    from engine.fsck.problem import Problem, Unverified
-    from engine.gc import Collector
-    from engine.layouts import Entry, combined, docker_save
-    from engine.oci import ImageConfig, Platform
+    from engine.commit.source import CommitOptions, Source
+    from engine.commit.source import Progress as Steps
+    from engine.content.protocols import Provider
+    from engine.layouts import combined, docker_save
+    from engine.layouts.entry import Entry
+    from engine.spec import platforms
+    from engine.spec.oci import ImageConfig, Platform
+    from engine.stores.local.fsck.problem import Parts as FsckParts
+    from engine.stores.local.fsck.problem import Problem, Unverified
+    from engine.stores.local.gc import Collector
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -55,7 +58,7 @@ class Details(msgspec.Struct, frozen=True):
 
     @property
     def config(self) -> ImageConfig:
-        from engine import oci
+        from engine.spec import oci
 
         return oci.parse_config(self.raw_config, self.manifest.manifest.config.digest)
 
@@ -113,8 +116,8 @@ class Engine:
 
     def begin_import(self, options: ImportOptions | None = None) -> Import:
         """An archive to feed."""
+        from engine.archive.import_options import ImportOptions
         from engine.archive.importer import Import, Parts
-        from engine.archive.options import ImportOptions
 
         parts = Parts(self.database, self.content, self.images, self.leases, self.events)
         return Import(parts, options or ImportOptions())
@@ -165,7 +168,7 @@ class Engine:
         progress: Progress = ignore,
     ) -> int:
         """As `save`, but the archive that docker save writes: every layer uncompressed."""
-        from engine.content.diff_ids import uncompressed_size
+        from engine.layers.diff_ids import uncompressed_size
         from engine.layouts import docker_save
 
         size = partial(uncompressed_size, self.content)
@@ -180,7 +183,7 @@ class Engine:
         write: Callable[[bytes], object],
         progress: Progress,
     ) -> int:
-        from engine import saving
+        from engine.archive import save as saving
 
         parts = saving.Parts(self.database, self.images, self.leases, self.events, self._tracer)
         return saving.save(parts, images, layout, provider, saving.Output(write, progress))
@@ -194,42 +197,42 @@ class Engine:
 
     def collector(self) -> Collector:
         """Who removes what nothing needs."""
-        from engine import gc
+        from engine.stores.local import gc
 
         return gc.Collector(gc.Parts(self.database, self.content, self.leases, self.events))
 
     def check(self, progress: Progress = ignore) -> Iterator[Problem]:
         """What is wrong with the store; as `fsck.check`."""
-        from engine import fsck
+        from engine.stores.local import fsck
 
         return fsck.check(self._fsck_parts(), progress)
 
     def check_layers(self) -> Iterator[Problem]:
         """What is wrong with layers; as `fsck.check_layers`."""
-        from engine import fsck
+        from engine.stores.local import fsck
 
         return fsck.check_layers(self._fsck_parts())
 
     def unverified_layers(self) -> Iterator[Unverified]:
         """Layers that nobody here can look into; as `fsck.unverified_layers`."""
-        from engine import fsck
+        from engine.stores.local import fsck
 
         return fsck.unverified_layers(self._fsck_parts())
 
     def repair(self, problem: Problem) -> str:
         """Do what is safe about it; as `fsck.repair`."""
-        from engine.fsck.repair import repair
+        from engine.stores.local.fsck.repair import repair
 
         return repair(self._fsck_parts(), problem)
 
     def restore_names(self, names: Mapping[str, str]) -> list[str]:
         """Give back names that a damaged database still had; as `fsck.restore_names`."""
-        from engine.fsck.replacement import restore_names
+        from engine.stores.local.fsck.replacement import restore_names
 
         return restore_names(self._fsck_parts(), names)
 
     def _fsck_parts(self) -> FsckParts:
-        from engine.fsck.problem import Parts
+        from engine.stores.local.fsck.problem import Parts
 
         return Parts(self.path, self.database, self.content, self.images)
 
@@ -246,7 +249,7 @@ class Engine:
 
         NotFound where the base image has none of a wanted platform.
         """
-        from engine.commit import exporter
+        from engine.commit import commit as exporter
 
         parts = exporter.Parts(self.database, self.content, self.images, self.leases, self.events)
         bases = [self._base(source.base, part.platform) for part in source.platforms]
@@ -258,7 +261,7 @@ class Engine:
 
         if not name:
             return None
-        from engine import platforms
+        from engine.spec import platforms
 
         matcher = platforms.only(platform) if platform else None
         return platform_images.base_of(self.content, self.details(name, matcher).manifest)
@@ -308,7 +311,7 @@ class Engine:
     # -- looking ----------------------------------------------------------------------------------
 
     def graph(self, image: Image) -> walk.Graph:
-        from engine import walk
+        from engine import graph as walk
 
         return walk.graph(self.content, image.target)
 
@@ -316,8 +319,8 @@ class Engine:
         """The image manifest that fits this host, or `matcher`, best; NotFound if there is none for
         `matcher`, NotAnImage for an artifact.
         """
-        from engine import platforms
         from engine.layouts import selection
+        from engine.spec import platforms
 
         image = self.find_one(name)
         graph = self.graph(image)

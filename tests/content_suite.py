@@ -15,9 +15,8 @@ from functools import partial
 
 import pytest
 
-from engine import digest as digests
-from engine.content import Committed, Store, Writer, read_blob, write_blob
-from engine.digest import Digest
+from engine.content.blobs import read_blob, write_blob
+from engine.content.protocols import Committed, Store, Writer
 from engine.errors import (
     DigestMismatch,
     EngineError,
@@ -27,6 +26,8 @@ from engine.errors import (
     SizeMismatch,
     Unavailable,
 )
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
 
 LABELS = {"containerd.io/gc.root": "2024-01-02T03:04:05Z", "k": "v"}
 ABSENT = digests.of_bytes(b"nobody stores this")

@@ -8,18 +8,20 @@ config's content, whatever its file is called.
 
 import msgspec
 
-from engine import docker, go_json, layer_types, oci, walk
-from engine.archive.found import Found, Inventory, check_count, check_layers
-from engine.archive.intake import Intake
-from engine.archive.names import docker_names
-from engine.compression import Compression
-from engine.content.diff_ids import compression_of
-from engine.digest import Digest
+from engine import graph as walk
+from engine.archive.archive_image import ArchiveImage, Inventory, check_count, check_layers
+from engine.archive.archive_names import docker_names
+from engine.archive.member_index import MemberIndex
+from engine.compression.options import Compression
 from engine.errors import EngineError, InvalidDigest, InvalidDocument, MissingMember
-from engine.oci import Descriptor, Manifest
+from engine.layers.diff_ids import compression_of
+from engine.spec import docker, go_json, oci
+from engine.spec import media_types as layer_types
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor, Manifest
 
 
-def read(intake: Intake, most: int, compression: Compression | None = None) -> Inventory:
+def read(intake: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
     """The images of `manifest.json`, `most` at most, in its order; plain layers are compressed if
     that is asked for.
     """
@@ -31,11 +33,11 @@ def read(intake: Intake, most: int, compression: Compression | None = None) -> I
         made_of = go_json.dumps(msgspec.structs.replace(item, repo_tags=None, parent=""))
         if made_of not in graphs:
             graphs[made_of] = image(intake, item, compression).graph
-        found.append(Found(docker_names(item), graphs[made_of]))
+        found.append(ArchiveImage(docker_names(item), graphs[made_of]))
     return Inventory(tuple(found))
 
 
-def parents(intake: Intake) -> dict[str, str]:
+def parents(intake: MemberIndex) -> dict[str, str]:
     """What `manifest.json` says of the images that images were built upon: IDs by image ID.
 
     Nothing where there is none, or none that can be read: it is only a remark.
@@ -50,12 +52,12 @@ def parents(intake: Intake) -> dict[str, str]:
 
 
 def found_image(
-    intake: Intake,
+    intake: MemberIndex,
     names: tuple[str, ...],
     config: Digest,
     config_size: int,
     layers: list[Descriptor],
-) -> Found:
+) -> ArchiveImage:
     """An image of these parts, with the manifest that is made for it."""
     manifest = Manifest(
         schema_version=2,
@@ -66,10 +68,10 @@ def found_image(
     data = oci.render(manifest)
     digest = intake.add("manifest", data)
     target = Descriptor(media_type=oci.MANIFEST, digest=digest, size=len(data))
-    return Found(names, walk.graph(intake, target))
+    return ArchiveImage(names, walk.graph(intake, target))
 
 
-def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
+def layer_descriptor(intake: MemberIndex, digest: Digest, size: int) -> Descriptor:
     """A layer as its bytes say it: plain, gzip or zstd."""
     with intake.open(digest) as reader:
         compression = compression_of(reader)
@@ -77,7 +79,7 @@ def layer_descriptor(intake: Intake, digest: Digest, size: int) -> Descriptor:
 
 
 def compressed(
-    intake: Intake, layers: list[Descriptor], compression: Compression | None
+    intake: MemberIndex, layers: list[Descriptor], compression: Compression | None
 ) -> list[Descriptor]:
     """The layers, plain ones in the form that they are stored in."""
     if compression is None or compression.kind == "uncompressed":
@@ -88,7 +90,9 @@ def compressed(
     ]
 
 
-def image(intake: Intake, item: docker.ManifestItem, compression: Compression | None) -> Found:
+def image(
+    intake: MemberIndex, item: docker.ManifestItem, compression: Compression | None
+) -> ArchiveImage:
     """Return the image of an item, with the manifest that is made for it.
 
     InvalidDocument, MissingMember, BrokenArchive, DigestMismatch.
@@ -119,7 +123,7 @@ def image(intake: Intake, item: docker.ManifestItem, compression: Compression | 
 
 
 def _layer(
-    intake: Intake, path: str, diff_id: str, source: docker.LayerSource | None
+    intake: MemberIndex, path: str, diff_id: str, source: docker.LayerSource | None
 ) -> Descriptor:
     """A layer's file; where there is none, the blob of that diff ID in the store, or the foreign
     layer as it was named.
@@ -138,7 +142,7 @@ def _layer(
     return layer_descriptor(intake, plain.digest, plain.size)
 
 
-def _stored(intake: Intake, diff_id: str) -> Descriptor | None:
+def _stored(intake: MemberIndex, diff_id: str) -> Descriptor | None:
     try:
         digest = Digest(diff_id)
         size = intake.sizes([digest])[digest]

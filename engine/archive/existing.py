@@ -6,13 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from engine import docker
-from engine.archive.members import clean_name
-from engine.content import Provider, ReaderAt
-from engine.digest import Digest
+from engine.content.protocols import Provider, ReaderAt
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
-from engine.go_json import JSON_LIMIT
-from engine.layouts import Entry, blob_digest
+from engine.layouts.entry import Entry, blob_digest
+from engine.spec import docker
+from engine.spec.digest import Digest
+from engine.spec.go_json import JSON_LIMIT
+from engine.tar.member import clean_name
 
 _DOCUMENTS: Final = ("index.json", docker.MANIFEST_FILE, "oci-layout")
 _FORGOTTEN: Final = (docker.REPOSITORIES_FILE,)

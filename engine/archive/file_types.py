@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from engine import decompress
-from engine.archive import headers
-from engine.archive.headers import BLOCK
+from engine.compression import decompress
+from engine.tar import header_decoder as headers
+from engine.tar.header_decoder import BLOCK
 
 SIZE: Final = 66 << 10
 """How many first bytes are looked at: enough for a superblock of btrfs."""

@@ -14,7 +14,7 @@ from typing import Self
 
 import msgspec
 
-from engine import docker, layer_types, oci, platforms, walk
+from engine import graph as walk
 from engine.archive import (
     docker_archive,
     file_types,
@@ -22,20 +22,23 @@ from engine.archive import (
     lookalikes,
     oci_archive,
 )
-from engine.archive.found import Found, Inventory, LeftOut
-from engine.archive.intake import Intake
-from engine.archive.limits import Expansion
-from engine.archive.options import ImportOptions
-from engine.archive.reader import MemberData, MemberEnd, MemberStart
+from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut
+from engine.archive.import_options import ImportOptions
+from engine.archive.member_index import MemberIndex
 from engine.archive.tars import NextArchive, Tars
-from engine.content.local import LocalStore
-from engine.database import Database
-from engine.decompress import Outer
-from engine.digest import Digest
+from engine.compression.decompress import ArchiveDecompressor
 from engine.errors import BrokenArchive, LimitExceeded, MissingMember, NotAnImage, NotFound
-from engine.events import EventLog
-from engine.images import PARENT_LABEL, Image, ImageStore
-from engine.leases import Lease, Leases
+from engine.image import PARENT_LABEL, Image
+from engine.limits import Expansion
+from engine.spec import docker, oci, platforms
+from engine.spec import media_types as layer_types
+from engine.spec.digest import Digest
+from engine.stores.local.content import LocalStore
+from engine.stores.local.database import Database
+from engine.stores.local.events import EventLog
+from engine.stores.local.images import ImageStore
+from engine.stores.local.leases import Lease, Leases
+from engine.tar.reader import MemberData, MemberEnd, MemberStart
 
 _DOCUMENTS = (
     oci_archive.LAYOUT,
@@ -93,8 +96,8 @@ class Import:
         self._leases = ExitStack()
         self._lease: Lease | None = None
         self._expansion = Expansion(options.limits.max_expanded_bytes)
-        self._intake = Intake(parts.content, self._hold, self._expansion)
-        self._outer = Outer()
+        self._members = MemberIndex(parts.content, self._hold, self._expansion)
+        self._outer = ArchiveDecompressor()
         self._tar = Tars(self._limits)
         self._before = Inventory(())
         """The images of the archives before this one in the same stream, not yet published."""
@@ -118,7 +121,7 @@ class Import:
     @property
     def layers(self) -> int:
         """How many layers have come so far, as far as their first bytes tell it."""
-        return self._intake.layers
+        return self._members.layers
 
     def feed(self, data: bytes | memoryview) -> None:
         """The next bytes of the archive; raises what is wrong as soon as it is known, and again
@@ -163,7 +166,7 @@ class Import:
 
     def abort(self) -> None:
         """Drop what is not published, and the lease; may be called again."""
-        self._intake.discard()
+        self._members.discard()
         self._lease = None
         self._leases.close()
 
@@ -188,13 +191,13 @@ class Import:
         for event in self._tar.feed(memoryview(plain)):
             match event:
                 case MemberData(data):
-                    self._intake.write(data)
+                    self._members.write(data)
                 case MemberStart(member):
                     self._loaded = None
-                    self._intake.start(member)
+                    self._members.start(member)
                     self._weigh()
                 case MemberEnd():
-                    self._intake.end()
+                    self._members.end()
                     self._weigh()
                 case NextArchive():
                     self._close_archive()
@@ -206,12 +209,12 @@ class Import:
         if self._loaded is not None:
             self._published, self._loaded = self._loaded, None
             self._before = Inventory(())
-        elif any(self._intake.has(name) for name in _DOCUMENTS):
+        elif any(self._members.has(name) for name in _DOCUMENTS):
             self._before = self._before.followed_by(self._resolve())
         else:
             return
-        self._parents |= docker_archive.parents(self._intake)
-        self._intake.forget_names()
+        self._parents |= docker_archive.parents(self._members)
+        self._members.forget_names()
 
     def _found(self) -> Inventory:
         """Return what all archives hold that are not published yet."""
@@ -226,12 +229,12 @@ class Import:
         return self._before.followed_by(inventory)
 
     def _weigh(self) -> None:
-        size, limit = self._intake.table_bytes, self._limits.max_table_bytes
+        size, limit = self._members.table_bytes, self._limits.max_table_bytes
         if size > limit:
             raise LimitExceeded("archive", "bytes of a table of members", limit, size)
 
     def _resolve(self) -> Inventory:
-        intake, most = self._intake, self._limits.max_images - len(self._before.found)
+        intake, most = self._members, self._limits.max_images - len(self._before.found)
         compression = self._options.compression
         if oci_archive.is_oci(intake):
             return oci_archive.read(intake, most, self._matcher, compression)
@@ -255,8 +258,8 @@ class Import:
         """What is wrong with an archive of too many files, if it is no image archive at all."""
         is_too_many = isinstance(error, LimitExceeded) and "members" in error.what
         if is_too_many or (isinstance(error, OSError) and error.errno == errno.EMFILE):
-            found = lookalikes.identify(self._intake.names)
-            if found is not None and not any(self._intake.has(name) for name in _DOCUMENTS):
+            found = lookalikes.identify(self._members.names)
+            if found is not None and not any(self._members.has(name) for name in _DOCUMENTS):
                 return BrokenArchive("", f"is not an image archive but {found}")
         return error
 
@@ -265,7 +268,7 @@ class Import:
             return BrokenArchive("", "has a tar archive behind its end that is no image archive")
         if not self._tar.members:
             return MissingMember("", _EMPTY)
-        found = lookalikes.identify(self._intake.names)
+        found = lookalikes.identify(self._members.names)
         if found is not None and self._tar.ended:
             return BrokenArchive("", f"is not an image archive but {found}")
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
@@ -281,14 +284,14 @@ class Import:
             return platforms.ALL
         return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
 
-    def _check_platforms(self, found: Sequence[Found]) -> None:
+    def _check_platforms(self, found: Sequence[ArchiveImage]) -> None:
         """Raise NotFound for an image without a wanted platform, NotAnImage where there is none.
 
         What is no image has no platform, and comes with those that have one.
         """
         wanted = self._options.platforms
         others = [one for one in found if wanted and one.graph.best(self._matcher) is None]
-        images = [one for one in others if walk.graph(self._intake, one.graph.root).images]
+        images = [one for one in others if walk.graph(self._members, one.graph.root).images]
         for one in images or (others if len(others) == len(found) else ()):
             subject = one.names[0] if one.names else one.graph.root.digest
             if not images and one.graph.artifacts:
@@ -296,17 +299,17 @@ class Import:
             text = " or ".join(platforms.format_all(platform) for platform in wanted)
             raise NotFound("platform", f"{text} of {subject}")
 
-    def _publish(self, found: list[Found], left_out: tuple[LeftOut, ...]) -> Loaded:
+    def _publish(self, found: list[ArchiveImage], left_out: tuple[LeftOut, ...]) -> Loaded:
         parts = self._parts
         graphs = {image.graph.root.digest: image.graph for image in found}
         wholes: dict[str, walk.Graph] = {}
         blobs: dict[str, dict[str, str]] = {}
         for graph in graphs.values():
             blobs.update(self._labels(graph))
-        parents = self._parents | docker_archive.parents(self._intake)
-        self._intake.prepare(blobs)
+        parents = self._parents | docker_archive.parents(self._members)
+        self._members.prepare(blobs)
         with parts.database.transaction():
-            added = self._intake.publish(blobs)
+            added = self._members.publish(blobs)
             for digest, graph in graphs.items():
                 whole = walk.graph(parts.content, graph.root) if self._options.platforms else graph
                 wholes[digest] = whole
@@ -326,7 +329,7 @@ class Import:
             before.left_out + left_out,
         )
 
-    def _create(self, found: Found, parents: Mapping[str, str]) -> None:
+    def _create(self, found: ArchiveImage, parents: Mapping[str, str]) -> None:
         images, target = self._parts.images, found.graph.root
         configs = [image.manifest.config.digest for image in found.graph.images]
         known = [parents[config] for config in configs if config in parents]
@@ -343,7 +346,7 @@ class Import:
         for blob in graph.blobs:
             labels[blob.digest] = {}
             if oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type):
-                with self._intake.open(Digest(blob.digest)) as reader:
+                with self._members.open(Digest(blob.digest)) as reader:
                     data = reader.pread(blob.size, 0)
                 labels[blob.digest] = walk.gc_labels(walk.children(data, blob))
         for image in graph.complete_images:
@@ -351,13 +354,13 @@ class Import:
                 if layer_types.unreadable(layer.media_type):
                     continue
                 if oci.layer_compression(layer.media_type) and layer.digest in labels:
-                    uncompressed = self._intake.uncompressed(Digest(layer.digest))
+                    uncompressed = self._members.uncompressed(Digest(layer.digest))
                     if uncompressed:
                         labels[layer.digest] = uncompressed.labels
         return labels
 
 
-def _loaded_image(found: Found, whole: walk.Graph) -> LoadedImage:
+def _loaded_image(found: ArchiveImage, whole: walk.Graph) -> LoadedImage:
     summary = walk.summarize(whole)
     manifests = summary.manifests
     return LoadedImage(

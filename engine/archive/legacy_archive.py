@@ -7,21 +7,21 @@ becomes the config.
 
 import msgspec
 
-from engine import docker
+from engine.archive.archive_image import ArchiveImage, Inventory, check_beginning, check_count
+from engine.archive.archive_names import full_name
 from engine.archive.docker_archive import compressed, found_image, layer_descriptor
-from engine.archive.found import Found, Inventory, check_beginning, check_count
-from engine.archive.intake import Intake
-from engine.archive.names import full_name
-from engine.compression import Compression
-from engine.digest import Digest
+from engine.archive.member_index import MemberIndex
+from engine.compression.options import Compression
 from engine.errors import BrokenArchive
-from engine.oci import Descriptor
+from engine.spec import docker
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor
 
 _MAX_CHAIN = 1000
 """Far more layers than any graph driver took."""
 
 
-def read(intake: Intake, most: int, compression: Compression | None = None) -> Inventory:
+def read(intake: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
     """The images that `repositories` names, `most` at most, in the order of their names; plain
     layers are compressed if that is asked for.
     """
@@ -51,7 +51,7 @@ class _Layer(msgspec.Struct, frozen=True):
 class _Layers:
     """The v1 layers of an archive, each read once, however many images stand upon it."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: MemberIndex) -> None:
         self.intake = intake
         self._layers: dict[str, _Layer] = {}
         self._files: dict[str, tuple[Digest, Descriptor]] = {}
@@ -78,7 +78,7 @@ class _Layers:
 
 def _image(
     layers: _Layers, v1_id: str, names: tuple[str, ...], compression: Compression | None
-) -> Found:
+) -> ArchiveImage:
     chain = _chain(layers, v1_id)
     files = [layers.file(layer) for layer in chain]
     config = docker.config_from_v1(

@@ -14,12 +14,12 @@ from contextlib import suppress
 
 import msgspec
 
-from engine import docker, go_json, oci, platforms, walk
+from engine import graph as walk
 from engine.archive import docker_archive
-from engine.archive.found import Found, Inventory, LeftOut, check_count, check_image
-from engine.archive.intake import Intake
-from engine.archive.names import docker_names, oci_names, oci_tag
-from engine.compression import Compression
+from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut, check_count, check_image
+from engine.archive.archive_names import docker_names, oci_names, oci_tag
+from engine.archive.member_index import MemberIndex
+from engine.compression.options import Compression
 from engine.errors import (
     BrokenArchive,
     ContentMismatch,
@@ -28,14 +28,15 @@ from engine.errors import (
     InvalidInput,
     MissingMember,
 )
-from engine.oci import Descriptor, ImageLayout
+from engine.spec import docker, go_json, oci, platforms
+from engine.spec.oci import Descriptor, ImageLayout
 
 LAYOUT, INDEX = "oci-layout", "index.json"
 
 Key = tuple[str, str, int, bool]
 
 
-def is_oci(intake: Intake) -> bool:
+def is_oci(intake: MemberIndex) -> bool:
     """Whether there is an `oci-layout` that says its version; BrokenArchive for a version that is
     not ours.
     """
@@ -51,7 +52,7 @@ def is_oci(intake: Intake) -> bool:
 
 
 def read(
-    intake: Intake,
+    intake: MemberIndex,
     most: int,
     matcher: platforms.Matcher = platforms.ALL,
     compression: Compression | None = None,
@@ -144,7 +145,7 @@ def _without_names(entry: Descriptor) -> Descriptor:
 
 
 def _graphs(
-    intake: Intake, entries: Iterable[_Entry], matcher: platforms.Matcher
+    intake: MemberIndex, entries: Iterable[_Entry], matcher: platforms.Matcher
 ) -> tuple[dict[Key, walk.Graph], dict[Key, EngineError]]:
     """Return what is below the entries that can be used, and why the others cannot, by their keys.
 
@@ -168,7 +169,7 @@ def _graphs(
     return graphs, failures
 
 
-def _absence(intake: Intake, graph: walk.Graph) -> EngineError | None:
+def _absence(intake: MemberIndex, graph: walk.Graph) -> EngineError | None:
     """Return the error for what a graph lacks, None if it can be used without."""
     target = graph.root.digest
     if not any(blob.digest == target for blob in graph.blobs):
@@ -180,7 +181,7 @@ def _absence(intake: Intake, graph: walk.Graph) -> EngineError | None:
 
 
 def _wholes(
-    intake: Intake, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
+    intake: MemberIndex, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
 ) -> list[walk.Graph]:
     """Return the graphs as they are for every platform."""
     if matcher is platforms.ALL:
@@ -198,7 +199,7 @@ def _named(
     graphs: Mapping[Key, walk.Graph],
     below: Container[str],
     tags: Mapping[str, tuple[str, ...]],
-) -> list[Found]:
+) -> list[ArchiveImage]:
     """Return the entries with their names, else those that `manifest.json` gives their configs.
 
     A name that another entry has is not given again; an index goes before what is part of it. What
@@ -220,12 +221,12 @@ def _named(
         digest = entry.target.digest
         if names[n] or entry.tag or not (digest in known or digest in below):
             graph = msgspec.structs.replace(graphs[entry.key], root=entry.target)
-            found.append(Found(names[n], graph, entry.tag))
+            found.append(ArchiveImage(names[n], graph, entry.tag))
             known.add(digest)
     return found
 
 
-def _without(found: Found, taken: Container[str]) -> Found:
+def _without(found: ArchiveImage, taken: Container[str]) -> ArchiveImage:
     names = tuple(name for name in found.names if name not in taken)
     return msgspec.structs.replace(found, names=names)
 
@@ -245,7 +246,7 @@ def _nothing(
 # -- manifest.json beside it ----------------------------------------------------------------------
 
 
-def _items(intake: Intake) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
+def _items(intake: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
     """Return the items of `manifest.json`, if it is there and can be read."""
     if not intake.has(docker.MANIFEST_FILE):
         return [], ()
@@ -258,7 +259,7 @@ def _items(intake: Intake) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ..
         return [], (LeftOut.because(docker.MANIFEST_FILE, error),)
 
 
-def _tags(intake: Intake, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
+def _tags(intake: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
     """Return the names that `manifest.json` gives to configs that are there."""
     tags: dict[str, tuple[str, ...]] = {}
     for item in items:
@@ -269,11 +270,11 @@ def _tags(intake: Intake, items: Iterable[docker.ManifestItem]) -> dict[str, tup
 
 
 def _beside(
-    intake: Intake,
+    intake: MemberIndex,
     items: Iterable[docker.ManifestItem],
     wholes: Iterable[walk.Graph],
     compression: Compression | None,
-) -> tuple[list[Found], list[LeftOut]]:
+) -> tuple[list[ArchiveImage], list[LeftOut]]:
     """Return the images that `manifest.json` alone names, and what it names without holding it."""
     known = {i.manifest.config.digest for whole in wholes for i in whole.complete_images}
     found, left_out = [], []

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from engine.archive import file_types, headers
-from engine.archive.headers import BLOCK
-from engine.archive.limits import Limits
-from engine.archive.reader import Event, TarReader
+from engine.archive import file_types
 from engine.errors import BrokenArchive, LimitExceeded
+from engine.limits import Limits
+from engine.tar import header_decoder as headers
+from engine.tar.header_decoder import BLOCK
+from engine.tar.reader import Event, TarReader
 
 _STEPS = (BLOCK, 2 * BLOCK, file_types.SIZE)
 """How many bytes of what is not known yet are there when they are looked at."""

@@ -9,16 +9,16 @@ and writes it under the digest that it has, where nothing else in its archive fi
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from engine import digest as digests
-from engine.archive import encode
-from engine.archive.encode import Header
-from engine.beside import begin, beside
-from engine.content import Provider, ReaderAt
-from engine.content.diff_ids import uncompressed_pieces
-from engine.digest import Digest
+from engine.content.protocols import Provider, ReaderAt
 from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
-from engine.layouts import Decompressed, Entry
+from engine.layers.diff_ids import uncompressed_pieces
+from engine.layouts.entry import Decompressed, Entry
 from engine.progress import Done, Progress, ignore
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.tar import header_encoder as encode
+from engine.tar.header_encoder import Header
+from engine.threads import begin, beside
 from engine.tracing import Tracer, Untraced
 
 _CHUNK = 1 << 20

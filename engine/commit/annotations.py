@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from engine import platforms
 from engine.errors import InvalidInput, printable
-from engine.oci import Platform
+from engine.spec import platforms
+from engine.spec.oci import Platform
 
 MANIFEST = "manifest"
 MANIFEST_DESCRIPTOR = "manifest-descriptor"

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from engine import digest as digests
-from engine import go_json, oci, platforms, reference, walk
+from engine import graph as walk
 from engine.commit.document import Document
-from engine.digest import of_bytes
 from engine.errors import InvalidInput
-from engine.oci import Descriptor, Manifest, Platform
+from engine.spec import digest as digests
+from engine.spec import go_json, oci, platforms, reference
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Descriptor, Manifest, Platform
 
 PREDICATE_TYPE = "in-toto.io/predicate-type"
 UNKNOWN = Platform("unknown", "unknown")

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from engine import go_json, oci, platforms, rfc3339
 from engine.errors import InvalidDocument, InvalidInput
-from engine.oci import History, Int64, Platform
+from engine.spec import go_json, oci, platforms, rfc3339
+from engine.spec.oci import History, Int64, Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INLINE_CACHE = "moby.buildkit.cache.v0"

@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 
-from engine.commit.changes import Change
+from engine.commit.change import Change
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile, LayerSpan
 from engine.filetree.tree import Tree, order

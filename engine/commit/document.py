@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from engine import go_json, oci
-from engine.digest import of_bytes
-from engine.oci import Descriptor, Index, Manifest, Platform
+from engine.spec import go_json, oci
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Descriptor, Index, Manifest, Platform
 
 
 class Document(msgspec.Struct, frozen=True):

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine import go_json, rfc3339
 from engine.commit.config import InvalidConfig
 from engine.filetree.tree import Tree
-from engine.oci import History
+from engine.spec import go_json, rfc3339
+from engine.spec.oci import History
 
 _SECOND = 1_000_000_000
 

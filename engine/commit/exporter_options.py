@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.commit import annotations
-from engine.commit.refs import CommitOptions
-from engine.compression import Compression
+from engine.commit.source import CommitOptions
+from engine.compression.options import Compression
 from engine.errors import InvalidInput, printable
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.oci import History
+from engine.spec.oci import History
 
 COMMENT = "buildkit.exporter.image.v0"
 """What BuildKit says of an entry that it made up."""

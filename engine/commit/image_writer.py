@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine import layer_types, oci, walk
+from engine import graph as walk
 from engine.commit import annotations, attestations
 from engine.commit import config as configs
 from engine.commit import epoch as epochs
@@ -17,9 +17,11 @@ from engine.commit import history as histories
 from engine.commit.annotations import Annotation
 from engine.commit.document import Document
 from engine.commit.history import LayerNote
-from engine.digest import of_bytes
 from engine.errors import InvalidInput
-from engine.oci import Descriptor, History, Index, Manifest, Platform
+from engine.spec import media_types as layer_types
+from engine.spec import oci
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Descriptor, History, Index, Manifest, Platform
 
 EMPTY_DIFF_ID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 """The tar of nothing: two blocks of zeros."""

@@ -7,7 +7,7 @@ other attributes (redirects, metadata copies) cannot be understood without those
 
 from collections.abc import Iterator
 
-from engine.commit.changes import Change
+from engine.commit.change import Change
 from engine.errors import InvalidInput
 from engine.filetree.entry import FileEntry
 from engine.filetree.tree import Tree

@@ -10,24 +10,28 @@ from threading import Lock
 import msgspec
 from msgspec.structs import replace
 
-from engine import go_json, layer_types, oci, platforms, walk
+from engine import graph as walk
 from engine.commit import config as configs
-from engine.commit import differ, instructions, layer, overlay
-from engine.commit.blocks import Blocks
-from engine.commit.changes import Change
+from engine.commit import differ, instructions, overlay
+from engine.commit import layer_tar as layer
+from engine.commit.block_buffer import BlockBuffer
+from engine.commit.change import Change
 from engine.commit.epoch import clamp_tree
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
-from engine.commit.layers import Layer, LayerMaker, LayerSource, fingerprint
-from engine.commit.refs import CommitOptions, PlatformSource, Progress, Ref, Upper
-from engine.content import ReaderAt, read_blob
-from engine.content.diff_ids import compression_of, uncompressed_pieces
-from engine.content.local import LocalStore
+from engine.commit.layer_maker import Layer, LayerMaker, LayerSource, fingerprint
+from engine.commit.source import CommitOptions, PlatformSource, Progress, Ref, Upper
+from engine.content.blobs import read_blob
+from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, DigestMismatch
 from engine.filetree import directory
 from engine.filetree.merged import MergedImage
 from engine.filetree.tree import EMPTY, Tree
-from engine.oci import Descriptor, Platform
+from engine.layers.diff_ids import compression_of, uncompressed_pieces
+from engine.spec import go_json, oci, platforms
+from engine.spec import media_types as layer_types
+from engine.spec.oci import Descriptor, Platform
+from engine.stores.local.content import LocalStore
 
 LAYERS = "exporting layers"
 
@@ -185,7 +189,7 @@ def _written(layer: Layer, note: LayerNote) -> WrittenLayer:
     return WrittenLayer(Descriptor(media_type, layer.digest, layer.size), layer.diff_id, note)
 
 
-def _add_uncompressed(reader: ReaderAt, out: Blocks) -> None:
+def _add_uncompressed(reader: ReaderAt, out: BlockBuffer) -> None:
     for piece in uncompressed_pieces(reader):
         out.add(piece)
 

@@ -10,11 +10,11 @@ that is told again keeps what is in it. Directories that nobody told belong to r
 from collections.abc import Iterable
 from posixpath import normpath
 
-from engine.archive.members import Member
 from engine.errors import BrokenArchive, LimitExceeded
 from engine.filetree.entry import NO_XATTRS, FileEntry
 from engine.filetree.layer_files import LayerFile
 from engine.filetree.tree import Tree
+from engine.tar.member import Member
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from engine.archive.members import NO_XATTRS as NO_XATTRS
+from engine.tar.member import NO_XATTRS as NO_XATTRS
 
 
 class HostFile(msgspec.Struct, frozen=True, gc=False):

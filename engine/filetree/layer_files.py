@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from engine.archive.limits import Limits
-from engine.archive.members import Member
-from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
 from engine.filetree.entry import LayerSpan
+from engine.limits import Limits
+from engine.tar.member import Member
+from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
 
 
 class LayerFile(msgspec.Struct, frozen=True, gc=False):

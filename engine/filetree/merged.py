@@ -8,9 +8,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from engine import decompress, layer_types
-from engine.archive.limits import Limits
-from engine.content import Provider
+from engine.compression import decompress
+from engine.content.protocols import Provider
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,
@@ -23,7 +22,9 @@ from engine.filetree.applier import Applier
 from engine.filetree.entry import LayerSpan
 from engine.filetree.layer_files import read_file, read_layer
 from engine.filetree.tree import Tree
-from engine.oci import Manifest
+from engine.limits import Limits
+from engine.spec import media_types as layer_types
+from engine.spec.oci import Manifest
 
 _CHUNK = 1 << 20
 

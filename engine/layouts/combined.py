@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from engine import docker, oci, reference, walk
-from engine.digest import Digest
-from engine.images import Image
-from engine.layouts import Entry
+from engine import graph as walk
+from engine.image import Image
+from engine.layouts.entry import Entry
 from engine.layouts.selection import Selection
-from engine.oci import Descriptor
+from engine.spec import docker, oci, reference
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor
 
 
 def _everything(_: Descriptor) -> bool:

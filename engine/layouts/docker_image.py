@@ -5,14 +5,16 @@ from typing import Final
 
 import msgspec
 
-from engine import digest as digests
-from engine import layer_types, oci, v1_image
-from engine.content import read_blob
-from engine.digest import Digest
+from engine.content.blobs import read_blob
 from engine.errors import InvalidDigest, InvalidDocument, NotExportable
-from engine.layouts import Decompressed, Entry
-from engine.oci import Descriptor, ImageConfig
-from engine.walk import Blobs, ImageManifest
+from engine.graph import Blobs, ImageManifest
+from engine.layouts.entry import Decompressed, Entry
+from engine.spec import digest as digests
+from engine.spec import media_types as layer_types
+from engine.spec import oci
+from engine.spec import v1_configs as v1_image
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor, ImageConfig
 
 _OS: Final = "linux"
 _LATEST: Final = (2**63 - 1) // 10**9

@@ -16,15 +16,16 @@ from typing import Final
 
 import msgspec
 
-from engine import docker, go_json, oci, reference, walk
-from engine.docker import LayerSource, ManifestItem
+from engine import graph as walk
 from engine.errors import NotAnImage
-from engine.images import PARENT_LABEL, Image
-from engine.layouts import Entry
+from engine.image import PARENT_LABEL, Image
 from engine.layouts.docker_image import DockerImage, docker_image
+from engine.layouts.entry import Entry
 from engine.layouts.selection import Selection
-from engine.oci import Descriptor
-from engine.reference import Reference
+from engine.spec import docker, go_json, oci, reference
+from engine.spec.docker import LayerSource, ManifestItem
+from engine.spec.oci import Descriptor
+from engine.spec.reference import Reference
 
 _LAYOUT: Final = b'{"imageLayoutVersion": "1.0.0"}'
 

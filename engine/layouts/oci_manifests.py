@@ -11,12 +11,15 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from engine import decompress, digest, layer_types, oci, walk
-from engine.content import read_blob
-from engine.digest import Digest
+from engine import graph as walk
+from engine.compression import decompress
+from engine.content.blobs import read_blob
 from engine.errors import InvalidDocument, LimitExceeded
-from engine.layouts import Entry
-from engine.oci import Descriptor
+from engine.layouts.entry import Entry
+from engine.spec import digest, oci
+from engine.spec import media_types as layer_types
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor
 
 _INDEX = "index.json"
 _SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd"}

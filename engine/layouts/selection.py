@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine import oci, platforms, walk
+from engine import graph as walk
 from engine.errors import NotAnImage, NotExportable, NotFound
-from engine.images import Image
-from engine.oci import Platform
+from engine.image import Image
+from engine.spec import oci, platforms
+from engine.spec.oci import Platform
 
 
 def nothing(_: walk.Graph) -> walk.ImageManifest | None:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from engine import docker, oci
-from engine.layouts import Entry
-from engine.oci import Descriptor, Index
+from engine.layouts.entry import Entry
+from engine.spec import docker, oci
+from engine.spec.oci import Descriptor, Index
 
 INDEX, MANIFEST = "index.json", docker.MANIFEST_FILE
 

@@ -17,25 +17,25 @@ from importlib import import_module
 from typing import NoReturn
 
 from engine.errors import EngineError, printable
-from imgfs.cli.command import Command, Parser, UsageError, suggestion
-from imgfs.cli.common import Failed
-from imgfs.cli.streams import discard_unwritable, open_standard_streams
+from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
+from imgfs.cli.support.common import Failed
+from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
 
 _COMMANDS = {
-    "mount": "mounting",
-    "umount": "unmounting",
+    "mount": "mount",
+    "umount": "umount",
     "commit": "commit",
-    "load": "loading",
-    "save": "saving",
-    "images": "listing",
-    "inspect": "looking",
-    "history": "looking",
-    "info": "information",
+    "load": "load",
+    "save": "save",
+    "images": "images",
+    "inspect": "inspect",
+    "history": "inspect",
+    "info": "info",
     "events": "events",
-    "gc": "housekeeping",
-    "fsck": "checking",
-    "tag": "naming",
-    "rm": "naming",
+    "gc": "gc",
+    "fsck": "fsck",
+    "tag": "tag",
+    "rm": "tag",
 }
 _ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
 _NO_SOURCES = ("none", "imgfs")

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from engine import compression as compressions
-from engine import platforms, rfc3339
 from engine.commit import annotations, exporter_options
 from engine.commit.annotations import Annotation, InvalidAnnotation
 from engine.commit.history import LayerNote
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
+from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
+from engine.compression import options as compressions
 from engine.errors import printable
-from imgfs.cli.command import Command, Parser, UsageError
-from imgfs.cli.common import Failed, writable
-from imgfs.cli.files import whole_file
-from imgfs.cli.steps import steps
+from engine.spec import platforms, rfc3339
+from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.common import Failed, writable
+from imgfs.cli.support.files import whole_file
+from imgfs.cli.support.steps import steps
 
 _DESCRIPTION = "imgfs commit"
 _COMMENT = "imgfs"

@@ -5,13 +5,13 @@ import sys
 import time
 from argparse import Namespace
 
-from engine import rfc3339
 from engine.engine import Engine
 from engine.errors import StoreMissing
-from engine.events import Event
-from imgfs.cli.command import Command, Parser, UsageError
-from imgfs.cli.common import opened
-from imgfs.cli.durations import parse_duration
+from engine.spec import rfc3339
+from engine.stores.local.events import Event
+from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.common import opened
+from imgfs.cli.support.durations import parse_duration
 
 _PAUSE = 0.1
 _NANO = 1_000_000_000

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
-from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import (
     BrokenArchive,
@@ -23,7 +23,7 @@ from engine.errors import (
 )
 from engine.filetree.merged import MergedImage
 from engine.layouts import combined, docker_save
-from engine.oci import Platform
+from engine.spec.oci import Platform
 from tests import archives
 from tests.archives import (
     OCI_CONFIG,

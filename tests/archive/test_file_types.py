@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.archive import file_types
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
-from engine.archive.limits import Limits
-from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import EngineError
+from engine.limits import Limits
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import ImageParts
+from tests.tar import raw_tar
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 

@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 
-from engine.archive import intake
+from engine.archive import member_index as intake
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
-from engine.archive.limits import Limits
-from engine.archive.options import ImportOptions
-from engine.content import ReaderAt
-from engine.content.diff_ids import Uncompressed, measure
+from engine.content.protocols import ReaderAt
 from engine.engine import Engine
 from engine.errors import (
     BrokenArchive,
@@ -32,9 +30,11 @@ from engine.errors import (
     MissingMember,
     SizeMismatch,
 )
+from engine.layers.diff_ids import Uncompressed, measure
+from engine.limits import Limits
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import ImageParts, descriptor, link, tar, to_json
+from tests.tar import raw_tar
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
 BIG = ImageParts(layers=[archives.layer("big", os.urandom(200_000)), archives.layer("b")])

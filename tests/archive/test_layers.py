@@ -11,13 +11,13 @@ from pathlib import Path
 import lz4.frame
 import pytest
 
-from engine import oci
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
-from engine.archive.limits import Limits
-from engine.archive.options import ImportOptions
-from engine.compression import Compression
+from engine.compression.options import Compression
 from engine.engine import Engine
 from engine.errors import BrokenArchive, DigestMismatch, EngineError, LimitExceeded
+from engine.limits import Limits
+from engine.spec import oci
 from tests import archives
 from tests.archives import OCI_LAYER, OCI_MANIFEST, ImageParts, descriptor, tar, to_json
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import, Loaded
-from engine.archive.limits import Limits
-from engine.archive.options import ImportOptions
-from engine.archive.reader import MemberData, MemberStart
 from engine.archive.tars import NextArchive, Tars
 from engine.engine import Engine
 from engine.errors import BrokenArchive, EngineError, LimitExceeded
+from engine.limits import Limits
+from engine.tar.reader import MemberData, MemberStart
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import ImageParts
+from tests.tar import raw_tar
 
 ONE = ImageParts(layers=[archives.layer("one")])
 TWO = ImageParts(layers=[archives.layer(), archives.layer("two", b"2" * 100_000)])

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import digest, oci
-from engine.archive.limits import Limits
-from engine.archive.reader import MemberData, MemberStart, TarReader
 from engine.archive.writer import write_archive
-from engine.digest import Digest
 from engine.errors import BrokenArchive, DigestMismatch, NotFound, SizeMismatch
-from engine.layouts import Decompressed, Entry
+from engine.layouts.entry import Decompressed, Entry
+from engine.limits import Limits
 from engine.progress import Done
-from tests.archive.raw_tar import END, header, padded, pax
+from engine.spec import digest, oci
+from engine.spec.digest import Digest
+from engine.tar.reader import MemberData, MemberStart, TarReader
+from tests.tar.raw_tar import END, header, padded, pax
 
 MIB = 1 << 20
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pytest
 
-from imgfs.cli.command import Command, Parser, UsageError
+from imgfs.cli.support.command import Command, Parser, UsageError
 
 
 def options(parser: Parser) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine import docker
+from engine.spec import docker
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, names, refusal, succeeded

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from engine.engine import Engine
-from engine.images import Image, ImageStore
-from imgfs.cli import information, mounts
-from imgfs.cli.common import human
+from engine.image import Image
+from engine.stores.local.images import ImageStore
+from imgfs.cli import info as information
+from imgfs.cli.support import mounts
+from imgfs.cli.support.common import human
 from tests import archives
 from tests.archives import ImageParts, descriptor
 from tests.cli.command import Done, refusal, succeeded

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-import imgfs.mount
-import imgfs.session
-from engine import platforms
-from engine.archive.limits import Limits
+import imgfs.fuse.mount
+import imgfs.fuse.native.library
 from engine.errors import StoreError
+from engine.limits import Limits
+from engine.spec import platforms
 from imgfs import cli
-from imgfs.cli import mounting
-from imgfs.mount import MountOptions
-from imgfs.names import SAFE
-from imgfs.views import CombinedView
+from imgfs.cli import mount as mounting
+from imgfs.fuse.mount import MountOptions
+from imgfs.vfs.names import SAFE
+from imgfs.vfs.views import CombinedView
 from tests.cli.command import Done, refusal, succeeded
 
 
@@ -41,9 +41,9 @@ class Served:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     serve = Served()
-    monkeypatch.setattr(imgfs.mount, "serve", serve)
+    monkeypatch.setattr(imgfs.fuse.mount, "serve", serve)
     monkeypatch.setattr(mounting, "raise_open_files", lambda: None)
-    monkeypatch.setattr(imgfs.session, "load", lambda: "a session")
+    monkeypatch.setattr(imgfs.fuse.native.library, "load", lambda: "a session")
     return serve
 
 
@@ -106,7 +106,7 @@ def test_a_place_that_was_made_in_vain_goes(
     def fail(*_: object) -> None:
         raise StoreError(str(tmp_path / "store"), "is not one")
 
-    monkeypatch.setattr(imgfs.mount, "serve", fail)
+    monkeypatch.setattr(imgfs.fuse.mount, "serve", fail)
     refusal(inside("mount", "-f", tmp_path / "new"))
     assert not (tmp_path / "new").exists()
     assert not served.calls

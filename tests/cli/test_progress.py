@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.progress import Done
-from imgfs.cli.progress import progress_of
+from imgfs.cli.support.progress import progress_of
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command

@@ -22,8 +22,14 @@ TYPES = {"inspect", "dataclasses"}
 if sys.version_info < (3, 14):  # whose annotationlib, which msgspec needs, brings it
     TYPES.add("ast")
 NEVER = MOUNTS | PRINTS | CODECS | PROCESSES | TYPES | {"shutil", "difflib"}
-CONTENT = {"hashlib", "engine.content.ingests", "engine.walk", "engine.layouts", "engine.archive"}
-DOCUMENTS = {"json", "engine.oci", "engine.go_json", "engine.platforms"}
+CONTENT = {
+    "hashlib",
+    "engine.stores.local.ingests",
+    "engine.graph",
+    "engine.layouts",
+    "engine.archive",
+}
+DOCUMENTS = {"json", "engine.spec.oci", "engine.spec.go_json", "engine.spec.platforms"}
 
 
 @pytest.fixture
@@ -53,9 +59,13 @@ def imported(store: Path) -> Callable[..., set[str]]:
         (("tag", "app:1", "app:2"), NEVER | CONTENT),
         (("rm", "app:1"), NEVER | CONTENT),
         (("events", "--since", "0", "--until", "0s"), NEVER | CONTENT),
-        (("inspect", "app:1"), NEVER | {"engine.content.ingests", "engine.archive"}),
-        (("history", "app:1"), NEVER | {"engine.content.ingests", "engine.archive"}),
-        (("gc",), NEVER | {"engine.walk", "engine.layouts", "engine.archive", "engine.fsck"}),
+        (("inspect", "app:1"), NEVER | {"engine.stores.local.ingests", "engine.archive"}),
+        (("history", "app:1"), NEVER | {"engine.stores.local.ingests", "engine.archive"}),
+        (
+            ("gc",),
+            NEVER
+            | {"engine.graph", "engine.layouts", "engine.archive", "engine.stores.local.fsck"},
+        ),
         (("save", "-o", os.devnull, "app:1"), NEVER | {"engine.layouts.docker_save"}),
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from imgfs.cli.steps import steps
+from imgfs.cli.support.steps import steps
 
 
 class Terminal(io.StringIO):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imgfs.cli.common import store_path
+from imgfs.cli.support.common import store_path
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded

@@ -5,7 +5,7 @@ import io
 import os
 from pathlib import Path
 
-from imgfs.cli.streams import widen
+from imgfs.cli.support.streams import widen
 
 
 def test_a_pipe_holds_more() -> None:

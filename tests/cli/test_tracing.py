@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from engine.engine import Engine
 from engine.layouts import combined, docker_save, selection
-from imgfs.cli.tracing import OpenTelemetry
+from imgfs.cli.support.tracing import OpenTelemetry
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, succeeded

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.archive.limits import Limits
 from engine.filetree.applier import Applier
 from engine.filetree.directory import scan
 from engine.filetree.layer_files import read_layer
+from engine.limits import Limits
 from tests.clients.client import Client, shell
 from tests.clients.containers import Podman
 from tests.clients.daemons import Containerd, Dockerd

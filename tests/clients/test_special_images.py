@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import platforms
+from engine.spec import platforms
 from tests import archives
 from tests.archives import ImageParts
 from tests.clients.client import Client, shell

@@ -4,7 +4,7 @@ import pytest
 
 from engine.commit.annotations import Annotation, InvalidAnnotation, chosen, parse, parse_option
 from engine.errors import InvalidPlatform
-from engine.oci import Platform
+from engine.spec.oci import Platform
 
 AMD, ARM = Platform("amd64", "linux"), Platform("arm64", "linux")
 

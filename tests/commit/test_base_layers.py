@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine import oci
 from engine.commit.image_writer import InvalidSource
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, Upper
-from engine.compression import Compression
+from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper
+from engine.compression.options import Compression
 from engine.engine import Engine
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
+from engine.spec import oci
 from tests import archives
 from tests.archives import ImageParts, descriptor
 from tests.trees import picture

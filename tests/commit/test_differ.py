@@ -14,15 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive.limits import Limits
-from engine.commit import differ, layer
-from engine.commit.changes import Change
+from engine.commit import differ
+from engine.commit import layer_tar as layer
+from engine.commit.change import Change
 from engine.errors import ChangedFile
 from engine.filetree.applier import Applier
 from engine.filetree.directory import reading, scan
 from engine.filetree.entry import FileEntry, HostFile
 from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
+from engine.limits import Limits
 from tests.commit.tars import tar_of
 from tests.trees import make_odd, picture
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive.limits import Limits
 from engine.commit import differ, overlay
-from engine.commit.changes import Change
+from engine.commit.change import Change
 from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry
 from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
+from engine.limits import Limits
 from tests.commit.models import NAMES, SECOND, Bodies, Model, Step, steps
 from tests.commit.tars import tar_of
 from tests.trees import picture, told

@@ -4,8 +4,8 @@ import pytest
 
 from engine.commit.annotations import Annotation
 from engine.commit.exporter_options import InvalidOption, parse
-from engine.commit.refs import CommitOptions
-from engine.compression import Compression, InvalidCompression
+from engine.commit.source import CommitOptions
+from engine.compression.options import Compression, InvalidCompression
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import oci
 from engine.commit import differ
 from engine.commit.annotations import Annotation
 from engine.commit.epoch import clamp_tree
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import PlatformImage, WriterOptions, WrittenLayer, write
-from engine.digest import of_bytes
 from engine.filetree.directory import scan
 from engine.filetree.tree import EMPTY, Tree
-from engine.oci import Descriptor, Platform
+from engine.spec import oci
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Descriptor, Platform
 from tests.commit.tars import tar_of
 
 EPOCH = 1_445_412_480

@@ -7,7 +7,7 @@ import pytest
 from engine.commit import config, epoch, history
 from engine.commit.config import InvalidConfig
 from engine.commit.history import COMMENT, LayerNote
-from engine.oci import History, Platform
+from engine.spec.oci import History, Platform
 
 ONE, TWO, THREE = (f"2020-01-0{day}T00:00:00Z" for day in (1, 2, 3))
 NOTES = (LayerNote("first", "2020-02-01T00:00:00Z"), LayerNote("second", "2020-02-02T00:00:00Z"))

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from engine import oci
 from engine.commit.annotations import Annotation
 from engine.commit.attestations import InvalidStatement
 from engine.commit.history import LayerNote
@@ -18,8 +17,9 @@ from engine.commit.image_writer import (
     WrittenLayer,
     write,
 )
-from engine.digest import of_bytes
-from engine.oci import Descriptor, Platform
+from engine.spec import oci
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Descriptor, Platform
 
 CREATED = "2020-01-01T00:00:00Z"
 AMD, ARM = Platform("amd64", "linux"), Platform("arm64", "linux", variant="v8")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.archive.options import ImportOptions
-from engine.content import write_blob
+from engine.archive.import_options import ImportOptions
+from engine.content.blobs import write_blob
 from engine.engine import Engine
 from imgfs import cli
 from tests import archives

@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source
+from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
 from engine.engine import Engine
 from engine.errors import BrokenArchive, NotFound
 from engine.layouts import combined

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source
+from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
 from engine.engine import Engine
 from engine.layouts import combined, selection
 from tests import archives

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engine import gc
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import, Parts
-from engine.archive.options import ImportOptions
-from engine.content.local import LocalStore
-from engine.database import Database
-from engine.events import EventLog
-from engine.images import Image, ImageStore
-from engine.leases import DAY, Leases
+from engine.image import Image
+from engine.stores.local import gc
+from engine.stores.local.content import LocalStore
+from engine.stores.local.database import Database
+from engine.stores.local.events import EventLog
+from engine.stores.local.images import ImageStore
+from engine.stores.local.leases import DAY, Leases
 from tests.faults import stores
 
 YEARS = 10 * 365 * DAY

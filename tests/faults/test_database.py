@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import database as module
-from engine.database import Database
 from engine.engine import Engine
 from engine.errors import StoreBusy, StoreError
-from engine.schema import MIGRATIONS
+from engine.stores.local import database as module
+from engine.stores.local.database import Database
+from engine.stores.local.schema import MIGRATIONS
 from imgfs import cli
-from imgfs.errnos import errno_of
+from imgfs.fuse.errnos import errno_of
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import stores
 from tests.faults.stores import OPERATIONS, listed, rubbish

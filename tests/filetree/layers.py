@@ -4,11 +4,11 @@ import io
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine.archive.limits import Limits
 from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry, LayerSpan
 from engine.filetree.layer_files import read_file, read_layer
 from engine.filetree.tree import Tree
+from engine.limits import Limits
 
 Member = tuple[tarfile.TarInfo, bytes]
 Shown = dict[str, str]

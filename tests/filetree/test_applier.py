@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.archive.limits import Limits
 from engine.errors import BrokenArchive, EngineError, LimitExceeded
 from engine.filetree.applier import Applier
 from engine.filetree.entry import NO_XATTRS, FileEntry, LayerSpan
 from engine.filetree.layer_files import read_layer
-from tests.archive import raw_tar
+from engine.limits import Limits
 from tests.filetree.layers import (
     LIMITS,
     Member,
@@ -28,6 +27,7 @@ from tests.filetree.layers import (
     symlink,
     with_xattrs,
 )
+from tests.tar import raw_tar
 
 Layers = list[list[Member]]
 

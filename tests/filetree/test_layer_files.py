@@ -3,12 +3,12 @@ import tarfile
 
 import pytest
 
-from engine.archive.limits import Limits
 from engine.errors import BrokenArchive, LimitExceeded
 from engine.filetree.entry import LayerSpan
 from engine.filetree.layer_files import LayerFile, read_file, read_layer
-from tests.archive.raw_tar import END, GNU, member, pax
+from engine.limits import Limits
 from tests.filetree.layers import LIMITS, directory, file, hardlink, layer
+from tests.tar.raw_tar import END, GNU, member, pax
 
 SPARSE_MAP = b"2\n2\n3\n9\n1\n"
 SPARSE = pax(

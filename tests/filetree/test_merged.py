@@ -9,14 +9,14 @@ from typing import Self
 
 import pytest
 
-from engine.archive.limits import Limits
 from engine.errors import BrokenArchive, DigestMismatch, InvalidInput, LimitExceeded, NotFound
 from engine.filetree.applier import Applier
 from engine.filetree.merged import MergedImage
-from engine.oci import Descriptor, Manifest
-from tests.archive.raw_tar import END
+from engine.limits import Limits
+from engine.spec.oci import Descriptor, Manifest
 from tests.filetree.layers import directory, file, hardlink, layer, symlink
 from tests.filetree.test_layer_files import LAYER, SPARSE_CONTENT
+from tests.tar.raw_tar import END
 
 if sys.version_info >= (3, 14):
     from compression import zstd

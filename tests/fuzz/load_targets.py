@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from engine import decompress
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
-from engine.archive.limits import Limits
-from engine.archive.options import ImportOptions
-from engine.compression import Compression
+from engine.compression import decompress
+from engine.compression.options import Compression
 from engine.engine import Engine
-from engine.images import Image
+from engine.image import Image
 from engine.layouts import combined, docker_save, selection
-from engine.oci import Platform
+from engine.limits import Limits
+from engine.spec.oci import Platform
 from tests import archives
 from tests.fuzz.oracle import Refused, answer, pieces
 from tests.fuzz.tar_targets import MENDED, mended

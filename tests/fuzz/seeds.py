@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import ImageParts
 from tests.commit.test_instructions import CASES as INSTRUCTIONS
 from tests.filetree import layers as layer_files
 from tests.fuzz.tar_targets import MENDED
+from tests.tar import raw_tar
 
 if sys.version_info >= (3, 14):
     from compression import zstd

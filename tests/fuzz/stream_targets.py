@@ -6,10 +6,10 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from engine import decompress
-from engine.content.seek_index import CHUNK, Cursor, SeekIndex
-from engine.decompress import Decompressor
+from engine.compression import decompress
+from engine.compression.decompress import Decompressor
 from engine.errors import BrokenArchive
+from engine.layers.seek_index import CHUNK, Cursor, SeekIndex
 from tests.fuzz.oracle import Refused, answer, pieces
 
 MOST = 6 << 20
@@ -35,7 +35,7 @@ def streams(data: bytes) -> None:
         whole = answer(lambda: expanded(decompress.new(name), [memoryview(data)]))
         cut = answer(lambda: expanded(decompress.new(name), pieces(data)))
         other = answer(lambda: expanded(decompress.resumable(name), pieces(data)))
-        outer = answer(lambda: expanded(decompress.Outer(), pieces(data)))
+        outer = answer(lambda: expanded(decompress.ArchiveDecompressor(), pieces(data)))
     except TooMuch:
         return
     assert same(whole, cut)
@@ -69,7 +69,9 @@ def same(one: bytes | Refused, other: bytes | Refused) -> bool:
     return one == other
 
 
-def expanded(decompressor: "Decompressor | decompress.Outer", parts: Iterable[memoryview]) -> bytes:
+def expanded(
+    decompressor: "Decompressor | decompress.ArchiveDecompressor", parts: Iterable[memoryview]
+) -> bytes:
     out = bytearray()
     for part in parts:
         for piece in decompressor.feed(part):

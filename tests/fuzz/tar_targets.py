@@ -5,14 +5,14 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from engine.archive.limits import Limits
-from engine.archive.members import Member
-from engine.archive.reader import MemberData, MemberEnd, MemberStart, TarReader
 from engine.filetree.applier import Applier
 from engine.filetree.layer_files import LayerFile, read_file, read_layer
 from engine.filetree.tree import Tree
-from tests.archive import raw_tar
+from engine.limits import Limits
+from engine.tar.member import Member
+from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
 from tests.fuzz.oracle import Refused, answer, as_text, pieces
+from tests.tar import raw_tar
 
 LIMITS = Limits(
     max_members=5000, max_name_bytes=4096, max_header_bytes=64 << 10, max_expanded_bytes=4 << 20

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from engine import digest, docker, go_json, oci, platform_spec, reference
 from engine.commit import config, instructions
 from engine.commit.instructions import Config
-from engine.oci import Platform
-from engine.reference import Reference
+from engine.spec import digest, docker, go_json, oci, platform_spec, reference
+from engine.spec.oci import Platform
+from engine.spec.reference import Reference
 from tests.fuzz.oracle import Refused, answer, as_text
 
 HOST = Platform(architecture="amd64", os="linux")

@@ -11,9 +11,9 @@ from functools import partial
 import lz4.frame
 
 from engine.errors import BrokenArchive, DigestMismatch, LimitExceeded
-from tests.archive import raw_tar
 from tests.archives import ImageParts
 from tests.hostile.case import Case, docker, item, whole
+from tests.tar import raw_tar
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import ImageParts, descriptor, tar, to_json
+from tests.tar import raw_tar
 
 Member = tuple[str, bytes] | tarfile.TarInfo
 

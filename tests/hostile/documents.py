@@ -13,7 +13,6 @@ from engine.errors import (
     SizeMismatch,
 )
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import ImageParts, descriptor, tar, to_json
 from tests.hostile.case import (
     APP,
@@ -32,6 +31,7 @@ from tests.hostile.case import (
     oci,
     whole,
 )
+from tests.tar import raw_tar
 
 MANIFEST, INDEX = archives.OCI_MANIFEST, archives.OCI_INDEX
 ZEROS = "sha256:" + "0" * 64

@@ -11,7 +11,6 @@ from engine.errors import (
     MissingMember,
 )
 from tests import archives
-from tests.archive import raw_tar
 from tests.archives import link, tar, to_json
 from tests.hostile.case import (
     CONFIG,
@@ -23,6 +22,7 @@ from tests.hostile.case import (
     item,
     whole,
 )
+from tests.tar import raw_tar
 
 HARD = tarfile.LNKTYPE
 MANY = 20_000

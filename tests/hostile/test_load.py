@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
-from engine.archive.limits import Limits
-from engine.archive.options import ImportOptions
 from engine.engine import Engine
 from engine.errors import printable
+from engine.limits import Limits
 from tests.cli.command import picture, refusal
 from tests.hostile.case import Case, docker, whole
 from tests.hostile.cases import CASES

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import platforms
-from engine.digest import Digest
 from engine.engine import Engine
 from engine.errors import DigestMismatch, InvalidInput, NotFound
-from engine.images import Image
+from engine.image import Image
 from engine.layouts import combined, selection
-from engine.oci import Descriptor, Platform
+from engine.spec import platforms
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor, Platform
 from tests import archives
 from tests.archives import ImageParts
 

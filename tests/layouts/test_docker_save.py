@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from engine import docker, platforms
 from engine.engine import Engine
 from engine.errors import BrokenArchive, InvalidDocument, InvalidInput, NotExportable, NotFound
-from engine.images import Image
-from engine.layouts import Decompressed, Entry, docker_save
+from engine.image import Image
+from engine.layouts import docker_save
+from engine.layouts.entry import Decompressed, Entry
 from engine.layouts.selection import any_complete
-from engine.oci import Descriptor, Platform
+from engine.spec import docker, platforms
+from engine.spec.oci import Descriptor, Platform
 from tests import archives
 from tests.archives import ImageParts
 

@@ -2,9 +2,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine import walk
-from engine.images import Image
-from engine.layouts import Entry, combined, first_look
+from engine import graph as walk
+from engine.image import Image
+from engine.layouts import combined
+from engine.layouts import warm_up as first_look
+from engine.layouts.entry import Entry
 
 
 def test_it_looks_at_a_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from engine import platforms
-from engine.digest import Digest
 from engine.engine import Engine
-from engine.layouts import Entry
+from engine.layouts.entry import Entry
 from engine.layouts.oci_manifests import with_oci_manifests
-from imgfs.views import CombinedView, DockerView, View
+from engine.spec import platforms
+from engine.spec.digest import Digest
+from imgfs.vfs.views import CombinedView, DockerView, View
 from tests import archives, docker_manifests
 from tests.archives import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageParts, descriptor
 from tests.docker_manifests import LAYER, LIST, MANIFEST, archive, manifest, manifest_list, member
-from tests.test_walk import Memory
+from tests.test_graph import Memory
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
 ARM = ImageParts(layers=[archives.layer("arm")], architecture="arm64")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.engine import Engine
-from engine.images import Image
+from engine.image import Image
 from engine.layouts import combined, docker_save, selection
 from tests import archives
 from tests.archives import ImageParts

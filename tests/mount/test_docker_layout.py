@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.commit.refs import CommitOptions, PlatformSource, Ref, Source, parse_names
-from engine.compression import Compression
+from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, parse_names
+from engine.compression.options import Compression
 from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts

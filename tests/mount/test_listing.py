@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import Engine
-from imgfs.session import load
+from imgfs.fuse.native.library import load
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import Mounted, run

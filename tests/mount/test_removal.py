@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imgfs.removals import PATIENCE
+from imgfs.vfs.removals import PATIENCE
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import Mounted, run

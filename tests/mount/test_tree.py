@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import Engine
-from engine.images import Image
+from engine.image import Image
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import Mounted, run

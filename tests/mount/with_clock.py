@@ -6,9 +6,9 @@ import os
 import sys
 from unittest import mock
 
-from imgfs import image_tree
 from imgfs.__main__ import main
-from imgfs.removals import Removals
+from imgfs.vfs import tree as image_tree
+from imgfs.vfs.removals import Removals
 
 if __name__ == "__main__":
     clock = sys.argv[1]

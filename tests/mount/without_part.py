@@ -3,10 +3,10 @@
 import sys
 from unittest import mock
 
-import imgfs.session
+import imgfs.fuse.native.library
 from imgfs.__main__ import main
 
 if __name__ == "__main__":
     del sys.argv[:3]
-    with mock.patch.object(imgfs.session, "EXTENSION_SUFFIXES", [".none"]):
+    with mock.patch.object(imgfs.fuse.native.library, "EXTENSION_SUFFIXES", [".none"]):
         main()

@@ -20,12 +20,13 @@ from unittest import mock
 
 import msgspec
 
-from engine import go_json, oci, walk
-from engine.content import read_blob
-from engine.digest import of_bytes
+from engine import graph as walk
+from engine.content.blobs import read_blob
 from engine.engine import Engine
-from engine.images import Image, ManifestSummary, Summary
-from engine.oci import Descriptor
+from engine.image import Image, ManifestSummary, Summary
+from engine.spec import go_json, oci
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Descriptor
 from scripts.lib.bench.mounting import IMGFS
 from scripts.lib.bench.running import call, read_all
 from scripts.lib.bench.turns import say

@@ -1,0 +1,139 @@
+"""What a member of an archive has become: kept in memory, in an ingest, or known to the store."""
+
+from collections.abc import Iterable
+from typing import Self
+
+import msgspec
+
+from engine.layers.diff_ids import Uncompressed
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.stores.local.content import LocalWriter
+
+
+class Buffered(msgspec.Struct, frozen=True, gc=False):
+    """A member kept in memory; there may be very many, so its digest is kept as `raw` bytes."""
+
+    name: str
+    raw: bytes
+    data: bytes
+
+    @property
+    def digest(self) -> Digest:
+        return digests.from_raw(self.raw)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.data[offset : offset + size]
+
+
+class Spilled(msgspec.Struct, frozen=True, gc=False):
+    """A small member in a file that it shares with others, from `start` on."""
+
+    name: str
+    raw: bytes
+    start: int
+    size: int
+    file: LocalWriter
+
+    @property
+    def digest(self) -> Digest:
+        return digests.from_raw(self.raw)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.file.pread(max(0, min(size, self.size - offset)), self.start + offset)
+
+
+class Ingested(msgspec.Struct, frozen=True):
+    """A member that lies in an ingest."""
+
+    name: str
+    digest: Digest
+    size: int
+    writer: LocalWriter
+    uncompressed: Uncompressed | None
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self.writer.pread(size, offset)
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A member that was in the content store before."""
+
+    name: str
+    digest: Digest
+    size: int
+    diff_id: Digest | None
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A member whose name promises what the store has, and whose bytes are something else."""
+
+    name: str
+    digest: Digest
+    size: int
+    expected: Digest
+
+
+Small = Buffered | Spilled
+Content = Small | Ingested | Stored
+
+
+class Contents:
+    """What came in, by digest."""
+
+    def __init__(self) -> None:
+        self._by_raw: dict[bytes, Content] = {}
+
+    def get(self, digest: Digest) -> Content | None:
+        return self._by_raw.get(digest.raw)
+
+    def add(self, content: Content) -> Content:
+        """Keep it unless that content is here already; what is kept."""
+        raw = content.raw if isinstance(content, Small) else content.digest.raw
+        return self._by_raw.setdefault(raw, content)
+
+    def replace(self, content: Content) -> None:
+        """Keep it in the place of what has that digest."""
+        self._by_raw[content.digest.raw] = content
+
+    def remove(self, digest: Digest) -> None:
+        self._by_raw.pop(digest.raw, None)
+
+    def values(self) -> Iterable[Content]:
+        return self._by_raw.values()
+
+    def clear(self) -> None:
+        self._by_raw.clear()
+
+
+def drop(content: Content) -> None:
+    """Leave nothing of it behind."""
+    if isinstance(content, Ingested):
+        content.writer.abort()
+
+
+class ContentReader:
+    """A member as a reader of a content store."""
+
+    def __init__(self, content: Small | Ingested) -> None:
+        self._content = content
+        self.size = content.size
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return self._content.pread(size, offset)
+
+    def fileno(self) -> int:
+        raise OSError("a member of an archive has no file of its own")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,143 @@
+"""Where the data of one member of an archive goes; it is hashed on the way."""
+
+from typing import Protocol
+
+from engine.archive.member_content import Buffered, Content, Damaged, Ingested, Stored
+from engine.compression import decompress
+from engine.errors import BrokenArchive
+from engine.layers.diff_ids import Measure, Uncompressed, compression_from
+from engine.limits import Expansion
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.stores.local.content import LocalWriter
+from engine.threads import beside
+
+
+class Sink(Protocol):
+    """Where the data of one member goes."""
+
+    def write(self, data: memoryview) -> None: ...
+
+    def close(self) -> Content | Damaged: ...
+
+    def abandon(self) -> None: ...
+
+
+class BufferSink:
+    """Memory."""
+
+    def __init__(self, name: str, expected: Digest | None) -> None:
+        self._name = name
+        self._algorithm = expected.algorithm if expected else "sha256"
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        self._data += data
+
+    def close(self) -> Content:
+        data = bytes(self._data)
+        return Buffered(self._name, digests.of_bytes(data, self._algorithm).raw, data)
+
+    def abandon(self) -> None:
+        self._data.clear()
+
+
+class IngestSink:
+    """An ingest; a compressed layer is measured on the way."""
+
+    def __init__(self, name: str, writer: LocalWriter, expansion: Expansion) -> None:
+        self._name = name
+        self._writer = writer
+        self._size = 0
+        self._diff = _DiffHasher(expansion)
+
+    def write(self, data: memoryview) -> None:
+        measured = beside(self._diff.write, data)
+        try:
+            self._writer.write(data)
+        finally:
+            measured()
+        self._size += len(data)
+
+    def close(self) -> Content:
+        digest = self._writer.digest()
+        uncompressed = self._diff.close(digest, self._size)
+        return Ingested(self._name, digest, self._size, self._writer, uncompressed)
+
+    def abandon(self) -> None:
+        self._writer.abort()
+
+
+class CheckSink:
+    """For a blob that the store has: hashes, writes nothing."""
+
+    def __init__(self, name: str, expected: Digest, size: int, diff_id: Digest | None) -> None:
+        self._name = name
+        self._expected = expected
+        self._size = size
+        self._diff_id = diff_id
+        self._hash = digests.hasher(expected.algorithm)
+
+    def write(self, data: memoryview) -> None:
+        self._hash.update(data)
+
+    def close(self) -> Content | Damaged:
+        found = digests.from_hash(self._expected.algorithm, self._hash)
+        if found != self._expected:
+            return Damaged(self._name, found, self._size, self._expected)
+        return Stored(self._name, found, self._size, self._diff_id)
+
+    def abandon(self) -> None:
+        """Nothing was kept."""
+
+
+class _DiffHasher:
+    """Measures what a compressed layer holds while it streams by."""
+
+    def __init__(self, expansion: Expansion) -> None:
+        self._expansion = expansion
+        self._head = bytearray()
+        self._decompressor: decompress.Decompressor | None = None
+        self._measure = Measure()
+        self._is_plain = False
+        self._failed = False
+
+    def write(self, data: memoryview) -> None:
+        if self._is_plain or self._failed:
+            return
+        if len(self._head) < decompress.SNIFFED:
+            taken = decompress.SNIFFED - len(self._head)
+            self._head += data[:taken]
+            if len(self._head) < decompress.SNIFFED:
+                return
+            kind = compression_from(bytes(self._head))
+            if kind == "none":
+                self._is_plain = True
+                return
+            self._decompressor = decompress.new(kind)
+            self._feed(bytes(self._head))
+            data = data[taken:]
+        self._feed(data)
+
+    def close(self, digest: Digest, size: int) -> Uncompressed | None:
+        """What the member of this digest and size is when it is uncompressed, None where it cannot
+        be.
+        """
+        if self._decompressor is None:
+            return Uncompressed(digest, size)
+        if self._failed:
+            return None
+        try:
+            self._decompressor.finish()
+        except BrokenArchive:
+            return None
+        return self._measure.result()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        assert self._decompressor is not None
+        try:
+            for chunk in self._decompressor.feed(data):
+                self._expansion.add(len(chunk))
+                self._measure.update(chunk)
+        except BrokenArchive:
+            self._failed = True

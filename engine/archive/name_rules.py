@@ -1,0 +1,93 @@
+"""How the images of an archive are called in the store, where the archive alone does not say it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.archive.archive_image import ArchiveImage
+from engine.errors import InvalidInput, InvalidReference
+from engine.image import check_name
+from engine.spec import reference
+
+
+class InvalidNaming(InvalidInput):
+    """Names that cannot be given; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Naming(msgspec.Struct, frozen=True):
+    """Nothing of it changes what an archive says.
+
+    `base` is the repository of images that have only a tag, as ctr's --base-name. `renames` are
+    pairs of old and new: a repository for all its tags, or one name. `prefix` comes before every
+    familiar name. `name` is for the one image that has none after that.
+    """
+
+    base: str = ""
+    renames: tuple[tuple[str, str], ...] = ()
+    prefix: str = ""
+    name: str = ""
+
+    def applied(self, found: Sequence[ArchiveImage]) -> list[ArchiveImage]:
+        """The images by their names in the store; InvalidNaming, InvalidReference."""
+        if self == Naming():
+            return list(found)
+        called = [msgspec.structs.replace(f, names=self._names(f)) for f in found]
+        if not self.name:
+            return called
+        unnamed = [f for f in called if not f.names]
+        images = [f for f in unnamed if f.graph.images] or unnamed
+        digests = {f.graph.root.digest for f in images}
+        if len(digests) != 1:
+            raise InvalidNaming(
+                f"{self.name}: expected one image without a name, found {len(digests)}"
+            )
+        name = _full(self.name)
+        return [msgspec.structs.replace(f, names=(name,)) if f in images else f for f in called]
+
+    def _names(self, found: ArchiveImage) -> tuple[str, ...]:
+        names = found.names
+        if not names and found.tag and self.base:
+            names = (_full(f"{self.base}:{found.tag}"),)
+        return tuple(dict.fromkeys(self._prefixed(self._renamed(name)) for name in names))
+
+    def _renamed(self, name: str) -> str:
+        ref = reference.parse_normalized(name)
+        for old, new in self.renames:
+            wanted = reference.parse_normalized(old)
+            if name == str(wanted):
+                return _full(new)
+            if wanted.is_name_only and wanted.name == ref.name:
+                return _full(f"{new}{name[len(ref.name) :]}")
+        return name
+
+    def _prefixed(self, name: str) -> str:
+        if not self.prefix:
+            return name
+        return _full(f"{self.prefix}{reference.parse_normalized(name).familiar}")
+
+
+def _full(text: str) -> str:
+    """A name in full, `latest` where it has no tag; InvalidReference."""
+    name = str(reference.tag_name_only(reference.parse_normalized(text)))
+    if "@" not in name:
+        check_name(name, "")
+    return name
+
+
+def parse_rename(text: str) -> tuple[str, str]:
+    """ "OLD=NEW", both repositories or both names with a tag; InvalidNaming."""
+    old, equals, new = text.partition("=")
+    try:
+        kinds = {reference.parse_normalized(name).is_name_only for name in (old, new)}
+    except InvalidReference as error:
+        raise InvalidNaming(f"{text}: expected OLD=NEW: {error}") from error
+    if not equals or len(kinds) > 1:
+        raise InvalidNaming(f"{text}: expected OLD=NEW, both with a tag or both without")
+    return old, new

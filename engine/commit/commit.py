@@ -1,0 +1,170 @@
+"""A commit: from directories to an image in the store, visible at once and whole.
+
+As BuildKit's exporter to an image store: layers are made side by side, then config and manifest,
+then the image and all its names in one transaction. What fails leaves the store as it was.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import msgspec
+
+from engine import graph as walk
+from engine.commit import image_writer
+from engine.commit.document import Document
+from engine.commit.image_writer import InvalidSource, PlatformImage, WriterOptions, Written
+from engine.commit.layer_maker import LayerMaker
+from engine.commit.platform_images import Base, PlatformImages
+from engine.commit.source import CommitOptions, PlatformSource, Progress, Source
+from engine.errors import NotFound
+from engine.image import Image
+from engine.spec import go_json, oci, platforms
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor
+from engine.stores.local.content import LocalStore, LocalWriter
+from engine.stores.local.database import Database
+from engine.stores.local.events import EventLog
+from engine.stores.local.images import ImageStore
+from engine.stores.local.leases import Leases
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a commit made; `config` is the digest of its config, "" where there are several."""
+
+    target: Descriptor
+    config: str
+    names: tuple[str, ...]
+
+    @property
+    def image_id(self) -> str:
+        """What docker calls the image ID: the config's digest, where there is one."""
+        return self.config or self.target.digest
+
+    def metadata(self) -> dict[str, object]:
+        """What build tools expect to be told; `containerimage.digest` is the target's, as where
+        docker keeps its images in containerd.
+        """
+        told = {
+            "containerimage.config.digest": self.config,
+            "containerimage.descriptor": json.loads(go_json.dumps(self.target)),
+            "containerimage.digest": self.target.digest,
+            "image.name": ",".join(self.names),
+        }
+        return {key: value for key, value in told.items() if value}
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a commit needs of an engine."""
+
+    database: Database
+    content: LocalStore
+    images: ImageStore
+    leases: Leases
+    events: EventLog
+
+
+def commit(
+    parts: Parts,
+    bases: Sequence[Base | None],
+    source: Source,
+    names: Sequence[str],
+    options: CommitOptions,
+    progress: Progress,
+) -> Committed:
+    """Make the image; `bases` has what each of the source's platforms stands on.
+
+    InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError.
+    """
+    _check(source)
+    with ExitStack() as stack:
+        lease = stack.enter_context(parts.leases.hold())
+        hold = partial(parts.leases.add, lease.id)
+        maker = LayerMaker(parts.content, hold)
+        stack.callback(maker.discard)
+        for base in filter(None, bases):
+            _hold_base(parts.content, base, hold)
+        work = PlatformImages(parts.content, maker, options, progress)
+        images = _images(work, source.platforms, bases)
+        written = image_writer.write(images, _writer_options(options, names))
+        writers = maker.writers()
+        for document in written.documents:
+            progress(f"exporting {document.noun} {document.descriptor.digest}", 0)
+            writer = _store(parts.content, document)
+            stack.callback(writer.abort)
+            writers.append((writer, dict(document.labels)))
+        progress(f"writing image {written.target.digest}", 0)
+        _publish(parts, written, writers, names)
+        for name in names:
+            progress(f"naming to {name}", 0)
+    return Committed(written.target, written.config, tuple(names))
+
+
+def _images(
+    work: PlatformImages, parts: Sequence[PlatformSource], bases: Sequence[Base | None]
+) -> list[PlatformImage]:
+    """Side by side where there are several."""
+    if len(parts) == 1:
+        return [*map(work.image, parts, bases)]
+    from concurrent.futures import ThreadPoolExecutor  # whose import is felt
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return [*pool.map(work.image, parts, bases)]
+
+
+def _check(source: Source) -> None:
+    if not source.platforms:
+        raise InvalidSource("an image needs at least one platform")
+    chosen = [part.platform for part in source.platforms]
+    if len(chosen) > 1 and None in chosen:
+        raise InvalidSource("unable to export multiple refs, missing platforms mapping")
+    known = [platforms.format_all(platform) for platform in chosen if platform]
+    if len(set(known)) < len(known):
+        raise InvalidSource(f"a platform is given twice: {', '.join(known)}")
+
+
+def _writer_options(options: CommitOptions, names: Sequence[str]) -> WriterOptions:
+    return WriterOptions(
+        options.is_oci, options.keep_empty_layers, options.epoch, options.annotations, tuple(names)
+    )
+
+
+def _hold_base(content: LocalStore, base: Base, hold: Callable[[Digest], None]) -> None:
+    """Lease what the base image brings; NotFound if some of it has just been collected."""
+    wanted = (base.manifest.config, *base.manifest.layers)
+    for descriptor in wanted:
+        hold(Digest(descriptor.digest))
+    held = content.sizes(descriptor.digest for descriptor in wanted)
+    for descriptor in wanted:
+        if descriptor.digest not in held and not oci.is_nondistributable(descriptor.media_type):
+            raise NotFound("blob of the base image", descriptor.digest)
+
+
+def _store(content: LocalStore, document: Document) -> LocalWriter:
+    writer = content.unnamed_writer(document.descriptor.size, document.descriptor.digest)
+    try:
+        writer.write(document.data)
+    except BaseException:
+        writer.abort()
+        raise
+    return writer
+
+
+def _publish(
+    parts: Parts,
+    written: Written,
+    writers: Sequence[tuple[LocalWriter, dict[str, str]]],
+    names: Sequence[str],
+) -> None:
+    parts.content.prepare(writer for writer, _ in writers)
+    target = written.target
+    with parts.database.transaction():
+        parts.content.publish(writers)
+        parts.images.record(target.digest, walk.summarize(walk.graph(parts.content, target)))
+        for name in names or ("",):
+            parts.events.add("commit", target.digest, name)
+        for name in names:
+            parts.images.put(Image(name, target))
+        if not parts.images.is_named(target.digest):
+            parts.images.put(Image(target.digest, target))

@@ -1,0 +1,103 @@
+"""The tar of a layer: changes as the OCI image-spec writes them down.
+
+As containerd's writer does it: no time but the last change, numbers and no names of owners,
+directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME`. What is hidden
+in a directory is told by `.wh..wh..opq`, which has the directory's owner and permissions, as
+moby's writer does it. Beside `security.capability` the user's own attributes are written, and times
+to the nanosecond, where containerd leaves out and rounds down.
+"""
+
+import base64
+import os
+import urllib.parse
+from collections.abc import Iterable
+
+from engine.commit.block_buffer import BlockBuffer
+from engine.commit.change import Change
+from engine.commit.differ import kept_xattrs
+from engine.errors import ChangedFile, InvalidInput, printable
+from engine.filetree.applier import OPAQUE, WHITEOUT
+from engine.filetree.directory import reading
+from engine.filetree.entry import FileEntry, HostFile
+from engine.tar import header_encoder as encode
+from engine.tar.header_encoder import Header
+
+_SECOND = 1_000_000_000
+_FLAGS = {
+    "file": encode.FILE,
+    "dir": encode.DIRECTORY,
+    "symlink": encode.SYMLINK,
+    "fifo": encode.FIFO,
+    "character device": encode.CHARACTER,
+    "block device": encode.BLOCK_DEVICE,
+}
+
+
+class ReservedName(InvalidInput):
+    """A name that a layer cannot hold, since it means that another one is gone."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: no layer can hold a name that begins with {WHITEOUT}"
+
+
+def write(changes: Iterable[Change], out: BlockBuffer) -> None:
+    """Add the tar of the changes; ReservedName, ChangedFile, OSError."""
+    for change in changes:
+        directory, name = os.path.split(change.path)
+        if name.startswith(WHITEOUT):
+            raise ReservedName(change.path)
+        if change.entry is None:
+            out.add(encode.encode(Header(os.path.join(directory, f"{WHITEOUT}{name}"))))
+            continue
+        out.add(encode.encode(_header(change, change.entry)))
+        if change.opaque:
+            out.add(encode.encode(_opaque(change.path, change.entry)))
+        elif not change.link and change.entry.size:
+            _add_content(change.entry, out)
+            out.add(encode.padding(change.entry.size))
+    out.add(encode.END)
+
+
+def _header(change: Change, entry: FileEntry) -> Header:
+    mtime = entry.mtime_ns
+    is_link = bool(change.link)
+    records = {} if is_link else dict(_xattr(k, v) for k, v in kept_xattrs(entry).items())
+    if mtime % _SECOND:
+        records["mtime"] = encode.time(mtime)
+    return Header(
+        path=f"{change.path}/" if entry.kind == "dir" else change.path,
+        flag=encode.HARDLINK if is_link else _FLAGS[entry.kind],
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        size=0 if is_link else entry.size,
+        mtime=mtime // _SECOND,
+        linkname=change.link or entry.linkname,
+        device=entry.device,
+        records=records,
+    )
+
+
+def _opaque(path: str, entry: FileEntry) -> Header:
+    return Header(f"{path}/{OPAQUE}", mode=entry.mode & 0o777, uid=entry.uid, gid=entry.gid)
+
+
+def _xattr(name: str, value: bytes) -> tuple[str, bytes]:
+    """The record of an attribute: as Go writes it or, where an equals sign in the name would end
+    that record's key, as libarchive does.
+    """
+    if "=" not in name:
+        return f"SCHILY.xattr.{name}", value
+    quoted = urllib.parse.quote(name, safe="", errors="surrogateescape")
+    return f"LIBARCHIVE.xattr.{quoted}", base64.b64encode(value).rstrip(b"=")
+
+
+def _add_content(entry: FileEntry, out: BlockBuffer) -> None:
+    assert isinstance(entry.content, HostFile)
+    with reading(entry) as descriptor:
+        if out.read(descriptor, entry.size):
+            raise ChangedFile(entry.content.path)

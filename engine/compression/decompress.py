@@ -1,0 +1,351 @@
+"""Decompression as bytes arrive, of whole archives and of the layers in them.
+
+A decompressor is fed and yields what comes out in chunks of at most a MiB, so that memory does not
+grow however much a stream expands. Streams may follow one another, as the command-line tools allow,
+with zeros between and behind them. Whatever is wrong is a BrokenArchive without a member; the
+caller knows what it was decompressing.
+
+What knows the formats is `decoders.py`, imported with the first stream that is compressed.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol, Self
+
+import msgspec
+
+from engine.errors import BrokenArchive
+
+if TYPE_CHECKING:
+    from engine.compression.decoders import CopyableGzip, Decoder
+
+SNIFFED = 14
+"""How many first bytes tell what a stream is."""
+
+_CHUNK = 1 << 20
+_SLICE = 128 << 10
+_MAX_HEADER = 1 << 20
+_TOLD = 16
+_GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
+
+
+class Decompressor(Protocol):
+    """What takes a compressed stream in pieces; for one thread at a time.
+
+    `name` is what `sniff` says of it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """What comes out of the next piece; to be exhausted before the next call. BrokenArchive."""
+
+    def finish(self) -> None:
+        """BrokenArchive if the stream is not complete; more may be fed all the same."""
+
+
+class StreamPosition(msgspec.Struct, frozen=True):
+    """A point of a stream, in bytes of either side: how much went in, and how much came out."""
+
+    compressed: int = 0
+    uncompressed: int = 0
+
+
+class Resumable(Decompressor, Protocol):
+    """A decompressor that others can go on from.
+
+    A decoder that can be copied is (gzip); of the others one begins anew where the last of the
+    streams behind one another did.
+    """
+
+    @property
+    def place(self) -> StreamPosition:
+        """How far it is. Not while something is being fed, as `resumable_from` and `fork`."""
+
+    @property
+    def resumable_from(self) -> StreamPosition:
+        """Where a `fork` begins: at `place` or before it."""
+
+    def fork(self) -> Self:
+        """Another one whose `place` is `resumable_from`; neither changes the other."""
+
+
+def sniff(head: bytes) -> str:
+    """The compression of a stream whose first `SNIFFED` bytes (or all of it) are `head`.
+
+    "gzip", "zstd", "xz", "bzip2", "lzma", "lz4" or "none".
+    """
+    return next((name for name, f in _FORMATS.items() if f.magic.match(head)), "none")
+
+
+def new(name: str) -> Decompressor:
+    """A decompressor for what `sniff` names."""
+    return _Plain() if name == "none" else _Streams(name, _FORMATS[name])
+
+
+def resumable(name: str) -> Resumable:
+    """One for a compression that `sniff` names, "none" apart."""
+    return _Streams(name, _RESUMABLE_FORMATS[name])
+
+
+class ArchiveDecompressor:
+    """Whatever is around an archive: looks at its first bytes, then decompresses accordingly."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inner: Decompressor | None = None
+
+    @property
+    def name(self) -> str:
+        """As `Decompressor.name`, "" until enough has come to tell."""
+        return self._inner.name if self._inner else ""
+
+    @property
+    def undecided(self) -> bytes:
+        """All that has come, as long as that is not enough to tell."""
+        return b"" if self._inner else self._head
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """As `Decompressor.feed`."""
+        if self._inner is None:
+            head = self._head + bytes(data[:SNIFFED])
+            name = sniff(head)
+            if name == "none" and len(head) < SNIFFED:
+                self._head = head
+                return
+            self._inner = new(name)
+            yield from self._inner.feed(self._head)
+        yield from self._inner.feed(data)
+
+    def finish(self) -> None:
+        """As `Decompressor.finish`."""
+        if self._inner is not None:
+            self._inner.finish()
+        elif self._head:
+            raise BrokenArchive("", f"is truncated: it ends after {len(self._head)} bytes")
+
+
+class _Plain:
+    name = "none"
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        if data:
+            yield data
+
+    def finish(self) -> None:
+        """Nothing can be missing."""
+
+
+def _has_magic_only(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
+    """For a format whose decoder takes its header in pieces."""
+    return True
+
+
+def _has_gzip_header(head: bytes) -> bool:
+    """Whether all of a gzip header is here: isal misreads one that comes in pieces.
+
+    BrokenArchive for flags that RFC 1952 wants refused: isal does not look at them.
+    """
+    flags = head[3] if len(head) > 3 else 0
+    if flags & _GZIP_RESERVED:
+        raise BrokenArchive("", f"is a damaged gzip stream: it has unknown flags: {flags:#x}")
+    end = 10
+    if flags & _GZIP_EXTRA:
+        end += 2 + int.from_bytes(head[10:12], "little")
+    for flag in (_GZIP_NAME, _GZIP_COMMENT):
+        if flags & flag:
+            end = head.find(b"\0", end) + 1 or len(head) + 1
+    if flags & _GZIP_CHECKSUM:
+        end += 2
+    return len(head) >= end
+
+
+def _gzip() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.gzip()
+
+
+def _copyable_gzip() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.CopyableGzip()
+
+
+def _zstd() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.SizedZstd()
+
+
+def _has_zstd_header(head: bytes) -> bool:
+    from engine.compression import decoders
+
+    return decoders.has_zstd_header(head)
+
+
+def _xz() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.xz()
+
+
+def _lzma() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.lzma_alone()
+
+
+def _lz4() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.lz4()
+
+
+def _bzip2() -> "Decoder":
+    from engine.compression import decoders
+
+    return decoders.bzip2()
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What a stream begins with, in how many bytes, and what decodes one once it has its header."""
+
+    magic: re.Pattern[bytes]
+    magic_size: int
+    decoder: Callable[[], "Decoder"]
+    has_header: Callable[[bytes], bool] = _has_magic_only
+
+
+_BEGIN = StreamPosition()
+
+
+class _Streams:
+    """One stream after another."""
+
+    def __init__(self, name: str, format_: _Format, start: StreamPosition = _BEGIN) -> None:
+        """`start` is the place of the first byte that is to be fed."""
+        self.name = name
+        self._format = format_
+        self._head = b""
+        self._decoder: Decoder | None = None
+        self._complete = False
+        self._fed = start.compressed
+        self._made = start.uncompressed
+        self._began = start
+
+    @property
+    def place(self) -> StreamPosition:
+        return StreamPosition(self._fed, self._made)
+
+    @property
+    def resumable_from(self) -> StreamPosition:
+        return self.place if self._can_copy() else self._began
+
+    def fork(self) -> "_Streams":
+        other = _Streams(self.name, self._format, self.resumable_from)
+        if self._can_copy():
+            other._head, other._complete, other._began = self._head, self._complete, self._began
+            if copyable := self._copyable():
+                other._decoder = copyable.copy()
+        return other
+
+    def _can_copy(self) -> bool:
+        return self._decoder is None or self._copyable() is not None
+
+    def _copyable(self) -> "CopyableGzip | None":
+        from engine.compression.decoders import CopyableGzip
+
+        return self._decoder if isinstance(self._decoder, CopyableGzip) else None
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+        # A decoder copies what is behind the end of its stream: slices keep that cheap where an
+        # archive is made of many small streams.
+        view = memoryview(data)
+        for position in range(0, len(view), _SLICE):
+            rest: bytes | memoryview = view[position : position + _SLICE]
+            self._fed += len(rest)
+            while rest:
+                if self._decoder is None:
+                    rest = self._begin(rest)
+                else:
+                    yield from self._expand(self._decoder, rest)
+                    rest = b""
+                    if self._decoder.eof:
+                        rest = self._decoder.unused_data
+                        self._decoder, self._complete = None, True
+
+    def finish(self) -> None:
+        if self._decoder is not None or self._head or not self._complete:
+            raise BrokenArchive("", f"is a truncated {self.name} stream: its end is missing")
+
+    def _begin(self, data: bytes | memoryview) -> bytes:
+        """Start the next stream once its header is here; what is to be fed to it."""
+        head = self._head + bytes(data)
+        if not self._head and self._complete:
+            head = head.lstrip(b"\0")
+        self._head = head
+        if len(head) < self._format.magic_size:
+            return b""
+        if not self._format.magic.match(head):
+            found = ascii(head[:_TOLD])[1:]
+            raise BrokenArchive("", f"has garbage behind a {self.name} stream: {found}")
+        if not self._format.has_header(head):
+            if len(head) > _MAX_HEADER:
+                raise BrokenArchive("", f"is a damaged {self.name} stream: its header has no end")
+            return b""
+        self._head = b""
+        self._decoder = self._format.decoder()
+        self._began = StreamPosition(self._fed - len(head), self._made)
+        return head
+
+    def _expand(self, decoder: "Decoder", data: bytes | memoryview) -> Iterator[bytes]:
+        from engine.compression.decoders import ERRORS
+
+        while True:
+            try:
+                chunk = decoder.decompress(data, _CHUNK)
+            except ERRORS as error:
+                raise BrokenArchive("", f"is a damaged {self.name} stream: {error}") from error
+            if chunk:
+                self._made += len(chunk)
+                yield chunk
+            if decoder.eof or decoder.needs_input:
+                return
+            data = b""
+
+
+_FORMATS = {
+    "gzip": _Format(
+        re.compile(rb"\x1f\x8b\x08"),
+        3,
+        _gzip,
+        _has_gzip_header,
+    ),
+    "zstd": _Format(
+        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+        4,
+        _zstd,
+        _has_zstd_header,
+    ),
+    "xz": _Format(
+        re.compile(rb"\xfd7zXZ\x00"),
+        6,
+        _xz,
+    ),
+    "bzip2": _Format(re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, _bzip2),
+    "lzma": _Format(
+        # The usual properties, a dictionary of 64 KiB or more, a size that may be true or none.
+        re.compile(rb"\x5d\x00\x00(?!\x00\x00)..(?:\xff{8}|.{5}\x00{3})\x00", re.DOTALL),
+        14,
+        _lzma,
+    ),
+    "lz4": _Format(re.compile(rb"\x04\x22\x4d\x18"), 4, _lz4),
+}
+_RESUMABLE_FORMATS = {
+    **_FORMATS,
+    "gzip": msgspec.structs.replace(
+        _FORMATS["gzip"], decoder=_copyable_gzip, has_header=_has_magic_only
+    ),
+}

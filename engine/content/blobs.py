@@ -1,0 +1,54 @@
+"""Read and write whole small blobs through the protocols of a content store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from engine.content.protocols import NO_LABELS, Bytes, Committed, Ingester, Provider
+from engine.errors import DigestMismatch, LimitExceeded, SizeMismatch
+from engine.spec.digest import of_bytes, parse
+
+DOCUMENT_LIMIT: Final = 20 * 1024 * 1024
+
+
+def read_blob(
+    provider: Provider,
+    digest: str,
+    size: int | None = None,
+    limit: int = DOCUMENT_LIMIT,
+    subject: str | None = None,
+) -> bytes:
+    """The whole of a small blob, verified. `subject` names it in errors (its digest, if not given).
+
+    NotFound; SizeMismatch if it is not of `size` bytes; LimitExceeded if it has more than `limit`;
+    DigestMismatch if it is damaged.
+    """
+    name = subject or digest
+    with provider.open(digest) as reader:
+        if size is not None and size != reader.size:
+            raise SizeMismatch(name, size, reader.size)
+        if reader.size > limit:
+            raise LimitExceeded(name, "size in bytes", limit, reader.size)
+        data = reader.pread(reader.size, 0)
+    if len(data) != reader.size:
+        raise SizeMismatch(name, reader.size, len(data))
+    wanted = parse(digest)
+    if (found := of_bytes(data, wanted.algorithm)) != wanted:
+        raise DigestMismatch(name, wanted, found)
+    return data
+
+
+def write_blob(
+    ingester: Ingester,
+    ref: str,
+    data: Bytes,
+    expected: str | None = None,
+    labels: Mapping[str, str] = NO_LABELS,
+) -> Committed:
+    """Store `data`, whatever an earlier ingest of that ref left; errors as `writer`, `commit`."""
+    length = memoryview(data).nbytes
+    with ingester.writer(ref, length, expected) as writer:
+        writer.truncate(0)
+        writer.write(data)
+        return writer.commit(length, expected, labels)

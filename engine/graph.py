@@ -1,0 +1,320 @@
+"""The graph below a descriptor: what is there, what is missing, and which of it are images.
+
+Order is containerd's: a manifest's config before its layers, an index's manifests as they stand. A
+child manifest that is not complete keeps its own blob and drops its children; a layer that may not
+be distributed is never missing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from engine.content.blobs import read_blob
+from engine.content.protocols import ReaderAt
+from engine.errors import DigestMismatch, InvalidDocument, LimitExceeded, SizeMismatch
+from engine.image import ManifestSummary, Summary
+from engine.spec import artifacts, oci, platforms
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor, ImageConfig, Manifest, Platform
+
+MAX_DEPTH = 16
+MAX_DESCRIPTORS = 1_000_000
+
+
+class Blobs(Protocol):
+    """What a walk needs of a content store."""
+
+    def open(self, digest: str) -> ReaderAt: ...
+
+    def sizes(self, digests: Iterable[str]) -> Mapping[str, int]: ...
+
+
+class ImageManifest(msgspec.Struct, frozen=True):
+    """The manifest of an image; `missing` are the children that nobody has."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: ImageConfig | None
+    missing: tuple[Descriptor, ...]
+
+    @property
+    def platform(self) -> Platform | None:
+        """The platform that the index says, else the config's own."""
+        if self.descriptor.platform is not None:
+            return self.descriptor.platform
+        if self.config is None or not (self.config.os or self.config.architecture):
+            return None
+        return self.config.platform
+
+    @property
+    def needs_diff_ids(self) -> bool:
+        """Whether there has to be a diff ID for each layer."""
+        if self.config is None:
+            return False
+        return bool(self.config.rootfs.diff_ids or (self.manifest.layers and self.config.os))
+
+
+class ArtifactManifest(msgspec.Struct, frozen=True):
+    """The manifest of anything but an image."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+
+    @property
+    def artifact_type(self) -> str:
+        """What it is: as the OCI specification tells it, else by its config, else by its layers."""
+        config = self.manifest.config.media_type
+        if not (oci.is_config_type(config) or config == oci.EMPTY):
+            return self.manifest.artifact_type or config
+        layers = (layer.media_type for layer in self.manifest.layers)
+        return self.manifest.artifact_type or next(layers, config)
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """What was found below `root`: `blobs` are there, parents first and each once; `missing` are
+    not. `artifacts` are complete manifests of anything but images, and of attestations only `root`.
+    """
+
+    root: Descriptor
+    blobs: tuple[Descriptor, ...]
+    missing: tuple[Descriptor, ...]
+    images: tuple[ImageManifest, ...]
+    artifacts: tuple[ArtifactManifest, ...]
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is an image or an artifact that is complete."""
+        return bool(self.complete_images or self.artifacts)
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether there is no image, complete or not, and something else."""
+        return self.is_usable and not self.images
+
+    @property
+    def artifact_type(self) -> str:
+        """What its first artifact is, "" without one."""
+        return self.artifacts[0].artifact_type if self.artifacts else ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether an image is complete; without images an artifact, or all that there is (of an
+        attestation, a build cache, an index of nothing).
+        """
+        if self.images:
+            return bool(self.complete_images)
+        return bool(self.artifacts) or not self.missing
+
+    @property
+    def complete_images(self) -> tuple[ImageManifest, ...]:
+        return tuple(image for image in self.images if not image.missing)
+
+    @property
+    def missing_platforms(self) -> tuple[str, ...]:
+        """The platforms of images that are not complete, as far as they are known."""
+        partly = (image.platform for image in self.images if image.missing)
+        texts = map(_platform_text, (*(blob.platform for blob in self.missing), *partly))
+        return tuple(dict.fromkeys(filter(None, texts)))
+
+    def best(self, matcher: platforms.Matcher) -> ImageManifest | None:
+        """The complete image that a platform likes best, if it likes any."""
+        return platforms.best(self.complete_images, matcher, lambda image: image.platform)
+
+
+def children(data: bytes, descriptor: Descriptor) -> tuple[Descriptor, ...]:
+    """What a document refers to, in containerd's order; nothing for a layer, a config or an unknown
+    type.
+
+    InvalidDocument if the document is not what its media type says.
+    """
+    subject = f"{_noun(descriptor)} {descriptor.digest}"
+    if oci.is_manifest_type(descriptor.media_type):
+        oci.validate_media_type(data, descriptor.media_type, subject)
+        manifest = oci.parse_manifest(data, subject)
+        return (manifest.config, *manifest.layers)
+    if oci.is_index_type(descriptor.media_type):
+        oci.validate_media_type(data, descriptor.media_type, subject)
+        return tuple(oci.parse_index(data, subject).manifests)
+    return ()
+
+
+def gc_labels(refs: Sequence[Descriptor]) -> dict[str, str]:
+    """The labels by which a manifest or index holds its children against collection."""
+    return {f"containerd.io/gc.ref.content.{i}": child.digest for i, child in enumerate(refs)}
+
+
+def graph(blobs: Blobs, root: Descriptor, matcher: platforms.Matcher = platforms.ALL) -> Graph:
+    """Everything below `root`, an index's manifests narrowed to the platforms that match.
+
+    SizeMismatch where a blob's size is not what its descriptor says, InvalidDocument,
+    LimitExceeded.
+    """
+    return _Walk(blobs, matcher).run(root)
+
+
+def summarize(found: Graph) -> Summary:
+    """Return what the image store keeps of a graph.
+
+    Artifacts count where there is no image, and all of it where there is no artifact either.
+    """
+    created = next(
+        filter(None, (oci.image_created(i.config) for i in found.complete_images if i.config)), 0
+    )
+    return Summary(
+        created,
+        tuple(sorted(blob.digest for blob in found.blobs)),
+        tuple(
+            ManifestSummary(
+                image.descriptor.digest,
+                image.manifest.config.digest,
+                _platform_text(image.platform),
+                _size(image),
+            )
+            for image in found.complete_images
+        )
+        or _other_summaries(found),
+        tuple(sorted(blob.digest for blob in found.missing)),
+    )
+
+
+def _other_summaries(found: Graph) -> tuple[ManifestSummary, ...]:
+    artifacts = tuple(
+        ManifestSummary(artifact.descriptor.digest, "", "", _size(artifact))
+        for artifact in found.artifacts
+    )
+    if artifacts or not found.is_usable:
+        return artifacts
+    return (ManifestSummary(found.root.digest, "", "", sum(blob.size for blob in found.blobs)),)
+
+
+def _size(found: ImageManifest | ArtifactManifest) -> int:
+    manifest = found.manifest
+    return (
+        found.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers)
+    )
+
+
+def _platform_text(platform: Platform | None) -> str:
+    """A platform in words, nothing for none and for one that says of itself that it is unknown."""
+    if platform is None or (platform.os, platform.architecture) == ("unknown", "unknown"):
+        return ""
+    return platforms.format_all(platform)
+
+
+class _Walk:
+    """One walk, depth first and without recursion on what the input decides."""
+
+    def __init__(self, blobs: Blobs, matcher: platforms.Matcher) -> None:
+        self._blobs = blobs
+        self._matcher = matcher
+        self._present: dict[str, Descriptor] = {}
+        self._missing: dict[str, Descriptor] = {}
+        self._images: list[ImageManifest] = []
+        self._artifacts: list[ArtifactManifest] = []
+
+    def run(self, root: Descriptor) -> Graph:
+        stack = [(root, 0)]
+        while stack:
+            descriptor, depth = stack.pop()
+            if descriptor.digest in self._present or not self._has(descriptor):
+                continue
+            below = self._visit(descriptor, root)
+            if below and depth >= MAX_DEPTH:
+                raise LimitExceeded(descriptor.digest, "nested indexes", MAX_DEPTH, depth + 1)
+            if len(self._present) + len(stack) + len(below) > MAX_DESCRIPTORS:
+                raise LimitExceeded(
+                    root.digest, "descriptors below it", MAX_DESCRIPTORS, MAX_DESCRIPTORS + 1
+                )
+            stack.extend((child, depth + 1) for child in reversed(below))
+        return Graph(
+            root,
+            tuple(self._present.values()),
+            tuple(self._missing.values()),
+            tuple(self._images),
+            tuple(self._artifacts),
+        )
+
+    def _visit(self, descriptor: Descriptor, root: Descriptor) -> list[Descriptor]:
+        self._present[descriptor.digest] = descriptor
+        if oci.is_index_type(descriptor.media_type):
+            manifests = children(self._read(descriptor), descriptor)
+            return [m for m in manifests if m.platform is None or self._matcher.matches(m.platform)]
+        if oci.is_manifest_type(descriptor.media_type):
+            self._visit_manifest(descriptor, descriptor is root)
+        return []
+
+    def _visit_manifest(self, descriptor: Descriptor, is_root: bool) -> None:
+        data = self._read(descriptor)
+        refs = children(data, descriptor)
+        absent = {ref.digest for ref in refs if not self._has(ref)}
+        missing = tuple(ref for ref in refs if ref.digest in absent and not _may_be_absent(ref))
+        if not missing:
+            self._present.update((ref.digest, ref) for ref in refs if ref.digest not in absent)
+        manifest = oci.parse_manifest(data, descriptor.digest)
+        is_attestation = oci.is_attestation(descriptor)
+        if is_attestation and not is_root:
+            return
+        config = None if manifest.config.digest in absent else self._config(manifest.config)
+        if not is_attestation and artifacts.is_image(manifest, config):
+            self._images.append(ImageManifest(descriptor, manifest, config, missing))
+        elif not missing:
+            self._artifacts.append(ArtifactManifest(descriptor, manifest))
+
+    def _config(self, descriptor: Descriptor) -> ImageConfig | None:
+        """Return the image config; None for what is none and does not claim to be one."""
+        subject = f"config {descriptor.digest}"
+        if oci.is_config_type(descriptor.media_type):
+            return oci.parse_config(self._read(descriptor), subject)
+        with suppress(InvalidDocument, LimitExceeded):
+            return oci.parse_config(self._read(descriptor), subject)
+        return None
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        try:
+            size = self._blobs.sizes([descriptor.digest]).get(descriptor.digest)
+        except DigestMismatch as error:
+            if error.size is None or error.size <= descriptor.size:
+                raise
+            raise SizeMismatch(error.subject, descriptor.size, error.size) from error
+        if size is None:
+            if not _may_be_absent(descriptor):
+                self._missing[descriptor.digest] = descriptor
+            return False
+        if size != descriptor.size:
+            raise SizeMismatch(f"{_noun(descriptor)} {descriptor.digest}", descriptor.size, size)
+        return True
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        subject = f"{_noun(descriptor)} {descriptor.digest}"
+        return read_blob(self._blobs, Digest(descriptor.digest), descriptor.size, subject=subject)
+
+
+def _may_be_absent(descriptor: Descriptor) -> bool:
+    return oci.is_nondistributable(descriptor.media_type)
+
+
+def _noun(descriptor: Descriptor) -> str:
+    for noun, belongs in (
+        ("manifest", oci.is_manifest_type),
+        ("index", oci.is_index_type),
+        ("config", oci.is_config_type),
+        ("layer", oci.is_layer_type),
+    ):
+        if belongs(descriptor.media_type):
+            return noun
+    return "blob"
+
+
+__all__ = [
+    "ArtifactManifest",
+    "Blobs",
+    "Graph",
+    "ImageManifest",
+    "InvalidDocument",
+    "children",
+    "gc_labels",
+    "graph",
+    "summarize",
+]

@@ -1,0 +1,234 @@
+"""Docker's own archive documents: `manifest.json`, and what `docker save` wrote before 1.10.
+
+`manifest.json` lists images by their config and layer paths. An archive older than that has a
+directory per layer with a v1 config (`json`), `layer.tar` and `VERSION`, and `repositories` for
+the names. Such a v1 config becomes an image config in `config_from_v1`, byte for byte as dockerd
+20.10 makes it, so that the image ID is the same.
+
+Pure functions over bytes and frozen values; paths and IDs are not judged here.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from engine.errors import InvalidDocument
+from engine.spec import go_json, rfc3339
+from engine.spec.oci import Int64, Platform, RootFS, check_times, parse_config
+
+MANIFEST_FILE: Final = "manifest.json"
+REPOSITORIES_FILE: Final = "repositories"
+V1_CONFIG_FILE: Final = "json"
+V1_LAYER_FILE: Final = "layer.tar"
+V1_VERSION_FILE: Final = "VERSION"
+V1_VERSION: Final = "1.0"
+
+# --- manifest.json and repositories ---
+
+
+class LayerSource(msgspec.Struct, frozen=True, rename="camel"):
+    """A descriptor in the field order of `manifest.json`."""
+
+    media_type: str = ""
+    size: Int64 = 0
+    digest: str = ""
+    urls: tuple[str, ...] = ()
+    annotations: dict[str, str] = {}
+    platform: Platform | None = None
+
+
+class ManifestItem(msgspec.Struct, frozen=True, rename="pascal"):
+    """One image: member paths of its config and its layers, and its names in familiar form.
+
+    `parent` is an image ID, `layer_sources` maps diff IDs to what the layers are.
+    """
+
+    config: str
+    repo_tags: tuple[str, ...] | None
+    layers: tuple[str, ...] | None
+    parent: str = ""
+    layer_sources: dict[str, LayerSource] = {}
+
+
+def parse_manifest_json(data: bytes, subject: str = MANIFEST_FILE) -> list[ManifestItem]:
+    """The items of a `manifest.json`, at least one; what follows the first JSON value is ignored.
+
+    Keys in any letter case. InvalidDocument for an item that is null and for a list without items,
+    which docker takes for success.
+    """
+    items = go_json.decode_first(data, list[ManifestItem | None], subject)
+    if not items:
+        raise InvalidDocument(subject, "it names no image")
+    found = [item for item in items if item is not None]
+    if len(found) != len(items):
+        raise InvalidDocument(subject, "an item is null")
+    return found
+
+
+def render_manifest_json(items: Iterable[ManifestItem]) -> bytes:
+    """A `manifest.json` of `items`, compact and without the newline that docker save adds.
+
+    Items without a parent and layer sources come out as containerd's exporter writes them.
+    """
+    return go_json.dumps(list(items))
+
+
+def parse_repositories(data: bytes, subject: str = REPOSITORIES_FILE) -> dict[str, dict[str, str]]:
+    """The v1 IDs in `repositories`, by name and tag; only the first JSON value counts."""
+    return go_json.decode_first(data, dict[str, dict[str, str]], subject)
+
+
+# --- v1 configs ---
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """Go's struct{}, the value of a map that is a set."""
+
+
+class Healthcheck(msgspec.Struct, frozen=True, rename="pascal"):
+    """How to find out whether a container is healthy; durations are in nanoseconds."""
+
+    test: tuple[str, ...] = ()
+    interval: Int64 = 0
+    timeout: Int64 = 0
+    start_period: Int64 = 0
+    start_interval: Int64 = 0
+    retries: Int64 = 0
+
+
+class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
+    """What to run and how, with the fields that dockerd knows up to 28."""
+
+    hostname: str
+    domainname: str
+    user: str
+    attach_stdin: bool
+    attach_stdout: bool
+    attach_stderr: bool
+    exposed_ports: dict[str, Empty] = {}
+    tty: bool
+    open_stdin: bool
+    stdin_once: bool
+    env: tuple[str, ...] | None
+    cmd: tuple[str, ...] | str | None
+    healthcheck: Healthcheck | None = None
+    args_escaped: bool = False
+    image: str
+    volumes: dict[str, Empty] | None
+    working_dir: str
+    entrypoint: tuple[str, ...] | str | None
+    network_disabled: bool = False
+    mac_address: str = ""
+    on_build: tuple[str, ...] | None
+    labels: dict[str, str] | None
+    stop_signal: str = ""
+    stop_timeout: Int64 | None = None
+    shell: tuple[str, ...] | str | None = ()
+
+    def __post_init__(self) -> None:
+        for name in ("cmd", "entrypoint", "shell"):
+            msgspec.structs.force_setattr(self, name, _strings(getattr(self, name)))
+
+
+class V1Image(msgspec.Struct, frozen=True, kw_only=True):
+    """The v1 config of one layer; `id` and `parent` are v1 IDs, `created` is a normalized time, or
+    None where there is none.
+    """
+
+    id: str = ""
+    parent: str = ""
+    comment: str = ""
+    created: str | None
+    container: str = ""
+    container_config: ContainerConfig
+    docker_version: str = ""
+    author: str = ""
+    config: ContainerConfig | None = None
+    architecture: str = ""
+    variant: str = ""
+    os: str = ""
+    size: Int64 = msgspec.field(default=0, name="Size")
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """A history entry with the fields in dockerd's order; `created` is always written."""
+
+    created: str
+    author: str = ""
+    created_by: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+def parse_v1(data: bytes, subject: str = V1_CONFIG_FILE) -> V1Image:
+    """The v1 config of a layer; InvalidDocument for a time that is none, too."""
+    image = go_json.decode(data, V1Image, subject)
+    try:
+        created = rfc3339.normalize(image.created) if image.created else None
+    except ValueError as error:
+        raise InvalidDocument(subject, f"created: {error}") from error
+    return msgspec.structs.replace(image, created=created)
+
+
+def check_config(data: bytes, subject: str) -> None:
+    """Raise InvalidDocument for an image config that docker could not read: values of the wrong
+    types, and times that are none.
+    """
+    check_times(data, subject)
+    parse_config(data, subject)
+    parse_v1(data, subject)
+
+
+def history_from_v1(image: V1Image) -> History:
+    """The history entry that a v1 config stands for."""
+    return History(
+        created=image.created or rfc3339.ZERO,
+        author=image.author,
+        created_by=" ".join(_strings(image.container_config.cmd) or ()),
+        comment=image.comment,
+    )
+
+
+def config_from_v1(
+    v1_json: bytes,
+    diff_ids: Sequence[str],
+    history: Sequence[History],
+    subject: str = V1_CONFIG_FILE,
+) -> bytes:
+    """The image config of a v1 image, as dockerd 20.10 makes it on load.
+
+    `v1_json` is the top layer's, `diff_ids` and `history` go from the lowest layer to the top one
+    (see `history_from_v1`). The members stay as they are spelt, except in what was made before
+    docker 1.8.3 (or by nobody knows what), of which only the fields of V1Image are kept.
+    """
+    image = parse_v1(v1_json, subject)
+    timed = msgspec.structs.replace(image, created=image.created or rfc3339.ZERO)
+    keeps_all = _version(image.docker_version) >= _FIRST_CLEAN_VERSION
+    members: dict[str, object] = {
+        name: value
+        for name, value in go_json.members(
+            v1_json if keeps_all else go_json.dumps(timed), subject
+        ).items()
+        if name not in _V1_ONLY
+    }
+    members["rootfs"] = RootFS(type="layers", diff_ids=tuple(diff_ids))
+    members["history"] = tuple(history)
+    return go_json.dumps(members)
+
+
+_V1_ONLY: Final = {"id", "parent", "Size", "parent_id", "layer_id", "throwaway"}
+_FIRST_CLEAN_VERSION: Final = (1, 8, 3)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The numbers between the dots, 0 for what is none (3-rc4)."""
+    return tuple(
+        int(part) if re.fullmatch(r"[+-]?[0-9]{1,18}", part) else 0 for part in text.split(".")
+    )
+
+
+def _strings(value: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
+    """A command, which may be written as a single text."""
+    return (value,) if isinstance(value, str) else value

@@ -1,0 +1,351 @@
+"""The documents and media types of the OCI image-spec, and Docker's names for the same things.
+
+Bytes become typed values in `parse_*` and values become bytes in `render`; nothing here touches a
+disk. Fields stand in the order of Go's ocispec, and one with a default is left out when it is
+empty. What came in is never rendered again: its bytes are its digest. An ImageConfig is for
+reading only.
+
+The media type predicates follow containerd's core/images. All values are frozen, all functions
+pure.
+"""
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+
+from engine.errors import InvalidDigest, InvalidDocument
+from engine.spec import digest, go_json, rfc3339
+from engine.spec.descriptor import Descriptor as Descriptor
+from engine.spec.descriptor import Int64 as Int64
+from engine.spec.descriptor import Platform as Platform
+
+# --- media types ---
+
+MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+INDEX: Final = "application/vnd.oci.image.index.v1+json"
+CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+EMPTY: Final = "application/vnd.oci.empty.v1+json"
+LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
+LAYER_GZIP: Final = LAYER + "+gzip"
+LAYER_ZSTD: Final = LAYER + "+zstd"
+LAYER_NONDISTRIBUTABLE: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+LAYER_NONDISTRIBUTABLE_GZIP: Final = LAYER_NONDISTRIBUTABLE + "+gzip"
+LAYER_NONDISTRIBUTABLE_ZSTD: Final = LAYER_NONDISTRIBUTABLE + "+zstd"
+
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP: Final = DOCKER_LAYER + ".gzip"
+DOCKER_LAYER_ZSTD: Final = DOCKER_LAYER + ".zstd"
+DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+DOCKER_FOREIGN_LAYER_GZIP: Final = DOCKER_FOREIGN_LAYER + ".gzip"
+
+IN_TOTO: Final = "application/vnd.in-toto+json"
+
+# --- annotations ---
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+IMAGE_NAME: Final = "io.containerd.image.name"
+REFERENCE_TYPE: Final = "vnd.docker.reference.type"
+REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
+ATTESTATION_MANIFEST: Final = "attestation-manifest"
+
+LAYOUT_VERSION: Final = "1.0.0"
+
+
+class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """One image for one platform: a config and layers, the lowest first."""
+
+    schema_version: Int64
+    media_type: str = ""
+    artifact_type: str = ""
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: dict[str, str] = {}
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """Manifests and further indexes, in the order of preference."""
+
+    schema_version: Int64
+    media_type: str = ""
+    artifact_type: str = ""
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: dict[str, str] = {}
+
+
+class ImageLayout(msgspec.Struct, frozen=True, rename="camel"):
+    """The `oci-layout` file."""
+
+    image_layout_version: str
+
+
+class RootFS(msgspec.Struct, frozen=True):
+    """The digests of the layers' uncompressed tars, the lowest first."""
+
+    type: str
+    diff_ids: tuple[str, ...]
+
+
+class History(msgspec.Struct, frozen=True):
+    """How a layer came to be; `empty_layer` when there is none for this entry."""
+
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """An image's config as far as the engine reads it; `config` is left as it is."""
+
+    created: str = ""
+    author: str = ""
+    architecture: str
+    os: str
+    os_version: str = msgspec.field(default="", name="os.version")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
+    variant: str = ""
+    config: dict[str, Any] = {}
+    rootfs: RootFS
+    history: tuple[History, ...] = ()
+
+    @property
+    def platform(self) -> Platform:
+        """The platform that the config says, not normalized."""
+        return Platform(self.architecture, self.os, self.os_version, self.os_features, self.variant)
+
+
+# --- reading and writing documents ---
+
+
+def render(value: msgspec.Struct) -> bytes:
+    """A document of this module as Go writes it: compact, without a newline."""
+    return go_json.dumps(value)
+
+
+def parse_manifest(data: bytes, subject: str) -> Manifest:
+    """A manifest whose descriptors are all checked; `subject` names it in InvalidDocument."""
+    manifest = go_json.decode(data, Manifest, subject)
+    _check_all((manifest.config, *manifest.layers), manifest.subject, subject)
+    return manifest
+
+
+def parse_index(data: bytes, subject: str) -> Index:
+    """An index whose descriptors are all checked; `subject` names it in InvalidDocument."""
+    index = go_json.decode(data, Index, subject)
+    _check_all(index.manifests, index.subject, subject)
+    return index
+
+
+def parse_config(data: bytes, subject: str) -> ImageConfig:
+    """An image config; platform, times and diff IDs are as they were written, or empty."""
+    return go_json.decode(data, ImageConfig, subject)
+
+
+def check_times(data: bytes, subject: str) -> None:
+    """Raise InvalidDocument for a time in an image config that is none, and for an empty one."""
+    found = go_json.decode(data, _Times, subject)
+    times = {"created": found.created}
+    times |= {f"history[{n}].created": entry.created for n, entry in enumerate(found.history)}
+    for field, text in times.items():
+        try:
+            if text is not None:
+                rfc3339.normalize(text)
+        except ValueError as error:
+            raise InvalidDocument(subject, f"{field}: {error}") from error
+
+
+class _Dated(msgspec.Struct, frozen=True):
+    created: str | None = None
+
+
+class _Times(_Dated, frozen=True):
+    history: tuple[_Dated, ...] = ()
+
+
+def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
+    """An `oci-layout` file; InvalidDocument for a layout version other than 1.0.0."""
+    layout = go_json.decode(data, ImageLayout, subject)
+    if layout.image_layout_version != LAYOUT_VERSION:
+        version = layout.image_layout_version
+        raise InvalidDocument(subject, f"unsupported imageLayoutVersion {version!r}")
+    return layout
+
+
+def check_descriptor(descriptor: Descriptor, subject: str) -> Descriptor:
+    """`descriptor` itself when its digest, size and data can be right, else InvalidDocument."""
+    try:
+        digest.parse(descriptor.digest)
+        base64.b64decode(descriptor.data.translate(_NEWLINES), validate=True)
+    except InvalidDigest as error:
+        raise InvalidDocument(subject, f"a descriptor has an {error}") from error
+    except (binascii.Error, ValueError) as error:
+        reason = f"the descriptor of {descriptor.digest} has data that is not base64"
+        raise InvalidDocument(subject, reason) from error
+    if descriptor.size < 0:
+        reason = f"the descriptor of {descriptor.digest} has the negative size {descriptor.size}"
+        raise InvalidDocument(subject, reason)
+    return descriptor
+
+
+_NEWLINES: Final = {ord("\r"): None, ord("\n"): None}
+
+
+def _check_all(
+    descriptors: tuple[Descriptor, ...], referred: Descriptor | None, subject: str
+) -> None:
+    for descriptor in descriptors if referred is None else (*descriptors, referred):
+        check_descriptor(descriptor, subject)
+
+
+class _Unknown(msgspec.Struct, rename="camel"):
+    """What tells a manifest from an index; a member that is null or empty is present."""
+
+    media_type: str = ""
+    config: Any = msgspec.UNSET
+    layers: Any = msgspec.UNSET
+    manifests: Any = msgspec.UNSET
+    fs_layers: Any = msgspec.UNSET
+
+
+def validate_media_type(data: bytes, media_type: str, subject: str) -> None:
+    """Refuse what is not JSON, is a schema 1 manifest, or is a manifest and an index at once.
+
+    Follows containerd: a manifest may not have `manifests` nor call itself an index, an index may
+    not have `config` or `layers` nor call itself a manifest, whatever is in them; a blob of
+    another media type may have both. InvalidDocument names `subject`.
+    """
+    value = go_json.loads(data, subject)
+    found = go_json.convert({} if value is None else value, _Unknown, subject)
+    if found.fs_layers is not msgspec.UNSET:
+        raise InvalidDocument(subject, "it is a schema 1 manifest, which is not supported")
+    has_manifest = found.config is not msgspec.UNSET or found.layers is not msgspec.UNSET
+    has_index = found.manifests is not msgspec.UNSET
+    if is_manifest_type(media_type) and (has_index or is_index_type(found.media_type)):
+        raise InvalidDocument(subject, f"expected a manifest ({media_type}), found an index")
+    if is_index_type(media_type) and (has_manifest or is_manifest_type(found.media_type)):
+        raise InvalidDocument(subject, f"expected an index ({media_type}), found a manifest")
+
+
+def own_media_type(data: bytes, subject: str) -> str:
+    """What a manifest or index says that it is, else the OCI type that it looks like; "" for every
+    other document. InvalidDocument for what is none.
+    """
+    found = go_json.convert(go_json.loads(data, subject), _Unknown, subject)
+    if is_manifest_type(found.media_type) or is_index_type(found.media_type):
+        return found.media_type
+    if found.manifests is not msgspec.UNSET:
+        return INDEX
+    return MANIFEST if msgspec.UNSET not in (found.config, found.layers) else ""
+
+
+# --- what a media type says ---
+
+
+def is_manifest_type(media_type: str) -> bool:
+    """Whether it is an image manifest (schema 1 is not)."""
+    return media_type in (MANIFEST, DOCKER_MANIFEST)
+
+
+def is_index_type(media_type: str) -> bool:
+    """Whether it is an image index or a Docker manifest list."""
+    return media_type in (INDEX, DOCKER_MANIFEST_LIST)
+
+
+def is_config_type(media_type: str) -> bool:
+    """Whether it is an image config."""
+    return media_type in (CONFIG, DOCKER_CONFIG)
+
+
+def is_docker_type(media_type: str) -> bool:
+    """Whether it is one of Docker's own media types."""
+    return media_type.startswith("application/vnd.docker.")
+
+
+def is_layer_type(media_type: str) -> bool:
+    """Whether it is a layer, whatever its compression or wrapping; EROFS layers are layers too."""
+    return media_type.startswith("application/vnd.oci.image.layer.") or _base(media_type) in (
+        DOCKER_LAYER,
+        DOCKER_LAYER_GZIP,
+        DOCKER_LAYER_ZSTD,
+        DOCKER_FOREIGN_LAYER,
+        DOCKER_FOREIGN_LAYER_GZIP,
+        "application/vnd.erofs",
+        "application/vnd.erofs.layer.v1",
+        "application/vnd.erofs.chunk-index.v1",
+    )
+
+
+def is_nondistributable(media_type: str) -> bool:
+    """Whether it is a layer that is fetched from its `urls` and not to be pushed."""
+    return media_type.startswith(
+        (
+            "application/vnd.oci.image.layer.nondistributable.",
+            "application/vnd.docker.image.rootfs.foreign.",
+        )
+    )
+
+
+def is_attestation(descriptor: Descriptor) -> bool:
+    """Whether an index entry is BuildKit's attestation of another entry."""
+    return descriptor.annotations.get(REFERENCE_TYPE) == ATTESTATION_MANIFEST
+
+
+def layer_compression(media_type: str) -> str | None:
+    """The compression that a layer's media type promises: "gzip", "zstd" or "" (none).
+
+    None for what is not a tar layer. "unknown" for Docker's uncompressed type, whose blobs may be
+    compressed all the same; "" also for a Docker type that is wrapped (`+encrypted`). Of several
+    suffixes the last in the alphabet counts, as in containerd.
+    """
+    base, *suffixes = media_type.split("+")
+    suffixes.sort()
+    if base in (LAYER, LAYER_NONDISTRIBUTABLE):
+        return suffixes[-1] if suffixes and suffixes[-1] in ("gzip", "zstd") else ""
+    if base not in _DOCKER_COMPRESSION:
+        return None
+    return "" if suffixes else _DOCKER_COMPRESSION[base]
+
+
+_DOCKER_COMPRESSION: Final = {
+    DOCKER_LAYER: "unknown",
+    DOCKER_FOREIGN_LAYER: "unknown",
+    DOCKER_LAYER_GZIP: "gzip",
+    DOCKER_FOREIGN_LAYER_GZIP: "gzip",
+    DOCKER_LAYER_ZSTD: "zstd",
+}
+
+
+def layer_compression_strict(media_type: str) -> str | None:
+    """As umoci reads it: None for all but OCI layers, "unsupported" for any other compression."""
+    base, _, suffix = media_type.partition("+")
+    if base not in (LAYER, LAYER_NONDISTRIBUTABLE):
+        return None
+    return suffix if suffix in ("", "gzip", "zstd") else "unsupported"
+
+
+def _base(media_type: str) -> str:
+    return media_type.partition("+")[0]
+
+
+# --- times ---
+
+
+def created_seconds(text: str) -> int:
+    """An RFC 3339 time in whole seconds since the epoch; 0 for none, or outside 1970 to 9999."""
+    return rfc3339.epoch_seconds(text)
+
+
+def image_created(config: ImageConfig) -> int:
+    """When the image was made, in epoch seconds: `created`, else the last history entry's."""
+    if config.created or not config.history:
+        return created_seconds(config.created)
+    return created_seconds(config.history[-1].created)

@@ -1,0 +1,459 @@
+"""The content store on disk.
+
+    STORE/blobs/<algorithm>/<hex>   complete, verified, read-only; the name is the proof
+    STORE/ingest/<id>/              being written (`ingests.py`)
+    blobs, a table                  size, times and labels; the row makes the blob visible
+
+A blob appears by: write to an ingest and hash on the way, check size and digest, fsync, rename into
+`blobs/`, fsync the directory, commit the row. It goes the other way round: commit without the row,
+then the file. So after a crash at any moment a row has its file, and a file without a row is
+rubbish that `reclaim` removes.
+
+What holds which lock. The flock on an ingest's data makes its holder the only one to write, move or
+remove it. The database's write transaction is held while files are renamed into `blobs/` and their
+rows inserted, and while a file is unlinked because there is no row: under it, a row that is there
+keeps its file. Whoever finds a blob and wants it to stay takes a lease, or refers to it, in the
+same transaction. Ingests are written, hashed and fsynced under no other lock than their own.
+Readers hold nothing: an open file outlives its name.
+
+A `LocalStore` may be used by all threads of a process, and any number of processes may share the
+store.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from engine.content.protocols import NO_LABELS, Bytes, Committed, Info, Status
+from engine.errors import InvalidDigest, NotFound, StoreError
+from engine.spec.digest import ALGORITHMS, Digest, parse
+from engine.stores.local.database import Database
+
+if TYPE_CHECKING:
+    from engine.stores.local.ingests import Abandoned, Ingest, Ingests
+
+_BATCH: Final = 500
+_COLUMNS: Final = "digest, size, created_at, updated_at, labels"
+
+
+class LocalReader:
+    """A `ReaderAt` on a file."""
+
+    __slots__ = ("_descriptor", "size")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LocalWriter:
+    """A `Writer` on an ingest on disk."""
+
+    __slots__ = ("_store", "ingest")
+
+    def __init__(self, store: LocalStore, ingest: Ingest) -> None:
+        self._store = store
+        self.ingest = ingest
+
+    def write(self, data: Bytes) -> int:
+        return self.ingest.write(data)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return self.ingest.pread(length, offset)
+
+    def digest(self) -> Digest:
+        return self.ingest.digest()
+
+    def status(self) -> Status:
+        return self.ingest.status()
+
+    def truncate(self, size: int) -> None:
+        self.ingest.truncate(size)
+
+    def commit(
+        self, size: int = 0, expected: str | None = None, labels: Mapping[str, str] = NO_LABELS
+    ) -> Committed:
+        try:
+            self.ingest.expect(size, parse(expected) if expected else None)
+            return self._store.publish([(self, labels)])[0]
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        self.ingest.drop()
+
+    def close(self) -> None:
+        self.ingest.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LocalStore:
+    """The content store below `root`, made if need be: a `Store`, and what importer and gc need."""
+
+    def __init__(
+        self, root: Path, database: Database, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._blobs = root / "blobs"
+        _make_directory(self._blobs)
+        _make_directory(root / "ingest")
+        self._root = root
+
+    @cached_property
+    def _ingests(self) -> Ingests:
+        from engine.stores.local.ingests import Ingests  # who only reads pays nothing for it
+
+        return Ingests(self._root / "ingest", self._clock)
+
+    # Reading
+
+    def open(self, digest: str) -> LocalReader:
+        """As `Provider.open`; NotFound too if a row has lost its file."""
+        path = self.path(parse(digest))
+        if not self.sizes([digest]):
+            raise NotFound("blob", digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise NotFound("blob", digest) from None
+        return LocalReader(descriptor)
+
+    def exists(self, digest: str) -> bool:
+        """Whether the blob can be read: row and file are there, and of one size."""
+        name = parse(digest)
+        size = self.sizes([name]).get(name)
+        return size is not None and self._has_file(name, size)
+
+    def sizes(self, digests: Iterable[str]) -> dict[str, int]:
+        """The sizes of those that are stored, from their rows alone."""
+        found: dict[str, int] = {}
+        for batch in _batches(digests):
+            marks = ",".join("?" * len(batch))
+            found.update(
+                self._database.read(
+                    f"SELECT digest, size FROM blobs WHERE digest IN ({marks})", batch
+                )
+            )
+        return found
+
+    def info(self, digest: str) -> Info:
+        found = self._find(parse(digest))
+        if found is None:
+            raise NotFound("blob", digest)
+        return found
+
+    def walk(self, wanted: Callable[[Info], bool] | None = None) -> Iterator[Info]:
+        last = ""
+        while rows := self._database.read(
+            f"SELECT {_COLUMNS} FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?", (last, _BATCH)
+        ):
+            for info in map(_info, rows):
+                if wanted is None or wanted(info):
+                    yield info
+            last = rows[-1][0]
+
+    def labelled(self, key: str, value: str) -> list[Info]:
+        """The blobs that have a label of that value, in order of their digests."""
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM blobs, json_each(blobs.labels) AS label"
+            " WHERE label.key = ? AND label.value = ? ORDER BY digest",
+            (key, value),
+        )
+        return [_info(row) for row in rows]
+
+    # Writing
+
+    def writer(
+        self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
+    ) -> LocalWriter:
+        digest = parse(expected) if expected else None
+        return LocalWriter(self, self._ingests.hold(ref, size, digest, algorithm))
+
+    def unnamed_writer(
+        self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
+    ) -> LocalWriter:
+        """An ingest without a ref: it ends with its writer, and nobody resumes it."""
+        digest = parse(expected) if expected else None
+        return LocalWriter(self, self._ingests.hold_unnamed(size, digest, algorithm))
+
+    def prepare(self, writers: Iterable[LocalWriter]) -> None:
+        """Verify ingests and make them durable: the slow part of `publish`, that needs no lock.
+
+        Who publishes inside a transaction of his own calls it before. SizeMismatch, DigestMismatch.
+        """
+        ingests = [writer.ingest for writer in writers]
+        for ingest in ingests:
+            ingest.verify()
+        for ingest in ingests:
+            if not self.exists(ingest.digest()):
+                ingest.sync()
+
+    def publish(self, writers: Sequence[tuple[LocalWriter, Mapping[str, str]]]) -> list[Committed]:
+        """Commit several ingests, each with its labels, all or none; what became of each.
+
+        One transaction, or a part of the caller's: when that is rolled back the new blobs go with
+        it. Whatever comes out, the ingests are used up. SizeMismatch, DigestMismatch.
+        """
+        try:
+            self.prepare(writer for writer, _ in writers)
+            with self._database.transaction() as connection:
+                added: list[Digest] = []
+                self._database.after_transaction(lambda: self._tidy(added))
+                committed = [
+                    self._take(connection, writer.ingest, labels, added)
+                    for writer, labels in writers
+                ]
+                for directory in self._changed(added):
+                    sync_directory(directory)
+                return committed
+        finally:
+            for writer, _ in writers:
+                writer.abort()
+
+    def update(self, digest: str, labels: Mapping[str, str]) -> Info:
+        with self._database.transaction() as connection:
+            return self._relabel(connection, self.info(digest), labels)
+
+    def delete(self, digest: str) -> None:
+        """As `Manager.delete`; the file goes when the outermost transaction is committed."""
+        name = parse(digest)
+        with self._database.transaction() as connection:
+            if not connection.execute("DELETE FROM blobs WHERE digest = ?", (name,)).rowcount:
+                raise NotFound("blob", digest)
+            self._database.after_transaction(lambda: self._tidy([name]))
+
+    # Ingests
+
+    def status(self, ref: str) -> Status:
+        return self._ingests.status(ref)
+
+    def statuses(self) -> list[Status]:
+        return self._ingests.statuses()
+
+    def abort(self, ref: str) -> None:
+        self._ingests.abort(ref)
+
+    def abandoned(self, idle: float) -> list[Abandoned]:
+        """What dead or forgetful writers have left, those who may resume after `idle` seconds."""
+        return self._ingests.abandoned(idle)
+
+    def remove_abandoned(self, name: str) -> bool:
+        """Remove one of these, if no writer has come back to it; whether it went."""
+        return self._ingests.remove(name)
+
+    # Files
+
+    def files(self) -> Iterator[Digest]:
+        """The blobs that have a file, with a row or without, in order of their digests."""
+        for algorithm in sorted(ALGORITHMS):
+            shelf = self._blobs / algorithm
+            names = sorted(path.name for path in shelf.iterdir()) if shelf.is_dir() else []
+            yield from filter(None, (_digest(algorithm, name) for name in names))
+
+    def strays(self) -> Iterator[Path]:
+        """What lies where blobs do and is called like none, sorted."""
+        known = {self.path(digest) for digest in self.files()}
+        for path in sorted([*self._blobs.iterdir(), *self._blobs.glob("*/*")]):
+            is_shelf = path.parent == self._blobs and path.name in ALGORITHMS and path.is_dir()
+            if not is_shelf and path not in known:
+                yield path
+
+    def adopt(self, digest: Digest) -> None:
+        """Give a row to a file that is right and has none; nothing to do if it has one."""
+        from engine.stores.local.ingests import BLOB_MODE
+
+        path = self.path(digest)
+        path.chmod(BLOB_MODE)
+        _sync(path, os.O_RDONLY)
+        for directory in self._changed([digest]):
+            sync_directory(directory)
+        with self._database.transaction() as connection:
+            if self._find(digest) is None:
+                self._insert(connection, digest, path.lstat().st_size)
+
+    def rowless(self) -> Iterator[tuple[Digest, int]]:
+        """The files that no row makes visible, with their sizes: rubbish, or just coming."""
+        for batch in _batches(self.files()):
+            known = self.sizes(batch)
+            for digest in map(parse, batch):
+                if digest not in known:
+                    with suppress(FileNotFoundError):
+                        yield digest, self.path(digest).lstat().st_size
+
+    def reclaim(self, digests: Iterable[str]) -> list[Digest]:
+        """Remove the files of those that have no row; which these are. Not inside a transaction.
+
+        The lock is held only while they are moved out of `blobs/`: removing much may take long.
+        """
+        if self._database.in_transaction:
+            raise RuntimeError("a row may come back when the transaction is rolled back")
+        removed: list[Digest] = []
+        for batch in _batches(digests):
+            known = self.sizes(batch)
+            rowless = [parse(digest) for digest in batch if digest not in known]
+            discarded: dict[Digest, Path] = {}
+            if rowless:
+                with self._database.transaction():
+                    known = self.sizes(rowless)
+                    for digest in rowless:
+                        with suppress(FileNotFoundError):
+                            if digest not in known:
+                                discarded[digest] = self._ingests.discard(self.path(digest))
+            for path in discarded.values():
+                path.unlink(missing_ok=True)
+            removed += discarded
+        return removed
+
+    def _tidy(self, digests: Iterable[Digest]) -> None:
+        """Remove the files that a transaction has left without a row; what resists waits for gc."""
+        with suppress(StoreError, OSError):
+            self.reclaim(digests)
+
+    def _changed(self, added: Sequence[Digest]) -> list[Path]:
+        """The directories that new blobs stand in; who made them may have died before a sync."""
+        shelves = sorted({self.path(digest).parent for digest in added})
+        return [self._blobs, *shelves] if shelves else []
+
+    def _take(
+        self,
+        connection: sqlite3.Connection,
+        ingest: Ingest,
+        labels: Mapping[str, str],
+        added: list[Digest],
+    ) -> Committed:
+        digest, size = ingest.digest(), ingest.offset
+        found = self._find(digest)
+        if found is not None and self._has_file(digest, found.size):
+            ingest.drop()
+            return Committed(self._relabel(connection, found, labels), added=False)
+        path = self.path(digest)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        added.append(digest)
+        ingest.move(path)
+        if found is not None:
+            connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+            labels = {**found.labels, **labels}
+        return Committed(self._insert(connection, digest, size, labels), added=True)
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        digest: Digest,
+        size: int,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> Info:
+        now = self._clock()
+        info = Info(digest, size, now, now, _kept(labels))
+        connection.execute(
+            f"INSERT INTO blobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+            (digest, size, now, now, _dump(info.labels)),
+        )
+        return info
+
+    def _relabel(
+        self, connection: sqlite3.Connection, info: Info, labels: Mapping[str, str]
+    ) -> Info:
+        merged = _kept({**info.labels, **labels})
+        if merged == info.labels:
+            return info
+        now = self._clock()
+        connection.execute(
+            "UPDATE blobs SET labels = ?, updated_at = ? WHERE digest = ?",
+            (_dump(merged), now, info.digest),
+        )
+        return Info(info.digest, info.size, info.created_at, now, merged)
+
+    def _find(self, digest: Digest) -> Info | None:
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (digest,))
+        return _info(rows[0]) if rows else None
+
+    def _has_file(self, digest: Digest, size: int) -> bool:
+        try:
+            found = self.path(digest).lstat()
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+    def path(self, digest: Digest) -> Path:
+        """Where the file of a blob is, or would be."""
+        return self._blobs / digest.algorithm / digest.encoded
+
+
+def _batches(digests: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(digests)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
+
+
+def _digest(algorithm: str, name: str) -> Digest | None:
+    try:
+        return parse(f"{algorithm}:{name}")
+    except InvalidDigest:
+        return None
+
+
+def _info(row: tuple[str, int, float, float, str]) -> Info:
+    import json
+
+    digest, size, created_at, updated_at, labels = row
+    return Info(parse(digest), size, created_at, updated_at, json.loads(labels))
+
+
+def _kept(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if value}
+
+
+def _dump(labels: Mapping[str, str]) -> str:
+    import json
+
+    return json.dumps(labels, sort_keys=True)
+
+
+def _make_directory(path: Path) -> None:
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

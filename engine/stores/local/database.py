@@ -1,0 +1,428 @@
+"""The store's SQLite database: connections, transactions, and its errors in the engine's words.
+
+Every thread has a connection of its own, so a `Database` may be used by all of them. It is not
+carried over a fork: in the child everything that reads or writes is a StoreError (`forks.py`). The
+file is in WAL mode: readers never wait, there is one writer at a time among all threads and
+processes, and a commit is on the disk when it returns (`synchronous=FULL`). A transaction here is a
+writer from its first statement (`BEGIN IMMEDIATE`), which makes it the store's one lock: what is
+read inside it stays true until its end. It belongs to its thread, so none may be held over an
+`await`.
+
+Of sqlite3's errors, those about the file (locked, damaged, …) are raised as StoreError, and what
+the disk refuses (full, over quota, read-only, …) as the OSError that it says. Constraint violations
+and wrong SQL stay what they are. A connection that has met such an error is replaced before it is
+used again, so that a fault ends when its cause does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, ParamSpec, Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from engine.errors import StoreBusy, StoreDamaged, StoreError
+from engine.stores.local import forks
+from engine.stores.local.schema import MIGRATIONS
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+BUSY_SECONDS: Final = 30
+
+_POLL: Final = 0.02
+_CACHE_KIB: Final = 256
+_PROBED: Final = 64 << 10
+_LOCKED: Final = (
+    f"another process has kept the database locked for {BUSY_SECONDS} s; try again later"
+)
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_SENTENCES: Final = {
+    sqlite3.SQLITE_CORRUPT: "the database is damaged: run imgfs fsck --repair",
+    sqlite3.SQLITE_NOTADB: (
+        "the file is not a database, or its header is damaged: run imgfs fsck --repair"
+    ),
+    sqlite3.SQLITE_READONLY: "the database is read-only",
+    sqlite3.SQLITE_PERM: "access to the database is denied",
+    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
+    sqlite3.SQLITE_IOERR: "reading or writing the database failed",
+}
+_OF_THE_DISK: Final = frozenset(
+    {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR,
+    }
+)
+
+
+class _Session(msgspec.Struct):
+    """What one thread has: its connection, and what is to be done after its transaction."""
+
+    connection: _Connection
+    afterwards: dict[Callable[[], None], None] = {}
+
+
+class Database:
+    """The database at `path`, made (mode 0600) or migrated if need be; its directory must be there.
+
+    StoreError if it cannot be used: no database, damaged, or written by a newer version, which is
+    one that knows more than these `migrations`; OSError if the disk refuses.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+        self.path = path
+        self._migrations = migrations
+        self._threads = threading.local()
+        self._lock = threading.Lock()
+        self._sessions: dict[threading.Thread, _Session] = {}
+        self._watch: _Connection | None = None
+        self._closed = False
+        self._pid = os.getpid()
+        try:
+            if not self._is_ready():
+                with locked_directory(path.parent) as directory:
+                    _create(path, directory)
+                    self._use_wal()
+                    self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def connection(self) -> _Connection:
+        """The calling thread's, to read with; it sees what its own transaction has done so far."""
+        return self._session().connection
+
+    def read(self, sql: str, parameters: Any = ()) -> list[Any]:
+        """All rows of a query at once, so that no reader's snapshot stays behind."""
+        return self.connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction of the calling thread: all or, after an exception, nothing of it.
+
+        Inside another one it is a part of that: undone alone if an exception leaves it, but done
+        only when the outermost commits. StoreBusy if the lock does not come within BUSY_SECONDS;
+        StoreError if a newer version has changed the schema by now.
+        """
+        session = self._session()
+        if session.connection.in_transaction:
+            with _savepoint(session.connection):
+                yield session.connection
+            return
+        if session.connection.is_read_only or session.connection.file != forks.file_at(self.path):
+            session = self._renewed(session)
+        connection = session.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._check_schema(connection)
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            afterwards, session.afterwards = session.afterwards, {}
+            if connection.in_transaction:
+                self._roll_back(session)
+            for callback in afterwards:
+                callback()
+
+    def after_transaction(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when this thread's outermost transaction has ended and its lock is free.
+
+        It is called once, after a commit and after a rollback: it looks itself at what is stored
+        now. It must not raise.
+        """
+        if not self.in_transaction:
+            raise RuntimeError("there is no transaction to wait for")
+        self._session().afterwards[callback] = None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the calling thread is inside `transaction()`."""
+        return self.connection.in_transaction
+
+    def data_version(self) -> int:
+        """A number that differs from the last call's if anybody, us too, has committed since.
+
+        Its values mean nothing else, and nothing to another `Database`.
+        """
+        self._check_not_inherited()
+        with self._lock:
+            if self._watch is not None and self._watch.failed:
+                self._watch.close()
+                self._watch = None
+            if self._watch is None:
+                self._watch = self._connect()
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connections of all threads; a transaction that is open is rolled back. In the
+        child of a fork it does nothing.
+        """
+        if self._is_inherited:
+            return
+        with self._lock:
+            self._closed = True
+            connections = [session.connection for session in self._sessions.values()]
+            self._sessions.clear()
+            if self._watch is not None:
+                connections.append(self._watch)
+                self._watch = None
+        for connection in connections:
+            connection.close()
+
+    @property
+    def _is_inherited(self) -> bool:
+        return self._pid != os.getpid()
+
+    def _check_not_inherited(self) -> None:
+        if self._is_inherited:
+            raise StoreError(str(self.path), forks.SENTENCE)
+
+    def _session(self) -> _Session:
+        self._check_not_inherited()
+        session: _Session | None = getattr(self._threads, "session", None)
+        if session is None or self._closed:
+            session = self._new_session()
+        elif session.connection.failed and not session.connection.in_transaction:
+            session = self._renewed(session)
+        return session
+
+    def _new_session(self) -> _Session:
+        with self._lock:
+            self._forget_ended_threads()
+            session = _Session(self._connect())
+            self._sessions[threading.current_thread()] = session
+        self._threads.session = session
+        return session
+
+    def _renewed(self, session: _Session) -> _Session:
+        session.connection.close()
+        self._threads.session = None
+        return self._new_session()
+
+    def _roll_back(self, session: _Session) -> None:
+        try:
+            session.connection.execute("ROLLBACK")
+        except (sqlite3.Error, StoreError, OSError):
+            session.connection.close()  # which ends the transaction for certain
+            self._threads.session = None
+
+    def _forget_ended_threads(self) -> None:
+        for thread in [thread for thread in self._sessions if not thread.is_alive()]:
+            self._sessions.pop(thread).connection.close()
+
+    def _connect(self) -> _Connection:
+        if self._closed:
+            raise StoreError(str(self.path), "the database is closed")
+        file = forks.file_at(self.path)
+        if forks.is_inherited(file):
+            raise StoreError(str(self.path), forks.SENTENCE)
+        try:
+            connection = sqlite3.connect(
+                f"file:{quote(os.fsencode(self.path))}?mode=rw",
+                uri=True,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
+            )
+        except sqlite3.Error as error:
+            raise _translated(error, str(self.path)) from error
+        connection.path = str(self.path)
+        connection.file = file
+        connection.is_read_only = not os.access(self.path, os.W_OK)
+        forks.opened(connection, file)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _use_wal(self) -> None:
+        mode = self.connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(str(self.path), "the file system does not support SQLite's WAL mode")
+
+    def _is_ready(self) -> bool:
+        """Whether nothing is left to do but to read: then an opener waits for nobody."""
+        try:
+            if not self.path.stat().st_size:
+                return False
+        except FileNotFoundError:
+            return False
+        mode = self.connection.execute("PRAGMA journal_mode").fetchone()[0]
+        self._check_schema(self.connection)
+        return mode == "wal" and _schema(self.connection) == len(self._migrations)
+
+    def _migrate(self) -> None:
+        with self.transaction() as connection:
+            for migration in self._migrations[_schema(connection) :]:
+                for statement in migration:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+    def _check_schema(self, connection: _Connection) -> None:
+        found, known = _schema(connection), len(self._migrations)
+        if found > known:
+            reason = f"it was written by a newer version (schema {found}, this one knows {known})"
+            raise StoreError(str(self.path), reason)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection to the file `file`, called `path`; `failed` if the file has met a fault.
+
+    SQLite opens a file that it cannot write to all the same, and such a connection never writes.
+    """
+
+    path: str
+    file: forks.File
+    is_read_only: bool
+    failed = False
+
+    def close(self) -> None:
+        forks.closed(self)
+        super().close()
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        return self.cursor(_Cursor).execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        return self.cursor(_Cursor).executemany(sql, parameters)
+
+
+class _Cursor(sqlite3.Cursor):
+    """A cursor of a `_Connection` whose errors are translated, those of its rows too."""
+
+    connection: _Connection
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        return self._translating(super().execute, sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> Self:
+        return self._translating(super().executemany, sql, parameters)
+
+    def fetchone(self) -> Any:
+        return self._translating(super().fetchone)
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        return self._translating(super().fetchmany, size)
+
+    def fetchall(self) -> list[Any]:
+        return self._translating(super().fetchall)
+
+    def __next__(self) -> Any:
+        return self._translating(super().__next__)
+
+    def _translating(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return call(*args, **kwargs)
+        except sqlite3.Error as error:
+            self.connection.failed |= _code(error) in _SENTENCES
+            raise _translated(error, self.connection.path) from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+
+
+def _translated(error: sqlite3.Error, path: str) -> Exception:
+    code = _code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    if code in _BUSY:
+        return StoreBusy(path, _LOCKED)
+    if code in _OF_THE_DISK and (refused := _refusal(path)):
+        return OSError(refused, os.strerror(refused), path)
+    if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(path):
+        return StoreError(path, "the database cannot be opened: it is a directory")
+    if code in _DAMAGED:
+        return StoreDamaged(path, _SENTENCES[code])
+    if code in _SENTENCES:
+        return StoreError(path, _SENTENCES[code])
+    return error
+
+
+def _refusal(path: str) -> int | None:
+    """The errno with which the disk says what SQLite only says in general.
+
+    The file itself must not be opened: closing it would take away SQLite's locks on it.
+    """
+    import tempfile  # only what fails pays for it
+
+    try:
+        with tempfile.TemporaryFile(dir=os.path.dirname(path), buffering=0) as probe:
+            probe.write(bytes(_PROBED))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error.errno
+    exists = os.access(path, os.F_OK)
+    return errno.EACCES if exists and not os.access(path, os.R_OK | os.W_OK) else None
+
+
+@contextmanager
+def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        # A full disk makes SQLite roll back everything by itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO part")
+            connection.execute("RELEASE part")
+        raise
+    connection.execute("RELEASE part")
+
+
+@contextmanager
+def locked_directory(path: Path) -> Iterator[int]:
+    """Alone among all openers: SQLite waits for nobody while a new file is switched to WAL."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while not _lock(descriptor):
+            if time.monotonic() > deadline:
+                raise StoreBusy(str(path), _LOCKED)
+            time.sleep(_POLL)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _create(path: Path, directory: int) -> None:
+    """Make the file, closed to others from the start; SQLite gives its companions the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.fsync(directory)
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

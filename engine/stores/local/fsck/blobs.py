@@ -1,0 +1,117 @@
+"""Is every blob what its name and its row say?"""
+
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from threading import Lock
+from typing import Final
+
+from engine.content.protocols import Info, ReaderAt
+from engine.errors import NotFound
+from engine.progress import Done, Progress
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.stores.local.content import LocalReader
+from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.ingests import BLOB_MODE
+
+_CHUNK: Final = 1 << 20
+_PAGE: Final = 256
+
+
+class BlobCheck:
+    """Looks at every file below `blobs/`."""
+
+    def __init__(self, parts: Parts, progress: Progress) -> None:
+        self._parts = parts
+        self._progress = progress
+        self._lock = Lock()
+        self._hashed = 0
+        ((self._total,),) = parts.database.read("SELECT ifnull(sum(size), 0) FROM blobs")
+
+    def stored(self) -> Iterator[Problem]:
+        """The blobs that have a row."""
+        infos = self._parts.content.walk()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            while page := list(islice(infos, _PAGE)):
+                yield from filter(None, pool.map(self._stored, page))
+
+    def files(self) -> Iterator[Problem]:
+        """The files that have none."""
+        content = self._parts.content
+        for digest, _ in content.rowless():
+            with self._parts.database.transaction():
+                if content.sizes([digest]):
+                    continue  # it has been published since
+                try:
+                    reader = LocalReader(os.open(content.path(digest), os.O_RDONLY | os.O_CLOEXEC))
+                except OSError as error:
+                    if not isinstance(error, FileNotFoundError):
+                        yield Problem(Kind.BROKEN, digest, f"cannot be opened: {error.strerror}")
+                    continue
+            with reader:
+                text = self._mismatch(reader, digest)
+            kind = Kind.BROKEN if text else Kind.UNKNOWN
+            yield Problem(kind, digest, text or "it has no row, so nothing can use it")
+        for path in content.strays():
+            yield Problem(Kind.STRAY, str(path), "it is called like no blob")
+
+    def _stored(self, info: Info) -> Problem | None:
+        problem = self._look_at(info)
+        if problem is None:
+            return None
+        with self._parts.database.transaction():
+            if not self._parts.content.sizes([info.digest]):
+                return None  # it has been collected since
+            return self._look_at(info) if problem.kind is Kind.LOST else problem
+
+    def _look_at(self, info: Info) -> Problem | None:
+        try:
+            reader = self._parts.content.open(info.digest)
+        except NotFound:
+            return self._problem(Kind.LOST, info, "its file is missing")
+        except OSError as error:
+            return self._problem(Kind.DAMAGED, info, f"cannot be opened: {error.strerror}")
+        with reader:
+            status = os.fstat(reader.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return self._problem(Kind.DAMAGED, info, "it is not a regular file")
+            if reader.size != info.size:
+                text = f"unexpected size: expected {info.size}, found {reader.size}"
+                return self._problem(Kind.DAMAGED, info, text)
+            if text := self._mismatch(reader, info.digest):
+                return self._problem(Kind.DAMAGED, info, text)
+            if (mode := stat.S_IMODE(status.st_mode)) != BLOB_MODE:
+                text = f"expected {BLOB_MODE:04o}, found {mode:04o}"
+                return self._problem(Kind.MODE, info, text)
+        return None
+
+    def _mismatch(self, reader: ReaderAt, digest: Digest) -> str:
+        """What is wrong with the bytes, "" if they are right."""
+        hasher = digests.hasher(digest.algorithm)
+        try:
+            for offset in range(0, reader.size, _CHUNK):
+                data = reader.pread(_CHUNK, offset)
+                hasher.update(data)
+                with self._lock:
+                    self._hashed += len(data)
+                    self._progress(Done(self._hashed, self._total))
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        found = digests.from_hash(digest.algorithm, hasher)
+        return "" if found == digest else f"unexpected digest: found {found}"
+
+    def _problem(self, kind: Kind, info: Info, text: str) -> Problem:
+        rows = self._parts.database.read(
+            "SELECT name FROM images WHERE digest = ? OR digest IN"
+            " (SELECT target FROM members WHERE members.digest = ?) ORDER BY name",
+            (info.digest, info.digest),
+        )
+        names = []
+        for (name,) in rows:
+            with suppress(NotFound):
+                names.append(self._parts.images.get(name).familiar)
+        return Problem(kind, info.digest, text, tuple(names))

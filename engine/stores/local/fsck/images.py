@@ -1,0 +1,134 @@
+"""Is every image what is recorded of it, and can it be used?"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from engine import graph as walk
+from engine.content.blobs import read_blob
+from engine.errors import BrokenArchive, EngineError, NotFound
+from engine.layers.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
+from engine.spec import media_types as layer_types
+from engine.spec import oci
+from engine.spec.digest import parse
+from engine.spec.oci import Descriptor
+from engine.stores.local.fsck.problem import Kind, Parts, Problem, Unverified
+
+
+class ImageCheck:
+    """Looks at every target that an image has."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def images(self) -> Iterator[Problem]:
+        """Graphs, what is recorded of them, and the labels that hold them together."""
+        for target in self._targets():
+            if list(self._image(target)):
+                with self._parts.database.transaction():
+                    is_named = self._parts.images.is_named(target.digest)
+                    problems = list(self._image(target)) if is_named else []
+                yield from problems
+
+    def layers(self) -> Iterator[Problem]:
+        """Diff IDs in configs and labels, against the layers."""
+        known: dict[tuple[str, str], str] = {}
+        for target in self._targets():
+            with suppress(EngineError, OSError):  # `images` tells of these
+                for image in walk.graph(self._parts.content, target).complete_images:
+                    yield from self._layers(target, image, known)
+
+    def unverified(self) -> Iterator[Unverified]:
+        """Layers that cannot be compared with their diff IDs, each once."""
+        found: dict[str, tuple[str, set[str]]] = {}
+        for target in self._targets():
+            with suppress(EngineError, OSError):  # `images` tells of these
+                for image in walk.graph(self._parts.content, target).complete_images:
+                    for layer in image.manifest.layers:
+                        if reason := layer_types.unreadable(layer.media_type):
+                            names = found.setdefault(layer.digest, (reason, set()))[1]
+                            names.update(self._names(target))
+        for digest, (reason, names) in found.items():
+            yield Unverified(digest, reason, tuple(sorted(names)))
+
+    def _layers(
+        self, target: Descriptor, image: walk.ImageManifest, known: dict[tuple[str, str], str]
+    ) -> Iterator[Problem]:
+        names = self._names(target)
+        wanted = image.config.rootfs.diff_ids if image.config else ()
+        layers = image.manifest.layers
+        if image.needs_diff_ids and len(wanted) != len(layers):
+            text = f"expected {len(wanted)} layers, as its config says, found {len(layers)}"
+            yield Problem(Kind.LAYER, image.descriptor.digest, text, names)
+        for layer, diff_id in zip(layers, wanted, strict=False):
+            if layer_types.unreadable(layer.media_type):
+                continue
+            if not self._parts.content.exists(layer.digest):
+                continue  # it may be absent, or `images` tells of it
+            algorithm = parse(diff_id).algorithm
+            if (layer.digest, algorithm) not in known:
+                found = known[layer.digest, algorithm] = self._diff_id(layer.digest, algorithm)
+                yield from self._label(layer.digest, found, names)
+            if (found := known[layer.digest, algorithm]) != diff_id:
+                text = f"unexpected diff ID: expected {diff_id}, found {found}"
+                yield Problem(Kind.LAYER, layer.digest, text, names)
+
+    def _label(self, digest: str, found: str, names: tuple[str, ...]) -> Iterator[Problem]:
+        label = self._parts.content.info(digest).labels.get(UNCOMPRESSED_LABEL, found)
+        if label != found and label.partition(":")[0] == found.partition(":")[0]:
+            text = f"{UNCOMPRESSED_LABEL}: expected {found}, found {label}"
+            yield Problem(Kind.LABEL, digest, text, names, {UNCOMPRESSED_LABEL: found})
+
+    def _diff_id(self, digest: str, algorithm: str) -> str:
+        """What a layer uncompresses to, or what keeps it from that."""
+        try:
+            with self._parts.content.open(digest) as reader:
+                if compression_of(reader) == "none":
+                    return digest
+                return measure(reader, digest, algorithm).diff_id
+        except (BrokenArchive, OSError) as error:
+            return str(error)
+
+    def _image(self, target: Descriptor) -> Iterator[Problem]:
+        names = self._names(target)
+        try:
+            graph = walk.graph(self._parts.content, target)
+            references = [p for blob in graph.blobs for p in self._references(blob, names)]
+        except (EngineError, OSError) as error:
+            yield Problem(Kind.IMAGE, target.digest, str(error), names)
+            return
+        found = walk.summarize(graph)
+        images = self._parts.images
+        try:
+            recorded = images.summary(target.digest), images.target(target.digest).revision
+        except NotFound:
+            recorded = None
+        if recorded != (found, found.revision):
+            text = "what is recorded of it is not what there is"
+            yield Problem(Kind.RECORD, target.digest, text, names)
+        if not graph.is_usable:
+            lacking = [blob.digest for blob in graph.missing]
+            lacking += [blob.digest for image in graph.images for blob in image.missing]
+            text = f"none of it is complete; missing: {', '.join(lacking) or 'everything'}"
+            yield Problem(Kind.IMAGE, target.digest, text, names)
+        yield from references
+
+    def _references(self, blob: Descriptor, names: tuple[str, ...]) -> Iterator[Problem]:
+        if not (oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type)):
+            return
+        content = self._parts.content
+        data = read_blob(content, blob.digest, blob.size)
+        expected: Mapping[str, str] = walk.gc_labels(walk.children(data, blob))
+        labels = content.info(blob.digest).labels
+        wrong = {key: value for key, value in expected.items() if labels.get(key) != value}
+        for key, value in list(wrong.items())[:1]:
+            text = f"{key}: expected {value}, found {labels.get(key, 'none')}"
+            yield Problem(Kind.LABEL, blob.digest, text, names, wrong)
+
+    def _targets(self) -> Iterator[Descriptor]:
+        rows = self._parts.database.read("SELECT DISTINCT digest FROM images ORDER BY digest")
+        for (digest,) in rows:
+            if named := self._parts.images.names_of(digest):
+                yield named[0].target
+
+    def _names(self, target: Descriptor) -> tuple[str, ...]:
+        return tuple(image.familiar for image in self._parts.images.names_of(target.digest))

@@ -1,0 +1,70 @@
+"""Are rows about something that is there, and what they were derived from?"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from engine.errors import EngineError
+from engine.image import Image, check_name, path_of
+from engine.stores.local.database import Database
+from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.schema import LINKS, REFS
+
+_RECORDS: Final = (
+    ("targets", "digest"),
+    ("members", "target"),
+    ("manifests", "target"),
+    ("missing", "target"),
+)
+_LABELLED: Final = REFS.format(blobs="blobs")
+_DIFFERENT: Final = f"""
+    SELECT * FROM (SELECT child, parent FROM refs EXCEPT {_LABELLED})
+    UNION ALL SELECT * FROM ({_LABELLED} EXCEPT SELECT child, parent FROM refs)"""
+_MISCOUNTED: Final = f"""
+    SELECT digest FROM (SELECT digest, count FROM links EXCEPT {LINKS})
+    UNION SELECT digest FROM ({LINKS} EXCEPT SELECT digest, count FROM links)"""
+_OUTDATED: Final = """
+    SELECT DISTINCT digest FROM images JOIN targets USING (digest)
+    WHERE (images.revision, images.created) != (targets.revision, targets.created)"""
+
+
+def wrong_records(parts: Parts) -> Iterator[Problem]:
+    """Names, and what is recorded without an image, or of references."""
+    with parts.database.transaction():
+        found = list(_wrong(parts))
+    yield from found
+
+
+def _wrong(parts: Parts) -> Iterator[Problem]:
+    rows = parts.database.read("SELECT name, digest, path FROM images ORDER BY name")
+    for name, digest, path in rows:
+        image = parts.images.get(name)
+        for text in _wrong_with(image, digest, path):
+            yield Problem(Kind.RECORD, name, text, (image.familiar,))
+    for digest in _orphans(parts.database):
+        yield Problem(Kind.RECORD, digest, "something is recorded of it, and no image has it")
+    for child, parent in parts.database.read(_DIFFERENT):
+        text = f"its labels and the table of references do not agree about {child}"
+        yield Problem(Kind.RECORD, parent, text)
+    for (digest,) in parts.database.read(_MISCOUNTED):
+        yield Problem(Kind.RECORD, digest, "the images that it stands in are counted wrong")
+    for (digest,) in parts.database.read(_OUTDATED):
+        yield Problem(Kind.RECORD, digest, "its names and what is recorded of it do not agree")
+
+
+def _wrong_with(image: Image, digest: str, path: str) -> Iterator[str]:
+    if digest != image.target.digest:
+        yield f"expected the digest {image.target.digest}, found {digest}"
+    try:
+        check_name(image.name, image.target.digest)
+    except EngineError as error:
+        yield str(error)
+    if path not in (path_of(image.name), image.name):
+        yield f"expected the path {path_of(image.name)}, found {path}"
+
+
+def _orphans(database: Database) -> list[str]:
+    query = " UNION ".join(
+        f"SELECT {column} FROM {table} WHERE {column} NOT IN (SELECT digest FROM images)"
+        for table, column in _RECORDS
+    )
+    return [digest for (digest,) in database.read(query)]

@@ -1,0 +1,92 @@
+"""Repairs that lose nothing: damaged files are moved to `quarantine/`, the rest is put right."""
+
+import os
+import secrets
+from pathlib import Path
+
+from engine import graph as walk
+from engine.errors import StoreDamaged
+from engine.image import Image
+from engine.spec.digest import Digest, parse
+from engine.stores.local.fsck import database_problems
+from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.ingests import BLOB_MODE
+from engine.stores.local.schema import LINKS
+
+
+def repair(parts: Parts, problem: Problem) -> str:
+    """Do what is safe; what was done, "" if nothing can be. StoreDamaged where only a new database
+    helps, StoreError, OSError.
+    """
+    match problem.kind:
+        case Kind.DATABASE:
+            with parts.database.transaction() as connection:
+                connection.execute("REINDEX")
+                connection.execute(
+                    "DELETE FROM lease_resources WHERE lease NOT IN (SELECT id FROM leases)"
+                )
+            for worse in database_problems(parts):
+                raise StoreDamaged(problem.subject, worse.text)
+            return "rebuilt its indexes"
+        case Kind.LOST:
+            parts.content.delete(problem.subject)
+            return "dropped its row"
+        case Kind.DAMAGED | Kind.BROKEN:
+            return f"moved to {_quarantine(parts, parse(problem.subject))}"
+        case Kind.MODE:
+            parts.content.path(parse(problem.subject)).chmod(BLOB_MODE)
+            return f"set to {BLOB_MODE:04o}"
+        case Kind.UNKNOWN:
+            parts.content.adopt(parse(problem.subject))
+            return "given a row"
+        case Kind.LABEL:
+            parts.content.update(problem.subject, problem.labels)
+            return "labelled anew"
+        case Kind.NAMELESS:
+            return _list(parts, problem)
+        case Kind.RECORD:
+            _record(parts, problem.subject)
+            return "recorded anew"
+        case _:
+            return ""
+
+
+def _quarantine(parts: Parts, digest: Digest) -> Path:
+    """Take a file and its row out of the store."""
+    shelf = parts.root / "quarantine"
+    shelf.mkdir(mode=0o700, exist_ok=True)
+    place = shelf / f"{digest.algorithm}-{digest.encoded}-{secrets.token_hex(4)}"
+    with parts.database.transaction():
+        os.rename(parts.content.path(digest), place)
+        if parts.content.sizes([digest]):
+            parts.content.delete(digest)
+    return place
+
+
+def _list(parts: Parts, problem: Problem) -> str:
+    """Give an image its row again, by its digest."""
+    target = problem.target
+    if target is None:
+        return ""
+    with parts.database.transaction():
+        parts.images.record(target.digest, walk.summarize(walk.graph(parts.content, target)))
+        parts.images.put(Image(target.digest, target))
+    return "listed by its digest"
+
+
+def _record(parts: Parts, subject: str) -> None:
+    """Derive anew what is recorded: of a target, of a name, or of a blob's references and links."""
+    images = parts.images
+    with parts.database.transaction() as connection:
+        if named := images.names_of(subject):
+            graph = walk.graph(parts.content, named[0].target)
+            images.record(subject, walk.summarize(graph))
+        elif image := images.find(subject):
+            images.put(image)
+        else:
+            images.forget(subject)
+        connection.execute("DELETE FROM refs WHERE parent = ?", (subject,))
+        connection.execute("UPDATE blobs SET labels = labels WHERE digest = ?", (subject,))
+        connection.execute("DELETE FROM links WHERE digest = ?", (subject,))
+        counted = f"SELECT * FROM ({LINKS}) WHERE digest = ?"
+        connection.execute(f"INSERT INTO links {counted}", (subject,))

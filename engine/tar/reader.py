@@ -1,0 +1,308 @@
+"""Reading tar as its bytes arrive: v7, ustar, GNU and PAX, as Go's archive/tar takes them.
+
+A `TarReader` is fed and yields events; it keeps nothing but the header that it is in, so memory is
+bounded by the limits. Two zero blocks end an archive, and what follows is not read; so does the end
+of the bytes between two members. Sparse members are expanded. BrokenArchive names the member at
+fault; after an error nothing more may be fed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+
+import msgspec
+
+from engine.errors import BrokenArchive, LimitExceeded
+from engine.limits import Expansion, Limits
+from engine.tar import header_decoder as headers
+from engine.tar import pax, sparse
+from engine.tar.header_decoder import BLOCK, Header
+from engine.tar.member import NO_XATTRS, Member
+from engine.tar.sparse import Expander, Segment
+
+_ZERO_BLOCK = bytes(BLOCK)
+_NOTHING = memoryview(b"")
+_KINDS = {
+    b"0": "file",
+    b"7": "file",
+    b"\0": "file",
+    b"S": "file",
+    b"1": "hardlink",
+    b"2": "symlink",
+    b"3": "character device",
+    b"4": "block device",
+    b"5": "dir",
+    b"6": "fifo",
+}
+_WITH_DATA = frozenset({"file", "other"})
+_LONG_NAMES = frozenset({b"L", b"K"})
+_EXTENSIONS = _LONG_NAMES | {b"x", b"g"}
+
+_GnuMap = tuple[Member, int, list[Segment]]
+"""A member whose map goes on in the next block, how many bytes it stores, its segments so far."""
+
+
+class MemberStart(msgspec.Struct, frozen=True, gc=False):
+    """A member begins."""
+
+    member: Member
+
+
+class MemberData(msgspec.Struct, frozen=True, gc=False):
+    """Some of the data of the member that began last; valid until the next feed."""
+
+    data: memoryview
+
+
+class MemberEnd(msgspec.Struct, frozen=True, gc=False):
+    """The member that began last is complete."""
+
+
+Event = MemberStart | MemberData | MemberEnd
+_END = (MemberEnd(),)
+
+
+class TarReader:
+    """One archive, being read."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._block = bytearray()
+        self._zero_blocks = 0
+        self._left = 0
+        self._padding = 0
+        self._member: Member | None = None
+        self._expander: Expander | None = None
+        self._gnu_map: _GnuMap | None = None
+        self._extension: Header | None = None
+        self._payload = bytearray()
+        self._long_names: dict[bytes, str] = {}
+        self._records: dict[str, str] | None = None
+        self._global_records: dict[str, str] = {}
+        self._previous = ""
+        self._fed = 0
+        self.header_end = 0
+        """Where in the stream the header block ends that was read last."""
+        self._extensions = 0
+        self._expansion = Expansion(limits.max_expanded_bytes)
+        self.members = 0
+        self.rest = _NOTHING
+        """What of the bytes fed last comes behind the end of the archive."""
+        self.offset = 0
+        """Where in the archive the headers of the member begin that began last."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of the archive has been read: `rest` is what follows."""
+        return self._zero_blocks >= 2
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the archive may end here: between members, with nothing begun."""
+        begun = self._block or self._extension or self._long_names or self._records is not None
+        return self._member is None and not begun
+
+    @property
+    def current(self) -> str:
+        """The name of the member in progress, "" between members."""
+        return self._member.name if self._member else ""
+
+    def feed(self, data: memoryview) -> Iterator[Event]:
+        """What the next bytes bring; to be exhausted before the next call."""
+        position, end = 0, len(data)
+        while position < end and not self.ended:
+            if self._left:
+                taken = data[position : position + self._left]
+                position += len(taken)
+                self._left -= len(taken)
+                if self._extension is not None:
+                    self._payload += taken
+                elif self._expander is not None:
+                    for part in self._expander.take(taken):
+                        yield MemberData(part)
+                elif self._member is not None and self._member.kind == "file":
+                    yield MemberData(taken)
+                if not self._left:
+                    yield from self._end()
+            elif self._padding:
+                skipped = min(self._padding, end - position)
+                self._padding -= skipped
+                position += skipped
+            else:
+                wanted = BLOCK - len(self._block)
+                self._block += data[position : position + wanted]
+                position += wanted
+                if len(self._block) >= BLOCK:
+                    self.header_end = self._fed + position
+                    block = bytes(self._block)
+                    self._block.clear()
+                    yield from self._take_block(block)
+        self._fed += end
+        self.rest = data[position:] if position < end else _NOTHING
+
+    def restart(self) -> None:
+        """Begin another archive behind the end of this one; the limits hold for both together."""
+        self._zero_blocks = 0
+        self._global_records = {}
+
+    def finish(self) -> None:
+        """BrokenArchive if the archive is not complete; more may be fed all the same."""
+        if self.at_boundary:
+            return
+        if self._member is None:
+            raise BrokenArchive("", f"is truncated: it ends within a header{self._place}")
+        missing = f"{self._left} bytes of it" if self._left else "parts of its header"
+        raise BrokenArchive(self._member.name, f"is truncated: {missing} are missing")
+
+    # -- headers ----------------------------------------------------------------------------------
+
+    @property
+    def _place(self) -> str:
+        return f" behind {self._previous}" if self.members else ""
+
+    def _take_block(self, block: bytes) -> Iterable[Event]:
+        if self._gnu_map is not None:
+            return self._extend_map(self._gnu_map, block[:505])
+        if block == _ZERO_BLOCK:
+            self._zero_blocks += 1
+            return ()
+        if self._zero_blocks:
+            raise BrokenArchive("", f"has a single block of zeros{self._place}")
+        expected, found = headers.checksums(block)
+        if expected != found:
+            what = f"has a damaged header{self._place}" if self.members else "is not a tar archive"
+            said = f"{block[148:156]!r}" if found is None else found
+            raise BrokenArchive("", f"{what}: expected the checksum {expected}, found {said}")
+        if self._records is None and not self._long_names:
+            self.offset = self.header_end - BLOCK
+        header = headers.parse(block)
+        if header.flag in _EXTENSIONS:
+            return self._begin_extension(header)
+        return self._begin(self._extended(header), block)
+
+    def _begin_extension(self, header: Header) -> Iterable[Event]:
+        self._extensions += 1
+        if self._extensions > (most := self._limits.max_members):
+            raise LimitExceeded("archive", "extended headers", most, self._extensions)
+        if header.flag in _LONG_NAMES:
+            what, limit = "bytes of a name", self._limits.max_name_bytes
+        else:
+            what, limit = "bytes of a PAX header", self._limits.max_header_bytes
+        if header.size > limit:
+            raise LimitExceeded(header.name, what, limit, header.size)
+        self._extension = header
+        return self._expect(header.size)
+
+    def _end_extension(self, flag: bytes, payload: bytes) -> None:
+        if flag in _LONG_NAMES:
+            self._long_names[flag] = headers.text(payload)
+        elif flag == b"x":
+            self._records = pax.parse(payload)
+        else:
+            self._global_records |= pax.of_many(pax.parse(payload))
+
+    def _extended(self, header: Header) -> Header:
+        """The header with what the extended headers before it say of the same member."""
+        records = self._global_records | (self._records or {})
+        if records:
+            header = pax.applied(header, records)
+            self._check_name(header.name)
+            self._check_name(header.linkname)
+        if self._long_names:
+            name = self._long_names.get(b"L") or header.name
+            linkname = self._long_names.get(b"K") or header.linkname
+            header = msgspec.structs.replace(header, name=name, linkname=linkname)
+            self._long_names = {}
+        return header
+
+    def _check_name(self, name: str) -> None:
+        size, limit = len(name.encode("utf-8", "surrogateescape")), self._limits.max_name_bytes
+        if size > limit:
+            raise LimitExceeded(name, "bytes of a name", limit, size)
+
+    # -- members ----------------------------------------------------------------------------------
+
+    def _begin(self, header: Header, block: bytes) -> Iterable[Event]:
+        self.members += 1
+        if self.members > self._limits.max_members:
+            raise LimitExceeded("archive", "members", self._limits.max_members, self.members)
+        records, self._records = self._records, None
+        kind = _KINDS.get(header.flag, "other")
+        if header.flag == b"\0" and header.name.endswith("/"):
+            kind = "dir"
+        stored = header.size if kind in _WITH_DATA else 0
+        if header.flag == b"S":
+            return self._begin_gnu_sparse(header, block, records)
+        if records and kind == "file":
+            found = sparse.from_pax(header.name, stored, records, self._limits.max_header_bytes)
+            if found is not None:
+                name, size, expander = found
+                self._check_name(name)
+                return self._start(_member(header, name, kind, size, records), stored, expander)
+        return self._start(_member(header, header.name, kind, stored, records), stored, None)
+
+    def _begin_gnu_sparse(
+        self, header: Header, block: bytes, records: Mapping[str, str] | None
+    ) -> Iterable[Event]:
+        if not header.gnu:
+            raise BrokenArchive(header.name, "is sparse in a format that has no sparse members")
+        size = headers.number(block[483:495], header.name, "sparse size")
+        known: _GnuMap = (
+            _member(header, header.name, "file", size, records),
+            header.size,
+            [],
+        )
+        return self._extend_map(known, block[386:483])
+
+    def _extend_map(self, known: "_GnuMap", piece: bytes) -> Iterable[Event]:
+        """Take a piece of a GNU sparse map, whose last byte tells whether another block follows."""
+        member, stored, segments = known
+        segments += sparse.gnu_segments(piece[:-1], member.name)
+        size, limit = len(segments) * sparse.GNU_SEGMENT, self._limits.max_header_bytes
+        if size > limit:
+            raise LimitExceeded(member.name, "bytes of its sparse map", limit, size)
+        if piece[-1]:
+            self._member, self._gnu_map = member, known
+            return ()
+        self._gnu_map = None
+        return self._start(member, stored, Expander(member.name, member.size, segments))
+
+    def _start(self, member: Member, stored: int, expander: Expander | None) -> Iterable[Event]:
+        if expander is not None:
+            self._expansion.add(member.size)
+        self._member, self._expander = member, expander
+        return chain((MemberStart(member),), self._expect(stored))
+
+    # -- what a header announces ------------------------------------------------------------------
+
+    def _expect(self, size: int) -> Iterable[Event]:
+        self._left = size
+        self._padding = -size % BLOCK
+        return () if size else self._end()
+
+    def _end(self) -> Iterable[Event]:
+        if self._extension is not None:
+            flag, payload = self._extension.flag, bytes(self._payload)
+            self._extension = None
+            self._payload.clear()
+            self._end_extension(flag, payload)
+            return ()
+        expander, self._previous = self._expander, self.current
+        self._member = self._expander = None
+        return chain(map(MemberData, expander.end()), _END) if expander else _END
+
+
+def _member(
+    header: Header, name: str, kind: str, size: int, records: Mapping[str, str] | None
+) -> Member:
+    return Member(
+        name,
+        kind,
+        size,
+        header.linkname,
+        header.mode,
+        header.mtime_ns,
+        header.uid,
+        header.gid,
+        header.device,
+        pax.xattrs(records) if records else NO_XATTRS,
+    )

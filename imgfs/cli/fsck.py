@@ -1,0 +1,138 @@
+"""`imgfs fsck`: what is broken is told."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from engine.engine import Engine
+from engine.errors import StoreDamaged, escaped
+from engine.stores.local.fsck.problem import Problem, Unverified
+from engine.stores.local.fsck.replacement import replace_database
+from imgfs.cli.support.command import Command, Parser
+from imgfs.cli.support.common import Failed, format_option, print_json, store_path
+from imgfs.cli.support.progress import how, progress_of, progress_options
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A problem, and what was done about it ("": nothing)."""
+
+    problem: Problem
+    repaired: str = ""
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.repaired) or self.problem.kind.is_rubbish
+
+    @property
+    def lost_by(self) -> tuple[str, ...]:
+        """The images that have lost something by it."""
+        return self.problem.images if self.problem.kind.is_damage else ()
+
+    def line(self) -> str:
+        problem = self.problem
+        images = f" (in {', '.join(problem.images)})" if problem.images else ""
+        done = f": {self.repaired}" if self.repaired else ""
+        return f"{problem.kind} {problem.subject}: {problem.text}{images}{done}"
+
+    def to_json(self) -> dict[str, object]:
+        problem = self.problem
+        return {
+            "kind": problem.kind,
+            "subject": problem.subject,
+            "text": problem.text,
+            "images": problem.images,
+            "repaired": self.repaired,
+        }
+
+
+def _options(parser: Parser) -> None:
+    parser.flag("--deep", help="Decompress every layer, too, and compare diff IDs.")
+    parser.flag("--repair", help="Do what is safe about what is found.")
+    format_option(parser, "table", "json")
+    progress_options(parser)
+
+
+def _fsck(args: Namespace) -> None:
+    """Check every blob and every image; a line for all that is wrong.
+
+    With --repair, rows without a file go, files without a row get one, damaged
+    files are moved to quarantine/ in the store, and what is recorded of images is
+    derived anew. A database that cannot be opened is made anew. The status is 1 if
+    something is wrong (with --repair: if an image has lost something).
+    """
+    store = store_path(args.store)
+    told = None if args.quiet or args.format == "json" else print
+    try:
+        found = _check(store, args, told)
+    except StoreDamaged:
+        if not args.repair:
+            raise
+        names = replace_database(store)
+        warning = "the database cannot be used and is made anew; the old one is in quarantine/"
+        print(f"imgfs: warning: {warning}", file=sys.stderr)
+        found = _check(store, args, told, names)
+    damaged = sorted(
+        {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
+    )
+    unverified = _unverified(store) if args.deep else []
+    if args.format == "json":
+        document = {"problems": [one.to_json() for one in found], "damaged": damaged}
+        if unverified:
+            document["unverified"] = [msgspec.to_builtins(one) for one in unverified]
+        print_json(document)
+    elif not args.quiet:
+        for name in damaged:
+            print(f"image {escaped(name)} has lost something: load it again")
+        for layer in unverified:
+            images = ", ".join(layer.images)
+            text = f"layer {layer.digest} {layer.reason}: its diff ID cannot be checked"
+            print(escaped(f"{text} (in {images})"))
+        print(_summary(found))
+    if damaged or not all(one.is_settled for one in found):
+        raise Failed("")
+
+
+FSCK = Command(_fsck, _options)
+
+
+def _check(
+    store: Path,
+    args: Namespace,
+    told: Callable[[str], None] | None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> list[_Found]:
+    """Check, repair and tell; then give `names` back to the images that have lost them."""
+    found = []
+    with Engine.open(store) as engine:
+        for problem in _problems(engine, args.deep, how(args)):
+            one = _Found(problem, engine.repair(problem) if args.repair else "")
+            found.append(one)
+            if told:
+                told(escaped(one.line()))
+        for name in engine.restore_names(names) if names else ():
+            if told:
+                told(f"image {escaped(name)}: has its name again")
+    return found
+
+
+def _problems(engine: Engine, deep: bool, progress: str) -> Iterator[Problem]:
+    with progress_of("Checking", progress) as tell:
+        yield from engine.check(tell)
+    if deep:
+        yield from engine.check_layers()
+
+
+def _unverified(store: Path) -> list[Unverified]:
+    with Engine(store) as engine:
+        return list(engine.unverified_layers())
+
+
+def _summary(found: list[_Found]) -> str:
+    if not found:
+        return "nothing is wrong"
+    repaired = sum(bool(one.repaired) for one in found)
+    return f"{len(found)} problem{'s'[: len(found) - 1]}, {repaired} repaired"

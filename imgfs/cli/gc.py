@@ -1,0 +1,50 @@
+"""`imgfs gc`: what nothing needs goes."""
+
+from argparse import Namespace
+from contextlib import suppress
+
+from engine.errors import StoreMissing
+from engine.stores.local.gc import Garbage
+from imgfs.cli.support.command import Command, Parser
+from imgfs.cli.support.common import format_option, human, opened, print_json
+
+
+def _options(parser: Parser) -> None:
+    parser.flag("-n", "--dry-run", help="Only say what would go, and why.")
+    parser.flag("-q", "--quiet", help="Print nothing but errors.")
+    format_option(parser, "table", "json")
+
+
+def _gc(args: Namespace) -> None:
+    """Remove what no image needs, and what interrupted loads have left.
+
+    Mounts and other commands may go on meanwhile; what they use stays.
+    """
+    removed, freed = [], 0
+    with suppress(StoreMissing), opened(args) as engine:
+        collector = engine.collector()
+        for garbage in collector.plan() if args.dry_run else collector.collect():
+            freed += garbage.size
+            if args.format == "json":
+                removed.append(garbage)
+            elif not args.quiet:
+                print(_line("would remove" if args.dry_run else "removed", garbage), flush=True)
+    if args.format == "json":
+        print_json(
+            {
+                "removed": [
+                    {"kind": g.kind, "name": g.name, "size": g.size, "reason": g.reason}
+                    for g in removed
+                ],
+                "freed": freed,
+            }
+        )
+    elif not args.quiet:
+        print(f"{'would free' if args.dry_run else 'freed'} {human(freed)}")
+
+
+GC = Command(_gc, _options)
+
+
+def _line(verb: str, garbage: Garbage) -> str:
+    return f"{verb} {garbage.kind} {garbage.name} ({human(garbage.size)}): {garbage.reason}"

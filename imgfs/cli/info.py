@@ -1,0 +1,94 @@
+"""`imgfs info`."""
+
+import json
+import os
+import platform as host_platform
+import sys
+import time
+from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from engine.errors import StoreMissing, escaped, printable
+from engine.spec import platforms
+from imgfs.cli.support.command import Command, Parser
+from imgfs.cli.support.common import format_option, human, opened, print_json, store_path
+from imgfs.cli.support.mounts import mountpoints
+
+_PATIENCE = 2.0
+"""Seconds that a mount has to say what it is."""
+
+
+def _options(parser: Parser) -> None:
+    format_option(parser, "table", "json")
+
+
+def _info(args: Namespace) -> None:
+    """Tell of the store, its mounts and the versions that imgfs stands on.
+
+    imgfs info --format json
+    """
+    store, images, sizes, exists = store_path(args.store), 0, list[int](), False
+    with suppress(StoreMissing), opened(args) as engine:
+        images, sizes, exists = engine.images.count(), [b.size for b in engine.content.walk()], True
+    told = _told(store, images, sizes)
+    if args.format == "json":
+        print_json(told)
+        return
+    shown = told | {name: human(told[name]) for name in ("bytes", "free")}
+    shown["store"] += "" if exists else " (there is none yet)"
+    shown["mounts"] = ", ".join(told["mounts"]) or "none"
+    ways = [f"{way} ({path})" for path, way in told["passthrough"].items()]
+    shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
+    for name, value in shown.items():
+        print(f"{name + ':':12} {escaped(str(value))}")
+
+
+INFO = Command(_info, _options)
+
+
+def _told(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    disk = os.statvfs(next(path for path in (store, *store.parents) if path.exists()))
+    mounts = _mounts(store)
+    return {
+        "store": str(store),
+        "images": images,
+        "blobs": len(sizes),
+        "bytes": sum(sizes),
+        "free": disk.f_bavail * disk.f_frsize,
+        "mounts": list(mounts),
+        "passthrough": mounts,
+        "platform": platforms.format(platforms.host()),
+        "imgfs": version("imgfs"),
+        "pyfuse3": version("pyfuse3"),
+        "python": host_platform.python_version(),
+        "kernel": host_platform.release(),
+    }
+
+
+def _mounts(store: Path) -> dict[str, str]:
+    """Where this store is mounted by processes whose mounts we may read, and what they say of
+    kernel passthrough. One that does not answer is told of, and not waited for.
+    """
+    told: dict[str, str] = {}
+    asked = {path: Thread(target=_ask, args=(path, store, told)) for path in mountpoints()}
+    for thread in asked.values():
+        thread.daemon = True
+        thread.start()
+    deadline = time.monotonic() + _PATIENCE
+    for path, thread in asked.items():
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            print(f"imgfs: {printable(str(path))}: does not answer", file=sys.stderr)
+    return dict(sorted(told.items()))
+
+
+def _ask(path: Path, store: Path, told: dict[str, str]) -> None:
+    with suppress(OSError, ValueError):
+        status = json.loads((path / ".imgfs" / "status.json").read_bytes())
+        if status.get("store") == str(store):
+            told[str(path)] = str(status.get("passthrough", "off"))

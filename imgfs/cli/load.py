@@ -1,0 +1,156 @@
+"""`imgfs load`."""
+
+import os
+import stat
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from engine.archive.import_options import ImportOptions
+from engine.archive.name_rules import Naming, parse_rename
+from engine.compression import options as compression
+from engine.engine import Engine
+from engine.errors import EngineError, InvalidInput, escaped, printable
+from engine.limits import Limits
+from engine.progress import Done
+from engine.spec import platforms, reference
+from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.common import Failed, format_option, print_json, writable
+from imgfs.cli.support.limits import raise_open_files
+from imgfs.cli.support.progress import how, progress_of, progress_options
+from imgfs.cli.support.streams import widen
+
+if TYPE_CHECKING:
+    from engine.archive.importer import Loaded
+
+_CHUNK = 1 << 20
+
+
+def _options(parser: Parser) -> None:
+    parser.repeatable("-i", "--input", metavar="FILE", help="An archive.")
+    parser.add_argument(
+        "--max-bytes", type=_count, metavar="N", help="Refuse an archive of more bytes."
+    )
+    parser.repeatable("--limit", metavar="NAME=N", help="Another limit, as max_images=50000.")
+    parser.add_argument("--name", default="", help="The name of the one image that has none.")
+    parser.add_argument(
+        "--base-name", default="", metavar="REPOSITORY", help="Of images that have only a tag."
+    )
+    parser.repeatable("--rename", metavar="OLD=NEW", help="A repository or a name.")
+    parser.add_argument("--prefix", default="", help="What comes before every name.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Only this; repeatable.")
+    parser.add_argument(
+        "--compress", metavar="KIND[:LEVEL]", help="Compress plain layers of docker archives."
+    )
+    format_option(parser, "table", "json")
+    progress_options(parser)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"expected a number, found {text}")
+    return int(text)
+
+
+def _load(args: Namespace) -> None:
+    """Load archives, from standard input if none is named (or by -).
+
+    imgfs load -i app.tar
+    docker save app:1 | imgfs load
+    """
+    raise_open_files()
+    paths = [*args.input, *args.words] or ["-"]
+    if "-" in paths and sys.stdin.isatty():
+        raise UsageError("an archive is expected on standard input, found a terminal")
+    options = ImportOptions(
+        _limits(args.max_bytes, args.limit),
+        Naming(
+            args.base_name,
+            tuple(parse_rename(text) for text in args.rename),
+            args.prefix,
+            args.name,
+        ),
+        tuple(platforms.parse(one) for one in args.platform),
+        compression.parse(args.compress) if args.compress else None,
+    )
+    loaded: list[Loaded] = []
+    failed = False
+    with writable(args) as engine:
+        for path in paths:
+            named = "standard input" if path == "-" else path
+            try:
+                loaded.append(_loaded(engine, path, options, how(args)))
+            except (EngineError, OSError) as error:
+                failed = True
+                reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+                print(f"imgfs: {printable(f'{named}: {reason}', 2000)}", file=sys.stderr)
+                continue
+            for one in loaded[-1].left_out:
+                said = printable(f"{named}: left out: {one.name}: {one.reason}", 2000)
+                print(f"imgfs: warning: {said}", file=sys.stderr)
+            if args.format == "table" and not args.quiet:
+                _print_loaded(loaded[-1])
+    if args.format == "json":
+        print_json([msgspec.to_builtins(one, enc_hook=str) for one in loaded])
+    if failed:
+        raise Failed("")
+
+
+LOAD = Command(_load, _options, words="[FILE…]", most=None)
+
+
+def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
+    pairs = (word.partition("=") for word in words)
+    try:
+        limits = Limits(max_archive_bytes=max_bytes)
+        return limits.changed({name: value for name, _, value in pairs})
+    except InvalidInput as error:
+        raise UsageError(f"--limit: {error}") from error
+
+
+def _loaded(engine: Engine, path: str, options: ImportOptions, progress: str) -> "Loaded":
+    with ExitStack() as stack:
+        file: BinaryIO
+        file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))
+        status = os.fstat(file.fileno())
+        total = status.st_size if stat.S_ISREG(status.st_mode) else None
+        tell = stack.enter_context(progress_of("Loading", progress))
+        session = stack.enter_context(engine.begin_import(options))
+        for chunk in _chunks(file) if total is None else _chunks_ahead(file):
+            session.feed(chunk)
+            tell(Done(session.received, total, session.layers))
+        return session.finish()
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
+    """A chunk while the next one is read; not for a pipe, whose reading may never end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(file.read, _CHUNK)
+        while chunk := coming.result():
+            coming = pool.submit(file.read, _CHUNK)
+            yield chunk
+
+
+def _print_loaded(loaded: "Loaded") -> None:
+    """As docker says it, and what is not there."""
+    for image in loaded.images:
+        count = len(image.missing)
+        lacking = (
+            ", ".join(image.missing_platforms) or f"{count} {'blob' if count == 1 else 'blobs'}"
+        )
+        gap = f" (missing: {escaped(lacking)})" if image.missing else ""
+        for name in image.names:
+            print(f"Loaded image: {escaped(reference.parse_normalized(name).familiar)}{gap}")
+        if not image.names:
+            print(f"Loaded image ID: {image.id or image.target}{gap}")

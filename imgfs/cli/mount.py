@@ -1,0 +1,327 @@
+"""`imgfs mount`, and the form in which mount(8) calls it."""
+
+import logging
+import os
+import sys
+from argparse import SUPPRESS, Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from msgspec.structs import replace
+
+from engine.errors import EngineError, printable
+from engine.limits import Limits
+from engine.spec import platforms
+from engine.spec.oci import Platform
+from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.common import Failed, store_path
+from imgfs.cli.support.durations import parse_interval
+from imgfs.cli.support.files import followed
+from imgfs.cli.support.limits import raise_open_files, tune_memory
+from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
+from imgfs.vfs.names import FAMILIAR, SAFE, Names
+from imgfs.vfs.views import CombinedView, DockerView, View
+
+_IGNORED = frozenset(
+    {
+        "defaults",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "atime",
+        "noatime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "diratime",
+        "nodiratime",
+        "async",
+        "sync",
+        "auto",
+        "noauto",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "group",
+        "_netdev",
+        "nofail",
+        "default_permissions",
+        "silent",
+        "loud",
+    }
+)
+"""What mount(8) hands on, and what is for the kernel or for others."""
+_HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
+_VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
+    "combined": CombinedView,
+    "docker": DockerView,
+}
+_NAMES: Mapping[str, Names] = {"familiar": FAMILIAR, "safe": SAFE}
+_READY = b"\0ready"
+
+
+class _Options(msgspec.Struct, frozen=True):
+    """What the `-o` options say."""
+
+    store: str | None = None
+    platforms: tuple[str, ...] = ()
+    layout: str = "combined"
+    names: str = "familiar"
+    limits: Limits = Limits()
+    gc_interval: float | None = None
+    no_passthrough: bool = False
+    nonempty: bool = False
+    fuse: tuple[str, ...] = ()
+
+
+def _mount_options(parser: Parser) -> None:
+    parser.flag("-f", "--foreground", help="Stay, and log to standard error.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Show only this; repeatable.")
+    parser.add_argument(
+        "--layout",
+        choices=tuple(_VIEWS),
+        help="Blobs as they are stored (the default), or as docker save writes them.",
+    )
+    parser.add_argument(
+        "--names",
+        choices=tuple(_NAMES),
+        help="Names as docker prints them (the default), or without colons: app--1.",
+    )
+    parser.repeatable(
+        "-o",
+        metavar="OPTION,…",
+        help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, names=safe, …",
+    )
+    parser.add_argument(
+        "--gc-interval",
+        metavar="TIME",
+        help="Collect what nothing needs as often as this: 1h, 10m.",
+    )
+    parser.flag("--no-passthrough", help="Let no blob be read but through imgfs.")
+    parser.flag("--nonempty", help="Mount on a directory that is not empty, and hide what it has.")
+    parser.add_argument("--source", help=SUPPRESS)
+
+
+def _mount(args: Namespace) -> None:
+    """Show the store's images as directories.
+
+    It returns when they can be used.
+
+    imgfs mount /mnt/images
+    imgfs mount -f --platform linux/arm64 -o allow_other /mnt/images
+    mount -t fuse.imgfs /var/lib/imgfs /mnt/images
+    """
+    options = _parse(word for words in args.o for word in words.split(","))
+    given = None if args.source in ("", "none", "imgfs") else args.source
+    store = store_path(given or options.store or args.store)
+    wanted = tuple(map(platforms.parse, (*args.platform, *options.platforms)))
+    view = _VIEWS[args.layout or options.layout](wanted)
+    names = _NAMES[args.names or options.names]
+    interval = options.gc_interval
+    if args.gc_interval is not None and not (interval := parse_interval(args.gc_interval)):
+        raise UsageError(f"--gc-interval {args.gc_interval}: expected a time like 1h, 10m or 90")
+    mountpoint = Path(args.words[0]).absolute()
+    raise_open_files()
+    tune_memory()
+
+    def serve(ready: Callable[[], None]) -> None:
+        from imgfs.fuse.native.library import load
+
+        part = load()
+        from imgfs.fuse.mount import MountOptions, serve  # which brings pyfuse3
+
+        serve(
+            store,
+            mountpoint,
+            MountOptions(
+                view,
+                options.limits,
+                interval,
+                options.fuse,
+                args.source or "imgfs",
+                part,
+                not (args.no_passthrough or options.no_passthrough),
+                names,
+            ),
+            ready,
+        )
+        if is_ours(mountpoint) and is_stale(mountpoint):  # libfuse could not unmount, without mtab
+            unmount(mountpoint, lazily=True)
+
+    with _prepared(mountpoint) as tell:
+        if not (args.nonempty or options.nonempty):
+            _check_empty(mountpoint)
+        if args.foreground:
+            logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
+            with _fuse_errors(mountpoint):
+                serve(tell)
+        else:
+            _in_background(serve, mountpoint)
+            tell()
+
+
+MOUNT = Command(_mount, _mount_options, words="MOUNTPOINT", least=1, most=1)
+
+
+def _parse(words: Iterable[str]) -> _Options:
+    options = _Options()
+    for word in filter(None, words):
+        name, _, value = word.partition("=")
+        if name in Limits.__struct_fields__ and value.isascii() and value.isdecimal():
+            options = replace(options, limits=options.limits.changed({name: value}))
+        elif name == "gc_interval" and (seconds := parse_interval(value)):
+            options = replace(options, gc_interval=seconds)
+        elif name == "platform" and value:
+            options = replace(options, platforms=(*options.platforms, value))
+        elif name == "layout" and value in _VIEWS:
+            options = replace(options, layout=value)
+        elif name == "names" and value in _NAMES:
+            options = replace(options, names=value)
+        elif word == "no_passthrough":
+            options = replace(options, no_passthrough=True)
+        elif word == "nonempty":
+            options = replace(options, nonempty=True)
+        elif name == "store" and value:
+            options = replace(options, store=value)
+        elif word in _HANDED_ON:
+            options = replace(options, fuse=(*options.fuse, word))
+        elif word == "ro":
+            options = replace(options, fuse=(*options.fuse, "ro"))
+        elif word not in _IGNORED and not name.startswith("x-"):
+            raise UsageError(f"unknown mount option: {word}")
+    return options
+
+
+@contextmanager
+def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
+    """Provide a directory to mount on, and what tells of it once it is mounted on.
+
+    It is freed if a killed mount left it behind, and made if it is missing, until the mount fails.
+    """
+    followed(mountpoint)
+    if is_stale(mountpoint):
+        if not is_ours(mountpoint):
+            raise Failed(
+                f"{mountpoint}: is a dead mount of something else (fusermount3 -u ends it)"
+            )
+        unmount(mountpoint, lazily=True)
+    elif not mountpoint.exists():
+        mountpoint.mkdir()
+        try:
+            yield lambda: _tell_made(mountpoint)
+        except BaseException:
+            with suppress(OSError):
+                mountpoint.rmdir()
+            raise
+        return
+    elif not mountpoint.is_dir():
+        raise Failed(f"{mountpoint}: is not a directory to mount on")
+    elif daemon(mountpoint) is not None:
+        raise Failed(f"{mountpoint}: is an imgfs mount already (imgfs umount {mountpoint} ends it)")
+    yield lambda: None
+
+
+def _tell_made(mountpoint: Path) -> None:
+    print(f"imgfs: made the directory {printable(str(mountpoint))}", file=sys.stderr)
+
+
+def _check_empty(mountpoint: Path) -> None:
+    with os.scandir(mountpoint) as entries:
+        entry = next(entries, None)
+    if entry is not None:
+        raise Failed(
+            f"{mountpoint}: is not empty (it has {printable(entry.name, 60)!r});"
+            " mount on an empty directory, or hide what it has with --nonempty"
+        )
+
+
+def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
+    """Fork; come back when the child is ready, or with its reason why not."""
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.close(read_end)
+        _become_daemon(serve, mountpoint, write_end)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        told = pipe.read()
+    if not told.endswith(_READY):
+        lines = list(filter(None, told.decode(errors="replace").split("\n")))
+        fuse = [line for line in lines if line.startswith(("fusermount3: ", "fuse: "))]
+        raise Failed([f"{mountpoint}: the mount ended at once", *lines, *fuse][-1])
+
+
+def _become_daemon(
+    serve: Callable[[Callable[[], None]], None], mountpoint: Path, write_end: int
+) -> NoReturn:
+    """The child's part: until the mount is ready its standard error is the parent's to tell."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(write_end, 2)
+        _log_to_syslog()
+
+        def ready() -> None:
+            os.write(write_end, _READY)
+            os.dup2(null, 2)
+            os.close(write_end)
+
+        with _fuse_errors(mountpoint):
+            serve(ready)
+        status = 0
+    except (Failed, EngineError) as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+    except OSError as error:
+        print(f"\n{error.filename or mountpoint}: {error.strerror}", file=sys.stderr, flush=True)
+    except BaseException as error:  # it must not return into the parent's code
+        logging.getLogger(__name__).critical("the mount ended", exc_info=error)
+        print(f"\n{mountpoint}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(status)
+
+
+def _log_to_syslog() -> None:
+    """A daemon's log goes where daemons' logs go, if there is such a place."""
+    from logging.handlers import SysLogHandler
+
+    handler: logging.Handler = logging.NullHandler()
+    with suppress(OSError):
+        handler = SysLogHandler("/dev/log")
+        handler.ident = "imgfs: "
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _fuse_errors:  # noqa: N801 (used as a function)
+    """What keeps libfuse from mounting, said so that one can do something about it."""
+
+    def __init__(self, mountpoint: Path) -> None:
+        self._mountpoint = mountpoint
+
+    def __enter__(self) -> None:
+        """Nothing to do before."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, RuntimeError):
+            return
+        reason = str(error)
+        if not os.path.exists("/dev/fuse"):
+            reason = "there is no /dev/fuse (load the module fuse)"
+        elif not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            reason = "/dev/fuse may not be opened by this user"
+        elif not any(os.access(f"{d}/fusermount3", os.X_OK) for d in os.get_exec_path()):
+            reason = "fusermount3 is missing (package fuse3)"
+        elif not os.access(self._mountpoint, os.W_OK):
+            reason = "a user must be able to write to the directory that he mounts on"
+        raise Failed(f"{self._mountpoint}: cannot be mounted: {reason}") from error

@@ -1,0 +1,132 @@
+"""`imgfs save`."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from engine.engine import Engine
+from engine.errors import printable
+from engine.image import Image
+from engine.layouts import combined, selection
+from engine.layouts.selection import Selection
+from engine.spec import platforms
+from engine.spec.oci import Platform
+from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.common import Failed, opened
+from imgfs.cli.support.files import whole_file
+from imgfs.cli.support.progress import how, progress_of, progress_options
+from imgfs.cli.support.streams import widen
+
+Options = TypeVar("Options", bound=Selection)
+
+
+def _options(parser: Parser) -> None:
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="Write to a file, not to standard output."
+    )
+    parser.repeatable("--platform", metavar="PLATFORM", help="Only this; repeatable.")
+    parser.flag("--all-platforms", help="Everything that the store holds (the default).")
+    parser.flag("--skip-missing", help="Leave out platforms that an image has not, and say so.")
+    parser.add_argument("--append", metavar="FILE", help="Add what is missing to an archive.")
+    parser.repeatable("--since", metavar="NAME", help="Leave out what this image has.")
+    parser.add_argument(
+        "--layout",
+        choices=("combined", "docker"),
+        default="combined",
+        help="Blobs as they are stored (the default), or as docker save writes them.",
+    )
+    progress_options(parser)
+
+
+def _save(args: Namespace) -> None:
+    """Write images as one archive.
+
+    docker, podman, containerd, skopeo and umoci read it. A name without a tag means
+    every tag of it; IDs, ID prefixes and NAME@DIGEST do as well.
+
+    imgfs save -o x.tar alpine:3 busybox
+    imgfs save app:1 | docker load
+    imgfs save --append x.tar app:2        what x.tar lacks of it
+    imgfs save --since app:1 app:2         what a store with app:1 lacks of it
+    imgfs save --layout docker app:1       the archive that docker save writes
+    """
+    if args.platform and args.all_platforms:
+        raise UsageError("--platform and --all-platforms exclude each other")
+    if args.append and args.output:
+        raise UsageError("--append and --output exclude each other")
+    if args.layout == "docker" and (args.append or args.since):
+        raise UsageError("--layout docker takes neither --append nor --since")
+    if args.output is None and args.append is None and sys.stdout.isatty():
+        raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
+    wanted = tuple(platforms.parse(one) for one in args.platform)
+    with opened(args) as engine:
+        images = _unique([image for name in args.words for image in engine.find_to_save(name)])
+        if args.skip_missing:
+            images = _having(engine, images, wanted)
+        _write(engine, images, wanted, args)
+
+
+SAVE = Command(_save, _options, words="NAME…", least=1, most=None)
+
+
+def _write(
+    engine: Engine, images: list[Image], wanted: tuple[Platform, ...], args: Namespace
+) -> None:
+    required = () if args.skip_missing else wanted
+    with ExitStack() as stack:
+        tell = stack.enter_context(progress_of("Saving", how(args)))
+        if args.append is not None:
+            out = stack.enter_context(whole_file(Path(args.append))).write
+        elif args.output is not None:
+            out = stack.enter_context(whole_file(Path(args.output))).write
+        else:
+            out = widen(sys.stdout.buffer).write
+        if args.layout == "docker":
+            from engine.layouts import docker_save
+
+            engine.save_for_docker(
+                images, _selection(docker_save.Options, wanted, required), out, tell
+            )
+            return
+        options = _selection(combined.Options, wanted, required)
+        if args.since:
+            known = engine.blobs_of([image for name in args.since for image in engine.find(name)])
+            options = replace(options, entry_timeout=lambda blob: blob.digest not in known)
+        if args.append is not None:
+            engine.extend(Path(args.append), images, options, out, tell)
+        else:
+            engine.save(images, options, out, tell)
+
+
+def _unique(images: Sequence[Image]) -> list[Image]:
+    return list({image.name: image for image in images}.values())
+
+
+def _having(engine: Engine, images: Sequence[Image], wanted: Sequence[Platform]) -> list[Image]:
+    """The images that have any of the platforms; what is left out is told."""
+    kept = []
+    for image in images:
+        graph = engine.graph(image)
+        lacking = [p for p in wanted if graph.best(platforms.only(p)) is None]
+        for platform in lacking:
+            what = f"{platforms.format_all(platform)} of {image.familiar}"
+            print(f"imgfs: left out: {printable(what, 2000)}", file=sys.stderr)
+        if not wanted or len(lacking) < len(wanted):
+            kept.append(image)
+    if not kept:
+        raise Failed("no image has any of the platforms")
+    return kept
+
+
+def _selection(
+    kind: type[Options], wanted: Sequence[Platform], required: tuple[Platform, ...]
+) -> Options:
+    if not wanted:
+        return kind(fallback=selection.any_complete)
+    matcher = platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
+    return kind(platform=matcher, preferred=matcher, required=required)

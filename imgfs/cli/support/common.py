@@ -1,0 +1,100 @@
+"""What the commands share: the store, and how things are written for people and for programs."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.engine import Engine
+from engine.errors import EngineError, escaped, printable
+from imgfs.cli.support.command import Parser
+from imgfs.cli.support.tracing import tracer
+
+WIDEST = 300
+"""Characters of a table's cell on a terminal."""
+
+
+class Failed(Exception):
+    """A command did not do what it was asked; the text says it whole, "" if it is told already."""
+
+
+def store_path(given: str | None) -> Path:
+    """Where the store is: as given, else $IMGFS_STORE, else root's or the user's own place."""
+    chosen = given or os.environ.get("IMGFS_STORE")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/imgfs")
+    import platformdirs
+
+    return platformdirs.user_data_path("imgfs")
+
+
+def opened(args: Namespace) -> Engine:
+    """Open the store that a command is called for; StoreMissing if there is none yet."""
+    return Engine.open(store_path(args.store), tracer())
+
+
+def writable(args: Namespace) -> Engine:
+    """Open the store that a command is called for, or create it."""
+    return Engine(store_path(args.store), tracer())
+
+
+def format_option(parser: Parser, *forms: str) -> None:
+    """Take --format, which is the first of the forms if it is not given."""
+    parser.add_argument("--format", choices=forms, default=forms[0], help="How to print.")
+
+
+def print_json(value: Any) -> None:
+    """A document for programs."""
+    import json
+
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], limit: int | None = None
+) -> None:
+    """Print columns as wide as they need to be, safe for a terminal; `limit` is in characters, of
+    one cell.
+    """
+    table = [tuple(head), *(tuple(_cell(cell, limit) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    for row in table:
+        line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+def on_a_terminal(limit: int) -> int | None:
+    """Return `limit` where a person reads, None where a program may: what it reads is not cut."""
+    return limit if sys.stdout.isatty() else None
+
+
+def _cell(text: str, limit: int | None) -> str:
+    return escaped(text) if limit is None else printable(text, limit)
+
+
+def human(size: int) -> str:
+    """A number of bytes as docker prints it: 4.2MB."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.3g}{unit}"
+        amount /= 1000
+    return f"{amount:.3g}TB" if amount < 999.5 else f"{amount:.0f}TB"
+
+
+def each(names: Sequence[str], work: Callable[[str], None]) -> None:
+    """Do the work for every name; say what failed, go on, and fail at the end."""
+    failed = False
+    for name in names:
+        try:
+            work(name)
+        except EngineError as error:
+            failed = True
+            print(f"imgfs: {printable(str(error), 2000)}", file=sys.stderr)
+    if failed:
+        raise Failed("")

@@ -1,0 +1,116 @@
+"""Progress of a long command: a bar on a terminal, JSON for programs, nothing in a pipe."""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.progress import Done, Progress, ignore
+from imgfs.cli.support.command import Parser
+
+_PAUSE = 0.1
+
+
+def progress_options(parser: Parser) -> None:
+    """Take --progress and --quiet."""
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "json", "none"),
+        default="auto",
+        help="A bar on a terminal (the default), or lines of JSON on standard error.",
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="Show no progress, print no names."
+    )
+
+
+def how(args: Namespace) -> str:
+    """How progress is shown: "auto", "json" or "none"."""
+    return "none" if args.quiet else str(args.progress)
+
+
+@contextmanager
+def progress_of(verb: str, shown: str) -> Iterator[Progress]:
+    """What shows the progress of one archive; `verb` is "Loading" or "Saving"."""
+    if shown == "json":
+        report = _Report(verb)
+        yield report.tell
+        report.end()
+    elif shown == "auto" and sys.stderr.isatty():
+        with _bar(verb) as tell:
+            yield tell
+    else:
+        yield ignore
+
+
+class _Report:
+    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `total_layers` (null where nobody
+    knows), `seconds`, `rate` in bytes a second, `remaining` in seconds or null.
+    """
+
+    def __init__(self, verb: str) -> None:
+        self._action = verb.lower()
+        self._began = time.monotonic()
+        self._next = self._began
+        self._last = Done(0)
+
+    def tell(self, done: Done) -> None:
+        self._last = done
+        if time.monotonic() >= self._next:
+            self.end()
+            self._next = time.monotonic() + _PAUSE
+
+    def end(self) -> None:
+        done = self._last
+        seconds = time.monotonic() - self._began
+        rate = done.size / seconds if seconds else 0.0
+        remaining = (done.total - done.size) / rate if done.total is not None and rate else None
+        told = {
+            "action": self._action,
+            "bytes": done.size,
+            "total": done.total,
+            "layers": done.layers,
+            "total_layers": done.total_layers,
+            "seconds": round(seconds, 3),
+            "rate": round(rate),
+            "remaining": None if remaining is None else round(remaining, 3),
+        }
+        print(json.dumps(told), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(verb: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[layers]}"),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None, layers="")
+
+        def tell(done: Done) -> None:
+            bar.update(task, completed=done.size, total=done.total, layers=_layers(done))
+
+        yield tell
+
+
+def _layers(done: Done) -> str:
+    """Layers in words: "2/5 layers", "2 layers" where nobody knows how many there are."""
+    total = done.layers if done.total_layers is None else done.total_layers
+    of = "" if done.total_layers is None else f"/{total}"
+    return f"{done.layers}{of} layer{'' if total == 1 else 's'}"

@@ -1,0 +1,166 @@
+"""`imgfs umount`, and what `imgfs mount` has to know of a mount that is there already."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgfs.cli.support.command import Command, Parser
+from imgfs.cli.support.common import Failed
+from imgfs.cli.support.files import followed
+from imgfs.cli.support.holders import other_mounts, overlays, processes
+from imgfs.cli.support.mounts import MountInfo, mountpoints, mounts
+
+_PATIENCE = 30.0
+_SILENCE = 2.0
+"""Seconds of waiting that need no word."""
+_MOST_NAMED = 4
+_MTAB = Path("/etc/mtab")
+_CONNECTIONS = Path("/sys/fs/fuse/connections")
+
+
+def _options(parser: Parser) -> None:
+    parser.add_argument(
+        "-l", "--lazy", action="store_true", help="Detach now, end when nobody uses it any more."
+    )
+
+
+def _umount(args: Namespace) -> None:
+    """End a mount, and wait until its process has ended.
+
+    imgfs umount /mnt/images
+    """
+    mountpoint = Path(args.words[0]).absolute()
+    if not is_ours(mountpoint):
+        raise Failed(f"{mountpoint}: is not an imgfs mount")
+    if args.lazy:
+        unmount(mountpoint, lazily=True)  # asking its process might take for ever
+        return
+    pid = None if is_stale(mountpoint) else daemon(mountpoint)
+    *_, mount = _mounts_at(_real(mountpoint))
+    unmount(mountpoint, lazily=False)
+    if pid is not None:
+        _wait_for_end(mountpoint, pid, mount)
+
+
+UMOUNT = Command(_umount, _options, words="MOUNTPOINT", least=1, most=1)
+
+
+def is_ours(mountpoint: Path) -> bool:
+    """Return whether a store is mounted there, be its process alive or not."""
+    return _real(mountpoint) in mountpoints()
+
+
+def is_stale(mountpoint: Path) -> bool:
+    """Whether it is a mount whose process is gone; asked so that no cache can answer."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def daemon(mountpoint: Path) -> int | None:
+    """The process that serves a mount of ours, if there is one."""
+    try:
+        status = json.loads((mountpoint / ".imgfs" / "status.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+        return None
+    return int(status["pid"]) if status.get("mountpoint") == str(mountpoint) else None
+
+
+def unmount(mountpoint: Path, lazily: bool) -> None:
+    """Take the mount away; raise Failed with the reason, such as who uses it."""
+    umount = ["umount", *(["-l"] if lazily else [])]
+    fusermount = ["fusermount3", "-u", *(["-z"] if lazily else [])]
+    # fusermount3 believes /etc/mtab, which may be missing or know nothing; umount asks the kernel,
+    # and lets users end their FUSE mounts since util-linux 2.35.
+    commands = [umount] if os.geteuid() == 0 else [fusermount, umount]
+    reasons = []
+    for command in commands:
+        reason = _run([*command, str(mountpoint)])
+        if reason is None:
+            return
+        if "busy" in reason.lower():
+            raise Failed(f"{mountpoint}: is busy: {_busy(mountpoint)}")
+        reasons.append(reason)
+    if not _MTAB.exists():
+        raise Failed(f"{reasons[-1]} (as /etc/mtab is missing: ln -s /proc/self/mounts /etc/mtab)")
+    raise Failed(reasons[0])
+
+
+def _run(command: Sequence[str]) -> str | None:
+    """Run it; why it failed, if it did."""
+    environment = os.environ | {"LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except FileNotFoundError:
+        return f"{command[0]} is missing"
+    if not done.returncode:
+        return None
+    reason = done.stderr.strip().splitlines()
+    return reason[-1] if reason else f"{command[-1]}: {command[0]} failed"
+
+
+def _busy(mountpoint: Path) -> str:
+    """Who uses a mount, and what can be done about it."""
+    path = _real(mountpoint)
+    users: list[object] = [user for mount in _mounts_at(path)[-1:] for user in processes(mount)]
+    users += [f"a mount at {mount.path}" for mount in mounts() if path in mount.path.parents]
+    who = _named(users) or "a process that this user may not look at"
+    return f"{who}; end that, or detach the mount with imgfs umount -l {mountpoint}"
+
+
+def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo) -> None:
+    """Wait for the process of a mount that is unmounted; raise Failed if others keep it."""
+    keeps = f"{mountpoint}: is unmounted, but its process {pid} goes on"
+    if others := other_mounts(mount) or (_is_connected(mount) and overlays(mount)):
+        raise Failed(f"{keeps}, because of {_named(others)}")
+    if _is_connected(mount):
+        raise Failed(f"{keeps}, because of a mount that cannot be seen from here")
+    start = time.monotonic()
+    is_told = False
+    while _runs(pid):
+        waited = time.monotonic() - start
+        if waited > _PATIENCE:
+            raise Failed(f"{keeps}: it has not ended after {_PATIENCE:.0f} s")
+        if waited > _SILENCE and not is_told:
+            if others := overlays(mount):
+                raise Failed(f"{keeps}, because of {_named(others)}")
+            is_told = True
+            print(f"imgfs: waiting for process {pid} of the mount to end", file=sys.stderr)
+        time.sleep(0.01)
+
+
+def _is_connected(mount: MountInfo) -> bool:
+    """Whether the kernel says that it still serves the file system; False where it says nothing."""
+    return (_CONNECTIONS / mount.device.partition(":")[2]).exists()
+
+
+def _named(things: Sequence[object]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(things) - _MOST_NAMED
+    return ", ".join([*map(str, things[:_MOST_NAMED]), *([f"{more} more"] if more > 0 else [])])
+
+
+def _mounts_at(path: Path) -> list[MountInfo]:
+    """What is mounted there, the one that it shows last."""
+    return [mount for mount in mounts() if mount.path == path]
+
+
+def _real(mountpoint: Path) -> Path:
+    last = followed(mountpoint)
+    return Path(os.path.realpath(last.parent)) / last.name
+
+
+def _runs(pid: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,93 @@
+"""`NAME.failed.txt` in `import/`: why a file was not loaded, and what to do about it.
+
+A file manager shows no more of a failed copy than "Bad message". Only the event loop calls this.
+"""
+
+import errno
+import re
+from collections.abc import Iterable
+
+from engine import errors
+from engine.spec import digest
+from imgfs.vfs.nodes import BytesFile, Node
+
+SUFFIX = ".failed.txt"
+_KEPT = 1000
+_COPY_AGAIN = "Copy it again."
+_ADVICE: tuple[tuple[type[Exception], str], ...] = (
+    (
+        errors.ContentMismatch,
+        "The file is damaged: copy it again, and if that fails too, get it anew from its source.",
+    ),
+    (
+        errors.LimitExceeded,
+        "If you trust the file, set a higher limit with imgfs mount -o, and copy it again.",
+    ),
+    (
+        errors.InvalidInput,
+        "Copy it again if it was cut off. Else save the image anew (docker save, podman save, …).",
+    ),
+    (errors.StoreDamaged, "Let imgfs fsck --repair look at the store, and copy it again."),
+    (errors.StoreError, _COPY_AGAIN),
+)
+_FULL = "Free space on the store's disk, for which imgfs gc may be enough, and copy it again."
+_TEMPORARY = (
+    re.compile(r"\.(?P<name>.+)\.[A-Za-z0-9]{6}"),  # rsync
+    re.compile(r"\.tmp-(?P<name>.+?)[0-9]+"),  # docker save -o
+    re.compile(r"(?P<name>.+)\.[A-Za-z0-9]{8}\.partial"),  # rclone
+    re.compile(r"(?P<name>.+)\.(?:part|partial~?|crdownload)"),  # browsers, file managers
+)
+
+
+def destined(name: str) -> str:
+    """The name that a file is to have in the end, if `name` is a temporary one of a known form."""
+    for form in _TEMPORARY:
+        if match := form.fullmatch(name):
+            return match["name"]
+    return name
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a file of that name cannot be made, because its name is that of a failure."""
+    return name.endswith(SUFFIX) or destined(name).endswith(SUFFIX)
+
+
+def advice(error: Exception) -> str:
+    """What can be done about an error, in a sentence."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _FULL
+    return next((text for kind, text in _ADVICE if isinstance(error, kind)), _COPY_AGAIN)
+
+
+class Failures:
+    """What went wrong last with each name."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, BytesFile] = {}
+
+    def tell(self, name: str, sentence: str, error: Exception, time_ns: int) -> None:
+        """Let the failure of the file called `name` be read."""
+        name = destined(name)
+        text = f"{name} was not loaded: {sentence}\n\n{advice(error)} Nothing of it was kept.\n"
+        data = text.encode(errors="replace")
+        key = f"failure:{name}\n{time_ns}\n{digest.of_bytes(data)}"
+        self._files.pop(name, None)
+        self._files[name] = BytesFile(key, data, time_ns, timeout=0)
+        while len(self._files) > _KEPT:
+            del self._files[next(iter(self._files))]
+
+    def end(self, name: str) -> None:
+        """A file of that name has been loaded."""
+        self._files.pop(destined(name), None)
+
+    def lookup(self, file: str) -> Node | None:
+        """The file that tells a failure, by its own name."""
+        return self._files.get(file.removesuffix(SUFFIX)) if file.endswith(SUFFIX) else None
+
+    def remove(self, file: str) -> None:
+        """Forget the failure that a file tells."""
+        self._files.pop(file.removesuffix(SUFFIX), None)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        """Those files, sorted by name."""
+        return [(f"{name}{SUFFIX}", file) for name, file in sorted(self._files.items())]

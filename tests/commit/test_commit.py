@@ -1,0 +1,277 @@
+"""A commit: from directories to an image in a store."""
+
+import gzip
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from engine.commit.config import InvalidConfig
+from engine.commit.image_writer import InvalidSource
+from engine.commit.instructions import InvalidInstruction
+from engine.commit.overlay import ForeignUpper
+from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
+from engine.compression.options import Compression
+from engine.content.blobs import read_blob
+from engine.engine import Engine
+from engine.errors import ChangedFile, InvalidReference, NotFound
+from engine.filetree.directory import scan
+from engine.filetree.merged import MergedImage
+from engine.spec import oci
+from tests.trees import picture
+
+OPTIONS = CommitOptions(created="2024-01-01T00:00:00Z")
+NAME = "docker.io/library/app:1"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root"
+    (path / "etc").mkdir(parents=True)
+    (path / "etc/motd").write_text("hello\n")
+    return path
+
+
+def picture_of_store(engine: Engine) -> object:
+    tables = ("blobs", "images", "targets", "members", "leases", "lease_resources")
+    rows = [engine.database.read(f"SELECT * FROM {table}") for table in tables]
+    files = sorted(str(p) for p in engine.path.rglob("*") if "imgfs.db" not in p.name)
+    return rows, files
+
+
+def commit(engine: Engine, root: Path, base: str = "", name: str = NAME) -> str:
+    return str(
+        engine.commit(
+            Source((PlatformSource(None, Ref(root)),), base), (name,), OPTIONS
+        ).target.digest
+    )
+
+
+def layers(engine: Engine, name: str = "app:1") -> tuple[oci.Descriptor, ...]:
+    return engine.details(name).manifest.manifest.layers
+
+
+def test_an_image_is_there_with_all_its_names(engine: Engine, root: Path) -> None:
+    steps: list[str] = []
+
+    def tell(step: str, size: int) -> None:
+        steps.append(f"{step}, {size}" if size else step)
+
+    names = parse_names("app:1,ghcr.io/org/app,app:1")
+    made = engine.commit(Source((PlatformSource(None, Ref(root)),)), names, OPTIONS, tell)
+    assert [image.name for image in engine.images.all()] == [NAME, "ghcr.io/org/app:latest"]
+    assert steps[0] == "exporting layers"
+    assert steps[-1] == "naming to ghcr.io/org/app:latest"
+    manifest = engine.details("app:1").manifest.manifest
+    told = made.metadata()
+    assert told["containerimage.digest"] == made.target.digest
+    assert told["containerimage.config.digest"] == manifest.config.digest
+    assert json.dumps(told["containerimage.descriptor"])
+    merged = MergedImage(engine.content, manifest)
+    assert picture(merged.tree) == picture(scan(root))
+    assert b"".join(merged.read("etc/motd")) == b"hello\n"
+
+
+def test_a_directory_that_has_not_changed_is_not_read_again(engine: Engine, root: Path) -> None:
+    commit(engine, root)
+    (layer,) = layers(engine)
+    os.truncate(engine.path / "blobs" / layer.digest.replace(":", "/"), 0)
+    assert not engine.content.exists(layer.digest)
+    again = commit(engine, root, name="docker.io/library/app:2")
+    assert engine.content.exists(layer.digest), "a blob that was lost is made again"
+    before = os.stat(root / "etc/motd").st_atime_ns
+    assert commit(engine, root, name="docker.io/library/app:3") == again
+    assert os.stat(root / "etc/motd").st_atime_ns == before
+
+
+def test_the_same_tree_with_another_compression_is_another_layer(
+    engine: Engine, root: Path
+) -> None:
+    commit(engine, root)
+    (first,) = layers(engine)
+    options = replace(OPTIONS, compression=Compression("zstd"))
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
+    (second,) = layers(engine)
+    assert second.media_type == oci.LAYER_ZSTD
+    labels = [engine.content.info(layer.digest).labels for layer in (first, second)]
+    diff_ids = {label["containerd.io/uncompressed"] for label in labels}
+    assert len(diff_ids) == 1
+    sizes = {label["imgfs.uncompressed.size"] for label in labels}
+    assert sizes == {str(len(gzip.decompress(read_blob(engine.content, first.digest))))}
+
+
+def test_against_a_base(engine: Engine, root: Path) -> None:
+    commit(engine, root)
+    (root / "new").write_text("x")
+    (root / "etc/motd").unlink()
+    commit(engine, root, "app:1", "docker.io/library/app:2")
+    below, above = layers(engine, "app:2")
+    assert below == layers(engine)[0]
+    assert above.size < 1000
+    merged = MergedImage(engine.content, engine.details("app:2").manifest.manifest)
+    assert picture(merged.tree) == picture(scan(root))
+    config = json.loads(engine.details("app:2").raw_config)
+    assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 2
+
+
+def test_nothing_new_against_a_base_is_no_layer(engine: Engine, root: Path) -> None:
+    commit(engine, root)
+    commit(engine, root, "app:1", "docker.io/library/app:2")
+    assert layers(engine, "app:2") == layers(engine)
+    history = json.loads(engine.details("app:2").raw_config)["history"]
+    assert [entry.get("empty_layer", False) for entry in history] == [False, True]
+
+
+def test_a_chain_of_directories(engine: Engine, root: Path, tmp_path: Path) -> None:
+    upper = tmp_path / "upper"
+    (upper / "etc").mkdir(parents=True)
+    (upper / "etc/issue").write_text("x")
+    ref = Ref(root, Ref(root, description="lower"), "upper")
+    engine.commit(Source((PlatformSource(None, replace(ref, directory=upper)),)), (NAME,), OPTIONS)
+    assert len(layers(engine)) == 2
+    merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
+    assert picture(merged.tree) == picture(scan(upper))
+    history = json.loads(engine.details("app:1").raw_config)["history"]
+    assert [entry["created_by"] for entry in history] == ["lower", "upper"]
+
+
+def test_instructions_and_author(engine: Engine, root: Path) -> None:
+    options = replace(OPTIONS, instructions=("USER me", "ENV A=1"), author="me <x@y>")
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
+    config = json.loads(engine.details("app:1").raw_config)
+    assert config["config"]["User"] == "me"
+    assert config["config"]["Env"][-1] == "A=1"
+    assert config["author"] == "me <x@y>"
+    assert config["created"] == OPTIONS.created
+
+
+def test_reproducible(root: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, epoch=0, rewrites_times=True, created="1970-01-01T00:00:00Z")
+    found = set()
+    for number in range(2):
+        os.utime(root / "etc/motd")
+        with Engine(tmp_path / f"store{number}") as engine:
+            made = engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
+            found.add(made.target.digest)
+            merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
+            assert {entry.mtime_ns for path, entry in merged.tree.items() if path} == {0}
+    assert len(found) == 1
+
+
+def test_reproducible_against_a_base(engine: Engine, root: Path) -> None:
+    options = replace(OPTIONS, epoch=0, rewrites_times=True, created="1970-01-01T00:00:00Z")
+    ref = PlatformSource(None, Ref(root))
+    engine.commit(Source((ref,)), (NAME,), options)
+    (root / "new").write_text("x")
+    engine.commit(Source((ref,), "app:1"), ("docker.io/library/app:2",), options)
+    _, above = layers(engine, "app:2")
+    with engine.content.open(above.digest) as reader:
+        data = reader.pread(reader.size, 0)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert archive.getnames() == ["new"], "what has not changed is not told for its time"
+
+
+AMD, ARM = oci.Platform("amd64", "linux"), oci.Platform("arm64", "linux")
+
+
+def failing(root: Path) -> dict[str, tuple[Source, CommitOptions, type[Exception], str]]:
+    ref = Ref(root)
+    gone = Ref(root / "nowhere")
+    changes = replace(OPTIONS, instructions=("RUN x",))
+    return {
+        "no directory": (
+            Source((PlatformSource(None, gone),)),
+            OPTIONS,
+            FileNotFoundError,
+            "nowhere",
+        ),
+        "a file": (
+            Source((PlatformSource(None, Ref(root / "etc/motd")),)),
+            OPTIONS,
+            NotADirectoryError,
+            "motd",
+        ),
+        "no platforms": (
+            Source((PlatformSource(None, ref), PlatformSource(ARM, ref))),
+            OPTIONS,
+            InvalidSource,
+            "missing platforms mapping",
+        ),
+        "a platform twice": (
+            Source((PlatformSource(ARM, ref), PlatformSource(ARM, ref))),
+            OPTIONS,
+            InvalidSource,
+            "arm64",
+        ),
+        "one of two directories": (
+            Source((PlatformSource(AMD, ref), PlatformSource(ARM, gone))),
+            OPTIONS,
+            FileNotFoundError,
+            "nowhere",
+        ),
+        "no refs": (Source(()), OPTIONS, InvalidSource, "at least one"),
+        "no base": (Source((PlatformSource(None, ref),), "nope:1"), OPTIONS, NotFound, "nope:1"),
+        "no such instruction": (
+            Source((PlatformSource(None, ref),)),
+            changes,
+            InvalidInstruction,
+            "RUN x",
+        ),
+        "a null config": (
+            Source((PlatformSource(None, ref, b"null"),)),
+            OPTIONS,
+            InvalidConfig,
+            "null config",
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", failing(Path()))
+def test_what_fails_leaves_the_store_as_it_was(engine: Engine, root: Path, name: str) -> None:
+    commit(engine, root)
+    (root / "etc/motd").write_text("changed since then\n")
+    before = picture_of_store(engine)
+    source, options, kind, words = failing(root)[name]
+    with pytest.raises(kind, match=words):
+        engine.commit(source, ("docker.io/library/new:1",), options)
+    assert picture_of_store(engine) == before
+
+
+def test_a_file_that_changes_meanwhile(
+    engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(path: Path) -> object:
+        tree = scan(path)
+        (path / "etc/motd").write_text("something else")
+        return tree
+
+    monkeypatch.setattr("engine.commit.platform_images.directory.scan", changed)
+    before = picture_of_store(engine)
+    with pytest.raises(ChangedFile, match="motd"):
+        commit(engine, root)
+    assert picture_of_store(engine) == before
+
+
+def test_an_upper_directory_that_needs_its_lower_ones(engine: Engine, tmp_path: Path) -> None:
+    upper = tmp_path / "upper"
+    (upper / "moved").mkdir(parents=True)
+    os.setxattr(upper / "moved", "user.overlay.redirect", b"/old")
+    with pytest.raises(ForeignUpper, match=r"moved: has the attribute overlay\.redirect"):
+        engine.commit(Source((PlatformSource(None, Upper(upper)),)), (NAME,), OPTIONS)
+
+
+@pytest.mark.parametrize("text", ["UPPER", "a@sha256:" + "0" * 64, "a,b:c:d"])
+def test_names_that_no_image_can_be_given(text: str) -> None:
+    with pytest.raises(InvalidReference):
+        parse_names(text)

@@ -1,0 +1,36 @@
+"""Which names the kernel is to drop from its memory."""
+
+from typing import cast
+
+from engine.image import TreeEntry
+from imgfs.fuse.gone_names import gone_names
+from imgfs.fuse.inodes import Inodes
+from imgfs.vfs.names import SAFE
+from imgfs.vfs.tree import ImageDirectory, ImageTree, NameDirectory
+
+TREE = cast(ImageTree, None)
+
+
+def image(path: str, revision: int = 1) -> ImageDirectory:
+    return ImageDirectory(TREE, TreeEntry(path, path, "{}", revision, 0))
+
+
+def test_what_is_gone_and_what_nobody_has_looked_up_since() -> None:
+    inodes = Inodes(NameDirectory(TREE, ""))
+    parent = inodes.look_up(NameDirectory(TREE, "team/"))
+    inodes.look_up(moved := image("moved:1", 2))
+    stand = {"gone:1": None, "team/gone:1": None, "moved:1": moved, "team/moved:1": image("x")}
+    assert gone_names(stand, inodes) == [
+        (1, b"gone:1"),
+        (parent, b"gone:1"),
+        (parent, b"moved:1"),
+    ]
+
+
+def test_names_whose_parent_the_kernel_does_not_know() -> None:
+    assert gone_names({"team/gone:1": None}, Inodes(NameDirectory(TREE, ""))) == []
+
+
+def test_names_as_the_mount_shows_them() -> None:
+    inodes = Inodes(NameDirectory(TREE, ""))
+    assert gone_names({"gone:1": None}, inodes, SAFE) == [(1, b"gone--1")]

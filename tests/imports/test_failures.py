@@ -1,0 +1,92 @@
+"""What tells why a file was not loaded."""
+
+import errno
+import os
+
+import pytest
+
+from engine.errors import BrokenArchive, DigestMismatch, LimitExceeded, StoreBusy
+from imgfs.imports.failures import Failures, advice, destined, is_reserved
+from imgfs.vfs.nodes import BytesFile
+
+
+@pytest.mark.parametrize(
+    ("name", "final"),
+    [
+        (".x.tar.Ab3xYz", "x.tar"),
+        (".tmp-x.tar123456", "x.tar"),
+        ("x.tar.part", "x.tar"),
+        ("x.tar.partial~", "x.tar"),
+        ("x.tar.wuhaban5.partial", "x.tar"),
+        ("x.tar.crdownload", "x.tar"),
+        ("x.tar", "x.tar"),
+        (".x.tar", ".x.tar"),
+        (".part", ".part"),
+        (".tmp-1", ".tmp-1"),
+    ],
+)
+def test_a_temporary_name_stands_for_the_final_one(name: str, final: str) -> None:
+    assert destined(name) == final
+
+
+def test_names_that_are_ours() -> None:
+    assert is_reserved("x.tar.failed.txt")
+    assert is_reserved(".x.tar.failed.txt.Ab3xYz"), "as rsync makes it"
+    assert not is_reserved("failed.txt")
+    assert not is_reserved("x.tar")
+
+
+def test_a_failure_is_told_until_the_file_is_loaded_or_it_is_removed() -> None:
+    failures = Failures()
+    error = BrokenArchive("", "is truncated")
+    failures.tell(".x.tar.Ab3xYz", str(error), error, 5)
+    failures.tell("y\udcff.tar", "bad", error, 6)
+    assert [name for name, _ in failures.children()] == [
+        "x.tar.failed.txt",
+        "y\udcff.tar.failed.txt",
+    ]
+    file = failures.lookup("x.tar.failed.txt")
+    assert isinstance(file, BytesFile)
+    assert file.mtime == 5
+    assert file.data.startswith(b"x.tar was not loaded: archive: is truncated\n\nCopy it again if")
+    assert failures.lookup("x.tar") is None
+    failures.end(".x.tar.Zz9999")
+    failures.remove("y\udcff.tar.failed.txt")
+    assert list(failures.children()) == []
+
+
+def test_a_later_failure_is_another_file() -> None:
+    failures = Failures()
+    error = BrokenArchive("", "is truncated")
+    keys = set()
+    for time in (1, 2):
+        failures.tell("x.tar", "bad", error, time)
+        file = failures.lookup("x.tar.failed.txt")
+        assert file is not None
+        keys.add(file.key)
+    assert len(keys) == 2
+
+
+def test_old_ones_are_forgotten() -> None:
+    failures = Failures()
+    for number in range(2000):
+        failures.tell(f"{number:04}", "bad", OSError(errno.EIO, os.strerror(errno.EIO)), 0)
+    names = [name for name, _ in failures.children()]
+    assert len(names) == 1000
+    assert names[-1] == "1999.failed.txt"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DigestMismatch("x", "a", "b"), "damaged"),
+        (LimitExceeded("archive", "bytes", 1, 2), "higher limit"),
+        (BrokenArchive("", "bad"), "save the image anew"),
+        (OSError(errno.ENOSPC, "No space left on device"), "imgfs gc"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "imgfs gc"),
+        (OSError(errno.EIO, "Input/output error"), "Copy it again"),
+        (StoreBusy("/store", "is locked"), "Copy it again"),
+    ],
+)
+def test_what_to_do_fits_the_error(error: Exception, words: str) -> None:
+    assert words in advice(error)

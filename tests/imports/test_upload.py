@@ -1,0 +1,254 @@
+"""An upload without a kernel: who waits for what."""
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+
+from engine.archive.importer import Import, Loaded
+from engine.errors import BrokenArchive
+from imgfs.fuse.gather import Gathers
+from imgfs.fuse.native.library import NativeLibrary
+from imgfs.imports.upload import Receipt, Status, Upload
+from imgfs.threads import DiskThreads
+
+
+class Archive:
+    """An import that takes bytes when it is told to, and is complete at a length."""
+
+    failed = False
+    ended = False
+
+    def __init__(self, length: int = 1 << 40) -> None:
+        self.taken = 0
+        self.length = length
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.half = threading.Event()
+        self.pieces: list[int] = []
+        self.aborted = 0
+
+    def feed(self, data: bytes) -> None:
+        assert self.go_on.wait(30)
+        self.pieces.append(len(data))
+        self.taken += len(data)
+        if self.taken >= self.length // 2:
+            self.half.set()
+
+    def finish(self) -> Loaded:
+        if self.taken < self.length:
+            raise BrokenArchive("archive", f"ends after {self.taken} bytes")
+        return Loaded((), 0, 0)
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+class Part:
+    """What the part in C does with writes."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, tuple[int, bytes]] = {}
+
+    def imgfs_gather_begin(self, place: int, offset: int, /) -> bool:
+        self.open[place] = offset, b""
+        return True
+
+    def imgfs_gather_take(self, place: int, /) -> bytes:
+        return self.open.pop(place, (0, b""))[1]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """As the kernel would, to the one upload there is."""
+        ((place, (start, before)),) = self.open.items()
+        assert offset == start + len(before)
+        self.open[place] = start, before + data
+
+
+class Nobody:
+    """Who does not care what becomes of an upload."""
+
+    async def flushed(self, upload: Upload) -> None:
+        """It is not told on."""
+
+    async def closed(self, upload: Upload) -> None:
+        """It is not told on."""
+
+
+def run(
+    archive: Archive,
+    use: Callable[[Upload], Awaitable[None]],
+    path: Path,
+    part: NativeLibrary | str = "none",
+) -> None:
+    """Use an upload that goes into `archive`."""
+
+    async def main() -> None:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                upload = Upload(
+                    "key",
+                    "x.tar",
+                    Receipt(0o644, 0, 0, 0),
+                    lambda: cast(Import, archive),
+                    path,
+                    nursery,
+                    DiskThreads(),
+                    Gathers(part),
+                    Nobody(),
+                )
+                upload.opened(1)
+                await use(upload)
+                await upload.released()
+
+    trio.run(main)
+
+
+def test_small_writes_come_together(tmp_path: Path) -> None:
+    archive = Archive(300 * 10_000)
+
+    async def use(upload: Upload) -> None:
+        for number in range(300):
+            assert await upload.write(number * 10_000, b"x" * 10_000) == 10_000
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path)
+    assert archive.taken == archive.length
+    assert len(archive.pieces) == 3
+
+
+def test_a_flush_waits_for_what_came_before_it_alone(tmp_path: Path) -> None:
+    """As of a descriptor that a fork has inherited and closes: the writer may be waiting for it."""
+    archive = Archive()
+    archive.go_on.clear()
+
+    async def use(upload: Upload) -> None:
+        async def flush() -> None:
+            with pytest.raises(BrokenArchive, match="10 bytes"):
+                await upload.flush()
+            flushed.set()
+
+        flushed = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await upload.write(0, b"x" * 10)
+            nursery.start_soon(flush)
+            await trio.testing.wait_all_tasks_blocked()
+            await upload.write(10, b"x" * 10)
+            archive.go_on.set()
+            await flushed.wait()
+        archive.length = 20
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path)
+
+
+def test_what_begins_anew_forgets_what_came(tmp_path: Path) -> None:
+    archive = Archive(5)
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 3_000_000)
+        await upload.truncate(0)
+        assert (archive.aborted, upload.status) == (1, Status.EMPTY)
+        archive.taken = 0
+        await upload.write(0, b"12345")
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path)
+    assert archive.taken == 5
+
+
+def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
+    archive = Archive(400)
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 100)
+        part.write(100, b"x" * 50)
+        part.write(150, b"x" * 50)
+        assert upload.attributes().size == 200
+        assert not part.open, "until the next write"
+        await upload.write(200, b"x" * 100)
+        part.write(300, b"x" * 99)
+        with pytest.raises(BrokenArchive, match="399 bytes"):
+            await upload.flush()
+        await upload.write(399, b"x")
+        await upload.flush()
+        assert upload.status is Status.LOADED
+        assert upload.receipt.size == 400
+
+    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    assert (archive.taken, part.open) == (400, {})
+
+
+def test_what_was_gathered_is_not_written_twice(tmp_path: Path) -> None:
+    archive = Archive()
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 100)
+        part.write(100, b"x" * 50)
+        with pytest.raises(OSError, match="twice"):
+            await upload.write(120, b"x")
+        with pytest.raises(BrokenArchive, match="150 bytes"):
+            await upload.flush()
+
+    run(archive, use, tmp_path, cast(NativeLibrary, part))
+
+
+def test_nothing_is_gathered_behind_a_gap(tmp_path: Path) -> None:
+    archive = Archive(30)
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(20, b"x" * 10)
+        assert not part.open
+        await upload.write(0, b"x" * 10)
+        assert not part.open
+        await upload.write(10, b"x" * 10)
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path, cast(NativeLibrary, part))
+
+
+def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
+    archive = Archive()
+    part = Part()
+
+    async def use(upload: Upload) -> None:
+        await upload.write(0, b"x" * 100)
+        part.write(100, b"x" * 50)
+        await upload.truncate(0)
+        assert not part.open
+        archive.taken = 0
+        await upload.write(0, b"x")
+        with pytest.raises(BrokenArchive, match="after 1 bytes"):
+            await upload.flush()
+
+    run(archive, use, tmp_path, cast(NativeLibrary, part))
+
+
+def test_the_import_is_busy_while_more_comes(tmp_path: Path) -> None:
+    """The thread that feeds it takes what has come meanwhile, though the event loop is busy."""
+    archive = Archive(10_000_000)
+    archive.go_on.clear()
+
+    async def use(upload: Upload) -> None:
+        for number in range(5):
+            await upload.write(number * 1_000_000, b"x" * 1_000_000)
+        await trio.testing.wait_all_tasks_blocked()
+        archive.go_on.set()
+        assert archive.half.wait(30), "while the loop does nothing else"
+        for number in range(5, 10):
+            await upload.write(number * 1_000_000, b"x" * 1_000_000)
+        await upload.flush()
+        assert upload.status is Status.LOADED
+
+    run(archive, use, tmp_path)
+    assert archive.pieces == [1_000_000] * 10

@@ -1,0 +1,361 @@
+"""What a check says of a damaged store, and what a repair makes of it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import graph as walk
+from engine.content.blobs import write_blob
+from engine.engine import Engine
+from engine.progress import Done
+from engine.spec import digest as digests
+from engine.spec.oci import Descriptor
+from engine.stores.local.fsck.problem import Kind, Problem
+from engine.stores.local.fsck.replacement import replace_database
+from tests import archives
+from tests.archives import ImageParts
+
+SHARED = archives.layer("shared")
+APP = ImageParts(layers=[SHARED, archives.layer("app")])
+OTHER = ImageParts(layers=[SHARED, archives.layer("other")])
+LAYER = archives.digest(APP.layers[1])
+CONFIG = archives.digest(APP.config)
+ARCHIVE = archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"]))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store") as opened:
+        load(opened)
+        yield opened
+
+
+def load(engine: Engine) -> None:
+    with engine.begin_import() as session:
+        session.feed(ARCHIVE)
+        session.finish()
+
+
+def file(engine: Engine, digest: str) -> Path:
+    return engine.content.path(digests.parse(digest))
+
+
+def damage(engine: Engine, digest: str, data: bytes) -> None:
+    path = file(engine, digest)
+    path.chmod(0o600)
+    path.write_bytes(data)
+    path.chmod(0o444)
+
+
+def found(engine: Engine) -> list[tuple[Kind, tuple[str, ...]]]:
+    return [(problem.kind, problem.images) for problem in engine.check()]
+
+
+def repaired(engine: Engine) -> list[Problem]:
+    """What `repair` could do nothing about."""
+    return [problem for problem in engine.check() if not engine.repair(problem)]
+
+
+def saved(engine: Engine) -> dict[str, str]:
+    return {image.name: image.target.digest for image in engine.images.all()}
+
+
+def test_nothing_is_wrong(engine: Engine) -> None:
+    assert list(engine.check()) == list(engine.check_layers()) == []
+
+
+def test_an_image_that_is_there_in_part(tmp_path: Path) -> None:
+    """What an index lacks on purpose is no problem, however much it is."""
+    absent = [ImageParts(layers=[archives.layer(f"{i}")]) for i in range(6)]
+    with Engine(tmp_path / "sparse") as engine:
+        with engine.begin_import() as session:
+            name = "docker.io/library/sparse:1"
+            session.feed(archives.multi_platform(name, [APP], absent))
+            session.finish()
+        target = engine.find_one("sparse:1").target.digest
+        assert len(engine.images.summary(target).missing) == 6
+        assert list(engine.check()) == []
+        assert list(engine.collector().plan()) == []
+
+
+def test_progress_tells_every_byte(engine: Engine) -> None:
+    told: list[Done] = []
+    list(engine.check(told.append))
+    size = sum(info.size for info in engine.content.walk())
+    assert told[-1] == Done(size, size)
+    assert [done.size for done in told] == sorted(done.size for done in told)
+
+
+@pytest.mark.parametrize("digest", [LAYER, CONFIG])
+@pytest.mark.parametrize("data", [b"", b"other", APP.layers[1][:-1] + b"x", APP.config[:-1] + b" "])
+def test_damaged_bytes(engine: Engine, digest: str, data: bytes) -> None:
+    damage(engine, digest, data)
+    assert (Kind.DAMAGED, ("app:1",)) in found(engine)
+    problems = repaired(engine)
+    assert {problem.kind for problem in problems} == {Kind.IMAGE}
+    assert not file(engine, digest).exists()
+    (kept,) = (engine.path / "quarantine").iterdir()
+    assert kept.read_bytes() == data
+    assert kept.name.startswith(digest.replace(":", "-"))
+    assert found(engine) == [(Kind.IMAGE, ("app:1",))]
+    assert engine.images.summary(engine.images.get("docker.io/library/app:1").target.digest).missing
+    load(engine)
+    assert list(engine.check()) == list(engine.check_layers()) == []
+
+
+def test_a_blob_of_two_images(engine: Engine) -> None:
+    damage(engine, archives.digest(SHARED), b"")
+    assert (Kind.DAMAGED, ("app:1", "other:1")) in found(engine)
+
+
+def test_a_lost_file(engine: Engine) -> None:
+    names = saved(engine)
+    file(engine, LAYER).unlink()
+    assert found(engine) == [(Kind.LOST, ("app:1",))]
+    assert {problem.kind for problem in repaired(engine)} == {Kind.IMAGE}
+    assert saved(engine) == names
+    load(engine)
+    assert list(engine.check()) == []
+
+
+def test_a_lost_manifest(engine: Engine) -> None:
+    target = engine.find_one("app:1").target.digest
+    file(engine, target).unlink()
+    repaired(engine)
+    assert found(engine) == [(Kind.IMAGE, ("app:1",))]
+    assert engine.find_one("other:1")
+    load(engine)
+    assert list(engine.check()) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+def test_something_else_in_a_file_s_place(engine: Engine, make: Callable[[Path], None]) -> None:
+    path = file(engine, LAYER)
+    path.unlink()
+    make(path)
+    assert (Kind.DAMAGED, ("app:1",)) in found(engine)
+    repaired(engine)
+    assert not os.path.lexists(path)
+    load(engine)
+    assert list(engine.check()) == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o400, 0o4444])
+def test_modes(engine: Engine, mode: int) -> None:
+    file(engine, LAYER).chmod(mode)
+    assert found(engine) == [(Kind.MODE, ("app:1",))]
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+
+
+def test_a_blob_without_a_row(engine: Engine) -> None:
+    engine.database.connection.execute("DELETE FROM blobs WHERE digest = ?", (LAYER,))
+    kinds = [kind for kind, _ in found(engine)]
+    assert kinds == [Kind.UNKNOWN, Kind.RECORD, Kind.IMAGE]
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+    assert engine.details("app:1").manifest.missing == ()
+
+
+def test_a_manifest_without_a_row(engine: Engine) -> None:
+    """Its labels come back with it, so that a collection takes nothing."""
+    target = engine.find_one("app:1").target.digest
+    engine.database.connection.execute("DELETE FROM blobs WHERE digest = ?", (target,))
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+    assert list(engine.collector().plan()) == []
+
+
+def test_a_store_that_has_lost_its_database(engine: Engine, tmp_path: Path) -> None:
+    """Images come back by their digests, and are loaded again without a byte being written."""
+    wanted = {image.target.digest for image in engine.images.all()}
+    shutil.copytree(engine.path / "blobs", tmp_path / "saved" / "blobs")
+    (tmp_path / "saved").chmod(0o700)
+    assert replace_database(tmp_path / "saved") == {}
+    with Engine(tmp_path / "saved") as other:
+        assert {kind for kind, _ in found(other)} == {Kind.UNKNOWN}
+        assert repaired(other) == []
+        assert saved(other) == {digest: digest for digest in wanted}
+        assert list(other.check()) == list(other.check_layers()) == []
+        assert list(other.collector().plan()) == []
+        with other.begin_import() as session:
+            session.feed(ARCHIVE)
+            assert session.finish().new_blobs == 0
+        assert saved(other) == saved(engine)
+
+
+def test_an_index_that_has_lost_its_row(engine: Engine) -> None:
+    """The manifests below it are no images of their own."""
+    archive = archives.multi_platform("docker.io/library/multi:1", [APP, OTHER])
+    with Engine(engine.path.with_name("other")) as other:
+        with other.begin_import() as session:
+            session.feed(archive)
+            session.finish()
+        target = other.find_one("multi:1").target.digest
+        for table in ("blobs", "images", "targets", "members", "manifests"):
+            other.database.connection.execute(f"DELETE FROM {table}")
+        assert repaired(other) == []
+        assert saved(other) == {target: target}
+        assert list(other.check()) == []
+
+
+def test_rubbish(engine: Engine) -> None:
+    shelf = file(engine, LAYER).parent
+    (shelf / digests.of_bytes(b"whole").encoded).write_bytes(b"whole")
+    (shelf / digests.of_bytes(b"torn").encoded).write_bytes(b"to")
+    (shelf / "tmp123").write_bytes(b"")
+    problems = list(engine.check())
+    assert sorted(problem.kind for problem in problems) == sorted(
+        [Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY]
+    )
+    assert all(problem.kind.is_rubbish for problem in problems)
+    assert [problem.kind for problem in repaired(engine)] == [Kind.STRAY]
+    assert [kind for kind, _ in found(engine)] == [Kind.STRAY]
+    assert (shelf / "tmp123").exists()
+
+
+def test_labels(engine: Engine) -> None:
+    target = engine.find_one("app:1").target.digest
+    engine.content.update(target, {"containerd.io/gc.ref.content.1": "", "other": "stays"})
+    assert found(engine) == [(Kind.LABEL, ("app:1",))]
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+    assert engine.content.info(target).labels["other"] == "stays"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM members WHERE digest = :layer",
+        "DELETE FROM targets",
+        "DELETE FROM manifests",
+        "UPDATE manifests SET config = 'x'",
+        "UPDATE targets SET created = created + 1",
+        "UPDATE targets SET revision = 7",
+        "INSERT INTO missing SELECT :layer, digest FROM targets",
+        "INSERT INTO members VALUES ('sha256:nobody', :layer)",
+        "INSERT INTO missing VALUES (:layer, 'sha256:nobody')",
+        "UPDATE images SET digest = 'sha256:nobody' WHERE name LIKE '%app%'",
+        "UPDATE images SET path = 'elsewhere' WHERE name LIKE '%app%'",
+        "DELETE FROM refs",
+        "INSERT INTO refs VALUES (:layer, 'sha256:nobody')",
+        "DELETE FROM links",
+        "UPDATE links SET count = count + 1 WHERE digest = :layer",
+        "INSERT INTO links VALUES ('sha256:nobody', 1)",
+        "UPDATE images SET revision = 7",
+    ],
+)
+def test_records(engine: Engine, statement: str) -> None:
+    engine.database.connection.execute(statement, {"layer": LAYER})
+    assert {kind for kind, _ in found(engine)} == {Kind.RECORD}
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+    assert engine.find_one("app:1")
+    assert list(engine.collector().plan()) == []
+
+
+def test_a_diff_id(engine: Engine) -> None:
+    """A config that says something else of a layer than its bytes: only decompression shows it."""
+    gzipped = archives.oci_archive((OTHER, "docker.io/library/gz:1"), gzipped=True)
+    with engine.begin_import() as session:
+        session.feed(gzipped)
+        session.finish()
+    layer = engine.details("gz:1").manifest.manifest.layers[1].digest
+    wrong = digests.of_bytes(b"wrong")
+    engine.content.update(layer, {"containerd.io/uncompressed": wrong})
+    assert list(engine.check()) == []
+    (problem,) = engine.check_layers()
+    assert (problem.kind, problem.subject) == (Kind.LABEL, layer)
+    assert engine.repair(problem)
+    assert list(engine.check_layers()) == []
+
+
+def test_a_config_that_lies(tmp_path: Path) -> None:
+    with Engine(tmp_path / "other") as engine:
+        load(engine)
+        config = OTHER.config.replace(
+            archives.digest(OTHER.layers[1]).encode(), digests.of_bytes(b"x").encode()
+        )
+        assert config != OTHER.config
+        graph = engine.details("other:1").manifest
+        manifest = graph.manifest
+        raw = engine.content.open(graph.descriptor.digest).pread(1 << 20, 0)
+        raw = raw.replace(manifest.config.digest.encode(), digests.of_bytes(config).encode())
+        for data in (config, raw):
+            write_blob(engine.content, "lie", data)
+        target = graph.descriptor
+        engine.database.connection.execute(
+            "UPDATE images SET digest = ?, target = replace(target, ?, ?)"
+            " WHERE name LIKE '%other%'",
+            (digests.of_bytes(raw), target.digest, digests.of_bytes(raw)),
+        )
+        repaired(engine)
+        problems = list(engine.check_layers())
+        assert [(p.kind, p.subject) for p in problems] == [
+            (Kind.LAYER, archives.digest(OTHER.layers[1]))
+        ]
+        assert engine.repair(problems[0]) == ""
+
+
+def test_what_is_collected_meanwhile_is_no_problem(engine: Engine) -> None:
+    engine.remove("app:1")
+    checking = engine.check()
+    list(engine.collector().collect())
+    assert list(checking) == []
+
+
+def test_a_damaged_database(engine: Engine) -> None:
+    """An index that disagrees with its table, which only the integrity check sees."""
+    connection = engine.database.connection
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(
+        "UPDATE sqlite_master SET sql = 'CREATE INDEX images_path ON images (name)'"
+        " WHERE name = 'images_path'"
+    )
+    connection.execute("PRAGMA writable_schema = OFF")
+    engine.database.close()
+    with Engine(engine.path) as again:
+        problems = list(again.check())
+        assert {problem.kind for problem in problems} == {Kind.DATABASE}
+        assert repaired(again) == []
+        assert list(again.check()) == []
+
+
+def test_rows_without_their_lease(engine: Engine) -> None:
+    connection = engine.database.connection
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute("INSERT INTO lease_resources VALUES ('nobody', 'sha256:x')")
+    assert found(engine) == [(Kind.DATABASE, ())]
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+
+
+def test_a_store_that_was_copied(engine: Engine, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(engine.path, copy)
+    copy.chmod(0o700)
+    with Engine(copy) as other:
+        assert list(other.check()) == []
+        assert saved(other) == saved(engine)
+
+
+def test_an_image_that_goes_while_it_is_looked_at(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = walk.graph
+
+    def goes(content: walk.Blobs, target: Descriptor) -> walk.Graph:
+        found = graph(content, target)
+        if target.digest in {image.target.digest for image in engine.images.all()}:
+            engine.images.delete(engine.images.names_of(target.digest)[0].name)
+            list(engine.collector().collect())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walk, "graph", goes)
+        assert list(engine.check()) == []
+    assert saved(engine) == {}

@@ -1,0 +1,195 @@
+"""The graph below a descriptor."""
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from engine import graph as walk
+from engine.content.protocols import ReaderAt
+from engine.errors import InvalidDocument, LimitExceeded, NotFound, SizeMismatch
+from engine.spec import platforms
+from engine.spec.oci import Descriptor, Platform
+from tests import archives
+from tests.archives import OCI_INDEX, OCI_MANIFEST, ImageParts, descriptor, to_json
+
+APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
+ARM = ImageParts(layers=[archives.layer("a"), archives.layer("arm")], architecture="arm64")
+
+
+class Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def fileno(self) -> int:
+        raise OSError
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def __enter__(self) -> "Reader":  # noqa: PYI034 (a fake)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+
+class Memory:
+    """Blobs in memory."""
+
+    def __init__(self, *blobs: bytes) -> None:
+        self._blobs = {archives.digest(blob): blob for blob in blobs}
+
+    def open(self, digest: str) -> ReaderAt:
+        if digest not in self._blobs:
+            raise NotFound("blob", digest)
+        return Reader(self._blobs[digest])
+
+    def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
+        return {d: len(self._blobs[d]) for d in digests if d in self._blobs}
+
+
+def target(data: bytes, media_type: str) -> Descriptor:
+    return Descriptor(media_type, archives.digest(data), len(data))
+
+
+def index(*parts: ImageParts) -> bytes:
+    manifests = [
+        descriptor(
+            p.manifest(), OCI_MANIFEST, platform={"architecture": p.architecture, "os": p.os}
+        )
+        for p in parts
+    ]
+    return to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
+
+
+def digests(found: Iterable[Descriptor]) -> list[str]:
+    return [blob.digest for blob in found]
+
+
+def test_a_manifest_then_config_then_layers() -> None:
+    graph = walk.graph(Memory(*APP.blobs()), target(APP.manifest(), OCI_MANIFEST))
+    assert digests(graph.blobs) == [archives.digest(blob) for blob in APP.blobs()]
+    assert graph.missing == ()
+    (image,) = graph.images
+    assert image.platform == Platform("amd64", "linux")
+
+
+def test_an_index_in_order_and_each_blob_once() -> None:
+    document = index(APP, ARM)
+    graph = walk.graph(Memory(document, *APP.blobs(), *ARM.blobs()), target(document, OCI_INDEX))
+    wanted = [document, *APP.blobs(), *ARM.blobs()]
+    assert digests(graph.blobs) == list(dict.fromkeys(archives.digest(blob) for blob in wanted))
+    assert [str(i.platform and i.platform.architecture) for i in graph.images] == ["amd64", "arm64"]
+
+
+def test_a_platform_narrows_an_index() -> None:
+    document = index(APP, ARM)
+    blobs = Memory(document, *APP.blobs(), *ARM.blobs())
+    matcher = platforms.only_strict(Platform("arm64", "linux"))
+    graph = walk.graph(blobs, target(document, OCI_INDEX), matcher)
+    assert digests(graph.blobs) == [archives.digest(b) for b in (document, *ARM.blobs())]
+
+
+def test_an_incomplete_manifest_keeps_itself_and_drops_its_children() -> None:
+    document = index(APP, ARM)
+    graph = walk.graph(
+        Memory(document, *APP.blobs(), ARM.manifest(), ARM.config), target(document, OCI_INDEX)
+    )
+    assert digests(graph.blobs) == [
+        archives.digest(b) for b in (document, *APP.blobs(), ARM.manifest())
+    ]
+    assert digests(graph.missing) == [archives.digest(ARM.layers[1])]
+    assert [image.missing == () for image in graph.images] == [True, False]
+
+
+def test_an_absent_root() -> None:
+    root = target(APP.manifest(), OCI_MANIFEST)
+    graph = walk.graph(Memory(), root)
+    assert (graph.blobs, graph.missing) == ((), (root,))
+
+
+def test_a_layer_that_may_not_be_distributed_is_not_missing() -> None:
+    foreign = descriptor(
+        b"elsewhere", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    )
+    manifest = to_json(
+        {
+            "schemaVersion": 2,
+            "config": descriptor(APP.config, archives.OCI_CONFIG),
+            "layers": [foreign],
+        }
+    )
+    graph = walk.graph(Memory(manifest, APP.config), target(manifest, OCI_MANIFEST))
+    assert graph.missing == ()
+    assert len(graph.complete_images) == 1
+
+
+def test_an_attestation_is_no_image() -> None:
+    annotations = {"vnd.docker.reference.type": "attestation-manifest"}
+    entry = descriptor(ARM.manifest(), OCI_MANIFEST, annotations=annotations)
+    document = to_json({"schemaVersion": 2, "manifests": [entry]})
+    graph = walk.graph(Memory(document, *ARM.blobs()), target(document, OCI_INDEX))
+    assert graph.images == ()
+    assert graph.artifacts == ()
+    assert archives.digest(ARM.manifest()) in digests(graph.blobs)
+    assert archives.digest(ARM.config) in digests(graph.blobs)
+
+
+def test_sizes_must_agree() -> None:
+    with pytest.raises(SizeMismatch, match="expected 5"):
+        walk.graph(
+            Memory(APP.manifest()), Descriptor(OCI_MANIFEST, archives.digest(APP.manifest()), 5)
+        )
+
+
+def test_a_manifest_that_is_an_index_is_refused() -> None:
+    document = index(APP)
+    with pytest.raises(InvalidDocument):
+        walk.graph(Memory(document), target(document, OCI_MANIFEST))
+
+
+def test_deep_nesting_ends() -> None:
+    blobs = [index(APP)]
+    for _ in range(walk.MAX_DEPTH + 2):
+        entry = descriptor(blobs[-1], OCI_INDEX)
+        blobs.append(to_json({"schemaVersion": 2, "manifests": [entry]}))
+    with pytest.raises(LimitExceeded, match="nested"):
+        walk.graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
+
+
+def test_sharing_does_not_multiply() -> None:
+    blobs = [index(APP)]
+    for level in range(10):
+        entries = [descriptor(blobs[-1], OCI_INDEX, annotations={"n": str(i)}) for i in range(10)]
+        blobs.append(
+            to_json({"schemaVersion": 2, "manifests": entries, "annotations": {"l": str(level)}})
+        )
+    graph = walk.graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
+    assert len(graph.blobs) == len(blobs) + 4
+
+
+def test_children_of_what_has_none() -> None:
+    assert walk.children(b"x", Descriptor(archives.OCI_LAYER, archives.digest(b"x"), 1)) == ()
+
+
+def test_gc_labels_count_children() -> None:
+    refs = walk.children(APP.manifest(), target(APP.manifest(), OCI_MANIFEST))
+    assert walk.gc_labels(refs) == {
+        f"containerd.io/gc.ref.content.{i}": archives.digest(blob)
+        for i, blob in enumerate(APP.blobs()[1:])
+    }
+
+
+def test_a_summary() -> None:
+    document = index(APP, ARM)
+    graph = walk.graph(Memory(document, *APP.blobs()), target(document, OCI_INDEX))
+    summary = walk.summarize(graph)
+    assert summary.created == 1706933106
+    assert set(summary.blobs) == {archives.digest(b) for b in (document, *APP.blobs())}
+    (manifest,) = summary.manifests
+    assert (manifest.config, manifest.platform) == (APP.id, "linux/amd64")
+    assert manifest.size == sum(len(blob) for blob in APP.blobs())

@@ -1,0 +1,57 @@
+"""Work beside the caller: its result, its error, and an end that waits for nobody."""
+
+import subprocess
+import sys
+import threading
+from threading import Event
+
+import pytest
+
+from engine.threads import Workers, begin, beside
+
+LARGE = memoryview(bytes(1 << 20))
+
+
+def test_a_result_and_an_error() -> None:
+    assert begin(divmod, 7, 2)() == (3, 1)
+    failing = begin(divmod, 7, 0)
+    with pytest.raises(ZeroDivisionError):
+        failing()
+
+
+@pytest.mark.parametrize("data", [LARGE, LARGE[:1]], ids=["large", "small"])
+def test_data_is_handled_when_it_was_waited_for(data: memoryview) -> None:
+    seen: list[int] = []
+    beside(lambda piece: seen.append(len(piece)), data)()
+    assert seen == [len(data)]
+
+
+def test_a_process_ends_whatever_is_under_way() -> None:
+    """An interrupted command must not hang for work that nobody waits for."""
+    program = (
+        "import threading; from engine.beside import begin\n"
+        "begin(threading.Event().wait); raise KeyboardInterrupt"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE)
+    assert done.stderr.endswith(b"KeyboardInterrupt\n")
+
+
+def test_workers_that_end_do_what_they_are_at_and_no_more() -> None:
+    others = set(threading.enumerate())
+    workers = Workers(1)
+    (thread,) = set(threading.enumerate()) - others
+    entered, allowed = Event(), Event()
+    done: list[int] = []
+
+    def work() -> None:
+        entered.set()
+        allowed.wait()
+        done.append(1)
+
+    workers.begin(work)
+    workers.begin(done.append, 2)
+    entered.wait()
+    workers.close()
+    allowed.set()
+    thread.join()
+    assert done == [1]

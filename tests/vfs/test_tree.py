@@ -1,0 +1,158 @@
+"""The tree of names, whatever the images are called."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.engine import Engine
+from engine.image import Image, TreeEntry
+from engine.spec.oci import Descriptor
+from imgfs.fuse.inodes import Inodes
+from imgfs.vfs.names import FAMILIAR, SAFE, Names, without_colons
+from imgfs.vfs.nodes import Directory, FixedDirectory, Node
+from imgfs.vfs.tree import ImageDirectory, ImageTree
+from imgfs.vfs.views import CombinedView
+from tests import archives
+from tests.archives import ImageParts
+
+APP = ImageParts()
+REGISTRIES = (
+    "docker.io/library",
+    "docker.io/a",
+    "ghcr.io",
+    "xn--a.example",
+    "localhost:5000",
+    "a:3/b",
+)
+PARTS = ("a", "b", "a--b", "blobs", "import", "index.json", "localhost", "oci-layout")
+NAMES = st.builds(
+    lambda registry, parts, tag: f"{registry}/{'/'.join(parts)}:{tag}",
+    st.sampled_from(REGISTRIES),
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=3),
+    st.sampled_from(("1", "3", "5000", "latest")),
+)
+
+
+@contextmanager
+def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[Engine, ImageTree]]:
+    """A store in which one image has all these names, and its tree."""
+    with tempfile.TemporaryDirectory() as folder, Engine(Path(folder)) as engine:
+        with engine.begin_import() as session:
+            session.feed(archives.oci_archive((APP, None)))
+            session.finish()
+        (image,) = engine.images.all()
+        for name in sorted(names):
+            engine.images.create(Image(name, image.target))
+        drop = FixedDirectory("import", {})
+        yield engine, ImageTree(engine, CombinedView(), {"import": drop}, called)
+
+
+def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:
+    """Every directory below one, by path; image directories are not entered."""
+    names = [name for name, _ in directory.children()]
+    assert names == sorted(names)
+    for name, node in directory.children():
+        yield f"{path}{name}", node
+        if not isinstance(node, ImageDirectory) and hasattr(node, "children"):
+            yield from listed(node, f"{path}{name}/")  # type: ignore[arg-type]
+
+
+def found(directory: Directory, path: str) -> Node | None:
+    """What a path leads to, one name at a time, as the kernel asks."""
+    node: Node | None = directory
+    for name in path.split("/"):
+        assert node is not None
+        if not hasattr(node, "lookup"):
+            return None
+        node = node.lookup(name)
+        if node is None:
+            return None
+    return node
+
+
+@settings(max_examples=60)
+@given(st.sets(NAMES, min_size=1, max_size=6))
+def test_what_is_listed_is_found_and_what_is_found_is_right(names: set[str]) -> None:
+    with tree(names) as (engine, images):
+        shown = dict(listed(images.root))
+        for path, node in shown.items():
+            known = found(images.root, path)
+            assert known is not None
+            assert known.key == node.key
+        for place in engine.images.places():
+            reached = found(images.root, place.path)
+            if isinstance(reached, ImageDirectory):
+                assert reached.place == place
+                assert shown[place.path].key == reached.key
+            else:
+                assert hides(place.path), f"{place.path} is hidden"
+            assert isinstance(found(images.root, place.image.target.digest), ImageDirectory)
+
+
+@settings(max_examples=40)
+@given(st.sets(NAMES, min_size=1, max_size=6))
+def test_names_without_colons_show_the_same_tree(names: set[str]) -> None:
+    with tree(names, SAFE) as (engine, images):
+        familiar = ImageTree(engine, CombinedView(), images.fixed)
+        shown = dict(listed(images.root))
+        assert not any(":" in path for path in shown)
+        for path, node in listed(familiar.root):
+            assert shown.pop(without_colons(path)).key == node.key
+            for name in (path, without_colons(path)):
+                known = found(images.root, name)
+                assert known is not None
+                assert known.key == node.key, name
+        assert not shown
+
+
+def hides(path: str) -> bool:
+    """Whether an archive's file may stand where this path wants a namespace."""
+    return any(part in ("blobs", "index.json", "oci-layout") for part in path.split("/")[:-1])
+
+
+def test_an_archives_files_are_those_of_the_repository() -> None:
+    with tree({"ghcr.io/a:1", "ghcr.io/a/blobs/x:1"}) as (_, images):
+        blobs = found(images.root, "ghcr.io/a/blobs")
+        assert isinstance(blobs, FixedDirectory)
+        assert list(blobs.nodes) == ["sha256"]
+
+
+def test_the_same_place_shows_the_same_nodes() -> None:
+    with tree({"docker.io/library/app:1"}) as (engine, images):
+        before = found(images.root, "app:1/index.json")
+        other = Descriptor(
+            media_type=archives.OCI_MANIFEST,
+            digest=archives.digest(APP.manifest()),
+            size=len(APP.manifest()),
+            annotations={"note": "new"},
+        )
+        engine.images.update(Image("docker.io/library/app:1", other))
+        after = found(images.root, "app:1/index.json")
+        assert before is not None
+        assert after is not None
+        assert before.key != after.key, "other bytes are another inode"
+
+
+def test_every_name_of_an_image_has_a_number_of_its_own() -> None:
+    names = {f"docker.io/library/app:{tag}" for tag in range(300)}
+    with tree(names) as (engine, images), tree(names) as (_, others):
+        numbers = {path: Inodes(images.root).look_up(node) for path, node in listed(images.root)}
+        assert len(numbers) >= len(names)
+        assert len(set(numbers.values())) == len(numbers)
+        assert len({place.revision for place in engine.images.places()}) == 1
+        again = {path: Inodes(others.root).look_up(node) for path, node in listed(others.root)}
+        assert numbers == again, "the same in every mount"
+
+
+def test_places_whose_numbers_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TreeEntry, "number", 12345)
+    with tree({f"docker.io/library/app:{tag}" for tag in "abc"}) as (_, images):
+        inodes = Inodes(images.root)
+        numbers = [inodes.look_up(node) for _, node in listed(images.root)]
+        assert len(set(numbers)) == len(numbers)
+        assert numbers == [inodes.number(node.key) for _, node in listed(images.root)]
