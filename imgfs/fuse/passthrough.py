@@ -46,7 +46,7 @@ class Passthrough:
     """
 
     def __init__(self, part: NativeLibrary | str, store: Path) -> None:
-        """`part` is what `imgfs.fuse.native.library.load` gave, or why it is not to be made use of. This must
+        """`part` is what `library.load` gave, or why it is not to be made use of. This must
         come before the handshake with the kernel.
         """
         self._why = part if isinstance(part, str) else None
