@@ -29,7 +29,7 @@ def test_data_is_handled_when_it_was_waited_for(data: memoryview) -> None:
 def test_a_process_ends_whatever_is_under_way() -> None:
     """An interrupted command must not hang for work that nobody waits for."""
     program = (
-        "import threading; from engine.beside import begin\n"
+        "import threading; from engine.threads import begin\n"
         "begin(threading.Event().wait); raise KeyboardInterrupt"
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE)

@@ -8,7 +8,7 @@ A start is felt. So commands are imported when they are called, and what that ha
 the garbage collector, which `imgfs.__main__` has switched off until then.
 """
 
-import gc
+from gc import enable, freeze, isenabled
 import os
 import signal
 import sys
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             signal.signal(number, _end)
     status = run(list(sys.argv[1:] if arguments is None else arguments))
     discard_unwritable()
-    gc.freeze()  # the process ends: nothing has to be taken apart
+    freeze()  # the process ends: nothing has to be taken apart
     sys.exit(status)
 
 
@@ -82,9 +82,9 @@ def run(arguments: list[str]) -> int:
             name, *rest = args.words
             command = _command(name)
             path = f"imgfs {name}"
-            if not gc.isenabled():
-                gc.freeze()
-                gc.enable()
+            if not isenabled():
+                freeze()
+                enable()
             command.call(path, rest, args.store)
         sys.stdout.flush()
         return 0

@@ -201,7 +201,7 @@ DIE = """
 import os, signal, sys
 from pathlib import Path
 from tests.local_engine import LocalEngine
-engine = Engine(Path(sys.argv[1]))
+engine = LocalEngine(Path(sys.argv[1]))
 engine.tag("base:1", "base:2")
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -51,7 +51,7 @@ def test_a_child_in_mid_load_leaves_the_load_alone(store: Path) -> None:
     run(
         """
 half = len(stores.APP) - 20_000
-engine = Engine(store)
+engine = LocalEngine(store)
 
 def work():
     refused(lambda: session.feed(stores.APP[half:]))
@@ -80,13 +80,13 @@ with engine, engine.begin_import() as session:
 def test_a_child_cannot_use_the_store_that_was_open(store: Path) -> None:
     run(
         """
-engine = Engine(store)
+engine = LocalEngine(store)
 
 def work():
     refused(lambda: engine.images.all())
     refused(lambda: stores.tag(engine))
     refused(lambda: engine.database.data_version())
-    refused(lambda: Engine(store))
+    refused(lambda: LocalEngine(store))
     engine.close()
 
 def leaves():
@@ -102,7 +102,7 @@ with engine.database.transaction():
     assert child(leaves) == 0
 assert len(engine.images.all()) == 3
 engine.close()
-assert child(lambda: Engine(store).close()) == 0
+assert child(lambda: LocalEngine(store).close()) == 0
 """,
         store,
     )
@@ -114,7 +114,7 @@ def test_a_child_of_a_thread_beside_one_that_writes(store: Path) -> None:
     """Whatever lock another thread has at the fork, the child does not wait for it."""
     run(
         """
-engine = Engine(store)
+engine = LocalEngine(store)
 inside, done = threading.Event(), threading.Event()
 
 def write():
@@ -141,13 +141,13 @@ def test_a_store_of_a_child_of_its_own(store: Path) -> None:
     run(
         """
 def work():
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         stores.load(engine)
 
 assert child(work) == 0
-with Engine(store) as engine:
+with LocalEngine(store) as engine:
     assert len(engine.images.all()) == 2
-    assert child(lambda: Engine(store.parent / "other").close()) == 0
+    assert child(lambda: LocalEngine(store.parent / "other").close()) == 0
 """,
         store,
     )

@@ -26,7 +26,7 @@ from engine.stores.local.content import LocalContent, LocalWriter
 from engine.stores.local.database import Database
 from tests.content_suite import ContentSuite, content
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[3]
 DATA = content(1000)
 DIGEST = digests.of_bytes(DATA)
 
@@ -230,13 +230,13 @@ def test_a_full_disk(tmp_path: Path) -> None:
 import errno, os, sys
 from pathlib import Path
 from engine.content.blobs import read_blob, write_blob
-from engine.stores.local.content import LocalStore
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
 from engine.spec.digest import of_bytes
 
 root = Path(sys.argv[1])
 with Database(root / "imgfs.db") as database:
-    store = LocalStore(root, database)
+    store = LocalContent(root, database)
     writer = store.writer("a")
     data = bytes(16 << 20)
     try:
@@ -800,12 +800,13 @@ def test_an_abandoned_ingest_that_is_resumed(store: LocalContent) -> None:
 PRELUDE = """
 import os, signal, sys
 from pathlib import Path
-from engine.content import *
-from engine.stores.local.content import LocalStore
+from engine.content.blobs import *
+from engine.content.protocols import *
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
 from engine.errors import Unavailable
 root = Path(sys.argv[1])
-store = LocalStore(root, Database(root / "imgfs.db"))
+store = LocalContent(root, Database(root / "imgfs.db"))
 data = bytes(range(256)) * 4000
 """
 CHILD_DATA = bytes(range(256)) * 4000

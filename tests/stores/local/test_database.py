@@ -143,7 +143,7 @@ with Database(Path(sys.argv[1])) as database, database.transaction() as connecti
     children = [
         subprocess.Popen(
             [sys.executable, "-c", script, path, str(number)],
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[3],
             stdin=subprocess.PIPE,
         )
         for number in range(4)
@@ -265,7 +265,7 @@ with Database(Path(sys.argv[1])).transaction() as connection:
     os.kill(os.getpid(), signal.SIGKILL)
 """
     child = subprocess.run(
-        [sys.executable, "-c", script, path], cwd=Path(__file__).parents[1], check=False
+        [sys.executable, "-c", script, path], cwd=Path(__file__).parents[3], check=False
     )
     assert child.returncode == -9
     with database.transaction() as connection:

@@ -92,7 +92,7 @@ def test_what_is_taken_back_is_not_told(engine: LocalEngine) -> None:
 
 
 def test_only_the_last_are_kept(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "KEPT", 3)
+    monkeypatch.setattr(events, "EVENTS_KEPT", 3)
     log = LocalEvents(engine.database, clock=lambda: 5)
     for number in range(1, 6):
         log.add("tag", f"sha256:{number}")

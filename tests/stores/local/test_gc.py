@@ -23,7 +23,7 @@ from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
 from tests.stores.local.old_schema import downgrade
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[3]
 SHARED = archives.layer("shared")
 APP = ImageParts(layers=[SHARED, archives.layer("app")])
 OTHER = ImageParts(layers=[SHARED, archives.layer("other")])
@@ -260,7 +260,7 @@ def test_what_a_dead_process_held(engine: LocalEngine) -> None:
 import os, sys
 from pathlib import Path
 from tests.local_engine import LocalEngine
-with Engine(Path(sys.argv[1])).begin_import() as session:
+with LocalEngine(Path(sys.argv[1])).begin_import() as session:
     session.feed(sys.stdin.buffer.read())
     os.kill(os.getpid(), 9)
 """

@@ -14,7 +14,7 @@ from engine.stores.local.database import Database
 from engine.stores.local.leases import LocalLeases
 from engine.stores.protocols import Lease
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[3]
 A, B = sorted([digests.of_bytes(b"a"), digests.of_bytes(b"b", "sha512")])
 
 
@@ -175,9 +175,9 @@ def test_hold_ends_with_its_process(leases: LocalLeases, tmp_path: Path) -> None
 import os, sys
 from pathlib import Path
 from engine.stores.local.database import Database
-from engine.stores.local.leases import Leases
+from engine.stores.local.leases import LocalLeases
 root = Path(sys.argv[1])
-with Leases(root, Database(root / "imgfs.db")).hold() as lease:
+with LocalLeases(root, Database(root / "imgfs.db")).hold() as lease:
     print(lease.id, flush=True)
     sys.stdin.readline()
     os.kill(os.getpid(), 9)
