@@ -84,7 +84,10 @@ def test_a_table_on_a_terminal_is_cut(imgfs: Command, command: str, expected: st
 @pytest.mark.parametrize(
     "command", ["images", "inspect", "history", "rm", "save", "tag {} x", "tag {}"]
 )
-def test_a_refusal_names_it_whole(inside: Callable[..., Done], command: str) -> None:
+def test_a_refusal_names_it_whole(
+    inside: Callable[..., Done], stock: Callable[..., None], command: str
+) -> None:
+    stock()
     words = [word.format(NAME) for word in command.split()]
     assert NAME in refusal(inside(*words, *([] if "{} " in command else [NAME])))
 

@@ -140,7 +140,7 @@ def test_others_change_nothing_in_a_users_mount(room: Path) -> None:
     script = f"""
         mknod {room}/fuse c 10 229 && chmod 666 {room}/fuse
         mount --bind {room}/fuse /dev/fuse && mount --bind {room}/fuse.conf /etc/fuse.conf
-        trap 'umount {home}/mnt' EXIT
+        trap 'PYTHONPATH={Path.cwd()} {" ".join(IMGFS)} umount {home}/mnt' EXIT
         {become.format(SOMEBODY)} bash {room}/user {Path.cwd()} {home}
         {become.format(stranger)} bash {room}/stranger
         {become.format(SOMEBODY)} bash -c 'rm -r {home}/mnt/app:1 && ls {home}/mnt'
