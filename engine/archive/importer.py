@@ -33,11 +33,7 @@ from engine.limits import Expansion
 from engine.spec import docker, oci, platforms
 from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
-from engine.stores.local.content import LocalStore
-from engine.stores.local.database import Database
-from engine.stores.local.events import EventLog
-from engine.stores.local.images import ImageStore
-from engine.stores.local.leases import Lease, Leases
+from engine.stores.protocols import Lease, Store
 from engine.tar.reader import MemberData, MemberEnd, MemberStart
 
 _DOCUMENTS = (
@@ -74,29 +70,19 @@ class Loaded(msgspec.Struct, frozen=True):
     left_out: tuple[LeftOut, ...] = ()
 
 
-class Parts(msgspec.Struct, frozen=True):
-    """What an import needs of an engine."""
-
-    database: Database
-    content: LocalStore
-    images: ImageStore
-    leases: Leases
-    events: EventLog
-
-
 class Import:
     """One stream on its way in, with an archive or several behind one another; for one thread at a
     time.
     """
 
-    def __init__(self, parts: Parts, options: ImportOptions) -> None:
-        self._parts = parts
+    def __init__(self, store: Store, options: ImportOptions) -> None:
+        self._store = store
         self._options = options
         self._limits = options.limits
         self._leases = ExitStack()
         self._lease: Lease | None = None
         self._expansion = Expansion(options.limits.max_expanded_bytes)
-        self._members = MemberIndex(parts.content, self._hold, self._expansion)
+        self._members = MemberIndex(store.content, self._hold, self._expansion)
         self._outer = ArchiveDecompressor()
         self._tar = Tars(self._limits)
         self._before = Inventory(())
@@ -184,8 +170,8 @@ class Import:
     def _hold(self, digest: Digest) -> None:
         """Lease a blob of the store that this archive relies on."""
         if self._lease is None:
-            self._lease = self._leases.enter_context(self._parts.leases.hold())
-        self._parts.leases.add(self._lease.id, digest)
+            self._lease = self._leases.enter_context(self._store.leases.hold())
+        self._store.leases.add(self._lease.id, digest)
 
     def _take(self, plain: bytes | memoryview) -> None:
         for event in self._tar.feed(memoryview(plain)):
@@ -300,7 +286,7 @@ class Import:
             raise NotFound("platform", f"{text} of {subject}")
 
     def _publish(self, found: list[ArchiveImage], left_out: tuple[LeftOut, ...]) -> Loaded:
-        parts = self._parts
+        store = self._store
         graphs = {image.graph.root.digest: image.graph for image in found}
         wholes: dict[str, walk.Graph] = {}
         blobs: dict[str, dict[str, str]] = {}
@@ -308,17 +294,17 @@ class Import:
             blobs.update(self._labels(graph))
         parents = self._parents | docker_archive.parents(self._members)
         self._members.prepare(blobs)
-        with parts.database.transaction():
+        with store.transaction():
             added = self._members.publish(blobs)
             for digest, graph in graphs.items():
-                whole = walk.graph(parts.content, graph.root) if self._options.platforms else graph
+                whole = walk.graph(store.content, graph.root) if self._options.platforms else graph
                 wholes[digest] = whole
-                parts.images.record(digest, walk.summarize(whole))
+                store.images.record(digest, walk.summarize(whole))
             for image in found:
                 self._create(image, parents)
-            for target in parts.images.lacking(info.digest for info in added):
-                parts.images.record(
-                    target.digest, walk.summarize(walk.graph(parts.content, target))
+            for target in store.images.lacking(info.digest for info in added):
+                store.images.record(
+                    target.digest, walk.summarize(walk.graph(store.content, target))
                 )
         loaded = tuple(_loaded_image(f, wholes[f.graph.root.digest]) for f in found)
         before = self._published
@@ -330,12 +316,12 @@ class Import:
         )
 
     def _create(self, found: ArchiveImage, parents: Mapping[str, str]) -> None:
-        images, target = self._parts.images, found.graph.root
+        images, target = self._store.images, found.graph.root
         configs = [image.manifest.config.digest for image in found.graph.images]
         known = [parents[config] for config in configs if config in parents]
         labels = {PARENT_LABEL: known[0]} if known else {}
         for name in found.names or ("",):
-            self._parts.events.add("load", target.digest, name)
+            self._store.events.add("load", target.digest, name)
         for name in found.names:
             images.put(Image(name, target, labels))
         if not images.is_named(target.digest):
@@ -373,4 +359,4 @@ def _loaded_image(found: ArchiveImage, whole: walk.Graph) -> LoadedImage:
     )
 
 
-__all__ = ["Import", "Loaded", "LoadedImage", "Parts"]
+__all__ = ["Import", "Loaded", "LoadedImage"]

@@ -5,10 +5,10 @@ from typing import Self
 
 import msgspec
 
+from engine.content.protocols import Writer
 from engine.layers.diff_ids import Uncompressed
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.content import LocalWriter
 
 
 class Buffered(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +37,7 @@ class Spilled(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     start: int
     size: int
-    file: LocalWriter
+    file: Writer
 
     @property
     def digest(self) -> Digest:
@@ -53,7 +53,7 @@ class Ingested(msgspec.Struct, frozen=True):
     name: str
     digest: Digest
     size: int
-    writer: LocalWriter
+    writer: Writer
     uncompressed: Uncompressed | None
 
     def pread(self, size: int, offset: int) -> bytes:

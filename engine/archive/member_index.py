@@ -24,7 +24,7 @@ from engine.archive.member_content import (
 )
 from engine.archive.member_sinks import BufferSink, CheckSink, IngestSink, Sink
 from engine.compression.options import Compression
-from engine.content.protocols import Info, ReaderAt
+from engine.content.protocols import Info, ReaderAt, Writer
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,
@@ -47,7 +47,7 @@ from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.spec.go_json import JSON_LIMIT
 from engine.spec.oci import Descriptor
-from engine.stores.local.content import LocalStore, LocalWriter
+from engine.stores.protocols import ContentStore
 from engine.tar.member import Member, clean_name, resolve_link
 
 _BUFFERED_MEMBER = 64 << 10
@@ -66,7 +66,7 @@ class MemberIndex:
     """The members of one archive, by name and by digest."""
 
     def __init__(
-        self, store: LocalStore, hold: Callable[[Digest], None], expansion: Expansion
+        self, store: ContentStore, hold: Callable[[Digest], None], expansion: Expansion
     ) -> None:
         """`hold` leases a blob that the store has already; `expansion` counts what layers come
         to.
@@ -83,7 +83,7 @@ class MemberIndex:
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
-        self._spilled: LocalWriter | None = None
+        self._spilled: Writer | None = None
         self._sink: Sink | None = None
         self.layers = 0
         """How many files so far look like layers, each content once."""
@@ -266,7 +266,7 @@ class MemberIndex:
         return Descriptor(compression.media_type, content.digest, content.size)
 
     def _compressed(self, layer: Descriptor, compression: Compression) -> Content:
-        def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:
+        def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
             with closing(compression.start(writer.write)) as compressor:
                 for chunk in _chunks(reader):
                     compressor.write(chunk)
@@ -280,7 +280,7 @@ class MemberIndex:
         media type, are decompressed. BrokenArchive, LimitExceeded.
         """
 
-        def write(reader: ReaderAt, writer: LocalWriter) -> Uncompressed:
+        def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
             size = 0
             try:
                 for piece in pieces_of(reader, kind):
@@ -295,7 +295,7 @@ class MemberIndex:
             kind = foreign_compression_of(reader)
         return layer if kind == "none" else self._make(layer.digest, write)
 
-    def _make(self, source: str, write: Callable[[ReaderAt, LocalWriter], Uncompressed]) -> Content:
+    def _make(self, source: str, write: Callable[[ReaderAt, Writer], Uncompressed]) -> Content:
         """What `write` makes of a blob, made once."""
         made = self._made.get(source)
         if made is None:
@@ -342,7 +342,7 @@ class MemberIndex:
             self._by_digest.remove(Digest(digest))
         return added
 
-    def _writers(self, wanted: Iterable[str]) -> Iterator[tuple[str, LocalWriter]]:
+    def _writers(self, wanted: Iterable[str]) -> Iterator[tuple[str, Writer]]:
         for digest in wanted:
             content = self._by_digest.get(Digest(digest))
             if isinstance(content, Ingested):

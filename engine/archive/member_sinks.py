@@ -4,12 +4,12 @@ from typing import Protocol
 
 from engine.archive.member_content import Buffered, Content, Damaged, Ingested, Stored
 from engine.compression import decompress
+from engine.content.protocols import Writer
 from engine.errors import BrokenArchive
 from engine.layers.diff_ids import Measure, Uncompressed, compression_from
 from engine.limits import Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.content import LocalWriter
 from engine.threads import beside
 
 
@@ -45,7 +45,7 @@ class BufferSink:
 class IngestSink:
     """An ingest; a compressed layer is measured on the way."""
 
-    def __init__(self, name: str, writer: LocalWriter, expansion: Expansion) -> None:
+    def __init__(self, name: str, writer: Writer, expansion: Expansion) -> None:
         self._name = name
         self._writer = writer
         self._size = 0

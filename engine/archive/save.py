@@ -1,63 +1,86 @@
 """Saving: images as one archive. Their blobs are leased before they are looked for, and the event
-is told when the archive is whole.
+is recorded when the archive is whole.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from engine.archive import writer
+from engine.archive.existing import ExistingArchive
 from engine.content.protocols import Provider
 from engine.image import Image
+from engine.layers.diff_ids import uncompressed_size
+from engine.layouts import combined, docker_save
 from engine.layouts.entry import Entry
+from engine.layouts.union import union
 from engine.progress import Progress, ignore
 from engine.spec.digest import Digest
-from engine.stores.local.database import Database
-from engine.stores.local.events import EventLog
-from engine.stores.local.images import ImageStore
-from engine.stores.local.leases import Leases
-from engine.tracing import Tracer
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What saving needs of an engine."""
-
-    database: Database
-    images: ImageStore
-    leases: Leases
-    events: EventLog
-    tracer: Tracer
+from engine.stores.protocols import Store
+from engine.tracing import Tracer, Untraced
 
 
 class Output(msgspec.Struct, frozen=True):
-    """Where an archive goes, and who hears how much of it is written."""
+    """Where an archive goes, who hears how much of it is written, and where the spans go, which are
+    called as moby's.
+    """
 
     write: Callable[[bytes], object]
     progress: Progress = ignore
+    tracer: Tracer = Untraced()
 
 
-def save(
-    parts: Parts,
+def save(store: Store, images: Sequence[Image], options: combined.Options, output: Output) -> int:
+    """Write one archive of these images, every blob verified as it is copied; return its size in
+    bytes. Errors as `combined.layout` and `write_archive`.
+    """
+    layout = partial(combined.layout, images, store.content, options)
+    return _save(store, images, layout, store.content, output)
+
+
+def extend(
+    store: Store, archive: Path, images: Sequence[Image], options: combined.Options, output: Output
+) -> int:
+    """Write what the archive holds and these images as one; errors as `save` and
+    `ExistingArchive`.
+    """
+    with ExistingArchive(archive) as existing:
+
+        def layout() -> Sequence[Entry]:
+            return union(existing.entries, combined.layout(images, store.content, options))
+
+        return _save(store, images, layout, existing.before(store.content), output)
+
+
+def save_for_docker(
+    store: Store, images: Sequence[Image], options: docker_save.Options, output: Output
+) -> int:
+    """Write the archive that docker save writes, every layer uncompressed; else as `save`."""
+    size = partial(uncompressed_size, store.content)
+    layout = partial(docker_save.layout, images, store.content, size, options)
+    return _save(store, images, layout, store.content, output)
+
+
+def _save(
+    store: Store,
     images: Sequence[Image],
     layout: Callable[[], Sequence[Entry]],
     provider: Provider,
     output: Output,
 ) -> int:
-    """Write the entries that `layout` makes of the images; how many bytes that are.
-
-    The spans are called as moby's. Errors as `layout`'s and `write_archive`'s.
-    """
-    tracer = parts.tracer
-    with tracer.span("save"), parts.leases.hold() as lease:
-        with parts.database.transaction():
+    tracer = output.tracer
+    with tracer.span("save"), store.leases.hold() as lease:
+        with store.transaction():
             for target in dict.fromkeys(image.target.digest for image in images):
                 with tracer.span("saveImage", {"image.id": target}):
-                    for blob in parts.images.summary(target).blobs:
-                        parts.leases.add(lease.id, Digest(blob))
+                    for blob in store.images.summary(target).blobs:
+                        store.leases.add(lease.id, Digest(blob))
         with tracer.span("writeTar"):
             size = writer.write_archive(layout(), provider, output.write, output.progress, tracer)
-    with parts.database.transaction():
+    with store.transaction():
         for image in images:
             name = "" if image.is_untagged else image.name
-            parts.events.add("save", image.target.digest, name)
+            store.events.add("save", image.target.digest, name)
     return size

@@ -16,18 +16,16 @@ from engine.commit import image_writer
 from engine.commit.document import Document
 from engine.commit.image_writer import InvalidSource, PlatformImage, WriterOptions, Written
 from engine.commit.layer_maker import LayerMaker
-from engine.commit.platform_images import Base, PlatformImages
+from engine.commit.platform_images import Base, PlatformImages, base_of
 from engine.commit.source import CommitOptions, PlatformSource, Progress, Source
+from engine.content.protocols import Writer
+from engine.details import details
 from engine.errors import NotFound
 from engine.image import Image
 from engine.spec import go_json, oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
-from engine.stores.local.content import LocalStore, LocalWriter
-from engine.stores.local.database import Database
-from engine.stores.local.events import EventLog
-from engine.stores.local.images import ImageStore
-from engine.stores.local.leases import Leases
+from engine.stores.protocols import ContentStore, Store
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -55,47 +53,38 @@ class Committed(msgspec.Struct, frozen=True):
         return {key: value for key, value in told.items() if value}
 
 
-class Parts(msgspec.Struct, frozen=True):
-    """What a commit needs of an engine."""
-
-    database: Database
-    content: LocalStore
-    images: ImageStore
-    leases: Leases
-    events: EventLog
-
-
 def commit(
-    parts: Parts,
-    bases: Sequence[Base | None],
+    store: Store,
     source: Source,
     names: Sequence[str],
     options: CommitOptions,
     progress: Progress,
 ) -> Committed:
-    """Make the image; `bases` has what each of the source's platforms stands on.
+    """Make an image of directories, with these full names.
 
-    InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError.
+    Raise InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError,
+    and NotFound where the base image has none of a wanted platform.
     """
+    bases = [_base(store, source.base, part.platform) for part in source.platforms]
     _check(source)
     with ExitStack() as stack:
-        lease = stack.enter_context(parts.leases.hold())
-        hold = partial(parts.leases.add, lease.id)
-        maker = LayerMaker(parts.content, hold)
+        lease = stack.enter_context(store.leases.hold())
+        hold = partial(store.leases.add, lease.id)
+        maker = LayerMaker(store.content, hold)
         stack.callback(maker.discard)
         for base in filter(None, bases):
-            _hold_base(parts.content, base, hold)
-        work = PlatformImages(parts.content, maker, options, progress)
+            _hold_base(store.content, base, hold)
+        work = PlatformImages(store.content, maker, options, progress)
         images = _images(work, source.platforms, bases)
         written = image_writer.write(images, _writer_options(options, names))
         writers = maker.writers()
         for document in written.documents:
             progress(f"exporting {document.noun} {document.descriptor.digest}", 0)
-            writer = _store(parts.content, document)
+            writer = _store(store.content, document)
             stack.callback(writer.abort)
             writers.append((writer, dict(document.labels)))
         progress(f"writing image {written.target.digest}", 0)
-        _publish(parts, written, writers, names)
+        _publish(store, written, writers, names)
         for name in names:
             progress(f"naming to {name}", 0)
     return Committed(written.target, written.config, tuple(names))
@@ -111,6 +100,13 @@ def _images(
 
     with ThreadPoolExecutor(len(parts)) as pool:
         return [*pool.map(work.image, parts, bases)]
+
+
+def _base(store: Store, name: str, platform: oci.Platform | None) -> Base | None:
+    if not name:
+        return None
+    matcher = platforms.only(platform) if platform else None
+    return base_of(store.content, details(store, name, matcher).manifest)
 
 
 def _check(source: Source) -> None:
@@ -130,7 +126,7 @@ def _writer_options(options: CommitOptions, names: Sequence[str]) -> WriterOptio
     )
 
 
-def _hold_base(content: LocalStore, base: Base, hold: Callable[[Digest], None]) -> None:
+def _hold_base(content: ContentStore, base: Base, hold: Callable[[Digest], None]) -> None:
     """Lease what the base image brings; NotFound if some of it has just been collected."""
     wanted = (base.manifest.config, *base.manifest.layers)
     for descriptor in wanted:
@@ -141,7 +137,7 @@ def _hold_base(content: LocalStore, base: Base, hold: Callable[[Digest], None]) 
             raise NotFound("blob of the base image", descriptor.digest)
 
 
-def _store(content: LocalStore, document: Document) -> LocalWriter:
+def _store(content: ContentStore, document: Document) -> Writer:
     writer = content.unnamed_writer(document.descriptor.size, document.descriptor.digest)
     try:
         writer.write(document.data)
@@ -152,19 +148,19 @@ def _store(content: LocalStore, document: Document) -> LocalWriter:
 
 
 def _publish(
-    parts: Parts,
+    store: Store,
     written: Written,
-    writers: Sequence[tuple[LocalWriter, dict[str, str]]],
+    writers: Sequence[tuple[Writer, dict[str, str]]],
     names: Sequence[str],
 ) -> None:
-    parts.content.prepare(writer for writer, _ in writers)
+    store.content.prepare(writer for writer, _ in writers)
     target = written.target
-    with parts.database.transaction():
-        parts.content.publish(writers)
-        parts.images.record(target.digest, walk.summarize(walk.graph(parts.content, target)))
+    with store.transaction():
+        store.content.publish(writers)
+        store.images.record(target.digest, walk.summarize(walk.graph(store.content, target)))
         for name in names or ("",):
-            parts.events.add("commit", target.digest, name)
+            store.events.add("commit", target.digest, name)
         for name in names:
-            parts.images.put(Image(name, target))
-        if not parts.images.is_named(target.digest):
-            parts.images.put(Image(target.digest, target))
+            store.images.put(Image(name, target))
+        if not store.images.is_named(target.digest):
+            store.images.put(Image(target.digest, target))

@@ -12,11 +12,12 @@ import msgspec
 
 from engine.commit.block_buffer import BlockBuffer
 from engine.compression.options import Compression, Compressor
+from engine.content.protocols import Writer
 from engine.filetree.tree import Tree
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, Measure, Uncompressed
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.content import LocalStore, LocalWriter
+from engine.stores.protocols import ContentStore
 from engine.threads import begin
 
 TREE_LABEL = "imgfs.tree"
@@ -46,17 +47,17 @@ class LayerSource(msgspec.Struct, frozen=True):
 class LayerMaker:
     """The new layers of one commit. `make` may run in several threads at a time."""
 
-    def __init__(self, store: LocalStore, hold: Callable[[Digest], None]) -> None:
+    def __init__(self, store: ContentStore, hold: Callable[[Digest], None]) -> None:
         """`hold` leases a blob that is there."""
         self._store = store
         self._hold = hold
-        self._writers: dict[Digest, tuple[LocalWriter, dict[str, str]]] = {}
+        self._writers: dict[Digest, tuple[Writer, dict[str, str]]] = {}
 
     def make(self, source: LayerSource) -> Layer:
         """The layer; OSError, and whatever `write` raises."""
         return self._known(source) or self._made(source)
 
-    def writers(self) -> list[tuple[LocalWriter, dict[str, str]]]:
+    def writers(self) -> list[tuple[Writer, dict[str, str]]]:
         """What is to be published, each with its labels."""
         return list(self._writers.values())
 

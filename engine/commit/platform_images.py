@@ -31,7 +31,7 @@ from engine.layers.diff_ids import compression_of, uncompressed_pieces
 from engine.spec import go_json, oci, platforms
 from engine.spec import media_types as layer_types
 from engine.spec.oci import Descriptor, Platform
-from engine.stores.local.content import LocalStore
+from engine.stores.protocols import ContentStore
 
 LAYERS = "exporting layers"
 
@@ -44,7 +44,7 @@ class Base(msgspec.Struct, frozen=True):
     config: bytes
 
 
-def base_of(content: LocalStore, image: walk.ImageManifest) -> Base:
+def base_of(content: ContentStore, image: walk.ImageManifest) -> Base:
     """What a commit needs of a stored image."""
     config = image.manifest.config
     data = read_blob(content, config.digest, config.size)
@@ -56,7 +56,7 @@ class PlatformImages:
     """The images of one commit; `image` may run in several threads at a time."""
 
     def __init__(
-        self, content: LocalStore, maker: LayerMaker, options: CommitOptions, progress: Progress
+        self, content: ContentStore, maker: LayerMaker, options: CommitOptions, progress: Progress
     ) -> None:
         self._content = content
         self._maker = maker

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from engine.commit import annotations, exporter_options
 from engine.commit.annotations import Annotation, InvalidAnnotation
+from engine.commit.commit import commit
 from engine.commit.history import LayerNote
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.compression import options as compressions
@@ -22,6 +23,7 @@ from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, writable
 from imgfs.cli.support.files import whole_file
 from imgfs.cli.support.steps import steps
+from imgfs.cli.support.tracing import tracer
 
 _DESCRIPTION = "imgfs commit"
 _COMMENT = "imgfs"
@@ -136,8 +138,9 @@ def _commit(args: Namespace) -> None:
     ):
         for platform, data in _files(option, texts, sources):
             sources[platform] = _with(sources[platform], option, data)
-    with writable(args) as engine, steps(args.quiet) as tell:
-        made = engine.commit(
+    with writable(args) as store, steps(args.quiet) as tell, tracer().span("commit"):
+        made = commit(
+            store,
             Source(tuple(sources.values()), args.base),
             tuple(dict.fromkeys((*names, *parse_names(found.names)))),
             replace(found.commit, created=created),

@@ -5,10 +5,9 @@ import sys
 import time
 from argparse import Namespace
 
-from engine.engine import Engine
 from engine.errors import StoreMissing
 from engine.spec import rfc3339
-from engine.stores.local.events import Event
+from engine.stores.protocols import Event, Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import opened
 from imgfs.cli.support.durations import parse_duration
@@ -36,25 +35,25 @@ def _events(args: Namespace) -> None:
     begin = _time("since", args.since, now) if args.since is not None else None
     end = _time("until", args.until, now) if args.until is not None else None
     try:
-        engine = opened(args)
+        store = opened(args)
     except StoreMissing:
         begin = now if begin is None else begin
-        engine = _awaited(args, end)
-    with engine:
-        number = engine.events.last() if begin is None else 0
+        store = _awaited(args, end)
+    with store:
+        number = store.events.last() if begin is None else 0
         version = -1
         while True:
             over = end is not None and time.time_ns() >= end
-            found = engine.database.data_version()
+            found = store.version()
             if found != version:
                 version = found
-                number = _print(engine.events.after(number), number, begin, end)
+                number = _print(store.events.after(number), number, begin, end)
             if over:
                 return
             time.sleep(_PAUSE)
 
 
-def _awaited(args: Namespace, end: int | None) -> Engine:
+def _awaited(args: Namespace, end: int | None) -> Store:
     """Return the store once there is one; raise StoreMissing if there is none until `end`."""
     while True:
         time.sleep(_PAUSE)

@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from engine.engine import Engine
 from engine.errors import StoreDamaged, escaped
+from engine.stores.local.fsck import check, check_layers, unverified_layers
 from engine.stores.local.fsck.problem import Problem, Unverified
-from engine.stores.local.fsck.replacement import replace_database
+from engine.stores.local.fsck.repair import repair
+from engine.stores.local.fsck.replacement import replace_database, restore_names
+from engine.stores.local.store import LocalStore
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed, format_option, print_json, store_path
 from imgfs.cli.support.progress import how, progress_of, progress_options
@@ -100,35 +102,35 @@ FSCK = Command(_fsck, _options)
 
 
 def _check(
-    store: Path,
+    path: Path,
     args: Namespace,
     told: Callable[[str], None] | None,
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[_Found]:
     """Check, repair and tell; then give `names` back to the images that have lost them."""
     found = []
-    with Engine.open(store) as engine:
-        for problem in _problems(engine, args.deep, how(args)):
-            one = _Found(problem, engine.repair(problem) if args.repair else "")
+    with LocalStore.open(path) as store:
+        for problem in _problems(store, args.deep, how(args)):
+            one = _Found(problem, repair(store, problem) if args.repair else "")
             found.append(one)
             if told:
                 told(escaped(one.line()))
-        for name in engine.restore_names(names) if names else ():
+        for name in restore_names(store, names) if names else ():
             if told:
                 told(f"image {escaped(name)}: has its name again")
     return found
 
 
-def _problems(engine: Engine, deep: bool, progress: str) -> Iterator[Problem]:
+def _problems(store: LocalStore, deep: bool, progress: str) -> Iterator[Problem]:
     with progress_of("Checking", progress) as tell:
-        yield from engine.check(tell)
+        yield from check(store, tell)
     if deep:
-        yield from engine.check_layers()
+        yield from check_layers(store)
 
 
-def _unverified(store: Path) -> list[Unverified]:
-    with Engine(store) as engine:
-        return list(engine.unverified_layers())
+def _unverified(path: Path) -> list[Unverified]:
+    with LocalStore.open(path) as store:
+        return list(unverified_layers(store))
 
 
 def _summary(found: list[_Found]) -> str:

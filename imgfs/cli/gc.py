@@ -4,9 +4,9 @@ from argparse import Namespace
 from contextlib import suppress
 
 from engine.errors import StoreMissing
-from engine.stores.local.gc import Garbage
+from engine.stores.protocols import Garbage
 from imgfs.cli.support.command import Command, Parser
-from imgfs.cli.support.common import format_option, human, opened, print_json
+from imgfs.cli.support.common import Failed, format_option, human, opened, print_json
 
 
 def _options(parser: Parser) -> None:
@@ -21,9 +21,10 @@ def _gc(args: Namespace) -> None:
     Mounts and other commands may go on meanwhile; what they use stays.
     """
     removed, freed = [], 0
-    with suppress(StoreMissing), opened(args) as engine:
-        collector = engine.collector()
-        for garbage in collector.plan() if args.dry_run else collector.collect():
+    with suppress(StoreMissing), opened(args) as store:
+        if not store.supports_collection:
+            raise Failed(f"{store.location}: what nothing needs is collected by its own system")
+        for garbage in store.garbage() if args.dry_run else store.collect():
             freed += garbage.size
             if args.format == "json":
                 removed.append(garbage)

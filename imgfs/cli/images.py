@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from engine.engine import Engine
+from engine import names
 from engine.errors import InvalidPlatform, NotFound, StoreMissing
 from engine.image import Image, ManifestSummary
 from engine.spec import reference, rfc3339
 from engine.spec.descriptor import Platform
+from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import (
     WIDEST,
@@ -64,18 +65,18 @@ def _images(args: Namespace) -> None:
     imgfs images alpine --format json
     """
     try:
-        engine = opened(args)
+        store = opened(args)
     except StoreMissing:
         if args.words:
             raise
         _print([], args)
         return
-    with engine:
-        found: list[Image] = [] if args.words else engine.images.all()
+    with store:
+        found: list[Image] = [] if args.words else store.images.all()
         try:
-            each(args.words, lambda name: found.extend(engine.find(name)))
+            each(args.words, lambda name: found.extend(names.find(store.images, name)))
         finally:
-            _print(list(_listed(engine, found)), args)
+            _print(list(_listed(store, found)), args)
 
 
 IMAGES = Command(_images, _options, words="[NAME…]", most=None)
@@ -119,14 +120,14 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
     )
 
 
-def _listed(engine: Engine, images: Iterable[Image]) -> Iterator[_Listed]:
+def _listed(store: Store, images: Iterable[Image]) -> Iterator[_Listed]:
     for image in images:
         with suppress(NotFound):  # removed by somebody else just now
-            yield _line(engine, image)
+            yield _line(store, image)
 
 
-def _line(engine: Engine, image: Image) -> _Listed:
-    manifests = engine.images.manifests(image.target.digest)
+def _line(store: Store, image: Image) -> _Listed:
+    manifests = store.images.manifests(image.target.digest)
     best = _best(manifests)
     ref = None if image.is_untagged else reference.parse_normalized(image.name)
     return _Listed(
@@ -134,7 +135,7 @@ def _line(engine: Engine, image: Image) -> _Listed:
         ref.familiar_name if ref else "",
         (ref.tag or "") if ref else "",
         (best.config if best else "") or image.target.digest,
-        rfc3339.text(engine.images.target(image.target.digest).created),
+        rfc3339.text(store.images.target(image.target.digest).created),
         best.size if best else 0,
         tuple(dict.fromkeys(m.platform for m in manifests if m.platform)),
     )

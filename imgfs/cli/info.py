@@ -30,10 +30,10 @@ def _info(args: Namespace) -> None:
 
     imgfs info --format json
     """
-    store, images, sizes, exists = store_path(args.store), 0, list[int](), False
-    with suppress(StoreMissing), opened(args) as engine:
-        images, sizes, exists = engine.images.count(), [b.size for b in engine.content.walk()], True
-    told = _told(store, images, sizes)
+    path, images, sizes, exists = store_path(args.store), 0, list[int](), False
+    with suppress(StoreMissing), opened(args) as store:
+        images, sizes, exists = store.images.count(), [b.size for b in store.content.walk()], True
+    told = _told(path, images, sizes)
     if args.format == "json":
         print_json(told)
         return

@@ -5,9 +5,10 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.engine import Details, Engine
+from engine.details import Details, details
 from engine.spec import go_json, oci, platforms, reference
 from engine.spec import media_types as layer_types
+from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import (
     WIDEST,
@@ -36,11 +37,11 @@ def _inspect(args: Namespace) -> None:
     """
     documents: list[dict[str, Any]] = []
     matcher = _matcher(args)
-    with opened(args) as engine:
+    with opened(args) as store:
         try:
             each(
                 args.words,
-                lambda n: documents.append(_document(engine, engine.details(n, matcher))),
+                lambda n: documents.append(_document(store, details(store, n, matcher))),
             )
         finally:
             print_json(documents)
@@ -59,11 +60,11 @@ def _matcher(args: Namespace) -> platforms.Matcher | None:
     return platforms.only(platforms.parse(args.platform)) if args.platform else None
 
 
-def _document(engine: Engine, details: Details) -> dict[str, Any]:
-    config, manifest = details.config, details.manifest
-    raw = go_json.loads(details.raw_config, manifest.manifest.config.digest)
-    target = details.image.target
-    tagged = [reference.parse_normalized(name) for name in details.names]
+def _document(store: Store, found: Details) -> dict[str, Any]:
+    config, manifest = found.config, found.manifest
+    raw = go_json.loads(found.raw_config, manifest.manifest.config.digest)
+    target = found.image.target
+    tagged = [reference.parse_normalized(name) for name in found.names]
     repositories = sorted({ref.familiar_name for ref in tagged})
     layers = manifest.manifest.layers
     return {
@@ -83,9 +84,7 @@ def _document(engine: Engine, details: Details) -> dict[str, Any]:
         "Descriptor": json.loads(oci.render(target)),
         "Manifest": json.loads(oci.render(manifest.descriptor)),
         "Layers": [json.loads(oci.render(layer)) for layer in layers],
-        "Platforms": list(
-            dict.fromkeys(m.platform for m in engine.images.manifests(target.digest))
-        ),
+        "Platforms": list(dict.fromkeys(m.platform for m in store.images.manifests(target.digest))),
     }
 
 
@@ -102,8 +101,8 @@ def _history(args: Namespace) -> None:
     imgfs history alpine:3
     """
     matcher = _matcher(args)
-    with opened(args) as engine:
-        steps = list(_steps(engine.details(args.words[0], matcher)))[::-1]
+    with opened(args) as store:
+        steps = list(_steps(details(store, args.words[0], matcher)))[::-1]
     if args.format == "json":
         print_json(steps)
         return
@@ -125,10 +124,10 @@ def _history(args: Namespace) -> None:
 HISTORY = Command(_history, _history_options, words="NAME", least=1, most=1)
 
 
-def _steps(details: Details) -> Iterator[dict[str, Any]]:
+def _steps(found: Details) -> Iterator[dict[str, Any]]:
     """History entries with the layer that each made; layers without an entry come last."""
-    layers = iter(details.manifest.manifest.layers)
-    for entry in details.config.history:
+    layers = iter(found.manifest.manifest.layers)
+    for entry in found.config.history:
         yield _step(entry, None if entry.empty_layer else next(layers, None))
     for layer in layers:
         yield _step(oci.History(), layer)

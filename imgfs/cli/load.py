@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from engine.archive.import_options import ImportOptions
+from engine.archive.importer import Import
 from engine.archive.name_rules import Naming, parse_rename
 from engine.compression import options as compression
-from engine.engine import Engine
 from engine.errors import EngineError, InvalidInput, escaped, printable
 from engine.limits import Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
+from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, format_option, print_json, writable
 from imgfs.cli.support.limits import raise_open_files
@@ -79,11 +80,11 @@ def _load(args: Namespace) -> None:
     )
     loaded: list[Loaded] = []
     failed = False
-    with writable(args) as engine:
+    with writable(args) as store:
         for path in paths:
             named = "standard input" if path == "-" else path
             try:
-                loaded.append(_loaded(engine, path, options, how(args)))
+                loaded.append(_loaded(store, path, options, how(args)))
             except (EngineError, OSError) as error:
                 failed = True
                 reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
@@ -112,14 +113,14 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
         raise UsageError(f"--limit: {error}") from error
 
 
-def _loaded(engine: Engine, path: str, options: ImportOptions, progress: str) -> "Loaded":
+def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
         file: BinaryIO
         file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))
         status = os.fstat(file.fileno())
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
         tell = stack.enter_context(progress_of("Loading", progress))
-        session = stack.enter_context(engine.begin_import(options))
+        session = stack.enter_context(Import(store, options))
         for chunk in _chunks(file) if total is None else _chunks_ahead(file):
             session.feed(chunk)
             tell(Done(session.received, total, session.layers))

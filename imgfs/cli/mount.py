@@ -17,7 +17,7 @@ from engine.limits import Limits
 from engine.spec import platforms
 from engine.spec.oci import Platform
 from imgfs.cli.support.command import Command, Parser, UsageError
-from imgfs.cli.support.common import Failed, store_path
+from imgfs.cli.support.common import Failed, store_location
 from imgfs.cli.support.durations import parse_interval
 from imgfs.cli.support.files import followed
 from imgfs.cli.support.limits import raise_open_files, tune_memory
@@ -121,7 +121,7 @@ def _mount(args: Namespace) -> None:
     """
     options = _parse(word for words in args.o for word in words.split(","))
     given = None if args.source in ("", "none", "imgfs") else args.source
-    store = store_path(given or options.store or args.store)
+    store = store_location(given or options.store or args.store)
     wanted = tuple(map(platforms.parse, (*args.platform, *options.platforms)))
     view = _VIEWS[args.layout or options.layout](wanted)
     names = _NAMES[args.names or options.names]

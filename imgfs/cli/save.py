@@ -9,18 +9,22 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from engine.engine import Engine
+from engine import names
+from engine.archive.save import Output, extend, save, save_for_docker
 from engine.errors import printable
+from engine.graph import graph
 from engine.image import Image
 from engine.layouts import combined, selection
 from engine.layouts.selection import Selection
 from engine.spec import platforms
 from engine.spec.oci import Platform
+from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
 from imgfs.cli.support.files import whole_file
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
+from imgfs.cli.support.tracing import tracer
 
 Options = TypeVar("Options", bound=Selection)
 
@@ -64,18 +68,19 @@ def _save(args: Namespace) -> None:
     if args.output is None and args.append is None and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
     wanted = tuple(platforms.parse(one) for one in args.platform)
-    with opened(args) as engine:
-        images = _unique([image for name in args.words for image in engine.find_to_save(name)])
+    with opened(args) as store:
+        found = (names.find_to_save(store.images, name) for name in args.words)
+        images = _unique([image for some in found for image in some])
         if args.skip_missing:
-            images = _having(engine, images, wanted)
-        _write(engine, images, wanted, args)
+            images = _having(store, images, wanted)
+        _write(store, images, wanted, args)
 
 
 SAVE = Command(_save, _options, words="NAME…", least=1, most=None)
 
 
 def _write(
-    engine: Engine, images: list[Image], wanted: tuple[Platform, ...], args: Namespace
+    store: Store, images: list[Image], wanted: tuple[Platform, ...], args: Namespace
 ) -> None:
     required = () if args.skip_missing else wanted
     with ExitStack() as stack:
@@ -86,33 +91,40 @@ def _write(
             out = stack.enter_context(whole_file(Path(args.output))).write
         else:
             out = widen(sys.stdout.buffer).write
+        output = Output(out, tell, tracer())
         if args.layout == "docker":
             from engine.layouts import docker_save
 
-            engine.save_for_docker(
-                images, _selection(docker_save.Options, wanted, required), out, tell
-            )
+            chosen = _selection(docker_save.Options, wanted, required)
+            save_for_docker(store, images, chosen, output)
             return
         options = _selection(combined.Options, wanted, required)
         if args.since:
-            known = engine.blobs_of([image for name in args.since for image in engine.find(name)])
-            options = replace(options, entry_timeout=lambda blob: blob.digest not in known)
+            known = _blobs_below(store, args.since)
+            options = replace(options, keeps=lambda blob: blob.digest not in known)
         if args.append is not None:
-            engine.extend(Path(args.append), images, options, out, tell)
+            extend(store, Path(args.append), images, options, output)
         else:
-            engine.save(images, options, out, tell)
+            save(store, images, options, output)
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:
     return list({image.name: image for image in images}.values())
 
 
-def _having(engine: Engine, images: Sequence[Image], wanted: Sequence[Platform]) -> list[Image]:
+def _blobs_below(store: Store, words: Sequence[str]) -> frozenset[str]:
+    """Return the digests of all that the store holds below the images that are meant."""
+    images = (image for word in words for image in names.find(store.images, word))
+    targets = {image.target.digest for image in images}
+    return frozenset(b for target in targets for b in store.images.summary(target).blobs)
+
+
+def _having(store: Store, images: Sequence[Image], wanted: Sequence[Platform]) -> list[Image]:
     """The images that have any of the platforms; what is left out is told."""
     kept = []
     for image in images:
-        graph = engine.graph(image)
-        lacking = [p for p in wanted if graph.best(platforms.only(p)) is None]
+        found = graph(store.content, image.target)
+        lacking = [p for p in wanted if found.best(platforms.only(p)) is None]
         for platform in lacking:
             what = f"{platforms.format_all(platform)} of {image.familiar}"
             print(f"imgfs: left out: {printable(what, 2000)}", file=sys.stderr)

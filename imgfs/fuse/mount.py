@@ -14,11 +14,12 @@ import pyfuse3
 import trio
 
 from engine.archive.import_options import ImportOptions
-from engine.engine import Engine
+from engine.archive.importer import Import
 from engine.errors import EngineError, printable
 from engine.layouts import warm_up as first_look
 from engine.limits import Limits
-from engine.stores.local.name_lock import NameLock
+from engine.stores.open import create_store
+from engine.stores.protocols import Store
 from imgfs.fuse.gather import Gathers
 from imgfs.fuse.gone_names import drop_gone_names
 from imgfs.fuse.handlers import Operations
@@ -64,17 +65,20 @@ class MountOptions(msgspec.Struct, frozen=True):
     names: Names = FAMILIAR
 
 
-def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
-    """Mount `store` and answer the kernel until it is unmounted or SIGTERM, SIGINT or SIGHUP comes.
+def serve(
+    location: str, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
+) -> None:
+    """Mount the store at `location`, and answer the kernel until it is unmounted or SIGTERM, SIGINT
+    or SIGHUP comes.
 
-    `ready` is called once the mount can be used. StoreError, OSError and RuntimeError say why it
+    `ready` is called once the mount can be used. Raise StoreError, OSError or RuntimeError if it
     cannot be.
     """
     # A handler that raised in the middle of the event loop would break it.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    with Engine(store) as engine:
-        mount = _Mount(engine, mountpoint, options, ready)
+    with create_store(location) as store:
+        mount = _Mount(store, mountpoint, options, ready)
         try:
             trio.run(mount.run)
         except BaseExceptionGroup as group:
@@ -87,14 +91,14 @@ def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[
 
 class _Mount:
     def __init__(
-        self, engine: Engine, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
+        self, store: Store, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
     ) -> None:
-        self._engine = engine
+        self._store = store
         self._mountpoint = mountpoint
         self._options = options
         self._ready = ready
         part = options.session if options.passthrough else "switched off"
-        self._passthrough = Passthrough(part, engine.path)
+        self._passthrough = Passthrough(part, store.directory)
         self._operations: Operations | None = None
         self.workers = DiskThreads()
 
@@ -127,7 +131,7 @@ class _Mount:
             nursery.start_soon(self._passthrough.close_idle)
             nursery.start_soon(self.workers.read, raise_read_ahead, self._mountpoint)
             if self._options.gc_interval is not None:
-                nursery.start_soon(_collect_every, self._options.gc_interval, self._engine)
+                nursery.start_soon(_collect_every, self._options.gc_interval, self._store)
             self._ready()
             nursery.start_soon(self.workers.read, first_look.take)
             await pyfuse3.main(max_tasks=_MAX_REQUESTS)
@@ -136,8 +140,8 @@ class _Mount:
     def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:
         options = ImportOptions(limits=self._options.limits)
         return ImportDirectory(
-            lambda: self._engine.begin_import(options),
-            self._engine.path,
+            lambda: Import(self._store, options),
+            self._store.directory,
             nursery,
             self.workers,
             Gathers(self._options.session),
@@ -147,19 +151,19 @@ class _Mount:
     def _wire(self, imports: ImportDirectory) -> Operations:
         fixed: dict[str, Node] = {
             "import": imports,
-            ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._engine.events),
+            ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._store.events),
         }
         names = self._options.names
-        tree = self._tree = ImageTree(self._engine, self._options.view, fixed, names)
+        tree = self._tree = ImageTree(self._store, self._options.view, fixed, names)
         inodes = Inodes(tree.root)
-        self._names = NameCache(NameLock(self._engine.path), tree.version)
+        self._names = NameCache(self._store.name_lock, tree.version)
         self._operations = Operations(
             tree,
             inodes,
             self._names,
             self._passthrough,
             self.workers,
-            self._engine.path,
+            self._store.directory,
             self._mountpoint,
         )
         return self._operations
@@ -167,10 +171,10 @@ class _Mount:
     def _status(self, imports: ImportDirectory) -> dict[str, object]:
         assert self._operations is not None
         return {
-            "store": str(self._engine.path),
+            "store": self._store.location,
             "mountpoint": str(self._mountpoint),
             "pid": os.getpid(),
-            "images": self._engine.images.count(),
+            "images": self._store.images.count(),
             "inodes": len(self._operations.inodes),
             "handles": self._operations.open_handles,
             "imports": imports.counts(),
@@ -182,7 +186,7 @@ class _Mount:
         """A failed load is logged, and is an event of the store."""
         log.warning("import/%s was not loaded: %s", printable(name), reason)
         try:
-            await self.workers.write(self._engine.events.add_failure, name, reason)
+            await self.workers.write(self._store.events.add_failure, name, reason)
         except (EngineError, OSError) as error:
             log.warning("there is no event of it: %s", error)
 
@@ -213,17 +217,17 @@ async def _stop_on(signals: AsyncIterator[int], serving: trio.CancelScope) -> No
         serving.deadline = min(serving.deadline, trio.current_time() + _PATIENCE)
 
 
-async def _collect_every(seconds: float, engine: Engine) -> None:
+async def _collect_every(seconds: float, store: Store) -> None:
     while True:
         await trio.sleep(seconds)
         try:
-            await trio.to_thread.run_sync(_collect, engine)
+            await trio.to_thread.run_sync(_collect, store)
         except (EngineError, OSError) as error:
             log.warning("collecting failed: %s", error)
 
 
-def _collect(engine: Engine) -> None:
+def _collect(store: Store) -> None:
     """A collection in a worker thread, which the end of the mount ends."""
-    for garbage in engine.collector().collect():
+    for garbage in store.collect():
         log.info("removed %s %s", garbage.kind, garbage.name)
         trio.from_thread.check_cancelled()

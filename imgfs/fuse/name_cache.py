@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from engine.stores.local.name_lock import LONGEST, NameLock
+from engine.stores.protocols import LONGEST, NameLock
 
 KEPT = 0.1
 """Seconds that the kernel may keep a name of a listing."""

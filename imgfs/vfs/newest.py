@@ -4,7 +4,7 @@ changed.
 
 from collections.abc import Callable
 
-from engine.stores.local.images import ImageStore
+from engine.stores.protocols import ImageStore
 
 
 class Newest:

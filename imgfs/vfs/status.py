@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from engine.spec import digest, go_json
-from engine.stores.local.events import KEPT, EventLog
+from engine.stores.protocols import EVENTS_KEPT, EventLog
 from imgfs.imports.directory import ImportDirectory
 from imgfs.vfs.nodes import READ_ONLY_FILE, Attributes, BytesFile, Node, Reader
 
@@ -58,7 +58,7 @@ class EventsFile:
     @property
     def is_long(self) -> bool:
         """Whether it has grown so much that the old lines had better be forgotten."""
-        return self._count > 2 * KEPT
+        return self._count > 2 * EVENTS_KEPT
 
     def renewed(self) -> "EventsFile":
         """Another file, with the events that are still known."""

@@ -15,14 +15,15 @@ from typing import ClassVar
 
 import msgspec
 
+from engine import names as engine_names
 from engine.content.protocols import Provider, ReaderAt
-from engine.engine import Engine
 from engine.errors import InvalidDigest, InvalidReference, NotFound
 from engine.image import ARCHIVE_FILES, Image, TreeEntry, path_of
 from engine.layers.reader import UncompressedBlobs
 from engine.layouts.entry import Decompressed, Entry
 from engine.spec import reference, rfc3339
 from engine.spec.digest import Digest, of_bytes, parse
+from engine.stores.protocols import Store
 from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.names import FAMILIAR, Names
 from imgfs.vfs.namespaces import Namespaces
@@ -49,19 +50,19 @@ class ImageTree:
     """Every image of a store, by path."""
 
     def __init__(
-        self, engine: Engine, view: View, fixed: Mapping[str, Node], names: Names = FAMILIAR
+        self, store: Store, view: View, fixed: Mapping[str, Node], names: Names = FAMILIAR
     ) -> None:
         """`fixed` are the children of the root that are not images. Paths are true ones everywhere;
         `names` says how a directory shows and reads their parts.
         """
         self.names = names
-        self._engine = engine
+        self._store = store
         self._view = view
-        self._uncompressed = UncompressedBlobs(engine.content)
+        self._uncompressed = UncompressedBlobs(store.content)
         self.fixed = fixed
         self.removals = Removals()
         self.namespaces = Namespaces()
-        self.newest = Newest(engine.images, engine.database.data_version)
+        self.newest = Newest(store.images, store.version)
         self.root = NameDirectory(self, "")
         self._archives = LRUCache[tuple[str, tuple[TreeEntry, ...]], Mapping[str, Node]](
             _LAYOUTS_KEPT
@@ -72,7 +73,7 @@ class ImageTree:
 
     def find(self, path: str) -> Directory | None:
         """The directory at a path below the root, listed or not."""
-        images = self._engine.images
+        images = self._store.images
         place = images.place_at(path)
         if place is not None:
             return ImageDirectory(self, place)
@@ -88,7 +89,7 @@ class ImageTree:
         """The image that a path names: by its place in the tree, or without a name by digest or
         NAME@DIGEST.
         """
-        images = self._engine.images
+        images = self._store.images
         image = images.at(path)
         if image is not None or ("@" not in path and ":" not in path):
             return image
@@ -97,7 +98,9 @@ class ImageTree:
                 named = images.names_of(parse(path))
             else:
                 ref = reference.parse_normalized(path)
-                return self._engine.find_to_save(path)[0] if ref.digest else None
+                return (
+                    engine_names.find_to_save(self._store.images, path)[0] if ref.digest else None
+                )
         except (InvalidDigest, InvalidReference, NotFound):
             return None
         return Image(named[0].target.digest, named[0].target) if named else None
@@ -105,7 +108,7 @@ class ImageTree:
     def entries(self, prefix: str) -> list[tuple[str, Node]]:
         """(name, node) of all that is listed directly below a prefix ("" or "ghcr.io/org/")."""
         found: dict[str, Node] = {}
-        for place in self._engine.images.places(prefix):
+        for place in self._store.images.places(prefix):
             name = place.path[len(prefix) :]
             if "/" not in name:
                 found[name] = ImageDirectory(self, place)
@@ -125,28 +128,28 @@ class ImageTree:
         follows: the tags of a repository, or the repositories of a registry with a port. Nothing if
         there are none.
         """
-        places = tuple(self._engine.images.places(f"{path}:"))
+        places = tuple(self._store.images.places(f"{path}:"))
         if not places:
             return {}
         return self._archive(f"repository:{path}", places, f"{path}:")
 
     def version(self) -> int:
         """Return a number that is another one once anything in the store has changed."""
-        return self._engine.database.data_version()
+        return self._store.version()
 
     def places(self) -> dict[str, TreeEntry]:
         """Return every image that is listed, by its path."""
-        return {place.path: place for place in self._engine.images.places()}
+        return {place.path: place for place in self._store.images.places()}
 
     # -- changing ---------------------------------------------------------------------------------
 
     def rename(self, old: str, new: str) -> None:
         """Give an image another name in the place of one it has."""
         image = self._listed(old)
-        with self._engine.database.transaction():
+        with self._store.transaction():
             self._add(image, new)
             if not image.is_untagged:
-                self._engine.images.delete(image.name)
+                self._store.images.delete(image.name)
         self.namespaces.filled(new)
 
     def link(self, sources: Iterable[str], new: str) -> None:
@@ -154,7 +157,7 @@ class ImageTree:
         image = next(filter(None, map(self.resolve, sources)), None)
         if image is None:
             raise OSError(errno.ENOENT, "no such image")
-        with self._engine.database.transaction():
+        with self._store.transaction():
             self._add(image, new)
         self.namespaces.filled(new)
 
@@ -175,14 +178,14 @@ class ImageTree:
         """Take a name away; a directory of an untagged image goes for good. A namespace goes if
         nothing is in it.
         """
-        place = self._engine.images.place_at(path)
+        place = self._store.images.place_at(path)
         if place is None:
             self._remove_namespace(path)
             return
         if place.image.is_untagged:
-            self._engine.images.delete(place.name)
+            self._store.images.delete(place.name)
         else:
-            self._engine.images.untag(place.name)
+            self._store.images.untag(place.name)
         if self.removals.end(place):
             self.namespaces.emptied(path)
 
@@ -190,12 +193,12 @@ class ImageTree:
         """Show an entry of an image directory no more, for as long as `Removals` says; OSError if
         the directory itself cannot be removed.
         """
-        if self._engine.images.place_at(place.path) != place:
+        if self._store.images.place_at(place.path) != place:
             raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
         self.removals.add(place, path)
 
     def _remove_namespace(self, path: str) -> None:
-        images, prefix = self._engine.images, f"{path}/"
+        images, prefix = self._store.images, f"{path}/"
         if (
             images.has_paths(prefix)
             or images.has_paths(f"{path}:")
@@ -207,7 +210,7 @@ class ImageTree:
         self.namespaces.remove(prefix)
 
     def _listed(self, path: str) -> Image:
-        image = self._engine.images.at(path)
+        image = self._store.images.at(path)
         if image is None:
             raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
         return image
@@ -220,10 +223,10 @@ class ImageTree:
         name = str(reference.tag_name_only(ref))
         if ref.is_name_only or ref.digest is not None or path_of(name) != path:
             raise OSError(errno.EINVAL, f"expected NAME:TAG as docker prints it, found {path}")
-        if self._engine.images.find(name) is not None:
+        if self._store.images.find(name) is not None:
             raise OSError(errno.EEXIST, "there is an image of that name")
         try:
-            self._engine.images.put(Image(name, image.target))
+            self._store.images.put(Image(name, image.target))
         except InvalidReference as error:
             raise OSError(errno.EINVAL, str(error)) from error
 
@@ -240,7 +243,7 @@ class ImageTree:
     def image_xattrs(self, place: TreeEntry) -> Mapping[str, bytes]:
         """What is told of an image directory by extended attributes."""
         image = place.image
-        manifests = self._engine.images.manifests(image.target.digest)
+        manifests = self._store.images.manifests(image.target.digest)
         told = {
             "user.oci.digest": image.target.digest,
             "user.oci.mediatype": image.target.media_type,
@@ -264,7 +267,7 @@ class ImageTree:
     ) -> Mapping[str, Node]:
         images = [place.image for place in places]
         mtime = max(place.created for place in places)
-        entries = self._view.entries(self._engine, images, mtime, prefix)
+        entries = self._view.entries(self._store, images, mtime, prefix)
         version = "".join(f"\n{place.key}" for place in places)
         return self._nodes(f"{key}{version}", entries, None if prefix else places[0])
 
@@ -297,9 +300,9 @@ class ImageTree:
             case None:
                 return FixedDirectory(key, tree[entry.path], mtime)
             case Digest() as digest if not entry.mtime:
-                return BlobFile(self._engine, digest, entry.size, entry.media_type, self._window)
+                return BlobFile(self._store, digest, entry.size, entry.media_type, self._window)
             case Digest() as digest:
-                return LayoutFile(key, self._engine.content, digest, entry.size, mtime)
+                return LayoutFile(key, self._store.content, digest, entry.size, mtime)
             case Decompressed(digest, _):
                 return LayoutFile(key, self._uncompressed, digest, entry.size, mtime)
             case data if entry.media_type:
@@ -401,7 +404,7 @@ class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
 class BlobFile(msgspec.Struct, frozen=True):
     """A blob: one inode wherever it stands, with as many links as images that show it."""
 
-    engine: Engine
+    store: Store
     digest: Digest
     size: int
     media_type: str
@@ -413,7 +416,7 @@ class BlobFile(msgspec.Struct, frozen=True):
         return f"blob:{self.digest}"
 
     def attributes(self) -> Attributes:
-        links = self.engine.images.links([self.digest])[self.digest]
+        links = self.store.images.links([self.digest])[self.digest]
         return Attributes(
             READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=NEVER
         )
@@ -423,7 +426,7 @@ class BlobFile(msgspec.Struct, frozen=True):
         return {name: value.encode() for name, value in told.items() if value}
 
     def open(self) -> Reader:
-        return _BlobReader(self.engine.content.open(self.digest), self.window)
+        return _BlobReader(self.store.content.open(self.digest), self.window)
 
 
 class LayoutFile(msgspec.Struct, frozen=True):

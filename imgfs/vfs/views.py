@@ -6,7 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from engine.engine import Engine
 from engine.errors import NotExportable
 from engine.image import Image, path_of
 from engine.layers.diff_ids import uncompressed_size
@@ -15,13 +14,14 @@ from engine.layouts.entry import Entry
 from engine.layouts.oci_manifests import with_oci_manifests
 from engine.spec import platforms, reference
 from engine.spec.oci import Platform
+from engine.stores.protocols import Store
 
 
 class View(Protocol):
     """Makes the entries of an image directory, or of a repository's."""
 
     def entries(
-        self, engine: Engine, images: Sequence[Image], mtime: int, prefix: str
+        self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """One archive with these images, sorted by path; `mtime` is in seconds.
 
@@ -38,7 +38,7 @@ class CombinedView(msgspec.Struct, frozen=True):
     wanted: tuple[Platform, ...] = ()
 
     def entries(
-        self, engine: Engine, images: Sequence[Image], mtime: int, prefix: str
+        self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """As `View.entries`."""
         matcher = _matcher(self.wanted)
@@ -49,8 +49,8 @@ class CombinedView(msgspec.Struct, frozen=True):
             mtime=mtime,
             ref_name=_NameAfter(prefix),
         )
-        entries = combined.layout(images, engine.content, options)
-        return with_oci_manifests(entries, engine.content) if prefix else entries
+        entries = combined.layout(images, store.content, options)
+        return with_oci_manifests(entries, store.content) if prefix else entries
 
 
 class DockerView(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class DockerView(msgspec.Struct, frozen=True):
     wanted: tuple[Platform, ...] = ()
 
     def entries(
-        self, engine: Engine, images: Sequence[Image], mtime: int, prefix: str
+        self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """As `View.entries`."""
         matcher = _matcher(self.wanted)
@@ -70,11 +70,11 @@ class DockerView(msgspec.Struct, frozen=True):
             matcher or platforms.only(platforms.host()),
             selection.any_complete,
         )
-        size = partial(uncompressed_size, engine.content)
+        size = partial(uncompressed_size, store.content)
         try:
-            return docker_save.layout(images, engine.content, size, options)
+            return docker_save.layout(images, store.content, size, options)
         except NotExportable:
-            return CombinedView(self.wanted).entries(engine, images, mtime, prefix)
+            return CombinedView(self.wanted).entries(store, images, mtime, prefix)
 
 
 class _NameAfter(msgspec.Struct, frozen=True):

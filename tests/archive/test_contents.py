@@ -10,7 +10,6 @@ import pytest
 
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
-from engine.engine import Engine
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,
@@ -36,6 +35,7 @@ from tests.archives import (
     tar,
     to_json,
 )
+from tests.local_engine import LocalEngine
 
 NAME, REF = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 APP = ImageParts(layers=[archives.layer("app")])
@@ -44,22 +44,22 @@ OTHER = ImageParts(layers=[archives.layer("other")])
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, archive: bytes, options: ImportOptions | None = None) -> Loaded:
+def load(engine: LocalEngine, archive: bytes, options: ImportOptions | None = None) -> Loaded:
     with engine.begin_import(options) as session:
         session.feed(archive)
         return session.finish()
 
 
-def problems(engine: Engine) -> list[object]:
+def problems(engine: LocalEngine) -> list[object]:
     return [*engine.check(), *engine.check_layers()]
 
 
-def listed(engine: Engine) -> dict[str, str]:
+def listed(engine: LocalEngine) -> dict[str, str]:
     """The digest of every image, by its name."""
     return {image.familiar: image.target.digest for image in engine.images.all()}
 
@@ -109,7 +109,9 @@ ODD_TYPES = (
 
 
 @pytest.mark.parametrize("config_type", ODD_TYPES)
-def test_an_image_whatever_its_config_is_called(engine: Engine, config_type: str | None) -> None:
+def test_an_image_whatever_its_config_is_called(
+    engine: LocalEngine, config_type: str | None
+) -> None:
     blob = archives.compressed(LAYER)
     document = manifest(APP.config, config_type, [(blob, GZIP)])
     (image,) = load(engine, archive([entry(document, "app:1")], document, APP.config, blob)).images
@@ -123,7 +125,7 @@ def test_an_image_whatever_its_config_is_called(engine: Engine, config_type: str
 
 
 @pytest.mark.parametrize("config_type", ODD_TYPES)
-def test_its_diff_ids_are_checked(engine: Engine, config_type: str | None) -> None:
+def test_its_diff_ids_are_checked(engine: LocalEngine, config_type: str | None) -> None:
     wrong = archives.layer("wrong")
     document = manifest(APP.config, config_type, [(wrong, OCI_LAYER)])
     with pytest.raises(DigestMismatch, match=archives.digest(wrong)[7:]):
@@ -199,7 +201,7 @@ ARTIFACTS: dict[str, tuple[bytes, str, list[tuple[bytes, str]], dict[str, Any], 
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
-def test_an_artifact_stays_one(engine: Engine, name: str) -> None:
+def test_an_artifact_stays_one(engine: LocalEngine, name: str) -> None:
     config, config_type, layers, more, artifact_type = ARTIFACTS[name]
     document = manifest(config, config_type, layers, **more)
     blobs = [data for data, _ in layers]
@@ -219,7 +221,7 @@ def test_an_artifact_stays_one(engine: Engine, name: str) -> None:
     assert problems(engine) == []
 
 
-def test_an_artifact_has_none_of_the_platforms_that_are_asked_for(engine: Engine) -> None:
+def test_an_artifact_has_none_of_the_platforms_that_are_asked_for(engine: LocalEngine) -> None:
     config, config_type, layers, _, _ = ARTIFACTS["helm"]
     chart = manifest(config, config_type, layers)
     options = ImportOptions(platforms=(Platform(architecture="amd64", os="linux"),))
@@ -268,7 +270,9 @@ BESIDE: dict[str, tuple[dict[str, Any], list[bytes]]] = {
 
 @pytest.mark.parametrize("name", BESIDE)
 @pytest.mark.parametrize("first", [False, True])
-def test_what_stands_beside_an_image_comes_with_it(engine: Engine, name: str, first: bool) -> None:
+def test_what_stands_beside_an_image_comes_with_it(
+    engine: LocalEngine, name: str, first: bool
+) -> None:
     beside, blobs = BESIDE[name]
     entries = [entry(APP.manifest(), "app:1"), beside]
     loaded = load(engine, archive(entries[:: -1 if first else 1], *APP.blobs(), *blobs))
@@ -285,7 +289,7 @@ def test_what_stands_beside_an_image_comes_with_it(engine: Engine, name: str, fi
 
 
 @pytest.mark.parametrize("name", ["attestation", "cache", "SBOM"])
-def test_what_is_incomplete_costs_itself_and_is_told(engine: Engine, name: str) -> None:
+def test_what_is_incomplete_costs_itself_and_is_told(engine: LocalEngine, name: str) -> None:
     beside, blobs = BESIDE[name]
     entries = [beside, entry(APP.manifest(), "app:1")]
     loaded = load(engine, archive(entries, *APP.blobs(), *blobs[:-1]))
@@ -296,7 +300,7 @@ def test_what_is_incomplete_costs_itself_and_is_told(engine: Engine, name: str) 
     assert problems(engine) == []
 
 
-def test_an_image_that_is_incomplete_costs_itself_and_is_told(engine: Engine) -> None:
+def test_an_image_that_is_incomplete_costs_itself_and_is_told(engine: LocalEngine) -> None:
     entries = [entry(OTHER.manifest(), "other:1"), entry(APP.manifest(), "app:1")]
     part = [OTHER.manifest(), OTHER.config]
     loaded = load(engine, archive(entries, *APP.blobs(), *part))
@@ -305,7 +309,7 @@ def test_an_image_that_is_incomplete_costs_itself_and_is_told(engine: Engine) ->
     assert not engine.content.exists(archives.digest(OTHER.config))
 
 
-def test_what_is_wrong_is_not_left_out(engine: Engine) -> None:
+def test_what_is_wrong_is_not_left_out(engine: LocalEngine) -> None:
     wrong = manifest(OTHER.config, OCI_CONFIG, [(LAYER, OCI_LAYER)])
     entries = [entry(wrong, "other:1"), entry(APP.manifest(), "app:1")]
     with pytest.raises(DigestMismatch):
@@ -313,7 +317,7 @@ def test_what_is_wrong_is_not_left_out(engine: Engine) -> None:
     assert engine.images.count() == 0
 
 
-def test_what_may_have_come_after_a_cut_end_is_not_left_out(engine: Engine) -> None:
+def test_what_may_have_come_after_a_cut_end_is_not_left_out(engine: LocalEngine) -> None:
     entries = [entry(APP.manifest(), "app:1"), entry(OTHER.manifest(), "other:1")]
     members = oci_members(entries, [*APP.blobs(), OTHER.manifest(), OTHER.config])
     cut = tar(members).rstrip(b"\0")
@@ -324,14 +328,14 @@ def test_what_may_have_come_after_a_cut_end_is_not_left_out(engine: Engine) -> N
 
 
 @pytest.mark.parametrize("name", ["cache", "empty index"])
-def test_an_archive_needs_an_image_or_an_artifact(engine: Engine, name: str) -> None:
+def test_an_archive_needs_an_image_or_an_artifact(engine: LocalEngine, name: str) -> None:
     beside, blobs = BESIDE[name]
     with pytest.raises(InvalidDocument, match="names no image"):
         load(engine, archive([beside], *blobs))
 
 
 @pytest.mark.parametrize("media_type", ["application/vnd.oci.descriptor.v1+json", ""])
-def test_an_entry_that_is_no_manifest_is_told(engine: Engine, media_type: str) -> None:
+def test_an_entry_that_is_no_manifest_is_told(engine: LocalEngine, media_type: str) -> None:
     strange = descriptor(b"{}", media_type, annotations={REF: "docker.io/x/y:1"})
     loaded = load(engine, archive([strange, entry(APP.manifest(), "app:1")], *APP.blobs(), b"{}"))
     (left_out,) = loaded.left_out
@@ -359,7 +363,7 @@ OF_MULTI = [MULTI, *APP.blobs(), *ARM.blobs(), ATTESTATION, ATTESTED, STATEMENT]
 @pytest.mark.parametrize("name", ["multi:1", ""])
 @pytest.mark.parametrize("narrowed", [False, True])
 def test_what_is_part_of_an_index_is_no_image_of_its_own(
-    engine: Engine, name: str, narrowed: bool
+    engine: LocalEngine, name: str, narrowed: bool
 ) -> None:
     entries = [
         entry(ARM.manifest()),
@@ -374,13 +378,13 @@ def test_what_is_part_of_an_index_is_no_image_of_its_own(
     assert loaded.left_out == ()
 
 
-def test_what_is_part_of_an_index_keeps_a_name_of_its_own(engine: Engine) -> None:
+def test_what_is_part_of_an_index_keeps_a_name_of_its_own(engine: LocalEngine) -> None:
     entries = [entry(MULTI, "multi:1", OCI_INDEX), entry(ARM.manifest(), "arm:1")]
     load(engine, archive(entries, *OF_MULTI))
     assert sorted(listed(engine)) == ["arm:1", "multi:1"]
 
 
-def test_a_missing_part_is_told_once(engine: Engine) -> None:
+def test_a_missing_part_is_told_once(engine: LocalEngine) -> None:
     entries = [entry(MULTI, "multi:1", OCI_INDEX), entry(ARM.manifest()), entry(APP.manifest())]
     present = [blob for blob in OF_MULTI if blob not in (ARM.manifest(), ARM.layers[0])]
     (image,) = (loaded := load(engine, archive(entries, *present))).images
@@ -404,14 +408,14 @@ def both(entries: Any, items: Any, *blobs: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("entries", [None, []])
-def test_images_that_only_manifest_json_names(engine: Engine, entries: Any) -> None:
+def test_images_that_only_manifest_json_names(engine: LocalEngine, entries: Any) -> None:
     items = [item(APP, "app:1"), item(OTHER)]
     loaded = load(engine, both(entries, items, APP.config, LAYER, OTHER.config, *OTHER.layers))
     assert [image.id for image in loaded.images] == [APP.id, OTHER.id]
     assert "app:1" in listed(engine)
 
 
-def test_images_that_index_json_forgot(engine: Engine) -> None:
+def test_images_that_index_json_forgot(engine: LocalEngine) -> None:
     entries = [entry(APP.manifest())]
     items = [item(APP), item(OTHER, "other:1")]
     loaded = load(engine, both(entries, items, *APP.blobs(), OTHER.config, *OTHER.layers))
@@ -419,7 +423,7 @@ def test_images_that_index_json_forgot(engine: Engine) -> None:
     assert listed(engine).keys() == {archives.digest(APP.manifest()), "other:1"}
 
 
-def test_a_platform_that_is_not_wanted_does_not_come_by_manifest_json(engine: Engine) -> None:
+def test_a_platform_that_is_not_wanted_does_not_come_by_manifest_json(engine: LocalEngine) -> None:
     entries = [entry(MULTI, "multi:1", OCI_INDEX)]
     options = ImportOptions(platforms=(Platform(architecture="arm64", os="linux"),))
     load(engine, both(entries, [item(APP, "multi:1")], *OF_MULTI), options)
@@ -427,7 +431,7 @@ def test_a_platform_that_is_not_wanted_does_not_come_by_manifest_json(engine: En
     assert not engine.content.exists(APP.id)
 
 
-def test_manifest_json_gives_what_index_json_cannot(engine: Engine) -> None:
+def test_manifest_json_gives_what_index_json_cannot(engine: LocalEngine) -> None:
     gzipped = [OTHER.manifest(gzipped=True), OTHER.config, *OTHER.layers]
     entries = [entry(APP.manifest(), "app:1"), entry(gzipped[0], "other:1")]
     items = [item(APP, "app:1"), item(OTHER, "other:1")]
@@ -438,7 +442,7 @@ def test_manifest_json_gives_what_index_json_cannot(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("items", [None, [], [item(OTHER, "other:1")], [item(OTHER, "UPPER")], {}])
-def test_a_bad_manifest_json_costs_itself(engine: Engine, items: Any) -> None:
+def test_a_bad_manifest_json_costs_itself(engine: LocalEngine, items: Any) -> None:
     loaded = load(engine, both([entry(APP.manifest())], items, *APP.blobs()))
     assert list(listed(engine)) == [archives.digest(APP.manifest())]
     assert len(loaded.left_out) == bool(items or items == {})
@@ -457,7 +461,7 @@ UNREADABLE = (
 
 
 @pytest.mark.parametrize("media_type", UNREADABLE)
-def test_a_layer_that_cannot_be_verified(engine: Engine, media_type: str) -> None:
+def test_a_layer_that_cannot_be_verified(engine: LocalEngine, media_type: str) -> None:
     document = manifest(APP.config, OCI_CONFIG, [(NOISE, media_type)])
     load(engine, archive([entry(document, "app:1")], document, APP.config, NOISE))
     assert engine.content.info(archives.digest(NOISE)).labels == {}
@@ -471,13 +475,13 @@ def test_a_layer_that_cannot_be_verified(engine: Engine, media_type: str) -> Non
 
 
 @pytest.mark.parametrize("media_type", [OCI_LAYER, GZIP, f"{OCI_LAYER}+zstd"])
-def test_a_layer_that_can_be_verified_is(engine: Engine, media_type: str) -> None:
+def test_a_layer_that_can_be_verified_is(engine: LocalEngine, media_type: str) -> None:
     document = manifest(APP.config, OCI_CONFIG, [(NOISE, media_type)])
     with pytest.raises(DigestMismatch):
         load(engine, archive([entry(document, "app:1")], document, APP.config, NOISE))
 
 
-def test_a_blob_that_is_too_long_has_the_wrong_size(engine: Engine) -> None:
+def test_a_blob_that_is_too_long_has_the_wrong_size(engine: LocalEngine) -> None:
     members = dict(oci_members([entry(APP.manifest(), "app:1")], APP.blobs()))
     for blob in APP.blobs():
         path = f"blobs/sha256/{archives.digest(blob)[7:]}"
@@ -504,7 +508,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("culprit", CONFIGS)
 @pytest.mark.parametrize("kind", ["docker", "oci"])
-def test_a_config_that_docker_could_not_read(engine: Engine, culprit: str, kind: str) -> None:
+def test_a_config_that_docker_could_not_read(engine: LocalEngine, culprit: str, kind: str) -> None:
     parts = ImageParts(extra=CONFIGS[culprit])
     made = {
         "docker": archives.docker_archive((parts, ["app:1"])),
@@ -522,7 +526,7 @@ def test_a_config_that_docker_could_not_read(engine: Engine, culprit: str, kind:
         {"history": [{"created": None, "comment": None}]},
     ],
 )
-def test_a_config_that_docker_reads(engine: Engine, extra: dict[str, Any]) -> None:
+def test_a_config_that_docker_reads(engine: LocalEngine, extra: dict[str, Any]) -> None:
     parts = ImageParts(extra=extra)
     load(engine, archives.oci_archive((parts, "docker.io/library/app:1")))
     assert engine.details("app:1").manifest.manifest.config.digest == parts.id

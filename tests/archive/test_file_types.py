@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from engine.archive import file_types
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
-from engine.engine import Engine
 from engine.errors import EngineError
 from engine.limits import Limits
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.tar import raw_tar
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
@@ -106,9 +106,9 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
     """For the whole module, since what is refused changes nothing."""
-    with Engine(tmp_path_factory.mktemp("types") / "store") as engine:
+    with LocalEngine(tmp_path_factory.mktemp("types") / "store") as engine:
         yield engine
 
 
@@ -126,7 +126,7 @@ def refused(data: bytes, session: Import, size: int = 1 << 20) -> str:
 
 @pytest.mark.parametrize("size", [509, 1 << 20])
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_archive(engine: Engine, name: str, size: int) -> None:
+def test_a_file_that_is_no_archive(engine: LocalEngine, name: str, size: int) -> None:
     data, says = FILES[name]
     with engine.begin_import() as session:
         sentence = refused(data, session, size)
@@ -154,7 +154,7 @@ TARS = {
 
 
 @pytest.mark.parametrize("name", TARS)
-def test_a_tar_that_is_no_image_archive(engine: Engine, name: str) -> None:
+def test_a_tar_that_is_no_image_archive(engine: LocalEngine, name: str) -> None:
     names, says = TARS[name]
     with engine.begin_import() as session:
         sentence = refused(archives.tar((n, b"{}") for n in names), session)
@@ -162,13 +162,13 @@ def test_a_tar_that_is_no_image_archive(engine: Engine, name: str) -> None:
     assert says in sentence
 
 
-def test_a_root_file_system_of_too_many_files(engine: Engine) -> None:
+def test_a_root_file_system_of_too_many_files(engine: LocalEngine) -> None:
     tar = archives.tar((f"usr/share/{n}", b"%d" % n) for n in range(200))
     with engine.begin_import(ImportOptions(Limits(max_members=100))) as session:
         assert "use imgfs commit or docker import" in refused(tar, session)
 
 
-def test_line_ends_that_were_changed(engine: Engine) -> None:
+def test_line_ends_that_were_changed(engine: LocalEngine) -> None:
     members = [("README", b"one\ntwo\n" * 100), ("manifest.json", b"[]")]
     mangled = archives.tar(members).replace(b"\n", b"\r\n")
     for size in (512, 1 << 20):
@@ -179,7 +179,7 @@ def test_line_ends_that_were_changed(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", gzip.compress(b""), bytes(4096)], ids=["", "gz", "zeros"])
-def test_nothing_at_all(engine: Engine, data: bytes) -> None:
+def test_nothing_at_all(engine: LocalEngine, data: bytes) -> None:
     with engine.begin_import() as session:
         assert "is not an image archive: it is empty" in refused(data, session)
 

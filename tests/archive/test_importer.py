@@ -19,7 +19,6 @@ from engine.archive import member_index as intake
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
 from engine.content.protocols import ReaderAt
-from engine.engine import Engine
 from engine.errors import (
     BrokenArchive,
     ContentMismatch,
@@ -34,6 +33,7 @@ from engine.layers.diff_ids import Uncompressed, measure
 from engine.limits import Limits
 from tests import archives
 from tests.archives import ImageParts, descriptor, link, tar, to_json
+from tests.local_engine import LocalEngine
 from tests.tar import raw_tar
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
@@ -41,19 +41,19 @@ BIG = ImageParts(layers=[archives.layer("big", os.urandom(200_000)), archives.la
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, archive: bytes, step: int = 1 << 16) -> Loaded:
+def load(engine: LocalEngine, archive: bytes, step: int = 1 << 16) -> Loaded:
     with engine.begin_import() as session:
         for offset in range(0, len(archive), step):
             session.feed(memoryview(archive)[offset : offset + step])
         return session.finish()
 
 
-def picture(engine: Engine) -> object:
+def picture(engine: LocalEngine) -> object:
     """Every row and every file of a store."""
     tables = ("blobs", "images", "targets", "members", "manifests", "leases", "lease_resources")
     rows = [engine.database.read(f"SELECT * FROM {table}") for table in tables]
@@ -62,7 +62,7 @@ def picture(engine: Engine) -> object:
     return rows, files
 
 
-def ids(engine: Engine) -> dict[str, str]:
+def ids(engine: LocalEngine) -> dict[str, str]:
     """Familiar name → image ID of everything stored."""
     return {
         image.familiar: engine.images.manifests(image.target.digest)[0].config
@@ -144,14 +144,14 @@ DOCKER_ARCHIVES = {
 
 
 @pytest.mark.parametrize("name", DOCKER_ARCHIVES)
-def test_docker_archives(engine: Engine, name: str) -> None:
+def test_docker_archives(engine: LocalEngine, name: str) -> None:
     loaded = load(engine, DOCKER_ARCHIVES[name])
     assert [image.names for image in loaded.images] == [("docker.io/library/app:1",)]
     assert loaded.images[0].id == ONE.id
     assert ids(engine) == {"app:1": ONE.id}
 
 
-def test_the_manifest_that_is_made_is_ocis(engine: Engine) -> None:
+def test_the_manifest_that_is_made_is_ocis(engine: LocalEngine) -> None:
     loaded = load(engine, DOCKER_ARCHIVES["gzip layer"])
     with engine.content.open(loaded.images[0].target) as reader:
         manifest = reader.pread(reader.size, 0)
@@ -171,27 +171,27 @@ def test_the_manifest_that_is_made_is_ocis(engine: Engine) -> None:
     }
 
 
-def test_several_images_share_what_they_share(engine: Engine) -> None:
+def test_several_images_share_what_they_share(engine: LocalEngine) -> None:
     other = ImageParts(layers=[APP.layers[0], archives.layer("c")])
     load(engine, archives.docker_archive((APP, ["app:1", "app:2"]), (other, ["other:1"])))
     assert ids(engine) == {"app:1": APP.id, "app:2": APP.id, "other:1": other.id}
     assert len(list(engine.content.walk())) == 7
 
 
-def test_an_image_without_a_name_is_untagged(engine: Engine) -> None:
+def test_an_image_without_a_name_is_untagged(engine: LocalEngine) -> None:
     (image,) = load(engine, archives.docker_archive((APP, None))).images
     assert image.names == ()
     assert [i.name for i in engine.images.all()] == [image.target]
 
 
-def test_loading_again_changes_no_blob(engine: Engine) -> None:
+def test_loading_again_changes_no_blob(engine: LocalEngine) -> None:
     archive = archives.oci_archive((BIG, "docker.io/library/big:1"))
     assert load(engine, archive).new_blobs == 4
     again = load(engine, archive)
     assert (again.new_blobs, again.new_bytes) == (0, 0)
 
 
-def test_a_tag_moves_and_the_old_image_stays(engine: Engine) -> None:
+def test_a_tag_moves_and_the_old_image_stays(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((APP, ["app:1"])))
     load(engine, archives.docker_archive((ONE, ["app:1"])))
     names = ids(engine)
@@ -199,13 +199,13 @@ def test_a_tag_moves_and_the_old_image_stays(engine: Engine) -> None:
     assert list(names.values()) == [APP.id]
 
 
-def test_a_layer_that_the_store_has_need_not_be_sent(engine: Engine) -> None:
+def test_a_layer_that_the_store_has_need_not_be_sent(engine: LocalEngine) -> None:
     load(engine, DOCKER_ARCHIVES["flat names"])
     load(engine, docker([item(RepoTags=["again:1"])], CONFIG))
     assert set(ids(engine)) == {"app:1", "again:1"}
 
 
-def test_a_foreign_layer_is_kept_as_its_descriptor(engine: Engine) -> None:
+def test_a_foreign_layer_is_kept_as_its_descriptor(engine: LocalEngine) -> None:
     foreign = archives.layer("windows")
     parts = ImageParts(layers=[foreign, PLAIN])
     source: dict[str, Any] = {
@@ -230,7 +230,9 @@ def test_a_foreign_layer_is_kept_as_its_descriptor(engine: Engine) -> None:
     "compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"]
 )
 @pytest.mark.parametrize("step", [1, 1000, 1 << 20])
-def test_outer_compression(engine: Engine, compress: Callable[[bytes], bytes], step: int) -> None:
+def test_outer_compression(
+    engine: LocalEngine, compress: Callable[[bytes], bytes], step: int
+) -> None:
     load(engine, compress(archives.docker_archive((APP, ["app:1"]))), step)
     assert ids(engine) == {"app:1": APP.id}
 
@@ -264,13 +266,13 @@ NAME = "io.containerd.image.name"
         ({}, None),
     ],
 )
-def test_oci_names(engine: Engine, annotations: dict[str, str], name: str | None) -> None:
+def test_oci_names(engine: LocalEngine, annotations: dict[str, str], name: str | None) -> None:
     load(engine, oci(entry(annotations)))
     target = archives.digest(APP.manifest())
     assert ids(engine) == {name or target: APP.id}
 
 
-def test_oci_keeps_the_manifest_and_its_digest(engine: Engine) -> None:
+def test_oci_keeps_the_manifest_and_its_digest(engine: LocalEngine) -> None:
     (image,) = load(engine, archives.oci_archive((APP, "docker.io/x/app:1"), gzipped=True)).images
     assert image.target == archives.digest(APP.manifest(gzipped=True))
     layer = archives.digest(archives.compressed(APP.layers[0]))
@@ -285,7 +287,7 @@ def uncompressed_labels(layer: bytes) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("size", [100, 200_000])
-def test_what_a_layer_is_when_it_is_uncompressed_is_learnt(engine: Engine, size: int) -> None:
+def test_what_a_layer_is_when_it_is_uncompressed_is_learnt(engine: LocalEngine, size: int) -> None:
     layer = archives.layer(content=random.Random(size).randbytes(size))
     archive = archives.oci_archive((ImageParts((layer,)), NAME), gzipped=True)
     load(engine, archive)
@@ -296,14 +298,14 @@ def test_what_a_layer_is_when_it_is_uncompressed_is_learnt(engine: Engine, size:
     assert engine.content.info(stored).labels == uncompressed_labels(layer)
 
 
-def test_index_json_wins_over_manifest_json(engine: Engine) -> None:
+def test_index_json_wins_over_manifest_json(engine: LocalEngine) -> None:
     members = archives.oci_members([entry({REF: "x/oci:1"})], APP.blobs())
     manifest = to_json([item(RepoTags=["x/oci:1", "x/docker:1"])])
     load(engine, tar([*members, ("manifest.json", manifest), CONFIG, ("l.tar", PLAIN)]))
     assert ids(engine) == {"x/oci:1": APP.id, "x/docker:1": ONE.id}
 
 
-def test_a_name_that_only_manifest_json_knows(engine: Engine) -> None:
+def test_a_name_that_only_manifest_json_knows(engine: LocalEngine) -> None:
     members = archives.oci_members([entry()], APP.blobs())
     config = f"blobs/sha256/{APP.id[7:]}"
     layers = [f"blobs/sha256/{archives.digest(data)[7:]}" for data in APP.layers]
@@ -312,7 +314,9 @@ def test_a_name_that_only_manifest_json_knows(engine: Engine) -> None:
     assert ids(engine) == {"app:1": APP.id}
 
 
-def test_a_name_that_manifest_json_knows_beside_one_that_index_json_knows(engine: Engine) -> None:
+def test_a_name_that_manifest_json_knows_beside_one_that_index_json_knows(
+    engine: LocalEngine,
+) -> None:
     members = archives.oci_members(
         [entry(), entry({REF: "x/big:1"}, BIG)], [*APP.blobs(), *BIG.blobs()]
     )
@@ -326,13 +330,13 @@ def test_a_name_that_manifest_json_knows_beside_one_that_index_json_knows(engine
 @pytest.mark.parametrize(
     "name", [archives.digest(APP.manifest()), f"docker.io/library/app@{archives.digest(b'other')}"]
 )
-def test_a_name_that_is_another_images_digest_names_nothing(engine: Engine, name: str) -> None:
+def test_a_name_that_is_another_images_digest_names_nothing(engine: LocalEngine, name: str) -> None:
     (image,) = load(engine, oci(entry({NAME: name}), blobs=APP.blobs())).images
     assert image.names == ()
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_documents_may_be_links(engine: Engine, kind: bytes) -> None:
+def test_documents_may_be_links(engine: LocalEngine, kind: bytes) -> None:
     members = archives.oci_members([entry({REF: "x/app:1"})], APP.blobs())
     moved = [(name if "/" in name else f"real-{name}", data) for name, data in members]
     links = [link(name, f"real-{name}", kind) for name in ("index.json", "oci-layout")]
@@ -340,7 +344,7 @@ def test_documents_may_be_links(engine: Engine, kind: bytes) -> None:
     assert ids(engine) == {"x/app:1": APP.id}
 
 
-def test_an_index_may_lack_platforms(engine: Engine) -> None:
+def test_an_index_may_lack_platforms(engine: LocalEngine) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     absent = ImageParts(layers=[archives.layer("s390x")], architecture="s390x")
     archive = archives.multi_platform("docker.io/library/multi:1", [APP, arm], [absent])
@@ -348,7 +352,7 @@ def test_an_index_may_lack_platforms(engine: Engine) -> None:
     assert image.platforms == ("linux/amd64", "linux/arm64")
 
 
-def test_the_missing_platform_may_come_later(engine: Engine) -> None:
+def test_the_missing_platform_may_come_later(engine: LocalEngine) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     load(engine, archives.multi_platform("docker.io/library/multi:1", [APP], [arm]))
     first = engine.images.target(engine.images.all()[0].target.digest).revision
@@ -361,7 +365,7 @@ def test_the_missing_platform_may_come_later(engine: Engine) -> None:
     assert engine.images.target(image.target.digest).revision != first
 
 
-def test_the_missing_platform_may_come_with_another_image(engine: Engine) -> None:
+def test_the_missing_platform_may_come_with_another_image(engine: LocalEngine) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     load(engine, archives.multi_platform("docker.io/library/multi:1", [APP], [arm]))
     target = engine.images.all()[0].target.digest
@@ -373,21 +377,21 @@ def test_the_missing_platform_may_come_with_another_image(engine: Engine) -> Non
     assert engine.images.links([layer]) == {layer: 2}
 
 
-def test_a_damaged_blob_that_nobody_refers_to_is_no_matter(engine: Engine) -> None:
+def test_a_damaged_blob_that_nobody_refers_to_is_no_matter(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
     big = f"blobs/sha256/{archives.digest(BIG.layers[0])[7:]}"
     load(engine, tar([*MEMBERS, (big, BIG.layers[0][::-1])]))
     assert ids(engine)["app:1"] == APP.id
 
 
-def test_many_names_of_one_image(engine: Engine) -> None:
+def test_many_names_of_one_image(engine: LocalEngine) -> None:
     names = [f"docker.io/library/app:{number}" for number in range(300)]
     images = load(engine, archives.oci_archive(*((APP, name) for name in names))).images
     assert [name for image in images for name in image.names] == names
     assert engine.images.count() == len(names)
 
 
-def test_a_nested_index(engine: Engine) -> None:
+def test_a_nested_index(engine: LocalEngine) -> None:
     inner = to_json({"schemaVersion": 2, "manifests": [entry()]})
     outer = to_json({"schemaVersion": 2, "manifests": [descriptor(inner, archives.OCI_INDEX)]})
     named = descriptor(outer, archives.OCI_INDEX, annotations={REF: "app:1"})
@@ -395,7 +399,7 @@ def test_a_nested_index(engine: Engine) -> None:
     assert ids(engine) == {"app:1": APP.id}
 
 
-def test_what_is_no_image_beside_one_is_left_out(engine: Engine) -> None:
+def test_what_is_no_image_beside_one_is_left_out(engine: LocalEngine) -> None:
     other = descriptor(b"<x/>", "application/xml")
     load(engine, oci(other, entry({REF: "app:1"}), blobs=[b"<x/>", *APP.blobs()]))
     assert ids(engine) == {"app:1": APP.id}
@@ -419,7 +423,7 @@ def legacy(chain: list[tuple[str, str]], top: str) -> bytes:
     return tar([*members, ("repositories", to_json({"app": {"1": top}}))])
 
 
-def test_an_archive_of_docker_before_1_10(engine: Engine) -> None:
+def test_an_archive_of_docker_before_1_10(engine: LocalEngine) -> None:
     load(engine, legacy([("b" * 64, "a" * 64), ("a" * 64, "")], "b" * 64))
     details = engine.details("app:1")
     wanted = [archives.digest(archives.layer(name * 64)) for name in "ab"]
@@ -436,7 +440,7 @@ def test_an_archive_of_docker_before_1_10(engine: Engine) -> None:
         (legacy([("a", "")], "../../etc"), "../../etc"),
     ],
 )
-def test_a_bad_chain_of_parents(engine: Engine, archive: bytes, culprit: str) -> None:
+def test_a_bad_chain_of_parents(engine: LocalEngine, archive: bytes, culprit: str) -> None:
     with pytest.raises(BrokenArchive, match=culprit):
         load(engine, archive)
 
@@ -602,7 +606,7 @@ BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_refusal_names_the_culprit_and_changes_nothing(engine: Engine, name: str) -> None:
+def test_a_refusal_names_the_culprit_and_changes_nothing(engine: LocalEngine, name: str) -> None:
     archive, kind, culprit = BROKEN[name]
     load(engine, archives.docker_archive((BIG, ["before:1"])))
     before = picture(engine)
@@ -613,7 +617,7 @@ def test_a_refusal_names_the_culprit_and_changes_nothing(engine: Engine, name: s
 
 
 @pytest.mark.parametrize("cut", [1, 600, 5000, 12_000, 150_000])
-def test_a_truncated_archive(engine: Engine, cut: int) -> None:
+def test_a_truncated_archive(engine: LocalEngine, cut: int) -> None:
     archive = archives.docker_archive((BIG, ["big:1"]))
     before = picture(engine)
     with pytest.raises((BrokenArchive, ContentMismatch)):
@@ -621,7 +625,7 @@ def test_a_truncated_archive(engine: Engine, cut: int) -> None:
     assert picture(engine) == before
 
 
-def test_a_cut_archive_is_no_other_archive(engine: Engine) -> None:
+def test_a_cut_archive_is_no_other_archive(engine: LocalEngine) -> None:
     """By `manifest.json` alone the image would have another digest."""
     members = archives.oci_members([entry()], APP.blobs())
     paths = [f"blobs/sha256/{archives.digest(data)[7:]}" for data in (APP.config, *APP.layers)]
@@ -643,7 +647,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_an_archive_cut_between_members(engine: Engine, kind: str) -> None:
+def test_an_archive_cut_between_members(engine: LocalEngine, kind: str) -> None:
     archive = WHOLE[kind]
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         last = tar.getmembers()[-1].offset
@@ -658,7 +662,7 @@ def test_an_archive_cut_between_members(engine: Engine, kind: str) -> None:
 
 
 @pytest.mark.parametrize("blob", BIG.blobs(), ids=len)
-def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine, blob: bytes) -> None:
+def test_a_blob_that_is_there_is_checked_all_the_same(engine: LocalEngine, blob: bytes) -> None:
     load(engine, archives.oci_archive((BIG, "docker.io/library/big:1")))
     before = picture(engine)
     name = archives.digest(blob)[7:]
@@ -668,7 +672,7 @@ def test_a_blob_that_is_there_is_checked_all_the_same(engine: Engine, blob: byte
     assert picture(engine) == before
 
 
-def test_a_blob_whose_file_was_lost_is_healed_by_loading_again(engine: Engine) -> None:
+def test_a_blob_whose_file_was_lost_is_healed_by_loading_again(engine: LocalEngine) -> None:
     archive = archives.oci_archive((BIG, "docker.io/library/big:1"))
     load(engine, archive)
     digest = archives.digest(BIG.layers[0])
@@ -678,7 +682,7 @@ def test_a_blob_whose_file_was_lost_is_healed_by_loading_again(engine: Engine) -
         assert reader.pread(reader.size, 0) == BIG.layers[0]
 
 
-def test_finish_in_the_middle_says_so_and_spoils_nothing(engine: Engine) -> None:
+def test_finish_in_the_middle_says_so_and_spoils_nothing(engine: LocalEngine) -> None:
     archive = archives.docker_archive((BIG, ["big:1"]))
     with engine.begin_import() as session:
         session.feed(archive[:100_000])
@@ -689,7 +693,7 @@ def test_finish_in_the_middle_says_so_and_spoils_nothing(engine: Engine) -> None
     assert ids(engine) == {"big:1": BIG.id}
 
 
-def test_limits(engine: Engine) -> None:
+def test_limits(engine: LocalEngine) -> None:
     archive = archives.docker_archive((APP, ["app:1"]))
     for limits in (Limits(max_archive_bytes=len(archive) - 1), Limits(max_members=2)):
         options = ImportOptions(limits=limits)
@@ -698,7 +702,7 @@ def test_limits(engine: Engine) -> None:
     assert engine.images.count() == 0
 
 
-def test_memory_does_not_grow_with_the_archive(engine: Engine) -> None:
+def test_memory_does_not_grow_with_the_archive(engine: LocalEngine) -> None:
     parts = ImageParts(layers=[archives.layer("big", bytes(60_000_000))])
     archive = archives.docker_archive((parts, ["big:1"]))
     tracemalloc.start()
@@ -709,14 +713,14 @@ def test_memory_does_not_grow_with_the_archive(engine: Engine) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_many_members_told_twice_take_no_square_time(engine: Engine) -> None:
+def test_many_members_told_twice_take_no_square_time(engine: LocalEngine) -> None:
     members = [raw_tar.member(b"n%d" % i, b"%d" % i) for i in range(50_000)]
     with engine.begin_import() as session:
         session.feed(b"".join(members))
         session.feed(b"".join(members[::-1]))
 
 
-def test_bytes_under_two_names_stay_when_one_name_is_told_again(engine: Engine) -> None:
+def test_bytes_under_two_names_stay_when_one_name_is_told_again(engine: LocalEngine) -> None:
     image = ImageParts()
     path = archives.digest(image.layers[0])[7:] + "/layer.tar"
     item = {"Config": "c.json", "RepoTags": ["app:1"], "Layers": [path]}
@@ -732,7 +736,7 @@ def test_bytes_under_two_names_stay_when_one_name_is_told_again(engine: Engine) 
 
 
 def test_a_layer_of_many_images_is_decompressed_once(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[str] = []
 

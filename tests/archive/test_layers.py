@@ -14,12 +14,12 @@ import pytest
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
 from engine.compression.options import Compression
-from engine.engine import Engine
 from engine.errors import BrokenArchive, DigestMismatch, EngineError, LimitExceeded
 from engine.limits import Limits
 from engine.spec import oci
 from tests import archives
 from tests.archives import OCI_LAYER, OCI_MANIFEST, ImageParts, descriptor, tar, to_json
+from tests.local_engine import LocalEngine
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -44,12 +44,12 @@ BIG = archives.layer("big", os.urandom(150_000))
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as engine:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as engine:
         yield engine
 
 
-def load(engine: Engine, archive: bytes, options: ImportOptions | None = None) -> Loaded:
+def load(engine: LocalEngine, archive: bytes, options: ImportOptions | None = None) -> Loaded:
     with engine.begin_import(options or ImportOptions()) as session:
         session.feed(archive)
         return session.finish()
@@ -63,7 +63,7 @@ def docker(parts: ImageParts, *layers: bytes) -> bytes:
     return tar([*members, ("manifest.json", to_json(items))])
 
 
-def stored_layers(engine: Engine) -> list[oci.Descriptor]:
+def stored_layers(engine: LocalEngine) -> list[oci.Descriptor]:
     target = engine.images.get("docker.io/library/app:1").target
     data = engine.content.open(target.digest).pread(target.size, 0)
     return list(oci.parse_manifest(data, "app:1").layers)
@@ -72,7 +72,7 @@ def stored_layers(engine: Engine) -> list[oci.Descriptor]:
 @pytest.mark.parametrize("pack", FOREIGN.values(), ids=FOREIGN)
 @pytest.mark.parametrize("layer", [SMALL, BIG], ids=["small", "big"])
 def test_a_layer_that_oci_has_no_media_type_for_is_stored_plain(
-    engine: Engine, pack: Pack, layer: bytes
+    engine: LocalEngine, pack: Pack, layer: bytes
 ) -> None:
     parts = ImageParts(layers=[layer, layer, SMALL])
     loaded = load(engine, docker(parts, pack(layer), gzip.compress(layer), SMALL))
@@ -86,7 +86,7 @@ def test_a_layer_that_oci_has_no_media_type_for_is_stored_plain(
 
 
 @pytest.mark.parametrize("pack", FOREIGN.values(), ids=FOREIGN)
-def test_it_is_compressed_anew_on_request(engine: Engine, pack: Pack) -> None:
+def test_it_is_compressed_anew_on_request(engine: LocalEngine, pack: Pack) -> None:
     options = ImportOptions(compression=Compression("gzip"))
     load(engine, docker(ImageParts(layers=[BIG]), pack(BIG)), options)
     (layer,) = stored_layers(engine)
@@ -95,7 +95,7 @@ def test_it_is_compressed_anew_on_request(engine: Engine, pack: Pack) -> None:
 
 
 @pytest.mark.parametrize("pack", FOREIGN.values(), ids=FOREIGN)
-def test_so_it_is_in_archives_of_docker_before_1_10(engine: Engine, pack: Pack) -> None:
+def test_so_it_is_in_archives_of_docker_before_1_10(engine: LocalEngine, pack: Pack) -> None:
     members = [
         ("v/json", b'{"id":"v"}'),
         ("v/layer.tar", pack(SMALL)),
@@ -106,7 +106,7 @@ def test_so_it_is_in_archives_of_docker_before_1_10(engine: Engine, pack: Pack) 
 
 
 @pytest.mark.parametrize("pack", FOREIGN.values(), ids=FOREIGN)
-def test_its_diff_id_is_checked(engine: Engine, pack: Pack) -> None:
+def test_its_diff_id_is_checked(engine: LocalEngine, pack: Pack) -> None:
     archive = docker(ImageParts(layers=[BIG]), pack(SMALL))
     with pytest.raises(DigestMismatch, match=archives.digest(SMALL)):
         load(engine, archive)
@@ -137,7 +137,7 @@ def of_oci(parts: ImageParts, layer: bytes, media_type: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_in_oci_archives_it_is_refused_by_name(engine: Engine, name: str) -> None:
+def test_in_oci_archives_it_is_refused_by_name(engine: LocalEngine, name: str) -> None:
     archive = of_oci(ImageParts(layers=[SMALL]), FOREIGN[name](SMALL), OCI_LAYER)
     with pytest.raises(BrokenArchive, match=f"layer 0 of .* is compressed with {name}: expected"):
         load(engine, archive)
@@ -158,7 +158,7 @@ PACKS: dict[str, tuple[Pack, str]] = {
 
 @pytest.mark.parametrize("pack", PACKS)
 @pytest.mark.parametrize("name", NO_TARS)
-def test_a_layer_that_is_no_tar_is_refused(engine: Engine, name: str, pack: str) -> None:
+def test_a_layer_that_is_no_tar_is_refused(engine: LocalEngine, name: str, pack: str) -> None:
     data, says = NO_TARS[name]
     compress, media_type = PACKS[pack]
     parts = ImageParts(layers=[data])
@@ -171,11 +171,11 @@ def test_a_layer_that_is_no_tar_is_refused(engine: Engine, name: str, pack: str)
 
 
 @pytest.mark.parametrize("data", [b"", bytes(1024), bytes(10), SMALL[:-9000]])
-def test_a_layer_of_nothing_is_a_layer(engine: Engine, data: bytes) -> None:
+def test_a_layer_of_nothing_is_a_layer(engine: LocalEngine, data: bytes) -> None:
     assert load(engine, docker(ImageParts(layers=[data]), data)).images
 
 
-def test_more_small_files_than_are_kept_in_memory(engine: Engine) -> None:
+def test_more_small_files_than_are_kept_in_memory(engine: LocalEngine) -> None:
     junk = [(f"junk/{n}", b"%d" % n + bytes(60_000)) for n in range(300)]
     layers = [archives.layer(f"{n}", os.urandom(20_000)) for n in range(3)]
     parts = ImageParts(layers=layers)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import, Loaded
 from engine.archive.tars import NextArchive, Tars
-from engine.engine import Engine
 from engine.errors import BrokenArchive, EngineError, LimitExceeded
 from engine.limits import Limits
 from engine.tar.reader import MemberData, MemberStart
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.tar import raw_tar
 
 ONE = ImageParts(layers=[archives.layer("one")])
@@ -26,9 +26,9 @@ SECOND = archives.oci_archive((TWO, "docker.io/library/two:1"))
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
     """For the whole module: what is loaded again is loaded as before."""
-    with Engine(tmp_path_factory.mktemp("tars") / "store") as engine:
+    with LocalEngine(tmp_path_factory.mktemp("tars") / "store") as engine:
         yield engine
 
 
@@ -57,7 +57,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_all_archives_of_a_file_are_loaded(engine: Engine, name: str) -> None:
+def test_all_archives_of_a_file_are_loaded(engine: LocalEngine, name: str) -> None:
     with engine.begin_import() as session:
         loaded = load(session, *PAIRS[name])
     assert {"one:1", "two:1"} <= set(names(loaded))
@@ -65,7 +65,7 @@ def test_all_archives_of_a_file_are_loaded(engine: Engine, name: str) -> None:
     assert {image.id for image in loaded.images} == {ONE.id, TWO.id}
 
 
-def test_an_archive_in_two_tars_is_one(engine: Engine) -> None:
+def test_an_archive_in_two_tars_is_one(engine: LocalEngine) -> None:
     """As tar -i takes it: the layers in one, the documents in another."""
     layers = archives.tar([("a.tar", ONE.layers[0])])
     items = [{"Config": "c.json", "RepoTags": ["split:1"], "Layers": ["a.tar"]}]
@@ -74,20 +74,20 @@ def test_an_archive_in_two_tars_is_one(engine: Engine) -> None:
         assert names(load(session, layers, documents)) == ["split:1"]
 
 
-def test_the_later_of_two_images_has_the_name(engine: Engine) -> None:
+def test_the_later_of_two_images_has_the_name(engine: LocalEngine) -> None:
     with engine.begin_import() as session:
         load(session, FIRST, archives.docker_archive((TWO, ["one:1"])))
     target = engine.images.get("docker.io/library/one:1").target
     assert TWO.id.encode() in engine.content.open(target.digest).pread(target.size, 0)
 
 
-def test_a_member_of_the_first_is_not_taken_for_the_second(engine: Engine) -> None:
+def test_a_member_of_the_first_is_not_taken_for_the_second(engine: LocalEngine) -> None:
     items = [{"Config": f"{ONE.id[7:]}.json", "RepoTags": ["x:1"], "Layers": []}]
     with engine.begin_import() as session, pytest.raises(BrokenArchive, match="is missing from"):
         load(session, FIRST, archives.tar([("manifest.json", archives.to_json(items))]))
 
 
-def test_a_flush_between_two_archives(engine: Engine) -> None:
+def test_a_flush_between_two_archives(engine: LocalEngine) -> None:
     with engine.begin_import() as session:
         assert names(load(session, FIRST)) == ["one:1"]
         assert session.ended
@@ -112,14 +112,14 @@ BEHIND = {
 
 @pytest.mark.parametrize("zeros", [0, 1000, 70_000])
 @pytest.mark.parametrize("name", BEHIND)
-def test_what_is_behind_the_end_is_told(engine: Engine, name: str, zeros: int) -> None:
+def test_what_is_behind_the_end_is_told(engine: LocalEngine, name: str, zeros: int) -> None:
     data, says = BEHIND[name]
     with engine.begin_import() as session, pytest.raises(EngineError) as raised:
         load(session, FIRST, bytes(zeros), data)
     assert says in str(raised.value)
 
 
-def test_the_limits_hold_for_all_archives_together(engine: Engine) -> None:
+def test_the_limits_hold_for_all_archives_together(engine: LocalEngine) -> None:
     for limits, says in (
         (Limits(max_members=8), "members"),
         (Limits(max_images=3), "images"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.engine import Engine
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS
 
 _TABLES = ("blobs", "images", "targets", "members", "manifests", "leases", "lease_resources")
@@ -76,7 +76,7 @@ def refusal(done: Done, status: int = 1) -> str:
 
 def names(store: Path) -> dict[str, str]:
     """Familiar name → image ID of everything that is stored."""
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         return {
             image.familiar: engine.images.manifests(image.target.digest)[0].config
             for image in engine.images.all()
@@ -85,7 +85,7 @@ def names(store: Path) -> dict[str, str]:
 
 def picture(store: Path) -> object:
     """Every row and every file of a store."""
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         rows = [engine.database.read(f"SELECT * FROM {table}") for table in _TABLES]
     files = [(str(p), p.stat().st_size) for p in sorted(store.rglob("*")) if p.is_file()]
     return rows, [file for file in files if "imgfs.db" not in file[0]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from imgfs import cli
 from tests.cli.command import Command, Done
+from tests.local_engine import LocalEngine
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def stock(store: Path) -> Callable[..., None]:
     """Load archives, without a command."""
 
     def load(*archives: bytes) -> None:
-        with Engine(store) as engine:
+        with LocalEngine(store) as engine:
             for archive in archives:
                 with engine.begin_import() as session:
                     session.feed(archive)

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from engine.engine import Engine
 from engine.image import Image
-from engine.stores.local.images import ImageStore
+from engine.stores.local.images import LocalImages
 from imgfs.cli import info as information
 from imgfs.cli.support import mounts
 from imgfs.cli.support.common import human
 from tests import archives
 from tests.archives import ImageParts, descriptor
 from tests.cli.command import Done, refusal, succeeded
+from tests.local_engine import LocalEngine
 
 APP = ImageParts(layers=[archives.layer("app"), archives.layer("b")])
 OTHER = ImageParts(layers=[archives.layer("other")], created="2023-01-02T03:04:05Z")
@@ -140,14 +140,14 @@ def test_images_when_one_is_removed_meanwhile(
     inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock(APP_TAR)
-    everything = ImageStore.all
+    everything = LocalImages.all
 
-    def all_and_remove(self: ImageStore, repository: str = "") -> list[Image]:
+    def all_and_remove(self: LocalImages, repository: str = "") -> list[Image]:
         found = everything(self, repository)
         self.delete("ghcr.io/org/other:2")
         return found
 
-    monkeypatch.setattr(ImageStore, "all", all_and_remove)
+    monkeypatch.setattr(LocalImages, "all", all_and_remove)
     assert succeeded(inside("images", "-q")).lines == [APP.id[7:19]] * 2
 
 
@@ -469,5 +469,5 @@ def test_a_member_that_is_named_for_a_terminal(
     items = [{"Config": f"c{EVIL}.json", "RepoTags": [f"x:{EVIL}"], "Layers": [EVIL]}]
     (tmp_path / "x.tar").write_bytes(archives.tar([("manifest.json", archives.to_json(items))]))
     assert r"\x1b]0;evil\x07\x1b[2J\r\n" in refusal(inside("load", tmp_path / "x.tar"))
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         assert engine.images.count() == 0

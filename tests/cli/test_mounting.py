@@ -27,9 +27,9 @@ class Served:
     calls: list[tuple[Path, Path, MountOptions]] = field(default_factory=list)
 
     def __call__(
-        self, store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
+        self, location: str, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
     ) -> None:
-        self.calls.append((store, mountpoint, options))
+        self.calls.append((Path(location), mountpoint, options))
         ready()
 
     @property

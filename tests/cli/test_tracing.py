@@ -9,12 +9,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from engine.engine import Engine
+from engine.archive.save import Output, save, save_for_docker
 from engine.layouts import combined, docker_save, selection
 from imgfs.cli.support.tracing import OpenTelemetry
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, succeeded
+from tests.local_engine import LocalEngine
 
 APP = ImageParts()
 ARCHIVE = archives.docker_archive((APP, ["app:1"]))
@@ -25,16 +26,17 @@ def test_save(tmp_path: Path, layout: str) -> None:
     told = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(told))
-    with Engine(tmp_path / "store", OpenTelemetry(provider)) as engine:
+    output = Output(len, tracer=OpenTelemetry(provider))
+    with LocalEngine(tmp_path / "store") as engine:
         with engine.begin_import() as session:
             session.feed(ARCHIVE)
             session.finish()
         images = engine.images.all()
         if layout == "combined":
-            engine.save(images, combined.Options(fallback=selection.any_complete), len)
+            save(engine.store, images, combined.Options(fallback=selection.any_complete), output)
         else:
             options = docker_save.Options(fallback=selection.any_complete)
-            engine.save_for_docker(images, options, len)
+            save_for_docker(engine.store, images, options, output)
     spans = told.get_finished_spans()
     assert {span.name for span in spans} == {
         "save",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
 from engine.layouts import combined
@@ -16,37 +15,40 @@ from tests import archives
 from tests.archives import ImageParts
 from tests.clients.client import Client, shell
 from tests.clients.saved import Saved
+from tests.local_engine import LocalEngine
 from tests.trees import make_odd, picture
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="devices and owners need root")
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, archive: bytes) -> None:
+def load(engine: LocalEngine, archive: bytes) -> None:
     with engine.begin_import() as session:
         session.feed(archive)
         session.finish()
 
 
-def agree(engine: Engine, umoci: Client, folder: Path) -> None:
+def agree(engine: LocalEngine, umoci: Client, folder: Path) -> None:
     """Whether the one image of a store has the tree that umoci unpacks."""
     (image,) = engine.images.all()
     engine.tag(image.name, "one:1")
     (folder / "layout").mkdir()
     with (folder / "one.tar").open("wb") as tar:
-        engine.save(engine.find("one:1"), combined.Options(), tar.write)
+        engine.write(engine.find("one:1"), combined.Options(), tar.write)
     shell(f"tar -C {folder}/layout -xf {folder}/one.tar")
     umoci("unpack", "--image", f"{folder}/layout:1", folder / "bundle")
     merged = MergedImage(engine.content, engine.details("one:1").manifest.manifest)
     assert picture(merged.tree) == picture(scan(folder / "bundle" / "rootfs"))
 
 
-def test_layers_of_real_tools(saved: Saved, engine: Engine, umoci: Client, tmp_path: Path) -> None:
+def test_layers_of_real_tools(
+    saved: Saved, engine: LocalEngine, umoci: Client, tmp_path: Path
+) -> None:
     load(engine, saved.archive.read_bytes())
     agree(engine, umoci, tmp_path)
 
@@ -62,7 +64,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_layers_of_any_tar(name: str, engine: Engine, umoci: Client, tmp_path: Path) -> None:
+def test_layers_of_any_tar(name: str, engine: LocalEngine, umoci: Client, tmp_path: Path) -> None:
     tool, *options = FORMATS[name]
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")

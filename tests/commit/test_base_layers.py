@@ -11,12 +11,12 @@ import pytest
 from engine.commit.image_writer import InvalidSource
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper
 from engine.compression.options import Compression
-from engine.engine import Engine
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
 from engine.spec import oci
 from tests import archives
 from tests.archives import ImageParts, descriptor
+from tests.local_engine import LocalEngine
 from tests.trees import picture
 
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
@@ -24,8 +24,8 @@ URLS = ["https://example.org/layer"]
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def commit(engine: Engine, ref: Ref, options: CommitOptions, base: str = "") -> oci.Manifest:
+def commit(engine: LocalEngine, ref: Ref, options: CommitOptions, base: str = "") -> oci.Manifest:
     """The manifest of the image, which is called app:2 with a base and app:1 without."""
     name = "docker.io/library/app:2" if base else "docker.io/library/app:1"
     source = Source((PlatformSource(None, ref),), base)
@@ -46,7 +46,7 @@ def commit(engine: Engine, ref: Ref, options: CommitOptions, base: str = "") -> 
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
-def test_one_kind_of_media_types(engine: Engine, root: Path, compression: str) -> None:
+def test_one_kind_of_media_types(engine: LocalEngine, root: Path, compression: str) -> None:
     ours, dockers = (CommitOptions(Compression(compression), is_oci=kind) for kind in (True, False))
     first = commit(engine, Ref(root), dockers)
     (root / "new").touch()
@@ -59,7 +59,7 @@ def test_one_kind_of_media_types(engine: Engine, root: Path, compression: str) -
     assert {layer.media_type for layer in manifest.layers} == {first.layers[0].media_type}
 
 
-def test_recompressed(engine: Engine, root: Path) -> None:
+def test_recompressed(engine: LocalEngine, root: Path) -> None:
     (before,) = commit(engine, Ref(root), CommitOptions()).layers
     (root / "new").touch()
     wanted = CommitOptions(Compression("zstd"), recompresses_base=True)
@@ -92,13 +92,13 @@ def foreign_image(*, held: bool, **changed: Any) -> bytes:
     return archives.tar(archives.oci_members([entry], blobs))
 
 
-def load(engine: Engine, archive: bytes) -> None:
+def load(engine: LocalEngine, archive: bytes) -> None:
     session = engine.begin_import()
     session.feed(archive)
     session.finish()
 
 
-def test_a_foreign_layer_can_be_handed_on(engine: Engine, tmp_path: Path) -> None:
+def test_a_foreign_layer_can_be_handed_on(engine: LocalEngine, tmp_path: Path) -> None:
     load(engine, foreign_image(held=True))
     upper = Upper(tmp_path / "upper")
     upper.directory.mkdir()
@@ -108,7 +108,7 @@ def test_a_foreign_layer_can_be_handed_on(engine: Engine, tmp_path: Path) -> Non
     assert (layer.media_type, list(layer.urls)) == (FOREIGN, URLS)
 
 
-def test_a_foreign_layer_that_nobody_has(engine: Engine, tmp_path: Path) -> None:
+def test_a_foreign_layer_that_nobody_has(engine: LocalEngine, tmp_path: Path) -> None:
     load(engine, foreign_image(held=False))
     upper = Upper(tmp_path / "upper")
     upper.directory.mkdir()
@@ -118,7 +118,7 @@ def test_a_foreign_layer_that_nobody_has(engine: Engine, tmp_path: Path) -> None
     assert layer.media_type == FOREIGN
 
 
-def test_what_a_store_notes_for_itself_goes_no_further(engine: Engine, tmp_path: Path) -> None:
+def test_what_a_store_notes_for_itself_goes_no_further(engine: LocalEngine, tmp_path: Path) -> None:
     noted = {"containerd.io/uncompressed": "x", "buildkit/createdat": "y", "mine": "z"}
     load(engine, foreign_image(held=True, annotations=noted))
     upper = Upper(tmp_path / "upper")
@@ -129,7 +129,7 @@ def test_what_a_store_notes_for_itself_goes_no_further(engine: Engine, tmp_path:
     assert layer.annotations == {}
 
 
-def test_dockers_plain_type_may_be_compressed(engine: Engine, tmp_path: Path) -> None:
+def test_dockers_plain_type_may_be_compressed(engine: LocalEngine, tmp_path: Path) -> None:
     parts = ImageParts()
     manifest = msgspec.json.decode(parts.manifest(gzipped=True))
     manifest["layers"][0]["mediaType"] = oci.DOCKER_LAYER

@@ -18,11 +18,11 @@ from engine.commit.overlay import ForeignUpper
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.compression.options import Compression
 from engine.content.blobs import read_blob
-from engine.engine import Engine
 from engine.errors import ChangedFile, InvalidReference, NotFound
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
 from engine.spec import oci
+from tests.local_engine import LocalEngine
 from tests.trees import picture
 
 OPTIONS = CommitOptions(created="2024-01-01T00:00:00Z")
@@ -30,8 +30,8 @@ NAME = "docker.io/library/app:1"
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
@@ -43,14 +43,14 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def picture_of_store(engine: Engine) -> object:
+def picture_of_store(engine: LocalEngine) -> object:
     tables = ("blobs", "images", "targets", "members", "leases", "lease_resources")
     rows = [engine.database.read(f"SELECT * FROM {table}") for table in tables]
     files = sorted(str(p) for p in engine.path.rglob("*") if "imgfs.db" not in p.name)
     return rows, files
 
 
-def commit(engine: Engine, root: Path, base: str = "", name: str = NAME) -> str:
+def commit(engine: LocalEngine, root: Path, base: str = "", name: str = NAME) -> str:
     return str(
         engine.commit(
             Source((PlatformSource(None, Ref(root)),), base), (name,), OPTIONS
@@ -58,11 +58,11 @@ def commit(engine: Engine, root: Path, base: str = "", name: str = NAME) -> str:
     )
 
 
-def layers(engine: Engine, name: str = "app:1") -> tuple[oci.Descriptor, ...]:
+def layers(engine: LocalEngine, name: str = "app:1") -> tuple[oci.Descriptor, ...]:
     return engine.details(name).manifest.manifest.layers
 
 
-def test_an_image_is_there_with_all_its_names(engine: Engine, root: Path) -> None:
+def test_an_image_is_there_with_all_its_names(engine: LocalEngine, root: Path) -> None:
     steps: list[str] = []
 
     def tell(step: str, size: int) -> None:
@@ -83,7 +83,9 @@ def test_an_image_is_there_with_all_its_names(engine: Engine, root: Path) -> Non
     assert b"".join(merged.read("etc/motd")) == b"hello\n"
 
 
-def test_a_directory_that_has_not_changed_is_not_read_again(engine: Engine, root: Path) -> None:
+def test_a_directory_that_has_not_changed_is_not_read_again(
+    engine: LocalEngine, root: Path
+) -> None:
     commit(engine, root)
     (layer,) = layers(engine)
     os.truncate(engine.path / "blobs" / layer.digest.replace(":", "/"), 0)
@@ -96,7 +98,7 @@ def test_a_directory_that_has_not_changed_is_not_read_again(engine: Engine, root
 
 
 def test_the_same_tree_with_another_compression_is_another_layer(
-    engine: Engine, root: Path
+    engine: LocalEngine, root: Path
 ) -> None:
     commit(engine, root)
     (first,) = layers(engine)
@@ -111,7 +113,7 @@ def test_the_same_tree_with_another_compression_is_another_layer(
     assert sizes == {str(len(gzip.decompress(read_blob(engine.content, first.digest))))}
 
 
-def test_against_a_base(engine: Engine, root: Path) -> None:
+def test_against_a_base(engine: LocalEngine, root: Path) -> None:
     commit(engine, root)
     (root / "new").write_text("x")
     (root / "etc/motd").unlink()
@@ -125,7 +127,7 @@ def test_against_a_base(engine: Engine, root: Path) -> None:
     assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 2
 
 
-def test_nothing_new_against_a_base_is_no_layer(engine: Engine, root: Path) -> None:
+def test_nothing_new_against_a_base_is_no_layer(engine: LocalEngine, root: Path) -> None:
     commit(engine, root)
     commit(engine, root, "app:1", "docker.io/library/app:2")
     assert layers(engine, "app:2") == layers(engine)
@@ -133,7 +135,7 @@ def test_nothing_new_against_a_base_is_no_layer(engine: Engine, root: Path) -> N
     assert [entry.get("empty_layer", False) for entry in history] == [False, True]
 
 
-def test_a_chain_of_directories(engine: Engine, root: Path, tmp_path: Path) -> None:
+def test_a_chain_of_directories(engine: LocalEngine, root: Path, tmp_path: Path) -> None:
     upper = tmp_path / "upper"
     (upper / "etc").mkdir(parents=True)
     (upper / "etc/issue").write_text("x")
@@ -146,7 +148,7 @@ def test_a_chain_of_directories(engine: Engine, root: Path, tmp_path: Path) -> N
     assert [entry["created_by"] for entry in history] == ["lower", "upper"]
 
 
-def test_instructions_and_author(engine: Engine, root: Path) -> None:
+def test_instructions_and_author(engine: LocalEngine, root: Path) -> None:
     options = replace(OPTIONS, instructions=("USER me", "ENV A=1"), author="me <x@y>")
     engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
     config = json.loads(engine.details("app:1").raw_config)
@@ -161,7 +163,7 @@ def test_reproducible(root: Path, tmp_path: Path) -> None:
     found = set()
     for number in range(2):
         os.utime(root / "etc/motd")
-        with Engine(tmp_path / f"store{number}") as engine:
+        with LocalEngine(tmp_path / f"store{number}") as engine:
             made = engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
             found.add(made.target.digest)
             merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
@@ -169,7 +171,7 @@ def test_reproducible(root: Path, tmp_path: Path) -> None:
     assert len(found) == 1
 
 
-def test_reproducible_against_a_base(engine: Engine, root: Path) -> None:
+def test_reproducible_against_a_base(engine: LocalEngine, root: Path) -> None:
     options = replace(OPTIONS, epoch=0, rewrites_times=True, created="1970-01-01T00:00:00Z")
     ref = PlatformSource(None, Ref(root))
     engine.commit(Source((ref,)), (NAME,), options)
@@ -238,7 +240,7 @@ def failing(root: Path) -> dict[str, tuple[Source, CommitOptions, type[Exception
 
 
 @pytest.mark.parametrize("name", failing(Path()))
-def test_what_fails_leaves_the_store_as_it_was(engine: Engine, root: Path, name: str) -> None:
+def test_what_fails_leaves_the_store_as_it_was(engine: LocalEngine, root: Path, name: str) -> None:
     commit(engine, root)
     (root / "etc/motd").write_text("changed since then\n")
     before = picture_of_store(engine)
@@ -249,7 +251,7 @@ def test_what_fails_leaves_the_store_as_it_was(engine: Engine, root: Path, name:
 
 
 def test_a_file_that_changes_meanwhile(
-    engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changed(path: Path) -> object:
         tree = scan(path)
@@ -263,7 +265,7 @@ def test_a_file_that_changes_meanwhile(
     assert picture_of_store(engine) == before
 
 
-def test_an_upper_directory_that_needs_its_lower_ones(engine: Engine, tmp_path: Path) -> None:
+def test_an_upper_directory_that_needs_its_lower_ones(engine: LocalEngine, tmp_path: Path) -> None:
     upper = tmp_path / "upper"
     (upper / "moved").mkdir(parents=True)
     os.setxattr(upper / "moved", "user.overlay.redirect", b"/old")

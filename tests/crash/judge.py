@@ -9,8 +9,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.engine import Engine
 from tests.crash.operations import Names, Operation, Place
+from tests.local_engine import LocalEngine
 
 _CONTENT = {"blobs", "imgfs.db", "ingest", "leases", "version"}
 
@@ -54,7 +54,7 @@ def examine(store: Path) -> Names:
     """Every image is whole, nothing but rubbish is wrong, and a collection takes all of that; what
     is listed.
     """
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         listed = _names(engine)
         check_images(engine)
         list(engine.collector().collect())
@@ -65,7 +65,7 @@ def examine(store: Path) -> Names:
     return listed
 
 
-def check_images(engine: Engine) -> None:
+def check_images(engine: LocalEngine) -> None:
     for image in engine.images.all():
         summary = engine.images.summary(image.target.digest)
         graph = engine.graph(image)
@@ -76,7 +76,7 @@ def check_images(engine: Engine) -> None:
     assert [problem for problem in engine.check() if not problem.kind.is_rubbish] == []
 
 
-def check_collected(engine: Engine) -> None:
+def check_collected(engine: LocalEngine) -> None:
     """There is what the images need, and nothing else."""
     needed = {str(digest) for digest in engine.blobs_of(engine.images.all())}
     assert {str(info.digest) for info in engine.content.walk()} == needed
@@ -109,5 +109,5 @@ def _file(store: Path, blob: str) -> Path:
     return store / "blobs" / blob.replace(":", "/")
 
 
-def _names(engine: Engine) -> Names:
+def _names(engine: LocalEngine) -> Names:
     return {image.name: image.target.digest for image in engine.images.all()}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from engine.archive.import_options import ImportOptions
 from engine.content.blobs import write_blob
-from engine.engine import Engine
 from imgfs import cli
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 Names = Mapping[str, str]
 """Full name → digest of the target."""
@@ -60,7 +60,7 @@ class Place:
         return Place(root)
 
     def names(self) -> Names:
-        with Engine(self.store) as engine:
+        with LocalEngine(self.store) as engine:
             return {image.name: image.target.digest for image in engine.images.all()}
 
 
@@ -128,7 +128,7 @@ OPERATIONS = (
 
 def stock(path: Path) -> None:
     """Images, one of them removed since, and what processes that died have left."""
-    with Engine(path) as engine:
+    with LocalEngine(path) as engine:
         for archive in _STOCK:
             load(engine, archive)
         engine.remove("removed:1")
@@ -139,7 +139,7 @@ def stock(path: Path) -> None:
     (path / "blobs/sha256" / archives.digest(b"rowless")[7:]).write_bytes(b"rowless")
 
 
-def load(engine: Engine, archive: bytes, options: ImportOptions | None = None) -> None:
+def load(engine: LocalEngine, archive: bytes, options: ImportOptions | None = None) -> None:
     with engine.begin_import(options) as session:
         session.feed(archive)
         session.finish()

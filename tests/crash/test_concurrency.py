@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.crash.cases import ROUNDS
 from tests.crash.judge import examine
 from tests.crash.kills import Forks
 from tests.crash.workers import POOL
+from tests.local_engine import LocalEngine
 from tests.mounts import ended, lacking, mounts
 from tests.waiting import wait_until
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(300 + 100 * ROUNDS)
 def test_many_at_once(kind: str, room: Path, forked: Forks) -> None:
     """Engines alone, then engines beside a mount."""
     store = room / "store"
-    Engine(store).close()
+    LocalEngine(store).close()
     if kind == "engine":
         own = _together(store, forked, [])
     else:
@@ -77,7 +77,7 @@ def _kill(store: Path, forked: Forks) -> None:
     """Loads that are killed: what they would have named is as it was, or as it was to be."""
     chance = random.Random(0)
     archive = store.parent / "victim.tar"
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         for _ in range(KILLS * ROUNDS):
             before = engine.images.find(VICTIM)
             target = chance.choice([*POOL])

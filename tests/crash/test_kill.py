@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests.crash import straces
 from tests.crash.cases import ROUNDS, Case, drawn
 from tests.crash.judge import examine
 from tests.crash.kills import Forks
 from tests.crash.straces import Recording
+from tests.local_engine import LocalEngine
 
 KILLED = -9
 CALLS = 16
@@ -45,6 +45,6 @@ def test_a_store_whose_making_was_cut_short(room: Path) -> None:
     store = room / "store"
     store.mkdir(mode=0o700)
     (store / ".version").write_bytes(b"")
-    Engine(store).close()
+    LocalEngine(store).close()
     assert (store / "version").read_bytes() == b"1\n"
     assert examine(store) == {}

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
 from tests.crash.cases import ROUNDS
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, lacking, mounts
 
 STEPS = 40
@@ -70,7 +70,7 @@ class Changes:
         self._room = room
         self._chance = chance
         self._mounts = mounted
-        self._engine = Engine(mounted[0].store)
+        self._engine = LocalEngine(mounted[0].store)
 
     def close(self) -> None:
         self._engine.close()

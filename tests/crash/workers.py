@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
-from engine.engine import Engine
 from engine.errors import BrokenArchive, NotFound
 from engine.layouts import combined
 from tests import archives
 from tests.archives import ImageParts
 from tests.crash.operations import load
+from tests.local_engine import LocalEngine
 from tests.mounts import write as drop_file
 
 _RANDOM: Final = random.Random(11)
@@ -42,11 +42,11 @@ _OWN_NAMES: Final = 3
 class Worker:
     """Steps upon a store, with names of its own."""
 
-    def __init__(self, engine: Engine, number: int) -> None:
+    def __init__(self, engine: LocalEngine, number: int) -> None:
         self._engine = engine
         self._chance = random.Random(number)
         self._room = tempfile.TemporaryDirectory(dir=engine.path.parent)
-        self._scratch = Engine(Path(self._room.name) / "scratch")
+        self._scratch = LocalEngine(Path(self._room.name) / "scratch")
         self._prefix = f"docker.io/library/own-{number}-"
         self._names = [f"{self._prefix}{i}:1" for i in range(_OWN_NAMES)]
         self._made: set[str] = set()
@@ -192,7 +192,7 @@ class Worker:
             next(once, _nothing)()
 
         images = self._engine.find_to_save(name)
-        self._engine.save(images, combined.Options(), write)
+        self._engine.write(images, combined.Options(), write)
         load(self._scratch, out.getvalue())
         found = self._scratch.remove(name)
         list(self._scratch.collector().collect())
@@ -265,7 +265,7 @@ def _main(kind: str, path: str, number: str, steps: str) -> None:
         visitor.work(int(steps))
         print(json.dumps(visitor.own))
         return
-    with Engine(Path(path)) as engine:
+    with LocalEngine(Path(path)) as engine:
         worker = Worker(engine, int(number))
         worker.work(int(steps))
         print(json.dumps(worker.own))

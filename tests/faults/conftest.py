@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests.cli.command import Command
 from tests.faults import stores
+from tests.local_engine import LocalEngine
 
 _MEMORY = Path("/dev/shm")
 
@@ -26,7 +26,7 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A closed store with an image, `base:1`."""
-    with Engine(tmp_path / "store") as engine:
+    with LocalEngine(tmp_path / "store") as engine:
         stores.load(engine, stores.BASE)
     return tmp_path / "store"
 

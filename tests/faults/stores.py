@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
-from engine.engine import Engine
 from engine.layouts import combined, selection
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 BASE = archives.oci_archive(
     (ImageParts(layers=[archives.layer("base", b"b" * 100_000)]), "docker.io/library/base:1"),
@@ -25,14 +25,14 @@ APP = archives.oci_archive(
 """It has a layer in common with the base, and one that is too large to be kept in memory."""
 
 
-def load(engine: Engine, archive: bytes = APP) -> None:
+def load(engine: LocalEngine, archive: bytes = APP) -> None:
     with engine.begin_import() as session:
         for offset in range(0, len(archive), 64 << 10):
             session.feed(archive[offset : offset + (64 << 10)])
         session.finish()
 
 
-def commit(engine: Engine) -> None:
+def commit(engine: LocalEngine) -> None:
     """A directory that stands beside this file, as an image."""
     options = CommitOptions(created="2024-01-02T03:04:05Z")
     directory = Path(__file__).parent / "rootfs"
@@ -42,26 +42,26 @@ def commit(engine: Engine) -> None:
     )
 
 
-def tag(engine: Engine) -> None:
+def tag(engine: LocalEngine) -> None:
     engine.tag("base:1", "base:2")
 
 
-def remove(engine: Engine) -> None:
+def remove(engine: LocalEngine) -> None:
     engine.remove("base:1")
 
 
-def save(engine: Engine) -> None:
+def save(engine: LocalEngine) -> None:
     written: list[bytes] = []
     images = engine.find("base:1")
-    engine.save(images, combined.Options(fallback=selection.any_complete), written.append)
+    engine.write(images, combined.Options(fallback=selection.any_complete), written.append)
     assert written
 
 
-def collect(engine: Engine) -> None:
+def collect(engine: LocalEngine) -> None:
     list(engine.collector().collect())
 
 
-OPERATIONS: dict[str, Callable[[Engine], None]] = {
+OPERATIONS: dict[str, Callable[[LocalEngine], None]] = {
     "load": load,
     "commit": commit,
     "tag": tag,
@@ -71,7 +71,7 @@ OPERATIONS: dict[str, Callable[[Engine], None]] = {
 }
 
 
-def listed(engine: Engine) -> object:
+def listed(engine: LocalEngine) -> object:
     """Every image with its summary, and every blob with the size and labels that its row tells;
     each must be whole.
     """
@@ -86,7 +86,7 @@ def listed(engine: Engine) -> object:
     )
 
 
-def rubbish(engine: Engine) -> list[str]:
+def rubbish(engine: LocalEngine) -> list[str]:
     """What lies about that nothing refers to."""
     ingests = [path.name for path in (engine.path / "ingest").iterdir()]
     holders = [path.name for path in (engine.path / "leases").iterdir()]

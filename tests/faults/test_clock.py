@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Import, Parts
+from engine.archive.importer import Import
 from engine.image import Image
-from engine.stores.local import gc
-from engine.stores.local.content import LocalStore
-from engine.stores.local.database import Database
-from engine.stores.local.events import EventLog
-from engine.stores.local.images import ImageStore
-from engine.stores.local.leases import DAY, Leases
+from engine.stores.local.content import LocalContent
+from engine.stores.local.events import LocalEvents
+from engine.stores.local.images import LocalImages
+from engine.stores.local.leases import DAY, LocalLeases
+from engine.stores.local.store import LocalStore
 from tests.faults import stores
 
 YEARS = 10 * 365 * DAY
@@ -37,11 +36,11 @@ class Clocked:
     """A store whose time is told by `clock`."""
 
     clock: Clock
-    parts: Parts
+    store: LocalStore
 
     def load(self, archive: bytes, jump: float = 0.0) -> None:
         """Load it; the clock jumps in the middle, and everything unneeded is collected then."""
-        session = Import(self.parts, ImportOptions())
+        session = Import(self.store, ImportOptions())
         with session:
             cut = len(archive) - 20_000
             session.feed(archive[:cut])
@@ -51,43 +50,35 @@ class Clocked:
             session.finish()
 
     def collect(self) -> list[str]:
-        parts = gc.Parts(
-            self.parts.database, self.parts.content, self.parts.leases, self.parts.events
-        )
-        return [garbage.kind for garbage in gc.Collector(parts).collect()]
+        return [garbage.kind for garbage in self.store.collect()]
 
     def image(self, name: str) -> Image:
-        return self.parts.images.get(f"docker.io/library/{name}")
+        return self.store.images.get(f"docker.io/library/{name}")
 
 
 @pytest.fixture
 def clocked(tmp_path: Path) -> Iterator[Clocked]:
     clock = Clock()
-    with Database(tmp_path / "imgfs.db") as database:
-        yield Clocked(
-            clock,
-            Parts(
-                database,
-                LocalStore(tmp_path, database, clock),
-                ImageStore(database, clock),
-                Leases(tmp_path, database, clock),
-                EventLog(database, clock.nanoseconds),
-            ),
-        )
+    with LocalStore.create(tmp_path) as store:
+        store.content = LocalContent(tmp_path, store.database, clock)
+        store.images = LocalImages(store.database, clock)
+        store.leases = LocalLeases(tmp_path, store.database, clock)
+        store.events = LocalEvents(store.database, clock.nanoseconds)
+        yield Clocked(clock, store)
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
 def test_a_load(clocked: Clocked, jump: float) -> None:
     clocked.load(stores.BASE)
     before = clocked.image("base:1")
-    clocked.parts.images.delete(before.name)  # from here on the load alone wants its layer
+    clocked.store.images.delete(before.name)  # from here on the load alone wants its layer
     clocked.load(stores.APP, jump)
     loaded = clocked.image("app:1")
     assert loaded.created_at == NOW + jump
-    summary = clocked.parts.images.summary(loaded.target.digest)
+    summary = clocked.store.images.summary(loaded.target.digest)
     assert summary.missing == ()
-    assert all(clocked.parts.content.exists(blob) for blob in summary.blobs)
-    assert clocked.parts.leases.list() == []
+    assert all(clocked.store.content.exists(blob) for blob in summary.blobs)
+    assert clocked.store.leases.list() == []
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
@@ -95,16 +86,16 @@ def test_names(clocked: Clocked, jump: float) -> None:
     clocked.load(stores.BASE)
     base = clocked.image("base:1")
     clocked.clock.now += jump
-    clocked.parts.images.put(Image("docker.io/library/other:1", base.target))
-    updated = clocked.parts.images.put(base)
+    clocked.store.images.put(Image("docker.io/library/other:1", base.target))
+    updated = clocked.store.images.put(base)
     assert (updated.created_at, updated.updated_at) == (NOW, NOW + jump)
-    numbers = [event.number for event in clocked.parts.events.after()]
+    numbers = [event.number for event in clocked.store.events.after()]
     assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
 def test_an_ingest_that_may_be_resumed(clocked: Clocked, jump: float) -> None:
-    content = clocked.parts.content
+    content = clocked.store.content
     with content.writer("held") as held, content.writer("paused") as paused:
         held.write(b"held")
         paused.write(b"paused")
@@ -119,7 +110,7 @@ def test_an_ingest_that_may_be_resumed(clocked: Clocked, jump: float) -> None:
 
 
 def test_a_lease(clocked: Clocked) -> None:
-    leases = clocked.parts.leases
+    leases = clocked.store.leases
     leases.create("for a day")
     leases.create("for ever", expires_in=None)
     with leases.hold() as held:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from engine.errors import StoreBusy, StoreError
 from engine.stores.local import database as module
 from engine.stores.local.database import Database
@@ -21,6 +20,7 @@ from imgfs.fuse.errnos import errno_of
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import stores
 from tests.faults.stores import OPERATIONS, listed, rubbish
+from tests.local_engine import LocalEngine
 
 PROJECT = Path(__file__).parents[2]
 HOLD = """
@@ -63,7 +63,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
 
 @pytest.mark.usefixtures("impatient")
 def test_writers_wait_and_give_up(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         before = listed(engine)
         with locked(store):
             for name in ("load", "commit", "tag", "remove", "save"):
@@ -79,7 +79,7 @@ def test_writers_wait_and_give_up(store: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.usefixtures("impatient")
 def test_readers_do_not_wait(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with locked(store), Engine(store) as engine:
+    with locked(store), LocalEngine(store) as engine:
         assert [image.familiar for image in engine.images.all()] == ["base:1"]
         assert engine.database.data_version()
         assert succeeded(told(capsys, "--store", store, "images", "-q")).lines
@@ -95,9 +95,9 @@ def test_a_new_store_that_somebody_keeps_making(tmp_path: Path) -> None:
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(StoreBusy):
-            Engine(tmp_path)
+            LocalEngine(tmp_path)
         holder.communicate()
-    with Engine(tmp_path) as engine:
+    with LocalEngine(tmp_path) as engine:
         stores.load(engine, stores.BASE)
 
 
@@ -129,14 +129,14 @@ DAMAGES = {
 @pytest.mark.parametrize("what", DAMAGES)
 def test_a_damaged_database(imgfs: Command, what: str) -> None:
     offset, length, sentence = DAMAGES[what]
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
     restore = damage(imgfs.store / "imgfs.db", offset, length)
     for command in (("images",), ("tag", "base:1", "base:2"), ("rm", "base:1"), ("load",)):
         said = refusal(imgfs(*command, stdin=stores.APP))
         assert f"store {imgfs.store}/imgfs.db: {sentence}: run imgfs fsck" in said
     restore()
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert listed(engine) == before
 
 
@@ -146,7 +146,7 @@ def test_a_database_that_is_damaged_while_it_is_open(store: Path, tmp_path: Path
     restore = "import sys; f = open(sys.argv[1], 'r+b'); f.write(open(sys.argv[2], 'rb').read())"
     file = store / "imgfs.db"
     (tmp_path / "good").write_bytes(file.read_bytes())
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         size = file.stat().st_size - 4096
         subprocess.run([sys.executable, "-c", spoil.format(size), file], check=True)
         for operation in (listed, stores.tag, stores.load, stores.commit):
@@ -181,7 +181,7 @@ def test_a_lost_database_is_not_hidden_by_a_new_one(imgfs: Command, is_there: bo
 
 def test_an_empty_database_without_blobs_is_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "imgfs.db").touch()
-    with Engine(tmp_path) as engine:
+    with LocalEngine(tmp_path) as engine:
         stores.load(engine, stores.BASE)
 
 
@@ -200,7 +200,7 @@ def test_a_directory_in_its_place(imgfs: Command) -> None:
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from engine.engine import Engine
+from tests.local_engine import LocalEngine
 engine = Engine(Path(sys.argv[1]))
 engine.tag("base:1", "base:2")
 os.kill(os.getpid(), signal.SIGKILL)
@@ -214,7 +214,7 @@ def test_lost_companions(store: Path, lost: str, names: int) -> None:
     assert done.returncode == -signal.SIGKILL
     for path in store.glob(f"imgfs.db{lost}"):
         path.unlink()
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         assert len(engine.images.all()) == names
         listed(engine)
         stores.load(engine)
@@ -222,7 +222,7 @@ def test_lost_companions(store: Path, lost: str, names: int) -> None:
 
 def test_a_database_that_is_removed_and_put_back(store: Path, tmp_path: Path) -> None:
     file, kept = store / "imgfs.db", tmp_path / "kept"
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         file.rename(kept)
         with pytest.raises(StoreError, match="cannot be opened"):
             stores.tag(engine)
@@ -284,7 +284,7 @@ def test_two_versions_of_the_command(imgfs: Command) -> None:
 
 
 def test_a_newer_version_while_it_is_open(store: Path) -> None:
-    with Engine(store) as engine, closing(sqlite3.connect(store / "imgfs.db")) as newer:
+    with LocalEngine(store) as engine, closing(sqlite3.connect(store / "imgfs.db")) as newer:
         before = listed(engine)
         newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         for operation in (stores.load, stores.commit, stores.tag, stores.remove):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from engine.errors import StoreError
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import disks, poor, stores
 from tests.faults.stores import OPERATIONS, copied, listed, rubbish
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS
 
 LARGE = archives.docker_archive(
@@ -46,7 +46,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path, store: Path) -> Iterato
 
 def test_an_archive_that_is_too_large(disk: Path) -> None:
     imgfs = Command(disk / "store")
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
         said = refusal(imgfs("load", stdin=LARGE))
         assert said == "standard input: No space left on device"
@@ -60,7 +60,7 @@ def test_an_archive_that_is_too_large(disk: Path) -> None:
 
 def test_a_disk_without_any_room(disk: Path) -> None:
     imgfs = Command(disk / "store")
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
         filler = disks.fill(disk)
         for command in COMMANDS.values():
@@ -77,11 +77,11 @@ def test_a_disk_without_any_room(disk: Path) -> None:
 
 def test_an_engine_on_a_disk_without_any_room(disk: Path, store: Path, tmp_path: Path) -> None:
     for name, operation in OPERATIONS.items():
-        with Engine(copied(store, tmp_path / "other")) as other:
+        with LocalEngine(copied(store, tmp_path / "other")) as other:
             operation(other)
             stores.collect(other)
             after = listed(other)
-        with Engine(copied(store, disk / "store")) as engine:
+        with LocalEngine(copied(store, disk / "store")) as engine:
             filler = disks.fill(disk)
             with suppress(OSError):
                 operation(engine)
@@ -99,7 +99,7 @@ def test_a_full_quota(imgfs: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", refuse)
@@ -131,7 +131,7 @@ def test_a_read_only_disk(disk: Path) -> None:
 
 
 def test_a_store_that_becomes_read_only(store: Path) -> None:
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         before = listed(engine)
         with disks.read_only(store):
             for operation in (stores.load, stores.commit, stores.save):
@@ -160,7 +160,7 @@ def test_a_directory_that_may_not_be_written_to(imgfs: Command) -> None:
     assert refusal(Done(done.returncode, done.stdout, done.stderr)) == (
         "standard input: Permission denied"
     )
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert rubbish(engine) == []
     succeeded(imgfs("load", stdin=stores.APP))
 
@@ -185,7 +185,7 @@ def lowest_free() -> int:
 def test_no_more_open_files(store: Path, tmp_path: Path, name: str) -> None:
     failed = 0
     for spare in range(30):
-        with Engine(copied(store, tmp_path / "other")) as engine:
+        with LocalEngine(copied(store, tmp_path / "other")) as engine:
             before = listed(engine)
             try:
                 with open_files(lowest_free() + spare):
@@ -202,12 +202,12 @@ def test_no_more_open_files(store: Path, tmp_path: Path, name: str) -> None:
 def test_opening_without_open_files(store: Path) -> None:
     for spare in range(10):
         try:
-            with open_files(lowest_free() + spare), Engine(store):
+            with open_files(lowest_free() + spare), LocalEngine(store):
                 break
         except StoreError as error:
             assert str(error).endswith("cannot be opened: Too many open files")  # noqa: PT017 (all)
     assert 0 < spare < 9
-    Engine(store).close()
+    LocalEngine(store).close()
 
 
 def test_a_command_without_open_files(imgfs: Command) -> None:
@@ -226,7 +226,7 @@ def test_a_command_without_open_files(imgfs: Command) -> None:
     )
     said = refusal(Done(done.returncode, done.stdout, done.stderr))
     assert said == "standard input: Too many open files"
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert rubbish(engine) == []
     succeeded(imgfs("load", stdin=archive))
 

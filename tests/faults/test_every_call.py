@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from engine.errors import StoreError
 from tests.faults import stores
 from tests.faults.injection import Fault, injected
 from tests.faults.stores import OPERATIONS, listed, rubbish
+from tests.local_engine import LocalEngine
 
 FAULTS = {
     "once": Fault(0),
@@ -29,7 +29,7 @@ LEAVING = {"unlink", "rmdir", "rename"}
 def template(tmp_path: Path) -> Path:
     """A closed store that has an image, and a blob to collect."""
     path = tmp_path / "template"
-    with Engine(path) as engine:
+    with LocalEngine(path) as engine:
         stores.load(engine, stores.BASE)
         with engine.content.writer("stray") as writer:
             writer.write(b"nothing needs it")
@@ -37,8 +37,8 @@ def template(tmp_path: Path) -> Path:
     return path
 
 
-def outcome(path: Path, operation: Callable[[Engine], None]) -> object:
-    with Engine(path) as engine:
+def outcome(path: Path, operation: Callable[[LocalEngine], None]) -> object:
+    with LocalEngine(path) as engine:
         operation(engine)
         stores.collect(engine)
         return listed(engine)
@@ -51,14 +51,14 @@ def outcome(path: Path, operation: Callable[[Engine], None]) -> object:
 def test_a_failed_call(template: Path, tmp_path: Path, name: str, kind: str) -> None:
     operation = OPERATIONS[name]
     path = stores.copied(template, tmp_path / "store")
-    with Engine(path) as engine:
+    with LocalEngine(path) as engine:
         before = listed(engine)
     after = outcome(path, operation)
     sentences: set[str] = set()
     model = FAULTS[kind]
     for number in itertools.count(step=3 if model.is_lasting else 1):
         fault = Fault(number, model.number, model.is_lasting, model.sqlite_code)
-        with Engine(stores.copied(template, path)) as engine:
+        with LocalEngine(stores.copied(template, path)) as engine:
             engine.database.read("SELECT 1")
             failed = False
             with injected(fault):

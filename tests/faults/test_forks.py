@@ -4,15 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engine.engine import Engine
 from tests.faults.stores import listed, load, rubbish
+from tests.local_engine import LocalEngine
 
 PROJECT = Path(__file__).parents[2]
 
 PRELUDE = """
 import os, sys, threading
 from pathlib import Path
-from engine.engine import Engine
+from tests.local_engine import LocalEngine
 from engine.errors import EngineError
 from tests.faults import stores
 
@@ -71,7 +71,7 @@ with engine, engine.begin_import() as session:
 """,
         store,
     )
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         listed(engine)
         assert [image.familiar for image in engine.images.all()] == ["app:1", "base:1"]
         assert rubbish(engine) == []
@@ -106,7 +106,7 @@ assert child(lambda: Engine(store).close()) == 0
 """,
         store,
     )
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         assert len(engine.images.all()) == 3
 
 
@@ -133,7 +133,7 @@ engine.close()
 """,
         store,
     )
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         assert len(engine.images.all()) == 2
 
 
@@ -151,5 +151,5 @@ with Engine(store) as engine:
 """,
         store,
     )
-    with Engine(store) as engine:
+    with LocalEngine(store) as engine:
         load(engine)

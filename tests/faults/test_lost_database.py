@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, succeeded
+from tests.local_engine import LocalEngine
 
 APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
 ARCHIVE = archives.docker_archive((APP, ["app:1", "app:2"]), (OTHER, ["other:1"]))
@@ -18,7 +18,7 @@ ARCHIVE = archives.docker_archive((APP, ["app:1", "app:2"]), (OTHER, ["other:1"]
 def imgfs(tmp_path: Path) -> Command:
     command = Command(tmp_path / "store")
     succeeded(command("load", stdin=ARCHIVE))
-    with Engine(command.store) as engine:
+    with LocalEngine(command.store) as engine:
         engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for companion in ("imgfs.db-wal", "imgfs.db-shm"):
         (command.store / companion).unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def test_images_come_back(imgfs: Command, damage: Callable[[Path], None]) -> Non
 def test_names_that_can_still_be_read_come_back(imgfs: Command) -> None:
     """A damaged table of blobs, and all names as they were."""
     database = imgfs.store / "imgfs.db"
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         ((page,),) = engine.database.read("SELECT rootpage FROM sqlite_master WHERE name = 'blobs'")
         engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     listed = succeeded(imgfs("images", "--format", "json")).json

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
 from tests.faults import disks, poor, stores
 from tests.faults.stores import copied, rubbish
 from tests.faults.test_signals import stopped
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, run, write
 from tests.waiting import wait_until
 
@@ -39,7 +39,7 @@ def check_well(mounted: Mounted) -> None:
     assert {"base:1", "large:2"} <= set(mounted.names())
     assert (mounted / "large:2/index.json").read_bytes()
     os.kill(mounted.pid, 0)
-    with Engine(mounted.store) as engine:
+    with LocalEngine(mounted.store) as engine:
         assert rubbish(engine) == []
 
 
@@ -134,7 +134,9 @@ def test_signals_that_end_nothing(served: Mounted) -> None:
     os.kill(served.pid, signal.SIGSTOP)
     try:
         wait_until(lambda: stopped(served.pid), "it has stopped")
-        with Engine(served.store) as engine:  # a new process would wait to close our descriptor
+        with LocalEngine(
+            served.store
+        ) as engine:  # a new process would wait to close our descriptor
             stores.tag(engine)
     finally:
         os.kill(served.pid, signal.SIGCONT)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import stores
 from tests.faults.stores import listed, rubbish
+from tests.local_engine import LocalEngine
 from tests.waiting import wait_until
 
 ENDING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -65,7 +65,7 @@ def check_end(done: Done, number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", ENDING)
 def test_a_load_that_is_ended(imgfs: Command, number: signal.Signals) -> None:
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
         with loading(imgfs) as process:
             process.send_signal(number)
@@ -83,7 +83,7 @@ def test_a_load_that_goes_on(imgfs: Command, number: signal.Signals) -> None:
             succeeded(imgfs("tag", "base:1", "base:2"))  # it keeps nobody waiting
             process.send_signal(signal.SIGCONT)
         succeeded(ended(process, APP[HALF:]))
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert len(engine.images.all()) in (2, 3)
         assert rubbish(engine) == []
 
@@ -104,7 +104,7 @@ def large(imgfs: Command) -> bytes:
     """An image that takes a while, `large:1`, in the store."""
     layer = archives.layer("large", os.urandom(1 << 20) * 32)
     archive = archives.docker_archive((ImageParts(layers=[layer]), ["large:1"]))
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         stores.load(engine, archive)
     return archive
 
@@ -125,7 +125,7 @@ def test_a_save_that_is_ended(imgfs: Command, number: signal.Signals, tmp_path: 
     if left := [path.name for path in out.iterdir()]:  # a signal may come when all is done
         assert left == ["x.tar"]
         assert (out / "x.tar").read_bytes() == imgfs("save", "large:1").out
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert rubbish(engine) == []
 
 
@@ -144,7 +144,7 @@ def test_a_save_into_a_pipe(imgfs: Command, number: signal.Signals) -> None:
             assert len(done.out) > 32 << 20
         else:
             check_end(ended(process), number)
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert rubbish(engine) == []
 
 
@@ -157,7 +157,7 @@ def test_a_save_whose_reader_goes(imgfs: Command, large: bytes) -> None:
         process.wait(60)
         assert process.stderr is not None
         assert (process.returncode, process.stderr.read()) == (1, b"")
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         assert rubbish(engine) == []
 
 
@@ -166,7 +166,7 @@ def test_a_commit_that_is_ended(imgfs: Command, number: signal.Signals, tmp_path
     root = tmp_path / "root"
     root.mkdir()
     (root / "large").write_bytes(os.urandom(1 << 20) * 48)
-    with Engine(imgfs.store) as engine:
+    with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
         with started(imgfs, "commit", "-q", "--base", "base:1", root, "made:1") as process:
             ingest = imgfs.store / "ingest"

@@ -12,7 +12,6 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Loaded
 from engine.compression import decompress
 from engine.compression.options import Compression
-from engine.engine import Engine
 from engine.image import Image
 from engine.layouts import combined, docker_save, selection
 from engine.limits import Limits
@@ -20,6 +19,7 @@ from engine.spec.oci import Platform
 from tests import archives
 from tests.fuzz.oracle import Refused, answer, pieces
 from tests.fuzz.tar_targets import MENDED, mended
+from tests.local_engine import LocalEngine
 
 LIMITS = Limits(max_members=5000, max_expanded_bytes=4 << 20)
 OPTIONS = (
@@ -79,7 +79,7 @@ def loads(data: bytes) -> None:
     place = MEMORY if MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         root = Path(folder)
-        with Engine(root / "whole") as whole, Engine(root / "cut") as cut:
+        with LocalEngine(root / "whole") as whole, LocalEngine(root / "cut") as cut:
             before = state(whole)
             found = answer(lambda: fed(whole, [memoryview(data)], options))
             again = answer(lambda: fed(cut, pieces(data), options))
@@ -94,7 +94,7 @@ def loads(data: bytes) -> None:
             check_blobs(whole)
             check_docker_layout(whole, root / "docker")
             saved = save(whole)
-            with Engine(root / "other") as other:
+            with LocalEngine(root / "other") as other:
                 assert len(fed(other, pieces(saved), OPTIONS[0]).images) == len(names(whole))
                 assert names(other) == names(whole)
                 assert save(other) == saved
@@ -104,54 +104,54 @@ def loads(data: bytes) -> None:
                 assert no_ingests(other)
 
 
-def fed(engine: Engine, parts: Iterable[memoryview], options: ImportOptions) -> Loaded:
+def fed(engine: LocalEngine, parts: Iterable[memoryview], options: ImportOptions) -> Loaded:
     with engine.begin_import(options) as coming:
         for part in parts:
             coming.feed(part)
         return coming.finish()
 
 
-def images(engine: Engine) -> list[Image]:
+def images(engine: LocalEngine) -> list[Image]:
     return sorted(engine.images.all(), key=lambda image: image.name)
 
 
-def names(engine: Engine) -> dict[str, str]:
+def names(engine: LocalEngine) -> dict[str, str]:
     return {image.name: image.target.digest for image in images(engine)}
 
 
-def save(engine: Engine) -> bytes:
+def save(engine: LocalEngine) -> bytes:
     out: list[bytes] = []
-    engine.save(images(engine), combined.Options(fallback=selection.any_complete), out.append)
+    engine.write(images(engine), combined.Options(fallback=selection.any_complete), out.append)
     return b"".join(out)
 
 
-def stored(engine: Engine) -> frozenset[str]:
+def stored(engine: LocalEngine) -> frozenset[str]:
     root = engine.path / "blobs"
     return frozenset(f"{p.parent.name}:{p.name}" for p in root.glob("*/*"))
 
 
-def no_ingests(engine: Engine) -> bool:
+def no_ingests(engine: LocalEngine) -> bool:
     return not any((engine.path / "ingest").glob("*"))
 
 
-def check_blobs(engine: Engine) -> None:
+def check_blobs(engine: LocalEngine) -> None:
     for blob in stored(engine):
         algorithm, _, encoded = blob.partition(":")
         data = (engine.path / "blobs" / algorithm / encoded).read_bytes()
         assert archives.digest(data, algorithm) == blob
 
 
-def check_docker_layout(engine: Engine, path: Path) -> None:
+def check_docker_layout(engine: LocalEngine, path: Path) -> None:
     """What docker would have saved is loaded, too."""
     out: list[bytes] = []
     options = docker_save.Options(fallback=selection.any_complete)
     saved = answer(lambda: engine.save_for_docker(images(engine), options, out.append))
     if not isinstance(saved, Refused):
-        with Engine(path) as other:
+        with LocalEngine(path) as other:
             assert fed(other, pieces(b"".join(out)), OPTIONS[0]).images
 
 
-def state(engine: Engine) -> State:
+def state(engine: LocalEngine) -> State:
     """The blobs and every row of the database."""
     with closing(sqlite3.connect(engine.path / "imgfs.db")) as database:
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done
 from tests.hostile.case import Case
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS
 
 BEFORE = ImageParts(layers=[archives.layer("before", os.urandom(100_000))])
@@ -33,7 +33,7 @@ def pieces(data: Iterable[bytes]) -> Iterator[memoryview]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For the whole module, since a case that is refused changes nothing."""
     path: Path = tmp_path_factory.mktemp("hostile") / "store"
-    with Engine(path) as engine, engine.begin_import() as session:
+    with LocalEngine(path) as engine, engine.begin_import() as session:
         session.feed(archives.docker_archive((BEFORE, ["before:1"])))
         session.finish()
     return path

@@ -7,13 +7,13 @@ import pytest
 
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
-from engine.engine import Engine
 from engine.errors import printable
 from engine.limits import Limits
 from tests.cli.command import picture, refusal
 from tests.hostile.case import Case, docker, whole
 from tests.hostile.cases import CASES
 from tests.hostile.conftest import Load, pieces
+from tests.local_engine import LocalEngine
 
 MEMORY = 100 << 20
 ORDINARY = Case("ordinary", whole(docker))
@@ -65,7 +65,7 @@ def test_a_refusal_has_its_class(store: Path, name: str) -> None:
     assert case.error is not None
     limits = Limits().changed(dict(word.split("=") for word in case.options[1:]))
     with (
-        Engine(store) as engine,
+        LocalEngine(store) as engine,
         engine.begin_import(ImportOptions(limits)) as session,
         pytest.raises(case.error) as raised,
     ):

@@ -19,7 +19,7 @@ from engine.layers.diff_ids import (
     uncompressed_size,
 )
 from engine.spec.digest import of_bytes
-from engine.stores.local.content import LocalReader, LocalStore
+from engine.stores.local.content import LocalContent, LocalReader
 from engine.stores.local.database import Database
 
 if sys.version_info >= (3, 14):
@@ -33,7 +33,7 @@ WHAT = Uncompressed(of_bytes(PLAIN), len(PLAIN))
 LABELS = {UNCOMPRESSED_LABEL: of_bytes(PLAIN), SIZE_LABEL: str(len(PLAIN))}
 
 
-class CountingStore(LocalStore):
+class CountingStore(LocalContent):
     opened = 0
 
     def open(self, digest: str) -> LocalReader:

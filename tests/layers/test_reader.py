@@ -23,7 +23,7 @@ from engine.layers.chunks import Chunks, CompressedBlob
 from engine.layers.diff_ids import SIZE_LABEL
 from engine.layers.reader import UncompressedBlobs, UncompressedReader
 from engine.layers.seek_index import CHUNK, POINTS, SPACING, SeekIndex
-from engine.stores.local.content import LocalStore
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
 
 if sys.version_info >= (3, 14):
@@ -370,12 +370,12 @@ def test_a_failure_wakes_who_waits() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LocalStore]:
+def store(tmp_path: Path) -> Iterator[LocalContent]:
     with Database(tmp_path / "imgfs.db") as database:
-        yield LocalStore(tmp_path, database)
+        yield LocalContent(tmp_path, database)
 
 
-def stored(store: LocalStore, data: bytes) -> str:
+def stored(store: LocalContent, data: bytes) -> str:
     return write_blob(store, "test", data).info.digest
 
 
@@ -385,20 +385,20 @@ def read(reader: ReaderAt) -> bytes:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer(store: LocalStore, name: str) -> None:
+def test_a_layer(store: LocalContent, name: str) -> None:
     digest = stored(store, STREAMS[name])
     assert read(UncompressedBlobs(store).open(digest)) == PLAIN
     assert store.info(digest).labels[SIZE_LABEL] == str(len(PLAIN))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x1f", PLAIN[:1000], STREAMS["xz"], STREAMS["bzip2"]])
-def test_what_is_no_compressed_layer_is_what_it_holds(store: LocalStore, data: bytes) -> None:
+def test_what_is_no_compressed_layer_is_what_it_holds(store: LocalContent, data: bytes) -> None:
     with UncompressedBlobs(store).open(stored(store, data)) as reader:
         assert reader.fileno() >= 0
         assert reader.pread(len(data) + 1, 0) == data
 
 
-def test_a_layer_that_is_deleted_stays_readable(store: LocalStore) -> None:
+def test_a_layer_that_is_deleted_stays_readable(store: LocalContent) -> None:
     digest = stored(store, STREAMS["gzip"])
     blobs = UncompressedBlobs(store)
     reader = blobs.open(digest)
@@ -408,7 +408,7 @@ def test_a_layer_that_is_deleted_stays_readable(store: LocalStore) -> None:
         blobs.open(digest)
 
 
-def test_a_damaged_layer(store: LocalStore) -> None:
+def test_a_damaged_layer(store: LocalContent) -> None:
     digest = stored(store, STREAMS["gzip"][:-1])
     with pytest.raises(BrokenArchive, match=digest):
         UncompressedBlobs(store).open(digest)

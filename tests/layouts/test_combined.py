@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from engine.errors import DigestMismatch, InvalidInput, NotFound
 from engine.image import Image
 from engine.layouts import combined, selection
@@ -19,6 +18,7 @@ from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, Platform
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
 OTHER = ImageParts(layers=[archives.layer("a"), archives.layer("c")])
@@ -29,21 +29,21 @@ ANY = combined.Options(preferred=AMD64)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, archive: bytes) -> None:
+def load(engine: LocalEngine, archive: bytes) -> None:
     with engine.begin_import() as session:
         session.feed(archive)
         session.finish()
 
 
-def save(engine: Engine, *names: str, options: combined.Options = ANY) -> bytes:
+def save(engine: LocalEngine, *names: str, options: combined.Options = ANY) -> bytes:
     out = io.BytesIO()
     images = [image for name in names for image in engine.find(name)]
-    engine.save(images, options, out.write)
+    engine.write(images, options, out.write)
     return out.getvalue()
 
 
@@ -61,7 +61,7 @@ def index_of(archive: bytes) -> list[dict[str, object]]:
     return manifests
 
 
-def test_one_image(engine: Engine) -> None:
+def test_one_image(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
     saved = save(engine, "x/app:1")
     found = members(saved)
@@ -83,7 +83,7 @@ def test_one_image(engine: Engine) -> None:
             assert hashlib.sha256(data).hexdigest() == name[13:]
 
 
-def test_headers_are_as_containerd_writes_them(engine: Engine) -> None:
+def test_headers_are_as_containerd_writes_them(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
     saved = save(engine, "x/app:1")
     assert saved[257:265] == b"ustar\x0000"
@@ -101,7 +101,7 @@ def test_headers_are_as_containerd_writes_them(engine: Engine) -> None:
     }
 
 
-def test_several_images_in_the_order_asked_for(engine: Engine) -> None:
+def test_several_images_in_the_order_asked_for(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((APP, ["app:1", "app:2"]), (OTHER, ["other:1"])))
     saved = save(engine, "other:1", "app", "app:2")
     items = json.loads(members(saved)["manifest.json"])
@@ -110,14 +110,14 @@ def test_several_images_in_the_order_asked_for(engine: Engine) -> None:
     assert sum(name.startswith("blobs/sha256/") for name in members(saved)) == 7
 
 
-def test_an_untagged_image_has_a_plain_entry(engine: Engine) -> None:
+def test_an_untagged_image_has_a_plain_entry(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((APP, None)))
     saved = save(engine, APP.id)
     assert "annotations" not in index_of(saved)[0]
     assert json.loads(members(saved)["manifest.json"])[0]["RepoTags"] is None
 
 
-def test_an_index_keeps_everything_and_manifest_json_the_best(engine: Engine) -> None:
+def test_an_index_keeps_everything_and_manifest_json_the_best(engine: LocalEngine) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
     saved = save(engine, "x/multi:1")
     (item,) = json.loads(members(saved)["manifest.json"])
@@ -125,7 +125,7 @@ def test_an_index_keeps_everything_and_manifest_json_the_best(engine: Engine) ->
     assert f"blobs/sha256/{ARM.id[7:]}" in members(saved)
 
 
-def test_a_platform_narrows_it(engine: Engine) -> None:
+def test_a_platform_narrows_it(engine: LocalEngine) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
     arm = platforms.only(Platform("arm64", "linux"))
     saved = save(engine, "x/multi:1", options=combined.Options(platform=arm, preferred=arm))
@@ -134,7 +134,7 @@ def test_a_platform_narrows_it(engine: Engine) -> None:
     assert item["Config"].endswith(ARM.id[7:])
 
 
-def test_every_required_platform_is_there(engine: Engine) -> None:
+def test_every_required_platform_is_there(engine: LocalEngine) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [APP, ARM]))
     amd, arm, s390x = (Platform(a, "linux") for a in ("amd64", "arm64", "s390x"))
     matcher = platforms.any_of(amd, arm)
@@ -145,7 +145,7 @@ def test_every_required_platform_is_there(engine: Engine) -> None:
         save(engine, "x/multi:1", options=lacking)
 
 
-def test_a_platform_that_is_not_there(engine: Engine) -> None:
+def test_a_platform_that_is_not_there(engine: LocalEngine) -> None:
     here = replace(APP, architecture=platforms.host().architecture)
     load(engine, archives.multi_platform("docker.io/x/multi:1", [SPARC, here]))
     s390x = platforms.only(Platform("s390x", "linux"))
@@ -160,14 +160,14 @@ def test_a_platform_that_is_not_there(engine: Engine) -> None:
         assert f"blobs/sha256/{SPARC.id[7:]}" in found
 
 
-def test_what_is_complete_where_this_host_s_platform_is_not_there(engine: Engine) -> None:
+def test_what_is_complete_where_this_host_s_platform_is_not_there(engine: LocalEngine) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [SPARC], [APP]))
     options = combined.Options(fallback=selection.any_complete)
     (item,) = json.loads(members(save(engine, "x/multi:1", options=options))["manifest.json"])
     assert item["Config"].endswith(SPARC.id[7:])
 
 
-def test_a_blob_filter(engine: Engine) -> None:
+def test_a_blob_filter(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
     small = combined.Options(preferred=AMD64, keeps=lambda blob: blob.size < 1000)
     assert (
@@ -176,11 +176,11 @@ def test_a_blob_filter(engine: Engine) -> None:
     )
 
 
-def test_what_was_saved_loads_as_the_same(engine: Engine, tmp_path: Path) -> None:
+def test_what_was_saved_loads_as_the_same(engine: LocalEngine, tmp_path: Path) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [ARM, APP]))
     load(engine, archives.oci_archive((OTHER, "docker.io/x/other:1"), gzipped=True))
     saved = save(engine, "x/multi:1", "x/other:1")
-    with Engine(tmp_path / "second") as second:
+    with LocalEngine(tmp_path / "second") as second:
         load(second, saved)
         assert [(i.name, i.target) for i in second.images.all()] == [
             (i.name, i.target) for i in engine.images.all()
@@ -188,13 +188,13 @@ def test_what_was_saved_loads_as_the_same(engine: Engine, tmp_path: Path) -> Non
         assert save(second, "x/multi:1", "x/other:1") == saved
 
 
-def test_only_manifests_may_be_exported(engine: Engine) -> None:
+def test_only_manifests_may_be_exported(engine: LocalEngine) -> None:
     layer = Image("docker.io/x/layer:1", Descriptor(archives.OCI_LAYER, archives.digest(b"x"), 1))
     with pytest.raises(InvalidInput, match="only manifests"):
         combined.layout([layer], engine.content, ANY)
 
 
-def test_a_damaged_blob_is_not_saved(engine: Engine) -> None:
+def test_a_damaged_blob_is_not_saved(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
     digest = Digest(archives.digest(APP.layers[0]))
     path = engine.path / "blobs" / "sha256" / digest.encoded

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from engine.engine import Engine
 from engine.errors import BrokenArchive, InvalidDocument, InvalidInput, NotExportable, NotFound
 from engine.image import Image
 from engine.layouts import docker_save
@@ -19,6 +18,7 @@ from engine.spec import docker, platforms
 from engine.spec.oci import Descriptor, Platform
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 BASE, TOP, LAST = (archives.layer(name, name.encode() * 3000) for name in ("a", "b", "c"))
 APP = ImageParts(layers=[BASE, TOP], created="2024-02-03T04:05:06.7Z")
@@ -29,25 +29,27 @@ ANY = docker_save.Options(fallback=any_complete)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, archive: bytes) -> None:
+def load(engine: LocalEngine, archive: bytes) -> None:
     with engine.begin_import() as session:
         session.feed(archive)
         session.finish()
 
 
-def entries(engine: Engine, *names: str, options: docker_save.Options = ANY) -> dict[str, Entry]:
+def entries(
+    engine: LocalEngine, *names: str, options: docker_save.Options = ANY
+) -> dict[str, Entry]:
     images = [image for name in names for image in engine.find_to_save(name)]
     sizes = {archives.digest(archives.compressed(data)): len(data) for data in (BASE, TOP, LAST)}
     found = docker_save.layout(images, engine.content, sizes.__getitem__, options)
     return {entry.path: entry for entry in found}
 
 
-def save(engine: Engine, *names: str, options: docker_save.Options = ANY) -> bytes:
+def save(engine: LocalEngine, *names: str, options: docker_save.Options = ANY) -> bytes:
     out = io.BytesIO()
     images = [image for name in names for image in engine.find_to_save(name)]
     assert engine.save_for_docker(images, options, out.write) == len(out.getvalue())
@@ -73,7 +75,7 @@ def path(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("gzipped", [False, True])
-def test_one_image_byte_for_byte(engine: Engine, gzipped: bool) -> None:
+def test_one_image_byte_for_byte(engine: LocalEngine, gzipped: bool) -> None:
     load(engine, archives.oci_archive((APP, "docker.io/library/app:1"), gzipped=gzipped))
     found = members(save(engine, "app:1"))
     assert list(found) == sorted(found)
@@ -108,7 +110,7 @@ def test_one_image_byte_for_byte(engine: Engine, gzipped: bool) -> None:
     assert [one["created"] for one in v1] == ["1970-01-01T00:00:00Z", APP.created]
 
 
-def test_times_and_modes(engine: Engine) -> None:
+def test_times_and_modes(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "app:1"), (OTHER, "other:1")))
     found = entries(engine, "app:1", "other:1")
     directories = {name: (e.mode, e.mtime) for name, e in found.items() if e.is_directory}
@@ -134,12 +136,12 @@ def test_times_and_modes(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("created", ["1969-12-31T23:59:59Z", "2262-04-11T23:47:17Z"])
-def test_a_time_that_no_file_has_is_1970(engine: Engine, created: str) -> None:
+def test_a_time_that_no_file_has_is_1970(engine: LocalEngine, created: str) -> None:
     load(engine, archives.oci_archive((ImageParts(created=created), "app:1")))
     assert {entry.mtime for entry in entries(engine, "app:1").values()} == {0}
 
 
-def test_the_time_is_the_images_own_alone(engine: Engine) -> None:
+def test_the_time_is_the_images_own_alone(engine: LocalEngine) -> None:
     history = {"created": None, "history": [{"created": "2020-01-01T00:00:00Z"}]}
     load(engine, archives.oci_archive((ImageParts(extra=history), "app:1")))
     found = entries(engine, "app:1").values()
@@ -147,14 +149,14 @@ def test_the_time_is_the_images_own_alone(engine: Engine) -> None:
     assert any(isinstance(e.content, bytes) and b'"created":null' in e.content for e in found)
 
 
-def test_a_compressed_layer_is_decompressed_as_it_is_written(engine: Engine) -> None:
+def test_a_compressed_layer_is_decompressed_as_it_is_written(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "app:1"), gzipped=True))
     content = entries(engine, "app:1")[path(BASE)].content
     stored = archives.digest(archives.compressed(BASE))
     assert content == Decompressed(stored, archives.digest(BASE))  # type: ignore[arg-type]
 
 
-def test_images_come_in_the_order_asked_for_with_all_their_names(engine: Engine) -> None:
+def test_images_come_in_the_order_asked_for_with_all_their_names(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((APP, ["app:1", "quay.io/x/app:1"]), (OTHER, ["b:2"])))
     saved = save(engine, "b:2", "quay.io/x/app:1", "app:1", "b:2")
     assert [item["RepoTags"] for item in items(saved)] == [["b:2"], ["quay.io/x/app:1", "app:1"]]
@@ -170,7 +172,7 @@ def test_images_come_in_the_order_asked_for_with_all_their_names(engine: Engine)
     )
 
 
-def test_all_untagged_images_are_in_the_index(engine: Engine) -> None:
+def test_all_untagged_images_are_in_the_index(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((APP, ["app:1"]), (OTHER, None), (ARM, None)))
     arm = docker_save.Options(preferred=platforms.ALL)
     saved = save(engine, "app:1", OTHER.id, ARM.id, options=arm)
@@ -179,7 +181,7 @@ def test_all_untagged_images_are_in_the_index(engine: Engine) -> None:
     assert [item["RepoTags"] for item in items(saved)] == [["app:1"], None, None]
 
 
-def test_without_names_there_is_no_repositories(engine: Engine) -> None:
+def test_without_names_there_is_no_repositories(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((APP, ["app:1"])))
     digest = engine.find_one("app:1").target.digest
     saved = save(engine, f"app@{digest}")
@@ -187,14 +189,14 @@ def test_without_names_there_is_no_repositories(engine: Engine) -> None:
     assert items(saved)[0]["RepoTags"] is None
 
 
-def test_two_manifests_of_one_config_are_one_image(engine: Engine) -> None:
+def test_two_manifests_of_one_config_are_one_image(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "plain:1")))
     load(engine, archives.oci_archive((APP, "packed:1"), gzipped=True))
     (item,) = items(save(engine, "packed:1", "plain:1"))
     assert item["RepoTags"] == ["packed:1", "plain:1"]
 
 
-def test_a_layer_that_occurs_twice_is_written_once(engine: Engine) -> None:
+def test_a_layer_that_occurs_twice_is_written_once(engine: LocalEngine) -> None:
     twice = ImageParts(layers=[BASE, TOP, BASE])
     load(engine, archives.oci_archive((twice, "twice:1"), gzipped=True))
     saved = save(engine, "twice:1")
@@ -212,7 +214,7 @@ def test_a_layer_that_occurs_twice_is_written_once(engine: Engine) -> None:
     ],
 )
 def test_parents_that_are_in_the_archive(
-    engine: Engine, names: Sequence[str], expected: list[str | None]
+    engine: LocalEngine, names: Sequence[str], expected: list[str | None]
 ) -> None:
     found = members(archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"])))
     told = json.loads(found["manifest.json"])
@@ -226,7 +228,7 @@ def test_parents_that_are_in_the_archive(
     assert save(engine, *names) == saved
 
 
-def test_of_an_index_the_wanted_platform(engine: Engine) -> None:
+def test_of_an_index_the_wanted_platform(engine: LocalEngine) -> None:
     load(engine, archives.multi_platform("docker.io/x/multi:1", [APP, ARM]))
     arm64 = platforms.only(Platform("arm64", "linux"))
     (item,) = items(save(engine, "x/multi:1", options=docker_save.Options(arm64, arm64)))
@@ -238,11 +240,11 @@ def test_of_an_index_the_wanted_platform(engine: Engine) -> None:
 
 @pytest.mark.parametrize("gzipped", [False, True])
 def test_what_was_saved_loads_and_is_saved_as_the_same(
-    engine: Engine, tmp_path: Path, gzipped: bool
+    engine: LocalEngine, tmp_path: Path, gzipped: bool
 ) -> None:
     load(engine, archives.oci_archive((APP, "app:1"), (OTHER, None), gzipped=gzipped))
     saved = save(engine, "app:1", OTHER.id)
-    with Engine(tmp_path / "second") as second:
+    with LocalEngine(tmp_path / "second") as second:
         load(second, saved)
         assert [i.familiar for i in second.find(APP.id)] == ["app:1"]
         assert save(second, "app:1", OTHER.id) == saved
@@ -251,33 +253,33 @@ def test_what_was_saved_loads_and_is_saved_as_the_same(
 # -- what is refused ------------------------------------------------------------------------------
 
 
-def test_an_image_of_another_system(engine: Engine) -> None:
+def test_an_image_of_another_system(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((ImageParts(os="windows"), "win:1")))
     with pytest.raises(NotExportable, match=r"image win:1: .*linux.*windows"):
         save(engine, "win:1")
 
 
 @pytest.mark.parametrize("system", ["", "Linux"])
-def test_systems_that_are_linux(engine: Engine, system: str) -> None:
+def test_systems_that_are_linux(engine: LocalEngine, system: str) -> None:
     load(engine, archives.oci_archive((ImageParts(os=system), "app:1")))
     (item,) = items(save(engine, "app:1"))
     assert item["RepoTags"] == ["app:1"]
 
 
-def test_an_image_without_layers(engine: Engine) -> None:
+def test_an_image_without_layers(engine: LocalEngine) -> None:
     load(engine, archives.docker_archive((ImageParts(layers=[]), ["empty:1"])))
     with pytest.raises(NotExportable, match="image empty:1: has no layers"):
         save(engine, "empty:1")
 
 
-def test_only_manifests_may_be_exported(engine: Engine) -> None:
+def test_only_manifests_may_be_exported(engine: LocalEngine) -> None:
     layer = Image("docker.io/x/layer:1", Descriptor(archives.OCI_LAYER, archives.digest(b"x"), 1))
     with pytest.raises(InvalidInput, match="only manifests"):
         docker_save.layout([layer], engine.content, len, ANY)
 
 
 def test_an_image_whose_config_docker_could_not_read(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = ImageParts(extra={"config": {"Cmd": {"a": 1}}})
     with monkeypatch.context() as unchecked:  # as in a store that other software has filled
@@ -287,7 +289,7 @@ def test_an_image_whose_config_docker_could_not_read(
         save(engine, "odd:1")
 
 
-def test_a_damaged_layer_is_not_saved(engine: Engine) -> None:
+def test_a_damaged_layer_is_not_saved(engine: LocalEngine) -> None:
     load(engine, archives.oci_archive((APP, "app:1"), gzipped=True))
     stored = archives.compressed(TOP)
     file = engine.path / path(stored)
@@ -297,5 +299,5 @@ def test_a_damaged_layer_is_not_saved(engine: Engine) -> None:
         save(engine, "app:1")
 
 
-def test_no_images(engine: Engine) -> None:
+def test_no_images(engine: LocalEngine) -> None:
     assert list(entries(engine)) == ["index.json", "manifest.json", "oci-layout"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from engine.engine import Engine
 from engine.layouts.entry import Entry
 from engine.layouts.oci_manifests import with_oci_manifests
 from engine.spec import platforms
@@ -16,6 +15,7 @@ from imgfs.vfs.views import CombinedView, DockerView, View
 from tests import archives, docker_manifests
 from tests.archives import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageParts, descriptor
 from tests.docker_manifests import LAYER, LIST, MANIFEST, archive, manifest, manifest_list, member
+from tests.local_engine import LocalEngine
 from tests.test_graph import Memory
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
@@ -26,26 +26,28 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, data: bytes) -> None:
+def load(engine: LocalEngine, data: bytes) -> None:
     with engine.begin_import() as session:
         session.feed(data)
         session.finish()
 
 
-def repository(engine: Engine, view: View | None = None, prefix: str = "app:") -> dict[str, Entry]:
+def repository(
+    engine: LocalEngine, view: View | None = None, prefix: str = "app:"
+) -> dict[str, Entry]:
     """The entries of a repository's directory, by path."""
     images = [place.image for place in engine.images.places(prefix)]
-    entries = (view or CombinedView()).entries(engine, images, 1, prefix)
+    entries = (view or CombinedView()).entries(engine.store, images, 1, prefix)
     assert [entry.path for entry in entries] == sorted(entry.path for entry in entries)
     return {entry.path: entry for entry in entries}
 
 
-def document(engine: Engine, entries: Mapping[str, Entry], digest: str) -> Any:
+def document(engine: LocalEngine, entries: Mapping[str, Entry], digest: str) -> Any:
     """A blob of the directory as JSON; its bytes are what its digest says."""
     entry = entries[f"blobs/sha256/{digest[7:]}"]
     content = entry.content
@@ -77,7 +79,7 @@ def shown_of(blobs: Memory, target: dict[str, Any]) -> Any:
     return json.loads(made)
 
 
-def test_a_manifest_is_ocis_over_the_same_blobs(engine: Engine) -> None:
+def test_a_manifest_is_ocis_over_the_same_blobs(engine: LocalEngine) -> None:
     load(engine, docker_manifests.saved(NAME, APP))
     entries = repository(engine)
     (target,) = targets(entries)
@@ -96,7 +98,7 @@ def test_a_manifest_is_ocis_over_the_same_blobs(engine: Engine) -> None:
     assert all(f"blobs/sha256/{archives.digest(GZIP(x))[7:]}" in entries for x in APP.layers)
 
 
-def test_an_image_directory_stays_as_it_came(engine: Engine) -> None:
+def test_an_image_directory_stays_as_it_came(engine: LocalEngine) -> None:
     load(engine, docker_manifests.saved(NAME, APP))
     entries = repository(engine, prefix="")
     (target,) = targets(entries)
@@ -164,7 +166,7 @@ def test_a_config_is_an_images_by_what_is_in_it(
     assert shown_of(held, descriptor(data, MANIFEST))["config"]["mediaType"] == expected
 
 
-def test_a_list_is_an_index_of_what_its_manifests_become(engine: Engine) -> None:
+def test_a_list_is_an_index_of_what_its_manifests_become(engine: LocalEngine) -> None:
     images = (APP, ARM)
     target = manifest_list(*(member(manifest(image), image) for image in images))
     blobs = [b for i in images for b in (manifest(i), i.config, *map(GZIP, i.layers))]
@@ -186,7 +188,7 @@ def test_a_list_is_an_index_of_what_its_manifests_become(engine: Engine) -> None
     assert f"blobs/sha256/{archives.digest(APP.manifest(True))[7:]}" not in narrowed
 
 
-def test_a_manifest_that_is_not_stored_stays_in_the_index(engine: Engine) -> None:
+def test_a_manifest_that_is_not_stored_stays_in_the_index(engine: LocalEngine) -> None:
     absent = member(manifest(ARM), ARM)
     target = manifest_list(absent, member(manifest(APP), APP))
     blobs = [manifest(APP), APP.config, *map(GZIP, APP.layers)]
@@ -196,7 +198,7 @@ def test_a_manifest_that_is_not_stored_stays_in_the_index(engine: Engine) -> Non
     assert shown == [absent, member(APP.manifest(True), APP, OCI_MANIFEST)]
 
 
-def test_attestations_refer_to_what_is_shown(engine: Engine) -> None:
+def test_attestations_refer_to_what_is_shown(engine: LocalEngine) -> None:
     statement = b'{"_type":"https://in-toto.io/Statement/v0.1"}'
     attestation = archives.to_json(
         {
@@ -223,7 +225,7 @@ def test_attestations_refer_to_what_is_shown(engine: Engine) -> None:
     assert document(engine, entries, first["digest"]) == json.loads(attestation)
 
 
-def test_what_is_ocis_stays(engine: Engine) -> None:
+def test_what_is_ocis_stays(engine: LocalEngine) -> None:
     load(engine, archives.multi_platform(NAME, [APP, ARM]))
     images = engine.images.all()
     entries = repository(engine)
@@ -233,7 +235,7 @@ def test_what_is_ocis_stays(engine: Engine) -> None:
     )
 
 
-def test_one_that_is_stored_both_ways_is_there_once(engine: Engine) -> None:
+def test_one_that_is_stored_both_ways_is_there_once(engine: LocalEngine) -> None:
     load(engine, docker_manifests.saved(NAME, APP))
     load(engine, archives.oci_archive((APP, "docker.io/library/app:2"), gzipped=True))
     entries = repository(engine)
@@ -243,7 +245,7 @@ def test_one_that_is_stored_both_ways_is_there_once(engine: Engine) -> None:
     assert stored == first["digest"], "the blob of the store"
 
 
-def test_untagged_images_keep_their_names(engine: Engine) -> None:
+def test_untagged_images_keep_their_names(engine: LocalEngine) -> None:
     original = archives.digest(manifest(APP))
     entry = descriptor(manifest(APP), MANIFEST)
     blobs = [manifest(APP), APP.config, *map(GZIP, APP.layers)]
@@ -257,7 +259,7 @@ def test_untagged_images_keep_their_names(engine: Engine) -> None:
     assert shown == {original[7:]: made, made[7:]: made}
 
 
-def test_the_layout_of_docker_save_is_ocis_anyway(engine: Engine) -> None:
+def test_the_layout_of_docker_save_is_ocis_anyway(engine: LocalEngine) -> None:
     load(engine, docker_manifests.saved(NAME, APP))
     (target,) = targets(repository(engine, DockerView()))
     assert target["mediaType"] == OCI_MANIFEST

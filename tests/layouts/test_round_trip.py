@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.engine import Engine
 from engine.image import Image
 from engine.layouts import combined, docker_save, selection
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 LAYERS = [archives.layer(name, name.encode() * 30_000) for name in ("a", "b")]
 LAYERS += [archives.tar([]), archives.layer("c")]
@@ -117,20 +117,20 @@ def stocks(draw: st.DrawFn) -> bytes:
 
 
 @contextmanager
-def engines() -> Iterator[tuple[Engine, Engine]]:
+def engines() -> Iterator[tuple[LocalEngine, LocalEngine]]:
     with TemporaryDirectory() as folder:
         first, second = Path(folder, "first"), Path(folder, "second")
-        with Engine(first) as one, Engine(second) as other:
+        with LocalEngine(first) as one, LocalEngine(second) as other:
             yield one, other
 
 
-def load(engine: Engine, archive: bytes) -> None:
+def load(engine: LocalEngine, archive: bytes) -> None:
     with engine.begin_import() as session:
         session.feed(archive)
         session.finish()
 
 
-def held(engine: Engine) -> object:
+def held(engine: LocalEngine) -> object:
     """Names with their targets, and blobs with their sizes."""
     images = [(image.name, image.target) for image in engine.images.all()]
     return images, {info.digest: info.size for info in engine.content.walk()}
@@ -143,19 +143,19 @@ def test_the_combined_layout_keeps_everything(archive: bytes) -> None:
         load(first, archive)
         out = io.BytesIO()
         options = combined.Options(fallback=selection.any_complete)
-        first.save(first.images.all(), options, out.write)
+        first.write(first.images.all(), options, out.write)
         load(second, out.getvalue())
         assert held(second) == held(first)
 
 
-def ids(engine: Engine) -> set[tuple[str, str]]:
+def ids(engine: LocalEngine) -> set[tuple[str, str]]:
     return {
         (image.name if not image.is_untagged else "", str(config(engine, image)))
         for image in engine.images.all()
     }
 
 
-def config(engine: Engine, image: Image) -> str:
+def config(engine: LocalEngine, image: Image) -> str:
     return engine.details(image.name).manifest.manifest.config.digest
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, lacking
 
 
@@ -18,9 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def engine(mounted: Mounted) -> Iterator[Engine]:
+def engine(mounted: Mounted) -> Iterator[LocalEngine]:
     """The store of `mounted`, opened by another process: this one."""
-    with Engine(mounted.store) as opened:
+    with LocalEngine(mounted.store) as opened:
         yield opened
 
 

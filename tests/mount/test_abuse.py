@@ -16,9 +16,9 @@ from resource import RLIMIT_NOFILE, prlimit
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, ended, run, write
 from tests.stuck_disk import stuck_disk
 from tests.waiting import wait_until
@@ -328,7 +328,7 @@ def test_what_was_reported_as_done_is_there(
         thread.join()
     two = mount()
     assert set(done) <= set(two.names())
-    with Engine(two.store) as engine:
+    with LocalEngine(two.store) as engine:
         assert all(engine.graph(image).best is not None for image in engine.images.all())
     for name in done[-3:]:
         run("cp", "-r", two / name, two.store.parent / name.replace(":", "-"))

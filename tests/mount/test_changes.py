@@ -9,9 +9,9 @@ from threading import Event, Thread
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, run
 
 APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
@@ -31,7 +31,7 @@ def shows(directory: Path, image: ImageParts) -> bool:
 
 
 @pytest.mark.parametrize("name", ["app:1", "ghcr.io/org/app:1"])
-def test_a_tag_that_moves_and_goes(app: Mounted, engine: Engine, name: str) -> None:
+def test_a_tag_that_moves_and_goes(app: Mounted, engine: LocalEngine, name: str) -> None:
     assert shows(app / name, APP)
     engine.tag("other:1", name)
     assert shows(app / name, OTHER)
@@ -39,7 +39,7 @@ def test_a_tag_that_moves_and_goes(app: Mounted, engine: Engine, name: str) -> N
     assert not (app / name).exists()
 
 
-def test_a_tag_that_has_just_been_listed(app: Mounted, engine: Engine) -> None:
+def test_a_tag_that_has_just_been_listed(app: Mounted, engine: LocalEngine) -> None:
     """The kernel may keep the names of a listing for a moment, and that is waited for."""
     for source, image in [("other:1", OTHER), ("ghcr.io/org/app:1", APP)] * 3:
         with os.scandir(app.path) as entries:
@@ -48,7 +48,7 @@ def test_a_tag_that_has_just_been_listed(app: Mounted, engine: Engine) -> None:
         assert shows(app / "app:1", image)
 
 
-def test_links(app: Mounted, engine: Engine) -> None:
+def test_links(app: Mounted, engine: LocalEngine) -> None:
     assert (app / "app:1" / BLOB).stat().st_nlink == 2
     engine.tag("app:1", "app:2")
     assert (app / "app:1" / BLOB).stat().st_nlink == 3
@@ -78,7 +78,7 @@ def busy_readers(app: Mounted) -> Iterator[None]:
             reader.join()
 
 
-def test_looking_while_a_tag_moves(app: Mounted, engine: Engine) -> None:
+def test_looking_while_a_tag_moves(app: Mounted, engine: LocalEngine) -> None:
     """Nobody waits for those who look, longer than for a moment, and no answer of theirs stays."""
     with busy_readers(app):
         for image, source in [(OTHER, "other:1"), (APP, "ghcr.io/org/app:1")] * 5:
@@ -86,7 +86,9 @@ def test_looking_while_a_tag_moves(app: Mounted, engine: Engine) -> None:
             assert shows(app / "app:1", image)
 
 
-def test_who_is_in_a_directory_that_stays_is_left_in_peace(app: Mounted, engine: Engine) -> None:
+def test_who_is_in_a_directory_that_stays_is_left_in_peace(
+    app: Mounted, engine: LocalEngine
+) -> None:
     """What the kernel drops cannot be found any more by those who are in it."""
     here = os.getcwd()
     os.chdir(app / "app:1")
@@ -99,7 +101,9 @@ def test_who_is_in_a_directory_that_stays_is_left_in_peace(app: Mounted, engine:
         os.chdir(here)
 
 
-def test_a_suspended_mount_holds_nobody_up_and_wakes_up_right(app: Mounted, engine: Engine) -> None:
+def test_a_suspended_mount_holds_nobody_up_and_wakes_up_right(
+    app: Mounted, engine: LocalEngine
+) -> None:
     with os.scandir(app.path) as entries:
         assert all(entry.stat() for entry in entries)
     os.kill(app.pid, signal.SIGSTOP)

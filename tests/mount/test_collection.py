@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, run
 from tests.waiting import wait_until
 
@@ -75,7 +75,7 @@ def test_it_collects_by_itself(mount: Callable[..., Mounted], options: tuple[str
     mounted.load(archives.docker_archive((OTHER, ["other:1"])), "y.tar")
     run(*IMGFS, "--store", mounted.store, "rm", "app:1")
     wait_until(lambda: not stored(mounted).exists(), "the layer is collected")
-    with Engine(mounted.store) as engine:
+    with LocalEngine(mounted.store) as engine:
         wait_until(
             lambda: set(engine.content.files()) == set(engine.blobs_of(engine.images.all())),
             "only what other:1 needs is left",

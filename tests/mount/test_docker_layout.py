@@ -11,9 +11,9 @@ import pytest
 
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, parse_names
 from engine.compression.options import Compression
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, run
 
 BIG = ImageParts(layers=[archives.layer("big", random.Random(5).randbytes(3_000_000))])
@@ -89,7 +89,7 @@ def test_a_layer_that_was_committed(mount: Callable[..., Mounted], kind: str) ->
     root = mounted.path.parent / "root"
     root.mkdir()
     (root / "file").write_bytes(BIG.layers[0])
-    with Engine(mounted.store) as engine:
+    with LocalEngine(mounted.store) as engine:
         engine.commit(
             Source((PlatformSource(ref=Ref(root)),)),
             parse_names("made:1"),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, run, write
 from tests.waiting import wait_until
 
@@ -24,7 +24,7 @@ ARCHIVE = archives.docker_archive((APP, ["app:1"]))
 
 def rows(mounted: Mounted) -> list[object]:
     """Every row of the store."""
-    with Engine(mounted.store) as engine:
+    with LocalEngine(mounted.store) as engine:
         tables = ("blobs", "images", "targets", "members", "manifests", "leases", "lease_resources")
         return [engine.database.read(f"SELECT * FROM {table}") for table in tables]
 

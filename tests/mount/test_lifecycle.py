@@ -13,9 +13,9 @@ import pytest
 
 import engine
 import imgfs
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, ended, run
 from tests.waiting import wait_until
 
@@ -82,7 +82,7 @@ def test_a_killed_load_leaves_nothing_that_is_listed(mount: Callable[..., Mounte
 def test_ending_in_mid_load_takes_it_back(mount: Callable[..., Mounted]) -> None:
     first = mount()
     first.load(BIG, "before.tar")
-    with Engine(first.store) as engine:
+    with LocalEngine(first.store) as engine:
         before = [engine.database.read(f"SELECT * FROM {t}") for t in ("blobs", "images", "leases")]
     descriptor = os.open(first.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, BIG[: len(BIG) - 20_000])
@@ -90,7 +90,7 @@ def test_ending_in_mid_load_takes_it_back(mount: Callable[..., Mounted]) -> None
     wait_until(lambda: ended(first.pid), "the process ends")
     with pytest.raises(OSError, match=r"not connected|abort"):
         os.close(descriptor)
-    with Engine(first.store) as engine:
+    with LocalEngine(first.store) as engine:
         after = [engine.database.read(f"SELECT * FROM {t}") for t in ("blobs", "images", "leases")]
     assert after == before
     assert list((first.store / "ingest").iterdir()) == []

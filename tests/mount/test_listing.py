@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from imgfs.fuse.native.library import load
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, run
 from tests.waiting import wait_until
 
@@ -60,7 +60,7 @@ def test_what_was_listed_is_forgotten(many: Mounted) -> None:
     """Each lookup that was counted is given back when the name has gone."""
     for _ in range(3):
         assert len(os.listdir(many.path)) == len(NAMES) + 1
-    with Engine(many.store) as engine:
+    with LocalEngine(many.store) as engine:
         for name in NAMES[1:]:
             engine.remove(name)
     wait_until(lambda: many.names() == [NAMES[0], "import"], "the names go")

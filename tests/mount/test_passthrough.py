@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, ended, run
 from tests.waiting import wait_until
 
@@ -106,7 +106,7 @@ def test_opened_and_closed_by_many_at_once(app: Mounted) -> None:
 
 def test_the_file_of_a_removed_blob_is_let_go_of(app: Mounted) -> None:
     with open(layer_of(app), "rb") as file, open(stored(app), "rb") as same:
-        with Engine(app.store) as engine:
+        with LocalEngine(app.store) as engine:
             engine.remove("app:1")
             engine.content.delete(DIGEST)
         assert os.fstat(same.fileno()).st_nlink == 0

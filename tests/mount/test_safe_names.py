@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, run
 
 APP = ImageParts()
@@ -61,7 +61,7 @@ def test_tags_are_changed_by_either_name(safe: Mounted, tmp_path: Path) -> None:
     os.symlink("app:old", safe / "x--y:2")
     os.rmdir(safe / "ghcr.io/org/a---b--1.0")
     os.rmdir(safe / "localhost:5000/team/app:1")
-    with Engine(tmp_path / "store") as engine:
+    with LocalEngine(tmp_path / "store") as engine:
         assert [image.familiar for image in engine.images.all()] == [
             "app:old",
             "x--y:1",
@@ -78,7 +78,7 @@ def test_what_a_command_has_changed_shows_at_once_by_either_name(
     safe: Mounted, tmp_path: Path
 ) -> None:
     other = ImageParts(layers=[archives.layer("other")])
-    with Engine(tmp_path / "store") as engine, engine.begin_import() as session:
+    with LocalEngine(tmp_path / "store") as engine, engine.begin_import() as session:
         session.feed(archives.docker_archive((other, ["other:1"])))
         session.finish()
         for turn in range(20):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
 from engine.image import Image
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, run
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
@@ -194,7 +194,7 @@ def test_two_tars_are_the_same_over_remounts_and_stores(
     assert inodes == {p.name: p.stat().st_ino for p in (again / "app:1").rglob("*")}
 
 
-def test_changes_of_another_process_show_up(mounted: Mounted, engine: Engine) -> None:
+def test_changes_of_another_process_show_up(mounted: Mounted, engine: LocalEngine) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     assert (mounted / "app:1").is_dir()
     engine.tag("app:1", "app:2")
@@ -205,7 +205,7 @@ def test_changes_of_another_process_show_up(mounted: Mounted, engine: Engine) ->
 
 
 def test_a_directory_that_is_held_never_shows_another_image(
-    mounted: Mounted, engine: Engine
+    mounted: Mounted, engine: LocalEngine
 ) -> None:
     other = ImageParts(layers=[archives.layer("other")])
     mounted.load(archives.docker_archive((APP, ["app:1"]), (other, ["other:1"])))
@@ -225,7 +225,9 @@ def test_a_directory_that_is_held_never_shows_another_image(
         assert shown == (mounted / "app:1" / name).read_bytes().replace(b"app:1", b"moved:1")
 
 
-def test_a_directory_that_is_held_while_its_image_is_away(mounted: Mounted, engine: Engine) -> None:
+def test_a_directory_that_is_held_while_its_image_is_away(
+    mounted: Mounted, engine: LocalEngine
+) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     held = os.open(mounted / "app:1", os.O_PATH | os.O_DIRECTORY)
     try:
@@ -255,7 +257,7 @@ def same(known: os.stat_result, path: Path) -> bool:
 
 
 def test_an_open_file_stays_readable_when_its_image_is_removed(
-    mounted: Mounted, engine: Engine
+    mounted: Mounted, engine: LocalEngine
 ) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     digest = archives.digest(APP.layers[0])

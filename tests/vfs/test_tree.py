@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.engine import Engine
 from engine.image import Image, TreeEntry
 from engine.spec.oci import Descriptor
 from imgfs.fuse.inodes import Inodes
@@ -19,6 +18,7 @@ from imgfs.vfs.tree import ImageDirectory, ImageTree
 from imgfs.vfs.views import CombinedView
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 APP = ImageParts()
 REGISTRIES = (
@@ -39,9 +39,9 @@ NAMES = st.builds(
 
 
 @contextmanager
-def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[Engine, ImageTree]]:
+def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[LocalEngine, ImageTree]]:
     """A store in which one image has all these names, and its tree."""
-    with tempfile.TemporaryDirectory() as folder, Engine(Path(folder)) as engine:
+    with tempfile.TemporaryDirectory() as folder, LocalEngine(Path(folder)) as engine:
         with engine.begin_import() as session:
             session.feed(archives.oci_archive((APP, None)))
             session.finish()
@@ -49,7 +49,7 @@ def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[Engine, Im
         for name in sorted(names):
             engine.images.create(Image(name, image.target))
         drop = FixedDirectory("import", {})
-        yield engine, ImageTree(engine, CombinedView(), {"import": drop}, called)
+        yield engine, ImageTree(engine.store, CombinedView(), {"import": drop}, called)
 
 
 def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:
@@ -98,7 +98,7 @@ def test_what_is_listed_is_found_and_what_is_found_is_right(names: set[str]) -> 
 @given(st.sets(NAMES, min_size=1, max_size=6))
 def test_names_without_colons_show_the_same_tree(names: set[str]) -> None:
     with tree(names, SAFE) as (engine, images):
-        familiar = ImageTree(engine, CombinedView(), images.fixed)
+        familiar = ImageTree(engine.store, CombinedView(), images.fixed)
         shown = dict(listed(images.root))
         assert not any(":" in path for path in shown)
         for path, node in listed(familiar.root):

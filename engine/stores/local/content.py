@@ -16,7 +16,7 @@ keeps its file. Whoever finds a blob and wants it to stay takes a lease, or refe
 same transaction. Ingests are written, hashed and fsynced under no other lock than their own.
 Readers hold nothing: an open file outlives its name.
 
-A `LocalStore` may be used by all threads of a process, and any number of processes may share the
+A `LocalContent` may be used by all threads of a process, and any number of processes may share the
 store.
 """
 
@@ -33,7 +33,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from engine.content.protocols import NO_LABELS, Bytes, Committed, Info, Status
+from engine.content.protocols import NO_LABELS, Bytes, Committed, Info, Status, Writer
 from engine.errors import InvalidDigest, NotFound, StoreError
 from engine.spec.digest import ALGORITHMS, Digest, parse
 from engine.stores.local.database import Database
@@ -77,7 +77,7 @@ class LocalWriter:
 
     __slots__ = ("_store", "ingest")
 
-    def __init__(self, store: LocalStore, ingest: Ingest) -> None:
+    def __init__(self, store: LocalContent, ingest: Ingest) -> None:
         self._store = store
         self.ingest = ingest
 
@@ -118,7 +118,7 @@ class LocalWriter:
         self.close()
 
 
-class LocalStore:
+class LocalContent:
     """The content store below `root`, made if need be: a `Store`, and what importer and gc need."""
 
     def __init__(
@@ -208,19 +208,19 @@ class LocalStore:
         digest = parse(expected) if expected else None
         return LocalWriter(self, self._ingests.hold_unnamed(size, digest, algorithm))
 
-    def prepare(self, writers: Iterable[LocalWriter]) -> None:
+    def prepare(self, writers: Iterable[Writer]) -> None:
         """Verify ingests and make them durable: the slow part of `publish`, that needs no lock.
 
         Who publishes inside a transaction of his own calls it before. SizeMismatch, DigestMismatch.
         """
-        ingests = [writer.ingest for writer in writers]
+        ingests = [_ingest(writer) for writer in writers]
         for ingest in ingests:
             ingest.verify()
         for ingest in ingests:
             if not self.exists(ingest.digest()):
                 ingest.sync()
 
-    def publish(self, writers: Sequence[tuple[LocalWriter, Mapping[str, str]]]) -> list[Committed]:
+    def publish(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         """Commit several ingests, each with its labels, all or none; what became of each.
 
         One transaction, or a part of the caller's: when that is rolled back the new blobs go with
@@ -232,7 +232,7 @@ class LocalStore:
                 added: list[Digest] = []
                 self._database.after_transaction(lambda: self._tidy(added))
                 committed = [
-                    self._take(connection, writer.ingest, labels, added)
+                    self._take(connection, _ingest(writer), labels, added)
                     for writer, labels in writers
                 ]
                 for directory in self._changed(added):
@@ -409,6 +409,13 @@ class LocalStore:
     def path(self, digest: Digest) -> Path:
         """Where the file of a blob is, or would be."""
         return self._blobs / digest.algorithm / digest.encoded
+
+
+def _ingest(writer: Writer) -> Ingest:
+    """Return the ingest of one of this store's own writers; TypeError for another store's."""
+    if not isinstance(writer, LocalWriter):
+        raise TypeError(f"expected a writer of this store, found {type(writer).__name__}")
+    return writer.ingest
 
 
 def _batches(digests: Iterable[str]) -> Iterator[list[str]]:

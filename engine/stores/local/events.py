@@ -2,7 +2,7 @@
 
 Events are rows of the database, written in the transaction of what they tell; so they come in the
 order of the changes, from every process, and none is of a change that was taken back. The last
-`KEPT` are kept.
+`EVENTS_KEPT` are kept.
 """
 
 from __future__ import annotations
@@ -11,50 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from engine.stores.local.database import Database
+from engine.stores.protocols import EVENTS_KEPT, Event
 
-KEPT: Final = 10_000
 _NANO: Final = 1_000_000_000
 
 
-class Event(msgspec.Struct, frozen=True):
-    """`action` is load, save, commit, tag, untag, delete, gc or load-failed; `target` the digest of
-    what the image's name stands for, `name` a full name, each "" where there is none; `time_ns` is
-    nanoseconds since the epoch, `reclaimed` the bytes that a gc has freed. Of a load that failed
-    `name` is that of the file and `error` the reason. Numbers only grow.
-    """
-
-    number: int
-    time_ns: int
-    action: str
-    target: str
-    name: str
-    reclaimed: int | None = None
-    error: str | None = None
-
-    def render(self) -> bytes:
-        """A line of JSON with the fields of `docker events --format json`."""
-        attributes = {"name": self.name} if self.name else {}
-        if self.reclaimed is not None:
-            attributes["reclaimed"] = str(self.reclaimed)
-        if self.error is not None:
-            attributes["error"] = self.error
-        document = {
-            "Type": "image",
-            "Action": self.action,
-            "Actor": {"ID": self.target, "Attributes": attributes},
-            "scope": "local",
-            "time": self.time_ns // _NANO,
-            "timeNano": self.time_ns,
-        }
-        from engine.spec import go_json  # who only adds events pays nothing for it
-
-        return go_json.dumps(document) + b"\n"
-
-
-class EventLog:
+class LocalEvents:
     """The events of the store behind `database`."""
 
     def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
@@ -80,7 +43,7 @@ class EventLog:
                 (self._clock(), action, target, name, reclaimed, error),
             )
             connection.execute(
-                "DELETE FROM events WHERE number <= ?", ((added.lastrowid or 0) - KEPT,)
+                "DELETE FROM events WHERE number <= ?", ((added.lastrowid or 0) - EVENTS_KEPT,)
             )
 
     def after(self, number: int = 0) -> list[Event]:

@@ -12,18 +12,19 @@ before its row goes, in batches of some milliseconds with pauses as long; whoeve
 before, and leased it, keeps it. An open file outlives its name.
 """
 
+from __future__ import annotations
+
 import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
+from engine.stores.local.leases import DAY
+from engine.stores.protocols import Garbage, Lease
 
-from engine.stores.local.content import LocalStore
-from engine.stores.local.database import Database
-from engine.stores.local.events import EventLog
-from engine.stores.local.leases import DAY, Lease, Leases
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
 _BATCH: Final = 50
 _PAGE: Final = 500
@@ -35,36 +36,16 @@ _UNHELD: Final = f"""{_UNROOTED}
     AND NOT EXISTS (SELECT 1 FROM refs WHERE refs.child = blobs.digest)"""
 
 
-class Garbage(msgspec.Struct, frozen=True):
-    """What goes, and why. `kind` is blob, file (in `blobs/`, without a row), ingest or lease;
-    `size` is in bytes.
-    """
-
-    kind: str
-    name: str
-    size: int
-    reason: str
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What a collection needs of an engine."""
-
-    database: Database
-    content: LocalStore
-    leases: Leases
-    events: EventLog
-
-
 class Collector:
     """Collects one store; a resumable ingest may rest for `idle` seconds."""
 
-    def __init__(self, parts: Parts, idle: float = DAY) -> None:
-        self._parts = parts
+    def __init__(self, store: LocalStore, idle: float = DAY) -> None:
+        self._store = store
         self._idle = idle
 
     def plan(self) -> Iterator[Garbage]:
         """What `collect` would remove now."""
-        ended = self._parts.leases.ended()
+        ended = self._store.leases.ended()
         yield from map(_lease, ended)
         yield from self._blobs({lease.id for lease in ended})
         yield from self._leftovers()
@@ -76,11 +57,11 @@ class Collector:
             freed += garbage.size
             yield garbage
         if freed:
-            self._parts.events.add("gc", "", reclaimed=freed)
+            self._store.events.add("gc", "", reclaimed=freed)
 
     def _collected(self) -> Iterator[Garbage]:
-        content = self._parts.content
-        yield from map(_lease, self._parts.leases.prune())
+        content = self._store.content
+        yield from map(_lease, self._store.leases.prune())
         remaining = self._blobs(set())
         while batch := list(islice(remaining, _BATCH)):
             begun = time.monotonic()
@@ -113,14 +94,14 @@ class Collector:
 
     def _leftovers(self) -> Iterator[Garbage]:
         """What processes that ended early have left."""
-        for digest, size in self._parts.content.rowless():
+        for digest, size in self._store.content.rowless():
             yield Garbage("file", digest, size, "it has no row: a load or a removal ended early")
-        for left in self._parts.content.abandoned(self._idle):
+        for left in self._store.content.abandoned(self._idle):
             yield Garbage("ingest", left.name, left.size, left.reason)
 
     def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
         """Delete the rows of those that nothing holds still, then their files."""
-        database, content = self._parts.database, self._parts.content
+        database, content = self._store.database, self._store.content
         with database.transaction():
             expected = self._expected()
             swept = [
@@ -132,23 +113,23 @@ class Collector:
         return swept
 
     def _forget(self, digest: str) -> bool:
-        if self._parts.leases.holders(digest):
+        if self._store.leases.holders(digest):
             return False
         query = f"DELETE FROM blobs WHERE digest = ? AND {_UNHELD}"
-        return bool(self._parts.database.connection.execute(query, (digest,)).rowcount)
+        return bool(self._store.database.connection.execute(query, (digest,)).rowcount)
 
     def _unheld(self) -> Iterator[tuple[str, int]]:
         last = ""
         query = (
             f"SELECT digest, size FROM blobs WHERE digest > ? AND {_UNHELD} ORDER BY digest LIMIT ?"
         )
-        while rows := self._parts.database.read(query, (last, _PAGE)):
+        while rows := self._store.database.read(query, (last, _PAGE)):
             yield from rows
             last = rows[-1][0]
 
     def _released(self, digest: str, gone: set[str]) -> Iterator[tuple[str, int]]:
         """What `digest` holds and nothing else but what is gone."""
-        read = self._parts.database.read
+        read = self._store.database.read
         rows = read(
             "SELECT blobs.digest, blobs.size FROM refs JOIN blobs ON blobs.digest = refs.child"
             f" WHERE refs.parent = ? AND {_UNROOTED}",
@@ -161,10 +142,10 @@ class Collector:
 
     def _kept(self, ended: set[str]) -> set[str]:
         """What leases protect, and what ingests are to become."""
-        return self._parts.leases.protected(ended) | self._expected()
+        return self._store.leases.protected(ended) | self._expected()
 
     def _expected(self) -> set[str]:
-        statuses = self._parts.content.statuses()
+        statuses = self._store.content.statuses()
         return {status.expected for status in statuses if status.expected}
 
 

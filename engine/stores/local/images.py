@@ -24,19 +24,19 @@ from engine.image import (
 )
 from engine.spec.descriptor import Descriptor
 from engine.stores.local.database import Database
-from engine.stores.local.events import EventLog
+from engine.stores.local.events import LocalEvents
 from engine.stores.local.name_lock import NameLock
 
 _COLUMNS = "name, path, target, labels, created_at, updated_at"
 
 
-class ImageStore:
+class LocalImages:
     """The images of one store."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
-        self._events = EventLog(database)
+        self._events = LocalEvents(database)
         self._lock = NameLock(database.path.parent)
 
     def create(self, image: Image) -> Image:

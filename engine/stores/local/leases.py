@@ -23,12 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from engine.content.protocols import NO_LABELS
 from engine.errors import AlreadyExists, NotFound, StoreError
 from engine.spec.digest import Digest, parse
 from engine.stores.local.database import Database
+from engine.stores.protocols import Lease
 
 DAY: Final = 86400.0
 
@@ -36,18 +35,7 @@ _COLUMNS: Final = "id, created_at, expires_at, labels"
 _LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
 
 
-class Lease(msgspec.Struct, frozen=True):
-    """Times are seconds since the epoch; without `expires_at` it lasts until it is deleted, or, if
-    it is held, until its process has ended.
-    """
-
-    id: str
-    created_at: float
-    expires_at: float | None
-    labels: Mapping[str, str]
-
-
-class Leases:
+class LocalLeases:
     """The leases of the store at `root`, with `database`."""
 
     def __init__(

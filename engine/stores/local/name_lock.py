@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-LONGEST: Final = 0.3
-"""Seconds after which the kernel knows nothing any more that it was given under the lock."""
+from engine.stores.protocols import LONGEST
+
 _POLL: Final = 0.002
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.engine import Engine
 from engine.errors import EngineError, escaped, printable
+from engine.stores.open import create_store, open_store
+from engine.stores.protocols import Store
 from imgfs.cli.support.command import Parser
-from imgfs.cli.support.tracing import tracer
 
 WIDEST = 300
 """Characters of a table's cell on a terminal."""
@@ -32,14 +32,20 @@ def store_path(given: str | None) -> Path:
     return platformdirs.user_data_path("imgfs")
 
 
-def opened(args: Namespace) -> Engine:
-    """Open the store that a command is called for; StoreMissing if there is none yet."""
-    return Engine.open(store_path(args.store), tracer())
+def store_location(given: str | None) -> str:
+    """Return where the store is as `engine.stores.open` takes it: a URL, or an absolute path."""
+    chosen = given or os.environ.get("IMGFS_STORE") or ""
+    return chosen if "://" in chosen else str(store_path(given))
 
 
-def writable(args: Namespace) -> Engine:
+def opened(args: Namespace) -> Store:
+    """Open the store that a command is called for; raise StoreMissing if there is none yet."""
+    return open_store(store_location(args.store))
+
+
+def writable(args: Namespace) -> Store:
     """Open the store that a command is called for, or create it."""
-    return Engine(store_path(args.store), tracer())
+    return create_store(store_location(args.store))
 
 
 def format_option(parser: Parser, *forms: str) -> None:

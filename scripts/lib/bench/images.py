@@ -22,11 +22,11 @@ import msgspec
 
 from engine import graph as walk
 from engine.content.blobs import read_blob
-from engine.engine import Engine
 from engine.image import Image, ManifestSummary, Summary
 from engine.spec import go_json, oci
 from engine.spec.digest import of_bytes
 from engine.spec.oci import Descriptor
+from engine.stores.local.store import LocalStore
 from scripts.lib.bench.mounting import IMGFS
 from scripts.lib.bench.running import call, read_all
 from scripts.lib.bench.turns import say
@@ -104,8 +104,8 @@ class Images:
         def make(place: Path) -> None:
             place.chmod(0o700)
             self._commit(place, "small", "gzip")
-            with Engine(place) as engine:
-                _multiply(engine, count)
+            with LocalStore.open(place) as store:
+                _multiply(store, count)
             os.sync()
 
         return self._made(f"images-{count}", make)
@@ -193,25 +193,25 @@ def _shares(layers: int) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _multiply(engine: Engine, count: int) -> None:
+def _multiply(store: LocalStore, count: int) -> None:
     """Make `count` images from the stored one, each with its own config and manifest.
 
     Their files are written without an ingest and synced together, since a store that is not
     complete is made again.
     """
-    (original,) = engine.images.all()
-    data = read_blob(engine.content, original.target.digest)
+    (original,) = store.images.all()
+    data = read_blob(store.content, original.target.digest)
     manifest = go_json.decode(data, oci.Manifest, "manifest")
-    config = msgspec.json.decode(read_blob(engine.content, manifest.config.digest))
-    summary = engine.images.summary(original.target.digest)
+    config = msgspec.json.decode(read_blob(store.content, manifest.config.digest))
+    summary = store.images.summary(original.target.digest)
     layers = [layer.digest for layer in manifest.layers]
-    with mock.patch("os.fsync"), engine.database.transaction():
+    with mock.patch("os.fsync"), store.transaction():
         for number in range(count):
             changed = msgspec.json.encode({**config, "author": name_of(number)})
-            described = _store(engine, changed, manifest.config)
+            described = _stored(store, changed, manifest.config)
             document = go_json.dumps(msgspec.structs.replace(manifest, config=described))
-            target = _store(engine, document, original.target)
-            engine.content.update(target.digest, walk.gc_labels((described, *manifest.layers)))
+            target = _stored(store, document, original.target)
+            store.content.update(target.digest, walk.gc_labels((described, *manifest.layers)))
             below = ManifestSummary(
                 target.digest,
                 described.digest,
@@ -219,18 +219,18 @@ def _multiply(engine: Engine, count: int) -> None:
                 target.size + described.size + sum(layer.size for layer in manifest.layers),
             )
             blobs = (*layers, described.digest, target.digest)
-            engine.images.record(target.digest, Summary(summary.created, blobs, (below,)))
-            engine.images.create(Image(f"docker.io/library/{name_of(number)}", target))
+            store.images.record(target.digest, Summary(summary.created, blobs, (below,)))
+            store.images.create(Image(f"docker.io/library/{name_of(number)}", target))
             if number % 1000 == 0:
                 say(f"making images-{count}: {number}")
-        engine.images.delete(original.name)
-    for _ in engine.collector().collect():
+        store.images.delete(original.name)
+    for _ in store.collect():
         pass
 
 
-def _store(engine: Engine, data: bytes, like: Descriptor) -> Descriptor:
+def _stored(store: LocalStore, data: bytes, like: Descriptor) -> Descriptor:
     """Store a blob and return its descriptor."""
     digest = of_bytes(data)
-    engine.content.path(digest).write_bytes(data)
-    engine.content.adopt(digest)
+    store.content.path(digest).write_bytes(data)
+    store.content.adopt(digest)
     return msgspec.structs.replace(like, digest=digest, size=len(data))

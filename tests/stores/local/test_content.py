@@ -22,7 +22,7 @@ from engine.content.blobs import read_blob, write_blob
 from engine.content.protocols import NO_LABELS
 from engine.errors import DigestMismatch, NotFound, Unavailable
 from engine.spec import digest as digests
-from engine.stores.local.content import LocalStore, LocalWriter
+from engine.stores.local.content import LocalContent, LocalWriter
 from engine.stores.local.database import Database
 from tests.content_suite import ContentSuite, content
 
@@ -38,8 +38,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, database: Database) -> LocalStore:
-    return LocalStore(tmp_path, database)
+def store(tmp_path: Path, database: Database) -> LocalContent:
+    return LocalContent(tmp_path, database)
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def ingest(tmp_path: Path) -> Path:
     return tmp_path / "ingest" / digests.of_bytes(b"a").encoded
 
 
-def written(store: LocalStore, ref: str, data: bytes) -> LocalWriter:
+def written(store: LocalContent, ref: str, data: bytes) -> LocalWriter:
     writer = store.writer(ref)
     writer.write(data)
     return writer
 
 
-def is_empty(store: LocalStore) -> bool:
+def is_empty(store: LocalContent) -> bool:
     """Nothing visible, and nothing on the disk."""
     return not any([*store.walk(), *store.files(), *store.statuses()])
 
@@ -84,7 +84,7 @@ class TestLocalStore(ContentSuite):
 # The layout
 
 
-def test_a_blob_on_the_disk(store: LocalStore, blob: Path, tmp_path: Path) -> None:
+def test_a_blob_on_the_disk(store: LocalContent, blob: Path, tmp_path: Path) -> None:
     write_blob(store, "a", DATA)
     assert blob.read_bytes() == DATA
     assert stat.S_IMODE(blob.stat().st_mode) == 0o444
@@ -94,7 +94,7 @@ def test_a_blob_on_the_disk(store: LocalStore, blob: Path, tmp_path: Path) -> No
     assert list((tmp_path / "ingest").iterdir()) == []
 
 
-def test_an_ingest_on_the_disk(store: LocalStore, ingest: Path) -> None:
+def test_an_ingest_on_the_disk(store: LocalContent, ingest: Path) -> None:
     with store.writer("a", 10, DIGEST) as writer:
         writer.write(b"data")
         started_at = writer.status().started_at
@@ -110,15 +110,15 @@ def test_an_ingest_on_the_disk(store: LocalStore, ingest: Path) -> None:
     }
 
 
-def test_a_store_is_opened_again(store: LocalStore, tmp_path: Path) -> None:
+def test_a_store_is_opened_again(store: LocalContent, tmp_path: Path) -> None:
     info = write_blob(store, "a", DATA, labels={"k": "v"}).info
     with Database(tmp_path / "imgfs.db") as database:
-        again = LocalStore(tmp_path, database)
+        again = LocalContent(tmp_path, database)
         assert list(again.walk()) == [info]
         assert read_blob(again, DIGEST) == DATA
 
 
-def test_a_link_in_the_place_of_a_blob_is_not_followed(store: LocalStore, blob: Path) -> None:
+def test_a_link_in_the_place_of_a_blob_is_not_followed(store: LocalContent, blob: Path) -> None:
     write_blob(store, "a", DATA)
     blob.unlink()
     blob.symlink_to("/etc/hostname")
@@ -129,7 +129,7 @@ def test_a_link_in_the_place_of_a_blob_is_not_followed(store: LocalStore, blob: 
     assert not blob.is_symlink()
 
 
-def test_walk_and_sizes_of_many(store: LocalStore, database: Database) -> None:
+def test_walk_and_sizes_of_many(store: LocalContent, database: Database) -> None:
     many = sorted(digests.of_bytes(str(i).encode()) for i in range(1203))
     with database.transaction() as connection:
         connection.executemany(
@@ -142,7 +142,7 @@ def test_walk_and_sizes_of_many(store: LocalStore, database: Database) -> None:
 
 def test_times_come_from_the_clock(tmp_path: Path, database: Database) -> None:
     now = iter([10.0, 11.0, 12.0])
-    store = LocalStore(tmp_path, database, clock=lambda: next(now))
+    store = LocalContent(tmp_path, database, clock=lambda: next(now))
     writer = store.writer("a")
     assert writer.status().started_at == 10.0
     assert writer.commit().info.created_at == 11.0
@@ -166,7 +166,7 @@ def test_any_chunking_and_any_pauses(
         tempfile.TemporaryDirectory() as directory,
         Database(Path(directory) / "imgfs.db") as database,
     ):
-        store = LocalStore(Path(directory), database)
+        store = LocalContent(Path(directory), database)
         writer = store.writer("a", algorithm=algorithm)
         position = 0
         for cut, pause in [*sorted(cuts), (len(data), False)]:
@@ -181,7 +181,7 @@ def test_any_chunking_and_any_pauses(
         assert read_blob(store, expected, len(data)) == data
 
 
-def test_short_writes(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes(store: LocalContent, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
     writer = written(store, "a", DATA)
@@ -189,7 +189,7 @@ def test_short_writes(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> Non
     assert writer.commit(1000, DIGEST).added
 
 
-def test_a_write_that_fails_half_way(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_half_way(store: LocalContent, monkeypatch: pytest.MonkeyPatch) -> None:
     write, room = os.write, [600]
 
     def limited(descriptor: int, data: memoryview) -> int:
@@ -209,7 +209,7 @@ def test_a_write_that_fails_half_way(store: LocalStore, monkeypatch: pytest.Monk
     assert writer.commit(1000, DIGEST).added
 
 
-def test_a_write_makes_no_copy(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_makes_no_copy(store: LocalContent, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     write = os.write
 
@@ -276,7 +276,7 @@ with Database(root / "imgfs.db") as database:
 
 
 def test_the_order_of_a_commit(
-    store: LocalStore,
+    store: LocalContent,
     database: Database,
     blob: Path,
     ingest: Path,
@@ -320,7 +320,7 @@ def test_the_order_of_a_commit(
 
 
 def test_a_batch_syncs_every_directory_once(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsync = os.fsync
     synced: list[Path] = []
@@ -337,7 +337,7 @@ def test_a_batch_syncs_every_directory_once(
 
 
 def test_a_shelf_that_a_dead_process_has_made_is_synced(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: LocalContent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It may have died between mkdir and fsync."""
     fsync = os.fsync
@@ -355,7 +355,7 @@ def test_a_shelf_that_a_dead_process_has_made_is_synced(
 
 
 def test_what_is_stored_is_not_synced_again(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_blob(store, "a", DATA)
     writer = written(store, "b", DATA)
@@ -364,7 +364,7 @@ def test_what_is_stored_is_not_synced_again(
 
 
 def test_prepare_leaves_nothing_slow_to_publish(
-    store: LocalStore, database: Database, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = written(store, "a", DATA)
     store.prepare([writer])
@@ -379,7 +379,7 @@ def test_prepare_leaves_nothing_slow_to_publish(
 
 @pytest.mark.parametrize("change", [LocalWriter.write, lambda writer, _: writer.truncate(500)])
 def test_a_change_after_prepare_is_synced(
-    store: LocalStore,
+    store: LocalContent,
     change: Callable[[LocalWriter, bytes], object],
     ingest: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -395,7 +395,7 @@ def test_a_change_after_prepare_is_synced(
     assert synced[0] == ingest / "data"
 
 
-def test_a_batch(store: LocalStore) -> None:
+def test_a_batch(store: LocalContent) -> None:
     write_blob(store, "there", b"there")
     datas = [b"one", b"there", b"two", b"one", b""]
     writers = [written(store, f"ref {i}", data) for i, data in enumerate(datas)]
@@ -409,7 +409,7 @@ def test_a_batch(store: LocalStore) -> None:
     assert store.publish([]) == []
 
 
-def test_a_batch_with_one_bad_blob(store: LocalStore) -> None:
+def test_a_batch_with_one_bad_blob(store: LocalContent) -> None:
     good, bad = written(store, "good", b"good"), store.writer("bad", expected=DIGEST)
     bad.write(b"bad")
     with pytest.raises(DigestMismatch):
@@ -417,7 +417,7 @@ def test_a_batch_with_one_bad_blob(store: LocalStore) -> None:
     assert is_empty(store)
 
 
-def test_a_batch_with_an_ended_writer(store: LocalStore) -> None:
+def test_a_batch_with_an_ended_writer(store: LocalContent) -> None:
     good, ended = written(store, "good", b"good"), written(store, "ended", b"ended")
     ended.commit()
     with pytest.raises(ValueError, match="has ended"):
@@ -426,7 +426,7 @@ def test_a_batch_with_an_ended_writer(store: LocalStore) -> None:
     assert store.statuses() == []
 
 
-def test_the_data_of_an_ingest_is_tampered_with(store: LocalStore, ingest: Path) -> None:
+def test_the_data_of_an_ingest_is_tampered_with(store: LocalContent, ingest: Path) -> None:
     writer = written(store, "a", DATA)
     os.truncate(ingest / "data", 999)
     with pytest.raises(Exception, match="unexpected size: expected 1000, found 999"):
@@ -435,7 +435,7 @@ def test_the_data_of_an_ingest_is_tampered_with(store: LocalStore, ingest: Path)
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])
-def test_a_disk_that_fails(store: LocalStore, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails(store: LocalContent, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -452,7 +452,7 @@ def test_a_disk_that_fails(store: LocalStore, call: str, monkeypatch: pytest.Mon
 
 
 def test_a_batch_that_fails_in_the_middle(
-    store: LocalStore, blob: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
 
@@ -471,7 +471,7 @@ def test_a_batch_that_fails_in_the_middle(
     assert store.statuses() == []
 
 
-def test_the_outer_transaction_takes_all_back(store: LocalStore, database: Database) -> None:
+def test_the_outer_transaction_takes_all_back(store: LocalContent, database: Database) -> None:
     old = write_blob(store, "old", b"old").info
     writers = [
         (written(store, str(i), data), {"k": "v"}) for i, data in enumerate([b"new", b"old"])
@@ -484,7 +484,7 @@ def test_the_outer_transaction_takes_all_back(store: LocalStore, database: Datab
     assert list(store.files()) == [old.digest]
 
 
-def test_the_outer_transaction_goes_on_without(store: LocalStore, database: Database) -> None:
+def test_the_outer_transaction_goes_on_without(store: LocalContent, database: Database) -> None:
     with database.transaction():
         with rolled_back(database):
             write_blob(store, "a", b"lost")
@@ -494,10 +494,10 @@ def test_the_outer_transaction_goes_on_without(store: LocalStore, database: Data
 
 
 def test_nobody_else_sees_a_batch_before_its_end(
-    store: LocalStore, database: Database, tmp_path: Path
+    store: LocalContent, database: Database, tmp_path: Path
 ) -> None:
     with Database(tmp_path / "imgfs.db") as other:
-        elsewhere = LocalStore(tmp_path, other)
+        elsewhere = LocalContent(tmp_path, other)
         with database.transaction():
             write_blob(store, "a", DATA)
             assert store.exists(DIGEST)
@@ -507,7 +507,7 @@ def test_nobody_else_sees_a_batch_before_its_end(
         assert elsewhere.exists(DIGEST)
 
 
-def test_a_full_database(store: LocalStore, database: Database) -> None:
+def test_a_full_database(store: LocalContent, database: Database) -> None:
     pages = database.read("PRAGMA page_count")[0][0]
     database.read(f"PRAGMA max_page_count = {pages}")
     writer = written(store, "a", DATA)
@@ -518,11 +518,11 @@ def test_a_full_database(store: LocalStore, database: Database) -> None:
 
 
 def test_what_somebody_else_has_stored_meanwhile_is_not_taken_back(
-    store: LocalStore, database: Database, tmp_path: Path
+    store: LocalContent, database: Database, tmp_path: Path
 ) -> None:
     """Between the rollback and the tidying the lock is free."""
     with Database(tmp_path / "imgfs.db") as other:
-        elsewhere = LocalStore(tmp_path, other)
+        elsewhere = LocalContent(tmp_path, other)
         added: list[bool] = []
         with rolled_back(database):
             database.after_transaction(lambda: added.append(write_blob(elsewhere, "b", DATA).added))
@@ -535,7 +535,7 @@ def test_what_somebody_else_has_stored_meanwhile_is_not_taken_back(
 
 
 def test_the_row_goes_before_the_file(
-    store: LocalStore, blob: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, blob: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_blob(store, "a", DATA)
     rename = Path.rename
@@ -544,7 +544,7 @@ def test_the_row_goes_before_the_file(
     def watched(path: Path, target: Path) -> Path:
         if path == blob:
             with Database(tmp_path / "imgfs.db") as other:
-                seen.append(LocalStore(tmp_path, other).exists(DIGEST))
+                seen.append(LocalContent(tmp_path, other).exists(DIGEST))
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", watched)
@@ -553,7 +553,7 @@ def test_the_row_goes_before_the_file(
     assert not blob.exists()
 
 
-def test_a_deletion_that_is_rolled_back(store: LocalStore, database: Database) -> None:
+def test_a_deletion_that_is_rolled_back(store: LocalContent, database: Database) -> None:
     write_blob(store, "a", DATA)
     with rolled_back(database):
         store.delete(DIGEST)
@@ -561,7 +561,7 @@ def test_a_deletion_that_is_rolled_back(store: LocalStore, database: Database) -
 
 
 def test_a_blob_deleted_and_stored_in_one_transaction(
-    store: LocalStore, database: Database
+    store: LocalContent, database: Database
 ) -> None:
     write_blob(store, "a", DATA)
     with database.transaction():
@@ -571,7 +571,7 @@ def test_a_blob_deleted_and_stored_in_one_transaction(
 
 
 def test_a_file_that_cannot_go_waits_for_gc(
-    store: LocalStore, blob: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -585,7 +585,7 @@ def test_a_file_that_cannot_go_waits_for_gc(
     assert not blob.exists()
 
 
-def test_reclaim_spares_what_has_a_row(store: LocalStore, blob: Path) -> None:
+def test_reclaim_spares_what_has_a_row(store: LocalContent, blob: Path) -> None:
     write_blob(store, "a", DATA)
     stray = blob.with_name(digests.of_bytes(b"stray").encoded)
     stray.write_bytes(b"stray")
@@ -596,7 +596,7 @@ def test_reclaim_spares_what_has_a_row(store: LocalStore, blob: Path) -> None:
     assert sorted(path.name for path in blob.parent.iterdir()) == [blob.name, "not a digest"]
 
 
-def test_reclaim_refuses_to_guess(store: LocalStore, database: Database) -> None:
+def test_reclaim_refuses_to_guess(store: LocalContent, database: Database) -> None:
     with database.transaction(), pytest.raises(RuntimeError):
         store.reclaim([DIGEST])
 
@@ -618,7 +618,7 @@ def just_before_the_next_transaction(
 
 
 def test_a_blob_that_goes_before_the_commit_that_found_it(
-    store: LocalStore, database: Database, blob: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, database: Database, blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_blob(store, "a", DATA)
     just_before_the_next_transaction(database, monkeypatch, lambda: store.delete(DIGEST))
@@ -628,7 +628,7 @@ def test_a_blob_that_goes_before_the_commit_that_found_it(
 
 
 def test_a_blob_that_comes_before_the_commit_that_missed_it(
-    store: LocalStore, database: Database, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = written(store, "a", DATA)
     just_before_the_next_transaction(
@@ -640,7 +640,7 @@ def test_a_blob_that_comes_before_the_commit_that_missed_it(
 
 
 def test_a_blob_that_comes_before_its_file_is_reclaimed(
-    store: LocalStore, database: Database, blob: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, database: Database, blob: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blob.parent.mkdir(mode=0o700)
     blob.write_bytes(DATA)
@@ -651,7 +651,7 @@ def test_a_blob_that_comes_before_its_file_is_reclaimed(
 
 @pytest.mark.parametrize("end", [LocalWriter.commit, LocalWriter.abort])
 def test_an_ingest_that_ends_before_it_is_locked(
-    store: LocalStore, end: Callable[[LocalWriter], object], monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, end: Callable[[LocalWriter], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = written(store, "a", DATA)
     flock = fcntl.flock
@@ -674,7 +674,7 @@ def test_an_ingest_that_ends_before_it_is_locked(
 # After a crash
 
 
-def test_a_file_without_a_row_is_replaced(store: LocalStore, blob: Path) -> None:
+def test_a_file_without_a_row_is_replaced(store: LocalContent, blob: Path) -> None:
     blob.parent.mkdir(mode=0o700)
     blob.write_bytes(b"torn")
     with pytest.raises(NotFound):
@@ -690,7 +690,7 @@ def shorten(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, shorten])
 def test_a_row_without_its_file_is_healed(
-    store: LocalStore, blob: Path, damage: Callable[[Path], None]
+    store: LocalContent, blob: Path, damage: Callable[[Path], None]
 ) -> None:
     write_blob(store, "a", DATA, labels={"k": "v"})
     damage(blob)
@@ -702,7 +702,7 @@ def test_a_row_without_its_file_is_healed(
     assert read_blob(store, DIGEST) == DATA
 
 
-def test_a_row_without_its_file(store: LocalStore, blob: Path) -> None:
+def test_a_row_without_its_file(store: LocalContent, blob: Path) -> None:
     write_blob(store, "a", DATA)
     blob.unlink()
     with pytest.raises(NotFound):
@@ -712,7 +712,7 @@ def test_a_row_without_its_file(store: LocalStore, blob: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"ref": 1', "\0" * 50])
-def test_a_torn_ingest(store: LocalStore, ingest: Path, text: str | None) -> None:
+def test_a_torn_ingest(store: LocalContent, ingest: Path, text: str | None) -> None:
     store.writer("a").close()
     (ingest / "data").write_bytes(DATA[:10])
     (ingest / "ref").unlink()
@@ -727,7 +727,7 @@ def test_a_torn_ingest(store: LocalStore, ingest: Path, text: str | None) -> Non
         assert writer.commit().added
 
 
-def test_an_ingest_without_data(store: LocalStore, ingest: Path) -> None:
+def test_an_ingest_without_data(store: LocalContent, ingest: Path) -> None:
     store.writer("a", 7).close()
     (ingest / "data").unlink()
     assert store.statuses() == []
@@ -738,7 +738,7 @@ def test_an_ingest_without_data(store: LocalStore, ingest: Path) -> None:
 
 
 def test_an_ingest_left_read_only(
-    store: LocalStore, ingest: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalContent, ingest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with written(store, "a", DATA) as writer:
         store.prepare([writer])
@@ -758,7 +758,7 @@ def test_an_ingest_left_read_only(
 
 def test_what_writers_have_abandoned(tmp_path: Path, database: Database, ingest: Path) -> None:
     now = [0.0]
-    store = LocalStore(tmp_path, database, clock=lambda: now[0])
+    store = LocalContent(tmp_path, database, clock=lambda: now[0])
     with written(store, "a", DATA) as paused:
         started = paused.status().updated_at
     held = written(store, "held", DATA)
@@ -785,7 +785,7 @@ def test_what_writers_have_abandoned(tmp_path: Path, database: Database, ingest:
     assert os.listdir(tmp_path / "ingest") == []
 
 
-def test_an_abandoned_ingest_that_is_resumed(store: LocalStore) -> None:
+def test_an_abandoned_ingest_that_is_resumed(store: LocalContent) -> None:
     with written(store, "a", DATA):
         pass
     (left,) = store.abandoned(0)
@@ -827,7 +827,7 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str]:
     return child.returncode, output
 
 
-def test_a_writer_that_is_killed(store: LocalStore, tmp_path: Path) -> None:
+def test_a_writer_that_is_killed(store: LocalContent, tmp_path: Path) -> None:
     child = start(
         tmp_path,
         """
@@ -864,7 +864,7 @@ writer.commit()
 """
 
 
-def test_a_commit_that_is_killed_before_its_rename(store: LocalStore, tmp_path: Path) -> None:
+def test_a_commit_that_is_killed_before_its_rename(store: LocalContent, tmp_path: Path) -> None:
     assert finish(start(tmp_path, KILL_AT_SYNC_OF.format(name="/data"))) == (-9, "")
     assert list(store.files()) == []
     assert store.status("a").offset == len(CHILD_DATA)
@@ -873,7 +873,7 @@ def test_a_commit_that_is_killed_before_its_rename(store: LocalStore, tmp_path: 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_commit_that_is_killed_after_its_rename(
-    store: LocalStore, tmp_path: Path, again: bool
+    store: LocalContent, tmp_path: Path, again: bool
 ) -> None:
     assert finish(start(tmp_path, KILL_AT_SYNC_OF.format(name="/sha256"))) == (-9, "")
     assert list(store.files()) == [CHILD_DIGEST]
@@ -885,7 +885,9 @@ def test_a_commit_that_is_killed_after_its_rename(
     assert store.exists(CHILD_DIGEST) is again
 
 
-def test_a_deletion_that_is_killed_before_the_file_goes(store: LocalStore, tmp_path: Path) -> None:
+def test_a_deletion_that_is_killed_before_the_file_goes(
+    store: LocalContent, tmp_path: Path
+) -> None:
     write_blob(store, "a", DATA)
     child = start(
         tmp_path,
@@ -899,7 +901,7 @@ store.delete("{DIGEST}")
     assert store.reclaim(store.files()) == [DIGEST]
 
 
-def test_processes_race_for_a_digest(store: LocalStore, tmp_path: Path) -> None:
+def test_processes_race_for_a_digest(store: LocalContent, tmp_path: Path) -> None:
     script = """
 print("ready", flush=True)
 sys.stdin.readline()
@@ -912,7 +914,7 @@ print([write_blob(store, f"{os.getpid()} {i}", data + bytes([i])).added for i in
     assert store.statuses() == []
 
 
-def test_processes_race_for_a_ref(store: LocalStore, tmp_path: Path) -> None:
+def test_processes_race_for_a_ref(store: LocalContent, tmp_path: Path) -> None:
     script = """
 print("ready", flush=True)
 sys.stdin.readline()
@@ -931,7 +933,7 @@ print(os.getpid())
     assert store.statuses() == []
 
 
-def test_processes_store_and_delete_one_digest(store: LocalStore, tmp_path: Path) -> None:
+def test_processes_store_and_delete_one_digest(store: LocalContent, tmp_path: Path) -> None:
     put = """
 print("ready", flush=True)
 sys.stdin.readline()

@@ -10,7 +10,7 @@ from engine.image import Image, Summary, TreeEntry
 from engine.spec.digest import of_bytes
 from engine.spec.oci import DOCKER_MANIFEST, Descriptor
 from engine.stores.local.database import Database
-from engine.stores.local.images import ImageStore
+from engine.stores.local.images import LocalImages
 from engine.stores.local.schema import LINKS
 from tests.stores.local.old_schema import downgrade
 
@@ -30,11 +30,11 @@ STEPS = st.lists(
 )
 
 
-def record(images: ImageStore, target: Descriptor, blobs: set[str]) -> None:
+def record(images: LocalImages, target: Descriptor, blobs: set[str]) -> None:
     images.record(target.digest, Summary(len(blobs), tuple(sorted(blobs)), ()))
 
 
-def take(images: ImageStore, step: tuple[object, ...]) -> None:
+def take(images: LocalImages, step: tuple[object, ...]) -> None:
     match step:
         case ("put", str() as name, Descriptor() as target):
             if not images.is_named(target.digest):
@@ -53,11 +53,11 @@ def take(images: ImageStore, step: tuple[object, ...]) -> None:
             raise AssertionError(step)
 
 
-def listed(images: ImageStore) -> dict[str, TreeEntry]:
+def listed(images: LocalImages) -> dict[str, TreeEntry]:
     return {place.path: place for place in images.places()}
 
 
-def check(database: Database, images: ImageStore) -> None:
+def check(database: Database, images: LocalImages) -> None:
     assert set(database.read("SELECT digest, count FROM links")) == set(database.read(LINKS))
     for place in images.places():
         target = images.target(place.image.target.digest)
@@ -71,7 +71,7 @@ def test_links_and_revisions_follow_every_step(
 ) -> None:
     path = tmp_path_factory.mktemp("images") / "imgfs.db"
     with Database(path) as database:
-        images = ImageStore(database)
+        images = LocalImages(database)
         for step in steps:
             take(images, step)
             check(database, images)
@@ -85,14 +85,14 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("version", [3, 4])
 def test_an_older_store(path: Path, version: int) -> None:
     with Database(path) as database:
-        images = ImageStore(database)
+        images = LocalImages(database)
         for target, name in zip(TARGETS, NAMES, strict=False):
             record(images, target, set(BLOBS))
             images.create(Image(name, target))
         before = listed(images)
     downgrade(path.parent, version)
     with Database(path) as database:
-        images = ImageStore(database)
+        images = LocalImages(database)
         assert listed(images) == before
         assert images.links(BLOBS) == dict.fromkeys(BLOBS, 3)
         check(database, images)

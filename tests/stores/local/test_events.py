@@ -7,38 +7,39 @@ from pathlib import Path
 import pytest
 
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
-from engine.engine import Engine
 from engine.layouts import combined, selection
 from engine.stores.local import events
-from engine.stores.local.events import Event, EventLog
+from engine.stores.local.events import LocalEvents
+from engine.stores.protocols import Event
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
 NAME = "docker.io/library/app:1"
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, *images: tuple[ImageParts, list[str] | None]) -> None:
+def load(engine: LocalEngine, *images: tuple[ImageParts, list[str] | None]) -> None:
     with engine.begin_import() as session:
         session.feed(archives.docker_archive(*images))
         session.finish()
 
 
-def told(engine: Engine, after: int = 0) -> list[tuple[str, str]]:
+def told(engine: LocalEngine, after: int = 0) -> list[tuple[str, str]]:
     return [(event.action, event.name) for event in engine.events.after(after)]
 
 
-def test_an_image_comes_and_goes(engine: Engine) -> None:
+def test_an_image_comes_and_goes(engine: LocalEngine) -> None:
     load(engine, (APP, ["app:1"]))
     engine.tag("app:1", "app:2")
     target = engine.find_one("app:1").target.digest
-    engine.save(engine.find("app:1"), combined.Options(fallback=selection.any_complete), len)
+    engine.write(engine.find("app:1"), combined.Options(fallback=selection.any_complete), len)
     engine.remove("app:1")
     engine.remove("app:2")
     second = "docker.io/library/app:2"
@@ -54,7 +55,7 @@ def test_an_image_comes_and_goes(engine: Engine) -> None:
     assert {event.target for event in engine.events.after()} == {target}
 
 
-def test_a_tag_that_moves(engine: Engine) -> None:
+def test_a_tag_that_moves(engine: LocalEngine) -> None:
     load(engine, (APP, ["app:1"]))
     last = engine.events.last()
     load(engine, (APP, ["app:1"]))
@@ -64,21 +65,21 @@ def test_a_tag_that_moves(engine: Engine) -> None:
     assert told(engine, last) == [("load", NAME), ("tag", NAME)]
 
 
-def test_without_a_name(engine: Engine) -> None:
+def test_without_a_name(engine: LocalEngine) -> None:
     load(engine, (APP, None))
     assert told(engine) == [("load", "")]
     engine.remove(APP.id)
     assert told(engine) == [("load", ""), ("delete", "")]
 
 
-def test_a_commit(engine: Engine, tmp_path: Path) -> None:
+def test_a_commit(engine: LocalEngine, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     source = Source((PlatformSource(ref=Ref(tmp_path / "root")),))
     engine.commit(source, (NAME,), CommitOptions())
     assert told(engine) == [("commit", NAME), ("tag", NAME)]
 
 
-def test_what_is_taken_back_is_not_told(engine: Engine) -> None:
+def test_what_is_taken_back_is_not_told(engine: LocalEngine) -> None:
     def fail() -> None:
         with engine.database.transaction():
             load(engine, (APP, ["app:1"]))
@@ -90,9 +91,9 @@ def test_what_is_taken_back_is_not_told(engine: Engine) -> None:
     assert engine.events.last() == 0
 
 
-def test_only_the_last_are_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_are_kept(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "KEPT", 3)
-    log = EventLog(engine.database, clock=lambda: 5)
+    log = LocalEvents(engine.database, clock=lambda: 5)
     for number in range(1, 6):
         log.add("tag", f"sha256:{number}")
     assert [event.number for event in log.after()] == [3, 4, 5]

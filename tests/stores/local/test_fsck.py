@@ -9,7 +9,6 @@ import pytest
 
 from engine import graph as walk
 from engine.content.blobs import write_blob
-from engine.engine import Engine
 from engine.progress import Done
 from engine.spec import digest as digests
 from engine.spec.oci import Descriptor
@@ -17,6 +16,7 @@ from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.fsck.replacement import replace_database
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 
 SHARED = archives.layer("shared")
 APP = ImageParts(layers=[SHARED, archives.layer("app")])
@@ -27,50 +27,50 @@ ARCHIVE = archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"]))
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         load(opened)
         yield opened
 
 
-def load(engine: Engine) -> None:
+def load(engine: LocalEngine) -> None:
     with engine.begin_import() as session:
         session.feed(ARCHIVE)
         session.finish()
 
 
-def file(engine: Engine, digest: str) -> Path:
+def file(engine: LocalEngine, digest: str) -> Path:
     return engine.content.path(digests.parse(digest))
 
 
-def damage(engine: Engine, digest: str, data: bytes) -> None:
+def damage(engine: LocalEngine, digest: str, data: bytes) -> None:
     path = file(engine, digest)
     path.chmod(0o600)
     path.write_bytes(data)
     path.chmod(0o444)
 
 
-def found(engine: Engine) -> list[tuple[Kind, tuple[str, ...]]]:
+def found(engine: LocalEngine) -> list[tuple[Kind, tuple[str, ...]]]:
     return [(problem.kind, problem.images) for problem in engine.check()]
 
 
-def repaired(engine: Engine) -> list[Problem]:
+def repaired(engine: LocalEngine) -> list[Problem]:
     """What `repair` could do nothing about."""
     return [problem for problem in engine.check() if not engine.repair(problem)]
 
 
-def saved(engine: Engine) -> dict[str, str]:
+def saved(engine: LocalEngine) -> dict[str, str]:
     return {image.name: image.target.digest for image in engine.images.all()}
 
 
-def test_nothing_is_wrong(engine: Engine) -> None:
+def test_nothing_is_wrong(engine: LocalEngine) -> None:
     assert list(engine.check()) == list(engine.check_layers()) == []
 
 
 def test_an_image_that_is_there_in_part(tmp_path: Path) -> None:
     """What an index lacks on purpose is no problem, however much it is."""
     absent = [ImageParts(layers=[archives.layer(f"{i}")]) for i in range(6)]
-    with Engine(tmp_path / "sparse") as engine:
+    with LocalEngine(tmp_path / "sparse") as engine:
         with engine.begin_import() as session:
             name = "docker.io/library/sparse:1"
             session.feed(archives.multi_platform(name, [APP], absent))
@@ -81,7 +81,7 @@ def test_an_image_that_is_there_in_part(tmp_path: Path) -> None:
         assert list(engine.collector().plan()) == []
 
 
-def test_progress_tells_every_byte(engine: Engine) -> None:
+def test_progress_tells_every_byte(engine: LocalEngine) -> None:
     told: list[Done] = []
     list(engine.check(told.append))
     size = sum(info.size for info in engine.content.walk())
@@ -91,7 +91,7 @@ def test_progress_tells_every_byte(engine: Engine) -> None:
 
 @pytest.mark.parametrize("digest", [LAYER, CONFIG])
 @pytest.mark.parametrize("data", [b"", b"other", APP.layers[1][:-1] + b"x", APP.config[:-1] + b" "])
-def test_damaged_bytes(engine: Engine, digest: str, data: bytes) -> None:
+def test_damaged_bytes(engine: LocalEngine, digest: str, data: bytes) -> None:
     damage(engine, digest, data)
     assert (Kind.DAMAGED, ("app:1",)) in found(engine)
     problems = repaired(engine)
@@ -106,12 +106,12 @@ def test_damaged_bytes(engine: Engine, digest: str, data: bytes) -> None:
     assert list(engine.check()) == list(engine.check_layers()) == []
 
 
-def test_a_blob_of_two_images(engine: Engine) -> None:
+def test_a_blob_of_two_images(engine: LocalEngine) -> None:
     damage(engine, archives.digest(SHARED), b"")
     assert (Kind.DAMAGED, ("app:1", "other:1")) in found(engine)
 
 
-def test_a_lost_file(engine: Engine) -> None:
+def test_a_lost_file(engine: LocalEngine) -> None:
     names = saved(engine)
     file(engine, LAYER).unlink()
     assert found(engine) == [(Kind.LOST, ("app:1",))]
@@ -121,7 +121,7 @@ def test_a_lost_file(engine: Engine) -> None:
     assert list(engine.check()) == []
 
 
-def test_a_lost_manifest(engine: Engine) -> None:
+def test_a_lost_manifest(engine: LocalEngine) -> None:
     target = engine.find_one("app:1").target.digest
     file(engine, target).unlink()
     repaired(engine)
@@ -132,7 +132,9 @@ def test_a_lost_manifest(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
-def test_something_else_in_a_file_s_place(engine: Engine, make: Callable[[Path], None]) -> None:
+def test_something_else_in_a_file_s_place(
+    engine: LocalEngine, make: Callable[[Path], None]
+) -> None:
     path = file(engine, LAYER)
     path.unlink()
     make(path)
@@ -144,14 +146,14 @@ def test_something_else_in_a_file_s_place(engine: Engine, make: Callable[[Path],
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o400, 0o4444])
-def test_modes(engine: Engine, mode: int) -> None:
+def test_modes(engine: LocalEngine, mode: int) -> None:
     file(engine, LAYER).chmod(mode)
     assert found(engine) == [(Kind.MODE, ("app:1",))]
     assert repaired(engine) == []
     assert list(engine.check()) == []
 
 
-def test_a_blob_without_a_row(engine: Engine) -> None:
+def test_a_blob_without_a_row(engine: LocalEngine) -> None:
     engine.database.connection.execute("DELETE FROM blobs WHERE digest = ?", (LAYER,))
     kinds = [kind for kind, _ in found(engine)]
     assert kinds == [Kind.UNKNOWN, Kind.RECORD, Kind.IMAGE]
@@ -160,7 +162,7 @@ def test_a_blob_without_a_row(engine: Engine) -> None:
     assert engine.details("app:1").manifest.missing == ()
 
 
-def test_a_manifest_without_a_row(engine: Engine) -> None:
+def test_a_manifest_without_a_row(engine: LocalEngine) -> None:
     """Its labels come back with it, so that a collection takes nothing."""
     target = engine.find_one("app:1").target.digest
     engine.database.connection.execute("DELETE FROM blobs WHERE digest = ?", (target,))
@@ -169,13 +171,13 @@ def test_a_manifest_without_a_row(engine: Engine) -> None:
     assert list(engine.collector().plan()) == []
 
 
-def test_a_store_that_has_lost_its_database(engine: Engine, tmp_path: Path) -> None:
+def test_a_store_that_has_lost_its_database(engine: LocalEngine, tmp_path: Path) -> None:
     """Images come back by their digests, and are loaded again without a byte being written."""
     wanted = {image.target.digest for image in engine.images.all()}
     shutil.copytree(engine.path / "blobs", tmp_path / "saved" / "blobs")
     (tmp_path / "saved").chmod(0o700)
     assert replace_database(tmp_path / "saved") == {}
-    with Engine(tmp_path / "saved") as other:
+    with LocalEngine(tmp_path / "saved") as other:
         assert {kind for kind, _ in found(other)} == {Kind.UNKNOWN}
         assert repaired(other) == []
         assert saved(other) == {digest: digest for digest in wanted}
@@ -187,10 +189,10 @@ def test_a_store_that_has_lost_its_database(engine: Engine, tmp_path: Path) -> N
         assert saved(other) == saved(engine)
 
 
-def test_an_index_that_has_lost_its_row(engine: Engine) -> None:
+def test_an_index_that_has_lost_its_row(engine: LocalEngine) -> None:
     """The manifests below it are no images of their own."""
     archive = archives.multi_platform("docker.io/library/multi:1", [APP, OTHER])
-    with Engine(engine.path.with_name("other")) as other:
+    with LocalEngine(engine.path.with_name("other")) as other:
         with other.begin_import() as session:
             session.feed(archive)
             session.finish()
@@ -202,7 +204,7 @@ def test_an_index_that_has_lost_its_row(engine: Engine) -> None:
         assert list(other.check()) == []
 
 
-def test_rubbish(engine: Engine) -> None:
+def test_rubbish(engine: LocalEngine) -> None:
     shelf = file(engine, LAYER).parent
     (shelf / digests.of_bytes(b"whole").encoded).write_bytes(b"whole")
     (shelf / digests.of_bytes(b"torn").encoded).write_bytes(b"to")
@@ -217,7 +219,7 @@ def test_rubbish(engine: Engine) -> None:
     assert (shelf / "tmp123").exists()
 
 
-def test_labels(engine: Engine) -> None:
+def test_labels(engine: LocalEngine) -> None:
     target = engine.find_one("app:1").target.digest
     engine.content.update(target, {"containerd.io/gc.ref.content.1": "", "other": "stays"})
     assert found(engine) == [(Kind.LABEL, ("app:1",))]
@@ -248,7 +250,7 @@ def test_labels(engine: Engine) -> None:
         "UPDATE images SET revision = 7",
     ],
 )
-def test_records(engine: Engine, statement: str) -> None:
+def test_records(engine: LocalEngine, statement: str) -> None:
     engine.database.connection.execute(statement, {"layer": LAYER})
     assert {kind for kind, _ in found(engine)} == {Kind.RECORD}
     assert repaired(engine) == []
@@ -257,7 +259,7 @@ def test_records(engine: Engine, statement: str) -> None:
     assert list(engine.collector().plan()) == []
 
 
-def test_a_diff_id(engine: Engine) -> None:
+def test_a_diff_id(engine: LocalEngine) -> None:
     """A config that says something else of a layer than its bytes: only decompression shows it."""
     gzipped = archives.oci_archive((OTHER, "docker.io/library/gz:1"), gzipped=True)
     with engine.begin_import() as session:
@@ -274,7 +276,7 @@ def test_a_diff_id(engine: Engine) -> None:
 
 
 def test_a_config_that_lies(tmp_path: Path) -> None:
-    with Engine(tmp_path / "other") as engine:
+    with LocalEngine(tmp_path / "other") as engine:
         load(engine)
         config = OTHER.config.replace(
             archives.digest(OTHER.layers[1]).encode(), digests.of_bytes(b"x").encode()
@@ -300,14 +302,14 @@ def test_a_config_that_lies(tmp_path: Path) -> None:
         assert engine.repair(problems[0]) == ""
 
 
-def test_what_is_collected_meanwhile_is_no_problem(engine: Engine) -> None:
+def test_what_is_collected_meanwhile_is_no_problem(engine: LocalEngine) -> None:
     engine.remove("app:1")
     checking = engine.check()
     list(engine.collector().collect())
     assert list(checking) == []
 
 
-def test_a_damaged_database(engine: Engine) -> None:
+def test_a_damaged_database(engine: LocalEngine) -> None:
     """An index that disagrees with its table, which only the integrity check sees."""
     connection = engine.database.connection
     connection.execute("PRAGMA writable_schema = ON")
@@ -317,14 +319,14 @@ def test_a_damaged_database(engine: Engine) -> None:
     )
     connection.execute("PRAGMA writable_schema = OFF")
     engine.database.close()
-    with Engine(engine.path) as again:
+    with LocalEngine(engine.path) as again:
         problems = list(again.check())
         assert {problem.kind for problem in problems} == {Kind.DATABASE}
         assert repaired(again) == []
         assert list(again.check()) == []
 
 
-def test_rows_without_their_lease(engine: Engine) -> None:
+def test_rows_without_their_lease(engine: LocalEngine) -> None:
     connection = engine.database.connection
     connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute("INSERT INTO lease_resources VALUES ('nobody', 'sha256:x')")
@@ -333,18 +335,18 @@ def test_rows_without_their_lease(engine: Engine) -> None:
     assert list(engine.check()) == []
 
 
-def test_a_store_that_was_copied(engine: Engine, tmp_path: Path) -> None:
+def test_a_store_that_was_copied(engine: LocalEngine, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copytree(engine.path, copy)
     copy.chmod(0o700)
-    with Engine(copy) as other:
+    with LocalEngine(copy) as other:
         assert list(other.check()) == []
         assert saved(other) == saved(engine)
 
 
 def test_an_image_that_goes_while_it_is_looked_at(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = walk.graph
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from engine.archive.member_index import MemberIndex
 from engine.content.blobs import write_blob
-from engine.engine import Engine
 from engine.errors import BrokenArchive
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.gc import Collector, Garbage, Parts
+from engine.stores.local.gc import Collector
+from engine.stores.protocols import Garbage
 from tests import archives
 from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
 from tests.stores.local.old_schema import downgrade
 
 PROJECT = Path(__file__).parents[1]
@@ -29,28 +30,28 @@ OTHER = ImageParts(layers=[SHARED, archives.layer("other")])
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store") as opened:
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
         yield opened
 
 
-def load(engine: Engine, *images: tuple[ImageParts, list[str] | None]) -> None:
+def load(engine: LocalEngine, *images: tuple[ImageParts, list[str] | None]) -> None:
     with engine.begin_import() as session:
         session.feed(archives.docker_archive(*images))
         session.finish()
 
 
-def blob(engine: Engine, data: bytes, **labels: str) -> Digest:
+def blob(engine: LocalEngine, data: bytes, **labels: str) -> Digest:
     names = {key.replace("_", "/", 1).replace("_", "."): value for key, value in labels.items()}
     return write_blob(engine.content, "test", data, labels=names).info.digest
 
 
-def held(engine: Engine, data: bytes, *children: str) -> Digest:
+def held(engine: LocalEngine, data: bytes, *children: str) -> Digest:
     labels = {f"containerd.io/gc.ref.content.{i}": child for i, child in enumerate(children)}
     return write_blob(engine.content, "test", data, labels=labels).info.digest
 
 
-def gone(engine: Engine) -> list[str]:
+def gone(engine: LocalEngine) -> list[str]:
     """What a collection takes, as the plan said before."""
     planned = list(engine.collector().plan())
     collected = list(engine.collector().collect())
@@ -62,21 +63,21 @@ def gone(engine: Engine) -> list[str]:
     return [garbage.name for garbage in collected]
 
 
-def blobs_on_disk(engine: Engine) -> set[str]:
+def blobs_on_disk(engine: LocalEngine) -> set[str]:
     return {str(digest) for digest in engine.content.files()}
 
 
-def needed(engine: Engine) -> set[str]:
+def needed(engine: LocalEngine) -> set[str]:
     return set(engine.blobs_of(engine.images.all()))
 
 
-def test_nothing_to_do(engine: Engine) -> None:
+def test_nothing_to_do(engine: LocalEngine) -> None:
     load(engine, (APP, ["app:1"]))
     assert gone(engine) == []
     assert engine.events.after()[-1].action != "gc"
 
 
-def test_an_image_that_was_removed(engine: Engine) -> None:
+def test_an_image_that_was_removed(engine: LocalEngine) -> None:
     load(engine, (APP, ["app:1"]), (OTHER, ["other:1"]))
     manifest = engine.find_one("app:1").target.digest
     engine.remove("app:1")
@@ -91,7 +92,7 @@ def test_an_image_that_was_removed(engine: Engine) -> None:
     assert os.listdir(engine.path / "ingest") == []
 
 
-def test_an_image_without_a_name_stays(engine: Engine) -> None:
+def test_an_image_without_a_name_stays(engine: LocalEngine) -> None:
     load(engine, (APP, None))
     load(engine, (OTHER, ["app:1"]))
     load(engine, (APP, ["app:1"]))
@@ -99,7 +100,7 @@ def test_an_image_without_a_name_stays(engine: Engine) -> None:
     assert engine.images.count() == 2
 
 
-def test_the_event(engine: Engine) -> None:
+def test_the_event(engine: LocalEngine) -> None:
     size = len(b"abc")
     blob(engine, b"abc")
     list(engine.collector().collect())
@@ -108,7 +109,7 @@ def test_the_event(engine: Engine) -> None:
     assert json.loads(event.render())["Actor"] == {"ID": "", "Attributes": {"reclaimed": "3"}}
 
 
-def test_a_lease_protects_all_that_is_below(engine: Engine) -> None:
+def test_a_lease_protects_all_that_is_below(engine: LocalEngine) -> None:
     layer = blob(engine, b"layer")
     manifest = held(engine, b"manifest", layer)
     index = held(engine, b"index", manifest)
@@ -119,7 +120,7 @@ def test_a_lease_protects_all_that_is_below(engine: Engine) -> None:
 
 
 def test_a_lease_that_has_expired(tmp_path: Path) -> None:
-    with Engine(tmp_path / "store") as engine:
+    with LocalEngine(tmp_path / "store") as engine:
         data = blob(engine, b"data")
         engine.leases.create("kept", expires_in=None)
         engine.leases.create("past", expires_in=-1)
@@ -130,7 +131,7 @@ def test_a_lease_that_has_expired(tmp_path: Path) -> None:
         assert gone(engine) == [data]
 
 
-def test_a_root_label(engine: Engine) -> None:
+def test_a_root_label(engine: LocalEngine) -> None:
     child = blob(engine, b"child")
     root = held(engine, b"root", child)
     engine.content.update(root, {"containerd.io/gc.root": "2026-11-23T00:00:00Z"})
@@ -151,7 +152,7 @@ def test_a_root_label(engine: Engine) -> None:
         ("containerd.io/uncompressed", False),
     ],
 )
-def test_what_a_label_holds(engine: Engine, key: str, holds: bool) -> None:
+def test_what_a_label_holds(engine: LocalEngine, key: str, holds: bool) -> None:
     child = blob(engine, b"child")
     root = blob(engine, b"root", **{"containerd.io_gc.root": "yes"})
     engine.content.update(root, {"containerd.io/gc.root": "yes", key: child})
@@ -160,7 +161,7 @@ def test_what_a_label_holds(engine: Engine, key: str, holds: bool) -> None:
     assert gone(engine) == ([child] if holds else [])
 
 
-def test_an_ingest_that_expects_a_blob(engine: Engine) -> None:
+def test_an_ingest_that_expects_a_blob(engine: LocalEngine) -> None:
     data = blob(engine, b"data")
     with engine.content.writer("again", expected=data):
         assert gone(engine) == []
@@ -169,7 +170,7 @@ def test_an_ingest_that_expects_a_blob(engine: Engine) -> None:
     assert gone(engine) == [data]
 
 
-def test_what_was_left_on_the_disk(engine: Engine) -> None:
+def test_what_was_left_on_the_disk(engine: LocalEngine) -> None:
     data = b"a file without a row"
     stray = digests.of_bytes(data)
     shelf = engine.path / "blobs" / "sha256"
@@ -185,20 +186,19 @@ def test_what_was_left_on_the_disk(engine: Engine) -> None:
     assert not (shelf / stray.encoded).exists()
 
 
-def test_an_open_blob_stays_readable(engine: Engine) -> None:
+def test_an_open_blob_stays_readable(engine: LocalEngine) -> None:
     data = blob(engine, b"still here")
     with engine.content.open(data) as reader:
         assert gone(engine) == [data]
         assert reader.pread(100, 0) == b"still here"
 
 
-def test_what_is_needed_again_since_the_plan(engine: Engine) -> None:
+def test_what_is_needed_again_since_the_plan(engine: LocalEngine) -> None:
     """The moment between plan and removal, in which others go on."""
     layer = blob(engine, b"layer")
     manifest = held(engine, b"manifest", layer)
     other = blob(engine, b"other")
     collecting = engine.collector().collect()
-    parts = Parts(engine.database, engine.content, engine.leases, engine.events)
 
     class Slow(Collector):
         def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
@@ -206,12 +206,12 @@ def test_what_is_needed_again_since_the_plan(engine: Engine) -> None:
                 engine.leases.add(lease.id, manifest)
                 return super()._sweep(batch)
 
-    assert {g.name for g in Slow(parts).collect()} == {other}
+    assert {g.name for g in Slow(engine.local).collect()} == {other}
     assert {g.name for g in collecting} == {manifest, layer}
 
 
 def test_a_blob_that_goes_before_a_load_has_it(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive may rely on the store without a lease until its last moment."""
     load(engine, (APP, ["app:1"]))
@@ -235,7 +235,7 @@ def test_a_blob_that_goes_before_a_load_has_it(
     assert blobs_on_disk(engine) == set()
 
 
-def test_many(engine: Engine) -> None:
+def test_many(engine: LocalEngine) -> None:
     children = [blob(engine, f"{i}".encode()) for i in range(120)]
     root = held(engine, b"root", *children)
     taken = gone(engine)
@@ -243,7 +243,7 @@ def test_many(engine: Engine) -> None:
     assert set(taken) == {root, *children}
 
 
-def test_two_at_once(engine: Engine) -> None:
+def test_two_at_once(engine: LocalEngine) -> None:
     data = [blob(engine, f"{i}".encode()) for i in range(60)]
     first, second = engine.collector().collect(), engine.collector().collect()
     taken = [next(first).name, next(second).name]
@@ -251,7 +251,7 @@ def test_two_at_once(engine: Engine) -> None:
     assert sorted(taken) == sorted(data)
 
 
-def test_what_a_dead_process_held(engine: Engine) -> None:
+def test_what_a_dead_process_held(engine: LocalEngine) -> None:
     """A load that is killed holds nothing: neither by its lease nor in its ingests."""
     load(engine, (APP, ["app:1"]))
     engine.remove("app:1")
@@ -259,7 +259,7 @@ def test_what_a_dead_process_held(engine: Engine) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from engine.engine import Engine
+from tests.local_engine import LocalEngine
 with Engine(Path(sys.argv[1])).begin_import() as session:
     session.feed(sys.stdin.buffer.read())
     os.kill(os.getpid(), 9)
@@ -298,7 +298,7 @@ def test_it_takes_just_what_cannot_be_reached(
         if node not in kept:
             kept.add(node)
             todo += below[node]
-    with Engine(tmp_path_factory.mktemp("model") / "store") as engine:
+    with LocalEngine(tmp_path_factory.mktemp("model") / "store") as engine:
         names: dict[int, Digest] = {}
         for node in reversed(range(NODES)):
             names[node] = held(engine, f"{node}".encode(), *(names[b] for b in below[node]))
@@ -313,12 +313,12 @@ def test_it_takes_just_what_cannot_be_reached(
 
 def test_references_of_an_older_store(tmp_path: Path) -> None:
     """What labels said before there was a table of it."""
-    with Engine(tmp_path / "store") as engine:
+    with LocalEngine(tmp_path / "store") as engine:
         child = blob(engine, b"child")
         root = held(engine, b"root", child)
         engine.content.update(root, {"containerd.io/gc.root": "yes"})
     downgrade(tmp_path / "store", 2)
-    with Engine(tmp_path / "store") as engine:
+    with LocalEngine(tmp_path / "store") as engine:
         assert gone(engine) == []
         engine.content.update(root, {"containerd.io/gc.root": ""})
         assert gone(engine) == [root, child]

@@ -10,7 +10,7 @@ from engine.image import Image, ManifestSummary, Summary, path_of
 from engine.spec.digest import of_bytes
 from engine.spec.oci import DOCKER_MANIFEST, Descriptor
 from engine.stores.local.database import Database
-from engine.stores.local.images import ImageStore
+from engine.stores.local.images import LocalImages
 
 ONE, TWO = (Descriptor(DOCKER_MANIFEST, of_bytes(name), 3) for name in (b"one", b"two"))
 NAME, OTHER = "docker.io/library/app:1", "ghcr.io/org/app:2"
@@ -23,15 +23,15 @@ def summary(name: str) -> Summary:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Iterator[ImageStore]:
+def images(tmp_path: Path) -> Iterator[LocalImages]:
     with Database(tmp_path / "imgfs.db") as database:
-        store = ImageStore(database, clock=lambda: 1000.0)
+        store = LocalImages(database, clock=lambda: 1000.0)
         store.record(ONE.digest, summary("c1"))
         store.record(TWO.digest, summary("c2"))
         yield store
 
 
-def test_create_get_list(images: ImageStore) -> None:
+def test_create_get_list(images: LocalImages) -> None:
     created = images.create(Image(NAME, ONE, {"k": "v"}))
     assert created == images.get(NAME) == Image(NAME, ONE, {"k": "v"}, 1000.0, 1000.0)
     images.create(Image(OTHER, TWO))
@@ -41,26 +41,26 @@ def test_create_get_list(images: ImageStore) -> None:
     assert images.count() == 2
 
 
-def test_a_name_is_created_once(images: ImageStore) -> None:
+def test_a_name_is_created_once(images: LocalImages) -> None:
     images.create(Image(NAME, ONE))
     with pytest.raises(AlreadyExists, match=NAME):
         images.create(Image(NAME, TWO))
 
 
-def test_a_target_must_be_recorded(images: ImageStore) -> None:
+def test_a_target_must_be_recorded(images: LocalImages) -> None:
     with pytest.raises(NotFound):
         images.create(Image(NAME, Descriptor(DOCKER_MANIFEST, of_bytes(b"unknown"), 3)))
     assert images.all() == []
 
 
 @pytest.mark.parametrize("name", ["app:1", "docker.io/library/app", "docker.io/library/A:1"])
-def test_a_name_must_be_full(images: ImageStore, name: str) -> None:
+def test_a_name_must_be_full(images: LocalImages, name: str) -> None:
     with pytest.raises(InvalidReference):
         images.create(Image(name, ONE))
     assert images.all() == []
 
 
-def test_an_update_keeps_the_old_image_untagged(images: ImageStore) -> None:
+def test_an_update_keeps_the_old_image_untagged(images: LocalImages) -> None:
     images.create(Image(NAME, ONE))
     images.put(Image(NAME, TWO))
     assert {i.name: i.target for i in images.all()} == {NAME: TWO, ONE.digest: ONE}
@@ -68,12 +68,12 @@ def test_an_update_keeps_the_old_image_untagged(images: ImageStore) -> None:
     assert {i.name: i.target for i in images.all()} == {NAME: ONE, TWO.digest: TWO}
 
 
-def test_an_update_of_nothing_is_not_found(images: ImageStore) -> None:
+def test_an_update_of_nothing_is_not_found(images: LocalImages) -> None:
     with pytest.raises(NotFound):
         images.update(Image(NAME, ONE))
 
 
-def test_the_last_name_takes_the_record_along(images: ImageStore) -> None:
+def test_the_last_name_takes_the_record_along(images: LocalImages) -> None:
     images.create(Image(NAME, ONE))
     images.create(Image(OTHER, ONE))
     images.delete(NAME)
@@ -85,7 +85,7 @@ def test_the_last_name_takes_the_record_along(images: ImageStore) -> None:
         images.delete(OTHER)
 
 
-def test_untagging_the_last_name_keeps_the_image(images: ImageStore) -> None:
+def test_untagging_the_last_name_keeps_the_image(images: LocalImages) -> None:
     images.create(Image(NAME, ONE))
     images.untag(NAME)
     assert [i.name for i in images.all()] == [ONE.digest]
@@ -93,7 +93,7 @@ def test_untagging_the_last_name_keeps_the_image(images: ImageStore) -> None:
     assert [i.name for i in images.all()] == [NAME]
 
 
-def test_finding_by_id(images: ImageStore) -> None:
+def test_finding_by_id(images: LocalImages) -> None:
     images.create(Image(NAME, ONE))
     images.create(Image(OTHER, ONE))
     config = of_bytes(b"c1")
@@ -104,7 +104,7 @@ def test_finding_by_id(images: ImageStore) -> None:
             images.by_id(nothing)
 
 
-def test_an_ambiguous_prefix(images: ImageStore) -> None:
+def test_an_ambiguous_prefix(images: LocalImages) -> None:
     images.create(Image(NAME, ONE))
     images.create(Image(OTHER, TWO))
     firsts = [of_bytes(name).encoded[0] for name in (b"c1", b"c2", b"one", b"two")]
@@ -116,7 +116,7 @@ def test_an_ambiguous_prefix(images: ImageStore) -> None:
             images.by_id(shared)
 
 
-def test_links_count_names(images: ImageStore) -> None:
+def test_links_count_names(images: LocalImages) -> None:
     layer = of_bytes(b"layer")
     assert images.links([layer]) == {layer: 0}
     images.create(Image(NAME, ONE))
@@ -125,7 +125,7 @@ def test_links_count_names(images: ImageStore) -> None:
     assert images.links([layer, of_bytes(b"c1")]) == {layer: 3, of_bytes(b"c1"): 2}
 
 
-def test_a_record_has_another_revision_when_more_is_held(images: ImageStore) -> None:
+def test_a_record_has_another_revision_when_more_is_held(images: LocalImages) -> None:
     before = images.target(ONE.digest).revision
     images.record(ONE.digest, summary("c1"))
     assert images.target(ONE.digest).revision == before
@@ -152,7 +152,7 @@ def test_where_a_name_stands_in_the_tree(name: str, path: str) -> None:
     assert path_of(name) == path
 
 
-def test_paths_in_order_and_below_a_prefix(images: ImageStore) -> None:
+def test_paths_in_order_and_below_a_prefix(images: LocalImages) -> None:
     for name in (OTHER, NAME, "ghcr.io/z/x:1", "docker.io/library/app:0"):
         images.create(Image(name, ONE))
     assert [place.path for place in images.places()] == [
@@ -177,14 +177,14 @@ LIKE_IT = "docker.io/library/reg:5000"
 
 @pytest.mark.parametrize("names", [(REGISTRY_S, LIKE_IT), (LIKE_IT, REGISTRY_S)])
 def test_an_image_called_like_a_registry_makes_way_for_it(
-    images: ImageStore, names: tuple[str, str]
+    images: LocalImages, names: tuple[str, str]
 ) -> None:
     for name in names:
         images.create(Image(name, ONE))
     assert [place.path for place in images.places()] == [LIKE_IT, REGISTRY_S]
 
 
-def test_an_image_called_like_no_registry_here(images: ImageStore) -> None:
+def test_an_image_called_like_no_registry_here(images: LocalImages) -> None:
     images.create(Image(LIKE_IT, ONE))
     assert [place.path for place in images.places()] == ["reg:5000"]
 
@@ -199,13 +199,13 @@ def test_an_image_called_like_no_registry_here(images: ImageStore) -> None:
         "app:1",
     ],
 )
-def test_names_that_no_image_can_have(images: ImageStore, name: str) -> None:
+def test_names_that_no_image_can_have(images: LocalImages, name: str) -> None:
     with pytest.raises(InvalidReference):
         images.create(Image(name, ONE))
     assert images.count() == 0
 
 
-def test_what_a_target_lacks(images: ImageStore) -> None:
+def test_what_a_target_lacks(images: LocalImages) -> None:
     images.record(ONE.digest, Summary(7, (of_bytes(b"m"),), (), (of_bytes(b"x"), of_bytes(b"y"))))
     images.create(Image(NAME, ONE))
     assert images.lacking([of_bytes(b"z")]) == []

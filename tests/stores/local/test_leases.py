@@ -11,7 +11,8 @@ import pytest
 from engine.errors import AlreadyExists, InvalidDigest, NotFound
 from engine.spec import digest as digests
 from engine.stores.local.database import Database
-from engine.stores.local.leases import Lease, Leases
+from engine.stores.local.leases import LocalLeases
+from engine.stores.protocols import Lease
 
 PROJECT = Path(__file__).parents[1]
 A, B = sorted([digests.of_bytes(b"a"), digests.of_bytes(b"b", "sha512")])
@@ -30,12 +31,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def leases(tmp_path: Path, clock: Clock) -> Iterator[Leases]:
+def leases(tmp_path: Path, clock: Clock) -> Iterator[LocalLeases]:
     with Database(tmp_path / "imgfs.db") as database:
-        yield Leases(tmp_path, database, clock)
+        yield LocalLeases(tmp_path, database, clock)
 
 
-def test_create(leases: Leases) -> None:
+def test_create(leases: LocalLeases) -> None:
     lease = leases.create("x", 10, {"k": "v"})
     assert lease == Lease("x", 1000.0, 1010.0, {"k": "v"})
     assert leases.list() == [lease]
@@ -43,31 +44,31 @@ def test_create(leases: Leases) -> None:
     assert leases.create(expires_in=None).expires_at is None
 
 
-def test_ids_of_our_own_differ(leases: Leases) -> None:
+def test_ids_of_our_own_differ(leases: LocalLeases) -> None:
     assert len({leases.create().id for _ in range(20)}) == 20
 
 
-def test_create_what_is_there(leases: Leases) -> None:
+def test_create_what_is_there(leases: LocalLeases) -> None:
     leases.create("x")
     with pytest.raises(AlreadyExists):
         leases.create("x")
     assert len(leases.list()) == 1
 
 
-def test_resources(leases: Leases) -> None:
+def test_resources(leases: LocalLeases) -> None:
     leases.create("x")
     for digest in (B, A, B):
         leases.add("x", digest)
     assert leases.resources("x") == [A, B]
 
 
-def test_what_is_not_there(leases: Leases) -> None:
+def test_what_is_not_there(leases: LocalLeases) -> None:
     for use in (leases.resources, leases.delete, lambda lease: leases.add(lease, A)):
         with pytest.raises(NotFound, match="lease x: not found"):
             use("x")
 
 
-def test_what_is_no_digest(leases: Leases) -> None:
+def test_what_is_no_digest(leases: LocalLeases) -> None:
     leases.create("x")
     with pytest.raises(InvalidDigest):
         leases.add("x", "sha256:x")
@@ -75,7 +76,7 @@ def test_what_is_no_digest(leases: Leases) -> None:
         leases.holders("latest")
 
 
-def test_delete_lets_go_of_the_resources(leases: Leases) -> None:
+def test_delete_lets_go_of_the_resources(leases: LocalLeases) -> None:
     leases.create("x")
     leases.add("x", A)
     leases.delete("x")
@@ -84,14 +85,14 @@ def test_delete_lets_go_of_the_resources(leases: Leases) -> None:
     assert leases.resources("x") == []
 
 
-def test_list_is_in_order_of_age(leases: Leases, clock: Clock) -> None:
+def test_list_is_in_order_of_age(leases: LocalLeases, clock: Clock) -> None:
     for name in "cab":
         leases.create(name)
         clock.now += 1
     assert [lease.id for lease in leases.list()] == ["c", "a", "b"]
 
 
-def test_holders(leases: Leases) -> None:
+def test_holders(leases: LocalLeases) -> None:
     one, two, other = (leases.create(name) for name in ("one", "two", "other"))
     leases.add(one.id, A)
     leases.add(two.id, A)
@@ -102,7 +103,7 @@ def test_holders(leases: Leases) -> None:
     assert leases.holders(digests.of_bytes(b"c")) == []
 
 
-def test_an_expired_lease_is_gone(leases: Leases, clock: Clock) -> None:
+def test_an_expired_lease_is_gone(leases: LocalLeases, clock: Clock) -> None:
     leases.create("x", 10)
     leases.add("x", A)
     forever = leases.create("forever", None)
@@ -117,7 +118,7 @@ def test_an_expired_lease_is_gone(leases: Leases, clock: Clock) -> None:
         leases.resources("x")
 
 
-def test_the_id_of_an_expired_lease_is_free(leases: Leases, clock: Clock) -> None:
+def test_the_id_of_an_expired_lease_is_free(leases: LocalLeases, clock: Clock) -> None:
     leases.create("x", 10)
     leases.add("x", A)
     clock.now += 10
@@ -126,7 +127,7 @@ def test_the_id_of_an_expired_lease_is_free(leases: Leases, clock: Clock) -> Non
     assert leases.resources("x") == []
 
 
-def test_prune(leases: Leases, clock: Clock) -> None:
+def test_prune(leases: LocalLeases, clock: Clock) -> None:
     kept = [leases.create("later", 20), leases.create("never", None)]
     soon = leases.create("soon", 10)
     leases.add("soon", A)
@@ -140,20 +141,20 @@ def test_prune(leases: Leases, clock: Clock) -> None:
     assert leases.holders(A) == []
 
 
-def test_hold(leases: Leases) -> None:
+def test_hold(leases: LocalLeases) -> None:
     with leases.hold({"k": "v"}) as lease:
         assert leases.list() == [lease]
         assert lease.labels == {"k": "v"}
     assert leases.list() == []
 
 
-def test_hold_ends_with_an_error(leases: Leases) -> None:
+def test_hold_ends_with_an_error(leases: LocalLeases) -> None:
     with pytest.raises(ZeroDivisionError), leases.hold():
         raise ZeroDivisionError
     assert leases.list() == []
 
 
-def test_hold_does_not_expire(leases: Leases, clock: Clock) -> None:
+def test_hold_does_not_expire(leases: LocalLeases, clock: Clock) -> None:
     with leases.hold() as lease:
         leases.add(lease.id, A)
         clock.now += 1e9
@@ -163,13 +164,13 @@ def test_hold_does_not_expire(leases: Leases, clock: Clock) -> None:
     assert leases.protected() == set()
 
 
-def test_hold_outlived_by_nobody(leases: Leases) -> None:
+def test_hold_outlived_by_nobody(leases: LocalLeases) -> None:
     with leases.hold() as lease:
         leases.delete(lease.id)
     assert leases.list() == []
 
 
-def test_hold_ends_with_its_process(leases: Leases, tmp_path: Path) -> None:
+def test_hold_ends_with_its_process(leases: LocalLeases, tmp_path: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
@@ -198,24 +199,24 @@ with Leases(root, Database(root / "imgfs.db")).hold() as lease:
     assert os.listdir(tmp_path / "leases") == []
 
 
-def test_prune_tidies_files_of_no_lease(leases: Leases, tmp_path: Path) -> None:
+def test_prune_tidies_files_of_no_lease(leases: LocalLeases, tmp_path: Path) -> None:
     (tmp_path / "leases" / "stray").touch()
     with leases.hold() as lease:
         leases.prune()
         assert os.listdir(tmp_path / "leases") == [lease.id]
 
 
-def test_leases_are_kept(leases: Leases, tmp_path: Path, clock: Clock) -> None:
+def test_leases_are_kept(leases: LocalLeases, tmp_path: Path, clock: Clock) -> None:
     lease = leases.create("x", labels={"k": "v"})
     leases.add("x", A)
     with Database(tmp_path / "imgfs.db") as database:
-        again = Leases(tmp_path, database, clock)
+        again = LocalLeases(tmp_path, database, clock)
         assert again.list() == again.holders(A) == [lease]
 
 
 def test_part_of_a_transaction(tmp_path: Path, clock: Clock) -> None:
     with Database(tmp_path / "imgfs.db") as database:
-        leases = Leases(tmp_path, database, clock)
+        leases = LocalLeases(tmp_path, database, clock)
         leases.create("x")
 
         def fail() -> None:

@@ -12,7 +12,7 @@ from engine.spec.digest import of_bytes
 from engine.spec.oci import DOCKER_MANIFEST, Descriptor
 from engine.stores.local import name_lock
 from engine.stores.local.database import Database
-from engine.stores.local.images import ImageStore
+from engine.stores.local.images import LocalImages
 from engine.stores.local.name_lock import NameLock
 
 TARGET = Descriptor(DOCKER_MANIFEST, of_bytes(b"one"), 3)
@@ -77,7 +77,7 @@ def test_where_no_file_can_be_made_nothing_is_kept(tmp_path: Path) -> None:
 def test_every_change_of_names_waits_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[bool] = []
     with Database(tmp_path / "imgfs.db") as database:
-        images = ImageStore(database)
+        images = LocalImages(database)
         monkeypatch.setattr(NameLock, "wait", lambda _: waits.append(database.in_transaction))
 
         def put() -> None:

@@ -1,5 +1,7 @@
 """Is every blob what its name and its row say?"""
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Iterator
@@ -7,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from threading import Lock
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from engine.content.protocols import Info, ReaderAt
 from engine.errors import NotFound
@@ -15,8 +17,11 @@ from engine.progress import Done, Progress
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.local.content import LocalReader
-from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.ingests import BLOB_MODE
+
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
 _CHUNK: Final = 1 << 20
 _PAGE: Final = 256
@@ -25,25 +30,25 @@ _PAGE: Final = 256
 class BlobCheck:
     """Looks at every file below `blobs/`."""
 
-    def __init__(self, parts: Parts, progress: Progress) -> None:
-        self._parts = parts
+    def __init__(self, store: LocalStore, progress: Progress) -> None:
+        self._store = store
         self._progress = progress
         self._lock = Lock()
         self._hashed = 0
-        ((self._total,),) = parts.database.read("SELECT ifnull(sum(size), 0) FROM blobs")
+        ((self._total,),) = store.database.read("SELECT ifnull(sum(size), 0) FROM blobs")
 
     def stored(self) -> Iterator[Problem]:
         """The blobs that have a row."""
-        infos = self._parts.content.walk()
+        infos = self._store.content.walk()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while page := list(islice(infos, _PAGE)):
                 yield from filter(None, pool.map(self._stored, page))
 
     def files(self) -> Iterator[Problem]:
         """The files that have none."""
-        content = self._parts.content
+        content = self._store.content
         for digest, _ in content.rowless():
-            with self._parts.database.transaction():
+            with self._store.database.transaction():
                 if content.sizes([digest]):
                     continue  # it has been published since
                 try:
@@ -63,14 +68,14 @@ class BlobCheck:
         problem = self._look_at(info)
         if problem is None:
             return None
-        with self._parts.database.transaction():
-            if not self._parts.content.sizes([info.digest]):
+        with self._store.database.transaction():
+            if not self._store.content.sizes([info.digest]):
                 return None  # it has been collected since
             return self._look_at(info) if problem.kind is Kind.LOST else problem
 
     def _look_at(self, info: Info) -> Problem | None:
         try:
-            reader = self._parts.content.open(info.digest)
+            reader = self._store.content.open(info.digest)
         except NotFound:
             return self._problem(Kind.LOST, info, "its file is missing")
         except OSError as error:
@@ -105,7 +110,7 @@ class BlobCheck:
         return "" if found == digest else f"unexpected digest: found {found}"
 
     def _problem(self, kind: Kind, info: Info, text: str) -> Problem:
-        rows = self._parts.database.read(
+        rows = self._store.database.read(
             "SELECT name FROM images WHERE digest = ? OR digest IN"
             " (SELECT target FROM members WHERE members.digest = ?) ORDER BY name",
             (info.digest, info.digest),
@@ -113,5 +118,5 @@ class BlobCheck:
         names = []
         for (name,) in rows:
             with suppress(NotFound):
-                names.append(self._parts.images.get(name).familiar)
+                names.append(self._store.images.get(name).familiar)
         return Problem(kind, info.digest, text, tuple(names))

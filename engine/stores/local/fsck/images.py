@@ -1,7 +1,10 @@
 """Is every image what is recorded of it, and can it be used?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from engine import graph as walk
 from engine.content.blobs import read_blob
@@ -11,21 +14,24 @@ from engine.spec import media_types as layer_types
 from engine.spec import oci
 from engine.spec.digest import parse
 from engine.spec.oci import Descriptor
-from engine.stores.local.fsck.problem import Kind, Parts, Problem, Unverified
+from engine.stores.local.fsck.problem import Kind, Problem, Unverified
+
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
 
 class ImageCheck:
     """Looks at every target that an image has."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
 
     def images(self) -> Iterator[Problem]:
         """Graphs, what is recorded of them, and the labels that hold them together."""
         for target in self._targets():
             if list(self._image(target)):
-                with self._parts.database.transaction():
-                    is_named = self._parts.images.is_named(target.digest)
+                with self._store.database.transaction():
+                    is_named = self._store.images.is_named(target.digest)
                     problems = list(self._image(target)) if is_named else []
                 yield from problems
 
@@ -34,7 +40,7 @@ class ImageCheck:
         known: dict[tuple[str, str], str] = {}
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` tells of these
-                for image in walk.graph(self._parts.content, target).complete_images:
+                for image in walk.graph(self._store.content, target).complete_images:
                     yield from self._layers(target, image, known)
 
     def unverified(self) -> Iterator[Unverified]:
@@ -42,7 +48,7 @@ class ImageCheck:
         found: dict[str, tuple[str, set[str]]] = {}
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` tells of these
-                for image in walk.graph(self._parts.content, target).complete_images:
+                for image in walk.graph(self._store.content, target).complete_images:
                     for layer in image.manifest.layers:
                         if reason := layer_types.unreadable(layer.media_type):
                             names = found.setdefault(layer.digest, (reason, set()))[1]
@@ -62,7 +68,7 @@ class ImageCheck:
         for layer, diff_id in zip(layers, wanted, strict=False):
             if layer_types.unreadable(layer.media_type):
                 continue
-            if not self._parts.content.exists(layer.digest):
+            if not self._store.content.exists(layer.digest):
                 continue  # it may be absent, or `images` tells of it
             algorithm = parse(diff_id).algorithm
             if (layer.digest, algorithm) not in known:
@@ -73,7 +79,7 @@ class ImageCheck:
                 yield Problem(Kind.LAYER, layer.digest, text, names)
 
     def _label(self, digest: str, found: str, names: tuple[str, ...]) -> Iterator[Problem]:
-        label = self._parts.content.info(digest).labels.get(UNCOMPRESSED_LABEL, found)
+        label = self._store.content.info(digest).labels.get(UNCOMPRESSED_LABEL, found)
         if label != found and label.partition(":")[0] == found.partition(":")[0]:
             text = f"{UNCOMPRESSED_LABEL}: expected {found}, found {label}"
             yield Problem(Kind.LABEL, digest, text, names, {UNCOMPRESSED_LABEL: found})
@@ -81,7 +87,7 @@ class ImageCheck:
     def _diff_id(self, digest: str, algorithm: str) -> str:
         """What a layer uncompresses to, or what keeps it from that."""
         try:
-            with self._parts.content.open(digest) as reader:
+            with self._store.content.open(digest) as reader:
                 if compression_of(reader) == "none":
                     return digest
                 return measure(reader, digest, algorithm).diff_id
@@ -91,13 +97,13 @@ class ImageCheck:
     def _image(self, target: Descriptor) -> Iterator[Problem]:
         names = self._names(target)
         try:
-            graph = walk.graph(self._parts.content, target)
+            graph = walk.graph(self._store.content, target)
             references = [p for blob in graph.blobs for p in self._references(blob, names)]
         except (EngineError, OSError) as error:
             yield Problem(Kind.IMAGE, target.digest, str(error), names)
             return
         found = walk.summarize(graph)
-        images = self._parts.images
+        images = self._store.images
         try:
             recorded = images.summary(target.digest), images.target(target.digest).revision
         except NotFound:
@@ -115,7 +121,7 @@ class ImageCheck:
     def _references(self, blob: Descriptor, names: tuple[str, ...]) -> Iterator[Problem]:
         if not (oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type)):
             return
-        content = self._parts.content
+        content = self._store.content
         data = read_blob(content, blob.digest, blob.size)
         expected: Mapping[str, str] = walk.gc_labels(walk.children(data, blob))
         labels = content.info(blob.digest).labels
@@ -125,10 +131,10 @@ class ImageCheck:
             yield Problem(Kind.LABEL, blob.digest, text, names, wrong)
 
     def _targets(self) -> Iterator[Descriptor]:
-        rows = self._parts.database.read("SELECT DISTINCT digest FROM images ORDER BY digest")
+        rows = self._store.database.read("SELECT DISTINCT digest FROM images ORDER BY digest")
         for (digest,) in rows:
-            if named := self._parts.images.names_of(digest):
+            if named := self._store.images.names_of(digest):
                 yield named[0].target
 
     def _names(self, target: Descriptor) -> tuple[str, ...]:
-        return tuple(image.familiar for image in self._parts.images.names_of(target.digest))
+        return tuple(image.familiar for image in self._store.images.names_of(target.digest))

@@ -4,8 +4,11 @@ When the database is gone, the blobs are all there is: a manifest or index that 
 to, and that is complete, was an image. Its names are lost.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from engine import graph as walk
 from engine.content.blobs import DOCUMENT_LIMIT, read_blob
@@ -13,29 +16,34 @@ from engine.errors import EngineError
 from engine.spec import oci
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
-from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.fsck.problem import Kind, Problem
+
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
 
-def lost_images(parts: Parts, adopted: Iterable[Digest]) -> Iterator[Problem]:
+def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Problem]:
     """The images among blobs that have just been given a row."""
-    documents = [found for digest in adopted if (found := _document(parts, digest))]
+    documents = [found for digest in adopted if (found := _document(store, digest))]
     below = {child.digest for _, children in documents for child in children}
     for target, _ in documents:
-        if target.digest not in below and not parts.images.is_named(target.digest):
+        if target.digest not in below and not store.images.is_named(target.digest):
             with suppress(EngineError):
-                graph = walk.graph(parts.content, target)
+                graph = walk.graph(store.content, target)
                 if graph.complete_images:
                     text = "is an image, and no name or record tells of it"
                     yield Problem(Kind.NAMELESS, target.digest, text, target=target)
 
 
-def _document(parts: Parts, digest: Digest) -> tuple[Descriptor, tuple[Descriptor, ...]] | None:
+def _document(
+    store: LocalStore, digest: Digest
+) -> tuple[Descriptor, tuple[Descriptor, ...]] | None:
     """A blob as a manifest or an index, and what it refers to; None if it is neither."""
-    size = parts.content.sizes([digest]).get(digest)
+    size = store.content.sizes([digest]).get(digest)
     if size is None or size > DOCUMENT_LIMIT:
         return None
     with suppress(EngineError):
-        data = read_blob(parts.content, digest, size)
+        data = read_blob(store.content, digest, size)
         if media_type := oci.own_media_type(data, digest):
             target = Descriptor(media_type=media_type, digest=digest, size=size)
             return target, walk.children(data, target)

@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
 
 from engine.content.protocols import NO_LABELS
 from engine.spec.oci import Descriptor
-from engine.stores.local.content import LocalStore
-from engine.stores.local.database import Database
-from engine.stores.local.images import ImageStore
 
 
 class Kind(StrEnum):
@@ -62,12 +58,3 @@ class Unverified(msgspec.Struct, frozen=True):
     digest: str
     reason: str
     images: tuple[str, ...]
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What checks and repairs need of an engine."""
-
-    root: Path
-    database: Database
-    content: LocalStore
-    images: ImageStore

@@ -1,13 +1,18 @@
 """Are rows about something that is there, and what they were derived from?"""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from engine.errors import EngineError
 from engine.image import Image, check_name, path_of
 from engine.stores.local.database import Database
-from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.schema import LINKS, REFS
+
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
 _RECORDS: Final = (
     ("targets", "digest"),
@@ -27,27 +32,27 @@ _OUTDATED: Final = """
     WHERE (images.revision, images.created) != (targets.revision, targets.created)"""
 
 
-def wrong_records(parts: Parts) -> Iterator[Problem]:
+def wrong_records(store: LocalStore) -> Iterator[Problem]:
     """Names, and what is recorded without an image, or of references."""
-    with parts.database.transaction():
-        found = list(_wrong(parts))
+    with store.database.transaction():
+        found = list(_wrong(store))
     yield from found
 
 
-def _wrong(parts: Parts) -> Iterator[Problem]:
-    rows = parts.database.read("SELECT name, digest, path FROM images ORDER BY name")
+def _wrong(store: LocalStore) -> Iterator[Problem]:
+    rows = store.database.read("SELECT name, digest, path FROM images ORDER BY name")
     for name, digest, path in rows:
-        image = parts.images.get(name)
+        image = store.images.get(name)
         for text in _wrong_with(image, digest, path):
             yield Problem(Kind.RECORD, name, text, (image.familiar,))
-    for digest in _orphans(parts.database):
+    for digest in _orphans(store.database):
         yield Problem(Kind.RECORD, digest, "something is recorded of it, and no image has it")
-    for child, parent in parts.database.read(_DIFFERENT):
+    for child, parent in store.database.read(_DIFFERENT):
         text = f"its labels and the table of references do not agree about {child}"
         yield Problem(Kind.RECORD, parent, text)
-    for (digest,) in parts.database.read(_MISCOUNTED):
+    for (digest,) in store.database.read(_MISCOUNTED):
         yield Problem(Kind.RECORD, digest, "the images that it stands in are counted wrong")
-    for (digest,) in parts.database.read(_OUTDATED):
+    for (digest,) in store.database.read(_OUTDATED):
         yield Problem(Kind.RECORD, digest, "its names and what is recorded of it do not agree")
 
 

@@ -1,85 +1,91 @@
 """Repairs that lose nothing: damaged files are moved to `quarantine/`, the rest is put right."""
 
+from __future__ import annotations
+
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import graph as walk
 from engine.errors import StoreDamaged
 from engine.image import Image
 from engine.spec.digest import Digest, parse
 from engine.stores.local.fsck import database_problems
-from engine.stores.local.fsck.problem import Kind, Parts, Problem
+from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.ingests import BLOB_MODE
 from engine.stores.local.schema import LINKS
 
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
-def repair(parts: Parts, problem: Problem) -> str:
+
+def repair(store: LocalStore, problem: Problem) -> str:
     """Do what is safe; what was done, "" if nothing can be. StoreDamaged where only a new database
     helps, StoreError, OSError.
     """
     match problem.kind:
         case Kind.DATABASE:
-            with parts.database.transaction() as connection:
+            with store.database.transaction() as connection:
                 connection.execute("REINDEX")
                 connection.execute(
                     "DELETE FROM lease_resources WHERE lease NOT IN (SELECT id FROM leases)"
                 )
-            for worse in database_problems(parts):
+            for worse in database_problems(store):
                 raise StoreDamaged(problem.subject, worse.text)
             return "rebuilt its indexes"
         case Kind.LOST:
-            parts.content.delete(problem.subject)
+            store.content.delete(problem.subject)
             return "dropped its row"
         case Kind.DAMAGED | Kind.BROKEN:
-            return f"moved to {_quarantine(parts, parse(problem.subject))}"
+            return f"moved to {_quarantine(store, parse(problem.subject))}"
         case Kind.MODE:
-            parts.content.path(parse(problem.subject)).chmod(BLOB_MODE)
+            store.content.path(parse(problem.subject)).chmod(BLOB_MODE)
             return f"set to {BLOB_MODE:04o}"
         case Kind.UNKNOWN:
-            parts.content.adopt(parse(problem.subject))
+            store.content.adopt(parse(problem.subject))
             return "given a row"
         case Kind.LABEL:
-            parts.content.update(problem.subject, problem.labels)
+            store.content.update(problem.subject, problem.labels)
             return "labelled anew"
         case Kind.NAMELESS:
-            return _list(parts, problem)
+            return _list(store, problem)
         case Kind.RECORD:
-            _record(parts, problem.subject)
+            _record(store, problem.subject)
             return "recorded anew"
         case _:
             return ""
 
 
-def _quarantine(parts: Parts, digest: Digest) -> Path:
+def _quarantine(store: LocalStore, digest: Digest) -> Path:
     """Take a file and its row out of the store."""
-    shelf = parts.root / "quarantine"
+    shelf = store.directory / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
     place = shelf / f"{digest.algorithm}-{digest.encoded}-{secrets.token_hex(4)}"
-    with parts.database.transaction():
-        os.rename(parts.content.path(digest), place)
-        if parts.content.sizes([digest]):
-            parts.content.delete(digest)
+    with store.database.transaction():
+        os.rename(store.content.path(digest), place)
+        if store.content.sizes([digest]):
+            store.content.delete(digest)
     return place
 
 
-def _list(parts: Parts, problem: Problem) -> str:
+def _list(store: LocalStore, problem: Problem) -> str:
     """Give an image its row again, by its digest."""
     target = problem.target
     if target is None:
         return ""
-    with parts.database.transaction():
-        parts.images.record(target.digest, walk.summarize(walk.graph(parts.content, target)))
-        parts.images.put(Image(target.digest, target))
+    with store.database.transaction():
+        store.images.record(target.digest, walk.summarize(walk.graph(store.content, target)))
+        store.images.put(Image(target.digest, target))
     return "listed by its digest"
 
 
-def _record(parts: Parts, subject: str) -> None:
+def _record(store: LocalStore, subject: str) -> None:
     """Derive anew what is recorded: of a target, of a name, or of a blob's references and links."""
-    images = parts.images
-    with parts.database.transaction() as connection:
+    images = store.images
+    with store.database.transaction() as connection:
         if named := images.names_of(subject):
-            graph = walk.graph(parts.content, named[0].target)
+            graph = walk.graph(store.content, named[0].target)
             images.record(subject, walk.summarize(graph))
         elif image := images.find(subject):
             images.put(image)

@@ -1,16 +1,21 @@
 """A new database for a store whose own is lost, or so damaged that it cannot be opened."""
 
+from __future__ import annotations
+
 import secrets
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from engine.errors import InvalidReference
 from engine.image import Image
 from engine.stores.local.database import Database
-from engine.stores.local.fsck.problem import Parts
+
+if TYPE_CHECKING:
+    from engine.stores.local.store import LocalStore
 
 _FILES = ("imgfs.db", "imgfs.db-wal", "imgfs.db-shm")
 
@@ -30,14 +35,14 @@ def replace_database(root: Path) -> dict[str, str]:
     return names
 
 
-def restore_names(parts: Parts, names: Mapping[str, str]) -> list[str]:
+def restore_names(store: LocalStore, names: Mapping[str, str]) -> list[str]:
     """Give names back to the images that are there without one; which, in familiar form."""
     restored = []
-    with parts.database.transaction():
+    with store.database.transaction():
         for name, target in sorted(names.items()):
-            for image in parts.images.names_of(target)[:1]:
+            for image in store.images.names_of(target)[:1]:
                 with suppress(InvalidReference):
-                    restored.append(parts.images.put(Image(name, image.target)).familiar)
+                    restored.append(store.images.put(Image(name, image.target)).familiar)
     return restored
 
 

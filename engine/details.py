@@ -1,0 +1,48 @@
+"""An image manifest with its documents: what `inspect`, `history` and a base image need."""
+
+import msgspec
+
+from engine import graph, names
+from engine.content.blobs import read_blob
+from engine.errors import NotAnImage, NotFound
+from engine.graph import ImageManifest
+from engine.image import Image
+from engine.layouts import selection
+from engine.spec import oci, platforms
+from engine.spec.digest import Digest
+from engine.spec.oci import ImageConfig
+from engine.stores.protocols import Store
+
+
+class Details(msgspec.Struct, frozen=True):
+    """An image, its familiar names, one of its manifests, and the bytes of that one's config."""
+
+    image: Image
+    names: tuple[str, ...]
+    manifest: ImageManifest
+    raw_config: bytes
+
+    @property
+    def config(self) -> ImageConfig:
+        return oci.parse_config(self.raw_config, self.manifest.manifest.config.digest)
+
+
+def details(store: Store, name: str, matcher: platforms.Matcher | None = None) -> Details:
+    """Return the manifest of an image that fits `matcher` best, by default this host's platform and
+    else whichever is complete.
+
+    Raise NotFound if there is none for `matcher`, NotAnImage for an artifact, and as `names.find`.
+    """
+    image = names.find_one(store.images, name)
+    found = graph.graph(store.content, image.target)
+    best = found.best(matcher or platforms.only(platforms.host()))
+    if best is None and matcher is None:
+        best = selection.any_complete(found)
+    if best is None and found.is_artifact:
+        raise NotAnImage(name, found.artifact_type)
+    if best is None:
+        raise NotFound("a complete image for that platform below", name)
+    config = best.manifest.config
+    raw = read_blob(store.content, Digest(config.digest), config.size)
+    named = store.images.names_of(image.target.digest)
+    return Details(image, tuple(i.familiar for i in named if not i.is_untagged), best, raw)

@@ -1,0 +1,125 @@
+"""The local store: SQLite and files in one directory, shared by any number of processes.
+
+STORE/blobs/, ingest/    the content store (`content.py`, `ingests.py`)
+STORE/imgfs.db           names, labels, leases and events (`database.py`, `schema.py`)
+STORE/leases/            locked files of the leases of running processes (`leases.py`)
+STORE/names.lock         held while kernels keep names (`name_lock.py`)
+STORE/version            the version of all this
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from engine.errors import StoreDamaged, StoreError
+from engine.stores.local.content import LocalContent, sync_directory
+from engine.stores.local.database import Database, locked_directory
+from engine.stores.local.directory import VERSION, create_directory, has_version, open_directory
+from engine.stores.local.events import LocalEvents
+from engine.stores.local.images import LocalImages
+from engine.stores.local.leases import LocalLeases
+from engine.stores.local.name_lock import NameLock
+from engine.stores.protocols import Garbage
+
+
+class LocalStore:
+    """A `Store` in a directory. Safe from any thread."""
+
+    supports_collection = True
+
+    def __init__(self, directory: Path, enter: Callable[[Path], None]) -> None:
+        """Use `open` or `create`; `enter` prepares the directory."""
+        self.directory = directory
+        try:
+            with ExitStack() as opened:
+                enter(directory)
+                if not has_version(directory):  # new, or interrupted while it was made
+                    _write_version(directory)
+                _check_database(directory)
+                self.database = opened.enter_context(Database(directory / "imgfs.db"))
+                self.content = LocalContent(directory, self.database)
+                self.leases = LocalLeases(directory, self.database)
+                opened.pop_all()
+        except OSError as error:
+            what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
+            raise StoreError(str(directory), f"cannot be opened: {os.strerror(what)}") from error
+        self.images = LocalImages(self.database)
+        self.events = LocalEvents(self.database)
+        self.name_lock = NameLock(directory)
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open the store in a directory, which is left as it is if it is no store.
+
+        Raise StoreMissing if there is none yet, StoreError if the directory is something else.
+        """
+        return cls(directory, open_directory)
+
+    @classmethod
+    def create(cls, directory: Path) -> Self:
+        """Open the store in a directory, or make one if the directory is new or empty.
+
+        Raise StoreError if it is something else.
+        """
+        return cls(directory, create_directory)
+
+    @property
+    def location(self) -> str:
+        return str(self.directory)
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """As `Store.transaction`; it is the store's one lock (`Database.transaction`)."""
+        return self.database.transaction()
+
+    def version(self) -> int:
+        return self.database.data_version()
+
+    def garbage(self) -> Iterator[Garbage]:
+        from engine.stores.local.gc import Collector  # most commands collect nothing
+
+        return Collector(self).plan()
+
+    def collect(self) -> Iterator[Garbage]:
+        from engine.stores.local.gc import Collector
+
+        return Collector(self).collect()
+
+    def close(self) -> None:
+        self.name_lock.release()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _write_version(path: Path) -> None:
+    """Write the version, and make the store and the directories on the way to it durable."""
+    with locked_directory(path) as directory:
+        with (path / "version").open("wb") as out:
+            out.write(f"{VERSION}\n".encode())
+            out.flush()
+            os.fsync(out.fileno())
+        (path / ".version").unlink(missing_ok=True)  # what an earlier imgfs left when it was killed
+        os.fsync(directory)
+    for parent in path.absolute().parents:
+        with suppress(OSError):  # one that we may not read is not one that we have made
+            sync_directory(parent)
+
+
+def _check_database(path: Path) -> None:
+    """Raise StoreDamaged for blobs without a database: a new one would hide them."""
+    database = path / "imgfs.db"
+    if not (database.exists() and database.stat().st_size) and any(path.glob("blobs/*/*")):
+        reason = (
+            "the database is missing or empty, the blobs are there: put it back,"
+            " or run imgfs fsck --repair"
+        )
+        raise StoreDamaged(str(database), reason)

@@ -1,0 +1,32 @@
+"""Which kind of store a location names. Beside the commands that look into a local store, only this
+module knows the kinds.
+"""
+
+from pathlib import Path
+
+from engine.errors import StoreError
+from engine.stores.protocols import Store
+
+
+def open_store(location: str) -> Store:
+    """Open the store at a location, which must be there.
+
+    Raise StoreMissing if there is none yet, StoreError if it cannot be opened.
+    """
+    from engine.stores.local.store import LocalStore
+
+    return LocalStore.open(_path(location))
+
+
+def create_store(location: str) -> Store:
+    """Open the store at a location, or make one if there is none; raise StoreError."""
+    from engine.stores.local.store import LocalStore
+
+    return LocalStore.create(_path(location))
+
+
+def _path(location: str) -> Path:
+    kind, separator, _ = location.partition("://")
+    if separator and kind.isalnum():
+        raise StoreError(location, f"expected a path, found a URL of the unknown kind {kind}")
+    return Path(location)

@@ -1,0 +1,100 @@
+"""An engine over a local store, with all that tests look into."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from engine import names
+from engine.archive import save
+from engine.archive.save import Output
+from engine.engine import Engine
+from engine.graph import Graph, graph
+from engine.image import Image
+from engine.layouts import combined, docker_save
+from engine.progress import Progress, ignore
+from engine.stores.local import fsck
+from engine.stores.local.content import LocalContent
+from engine.stores.local.database import Database
+from engine.stores.local.fsck.problem import Problem, Unverified
+from engine.stores.local.fsck.repair import repair
+from engine.stores.local.fsck.replacement import restore_names
+from engine.stores.local.gc import Collector
+from engine.stores.local.images import LocalImages
+from engine.stores.local.leases import LocalLeases
+from engine.stores.local.store import LocalStore
+
+Write = Callable[[bytes], object]
+
+
+class LocalEngine(Engine):
+    """An `Engine` whose store is local."""
+
+    @cached_property
+    def local(self) -> LocalStore:
+        assert isinstance(self.store, LocalStore)
+        return self.store
+
+    @property
+    def database(self) -> Database:
+        return self.local.database
+
+    @property
+    def content(self) -> LocalContent:
+        return self.local.content
+
+    @property
+    def images(self) -> LocalImages:
+        return self.local.images
+
+    @property
+    def leases(self) -> LocalLeases:
+        return self.local.leases
+
+    def collector(self) -> Collector:
+        return Collector(self.local)
+
+    def check(self, progress: Progress = ignore) -> Iterator[Problem]:
+        return fsck.check(self.local, progress)
+
+    def check_layers(self) -> Iterator[Problem]:
+        return fsck.check_layers(self.local)
+
+    def unverified_layers(self) -> Iterator[Unverified]:
+        return fsck.unverified_layers(self.local)
+
+    def repair(self, problem: Problem) -> str:
+        return repair(self.local, problem)
+
+    def restore_names(self, names: Mapping[str, str]) -> list[str]:
+        return restore_names(self.local, names)
+
+    def graph(self, image: Image) -> Graph:
+        return graph(self.content, image.target)
+
+    def blobs_of(self, images: Sequence[Image]) -> frozenset[str]:
+        """Return the digests of all that the store holds below these images."""
+        targets = {image.target.digest for image in images}
+        return frozenset(b for target in targets for b in self.images.summary(target).blobs)
+
+    def find_to_save(self, name: str) -> list[Image]:
+        return names.find_to_save(self.images, name)
+
+    def write(
+        self,
+        images: Sequence[Image],
+        options: combined.Options,
+        write: Write,
+        progress: Progress = ignore,
+    ) -> int:
+        """Save images to a function that takes bytes."""
+        return save.save(self.store, images, options, Output(write, progress))
+
+    def extend(
+        self, archive: Path, images: Sequence[Image], options: combined.Options, write: Write
+    ) -> int:
+        return save.extend(self.store, archive, images, options, Output(write))
+
+    def save_for_docker(
+        self, images: Sequence[Image], options: docker_save.Options, write: Write
+    ) -> int:
+        return save.save_for_docker(self.store, images, options, Output(write))
