@@ -1,7 +1,7 @@
-"""Runs one fuzz target of tests/fuzz with atheris, or every one of them by turns.
+"""Run one fuzz target of tests/fuzz with atheris, or all of them in turn.
 
-A target's corpus is what it grew to in earlier runs, and its seeds. What a target finds fault with
-stands beside the corpus, in a file that begins with "crash-", "timeout-" or "oom-".
+The corpus of a target is its seeds and what earlier runs have added. An input that a target rejects
+is kept beside the corpus, in a file whose name starts with "crash-", "timeout-" or "oom-".
 """
 
 import argparse
@@ -33,8 +33,10 @@ _NAMES = (
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("target", nargs="?", choices=["all", *_NAMES], default="all")
-    parser.add_argument("seconds", nargs="?", type=int, default=300, help="for each target")
-    parser.add_argument("--run", type=Path, metavar="FILE", help="once, with this input")
+    parser.add_argument(
+        "seconds", nargs="?", type=int, default=300, help="seconds for each target (300)"
+    )
+    parser.add_argument("--run", type=Path, metavar="FILE", help="run one input once")
     options = parser.parse_args(arguments)
     if options.run is not None:
         return run(options.target, options.run.read_bytes())
@@ -59,7 +61,7 @@ def run(name: str, data: bytes) -> int:
 
 
 def fuzz(name: str, seconds: int) -> int:
-    """Does not return where there is atheris, which ends the process itself."""
+    """Run a target. This does not return if atheris is installed, which ends the process itself."""
     try:
         import atheris
     except ImportError:
@@ -83,7 +85,7 @@ def fuzz(name: str, seconds: int) -> int:
 
 
 def quoted(word: bytes) -> str:
-    """As libFuzzer wants it."""
+    """Quote a word as a libFuzzer dictionary requires."""
     return "".join(f"\\x{byte:02x}" for byte in word)
 
 

@@ -1,15 +1,15 @@
 # shellcheck shell=bash disable=SC2154,SC2030,SC2031 # root is the caller's, log the subshell's
-# Brings this machine and .venv to where the project runs. Sourced by the commands of scripts/, which
-# have set `root`, the project's directory.
+# Sets up this machine and .venv so that the project runs. Sourced by the commands in scripts/, which
+# first set `root`, the project's directory.
 #
-#   set_up PURPOSE [GROUP…]   .venv with the project, and with these dependency groups
-#   lacking_commands COMMAND:PACKAGE…   the packages of the commands that are not here
-#   add_packages PACKAGE…     installs Debian packages, as root or by sudo; false when it cannot
+#   set_up PURPOSE [GROUP…]   makes .venv with the project and these dependency groups
+#   lacking_commands COMMAND:PACKAGE…   prints the packages of the commands that are missing
+#   add_packages PACKAGE…     installs Debian packages, as root or with sudo; fails if it cannot
 #
-# stdout belongs to the command, so everything said here goes to stderr, and only a failure is told.
-# A purpose is done when .venv/.ready-PURPOSE says from what: `root`, since an environment cannot be
-# moved, and the text of what is installed or built anew when it changes. That is compared without starting a process, because every
-# command pays for it.
+# stdout belongs to the command, so messages go to stderr, and only failures are reported. A purpose is
+# set up if .venv/.ready-PURPOSE holds `root`, since an environment cannot be moved, and the current text
+# of the files that make a new set-up necessary when they change. The comparison starts no process,
+# because every command pays for it.
 
 export PATH # bash has set one if the caller, as mount may, gave none
 venv=$root/.venv
@@ -63,14 +63,14 @@ make_environment() {
     add_system_packages
     python=$(find_python) ||
         fail "there is no Python 3.11 or newer here with its venv module and headers; install one and try again"
-    # Making it anew would empty what another tree uses.
+    # Clearing it would empty the environment of another tree.
     [[ ! -L $venv ]] || fail "$venv is a symlink: it is not made anew from here"
     [[ ! -r $venv/.ready-imgfs ]] || IFS= read -r made <"$venv/.ready-imgfs"
     rm -f "$venv"/.ready-*
     [[ -x $venv/bin/python && $made == "$root" ]] || must "$python" -m venv --clear "$venv"
-    # Editable by a plain path: the import hook of the default mode is felt at every start.
+    # Editable by a plain path: the import hook of the default mode slows down every start.
     pip_install imgfs --config-settings editable_mode=compat --editable "$root"
-    # Else who may not write here, or is told not to, compiles all of it at every start.
+    # Otherwise users who may not write here compile all of it at every start.
     logged "$venv/bin/python" -m compileall -q "$root/engine" "$root/imgfs" || true
 }
 
@@ -86,7 +86,7 @@ print(*(requirement for name in sys.argv[2:] for requirement in groups[name]), s
     pip_install "$purpose" "${requirements[@]}"
 }
 
-# pip_install PURPOSE ARGUMENT…: installs, and says that the purpose is done.
+# pip_install PURPOSE ARGUMENT…: installs with pip and marks the purpose as set up.
 pip_install() {
     local purpose=$1 project
     shift
@@ -96,7 +96,7 @@ pip_install() {
     mv "$venv/.new" "$venv/.ready-$purpose"
 }
 
-# Debian's own Python comes first: every user may run it, which is not so of one in somebody's home.
+# Debian's own Python comes first: every user may run it, unlike one in a user's home.
 find_python() {
     local candidate
     for candidate in /usr/bin/python3 python3 python3.{14,13,12,11}; do
@@ -111,7 +111,7 @@ print(os.path.realpath(sys.executable))
     return 1
 }
 
-# What imgfs is built with and mounts with. A machine where it is there in another way is as good.
+# The packages that imgfs needs to build and to mount. Other installations of the same tools will do.
 add_system_packages() {
     local lacking
     mapfile -t lacking < <(lacking_packages \
@@ -140,7 +140,7 @@ lacking_commands() {
     done | sort -u
 }
 
-# Nothing is ever removed for it, and packages that this release does not have are left out.
+# Removes no package, and leaves out packages that this Debian release does not have.
 add_packages() {
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600) known
     type -P apt-get >/dev/null || return 1

@@ -1,8 +1,8 @@
-"""What `scripts/soak` does: clients of every kind on one mount, and what that costs its process.
+"""Run clients of every kind on one mount and measure the growth of its process, for `scripts/soak`.
 
-Everything stands still while the process is measured, after the first minute and at the end. What
-may have grown in between: the lines of `.imgfs/events` (10,000 to 20,000 are kept), the reports of
-the last 1,000 uploads, SQLite's cache and the allocator's slack.
+All clients stop while the process is measured, after the first minute and at the end. In between
+these may grow: the lines of `.imgfs/events` (10,000 to 20,000 are kept), the reports of the last
+1,000 uploads, SQLite's cache and the allocator's slack.
 """
 
 import argparse
@@ -37,7 +37,7 @@ GONE = {errno.ENOENT, errno.ESTALE, errno.EPERM, errno.EEXIST, errno.EINVAL}
 
 @dataclass(frozen=True)
 class Figures:
-    """What the mount's process is using."""
+    """Resources that the mount's process uses."""
 
     rss: int
     descriptors: int
@@ -56,7 +56,7 @@ class Figures:
 
 
 class Soak:
-    """The clients, and what stops them."""
+    """The clients, and the means to stop them."""
 
     def __init__(self, mounted: Mounted, seed: int) -> None:
         self._mounted = mounted
@@ -91,11 +91,11 @@ class Soak:
             thread.start()
 
     def run_for(self, seconds: float) -> None:
-        """Let them work, until something is wrong."""
+        """Let the clients work for some time, or until one fails."""
         self._end.wait(seconds)
 
     def measure(self) -> Figures:
-        """Stop everybody, measure, go on."""
+        """Stop all clients, measure, and continue."""
         self._running.clear()
         for _ in self._threads:
             if not self._end.is_set():
@@ -119,7 +119,7 @@ class Soak:
                 continue
             try:
                 self.counts[command(chance)] += 1
-            except Exception as error:  # whatever it is, it is told at the end
+            except Exception as error:  # any error is reported at the end
                 if not isinstance(error, OSError) or error.errno not in GONE:
                     self.wrong.append(f"{command.__name__}: {error!r}")
                     self._end.set()
@@ -206,7 +206,7 @@ class Soak:
 
 
 def figures_of(mounted: Mounted) -> Figures:
-    """The figures, once what has been closed is let go of and what can be forgotten is."""
+    """Measure the process, after it has released what can be released."""
     with contextlib.suppress(PermissionError):
         Path("/proc/sys/vm/drop_caches").write_text("2\n")
     status = mounted / ".imgfs/status.json"
@@ -234,7 +234,7 @@ def figures_of(mounted: Mounted) -> Figures:
 
 
 def unexplained(first: Figures, last: Figures) -> list[str]:
-    """What has grown more than it may."""
+    """Return the resources that have grown more than they may."""
     found = []
     events = 3 * max(0, last.event_bytes - first.event_bytes)
     if last.rss > first.rss + events + REPORTS_BYTES + SLACK_BYTES:
@@ -252,7 +252,7 @@ def unexplained(first: Figures, last: Figures) -> list[str]:
 
 
 def soak(minutes: float) -> int:
-    """Run it; the exit status."""
+    """Run the clients and return the exit status."""
     warm = min(1.0, minutes / 4) * 60
     with (
         tempfile.TemporaryDirectory(prefix="imgfs-soak-") as scratch,

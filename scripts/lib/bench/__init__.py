@@ -1,13 +1,13 @@
-"""Times imgfs against its peers and against the limits of the machine.
+"""Measure imgfs against its peers and against the limits of the machine.
 
     __main__    the command line
-    turns       contenders, run by turns; medians, ratios
-    running     one command or piece of work, measured; what daemons hold and write
-    images      the images and stores that everything is tried on, made once and kept
-    mounting    a store mounted for measuring
-    peers       the other tools, as far as they are here
-    printing    tables: for people, as JSON, as Markdown
-    results     what an area hands back: contests, and rows with their goals
+    turns       contenders that take turns; medians, ratios
+    running     measure one command or function; memory and bytes written of daemons
+    images      the images and stores that every area uses, made once and kept
+    mounting    a store mounted for a measurement
+    peers       the other tools, if they are installed
+    printing    tables: as text, as JSON, as Markdown
+    results     what an area returns: contests, and rows with their goals
 
-and a module an area: reading, names, loading, saving, startup, commit.
+and one module for each area: reading, names, loading, saving, startup, commit.
 """

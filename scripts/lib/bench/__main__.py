@@ -1,4 +1,4 @@
-"""The command line: which areas, on what, and how to tell."""
+"""The command line of `scripts/bench`: areas, sizes and the form of the output."""
 
 import argparse
 import compileall
@@ -34,31 +34,38 @@ _PRINTERS = {"text": printing.as_text, "json": printing.as_json, "markdown": pri
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="bench", description="Times imgfs against its peers and against this machine's limits."
+        prog="bench",
+        description="Measure imgfs against its peers and against the limits of this machine.",
     )
     parser.add_argument(
         "areas",
         nargs="+",
         choices=[*AREAS, "all"],
         metavar="AREA",
-        help=f"{', '.join(AREAS)}, or all",
+        help=f"what to measure: {', '.join(AREAS)}, or all",
     )
     parser.add_argument(
         "--size",
         choices=SIZES,
         default="medium",
-        help="of the image: 5 MB, 150 MB (the default) or 2 GB",
+        help="size of the image: 5 MB, 150 MB (the default) or 2 GB",
     )
     parser.add_argument(
-        "--images", type=int, default=100_000, metavar="N", help="in the largest store (100,000)"
+        "--images",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="number of images in the largest store (100,000)",
     )
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of each contest (7)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, metavar="N", help="rounds of each measurement (7)"
+    )
     parser.add_argument(
         "--cache",
         type=Path,
         default=Path("build/bench"),
         metavar="DIR",
-        help="where images are kept (build/bench)",
+        help="directory that keeps the images (build/bench)",
     )
     parser.add_argument(
         "--no-passthrough",
@@ -66,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
         action="store_const",
         const=("--no-passthrough",),
         default=(),
-        help="let no blob be read but through imgfs, as where the kernel or root is lacking",
+        help="mount without kernel passthrough, as for users without the privilege",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", default="text")
@@ -98,12 +105,14 @@ def main(arguments: Sequence[str]) -> None:
             AREAS[area](bench)
         report.notes += peers.notes
     say("")
-    told = replace(where, passthrough=report.passthrough or where.passthrough)
-    print(_PRINTERS[options.form](report, told))
+    where = replace(where, passthrough=report.passthrough or where.passthrough)
+    print(_PRINTERS[options.form](report, where))
 
 
 def _settle_python() -> None:
-    """Have Python start as it does for a user: with compiled modules, and by no settings."""
+    """Let Python start as for a user: with compiled modules, and without settings in the
+    environment.
+    """
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
     for package in (engine, imgfs):

@@ -1,4 +1,4 @@
-"""What every area is given."""
+"""The context that every area receives."""
 
 import os
 import shutil
@@ -16,8 +16,10 @@ from scripts.lib.bench.turns import Contender, Contest, by_turns
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """`size` is the image's, `count` the number of images of the largest store; `scratch` is a
-    directory on the disk of the images that is removed at the end.
+    """Images, peers and the report of one run.
+
+    `size` is the size of the image, `count` the number of images in the largest store. `scratch` is
+    a directory on the disk of the images, removed at the end.
     """
 
     images: Images
@@ -32,14 +34,14 @@ class Bench:
     def contest(
         self, title: str, contenders: Sequence[Contender], size: int | None = None
     ) -> Contest:
-        """Have it, and report it."""
+        """Run a contest and add it to the report."""
         done = by_turns(title, self.rounds, contenders, size)
         self.report.contests.append(done)
         return done
 
     @contextmanager
     def place(self) -> Iterator[Path]:
-        """A new directory on a disk that has nothing left to write."""
+        """Return a new directory, on a disk that has no more pending writes."""
         path = self.scratch / "place"
         path.mkdir()
         os.sync()

@@ -1,4 +1,4 @@
-"""A directory of at most 150 MB made into an image."""
+"""Make an image from a directory of at most 150 MB."""
 
 import shlex
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def _umoci_insert(umoci: Peer, tree: Path, place: Path) -> Sample:
 
 
 def _buildah_commit(buildah: Peer, tree: Path, place: Path) -> Sample:
-    """The tree is in the container by then."""
+    """Commit a container that has the tree already."""
     where = _storage(place)
     container = buildah.call(*where, "from", "scratch").strip()
     buildah.call(*where, "copy", "-q", container, tree, "/")
@@ -86,7 +86,7 @@ def _buildah_commit(buildah: Peer, tree: Path, place: Path) -> Sample:
 
 
 def _buildah_copy_commit(buildah: Peer, tree: Path, place: Path) -> Sample:
-    """From the directory to the image, as imgfs."""
+    """Copy the directory and commit it, which is the work that imgfs does."""
     where = _storage(place)
     container = buildah.call(*where, "from", "scratch").strip()
     copy = shlex.join([*buildah.client.command, *where, "copy", "-q", container, str(tree), "/"])

@@ -1,12 +1,12 @@
-"""What everything is tried on: trees, images and stores, made of a seed, and kept once made.
+"""The material of all measurements: trees, images and stores, generated from a seed and kept.
 
-Below the cache's root each thing has a directory that appears when it is complete:
+Each has a directory below the cache's root, which appears when it is complete:
 
-    tree-SIZE/               files, as a root file system has them
+    tree-SIZE/               files as in a root file system
     image-SIZE-COMPRESSION/  store/, archive.tar and oci/: one image in a store, as an archive (the
-                             combined layout, which every peer reads), and as that unpacked
+                             combined layout, which every peer reads), and as that archive unpacked
     images-N/                a store of N images that share their layers
-    directories-N/           N empty directories of the same names
+    directories-N/           N empty directories with the same names
 """
 
 import math
@@ -40,7 +40,7 @@ _TIME = 1_700_000_000
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """One image, NAME, in three forms."""
+    """One image, called NAME, in three forms."""
 
     root: Path
 
@@ -54,7 +54,7 @@ class StoredImage:
 
     @property
     def layout(self) -> Path:
-        """An OCI layout on disk."""
+        """The OCI layout on disk."""
         return self.root / "oci"
 
     @property
@@ -63,12 +63,12 @@ class StoredImage:
 
     @property
     def largest_blob(self) -> Path:
-        """Its path below `layout`, or below the image's directory in a mount."""
+        """The path of the largest blob below `layout`, or below the image's mounted directory."""
         files = (self.layout / "blobs").glob("*/*")
         return max(files, key=lambda file: file.stat().st_size).relative_to(self.layout)
 
     def warm(self) -> None:
-        """Have the kernel hold the bytes of store and layout."""
+        """Read store and layout, so that the page cache holds their bytes."""
         for root in (self.store / "blobs", self.layout):
             for file in root.rglob("*"):
                 if file.is_file():
@@ -76,7 +76,7 @@ class StoredImage:
 
 
 class Images:
-    """The cache below `root`."""
+    """The cache of images below `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -99,7 +99,7 @@ class Images:
         return self._made(f"tree-{size}", make)
 
     def many(self, count: int) -> Path:
-        """A store of `count` images, which are called `name_of(0)` and so on."""
+        """Return a store of `count` images, called `name_of(0)` and so on."""
 
         def make(place: Path) -> None:
             place.chmod(0o700)
@@ -118,7 +118,7 @@ class Images:
         return self._made(f"directories-{count}", make)
 
     def _commit(self, store: Path, size: str, compression: str) -> None:
-        """An image with a layer for each share of the tree, each as an upper directory."""
+        """Make an image with one layer for each share of the tree, each from an upper directory."""
         layer = store.parent / f"{store.name}.layer"
         below: list[str] = []
         for number, share in enumerate(_shares(_LAYERS[size])):
@@ -149,9 +149,10 @@ def name_of(number: int) -> str:
 
 
 def make_files(root: Path, number: int, size: int) -> None:
-    """About `size` bytes of files in directories of their own for each `number`.
+    """Make about `size` bytes of files, in directories of their own for each `number`.
 
-    Most are small and most bytes are in large ones. Half are words; the others are incompressible.
+    Most files are small, and most bytes are in large files. Half of the bytes are words; the others
+    cannot be compressed.
     """
     random = Random(f"{_SEED} {number}")
     words = _words(random)
@@ -187,13 +188,13 @@ def _pieces(random: Random, words: bytes, length: int) -> Iterator[bytes]:
 
 
 def _shares(layers: int) -> list[float]:
-    """How a tree is divided into layers: a large one first, small ones last."""
+    """Return each layer's share of a tree: a large layer first, small ones last."""
     weights = [1 / (number + 1) for number in range(layers)]
     return [weight / sum(weights) for weight in weights]
 
 
 def _multiply(store: LocalStore, count: int) -> None:
-    """Make `count` images of the one that is there, each with a config and a manifest of its own.
+    """Make `count` images from the stored one, each with its own config and manifest.
 
     Their files are written without an ingest and synced together, since a store that is not
     complete is made again.
@@ -228,7 +229,7 @@ def _multiply(store: LocalStore, count: int) -> None:
 
 
 def _stored(store: LocalStore, data: bytes, like: Descriptor) -> Descriptor:
-    """A blob of these bytes; its descriptor."""
+    """Store a blob and return its descriptor."""
     digest = of_bytes(data)
     store.content.path(digest).write_bytes(data)
     store.content.adopt(digest)

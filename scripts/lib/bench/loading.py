@@ -1,5 +1,5 @@
-"""An archive loaded: by cp and smaller writers into `import/`, and by `imgfs load`; new and there
-already; with plain layers and with compressed ones.
+"""Load an archive: by cp and by smaller writers into `import/`, and by `imgfs load`; new or already
+stored; with plain and with compressed layers.
 """
 
 from collections.abc import Callable
@@ -93,14 +93,16 @@ def _dd(name: str) -> tuple[str, str, str]:
 
 
 def _into_import(bench: Bench, image: StoredImage, *writer: str | Path) -> Sample:
-    """Into a new store, through a new mount; the file is closed when it is loaded."""
+    """Write into a new store through a new mount. Closing the file ends the load."""
     with bench.place() as place, bench.mounted(place / "store") as mount:
         return _write(mount, image, *writer)
 
 
 def _write(mount: Mount, image: StoredImage, *writer: str | Path) -> Sample:
-    """The kernel counts what is written to a mount as if it were a disk. That is what the writer
-    has to its account, unless its bytes do go to a disk, by passthrough.
+    """Write a file into a mount and return what was measured.
+
+    The kernel counts bytes written to a mount as if it were a disk, so the bytes written are the
+    daemon's alone, unless the writer's do reach a disk, by passthrough.
     """
     target = mount.path / "import" / "x.tar"
     ends = [f"if={image.archive}", f"of={target}"] if writer[0] == "dd" else [target]

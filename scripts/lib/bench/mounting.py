@@ -1,4 +1,4 @@
-"""A store mounted for measuring, ended whatever happens, and the requests that reach its daemon."""
+"""Mount a store for a measurement, end the mount in any case, and count its requests."""
 
 import json
 import os
@@ -20,7 +20,7 @@ IMGFS = (sys.executable, "-m", "imgfs")
 
 
 class Mount:
-    """A store at a directory, which is mounted at once, and may be mounted anew."""
+    """A mounted store, which can be mounted again."""
 
     def __init__(self, store: Path, path: Path, options: Sequence[str] = ()) -> None:
         self.store = store
@@ -31,7 +31,7 @@ class Mount:
 
     @property
     def command(self) -> list[str | Path]:
-        """What mounts it."""
+        """The command that mounts the store."""
         return [*IMGFS, "--store", self.store, "mount", *self._options, self.path]
 
     @property
@@ -40,7 +40,7 @@ class Mount:
 
     @property
     def passthrough(self) -> str | None:
-        """ "on", or "off: why"; None where the mount does not tell."""
+        """ "on" or "off: REASON"; None if the mount does not report it."""
         told = self._status.get("passthrough")
         return None if told is None else str(told)
 
@@ -53,16 +53,16 @@ class Mount:
         self.attach()
 
     def attach(self) -> None:
-        """Take over what `command` has mounted."""
+        """Take over the mount that `command` has made."""
         self._status = json.loads((self.path / ".imgfs" / "status.json").read_bytes())
 
     def remount(self) -> None:
-        """A new mount: the kernel has forgotten all that it knew of the old one."""
+        """Mount again, so that the kernel has nothing cached of the mount."""
         self.unmount()
         self.mount()
 
     def unmount(self) -> None:
-        """End it, if it is there, and its daemon in any case."""
+        """Unmount, if it is mounted, and end the daemon in any case."""
         if os.path.ismount(self.path):
             subprocess.run(["fusermount3", "-u", "-z", self.path], check=False)
         if not self._status:
@@ -78,7 +78,7 @@ class Mount:
 
 @contextmanager
 def mounted(store: Path, path: Path, options: Sequence[str]) -> Iterator[Mount]:
-    """A store at a directory that is made if need be."""
+    """Mount a store at a directory, which is made if it is missing."""
     mount = Mount(store, path, options)
     try:
         mount.mount()
@@ -88,8 +88,8 @@ def mounted(store: Path, path: Path, options: Sequence[str]) -> Iterator[Mount]:
 
 
 def requests(mount: Mount, task: Callable[[], object]) -> int | None:
-    """How many requests of the kernel reach the daemon while `task` runs: its successful reads of
-    /dev/fuse. None without strace.
+    """Return how many requests of the kernel reach the daemon while `task` runs, counted as its
+    successful reads of /dev/fuse; None without strace.
     """
     if not shutil.which("strace"):
         return None

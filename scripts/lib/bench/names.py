@@ -1,4 +1,4 @@
-"""Stores of many images: mounting, listing, looking, memory; requests; when a tag is seen."""
+"""Stores of many images: mount, list, look up, memory; requests; the delay until a tag is seen."""
 
 import os
 import statistics
@@ -102,7 +102,7 @@ def _lists(bench: Bench) -> None:
 
 
 def _requests(bench: Bench) -> None:
-    """How often the daemon is asked, since not to be asked is the way to be fast."""
+    """Count the requests that reach the daemon: the fewer, the faster."""
     image = bench.images.image(bench.size)
     files = sum(len(names) for _, _, names in os.walk(image.layout))
     with bench.mounted(image.store) as mount:
@@ -115,7 +115,7 @@ def _requests(bench: Bench) -> None:
 
 
 def _tags(bench: Bench) -> None:
-    """From the commit of another process to the first look that sees it, looked at all the time."""
+    """Measure from the commit in another process until a polling reader sees the tag."""
     new: list[float] = []
     moved: list[float] = []
     store = bench.images.many(1000)

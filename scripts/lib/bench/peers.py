@@ -1,7 +1,7 @@
-"""The other tools, each with what it writes below one directory, as far as they are installed.
+"""The other tools that are installed, each with its storage below one directory.
 
-The daemons of docker and containerd are started when they are first asked for, in name spaces of
-their own, and end with the `ExitStack`. They need root.
+The daemons of docker and containerd start when they are first needed, in their own name spaces, and
+end with the `ExitStack`. They need root.
 """
 
 import os
@@ -31,12 +31,12 @@ class Peer:
         return command(words, self.daemon, self.client.environment)
 
     def call(self, *arguments: str | Path) -> str:
-        """The same, not measured."""
+        """Run a command of the tool without measuring it."""
         return call(*self.client.command, *arguments, environment=self.client.environment)
 
 
 class Peers:
-    """Each is None where it is not installed or does not start; `notes` say why."""
+    """All tools; one that is not installed or does not start is None, and `notes` says why."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self.notes: list[str] = []
@@ -79,7 +79,7 @@ class Peers:
 
     @cached_property
     def buildah(self) -> Peer | None:
-        """It has to be told where its storage is."""
+        """buildah, with the options that select its storage."""
         return (
             Peer(Client(("buildah", "--storage-driver", "vfs"))) if self._has("buildah") else None
         )
@@ -119,7 +119,7 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class _Containers:
-    """Where podman and skopeo keep what is theirs, and how they are told."""
+    """The storage of podman and skopeo, and the options that select it."""
 
     root: Path
     environment: dict[str, str]

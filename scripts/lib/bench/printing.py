@@ -1,4 +1,4 @@
-"""Reports as text for people, as JSON, and as Markdown for docs/performance.md."""
+"""Print reports as text, as JSON, and as Markdown for docs/performance.md."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from scripts.lib.bench.turns import Contest
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """When, where and how something was measured."""
+    """When, where and how a report was measured."""
 
     date: str
     machine: str
@@ -88,7 +88,7 @@ _Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def _goals(report: Report) -> _Table:
-    """The rows, with both goals and whether the one that counts here is met."""
+    """Return the rows, each with both goals and whether the applicable one is met."""
     header = ("work", "found", "goal", "without passthrough", "met", "against")
     return header, [
         (
@@ -104,7 +104,7 @@ def _goals(report: Report) -> _Table:
 
 
 def _contest(contest: Contest) -> _Table:
-    """Everybody's medians, and the times in terms of the first one's."""
+    """Return the medians of all contenders, and their times relative to the first one's."""
     names = list(contest.samples)
     header = ("", "median", f"÷ {names[0]}", "MB/s", "first byte", "memory", "written")
     rows = []

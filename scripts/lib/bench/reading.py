@@ -1,7 +1,7 @@
-"""Blobs and whole images read through the mount, beside the same bytes on disk.
+"""Read blobs and whole images through the mount, and the same bytes from a disk.
 
-First means: after a new mount, with the store's files in the page cache. Second: once more, with
-what the kernel has kept for the mount.
+First means after a new mount, with the store's files in the page cache. Second is the run after
+that, with what the kernel has cached of the mount.
 """
 
 import mmap

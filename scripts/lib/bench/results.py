@@ -1,4 +1,4 @@
-"""What an area hands back: contests, and rows that set a figure beside its goal."""
+"""What an area returns: contests, and rows that compare a figure with its goal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from scripts.lib.bench.turns import Contest
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is wished for with kernel passthrough and without it, if that is something else."""
+    """The goal with kernel passthrough, and the one without it if that differs."""
 
     passthrough: float
     otherwise: float | None = None
@@ -24,8 +24,8 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure: a ratio, unless `unit` says what it is. None is what could not be measured, `note`
-    says why, or against what it is.
+    """A figure: a ratio, unless `unit` is set. It is None if it could not be measured. `note` gives
+    the reason, or what the figure is compared with.
     """
 
     work: str
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(slots=True)
 class Report:
-    """What has been found so far; `passthrough` is what the mounts told of it."""
+    """The results so far; `passthrough` is what the mounts reported of it."""
 
     rows: list[Row] = field(default_factory=list)
     contests: list[Contest] = field(default_factory=list)
@@ -45,13 +45,13 @@ class Report:
     passthrough: str | None = None
 
     def time(self, contest: Contest, work: str, ours: str, goal: Goal, against: str | None) -> None:
-        """A row for how long `ours` takes in terms of `against`, if that took part."""
+        """Add a row for the time of `ours` divided by that of `against`, if that took part."""
         value = None if against is None else contest.ratio(ours, against)
         note = "no such peer is installed" if against is None else against
         self.rows.append(Row(work, value, goal, note=note))
 
     def throughput(self, contest: Contest, work: str, ours: str, goal: Goal, against: str) -> None:
-        """A row for how much `ours` gets done in terms of `against`."""
+        """Add a row for the throughput of `ours` divided by that of `against`."""
         self.rows.append(Row(work, 1 / contest.ratio(ours, against), goal, note=against))
 
     @property
@@ -60,5 +60,5 @@ class Report:
 
 
 def names_of(contest: Contest, prefixes: Sequence[str]) -> list[str]:
-    """The contenders that belong to one of these tools."""
+    """Return the contenders that belong to one of these tools."""
     return [name for name in contest.samples if name.startswith(tuple(prefixes))]

@@ -1,8 +1,8 @@
-"""One command or piece of work, measured from outside: time, first byte, memory, bytes written.
+"""Measure one command or function from outside: time, first byte, memory, bytes written.
 
-What a process has written is /proc/PID/io's write_bytes: what it, and what it has waited for, made
-dirty in the page cache of a disk. Its memory is the highest resident set of it and of what it has
-started, looked at fifty times a second.
+Bytes written are write_bytes of /proc/PID/io: what the process, and the children that it has waited
+for, made dirty in the page cache of a disk. Memory is the peak resident set of the process and its
+children, sampled fifty times a second.
 """
 
 import os
@@ -22,23 +22,23 @@ _BLOCK = 128 << 10
 
 
 class Failed(Exception):
-    """A command that must succeed has not."""
+    """A command that must succeed has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A process, with all that it has started: what works for a client that is measured."""
+    """A process that works for a measured client, with all processes that it has started."""
 
     pid: int
 
     def reset(self) -> None:
-        """Let the peak of memory begin anew."""
+        """Start a new peak of memory."""
         for pid in self._tree():
             with suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def memory(self) -> int:
-        """Bytes that are resident now."""
+        """Return the resident bytes."""
         return sum(_status(pid, "VmRSS") for pid in self._tree())
 
     def peak(self) -> int:
@@ -55,7 +55,7 @@ class Daemon:
 
 
 class _Watch:
-    """A look at a process again and again, which does not see one that ends at once."""
+    """Sample a process repeatedly; one that ends at once is missed."""
 
     def __init__(self, pid: int) -> None:
         self.peak: int | None = None
@@ -87,9 +87,10 @@ def command(
     environment: Mapping[str, str] | None = None,
     source: Path | None = None,
 ) -> Sample:
-    """Run a command that must succeed, its input from `source`, its output read as `| cat` does.
+    """Run a command that must succeed, with input from `source`; read its output as `| cat` does.
 
-    Memory and bytes written are those of the command and of the daemon that works for it.
+    Memory and bytes written are those of the command and of the daemon that works for it. Raise
+    Failed.
     """
     if daemon:
         daemon.reset()
@@ -135,7 +136,7 @@ def command(
 
 
 def work(task: Callable[[], object], daemon: Daemon | None = None) -> Sample:
-    """Something that this process does itself; memory and bytes written are the daemon's."""
+    """Measure work of this process; memory and bytes written are the daemon's."""
     if daemon:
         daemon.reset()
     before = daemon.written() if daemon else 0
@@ -148,7 +149,7 @@ def work(task: Callable[[], object], daemon: Daemon | None = None) -> Sample:
 
 
 def call(*words: str | Path, environment: Mapping[str, str] | None = None) -> str:
-    """What a command that must succeed prints; not measured."""
+    """Return the output of a command that must succeed, without measuring it. Raise Failed."""
     done = subprocess.run(
         [str(word) for word in words],
         capture_output=True,
@@ -163,7 +164,7 @@ def call(*words: str | Path, environment: Mapping[str, str] | None = None) -> st
 
 
 def read_all(path: Path, block: int = 1 << 20) -> None:
-    """Read a file from its beginning to its end, into one buffer."""
+    """Read a file from beginning to end into one buffer."""
     buffer = memoryview(bytearray(block))
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -174,7 +175,7 @@ def read_all(path: Path, block: int = 1 << 20) -> None:
 
 
 def _drain(pipe: int) -> float | None:
-    """Read to the end; when the first byte came."""
+    """Read to the end; return when the first byte came."""
     buffer = memoryview(bytearray(_BLOCK))
     if not os.readv(pipe, [buffer]):
         return None
@@ -185,7 +186,7 @@ def _drain(pipe: int) -> float | None:
 
 
 def _status(pid: int, field: str) -> int:
-    """A field of /proc/PID/status that is in kB, in bytes; 0 for a process that has gone."""
+    """Return a field of /proc/PID/status that is in kB, in bytes; 0 if the process has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(f"{field}:"):

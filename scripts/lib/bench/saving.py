@@ -1,4 +1,4 @@
-"""An image as one archive, written to a pipe."""
+"""Write an image to a pipe as one archive."""
 
 from scripts.lib.bench.bench import Bench
 from scripts.lib.bench.images import NAME, StoredImage
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> None:
 
 
 def _peers(bench: Bench, image: StoredImage) -> list[Contender]:
-    """Those that are here, which have the image already."""
+    """Return the installed peers, after they have loaded the image."""
     found = []
     if docker := bench.peers.docker:
         docker.call("load", "-q", "-i", image.archive)

@@ -1,4 +1,4 @@
-"""How long commands take on a store that gives them nothing to do."""
+"""Measure commands that have nothing to do but start."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Contenders that do the same work by turns (A B C A B C …), and what is made of their times.
+"""Contenders that do the same work in turns (A B C A B C …), and the statistics of their times.
 
-A ratio is the median of the ratios of each round: what disturbs the machine for a while then
-disturbs both of a pair.
+A ratio is the median of the ratios of all rounds, so a temporary disturbance of the machine affects
+both sides of a ratio.
 """
 
 import statistics
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run: seconds in all and until the first byte of output, and bytes: the peak of memory,
-    and what was written to disk. None is what was not measured.
+    """One run: seconds in all and until the first byte of output; bytes of peak memory and bytes
+    written to disk. None means not measured.
     """
 
     seconds: float
@@ -24,7 +24,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`once` prepares, does the work, measures it, and cleans up."""
+    """A way to do the work: `once` prepares, works, measures, and cleans up."""
 
     name: str
     once: Callable[[], Sample]
@@ -32,8 +32,9 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What came of one piece of work: every contender's samples, a round at the same place in each;
-    `size` is how many bytes the work is about, if that is a sensible question.
+    """The samples of every contender, in the order of the rounds.
+
+    `size` is the number of bytes that the work is about, if there is one.
     """
 
     title: str
@@ -54,12 +55,12 @@ class Contest:
         return None if found is None else int(found)
 
     def ratio(self, name: str, reference: str) -> float:
-        """How many times as long `name` needs."""
+        """Return the median, over all rounds, of the time of `name` divided by `reference`'s."""
         pairs = zip(self.samples[name], self.samples[reference], strict=True)
         return statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
 
     def fastest(self, names: Iterable[str]) -> str | None:
-        """Of those that took part; None if none did."""
+        """Return the fastest of those that took part, or None."""
         return min((n for n in names if n in self.samples), key=self.seconds, default=None)
 
     def slowest(self, names: Iterable[str]) -> str | None:
@@ -78,7 +79,7 @@ def by_turns(
 
 
 def say(what: str) -> None:
-    """What is being done, for whoever waits at a terminal."""
+    """Show the current step to a user at a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{what[:78]}", end="", file=sys.stderr, flush=True)
 
