@@ -19,7 +19,7 @@ from engine.errors import EngineError, printable
 from engine.layouts import warm_up as first_look
 from engine.limits import Limits
 from engine.stores.local.name_lock import NameLock
-from imgfs.fuse.gather import Gathers
+from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.gone_names import drop_gone_names
 from imgfs.fuse.handlers import Operations
 from imgfs.fuse.inodes import Inodes
@@ -50,7 +50,7 @@ class MountOptions(msgspec.Struct, frozen=True):
 
     `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
     what is mounted. Every `gc_interval` seconds what nothing needs is collected, if it is set.
-    `session` is the part in C, or why there is none; `passthrough` says whether the kernel may read
+    `native` is the native library, or why there is none; `passthrough` says whether the kernel may read
     blobs by itself.
     """
 
@@ -59,7 +59,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
-    session: NativeLibrary | str = "not asked for"
+    native: NativeLibrary | str = "not asked for"
     passthrough: bool = True
     names: Names = FAMILIAR
 
@@ -93,8 +93,8 @@ class _Mount:
         self._mountpoint = mountpoint
         self._options = options
         self._ready = ready
-        part = options.session if options.passthrough else "switched off"
-        self._passthrough = Passthrough(part, engine.path)
+        native = options.native if options.passthrough else "switched off"
+        self._passthrough = Passthrough(native, engine.path)
         self._operations: Operations | None = None
         self.workers = DiskThreads()
 
@@ -140,7 +140,7 @@ class _Mount:
             self._engine.path,
             nursery,
             self.workers,
-            Gathers(self._options.session),
+            NativeGathers(self._options.native).make,
             self._failed,
         )
 
@@ -174,7 +174,7 @@ class _Mount:
             "inodes": len(self._operations.inodes),
             "handles": self._operations.open_handles,
             "imports": imports.counts(),
-            "passthrough": self._passthrough.told,
+            "passthrough": self._passthrough.status,
             "backing_files": len(self._passthrough),
         }
 

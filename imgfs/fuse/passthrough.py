@@ -45,22 +45,22 @@ class Passthrough:
     but `close_idle`.
     """
 
-    def __init__(self, part: NativeLibrary | str, store: Path) -> None:
-        """`part` is what `library.load` gave, or why it is not to be made use of. This must
-        come before the handshake with the kernel.
+    def __init__(self, native: NativeLibrary | str, store: Path) -> None:
+        """`native` is what `library.load` returned, or why it must not be used. Make this
+        before the handshake with the kernel.
         """
-        self._why = part if isinstance(part, str) else None
-        self._session = None if isinstance(part, str) else part
-        if self._session and not _capabilities() & _CAP_SYS_ADMIN:
+        self._why = native if isinstance(native, str) else None
+        self._native = None if isinstance(native, str) else native
+        if self._native and not _capabilities() & _CAP_SYS_ADMIN:
             self._why = "CAP_SYS_ADMIN is needed"
-        elif self._session:
-            self._session.imgfs_passthrough_want()
+        elif self._native:
+            self._native.imgfs_passthrough_want()
         self._probe = os.open(store / "version", os.O_RDONLY | os.O_CLOEXEC)
         self._backed: dict[int, Backed] = {}
         self._refused: set[int] = set()
 
     @property
-    def told(self) -> str:
+    def status(self) -> str:
         """ "on", or "off: " and why. To be asked when a request has come, not before."""
         why = self._reason()
         return f"off: {why}" if why else "on"
@@ -73,11 +73,11 @@ class Passthrough:
         """Let an inode be read from a file, which need not stay open; None if that cannot be, be it
         that the file has not `size` bytes.
         """
-        if self._session is None or self._reason() or inode in self._refused:
+        if self._native is None or self._reason() or inode in self._refused:
             return None
         if inode not in self._backed:
             whole = os.fstat(descriptor).st_size == size
-            backing = self._session.imgfs_backing_open(descriptor) if whole else 0
+            backing = self._native.imgfs_backing_open(descriptor) if whole else 0
             if not 0 < backing < SUBJECTS:
                 self._close(backing)
                 self._refused.add(inode)  # it cannot be read both ways at a time
@@ -104,8 +104,8 @@ class Passthrough:
         return len(self._backed)
 
     def _close(self, backing: int) -> None:
-        if self._session is not None and backing > 0:
-            self._session.imgfs_backing_close(backing)
+        if self._native is not None and backing > 0:
+            self._native.imgfs_backing_close(backing)
 
     def _reason(self) -> str:
         if self._why is None:
@@ -114,12 +114,12 @@ class Passthrough:
 
     def _try(self) -> str:
         """What is against it, if anything, found out with a file of the store."""
-        assert self._session is not None
-        if not self._session.imgfs_shook_hands():
+        assert self._native is not None
+        if not self._native.imgfs_shook_hands():
             return "libfuse has answered the kernel's offer by itself"
-        if not self._session.imgfs_passthrough_agreed():
+        if not self._native.imgfs_passthrough_agreed():
             return "the kernel does not offer it (Linux 6.9 does)"
-        backing = self._session.imgfs_backing_open(self._probe)
+        backing = self._native.imgfs_backing_open(self._probe)
         self._close(backing)
         return f"the kernel refuses it: {os.strerror(-backing)}" if backing < 0 else ""
 

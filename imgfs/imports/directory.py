@@ -14,8 +14,8 @@ from pathlib import Path
 import trio
 
 from engine.archive.importer import Import
-from imgfs.fuse.gather import Gathers
 from imgfs.imports.failures import SUFFIX, Failures, is_reserved
+from imgfs.imports.gather import Gather
 from imgfs.imports.upload import FinishedReport, Receipt, Status, Upload, sentence
 from imgfs.threads import DiskThreads
 from imgfs.vfs.nodes import Attributes, Node
@@ -34,7 +34,7 @@ class ImportDirectory:
         spool_directory: Path,
         nursery: trio.Nursery,
         workers: DiskThreads,
-        gathers: Gathers,
+        make_gather: Callable[[], Gather],
         failed: Callable[[str, str], Awaitable[None]],
     ) -> None:
         """`failed` is awaited with the name of a file that is closed and not loaded, and the
@@ -44,7 +44,7 @@ class ImportDirectory:
         self._spool_directory = spool_directory
         self._nursery = nursery
         self._workers = workers
-        self._gathers = gathers
+        self._make_gather = make_gather
         self._failed = failed
         self._failures = Failures()
         self._numbers = itertools.count(1)
@@ -87,7 +87,7 @@ class ImportDirectory:
             self._spool_directory,
             self._nursery,
             self._workers,
-            self._gathers,
+            self._make_gather,
             self,
         )
         self._put(name, upload)

@@ -2,8 +2,8 @@
 
 The event loop calls this; the engine's part runs in a worker thread, one call at a time. What holds
 between two awaits: `_accepted` bytes from the start have been handed on, in order; what follows
-them may be gathered by the part in C, and is taken before anything else is done. What came out of
-order lies in a spool file until the bytes before it arrive, or, at a flush, count as the zeros that
+them may be gathered by the native library, and is taken before anything else is done. What came
+out of order lies in a spool file until the bytes before it arrive, or, at a flush, count as the zeros that
 a hole reads as.
 """
 
@@ -22,8 +22,8 @@ import trio
 from engine.archive.importer import Import, Loaded
 from engine.errors import BrokenArchive
 from engine.spec import go_json
-from imgfs.fuse.gather import Gather, Gathers
 from imgfs.imports.gap_spool import GapSpool
+from imgfs.imports.gather import Gather
 from imgfs.imports.open_files import is_open
 from imgfs.imports.write_queue import WriteQueue
 from imgfs.threads import DiskThreads
@@ -120,7 +120,7 @@ class Upload:
         spool_directory: Path,
         nursery: trio.Nursery,
         workers: DiskThreads,
-        gathers: Gathers,
+        make_gather: Callable[[], Gather],
         listener: Listener,
     ) -> None:
         """`begin` makes an import."""
@@ -133,7 +133,7 @@ class Upload:
         self._spool_directory = spool_directory
         self._nursery = nursery
         self._workers = workers
-        self._gathers = gathers
+        self._make_gather = make_gather
         self._gather = Gather()
         self._listener = listener
         self._import: Import | None = None
@@ -233,7 +233,7 @@ class Upload:
     def opened(self, number: int) -> int:
         """One more file handle is open for writing: the kernel's number for it, by ours."""
         if not self._handles:
-            self._gather = self._gathers.make()
+            self._gather = self._make_gather()
         self._handles += 1
         return self._gather.handle(number)
 

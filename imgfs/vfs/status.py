@@ -1,11 +1,23 @@
 """`.imgfs/`: what is told of the mount, of what became of uploads, and of what happened."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from engine.spec import digest, go_json
 from engine.stores.local.events import KEPT, EventLog
-from imgfs.imports.directory import ImportDirectory
 from imgfs.vfs.nodes import READ_ONLY_FILE, Attributes, BytesFile, Node, Reader
+
+
+class Reports(Protocol):
+    """The reports about files that were written to `import/`."""
+
+    def report(self, name: str) -> bytes | None:
+        """Return the report about the file `name` as JSON, or None if there is none."""
+        ...
+
+    def report_names(self) -> list[str]:
+        """Return the names of the files with a report, sorted."""
+        ...
 
 
 class ReportDirectory:
@@ -13,8 +25,8 @@ class ReportDirectory:
 
     key = "reports"
 
-    def __init__(self, imports: ImportDirectory) -> None:
-        self._imports = imports
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
 
     def attributes(self) -> Attributes:
         return Attributes(0o040555, timeout=0)
@@ -23,11 +35,11 @@ class ReportDirectory:
         return {}
 
     def lookup(self, name: str) -> Node | None:
-        data = self._imports.report(name.removesuffix(".json")) if name.endswith(".json") else None
+        data = self._reports.report(name.removesuffix(".json")) if name.endswith(".json") else None
         return None if data is None else _snapshot(f"report:{name}", data)
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        for name in self._imports.report_names():
+        for name in self._reports.report_names():
             node = self.lookup(f"{name}.json")
             assert node is not None
             yield f"{name}.json", node
@@ -101,12 +113,12 @@ class StatusDirectory:
     def __init__(
         self,
         status: Callable[[], Mapping[str, object]],
-        imports: ImportDirectory,
+        reports: Reports,
         events: EventLog,
     ) -> None:
         self._status = status
         self._events = EventsFile(events)
-        self._imports = ReportDirectory(imports)
+        self._imports = ReportDirectory(reports)
 
     def attributes(self) -> Attributes:
         return Attributes(0o040555, timeout=0)

@@ -1,4 +1,4 @@
-"""What the part in C accepts of the kernel's offer in FUSE_INIT."""
+"""What the native library accepts of the kernel's offer in FUSE_INIT."""
 
 import struct
 from ctypes import create_string_buffer
@@ -15,12 +15,12 @@ _READDIRPLUS, _READDIRPLUS_AUTO = 1 << 13, 1 << 14
 
 def accepted(flags: int, offered: int, max_write: int = 4096) -> tuple[int, ...]:
     """The fields of an answer once it has passed."""
-    part = load()
-    if isinstance(part, str):
-        pytest.skip(part)
+    library = load()
+    if isinstance(library, str):
+        pytest.skip(library)
     offer = _OFFER.pack(7, 41, 0, offered, 0)
     answer = create_string_buffer(_ANSWER.pack(7, 41, 0, flags, 1, 2, max_write, 4, 5, 6, 7, 8))
-    part.session_accept(offer, answer)  # type: ignore[attr-defined] # it is not for Python
+    library.session_accept(offer, answer)  # type: ignore[attr-defined] # it is not for Python
     return _ANSWER.unpack(answer.raw[: _ANSWER.size])
 
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from engine.archive.importer import Import, Loaded
 from engine.errors import BrokenArchive
-from imgfs.fuse.gather import Gathers
+from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
 from imgfs.imports.upload import Receipt, Status, Upload
 from imgfs.threads import DiskThreads
@@ -48,8 +48,8 @@ class Archive:
         self.aborted += 1
 
 
-class Part:
-    """What the part in C does with writes."""
+class FakeLibrary:
+    """The native library, as far as it gathers writes."""
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[int, bytes]] = {}
@@ -82,7 +82,7 @@ def run(
     archive: Archive,
     use: Callable[[Upload], Awaitable[None]],
     path: Path,
-    part: NativeLibrary | str = "none",
+    native: NativeLibrary | str = "none",
 ) -> None:
     """Use an upload that goes into `archive`."""
 
@@ -97,7 +97,7 @@ def run(
                     path,
                     nursery,
                     DiskThreads(),
-                    Gathers(part),
+                    NativeGathers(native).make,
                     Nobody(),
                 )
                 upload.opened(1)
@@ -165,16 +165,16 @@ def test_what_begins_anew_forgets_what_came(tmp_path: Path) -> None:
 
 def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
     archive = Archive(400)
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(0, b"x" * 100)
-        part.write(100, b"x" * 50)
-        part.write(150, b"x" * 50)
+        native.write(100, b"x" * 50)
+        native.write(150, b"x" * 50)
         assert upload.attributes().size == 200
-        assert not part.open, "until the next write"
+        assert not native.open, "until the next write"
         await upload.write(200, b"x" * 100)
-        part.write(300, b"x" * 99)
+        native.write(300, b"x" * 99)
         with pytest.raises(BrokenArchive, match="399 bytes"):
             await upload.flush()
         await upload.write(399, b"x")
@@ -182,56 +182,56 @@ def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
         assert upload.status is Status.LOADED
         assert upload.receipt.size == 400
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
-    assert (archive.taken, part.open) == (400, {})
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
+    assert (archive.taken, native.open) == (400, {})
 
 
 def test_what_was_gathered_is_not_written_twice(tmp_path: Path) -> None:
     archive = Archive()
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(0, b"x" * 100)
-        part.write(100, b"x" * 50)
+        native.write(100, b"x" * 50)
         with pytest.raises(OSError, match="twice"):
             await upload.write(120, b"x")
         with pytest.raises(BrokenArchive, match="150 bytes"):
             await upload.flush()
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
 def test_nothing_is_gathered_behind_a_gap(tmp_path: Path) -> None:
     archive = Archive(30)
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(20, b"x" * 10)
-        assert not part.open
+        assert not native.open
         await upload.write(0, b"x" * 10)
-        assert not part.open
+        assert not native.open
         await upload.write(10, b"x" * 10)
         await upload.flush()
         assert upload.status is Status.LOADED
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
 def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
     archive = Archive()
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(0, b"x" * 100)
-        part.write(100, b"x" * 50)
+        native.write(100, b"x" * 50)
         await upload.truncate(0)
-        assert not part.open
+        assert not native.open
         archive.taken = 0
         await upload.write(0, b"x")
         with pytest.raises(BrokenArchive, match="after 1 bytes"):
             await upload.flush()
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
 def test_the_import_is_busy_while_more_comes(tmp_path: Path) -> None:
