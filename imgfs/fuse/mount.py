@@ -48,10 +48,10 @@ _MAX_REQUESTS = 1000
 class MountOptions(msgspec.Struct, frozen=True):
     """How a store is mounted.
 
-    `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
-    what is mounted. Every `gc_interval` seconds what nothing needs is collected, if it is set.
-    `native` is the native library, or why there is none; `passthrough` says whether the kernel may read
-    blobs by itself.
+    `fuse` holds options of the kernel and fusermount3, `source` is the source in /proc/mounts.
+    Garbage is collected every `gc_interval` seconds, unless that is None. `native` is the native
+    library, or the reason why it cannot be used; `passthrough` allows the kernel to read blobs
+    itself.
     """
 
     view: View = msgspec.field(default_factory=CombinedView)
@@ -154,7 +154,6 @@ class _Mount:
         inodes = Inodes(tree.root)
         self._names = NameCache(NameLock(self._engine.path), tree.version)
         self._operations = Operations(
-            tree,
             inodes,
             self._names,
             self._passthrough,

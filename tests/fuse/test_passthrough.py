@@ -129,10 +129,10 @@ def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
             backed.opened(1)
             await trio.sleep(10.5)
             assert len(way) == 1
-            backed.closed()
+            await backed.release()
             await trio.sleep(1.1)
             backed.opened(2)
-            backed.closed()
+            await backed.release()
             await trio.sleep(0.9)
             assert len(way) == 1
             await trio.sleep(2)

@@ -13,7 +13,10 @@ from engine.archive.importer import Import, Loaded
 from engine.errors import BrokenArchive
 from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
-from imgfs.imports.upload import Receipt, Status, Upload
+from imgfs.imports.archive_writer import ArchiveWriter
+from imgfs.imports.receipt import Receipt
+from imgfs.imports.reports import Status
+from imgfs.imports.upload import Upload
 from imgfs.threads import DiskThreads
 
 
@@ -69,13 +72,13 @@ class FakeLibrary:
 
 
 class Nobody:
-    """Who does not care what becomes of an upload."""
+    """A listener that ignores all events."""
 
     async def flushed(self, upload: Upload) -> None:
-        """It is not told on."""
+        """Do nothing."""
 
     async def closed(self, upload: Upload) -> None:
-        """It is not told on."""
+        """Do nothing."""
 
 
 def run(
@@ -89,17 +92,15 @@ def run(
     async def main() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                upload = Upload(
-                    "key",
-                    "x.tar",
-                    Receipt(0o644, 0, 0, 0),
+                writer = ArchiveWriter(
                     lambda: cast(Import, archive),
                     path,
                     nursery,
                     DiskThreads(),
                     NativeGathers(native).make,
-                    Nobody(),
                 )
+                receipt = Receipt(0o644, 0, 0, 0)
+                upload = Upload("key", "x.tar", receipt, writer, Nobody())
                 upload.opened(1)
                 await use(upload)
                 await upload.released()
@@ -180,7 +181,7 @@ def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
         await upload.write(399, b"x")
         await upload.flush()
         assert upload.status is Status.LOADED
-        assert upload.receipt.size == 400
+        assert upload.attributes().size == 400
 
     run(archive, use, tmp_path, cast(NativeLibrary, native))
     assert (archive.taken, native.open) == (400, {})
