@@ -1,6 +1,6 @@
-"""The life of a mount: from the kernel's handshake over readiness and signals to a clean end.
+"""The life of a mount: FUSE_INIT, readiness, signals and a clean end.
 
-pyfuse3 keeps its session in module globals, so a process has one mount.
+pyfuse3 keeps its session in module globals, so a process can have one mount.
 """
 
 import logging
@@ -38,15 +38,15 @@ from imgfs.vfs.views import CombinedView, View
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
-"""Seconds that running requests have to be answered when the mount is to end, and then running
-loads to be taken back.
+"""Seconds that running requests have to finish when the mount ends, and that the abort of running
+imports then has.
 """
 _MAX_REQUESTS = 1000
-"""How many may wait at a time before the next one is not even looked at."""
+"""The number of requests that are handled at a time."""
 
 
 class MountOptions(msgspec.Struct, frozen=True):
-    """How a store is mounted.
+    """The options of a mount.
 
     `fuse` holds options of the kernel and fusermount3, `source` is the source in /proc/mounts.
     Garbage is collected every `gc_interval` seconds, unless that is None. `native` is the native
@@ -67,10 +67,10 @@ class MountOptions(msgspec.Struct, frozen=True):
 def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount `store` and answer the kernel until it is unmounted or SIGTERM, SIGINT or SIGHUP comes.
 
-    `ready` is called once the mount can be used. StoreError, OSError and RuntimeError say why it
-    cannot be.
+    `ready` is called once the mount can be used. Raise StoreError, OSError or RuntimeError if the
+    store cannot be mounted.
     """
-    # A handler that raised in the middle of the event loop would break it.
+    # A signal handler that raises would break the event loop.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     with Engine(store) as engine:
@@ -80,7 +80,7 @@ def serve(store: Path, mountpoint: Path, options: MountOptions, ready: Callable[
         except BaseExceptionGroup as group:
             raise _cause(group) from group
         if mount.workers.busy:
-            # Closing the database would wait for them. What they have not committed is rolled back.
+            # Closing the database would wait for the threads. Open transactions are rolled back.
             log.error("ended, while the store's disk does not answer")
             os._exit(1)
 
@@ -99,7 +99,7 @@ class _Mount:
         self.workers = DiskThreads()
 
     async def run(self) -> None:
-        """Serve until the end; a signal that comes when the end has begun changes nothing."""
+        """Serve until the mount ends; ignore signals that arrive while it ends."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 imports = self._make_imports(nursery)
@@ -178,7 +178,7 @@ class _Mount:
         }
 
     async def _failed(self, name: str, reason: str) -> None:
-        """A failed load is logged, and is an event of the store."""
+        """Log a failed load, and add it to the store's events."""
         log.warning("import/%s was not loaded: %s", printable(name), reason)
         try:
             await self.workers.write(self._engine.events.add_failure, name, reason)
@@ -187,25 +187,25 @@ class _Mount:
 
 
 def _checks(fuse: Collection[str]) -> set[str]:
-    """Let the kernel check modes where root lets others in.
+    """Return the default options, with `default_permissions` only if root admits other users.
 
-    Elsewhere it would ask for a directory's mode again and again, to keep root from nothing, and an
-    ordinary user from removing what stands in image directories, which are read-only. The handlers
-    see to it that only the owner changes anything; whom he lets in may read everything.
+    Otherwise the kernel would query the mode of a directory again and again, and it would not let a
+    user remove entries of image directories, which are read-only. The handlers allow changes to the
+    owner alone; other users that the mount admits may read everything.
     """
     is_checked = os.getuid() == 0 and "allow_other" in fuse
     return set(pyfuse3.default_options) - (set() if is_checked else {"default_permissions"})
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong in a nursery, if it was one thing."""
+    """Return the only exception in nested groups, or the group with several."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 async def _stop_on(signals: AsyncIterator[int], serving: trio.CancelScope) -> None:
-    """Take no more requests; those that are not answered in time never are."""
+    """Accept no more requests after a signal, and cancel those that run after _PATIENCE."""
     async for number in signals:
         log.info("ending on signal %d", number)
         pyfuse3.terminate()
@@ -222,7 +222,7 @@ async def _collect_every(seconds: float, engine: Engine) -> None:
 
 
 def _collect(engine: Engine) -> None:
-    """A collection in a worker thread, which the end of the mount ends."""
+    """Collect garbage in a worker thread, until the mount ends."""
     for garbage in engine.collector().collect():
         log.info("removed %s %s", garbage.kind, garbage.name)
         trio.from_thread.check_cancelled()

@@ -1,4 +1,4 @@
-"""What the native library gathers and answers, with a socket in the place of the kernel."""
+"""Tests of gathered writes, with a socket in place of the kernel."""
 
 import ctypes
 import socket
@@ -36,7 +36,7 @@ def write_request(handle: int, offset: int, data: bytes, opcode: int = _OPCODE) 
 
 
 class Kernel:
-    """The other end of the session."""
+    """The kernel's end of the session."""
 
     def __init__(self, native: NativeLibrary) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -46,14 +46,14 @@ class Kernel:
         self._receive.restype = ctypes.c_ssize_t
 
     def ask(self, request: bytes) -> bool:
-        """Whether a request was answered at once. One that goes its way does so as it was."""
+        """Return whether a request was answered at once; any other must be passed on unchanged."""
         self._theirs.send(request)
         ctypes.set_errno(0)
         got = self._receive(self._ours.fileno(), self._buffer, ctypes.c_size_t(BUFFER))
         if got < 0:
             size = len(request) - _HEADER.size - _WRITE.size
-            told = self._theirs.recv(1000)
-            assert _WRITTEN.unpack(told) == (_WRITTEN.size, 0, 77, size, 0)
+            answer = self._theirs.recv(1000)
+            assert _WRITTEN.unpack(answer) == (_WRITTEN.size, 0, 77, size, 0)
             return True
         assert self._buffer.raw[:got] == request
         with pytest.raises(BlockingIOError):
@@ -135,7 +135,7 @@ _STEPS = st.lists(
 
 @given(steps=_STEPS)
 def test_as_a_model(native: NativeLibrary, steps: list[tuple[str, int, bytes]]) -> None:
-    """Three uploads at a time: each gets what follows its own bytes, in order."""
+    """Each of three concurrent uploads gets the bytes that follow its own, in order."""
     gathers = NativeGathers(native)
     places = [gathers.make() for _ in range(3)]
     model: list[tuple[int, bytes] | None] = [None] * 3

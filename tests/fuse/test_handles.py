@@ -1,4 +1,4 @@
-"""Open files: their numbers, and closing what is still being read."""
+"""Tests of handle numbers and of closing a file while it is read."""
 
 import threading
 
@@ -8,7 +8,7 @@ from imgfs.fuse.handles import Handles, OpenReader
 
 
 class Slow:
-    """A reader whose read waits until it is told to go on."""
+    """A reader whose read waits until `go_on` is set."""
 
     def __init__(self) -> None:
         self.reading = threading.Event()
@@ -22,7 +22,7 @@ class Slow:
         return b"data"[offset : offset + size]
 
     def read_at_once(self, offset: int, size: int) -> None:
-        """It never can."""
+        """Return None: a read always waits."""
 
     def fileno(self) -> int:
         return 7

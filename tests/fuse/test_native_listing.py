@@ -1,4 +1,4 @@
-"""What the native library makes of a request for names, and of the entries that answer it."""
+"""Tests of READDIR requests and their entries in the native library."""
 
 import ctypes
 import struct
@@ -15,7 +15,7 @@ _READ = struct.Struct("=QQIIQII")
 _ENTRY = struct.Struct("=QQII")
 _ATTRIBUTES = 128
 _PARAM = 1024
-"""As much as a `struct fuse_entry_param` can need; st_ino is 24 bytes behind its beginning."""
+"""At least the size of a `struct fuse_entry_param`, in which st_ino is at offset 24."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def native() -> NativeLibrary:
 
 
 def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
-    """Opcode and handle of a request to list handle 7, once it has passed."""
+    """Return the opcode and handle to which the library changes a request to list handle 7."""
     request = _IN.pack(80, opcode, 9, 1, 0, 0, 1, 0) + _READ.pack(7, 5, 4096, 0, 0, 0, 0)
     buffer = ctypes.create_string_buffer(request, len(request))
     native.listing_request(buffer, ctypes.c_size_t(len(request)))  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
 
 
 def answered(native: NativeLibrary, names: list[bytes], size: int) -> bytes:
-    """The answer into which pyfuse3 puts as many names as fit."""
+    """Return the answer into which pyfuse3 puts as many names as fit."""
     add = native.fuse_add_direntry_plus  # type: ignore[attr-defined]
     add.restype = ctypes.c_size_t
     answer = ctypes.create_string_buffer(size)

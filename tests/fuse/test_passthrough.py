@@ -1,4 +1,4 @@
-"""Which inodes the kernel reads by itself, with a kernel that is made up."""
+"""Tests of passthrough with a fake kernel."""
 
 import os
 from collections.abc import Iterator

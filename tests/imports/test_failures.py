@@ -1,4 +1,4 @@
-"""What tells why a file was not loaded."""
+"""Tests of the reports about failures."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ def test_names_that_are_ours() -> None:
     assert not is_reserved("x.tar")
 
 
-def test_a_failure_is_told_until_the_file_is_loaded_or_it_is_removed() -> None:
+def test_a_failure_is_reported_until_the_file_is_loaded_or_the_report_removed() -> None:
     failures = Failures()
     error = BrokenArchive("", "is truncated")
     failures.add(".x.tar.Ab3xYz", str(error), error, 5)

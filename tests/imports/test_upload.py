@@ -1,4 +1,4 @@
-"""An upload without a kernel: who waits for what."""
+"""Tests of uploads without a kernel."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ from imgfs.threads import DiskThreads
 
 
 class Archive:
-    """An import that takes bytes when it is told to, and is complete at a length."""
+    """An import that takes bytes while `go_on` is set, and is complete at a length."""
 
     failed = False
     ended = False
@@ -65,7 +65,7 @@ class FakeLibrary:
         return self.open.pop(place, (0, b""))[1]
 
     def write(self, offset: int, data: bytes) -> None:
-        """As the kernel would, to the one upload there is."""
+        """Write as the kernel does, to the only upload."""
         ((place, (start, before)),) = self.open.items()
         assert offset == start + len(before)
         self.open[place] = start, before + data
@@ -87,7 +87,7 @@ def run(
     path: Path,
     native: NativeLibrary | str = "none",
 ) -> None:
-    """Use an upload that goes into `archive`."""
+    """Run `use` with an upload that is written to `archive`."""
 
     async def main() -> None:
         with trio.fail_after(30):
@@ -123,7 +123,7 @@ def test_small_writes_come_together(tmp_path: Path) -> None:
 
 
 def test_a_flush_waits_for_what_came_before_it_alone(tmp_path: Path) -> None:
-    """As of a descriptor that a fork has inherited and closes: the writer may be waiting for it."""
+    """A forked process closes an inherited descriptor while the writer waits for that process."""
     archive = Archive()
     archive.go_on.clear()
 
@@ -236,7 +236,7 @@ def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
 
 
 def test_the_import_is_busy_while_more_comes(tmp_path: Path) -> None:
-    """The thread that feeds it takes what has come meanwhile, though the event loop is busy."""
+    """The thread feeds it all bytes that have arrived, even while the event loop is busy."""
     archive = Archive(10_000_000)
     archive.go_on.clear()
 

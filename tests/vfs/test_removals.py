@@ -1,4 +1,4 @@
-"""What is hidden of image directories, and for how long."""
+"""Tests of hidden entries in image directories."""
 
 from engine.image import TreeEntry
 from imgfs.vfs.nodes import FOREVER, BytesFile
@@ -9,7 +9,7 @@ MOVED = TreeEntry("app:1", "docker.io/library/app:1", "{}", 2, 0)
 
 
 class Clock:
-    """Seconds, as a test sets them."""
+    """A clock whose seconds a test sets."""
 
     now = 1000.0
 
