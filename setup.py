@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the part in C, without which imgfs does as well, only slower."""
+"""Build the native library, which is optional; pyproject.toml cannot describe it."""
 
 from setuptools import Extension, setup
 

@@ -8,11 +8,11 @@ A start is felt. So commands are imported when they are called, and what that ha
 the garbage collector, which `imgfs.__main__` has switched off until then.
 """
 
-from gc import enable, freeze, isenabled
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from gc import enable, freeze, isenabled
 from importlib import import_module
 from typing import NoReturn
 

@@ -1,6 +1,6 @@
-"""The one table from what went wrong to the errno that a program sees.
+"""The table of errnos for exceptions.
 
-Whatever is not in it is a bug of ours: it is logged with its traceback and becomes EIO.
+An exception that is not in it is a bug of imgfs: it is logged with its traceback and becomes EIO.
 """
 
 import errno
@@ -25,7 +25,7 @@ _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
 
 
 def errno_of(error: Exception) -> int:
-    """The errno that tells this error."""
+    """Return the errno for an exception; an OSError keeps its own."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     for kind, number in _ERRNOS:

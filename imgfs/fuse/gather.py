@@ -1,35 +1,18 @@
-"""Small writes that follow one another, gathered by `gather.c` and answered without asking us.
+"""Small sequential writes, which the native library collects and answers without a call to Python.
 
-An upload that has taken all bytes up to an offset lets what follows be gathered. Whatever else is
-asked of it, it takes first what was gathered. Only the event loop calls this.
+`native/gather.c` has the other half. Call this from the event loop only.
 """
 
 from imgfs.fuse.native.library import GATHERED, NativeLibrary, handle
+from imgfs.imports.gather import Gather
 
 _PLACES = 64
+"""Files whose writes can be gathered at a time, as in `gather.c`."""
 
 
-class Gather:
-    """Where what is written to one upload would be gathered: nowhere."""
-
-    def handle(self, number: int) -> int:
-        """The file handle whose writes are gathered, by our number of it."""
-        return number
-
-    def begin(self, offset: int) -> None:
-        """Gather what follows `offset`."""
-
-    def take(self) -> bytes:
-        """What has been gathered; no more is until the next `begin`."""
-        return b""
-
-    def close(self) -> None:
-        """Nothing will be written any more."""
-
-
-class _Place(Gather):
-    def __init__(self, session: NativeLibrary, place: int, free: list[int]) -> None:
-        self._session = session
+class _NativeGather(Gather):
+    def __init__(self, native: NativeLibrary, place: int, free: list[int]) -> None:
+        self._native = native
         self._place = place
         self._free = free
         self._begun = False
@@ -38,29 +21,29 @@ class _Place(Gather):
         return handle(GATHERED, self._place, number)
 
     def begin(self, offset: int) -> None:
-        self._begun = self._session.imgfs_gather_begin(self._place, offset)
+        self._begun = self._native.imgfs_gather_begin(self._place, offset)
 
     def take(self) -> bytes:
         if not self._begun:
             return b""
         self._begun = False
-        return self._session.imgfs_gather_take(self._place)
+        return self._native.imgfs_gather_take(self._place)
 
     def close(self) -> None:
         self.take()
         self._free.append(self._place)
 
 
-class Gathers:
-    """The places of one mount."""
+class NativeGathers:
+    """The places of the native library that one mount can gather writes in."""
 
-    def __init__(self, part: NativeLibrary | str) -> None:
-        """`part` is what `imgfs.fuse.native.library.load` gave."""
-        self._session = None if isinstance(part, str) else part
+    def __init__(self, native: NativeLibrary | str) -> None:
+        """`native` is what `imgfs.fuse.native.library.load` returned."""
+        self._native = None if isinstance(native, str) else native
         self._free = list(range(_PLACES))
 
     def make(self) -> Gather:
-        """A place for one upload, until it is closed; nowhere if there is none left."""
-        if self._session is None or not self._free:
+        """Return a gather for one upload, which collects nothing if no place is free."""
+        if self._native is None or not self._free:
             return Gather()
-        return _Place(self._session, self._free.pop(), self._free)
+        return _NativeGather(self._native, self._free.pop(), self._free)

@@ -1,7 +1,8 @@
-"""Names that are gone, which the kernel would remember until it is short of memory.
+"""Makes the kernel forget the names of removed images, to save memory.
 
-It asks for a name before it uses it, so this is not what makes the tree right: it lets the kernel
-and this process give back the memory of images that were listed once and have been removed.
+The kernel looks a name up before it uses it, so this is not needed for correctness. But without it
+the kernel, and so this process, would keep images that were listed once and have been removed until
+memory is short.
 """
 
 import contextlib
@@ -24,13 +25,13 @@ from imgfs.vfs.tree import ImageDirectory, ImageTree
 log = logging.getLogger(__name__)
 
 _PERIOD = 1.0
-"""Seconds between two looks at whether anything has changed."""
+"""Seconds between two checks whether the store has changed."""
 _SHARE = 20
-"""A look at all names may take this part of the time."""
+"""The check of all names may take one part in _SHARE of the time."""
 
 
 async def drop_gone_names(tree: ImageTree, inodes: Inodes, workers: DiskThreads) -> None:
-    """Have the kernel forget the names of images that are gone, for ever."""
+    """Make the kernel forget the names of removed images, until this is cancelled."""
     seen, pause = tree.version(), _PERIOD
     while True:
         await trio.sleep(pause)
@@ -51,10 +52,10 @@ async def drop_gone_names(tree: ImageTree, inodes: Inodes, workers: DiskThreads)
 def gone_names(
     stand: Mapping[str, Directory | None], inodes: Inodes, names: Names = FAMILIAR
 ) -> list[tuple[int, bytes]]:
-    """Return the parent's inode and the name of each path where nothing stands any more that the
-    kernel knows.
+    """Return the parent's inode number and the name of each path that the kernel can forget.
 
-    Where it knows what stands there a process may be in that directory, so the name is left alone.
+    `stand` maps paths to the directories that are there now, None for those that are gone. The name
+    of a directory that the kernel knows is kept, because a process may be using it.
     """
     gone = []
     for path, directory in stand.items():
@@ -66,7 +67,9 @@ def gone_names(
 
 
 def _stand(tree: ImageTree, known: Iterable[TreeEntry]) -> dict[str, Directory | None]:
-    """Return what stands by now where the kernel knows an image that is not listed there."""
+    """Return the current directory at each path where the kernel knows an image that is not listed
+    there any more.
+    """
     places = tree.places()
     return {p.path: tree.find(p.path) for p in known if places.get(p.path) != p}
 

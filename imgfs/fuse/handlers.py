@@ -1,18 +1,17 @@
-"""The pyfuse3 handlers: look up, delegate, convert; nothing else.
+"""The pyfuse3 request handlers: they look nodes up, call them and convert the results.
 
-Only FUSEError leaves a handler. The engine is called inline where it asks its database, which takes
-microseconds, and in a worker thread where it writes or may have to wait for a blob.
+Handlers raise only FUSEError. Calls that query the database take microseconds and run in the event
+loop; calls that write or can wait for a blob, as the node says, run in a worker thread.
 """
 
 import errno
 import functools
 import os
-import posixpath
 import stat
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeGuard, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar, TypeVarTuple
 
 import msgspec
 import pyfuse3
@@ -24,22 +23,27 @@ from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.name_cache import KEPT, NameCache
 from imgfs.fuse.native.library import PLAIN, number_of
-from imgfs.fuse.passthrough import Backed, Passthrough
-from imgfs.imports.directory import ImportDirectory
-from imgfs.imports.upload import Upload
+from imgfs.fuse.open_files import OpenFile, OpenForReading, OpenForWriting
+from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import Attributes, Directory, File, Node
-from imgfs.vfs.removals import RemovableDirectory
-from imgfs.vfs.tree import ImageDirectory, ImageTree, NameDirectory
+from imgfs.vfs.nodes import (
+    AttributeChange,
+    Directory,
+    File,
+    Node,
+    WritableFile,
+    refusal_of,
+)
 
 _DOTS = 2
-"""The entries that come first in every listing: `.` and `..`."""
+"""The number of entries before the children in each listing: `.` and `..`."""
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def _as_fuse_error(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Whatever goes wrong in a handler becomes an errno."""
+    """Make a handler raise FUSEError with the errno of any exception."""
 
     @functools.wraps(handler)
     async def translated(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -53,29 +57,9 @@ def _as_fuse_error(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[
     return translated
 
 
-class _NewLink(msgspec.Struct, frozen=True):
-    """The symlink that `ln -s` made, until it is looked up again and is a directory."""
-
-    key: str
-    target: bytes
-
-    def attributes(self) -> Attributes:
-        return Attributes(stat.S_IFLNK | 0o777, len(self.target), timeout=0)
-
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-
-class _OpenUpload(msgspec.Struct, frozen=True):
-    """A file that `pid` has opened to write."""
-
-    upload: Upload
-    pid: int
-
-
 class _OpenDirectory(msgspec.Struct, frozen=True):
-    """A directory that is being listed: its inode number and its parent's, and what was in it when
-    the store had this version.
+    """A directory that is being listed: its inode number, its parent's, and the children that it
+    had at a version of the store.
     """
 
     inode: int
@@ -86,7 +70,7 @@ class _OpenDirectory(msgspec.Struct, frozen=True):
 
 
 class Operations(pyfuse3.Operations):
-    """One mounted tree."""
+    """The handlers of one mount."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -94,7 +78,6 @@ class Operations(pyfuse3.Operations):
 
     def __init__(
         self,
-        tree: ImageTree,
         inodes: Inodes,
         names: NameCache,
         passthrough: Passthrough,
@@ -106,13 +89,12 @@ class Operations(pyfuse3.Operations):
         self.inodes = inodes
         self._names = names
         self._passthrough = passthrough
-        self._tree = tree
         self._store = store
-        self._mountpoint = mountpoint
+        self._mountpoint = str(mountpoint)
         self._workers = workers
         self.callers = KilledCallers()
         self._owner = (os.getuid(), os.getgid())
-        self._files: Handles[OpenReader | Backed | _OpenUpload] = Handles()
+        self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[_OpenDirectory] = Handles()
 
     # -- names and attributes ---------------------------------------------------------------------
@@ -125,10 +107,10 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
-        """Say what a caller may do, where the kernel does not decide by the modes.
+        """Return whether a caller has access, where the kernel does not check the modes itself.
 
-        The owner is told that he may write wherever he may remove: `rm` asks before it removes a
-        file that it may not write to.
+        The owner is always granted write access, because `rm` prompts before it removes a file
+        without write permission.
         """
         modes = self._node(inode).attributes().mode
         granted = modes >> 6 & 0o7 | os.W_OK if self._is_owner(ctx) else modes & ~os.W_OK & 0o7
@@ -154,22 +136,16 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         node = self._node(inode)
         self._require_owner(ctx)
-        if isinstance(node, Upload):
-            await _set_attributes(node, attr, fields)
-        elif not isinstance(node, ImportDirectory):
-            raise _refusal(node)
+        await node.set_attributes(_change(attr, fields))
         return self._attributes(node, inode)
 
     @_as_fuse_error
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        node = self._node(inode)
-        if not isinstance(node, _NewLink):
-            raise FUSEError(errno.EINVAL)
-        return node.target
+        return self._node(inode).readlink()
 
     @_as_fuse_error
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        if not name.startswith(b"user."):  # ls asks every file for them until it hears this
+        if not name.startswith(b"user."):  # ls stops to query other attributes after this errno
             raise FUSEError(errno.EOPNOTSUPP)
         value = self._node(inode).xattrs().get(os.fsdecode(name))
         if value is None:
@@ -182,30 +158,26 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        node = self._node(inode)
-        if not isinstance(node, Upload):
-            raise _refusal(node)
+        file = self._node(inode).writable()
         self._require_owner(ctx)
-        node.set_xattr(os.fsdecode(name), value)
+        file.set_xattr(os.fsdecode(name), value)
 
     @_as_fuse_error
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        node = self._node(inode)
-        if not isinstance(node, Upload):
-            raise _refusal(node)
+        file = self._node(inode).writable()
         self._require_owner(ctx)
-        node.remove_xattr(os.fsdecode(name))
+        file.remove_xattr(os.fsdecode(name))
 
     @_as_fuse_error
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
         with self.callers.unless_killed(ctx.pid):
             disk = await self._workers.read(os.statvfs, self._store)
-        told = pyfuse3.StatvfsData()
+        result = pyfuse3.StatvfsData()
         sizes = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail")
         for size in sizes:
-            setattr(told, f"f_{size}", getattr(disk, f"f_{size}"))
-        told.f_namemax = 255
-        return told
+            setattr(result, f"f_{size}", getattr(disk, f"f_{size}"))
+        result.f_namemax = 255
+        return result
 
     # -- directories ------------------------------------------------------------------------------
 
@@ -219,7 +191,7 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """This must not wait for anything: `listing.c` relies on it."""
+        """Reply with children; this must not await anything, because `listing.c` relies on it."""
         opened = self._directories.get(number_of(fh))
         if not _list_dots(opened, start_id, token):
             return
@@ -244,13 +216,13 @@ class Operations(pyfuse3.Operations):
     def _list_names(
         self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
     ) -> None:
-        told = EntryAttributes()
+        attributes = EntryAttributes()
         for number in range(start, len(children)):
             name, node = children[number]
-            told.st_ino = self.inodes.number(node.key)
-            told.st_mode = node.attributes().mode
+            attributes.st_ino = self.inodes.number(node.key)
+            attributes.st_mode = node.attributes().mode
             if not pyfuse3.readdir_reply(
-                token, name.encode(errors="surrogateescape"), told, number + _DOTS + 1
+                token, name.encode(errors="surrogateescape"), attributes, number + _DOTS + 1
             ):
                 return
 
@@ -259,29 +231,28 @@ class Operations(pyfuse3.Operations):
         self._directories.remove(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """What is listed is durable."""
+        """Do nothing: listed changes are durable."""
 
     # -- files ------------------------------------------------------------------------------------
 
     @_as_fuse_error
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         node = self._node(inode)
-        writes = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
-        if isinstance(node, Upload):
-            if not writes:
-                raise FUSEError(errno.EOPNOTSUPP)
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            file = node.writable()
             self._require_owner(ctx)
-            return await self._open_upload(node, flags, ctx.pid)
-        if writes:
-            raise _refusal(node)
+            return await self._open_for_writing(file, flags, ctx.pid)
+        if not _is_file(node):
+            raise FUSEError(errno.EISDIR)
         backed = self._passthrough.known(inode)
         if backed is None:
-            reader = await self._open_file(node, ctx.pid)  # type: ignore[arg-type]
+            reader = await self._open_reader(node, ctx.pid)
             descriptor = reader.fileno()
             if descriptor is not None:
                 backed = self._passthrough.back(inode, descriptor, node.attributes().size)
             if backed is None:
-                return FileInfo(fh=self._files.add(reader), keep_cache=True)
+                opened = OpenForReading(reader, ctx.pid, self._workers, self.callers)
+                return FileInfo(fh=self._files.add(opened), keep_cache=True)
             reader.close()
         return FileInfo(fh=backed.opened(self._files.add(backed)), keep_cache=False)
 
@@ -289,64 +260,39 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        parent = self._node(parent_inode)
-        upload = self._new_upload(parent, name, mode, ctx)
-        opened = await self._open_upload(upload, flags & ~os.O_TRUNC, ctx.pid)
-        return opened, self._entry(upload, 0)
+        file = self._create(parent_inode, name, mode, ctx)
+        opened = await self._open_for_writing(file, flags & ~os.O_TRUNC, ctx.pid)
+        return opened, self._entry(file, 0)
 
     @_as_fuse_error
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        parent = self._node(parent_inode)
         if not stat.S_ISREG(mode):
-            raise _refusal(parent)
-        return self._entry(self._new_upload(parent, name, mode, ctx), 0)
+            raise refusal_of(self._directory(parent_inode))
+        return self._entry(self._create(parent_inode, name, mode, ctx), 0)
 
     @_as_fuse_error
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        opened = self._files.get(fh)
-        if not isinstance(opened, OpenReader):
-            raise FUSEError(errno.EOPNOTSUPP)
-        data = opened.read_at_once(off, size)
-        if data is None:
-            with self.callers.unless_killed(opened.pid):
-                data = await self._workers.read(opened.read, off, size)
-        return data  # type: ignore[return-value] # any buffer will do
+        return await self._files.get(number_of(fh)).read(off, size)  # type: ignore[return-value] # any buffer
 
     @_as_fuse_error
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        opened = self._files.get(number_of(fh))
-        if not isinstance(opened, _OpenUpload):
-            raise FUSEError(errno.EBADF)
-        with self.callers.unless_killed(opened.pid):
-            return await opened.upload.write(off, buf)
+        return await self._files.get(number_of(fh)).write(off, buf)
 
     @_as_fuse_error
     async def flush(self, fh: int) -> None:
-        opened = self._files.get(number_of(fh))
-        if isinstance(opened, _OpenUpload):
-            with self.callers.unless_killed(opened.pid):
-                await opened.upload.flush()
+        await self._files.get(number_of(fh)).flush()
 
     @_as_fuse_error
     async def fsync(self, fh: int, datasync: bool) -> None:
-        opened = self._files.get(number_of(fh))
-        if isinstance(opened, _OpenUpload):
-            with self.callers.unless_killed(opened.pid):
-                await opened.upload.sync()
+        await self._files.get(number_of(fh)).sync()
 
     @_as_fuse_error
     async def release(self, fh: int) -> None:
-        opened = self._files.remove(number_of(fh))
-        if isinstance(opened, _OpenUpload):
-            await opened.upload.released()
-        elif isinstance(opened, Backed):
-            opened.closed()
-        else:
-            opened.close()
+        await self._files.remove(number_of(fh)).release()
 
-    # -- changing names ---------------------------------------------------------------------------
+    # -- changes of names ------------------------------------------------------------------------
 
     @_as_fuse_error
     async def rename(
@@ -363,16 +309,9 @@ class Operations(pyfuse3.Operations):
         before, after = os.fsdecode(name_old), os.fsdecode(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
             raise FUSEError(errno.EINVAL)
-        if isinstance(old, ImportDirectory) and isinstance(new, ImportDirectory):
-            if flags & pyfuse3.RENAME_NOREPLACE and new.lookup(after):
-                raise FUSEError(errno.EEXIST)
-            old.rename(before, after)
-        elif isinstance(old, NameDirectory) and isinstance(new, NameDirectory):
-            paths = old.path(before), new.path(after)
-            with self.callers.unless_killed(ctx.pid):
-                await self._workers.write(self._tree.rename, *paths)
-        else:
-            raise _refusal(old if not isinstance(old, NameDirectory) else new)
+        if flags & pyfuse3.RENAME_NOREPLACE and await self._find(new, after, ctx.pid):
+            raise FUSEError(errno.EEXIST)
+        await self._apply(old, ctx.pid, old.rename, before, new, after)
 
     @_as_fuse_error
     async def symlink(
@@ -380,45 +319,32 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        if not isinstance(parent, NameDirectory):
-            raise _refusal(parent)
-        path = parent.path(os.fsdecode(name))
-        sources = self._paths_of(parent, os.fsdecode(target))
-        with self.callers.unless_killed(ctx.pid):
-            await self._workers.write(self._tree.link, sources, path)
-        link = _NewLink(f"link:{path}", target)
+        link = await self._apply(
+            parent,
+            ctx.pid,
+            parent.symlink,
+            os.fsdecode(name),
+            os.fsdecode(target),
+            self._mountpoint,
+        )
         return self._entry(link, 0)
 
     @_as_fuse_error
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        asked = os.fsdecode(name)
-        child = await self._child(parent, asked, ctx.pid)
-        if isinstance(parent, NameDirectory):
-            with self.callers.unless_killed(ctx.pid):
-                await self._workers.write(self._tree.remove, parent.path(asked))
-        elif not isinstance(parent, ImageDirectory | RemovableDirectory):
-            raise _refusal(parent)
-        elif await self._children(child, ctx.pid):
-            raise FUSEError(errno.ENOTEMPTY)
-        else:
-            self._tree.hide(parent.place, f"{parent.path}{asked}")
+        child = await self._child(parent, os.fsdecode(name), ctx.pid)
+        if not _is_directory(child):
+            raise FUSEError(errno.ENOTDIR)
+        await self._apply(parent, ctx.pid, parent.rmdir, os.fsdecode(name), child)
         self.inodes.retire(child.key)
 
     @_as_fuse_error
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        asked = os.fsdecode(name)
-        if isinstance(parent, ImportDirectory):
-            parent.remove(asked)
-        elif not isinstance(parent, ImageDirectory | RemovableDirectory):
-            raise _refusal(parent)
-        elif _is_directory(await self._child(parent, asked, ctx.pid)):
-            raise FUSEError(errno.EISDIR)
-        else:
-            self._tree.hide(parent.place, f"{parent.path}{asked}")
+        child = await self._child(parent, os.fsdecode(name), ctx.pid)
+        parent.unlink(os.fsdecode(name), child)
 
     @_as_fuse_error
     async def mkdir(
@@ -426,22 +352,20 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        if not isinstance(parent, NameDirectory):
-            raise _refusal(parent)
-        made = self._tree.make_namespace(parent.path(os.fsdecode(name)))
+        made = await self._apply(parent, ctx.pid, parent.mkdir, os.fsdecode(name))
         return self._entry(made, 0, parent_inode)
 
     @_as_fuse_error
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        raise _refusal(self._directory(new_parent_inode))
+        raise refusal_of(self._directory(new_parent_inode))
 
-    # -- within -----------------------------------------------------------------------------------
+    # -- helpers ----------------------------------------------------------------------------------
 
     @property
     def open_handles(self) -> int:
-        """How many files and directories are open."""
+        """The number of open files and directories."""
         return len(self._files) + len(self._directories)
 
     def _node(self, inode: int) -> Node:
@@ -456,65 +380,77 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOTDIR)
         return node
 
+    async def _find(self, parent: Directory, name: str, pid: int) -> Node | None:
+        if not parent.may_block(name):
+            return parent.lookup(name)
+        with self.callers.unless_killed(pid):
+            return await self._workers.read(parent.lookup, name)
+
     async def _child(self, parent: Directory, name: str, pid: int) -> Node:
-        if parent.may_block(name):
-            with self.callers.unless_killed(pid):
-                child = await self._workers.read(parent.lookup, name)
-        else:
-            child = parent.lookup(name)
+        child = await self._find(parent, name, pid)
         if child is None:
             raise FUSEError(errno.ENOENT)
         return child
 
-    async def _children(self, directory: Node, pid: int) -> Sequence[tuple[str, Node]]:
-        if not _is_directory(directory):
-            raise FUSEError(errno.ENOTDIR)
+    async def _children(self, directory: Directory, pid: int) -> Sequence[tuple[str, Node]]:
         if not directory.may_block(None):
             return _listed(directory)
         with self.callers.unless_killed(pid):
             return await self._workers.read(_listed, directory)
 
+    async def _apply(
+        self, directory: Directory, pid: int, change: Callable[[*Ts], T], *args: *Ts
+    ) -> T:
+        """Call a method that changes `directory`, in a worker thread if it can wait."""
+        if not directory.changes_block:
+            return change(*args)
+        with self.callers.unless_killed(pid):
+            return await self._workers.write(change, *args)
+
     def _entry(self, child: Node, name_timeout: float, parent: int = 0) -> EntryAttributes:
-        """What is told of a child that was looked up or made."""
+        """Count a lookup of a child and return its attributes for the kernel."""
         inode = self.inodes.look_up(child, parent)
         return self._attributes(child, inode, name_timeout)
 
     def _attributes(self, node: Node, inode: int, entry_timeout: float = 0) -> EntryAttributes:
-        known = node.attributes()
-        told = EntryAttributes()
-        told.st_ino = inode
-        told.generation = self.inodes.generation(inode)
-        told.entry_timeout = entry_timeout
-        told.attr_timeout = known.timeout
-        told.st_mode = known.mode
-        told.st_nlink = known.links
-        told.st_uid = self._owner[0] if known.uid is None else known.uid
-        told.st_gid = self._owner[1] if known.gid is None else known.gid
-        told.st_rdev = 0
-        told.st_size = known.size
-        told.st_blksize = known.block_size
-        told.st_blocks = -(-known.size // 512)
-        told.st_atime_ns = told.st_ctime_ns = told.st_mtime_ns = known.mtime
-        return told
+        attributes = node.attributes()
+        result = EntryAttributes()
+        result.st_ino = inode
+        result.generation = self.inodes.generation(inode)
+        result.entry_timeout = entry_timeout
+        result.attr_timeout = attributes.timeout
+        result.st_mode = attributes.mode
+        result.st_nlink = attributes.links
+        result.st_uid = self._owner[0] if attributes.uid is None else attributes.uid
+        result.st_gid = self._owner[1] if attributes.gid is None else attributes.gid
+        result.st_rdev = 0
+        result.st_size = attributes.size
+        result.st_blksize = attributes.block_size
+        result.st_blocks = -(-attributes.size // 512)
+        result.st_atime_ns = result.st_ctime_ns = result.st_mtime_ns = attributes.mtime
+        return result
 
-    def _new_upload(self, parent: Node, name: bytes, mode: int, ctx: RequestContext) -> Upload:
+    def _create(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> WritableFile:
         self._require_owner(ctx)
-        if not isinstance(parent, ImportDirectory):
-            raise _refusal(parent)
+        parent = self._directory(parent_inode)
         return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
 
     def _is_owner(self, ctx: RequestContext) -> bool:
         return ctx.uid in (0, self._owner[0])
 
     def _require_owner(self, ctx: RequestContext) -> None:
-        """Refuse everybody but the mount's owner and root. The kernel does not check modes in every
-        mount, and those of receipts are whatever a copier has made them.
+        """Refuse every caller but root and the owner of the mount.
+
+        The modes do not suffice: the kernel does not check them in every mount, and copiers set
+        those of uploads.
         """
         if not self._is_owner(ctx):
             raise FUSEError(errno.EACCES)
 
-    async def _open_file(self, file: File, pid: int) -> OpenReader:
-        opened = OpenReader(pid)
+    async def _open_reader(self, file: File, pid: int) -> OpenReader:
+        opened = OpenReader()
         if not file.may_block:
             opened.open(file.open)
             return opened
@@ -526,28 +462,12 @@ class Operations(pyfuse3.Operations):
             raise
         return opened
 
-    async def _open_upload(self, upload: Upload, flags: int, pid: int) -> FileInfo:
+    async def _open_for_writing(self, file: WritableFile, flags: int, pid: int) -> FileInfo:
         if flags & os.O_TRUNC:
             with self.callers.unless_killed(pid):
-                await upload.truncate(0)
-        number = self._files.add(_OpenUpload(upload, pid))
-        return FileInfo(fh=upload.opened(number), direct_io=True, keep_cache=False)
-
-    def _paths_of(self, parent: NameDirectory, target: str) -> Sequence[str]:
-        """Where in the tree a symlink's target may lie: as from its directory, else, where a link
-        would lead nowhere, by the image's name.
-        """
-        if target.startswith("/"):
-            base = f"{self._mountpoint}/"
-            if not target.startswith(base):
-                raise OSError(errno.EXDEV, "the target is not in this mount")
-            return [posixpath.normpath(self._meant(target[len(base) :]))]
-        meant = self._meant(target)
-        return [posixpath.normpath(f"{parent.prefix}{meant}"), posixpath.normpath(meant)]
-
-    def _meant(self, path: str) -> str:
-        """The path that a path in this mount stands for, part by part."""
-        return "/".join(self._tree.names.meanings(part)[0] for part in path.split("/"))
+                await file.truncate(0)
+        number = self._files.add(OpenForWriting(file, pid, self.callers))
+        return FileInfo(fh=file.opened(number), direct_io=True, keep_cache=False)
 
 
 def _listed(directory: Directory) -> list[tuple[str, Node]]:
@@ -555,35 +475,32 @@ def _listed(directory: Directory) -> list[tuple[str, Node]]:
 
 
 def _is_directory(node: Node) -> TypeGuard[Directory]:
-    return hasattr(node, "children")
+    return node.is_directory
+
+
+def _is_file(node: Node) -> TypeGuard[File]:
+    """Return whether a node can be opened; the kernel opens no symlinks."""
+    return not node.is_directory
 
 
 def _list_dots(opened: _OpenDirectory, start: int, token: pyfuse3.ReaddirToken) -> bool:
-    """Tell `.` and `..`, for which the kernel counts no lookup; whether there is room for more."""
-    told = EntryAttributes()
-    told.st_mode = stat.S_IFDIR
+    """Reply with `.` and `..`, for which the kernel counts no lookup; return whether there is room
+    for more.
+    """
+    attributes = EntryAttributes()
+    attributes.st_mode = stat.S_IFDIR
     for number in range(start, _DOTS):
-        name, told.st_ino = ((b".", opened.inode), (b"..", opened.parent))[number]
-        if not pyfuse3.readdir_reply(token, name, told, number + 1):
+        name, attributes.st_ino = ((b".", opened.inode), (b"..", opened.parent))[number]
+        if not pyfuse3.readdir_reply(token, name, attributes, number + 1):
             return False
     return True
 
 
-async def _set_attributes(upload: Upload, attr: EntryAttributes, fields: SetattrFields) -> None:
-    if fields.update_size:
-        await upload.truncate(attr.st_size)
-    if fields.update_mode:
-        upload.receipt.mode = stat.S_IMODE(attr.st_mode)
-    if fields.update_uid:
-        upload.receipt.uid = attr.st_uid
-    if fields.update_gid:
-        upload.receipt.gid = attr.st_gid
-    if fields.update_mtime:
-        upload.receipt.mtime = attr.st_mtime_ns
-
-
-def _refusal(node: Node) -> FUSEError:
-    """A name cannot be made here, or an image cannot be changed."""
-    return FUSEError(
-        errno.EPERM if isinstance(node, NameDirectory | ImportDirectory) else errno.EROFS
+def _change(attr: EntryAttributes, fields: SetattrFields) -> AttributeChange:
+    return AttributeChange(
+        size=attr.st_size if fields.update_size else None,
+        mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+        uid=attr.st_uid if fields.update_uid else None,
+        gid=attr.st_gid if fields.update_gid else None,
+        mtime=attr.st_mtime_ns if fields.update_mtime else None,
     )

@@ -1,4 +1,4 @@
-"""Open files and directories, by the number that the kernel gives back, never used twice."""
+"""Tables of open files and directories, and files that threads read while they are closed."""
 
 import errno
 import itertools
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Handles(Generic[T]):
-    """What is open, of one kind."""
+    """Open files or directories by number; a number is never used twice."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -35,19 +35,20 @@ class Handles(Generic[T]):
 
 
 class OpenReader:
-    """A file that `pid` has opened to read. `open` and `read` may be called in any thread; what is
-    closed while a thread still reads is let go of when that comes back.
+    """An open reader that is safe to close in one thread while another uses it.
+
+    The reader is closed when the last call of `open` or `read` has returned. Later calls raise
+    OSError (EBADF).
     """
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self) -> None:
         self._reader: Reader | None = None
         self._lock = threading.Lock()
         self._users = 0
         self._closed = False
 
     def open(self, opens: Callable[[], Reader]) -> None:
-        """Open it, once."""
+        """Set the reader to what `opens` returns; call this once."""
         with self._in_use():
             self._reader = opens()
 
@@ -68,7 +69,7 @@ class OpenReader:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-        self._let_go()
+        self._close_unused()
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -81,9 +82,9 @@ class OpenReader:
         finally:
             with self._lock:
                 self._users -= 1
-            self._let_go()
+            self._close_unused()
 
-    def _let_go(self) -> None:
+    def _close_unused(self) -> None:
         with self._lock:
             reader = self._reader if self._closed and not self._users else None
             self._reader = None if reader is not None else self._reader

@@ -1,7 +1,7 @@
-"""Inode numbers and the kernel's lookup counts. One event loop calls this; there is no await in it.
+"""Inode numbers and the kernel's lookup counts. Call this from the event loop only.
 
-A number is made from the node's key, so that it is the same after a remount. A node is held as long
-as the kernel may ask for it, and no longer: at zero lookups it is forgotten.
+An inode number is computed from the node's key, so that it is the same after a remount. A node is
+kept until the kernel has forgotten all of its lookups.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Inodes:
         self._root_key = root.key
 
     def number(self, key: Key) -> int:
-        """The inode number that a key has, or would have."""
+        """Return the inode number of a key, whether the kernel knows it or not."""
         if key == self._root_key:
             return ROOT
         number = _hash(key) if isinstance(key, str) else key.number
@@ -37,13 +37,13 @@ class Inodes:
         return number
 
     def known(self, key: Key) -> int | None:
-        """The inode number of a key that the kernel knows."""
+        """Return the inode number of a key if the kernel knows it, else None."""
         number = self.number(key)
         return number if number in self._entries else None
 
     def look_up(self, node: Node, parent: int = ROOT) -> int:
-        """Count one lookup of a node that is about to be told to the kernel, in the directory
-        `parent`; its inode number.
+        """Count one lookup of a node in the directory `parent`, and return its inode number. Call
+        this before the node is sent to the kernel.
         """
         number = self.number(node.key)
         entry = self._entries.get(number)
@@ -54,26 +54,26 @@ class Inodes:
         return number
 
     def get(self, number: int) -> Node:
-        """The node of a number that the kernel holds; KeyError."""
+        """Return the node with a number; raise KeyError if the kernel does not know it."""
         return self._entries[number].node
 
     def parent(self, number: int) -> int:
-        """The inode number of the directory in which a directory was looked up."""
+        """Return the inode number of the directory in which a node was first looked up."""
         return self._entries[number].parent
 
     def generation(self, number: int) -> int:
-        """Which of those that the kernel has known by a number is told to it now."""
+        """Return the generation of an inode number, which changes when a directory is retired."""
         return self._entries[number].generation
 
     def retire(self, key: Key) -> None:
-        """The kernel was told that a directory is removed: one of the same key that comes later is
-        another to it, so that whoever still holds the old one does not make the new one unusable.
+        """Change the generation of a removed directory. A later directory with the same key is then
+        a different inode to the kernel, which marks the removed one as dead while it is in use.
         """
         if (number := self.known(key)) is not None:
             self._entries[number].generation += 1
 
     def forget(self, number: int, count: int) -> bool:
-        """The kernel gives back `count` lookups; whether those were the last."""
+        """Subtract `count` lookups; return whether those were the last."""
         entry = self._entries.get(number)
         if entry is None or number == ROOT:
             return False
@@ -84,7 +84,7 @@ class Inodes:
         return True
 
     def nodes(self) -> list[tuple[int, Node]]:
-        """Every node that the kernel knows, with its number."""
+        """Return the number and node of each inode that the kernel knows."""
         return [(number, entry.node) for number, entry in self._entries.items()]
 
     def _is_of_another(self, number: int, key: Key) -> bool:

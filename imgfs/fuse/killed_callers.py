@@ -1,7 +1,7 @@
-"""Who waits for an answer that takes its time. One event loop calls this.
+"""Cancels requests whose calling process is killed. Call it from the event loop only.
 
-The kernel lets a killed process go only when its request has been answered. So whoever is killed
-while a handler waits is answered: the handler is cancelled where it awaits.
+The kernel does not end a killed process before its request is answered. So a handler that waits is
+cancelled once its caller is killed, and the request is answered with EINTR.
 """
 
 import errno
@@ -13,12 +13,12 @@ from pathlib import Path
 import trio
 
 _PERIOD = 0.1
-"""Seconds between two looks at those who wait."""
+"""Seconds between two checks of the waiting processes."""
 _SIGKILL_BIT = 1 << 8
 
 
 class KilledCallers:
-    """The processes that wait."""
+    """The processes that wait for an answer."""
 
     def __init__(self) -> None:
         self._waiting: dict[trio.CancelScope, int] = {}
@@ -26,7 +26,9 @@ class KilledCallers:
 
     @contextmanager
     def unless_killed(self, pid: int) -> Iterator[None]:
-        """Let what is awaited here be cancelled when `pid` (0: nobody known) is killed; EINTR."""
+        """Cancel the block and raise InterruptedError (EINTR) once the process `pid` is killed; 0
+        stands for an unknown process.
+        """
         with trio.CancelScope() as scope:
             self._waiting[scope] = pid
             self._somebody.set()
@@ -38,7 +40,7 @@ class KilledCallers:
             raise InterruptedError(errno.EINTR, "the process was killed")
 
     async def watch(self) -> None:
-        """Look after them, for ever."""
+        """Check the waiting processes until this is cancelled."""
         while True:
             await self._somebody.wait()
             await trio.sleep(_PERIOD)
@@ -50,10 +52,10 @@ class KilledCallers:
 
 
 def is_killed(pid: int) -> bool:
-    """Whether a process, told by the ID of any of its threads, is being ended by a signal.
+    """Return whether a signal is ending a process, given the ID of any of its threads.
 
-    Either SIGKILL is pending, into which the kernel turns what ends a process at once, or it is
-    closing its files on its way out.
+    Either SIGKILL is pending, as the kernel sets it for every fatal signal, or the process is
+    closing its files while it exits.
     """
     try:
         threads = os.listdir(f"/proc/{pid}/task") if pid else []

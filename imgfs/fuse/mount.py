@@ -1,6 +1,6 @@
-"""The life of a mount: from the kernel's handshake over readiness and signals to a clean end.
+"""The life of a mount: FUSE_INIT, readiness, signals and a clean end.
 
-pyfuse3 keeps its session in module globals, so a process has one mount.
+pyfuse3 keeps its session in module globals, so a process can have one mount.
 """
 
 import logging
@@ -20,7 +20,7 @@ from engine.layouts import warm_up as first_look
 from engine.limits import Limits
 from engine.stores.open import create_store
 from engine.stores.protocols import Store
-from imgfs.fuse.gather import Gathers
+from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.gone_names import drop_gone_names
 from imgfs.fuse.handlers import Operations
 from imgfs.fuse.inodes import Inodes
@@ -39,20 +39,20 @@ from imgfs.vfs.views import CombinedView, View
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
-"""Seconds that running requests have to be answered when the mount is to end, and then running
-loads to be taken back.
+"""Seconds that running requests have to finish when the mount ends, and that the abort of running
+imports then has.
 """
 _MAX_REQUESTS = 1000
-"""How many may wait at a time before the next one is not even looked at."""
+"""The number of requests that are handled at a time."""
 
 
 class MountOptions(msgspec.Struct, frozen=True):
-    """How a store is mounted.
+    """The options of a mount.
 
-    `fuse` are options that the kernel and fusermount3 know, `source` is what /proc/mounts calls
-    what is mounted. Every `gc_interval` seconds what nothing needs is collected, if it is set.
-    `session` is the part in C, or why there is none; `passthrough` says whether the kernel may read
-    blobs by itself.
+    `fuse` holds options of the kernel and fusermount3, `source` is the source in /proc/mounts.
+    Garbage is collected every `gc_interval` seconds, unless that is None. `native` is the native
+    library, or the reason why it cannot be used; `passthrough` allows the kernel to read blobs
+    itself.
     """
 
     view: View = msgspec.field(default_factory=CombinedView)
@@ -60,7 +60,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     gc_interval: float | None = None
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
-    session: NativeLibrary | str = "not asked for"
+    native: NativeLibrary | str = "not asked for"
     passthrough: bool = True
     names: Names = FAMILIAR
 
@@ -71,10 +71,10 @@ def serve(
     """Mount the store at `location`, and answer the kernel until it is unmounted or SIGTERM, SIGINT
     or SIGHUP comes.
 
-    `ready` is called once the mount can be used. Raise StoreError, OSError or RuntimeError if it
-    cannot be.
+    `ready` is called once the mount can be used. Raise StoreError, OSError or RuntimeError if the
+    store cannot be mounted.
     """
-    # A handler that raised in the middle of the event loop would break it.
+    # A signal handler that raises would break the event loop.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     with create_store(location) as store:
@@ -84,7 +84,7 @@ def serve(
         except BaseExceptionGroup as group:
             raise _cause(group) from group
         if mount.workers.busy:
-            # Closing the database would wait for them. What they have not committed is rolled back.
+            # Closing the database would wait for the threads. Open transactions are rolled back.
             log.error("ended, while the store's disk does not answer")
             os._exit(1)
 
@@ -97,13 +97,13 @@ class _Mount:
         self._mountpoint = mountpoint
         self._options = options
         self._ready = ready
-        part = options.session if options.passthrough else "switched off"
-        self._passthrough = Passthrough(part, store.directory)
+        native = options.native if options.passthrough else "switched off"
+        self._passthrough = Passthrough(native, store.directory)
         self._operations: Operations | None = None
         self.workers = DiskThreads()
 
     async def run(self) -> None:
-        """Serve until the end; a signal that comes when the end has begun changes nothing."""
+        """Serve until the mount ends; ignore signals that arrive while it ends."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 imports = self._make_imports(nursery)
@@ -144,7 +144,7 @@ class _Mount:
             self._store.directory,
             nursery,
             self.workers,
-            Gathers(self._options.session),
+            NativeGathers(self._options.native).make,
             self._failed,
         )
 
@@ -158,7 +158,6 @@ class _Mount:
         inodes = Inodes(tree.root)
         self._names = NameCache(self._store.name_lock, tree.version)
         self._operations = Operations(
-            tree,
             inodes,
             self._names,
             self._passthrough,
@@ -178,12 +177,12 @@ class _Mount:
             "inodes": len(self._operations.inodes),
             "handles": self._operations.open_handles,
             "imports": imports.counts(),
-            "passthrough": self._passthrough.told,
+            "passthrough": self._passthrough.status,
             "backing_files": len(self._passthrough),
         }
 
     async def _failed(self, name: str, reason: str) -> None:
-        """A failed load is logged, and is an event of the store."""
+        """Log a failed load, and add it to the store's events."""
         log.warning("import/%s was not loaded: %s", printable(name), reason)
         try:
             await self.workers.write(self._store.events.add_failure, name, reason)
@@ -192,25 +191,25 @@ class _Mount:
 
 
 def _checks(fuse: Collection[str]) -> set[str]:
-    """Let the kernel check modes where root lets others in.
+    """Return the default options, with `default_permissions` only if root admits other users.
 
-    Elsewhere it would ask for a directory's mode again and again, to keep root from nothing, and an
-    ordinary user from removing what stands in image directories, which are read-only. The handlers
-    see to it that only the owner changes anything; whom he lets in may read everything.
+    Otherwise the kernel would query the mode of a directory again and again, and it would not let a
+    user remove entries of image directories, which are read-only. The handlers allow changes to the
+    owner alone; other users that the mount admits may read everything.
     """
     is_checked = os.getuid() == 0 and "allow_other" in fuse
     return set(pyfuse3.default_options) - (set() if is_checked else {"default_permissions"})
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong in a nursery, if it was one thing."""
+    """Return the only exception in nested groups, or the group with several."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 async def _stop_on(signals: AsyncIterator[int], serving: trio.CancelScope) -> None:
-    """Take no more requests; those that are not answered in time never are."""
+    """Accept no more requests after a signal, and cancel those that run after _PATIENCE."""
     async for number in signals:
         log.info("ending on signal %d", number)
         pyfuse3.terminate()
@@ -227,7 +226,7 @@ async def _collect_every(seconds: float, store: Store) -> None:
 
 
 def _collect(store: Store) -> None:
-    """A collection in a worker thread, which the end of the mount ends."""
+    """Collect garbage in a worker thread, until the mount ends."""
     for garbage in store.collect():
         log.info("removed %s %s", garbage.kind, garbage.name)
         trio.from_thread.check_cancelled()

@@ -1,9 +1,9 @@
-"""How long the kernel may keep the names of a listing.
+"""Short-lived caching of listed names in the kernel.
 
-Any process may change a name at any time, so the kernel keeps none that it has looked up: it asks
-again. For `ls -l` that would be one request for each name that it has just been listed. So the
-names of a listing may be kept for a moment, if they are still true and while the store's `NameLock`
-is held: whoever changes names waits for that moment to pass.
+Any process can change a name at any time, so the kernel must not cache names that it looks up. But
+then `ls -l` would send a LOOKUP for each name right after it was listed. So listed names may be
+cached for a moment, if they are still correct and as long as the store's `NameLock` is held: a
+process that changes names waits until that lock is released.
 """
 
 import time
@@ -14,27 +14,27 @@ import trio
 from engine.stores.protocols import LONGEST, NameLock
 
 KEPT = 0.1
-"""Seconds that the kernel may keep a name of a listing."""
+"""Seconds for which the kernel may cache a listed name."""
 _ANSWERED = 0.02
-"""Seconds within which an answer has reached the kernel, except in a process that is stopped."""
+"""Seconds within which a reply reaches the kernel, unless this process is stopped."""
 
 
 class NameCache:
-    """The names that the kernel may keep. Only the event loop touches it."""
+    """The listed names that the kernel may cache. Call it from the event loop only."""
 
     def __init__(self, lock: NameLock, version: Callable[[], int]) -> None:
-        """`version` returns another number once anything in the store has changed."""
-        version()  # what it opens is open when the process has no descriptor left
+        """`version` returns a number that differs once anything in the store has changed."""
+        version()  # it opens a file, which fails once descriptors run out
         self._lock = lock
         self._version = version
         self._expires = 0.0
         self._used = trio.Event()
 
     def keep(self, version: int | None) -> float:
-        """Let the kernel keep names that were read when the store had this version.
+        """Hold the lock, so that the kernel may cache names read at this version of the store.
 
-        Return the time (of `time.monotonic`) until which each may be handed out, to be kept for
-        `KEPT` seconds; 0 if none may be kept.
+        Return the time of `time.monotonic` until which names may be sent with a timeout of `KEPT`
+        seconds; 0 if they must not be cached.
         """
         now = time.monotonic()
         if version is None or not self._lock.hold():
@@ -44,14 +44,14 @@ class NameCache:
         return now + LONGEST - KEPT - _ANSWERED if self._version() == version else 0.0
 
     def answered(self) -> None:
-        """Note that the answer with these names goes out now."""
+        """Note that the reply with these names is sent now."""
         self._expires = time.monotonic() + KEPT + _ANSWERED
 
     async def expire(self) -> None:
-        """Release the lock whenever the kernel keeps nothing any more, for ever."""
+        """Release the lock whenever the last cached name has expired, until this is cancelled."""
         while True:
             await self._used.wait()
-            while (left := self._expires - time.monotonic()) > 0:  # noqa: ASYNC110 (it may move)
+            while (left := self._expires - time.monotonic()) > 0:  # noqa: ASYNC110 (the time can be extended meanwhile)
                 await trio.sleep(left)
             self._lock.release()
             self._used = trio.Event()

@@ -1,98 +1,99 @@
-"""Kernel passthrough: the kernel reads a blob from the store's file itself, and asks nobody.
+"""FUSE passthrough: the kernel reads a blob directly from the store's file.
 
-`passthrough.c` has the other half, which pyfuse3 and libfuse do not know of. Where that is not
-built, where the kernel (Linux 6.9) or the privilege (CAP_SYS_ADMIN) is lacking, nothing changes
-but speed.
+It needs `native/passthrough.c`, Linux 6.9 and CAP_SYS_ADMIN. Without them reads are slower, and
+nothing else changes.
 
-The kernel takes one backing ID for an inode as long as anybody has that open. So an inode keeps its
-ID until it has been closed for a while, not longer, since the ID holds the file of a blob that may
-have been removed.
+The kernel allows one backing ID for an inode as long as the inode is open. So an inode keeps its ID
+while it is open and for a moment after that. Then the ID is closed, because it keeps open the file
+of a blob that may have been removed.
 """
 
 import os
 from pathlib import Path
 
-import msgspec
 import trio
 
 from imgfs.fuse.native.library import BACKED, SUBJECTS, NativeLibrary, handle
+from imgfs.fuse.open_files import OpenFile
 
 _CAP_SYS_ADMIN = 1 << 21
 _LINGER = 1.0
-"""Seconds; by then the kernel has long heard that the release was answered."""
+"""Seconds between the release of an inode and the close of its ID: enough for the kernel to receive
+the reply to the release.
+"""
 
 
-class Backed(msgspec.Struct):
-    """An inode that the kernel reads by itself, and how many have it open."""
+class Backed(OpenFile):
+    """An inode that the kernel reads from its backing file: the open file of all its handles."""
 
-    backing: int
-    users: int = 0
-    is_idle: bool = False
+    def __init__(self, backing: int) -> None:
+        self.backing = backing
+        self.users = 0
+        self.is_idle = False
 
     def opened(self, number: int) -> int:
-        """One more has it open; the handle that tells the kernel so."""
+        """Count one more open file; return its FUSE file handle, which names the backing ID."""
         self.users += 1
         self.is_idle = False
         return handle(BACKED, self.backing, number)
 
-    def closed(self) -> None:
-        """One less has it open."""
+    async def release(self) -> None:
+        """Count one open file less."""
         self.users -= 1
 
 
 class Passthrough:
-    """The inodes that the kernel reads by itself. One event loop calls this; nothing here awaits
-    but `close_idle`.
-    """
+    """The inodes that the kernel reads from backing files. Call it from the event loop only."""
 
-    def __init__(self, part: NativeLibrary | str, store: Path) -> None:
-        """`part` is what `library.load` gave, or why it is not to be made use of. This must
-        come before the handshake with the kernel.
+    def __init__(self, native: NativeLibrary | str, store: Path) -> None:
+        """`native` is what `library.load` returned, or why it must not be used. Make this
+        before the handshake with the kernel.
         """
-        self._why = part if isinstance(part, str) else None
-        self._session = None if isinstance(part, str) else part
-        if self._session and not _capabilities() & _CAP_SYS_ADMIN:
+        self._why = native if isinstance(native, str) else None
+        self._native = None if isinstance(native, str) else native
+        if self._native and not _capabilities() & _CAP_SYS_ADMIN:
             self._why = "CAP_SYS_ADMIN is needed"
-        elif self._session:
-            self._session.imgfs_passthrough_want()
+        elif self._native:
+            self._native.imgfs_passthrough_want()
         self._probe = os.open(store / "version", os.O_RDONLY | os.O_CLOEXEC)
         self._backed: dict[int, Backed] = {}
         self._refused: set[int] = set()
 
     @property
-    def told(self) -> str:
-        """ "on", or "off: " and why. To be asked when a request has come, not before."""
+    def status(self) -> str:
+        """Return "on", or "off: " and the reason; known after the first request only."""
         why = self._reason()
         return f"off: {why}" if why else "on"
 
     def known(self, inode: int) -> Backed | None:
-        """An inode that can be opened without its file."""
+        """Return the inode if it has a backing ID already."""
         return self._backed.get(inode)
 
     def back(self, inode: int, descriptor: int, size: int) -> Backed | None:
-        """Let an inode be read from a file, which need not stay open; None if that cannot be, be it
-        that the file has not `size` bytes.
+        """Let the kernel read an inode from a file, which the caller may close afterwards.
+
+        Return None if passthrough is off, the kernel refuses, or the file is not `size` bytes long.
         """
-        if self._session is None or self._reason() or inode in self._refused:
+        if self._native is None or self._reason() or inode in self._refused:
             return None
         if inode not in self._backed:
             whole = os.fstat(descriptor).st_size == size
-            backing = self._session.imgfs_backing_open(descriptor) if whole else 0
+            backing = self._native.imgfs_backing_open(descriptor) if whole else 0
             if not 0 < backing < SUBJECTS:
                 self._close(backing)
-                self._refused.add(inode)  # it cannot be read both ways at a time
+                self._refused.add(inode)  # the kernel forbids both ways of reading at a time
                 return None
             self._backed[inode] = Backed(backing)
         return self._backed[inode]
 
     def forget(self, inode: int) -> None:
-        """The kernel has forgotten an inode."""
+        """Close the backing ID of an inode that the kernel has forgotten."""
         self._refused.discard(inode)
         if backed := self._backed.pop(inode, None):
             self._close(backed.backing)
 
     async def close_idle(self) -> None:
-        """Let go of what nobody has had open for a while, for ever."""
+        """Close the backing IDs of inodes that are no longer open, until this is cancelled."""
         while True:
             await trio.sleep(_LINGER)
             for inode, backed in list(self._backed.items()):
@@ -104,8 +105,8 @@ class Passthrough:
         return len(self._backed)
 
     def _close(self, backing: int) -> None:
-        if self._session is not None and backing > 0:
-            self._session.imgfs_backing_close(backing)
+        if self._native is not None and backing > 0:
+            self._native.imgfs_backing_close(backing)
 
     def _reason(self) -> str:
         if self._why is None:
@@ -113,13 +114,13 @@ class Passthrough:
         return self._why
 
     def _try(self) -> str:
-        """What is against it, if anything, found out with a file of the store."""
-        assert self._session is not None
-        if not self._session.imgfs_shook_hands():
+        """Try passthrough with a file of the store; return why it is impossible, or ""."""
+        assert self._native is not None
+        if not self._native.imgfs_shook_hands():
             return "libfuse has answered the kernel's offer by itself"
-        if not self._session.imgfs_passthrough_agreed():
+        if not self._native.imgfs_passthrough_agreed():
             return "the kernel does not offer it (Linux 6.9 does)"
-        backing = self._session.imgfs_backing_open(self._probe)
+        backing = self._native.imgfs_backing_open(self._probe)
         self._close(backing)
         return f"the kernel refuses it: {os.strerror(-backing)}" if backing < 0 else ""
 

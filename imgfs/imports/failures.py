@@ -1,6 +1,7 @@
-"""`NAME.failed.txt` in `import/`: why a file was not loaded, and what to do about it.
+"""Files named `NAME.failed.txt` in `import/`: why NAME was not loaded, and what to do about it.
 
-A file manager shows no more of a failed copy than "Bad message". Only the event loop calls this.
+They exist because a file manager shows only "Bad message" for a failed copy. Call this from the
+event loop only.
 """
 
 import errno
@@ -40,7 +41,7 @@ _TEMPORARY = (
 
 
 def destined(name: str) -> str:
-    """The name that a file is to have in the end, if `name` is a temporary one of a known form."""
+    """Return the final name of a file whose temporary name has a known form, else `name` itself."""
     for form in _TEMPORARY:
         if match := form.fullmatch(name):
             return match["name"]
@@ -48,25 +49,25 @@ def destined(name: str) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a file of that name cannot be made, because its name is that of a failure."""
+    """Return whether no file can have this name, because it is that of a report."""
     return name.endswith(SUFFIX) or destined(name).endswith(SUFFIX)
 
 
 def advice(error: Exception) -> str:
-    """What can be done about an error, in a sentence."""
+    """Return a sentence with what can be done about an error."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _FULL
     return next((text for kind, text in _ADVICE if isinstance(error, kind)), _COPY_AGAIN)
 
 
 class Failures:
-    """What went wrong last with each name."""
+    """The last failure of each file."""
 
     def __init__(self) -> None:
         self._files: dict[str, BytesFile] = {}
 
-    def tell(self, name: str, sentence: str, error: Exception, time_ns: int) -> None:
-        """Let the failure of the file called `name` be read."""
+    def add(self, name: str, sentence: str, error: Exception, time_ns: int) -> None:
+        """Report that the file `name` was not loaded; `time_ns` is the time of the report."""
         name = destined(name)
         text = f"{name} was not loaded: {sentence}\n\n{advice(error)} Nothing of it was kept.\n"
         data = text.encode(errors="replace")
@@ -77,17 +78,17 @@ class Failures:
             del self._files[next(iter(self._files))]
 
     def end(self, name: str) -> None:
-        """A file of that name has been loaded."""
+        """Remove the report about a file, which has now been loaded."""
         self._files.pop(destined(name), None)
 
     def lookup(self, file: str) -> Node | None:
-        """The file that tells a failure, by its own name."""
+        """Return the report with this file name, or None."""
         return self._files.get(file.removesuffix(SUFFIX)) if file.endswith(SUFFIX) else None
 
     def remove(self, file: str) -> None:
-        """Forget the failure that a file tells."""
+        """Remove the report with this file name."""
         self._files.pop(file.removesuffix(SUFFIX), None)
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        """Those files, sorted by name."""
+        """Return the file names and the reports, sorted by name."""
         return [(f"{name}{SUFFIX}", file) for name, file in sorted(self._files.items())]

@@ -1,6 +1,6 @@
-"""What an upload's writer has written ahead of a gap.
+"""A temporary file for the bytes that an upload receives ahead of a gap.
 
-The file has no name, so that nothing stays behind.
+The file has no name, so it disappears with the process.
 """
 
 import os
@@ -11,13 +11,14 @@ _BATCH = 1 << 20
 
 
 class GapSpool:
-    """Bytes, each at its offset, until the bytes before them have come."""
+    """Spans of bytes, kept until the bytes before them arrive."""
 
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (close() ends it)
         self._spans: dict[int, int] = {}
 
     def put(self, offset: int, data: bytes) -> None:
+        """Keep bytes; they replace those that were put at the same offsets. OSError."""
         view = memoryview(data)
         written = 0
         while written < len(view):
@@ -30,7 +31,7 @@ class GapSpool:
         self._spans[start] = end
 
     def take(self, offset: int) -> bytes:
-        """The next bytes from `offset`, b"" if they are not here; what is before it is dropped."""
+        """Return bytes from `offset` on, b"" if there are none, and drop those before it."""
         start = self.first
         if start is None or start > offset:
             return b""
@@ -42,12 +43,12 @@ class GapSpool:
 
     @property
     def first(self) -> int | None:
-        """Where the first span begins."""
+        """The offset of the first byte, or None if there is none."""
         return min(self._spans, default=None)
 
     @property
     def end(self) -> int:
-        """Where the last span ends."""
+        """The offset after the last byte, 0 if there is none."""
         return max(self._spans.values(), default=0)
 
     def close(self) -> None:

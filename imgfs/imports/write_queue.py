@@ -1,7 +1,7 @@
-"""Bytes on their way to a consumer that takes its time, in a worker thread, in order.
+"""A queue of bytes for a slow consumer that runs in a worker thread.
 
-The event loop calls this. The thread goes on as long as there is more, so that the consumer need
-not wait for the loop.
+Call this from the event loop. The thread runs as long as there are bytes, so that the consumer does
+not wait for the event loop between two pieces.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ import trio
 
 _SMALL = 64 << 10
 _BATCH = 1 << 20
-"""Pieces of less than _SMALL bytes are handed over as one of this size: each takes the consumer
-longer than its bytes.
+"""Pieces of less than _SMALL bytes are joined to one of this size, because the consumer has a cost
+per piece.
 """
 
 
 class WriteQueue:
-    """What waits for one consumer."""
+    """The bytes that wait for one consumer, in order."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class WriteQueue:
         in_thread: Callable[[Callable[[], None]], Awaitable[None]],
         nursery: trio.Nursery,
     ) -> None:
-        """`consume` must not raise."""
+        """`consume` must not raise; `in_thread` runs a call in a worker thread and waits for it."""
         self._consume = consume
         self._in_thread = in_thread
         self._nursery = nursery
@@ -34,13 +34,13 @@ class WriteQueue:
         self._small: list[bytes] = []
         self._small_size = 0
         self._waiting: deque[bytes] = deque()
-        self._come = self._consumed = 0
+        self._received = self._consumed = 0
         self._progress = trio.Event()
         self._runs = False
 
     def put(self, data: bytes) -> None:
-        """Hand over what comes next."""
-        self._come += len(data)
+        """Append bytes."""
+        self._received += len(data)
         if len(data) < _SMALL:
             self._small.append(data)
             self._small_size += len(data)
@@ -51,10 +51,10 @@ class WriteQueue:
             self._hand_over(data)
 
     async def all_but(self, ahead: int) -> None:
-        """Wait until no more than so many of the bytes that have come by now wait; those that come
-        meanwhile need not have been consumed.
+        """Wait until all bytes that were put before this call are consumed but the last `ahead`.
+        Bytes that are put meanwhile do not prolong the wait.
         """
-        wanted = self._come - ahead
+        wanted = self._received - ahead
         if not ahead:
             self._hand_over_small()
         while self._consumed < wanted:
@@ -83,8 +83,8 @@ class WriteQueue:
             self._consume(data)
             self._consumed += len(data)
             with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._tell)
+                self._token.run_sync_soon(self._report_progress)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         self._progress.set()
         self._progress = trio.Event()

@@ -1,4 +1,4 @@
-"""What was made last, by what it was made of. Safe from any thread."""
+"""A cache of the most recently used values. Safe from any thread."""
 
 import threading
 from collections import OrderedDict
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class LRUCache(Generic[K, V]):
-    """The `size` values that were put or got last."""
+    """Keeps the `size` values that were put or returned most recently."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -18,6 +18,7 @@ class LRUCache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
+        """Return the value of a key, or None."""
         with self._lock:
             if key not in self._values:
                 return None

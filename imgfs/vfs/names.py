@@ -1,12 +1,11 @@
-"""How directories of images are called in a mount: as docker prints their names, or without colons.
+"""The names of image directories in a mount: as docker prints them, or without colons.
 
-Many programs give a colon in a path a meaning of their own (`podman -v`, rsync, Windows). Without
-colons, a colon is two dashes, and a run of n dashes is one of 2n - 1, so that one dash stays as it
-is: `localhost:5000/team/app:1` is `localhost--5000/team/app--1`, `a--b:1` is `a---b--1`. The result
-is a valid repository name where the name before the colon was one and the tag is in lower case,
-since podman and buildah make an image's name of its path. Both functions take single names and
-whole paths, and are each other's inverse for every path in which no dash stands beside a colon,
-which no image reference has.
+Many programs interpret a colon in a path (`podman -v`, rsync, Windows). Names without colons encode
+a colon as two dashes, and a run of n dashes as 2n - 1 dashes, so that a single dash stays as it is:
+`localhost:5000/team/app:1` becomes `localhost--5000/team/app--1`, `a--b:1` becomes `a---b--1`.
+If the tag is in lower case, the result is a valid repository name, which podman and buildah need
+because they name an image after its path. Both functions take single names and whole paths, and
+are inverse for every path without a dash next to a colon, which no image reference has.
 """
 
 import re
@@ -19,12 +18,12 @@ _DASHES = re.compile("-+")
 
 
 def without_colons(name: str) -> str:
-    """Return how a name is shown where names have no colons."""
+    """Return a name encoded without colons."""
     return _RUN.sub(_dashes_for, name)
 
 
 def with_colons(name: str) -> str:
-    """Return the name that `without_colons` shows so."""
+    """Decode a name that `without_colons` returned."""
     return _DASHES.sub(_run_for, name)
 
 
@@ -39,8 +38,10 @@ def _run_for(dashes: re.Match[str]) -> str:
 
 
 class Names(msgspec.Struct, frozen=True):
-    """How a mount shows and reads names: what a name is `shown` as, and which names one that is
-    asked for may stand for, the first that is there.
+    """The encoding of names in a mount.
+
+    `shown` encodes a name. `meanings` returns the names that an encoded one can mean, of which the
+    first that exists is used.
     """
 
     shown: Callable[[str], str]
@@ -56,7 +57,7 @@ def _only_itself(name: str) -> tuple[str, ...]:
 
 
 def _safe_meanings(name: str) -> tuple[str, ...]:
-    """A name with a colon is meant as it is; so is any other that leads nowhere without colons."""
+    """Return only the name if it has a colon, else the decoded name and then the name."""
     if ":" in name:
         return (name,)
     return tuple(dict.fromkeys((with_colons(name), name)))

@@ -1,6 +1,4 @@
-"""When the newest image of a namespace or repository was created, asked again once the store has
-changed.
-"""
+"""The creation times of the newest images in namespaces, cached until the store changes."""
 
 from collections.abc import Callable
 
@@ -8,18 +6,18 @@ from engine.stores.protocols import ImageStore
 
 
 class Newest:
-    """The times of directories of names."""
+    """The cached times by path."""
 
     def __init__(self, images: ImageStore, version: Callable[[], int]) -> None:
-        """`version` returns another number once anything in the store has changed."""
+        """`version` returns a number that differs once anything in the store has changed."""
         self._images = images
         self._version = version
         self._known: dict[str, int] = {}
         self._last = 0
 
     def below(self, path: str) -> int:
-        """Seconds since the epoch, for the images that go on after `path` with a slash or a colon;
-        0 if there are none.
+        """Return the time in seconds since the epoch of the images whose path continues `path` with
+        a slash or a colon; 0 if there are none.
         """
         last = self._version()
         if last != self._last:

@@ -1,28 +1,33 @@
-"""What stands in the mounted tree, free of any FUSE library.
+"""The interface of files and directories in the mounted tree, free of any FUSE library.
 
-A node has a key: two nodes with one key are one inode, and what a file's key stands for never
-changes. The handlers ask a directory for a child or for all of them, and a file for a reader.
-What has to be read from blobs may take as long as the disk likes: `may_block` says so, and then it
-is asked for in a worker thread. Everything else may be called inline.
+Two nodes with equal keys are one inode, and the content of a file with a given key never changes.
+The FUSE handlers look a node up and call its methods; a change that a node does not support raises
+OSError with the node's `refusal`. Methods for which `may_block` or `changes_block` is true can wait
+for the disk, so call them in a worker thread. Call everything else in the event loop.
 """
 
+import errno
+import os
 import stat
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
 FOREVER = 86400.0
-"""Seconds that the kernel may keep what does not change."""
+"""Seconds for which the kernel may cache attributes and names that do not change."""
 NEVER = 0.0
-"""Seconds that the kernel may keep what any process may change: it asks each time."""
+"""The timeout of names that any process may change: the kernel looks them up each time."""
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """What stat tells, but for owner and inode number. `mtime` is in nanoseconds, `mode` holds the
-    file type.
+    """The result of stat without the inode number.
+
+    `mode` includes the file type, `mtime` is in nanoseconds since the epoch. A `uid` or `gid` of
+    None stands for the owner of the mount. The kernel may cache the attributes for `timeout`
+    seconds.
     """
 
     mode: int
@@ -35,8 +40,18 @@ class Attributes(msgspec.Struct, frozen=True):
     timeout: float = FOREVER
 
 
+class AttributeChange(msgspec.Struct, frozen=True):
+    """The attributes that a caller sets, None for those it leaves alone; `mtime` in nanoseconds."""
+
+    size: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime: int | None = None
+
+
 class Numbered(Protocol):
-    """A key that has a number of its own, of 63 bits, made from what it says."""
+    """A key that computes its own inode number, of 63 bits."""
 
     @property
     def number(self) -> int: ...
@@ -46,67 +61,195 @@ Key = str | Numbered
 
 
 class Node(Protocol):
-    """Anything that has an inode."""
+    """A file, directory or symlink: anything with an inode."""
+
+    refusal: ClassVar[int]
+    """The errno of changes that the node does not support."""
+    is_directory: ClassVar[bool]
 
     @property
     def key(self) -> Key: ...
 
     def attributes(self) -> Attributes: ...
 
-    def xattrs(self) -> Mapping[str, bytes]: ...
+    async def set_attributes(self, change: AttributeChange, /) -> None:
+        """Change the attributes, or raise OSError."""
+        ...
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        """Return the extended attributes by their full names."""
+        ...
+
+    def readlink(self) -> bytes:
+        """Return the target of a symlink; raise OSError (EINVAL) for other nodes."""
+        ...
+
+    def writable(self) -> "WritableFile":
+        """Return the node as a file that can be written to, or raise OSError."""
+        ...
 
 
 class Directory(Node, Protocol):
     """A directory."""
 
-    def entry_timeout(self, child: Node) -> float:
-        """How long, in seconds, the kernel may keep the name of a child."""
-        ...
+    changes_block: ClassVar[bool]
+    """True if `mkdir`, `rename`, `rmdir` and `symlink` can wait for the disk."""
 
-    def lookup(self, name: str) -> Node | None: ...
+    def lookup(self, name: str, /) -> Node | None:
+        """Return the child with this name, or None."""
+        ...
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        """What is listed, sorted by name."""
+        """Return the listed children, sorted by name."""
         ...
 
-    def may_block(self, name: str | None) -> bool:
-        """Whether a child, or with None all of them, cannot be told without reading blobs."""
+    def may_block(self, name: str | None, /) -> bool:
+        """Return whether `lookup` of this name, or `children` for None, has to read blobs."""
+        ...
+
+    def entry_timeout(self, child: Node, /) -> float:
+        """Return for how many seconds the kernel may cache the name of a child."""
         ...
 
     def version(self) -> int | None:
-        """Return a number that is another one once the listed names may have changed; None if the
-        kernel may keep them only as `entry_timeout` says.
+        """Return a number that differs once the listed names may have changed, or None if the
+        kernel may cache names no longer than `entry_timeout`.
         """
+        ...
+
+    def create(self, name: str, mode: int, uid: int, gid: int, /) -> "WritableFile":
+        """Make an empty file."""
+        ...
+
+    def mkdir(self, name: str, /) -> Node:
+        """Make a directory."""
+        ...
+
+    def rename(self, name: str, target: "Directory", new_name: str, /) -> None:
+        """Move a child to another directory, which replaces a file but not an image."""
+        ...
+
+    def symlink(self, name: str, target: str, mountpoint: str, /) -> Node:
+        """Make a symlink with this text; an absolute target must lie below `mountpoint`."""
+        ...
+
+    def unlink(self, name: str, child: Node, /) -> None:
+        """Remove a file; `child` is what `lookup` returned for its name."""
+        ...
+
+    def rmdir(self, name: str, child: "Directory", /) -> None:
+        """Remove a directory; `child` is what `lookup` returned for its name."""
+        ...
+
+    def image_path(self, name: str, /) -> str:
+        """Return the path of the image that can be placed here under a name, or raise OSError."""
         ...
 
 
 class Reader(Protocol):
-    """An open file."""
+    """A file that is open for reading."""
 
-    def read(self, offset: int, size: int) -> bytes: ...
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`: fewer only at the end of the file."""
+        ...
 
     def read_at_once(self, offset: int, size: int) -> bytes | memoryview | None:
-        """As `read`, but None where that may have to wait; a view holds until the next call."""
+        """Read without waiting, or return None if that is impossible; a returned view is valid
+        until the next call.
+        """
         ...
 
     def fileno(self) -> int | None:
-        """A regular file with these very bytes, if there is one."""
+        """Return the descriptor of a regular file with exactly these bytes, or None."""
         ...
 
     def close(self) -> None: ...
 
 
 class File(Node, Protocol):
-    """A file whose content never changes; whether opening it may have to wait for the disk."""
+    """A file."""
 
     @property
-    def may_block(self) -> bool: ...
+    def may_block(self) -> bool:
+        """Whether `open` can wait for the disk."""
+        ...
 
     def open(self) -> Reader: ...
 
 
+class WritableFile(File, Protocol):
+    """A file that can be written to. Call it from the event loop only."""
+
+    def set_xattr(self, name: str, value: bytes) -> None: ...
+
+    def remove_xattr(self, name: str) -> None: ...
+
+    def opened(self, number: int) -> int:
+        """Count one more open file with this number, and return its FUSE file handle."""
+        ...
+
+    async def write(self, offset: int, data: bytes) -> int: ...
+
+    async def truncate(self, size: int) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def sync(self) -> None: ...
+
+    async def released(self) -> None:
+        """Count one open file less."""
+        ...
+
+
+class ReadOnlyNode:
+    """A base for nodes that refuses every change."""
+
+    __slots__ = ()
+    refusal: ClassVar[int] = errno.EROFS
+    is_directory: ClassVar[bool] = False
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return {}
+
+    async def set_attributes(self, _change: AttributeChange, /) -> None:
+        raise refusal_of(self)
+
+    def readlink(self) -> bytes:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def writable(self) -> WritableFile:
+        raise refusal_of(self)
+
+
+class ReadOnlyDirectory(ReadOnlyNode):
+    """A base for directories that refuses every change; its names are not cached."""
+
+    __slots__ = ()
+    is_directory: ClassVar[bool] = True
+    changes_block: ClassVar[bool] = False
+
+    def may_block(self, _name: str | None, /) -> bool:
+        return False
+
+    def entry_timeout(self, _child: Node, /) -> float:
+        return NEVER
+
+    def version(self) -> int | None:
+        return None
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise refusal_of(self)
+
+    create = mkdir = rename = symlink = unlink = rmdir = image_path = _refuse
+
+
+def refusal_of(node: Node | ReadOnlyNode) -> OSError:
+    """Return the error for a change that a node does not support."""
+    return OSError(node.refusal, os.strerror(node.refusal))
+
+
 class BytesReader(msgspec.Struct, frozen=True):
-    """A file in memory, open."""
+    """An open file in memory."""
 
     data: bytes
 
@@ -115,15 +258,15 @@ class BytesReader(msgspec.Struct, frozen=True):
 
     read_at_once = read
 
-    def fileno(self) -> None:
-        """There is no file."""
+    def fileno(self) -> int | None:
+        return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
-class BytesFile(msgspec.Struct, frozen=True):
-    """A small read-only file whose bytes are known."""
+class BytesFile(ReadOnlyNode, msgspec.Struct, frozen=True):
+    """A small read-only file in memory; `mtime` is in nanoseconds, `extra` its xattrs."""
 
     key: str
     data: bytes
@@ -142,8 +285,21 @@ class BytesFile(msgspec.Struct, frozen=True):
         return BytesReader(self.data)
 
 
-class FixedDirectory(msgspec.Struct, frozen=True):
-    """A read-only directory whose children are known, in order."""
+class Symlink(ReadOnlyNode, msgspec.Struct, frozen=True):
+    """A symlink; its attributes are not cached."""
+
+    key: str
+    target: bytes
+
+    def attributes(self) -> Attributes:
+        return Attributes(stat.S_IFLNK | 0o777, len(self.target), timeout=0)
+
+    def readlink(self) -> bytes:
+        return self.target
+
+
+class FixedDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
+    """A read-only directory with fixed children, sorted by name."""
 
     key: str
     nodes: Mapping[str, Node]
@@ -156,17 +312,11 @@ class FixedDirectory(msgspec.Struct, frozen=True):
     def xattrs(self) -> Mapping[str, bytes]:
         return self.extra or {}
 
-    def entry_timeout(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
+    def entry_timeout(self, _child: Node, /) -> float:
         return FOREVER
 
-    def lookup(self, name: str) -> Node | None:
+    def lookup(self, name: str, /) -> Node | None:
         return self.nodes.get(name)
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.nodes.items()
-
-    def may_block(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
-        return False
-
-    def version(self) -> None:
-        """The names are fixed."""

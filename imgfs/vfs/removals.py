@@ -1,21 +1,31 @@
-"""What was unlinked below image directories: hidden until the image itself is removed, or until
-nothing more was unlinked there for a minute.
+"""Entries removed from image directories one by one.
 
-Programs remove a directory from its leaves to itself, and an image goes in one step, with its
-directory. In between this hides what they have removed so far. The event loop adds and ends;
-`hidden` may be called in any thread.
+Programs like `rm -r` remove a directory's contents before the directory, but an image is removed in
+one step with its directory. Until then the removed entries are only hidden, and they reappear if
+nothing more is removed for a minute. Call `add` from the event loop only; `end` and `hidden` are
+safe in any thread.
 """
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from engine.image import TreeEntry
-from imgfs.vfs.nodes import FOREVER, READ_ONLY_DIRECTORY, Attributes, Node
+from imgfs.vfs.nodes import (
+    FOREVER,
+    NEVER,
+    READ_ONLY_DIRECTORY,
+    Attributes,
+    Directory,
+    Node,
+    ReadOnlyDirectory,
+)
 
 PATIENCE = 60.0
-"""Seconds after the last removal until everything is shown again."""
+"""Seconds after the last removal until all entries are shown again."""
 
 
 class _Hidden(msgspec.Struct, frozen=True):
@@ -27,17 +37,17 @@ class Removals:
     """The removed entries of each image directory, by paths relative to it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` tells seconds."""
+        """`clock` returns seconds, like `time.monotonic`."""
         self._clock = clock
         self._images: dict[TreeEntry, _Hidden] = {}
 
     def add(self, image: TreeEntry, path: str) -> None:
-        """Hide an entry of an image directory, and give the rest of the removal its time."""
+        """Hide an entry of an image directory, and restart the time of its other hidden entries."""
         paths = self.hidden(image) | {path}
         self._images[image] = _Hidden(paths, self._clock() + PATIENCE)
 
     def hidden(self, image: TreeEntry) -> frozenset[str]:
-        """The paths that are not to be shown of an image directory now."""
+        """Return the paths that are hidden in an image directory now."""
         if not self._images:
             return frozenset()
         entry = self._images.get(image)
@@ -49,58 +59,72 @@ class Removals:
         return entry.paths
 
     def end(self, image: TreeEntry) -> bool:
-        """Forget what was removed of an image directory; whether anything was."""
+        """Forget the hidden entries of an image directory; return whether there were any."""
         removed = bool(self.hidden(image))
         self._images.pop(image, None)
         return removed
 
 
-class RemovableDirectory(msgspec.Struct, frozen=True):
-    """A read-only directory in an image directory, at `path` with a slash at its end, without what
-    was removed.
+class ImageEntries(msgspec.Struct, frozen=True):
+    """The entries of a directory in an image directory, which can be removed one by one.
+
+    `path` is the directory's path relative to the image directory, with a slash at the end, or "".
+    `hide` checks and records a removal, as `ImageTree.hide` does.
     """
 
-    key: str
     removals: Removals
+    hide: Callable[[TreeEntry, str], None]
     place: TreeEntry
     path: str
+
+    def left_of(self, nodes: Mapping[str, Node]) -> Mapping[str, Node]:
+        """Return the entries that have not been removed."""
+        hidden = self.removals.hidden(self.place)
+        if not hidden:
+            return nodes
+        return {name: node for name, node in nodes.items() if f"{self.path}{name}" not in hidden}
+
+    def timeout(self) -> float:
+        """Return for how many seconds the kernel may cache a name: a listing that began before a
+        removal can still contain the removed name.
+        """
+        return NEVER if self.removals.hidden(self.place) else FOREVER
+
+    def unlink(self, name: str, child: Node) -> None:
+        """Remove a file; raise OSError for a directory."""
+        if child.is_directory:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self.hide(self.place, f"{self.path}{name}")
+
+    def rmdir(self, name: str, child: Directory) -> None:
+        """Remove a directory; raise OSError if it is not empty."""
+        if any(child.children()):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        self.hide(self.place, f"{self.path}{name}")
+
+
+class RemovableDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
+    """A directory in an image directory; `mtime` is in nanoseconds."""
+
+    key: str
+    entries: ImageEntries
     nodes: Mapping[str, Node]
     mtime: int
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)
 
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def entry_timeout(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
-        return name_timeout(self.removals, self.place)
-
-    def lookup(self, name: str) -> Node | None:
-        return shown(self.removals, self.place, self.path, self.nodes).get(name)
+    def lookup(self, name: str, /) -> Node | None:
+        return self.entries.left_of(self.nodes).get(name)
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        return shown(self.removals, self.place, self.path, self.nodes).items()
+        return self.entries.left_of(self.nodes).items()
 
-    def may_block(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
-        return False
+    def entry_timeout(self, _child: Node, /) -> float:
+        return self.entries.timeout()
 
-    def version(self) -> None:
-        """The kernel keeps names as `entry_timeout` says."""
+    def unlink(self, name: str, child: Node, /) -> None:
+        self.entries.unlink(name, child)
 
-
-def shown(
-    removals: Removals, image: TreeEntry, path: str, nodes: Mapping[str, Node]
-) -> Mapping[str, Node]:
-    """What is left of the entries of the directory at `path` of an image directory."""
-    hidden = removals.hidden(image)
-    if not hidden:
-        return nodes
-    return {name: node for name, node in nodes.items() if f"{path}{name}" not in hidden}
-
-
-def name_timeout(removals: Removals, image: TreeEntry) -> float:
-    """How long the kernel may keep a name below an image directory: a listing that began before a
-    removal may still tell what is removed.
-    """
-    return 0.0 if removals.hidden(image) else FOREVER
+    def rmdir(self, name: str, child: Directory, /) -> None:
+        self.entries.rmdir(name, child)

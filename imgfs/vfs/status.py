@@ -1,49 +1,58 @@
-"""`.imgfs/`: what is told of the mount, of what became of uploads, and of what happened."""
+"""The directory `.imgfs/`: the state of the mount, reports about uploads, and the event log."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from engine.spec import digest, go_json
 from engine.stores.protocols import EVENTS_KEPT, EventLog
-from imgfs.imports.directory import ImportDirectory
-from imgfs.vfs.nodes import READ_ONLY_FILE, Attributes, BytesFile, Node, Reader
+from imgfs.vfs.nodes import (
+    READ_ONLY_DIRECTORY,
+    READ_ONLY_FILE,
+    Attributes,
+    BytesFile,
+    Node,
+    Reader,
+    ReadOnlyDirectory,
+    ReadOnlyNode,
+)
 
 
-class ReportDirectory:
-    """`.imgfs/imports/`: a JSON file for every file that was written to `import/`."""
+class Reports(Protocol):
+    """The reports about files that were written to `import/`."""
+
+    def report(self, name: str) -> bytes | None:
+        """Return the report about the file `name` as JSON, or None if there is none."""
+        ...
+
+    def report_names(self) -> list[str]:
+        """Return the names of the files with a report, sorted."""
+        ...
+
+
+class ReportDirectory(ReadOnlyDirectory):
+    """The directory `.imgfs/imports/`: a JSON file for each file that was written to `import/`."""
 
     key = "reports"
 
-    def __init__(self, imports: ImportDirectory) -> None:
-        self._imports = imports
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
 
     def attributes(self) -> Attributes:
-        return Attributes(0o040555, timeout=0)
+        return Attributes(READ_ONLY_DIRECTORY, timeout=0)
 
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def lookup(self, name: str) -> Node | None:
-        data = self._imports.report(name.removesuffix(".json")) if name.endswith(".json") else None
+    def lookup(self, name: str, /) -> Node | None:
+        data = self._reports.report(name.removesuffix(".json")) if name.endswith(".json") else None
         return None if data is None else _snapshot(f"report:{name}", data)
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        for name in self._imports.report_names():
+        for name in self._reports.report_names():
             node = self.lookup(f"{name}.json")
             assert node is not None
             yield f"{name}.json", node
 
-    def entry_timeout(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
-        return 0.0
 
-    def may_block(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
-        return False
-
-    def version(self) -> None:
-        """The kernel keeps no name."""
-
-
-class EventsFile:
-    """A line of JSON for every event, in a file that grows; `tail -f` follows it."""
+class EventsFile(ReadOnlyNode):
+    """The events as lines of JSON, in a growing file that `tail -f` can follow."""
 
     may_block = False
 
@@ -57,19 +66,16 @@ class EventsFile:
 
     @property
     def is_long(self) -> bool:
-        """Whether it has grown so much that the old lines had better be forgotten."""
+        """Whether the file holds many events that the log has already dropped."""
         return self._count > 2 * EVENTS_KEPT
 
     def renewed(self) -> "EventsFile":
-        """Another file, with the events that are still known."""
+        """Return a new file with the events that are still in the log."""
         return EventsFile(self._log)
 
     def attributes(self) -> Attributes:
         self._refresh()
         return Attributes(READ_ONLY_FILE, len(self._lines), self._mtime, timeout=0)
-
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
 
     def open(self) -> Reader:
         return self
@@ -80,11 +86,11 @@ class EventsFile:
 
     read_at_once = read
 
-    def fileno(self) -> None:
-        """There is no file."""
+    def fileno(self) -> int | None:
+        return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def _refresh(self) -> None:
         for event in self._log.after(self._last):
@@ -93,28 +99,25 @@ class EventsFile:
             self._count += 1
 
 
-class StatusDirectory:
-    """`.imgfs/`: `events`, `imports/` and `status.json`."""
+class StatusDirectory(ReadOnlyDirectory):
+    """The directory `.imgfs/` with `events`, `imports/` and `status.json`."""
 
     key = "status"
 
     def __init__(
         self,
         status: Callable[[], Mapping[str, object]],
-        imports: ImportDirectory,
+        reports: Reports,
         events: EventLog,
     ) -> None:
         self._status = status
         self._events = EventsFile(events)
-        self._imports = ReportDirectory(imports)
+        self._imports = ReportDirectory(reports)
 
     def attributes(self) -> Attributes:
-        return Attributes(0o040555, timeout=0)
+        return Attributes(READ_ONLY_DIRECTORY, timeout=0)
 
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def lookup(self, name: str) -> Node | None:
+    def lookup(self, name: str, /) -> Node | None:
         return dict(self.children()).get(name)
 
     def children(self) -> Iterable[tuple[str, Node]]:
@@ -127,16 +130,9 @@ class StatusDirectory:
             ("status.json", _snapshot("status.json", data)),
         ]
 
-    def entry_timeout(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
-        return 0.0
-
-    def may_block(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
-        return False
-
-    def version(self) -> None:
-        """The kernel keeps no name."""
-
 
 def _snapshot(name: str, data: bytes) -> BytesFile:
-    """A file of its bytes: other bytes are another inode, so that nobody reads a stale one."""
+    """Return a file whose key contains its digest, so that changed content is another inode and is
+    never read from stale cache.
+    """
     return BytesFile(f"{name}\n{digest.of_bytes(data)}", data, timeout=0)

@@ -1,22 +1,21 @@
-"""The tree of names: root, namespaces, repositories and image directories, made from engine layouts
-when looked at.
+"""The tree of names: root, namespaces, repositories and image directories.
 
-Names are asked of the image store each time, so a change by another process shows as soon as the
-kernel asks again. What is below an image is fixed by the image's name, target and what the store
-holds of it; those three are in every key.
+Each lookup queries the image store, so a change by another process is visible as soon as the kernel
+looks the name up again. The contents of an image directory depend on the image's name, its target
+and which of its blobs are stored; the key of each node in it contains all three.
 """
 
 import errno
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import ClassVar
 
 import msgspec
 
 from engine import names as engine_names
-from engine.content.protocols import Provider, ReaderAt
 from engine.errors import InvalidDigest, InvalidReference, NotFound
 from engine.image import ARCHIVE_FILES, Image, TreeEntry, path_of
 from engine.layers.reader import UncompressedBlobs
@@ -24,21 +23,22 @@ from engine.layouts.entry import Decompressed, Entry
 from engine.spec import reference, rfc3339
 from engine.spec.digest import Digest, of_bytes, parse
 from engine.stores.protocols import Store
+from imgfs.vfs.blob_files import BlobFile, BlobSource, LayoutFile
 from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.names import FAMILIAR, Names
 from imgfs.vfs.namespaces import Namespaces
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
-    NEVER,
-    READ_ONLY_FILE,
+    READ_ONLY_DIRECTORY,
     Attributes,
     BytesFile,
     Directory,
     FixedDirectory,
     Node,
-    Reader,
+    ReadOnlyDirectory,
+    Symlink,
 )
-from imgfs.vfs.removals import RemovableDirectory, Removals, name_timeout, shown
+from imgfs.vfs.removals import ImageEntries, RemovableDirectory, Removals
 from imgfs.vfs.views import View
 
 _LAYOUTS_KEPT = 128
@@ -52,8 +52,8 @@ class ImageTree:
     def __init__(
         self, store: Store, view: View, fixed: Mapping[str, Node], names: Names = FAMILIAR
     ) -> None:
-        """`fixed` are the children of the root that are not images. Paths are true ones everywhere;
-        `names` says how a directory shows and reads their parts.
+        """`fixed` holds the children of the root that are not images. All paths here are those of
+        images; `names` converts their parts to and from the names that directories show.
         """
         self.names = names
         self._store = store
@@ -67,12 +67,12 @@ class ImageTree:
         self._archives = LRUCache[tuple[str, tuple[TreeEntry, ...]], Mapping[str, Node]](
             _LAYOUTS_KEPT
         )
-        self._window = memoryview(mmap.mmap(-1, _WINDOW))
+        self._blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
 
-    # -- looking ----------------------------------------------------------------------------------
+    # -- lookup -----------------------------------------------------------------------------------
 
     def find(self, path: str) -> Directory | None:
-        """The directory at a path below the root, listed or not."""
+        """Return the directory at a path below the root, even if it is not listed, or None."""
         images = self._store.images
         place = images.place_at(path)
         if place is not None:
@@ -86,8 +86,8 @@ class ImageTree:
         return ImageDirectory(self, images.place(image, path)) if image else None
 
     def resolve(self, path: str) -> Image | None:
-        """The image that a path names: by its place in the tree, or without a name by digest or
-        NAME@DIGEST.
+        """Return the image that is listed at a path, or that the path names as DIGEST or
+        NAME@DIGEST, or None.
         """
         images = self._store.images
         image = images.at(path)
@@ -106,7 +106,9 @@ class ImageTree:
         return Image(named[0].target.digest, named[0].target) if named else None
 
     def entries(self, prefix: str) -> list[tuple[str, Node]]:
-        """(name, node) of all that is listed directly below a prefix ("" or "ghcr.io/org/")."""
+        """Return the name and node of each child of the directory "" or, for example,
+        "ghcr.io/org/", sorted by name.
+        """
         found: dict[str, Node] = {}
         for place in self._store.images.places(prefix):
             name = place.path[len(prefix) :]
@@ -124,9 +126,9 @@ class ImageTree:
         return sorted(((shown(name), node) for name, node in found.items()), key=itemgetter(0))
 
     def repository(self, path: str) -> Mapping[str, Node]:
-        """The files of the OCI layout of every image whose path goes on with a colon, each by what
-        follows: the tags of a repository, or the repositories of a registry with a port. Nothing if
-        there are none.
+        """Return the OCI layout of all images whose path continues `path` with a colon, named in
+        its index by what follows the colon: a tag, or with a registry's port the rest of the path.
+        Return an empty mapping if there are no such images.
         """
         places = tuple(self._store.images.places(f"{path}:"))
         if not places:
@@ -134,17 +136,17 @@ class ImageTree:
         return self._archive(f"repository:{path}", places, f"{path}:")
 
     def version(self) -> int:
-        """Return a number that is another one once anything in the store has changed."""
+        """Return a number that differs once anything in the store has changed."""
         return self._store.version()
 
     def places(self) -> dict[str, TreeEntry]:
-        """Return every image that is listed, by its path."""
+        """Return the listed images by path."""
         return {place.path: place for place in self._store.images.places()}
 
-    # -- changing ---------------------------------------------------------------------------------
+    # -- changes ----------------------------------------------------------------------------------
 
     def rename(self, old: str, new: str) -> None:
-        """Give an image another name in the place of one it has."""
+        """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
         image = self._listed(old)
         with self._store.transaction():
             self._add(image, new)
@@ -153,7 +155,7 @@ class ImageTree:
         self.namespaces.filled(new)
 
     def link(self, sources: Iterable[str], new: str) -> None:
-        """Give the image at the first of these paths that has one another name."""
+        """Add a name to the image at the first of these paths that has one, or raise OSError."""
         image = next(filter(None, map(self.resolve, sources)), None)
         if image is None:
             raise OSError(errno.ENOENT, "no such image")
@@ -162,7 +164,9 @@ class ImageTree:
         self.namespaces.filled(new)
 
     def make_namespace(self, path: str) -> "NameDirectory":
-        """Make a directory that images can be moved into; OSError unless it could hold one."""
+        """Make a directory that images can be moved into; OSError if no image's path can contain
+        it.
+        """
         host, colon, _ = path.partition(":")
         try:
             ref = reference.parse_normalized(f"{path}/x:1")
@@ -175,8 +179,8 @@ class ImageTree:
         return NameDirectory(self, f"{path}/")
 
     def remove(self, path: str) -> None:
-        """Take a name away; a directory of an untagged image goes for good. A namespace goes if
-        nothing is in it.
+        """Remove the name of the image at a path, or the image itself if it is untagged, or the
+        empty namespace at that path; otherwise raise OSError.
         """
         place = self._store.images.place_at(path)
         if place is None:
@@ -190,8 +194,8 @@ class ImageTree:
             self.namespaces.emptied(path)
 
     def hide(self, place: TreeEntry, path: str) -> None:
-        """Show an entry of an image directory no more, for as long as `Removals` says; OSError if
-        the directory itself cannot be removed.
+        """Hide an entry of an image directory as `Removals` does; raise OSError if the image is not
+        listed at that place, because then the directory cannot be removed either.
         """
         if self._store.images.place_at(place.path) != place:
             raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
@@ -230,21 +234,21 @@ class ImageTree:
         except InvalidReference as error:
             raise OSError(errno.EINVAL, str(error)) from error
 
-    # -- what is below an image -------------------------------------------------------------------
+    # -- contents of image directories ------------------------------------------------------------
 
     def image_nodes(self, place: TreeEntry) -> Mapping[str, Node]:
-        """What is in an image directory."""
+        """Return the children of an image directory, with those that are hidden."""
         return self._archive(f"image:{place.path}", (place,), "")
 
     def has_nodes_of(self, place: TreeEntry) -> bool:
-        """Whether `image_nodes` can be told without reading the image's manifests."""
+        """Return whether `image_nodes` need not read the image's manifests."""
         return self._archives.get((f"image:{place.path}", (place,))) is not None
 
     def image_xattrs(self, place: TreeEntry) -> Mapping[str, bytes]:
-        """What is told of an image directory by extended attributes."""
+        """Return the extended attributes of an image directory."""
         image = place.image
         manifests = self._store.images.manifests(image.target.digest)
-        told = {
+        values = {
             "user.oci.digest": image.target.digest,
             "user.oci.mediatype": image.target.media_type,
             "user.oci.name": "" if image.is_untagged else image.name,
@@ -253,7 +257,7 @@ class ImageTree:
             ),
             "user.oci.created": rfc3339.text(place.created),
         }
-        return {name: value.encode() for name, value in told.items() if value}
+        return {name: value.encode() for name, value in values.items() if value}
 
     def _archive(self, key: str, places: tuple[TreeEntry, ...], prefix: str) -> Mapping[str, Node]:
         nodes = self._archives.get((key, places))
@@ -274,8 +278,8 @@ class ImageTree:
     def _nodes(
         self, key: str, entries: Iterable[Entry], image: TreeEntry | None
     ) -> Mapping[str, Node]:
-        """The nodes of a layout's entries, which come sorted, so that a directory comes before what
-        is in it. Those of one `image` can be removed.
+        """Return the nodes of a layout's entries, in which a directory precedes its contents. With
+        an `image` they can be removed.
         """
         tree: dict[str, dict[str, Node]] = {"": {}}
         for entry in entries:
@@ -295,12 +299,12 @@ class ImageTree:
         mtime = entry.mtime * 10**9
         match entry.content:
             case None if image is not None:
-                nodes, path = tree[entry.path], f"{entry.path}/"
-                return RemovableDirectory(key, self.removals, image, path, nodes, mtime)
+                entries = ImageEntries(self.removals, self.hide, image, f"{entry.path}/")
+                return RemovableDirectory(key, entries, tree[entry.path], mtime)
             case None:
                 return FixedDirectory(key, tree[entry.path], mtime)
             case Digest() as digest if not entry.mtime:
-                return BlobFile(self._store, digest, entry.size, entry.media_type, self._window)
+                return BlobFile(self._blobs, digest, entry.size, entry.media_type)
             case Digest() as digest:
                 return LayoutFile(key, self._store.content, digest, entry.size, mtime)
             case Decompressed(digest, _):
@@ -310,19 +314,27 @@ class ImageTree:
             case data:
                 return BytesFile(key, data, mtime)
 
+    def _links(self, digest: Digest) -> int:
+        return self._store.images.links([digest])[digest]
+
 
 def _made_document(data: bytes, media_type: str) -> BytesFile:
-    """A manifest or index that is stored nowhere: one inode wherever it is shown."""
+    """Return a manifest or index that is not stored: one inode in all directories."""
     digest = of_bytes(data)
-    told = {"user.oci.digest": digest.encode(), "user.oci.mediatype": media_type.encode()}
-    return BytesFile(f"document:{digest}", data, extra=told)
+    extra = {"user.oci.digest": digest.encode(), "user.oci.mediatype": media_type.encode()}
+    return BytesFile(f"document:{digest}", data, extra=extra)
 
 
-class NameDirectory(msgspec.Struct, frozen=True):
-    """The root, a namespace, a repository, or the last two in one."""
+class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
+    """The root, a namespace, a repository, or a namespace that is also a repository.
+
+    `prefix` is its path with a slash at the end, or "" for the root.
+    """
 
     tree: ImageTree
     prefix: str
+    refusal: ClassVar[int] = errno.EPERM
+    changes_block: ClassVar[bool] = True
 
     @property
     def key(self) -> str:
@@ -334,10 +346,7 @@ class NameDirectory(msgspec.Struct, frozen=True):
         created = self.tree.newest.below(self.prefix[:-1])
         return Attributes(_OWNERS_DIRECTORY, mtime=created * 10**9, timeout=0)
 
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def lookup(self, name: str) -> Node | None:
+    def lookup(self, name: str, /) -> Node | None:
         if not self.prefix and name in self.tree.fixed:
             return self.tree.fixed[name]
         if self.prefix and name in ARCHIVE_FILES:
@@ -347,159 +356,86 @@ class NameDirectory(msgspec.Struct, frozen=True):
         found = (self.tree.find(f"{self.prefix}{n}") for n in self.tree.names.meanings(name))
         return next(filter(None, found), None)
 
-    def path(self, name: str) -> str:
-        """Return the path that a child would have which is called `name` here."""
-        return f"{self.prefix}{self.tree.names.meanings(name)[0]}"
-
     def children(self) -> Iterable[tuple[str, Node]]:
         return self.tree.entries(self.prefix)
 
-    def entry_timeout(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
-        return NEVER
-
-    def may_block(self, name: str | None) -> bool:
+    def may_block(self, name: str | None, /) -> bool:
         return bool(self.prefix) and (name is None or name in ARCHIVE_FILES)
 
     def version(self) -> int:
         return self.tree.version()
 
+    def image_path(self, name: str, /) -> str:
+        return f"{self.prefix}{self.tree.names.meanings(name)[0]}"
 
-class ImageDirectory(msgspec.Struct, frozen=True, gc=False):
-    """One image: one valid archive."""
+    def mkdir(self, name: str, /) -> "NameDirectory":
+        return self.tree.make_namespace(self.image_path(name))
+
+    def rename(self, name: str, target: Directory, new_name: str, /) -> None:
+        self.tree.rename(self.image_path(name), target.image_path(new_name))
+
+    def rmdir(self, name: str, _child: Directory, /) -> None:
+        self.tree.remove(self.image_path(name))
+
+    def symlink(self, name: str, target: str, mountpoint: str, /) -> Symlink:
+        """Add a name to the image at `target`; the link is a directory when next looked up."""
+        path = self.image_path(name)
+        self.tree.link(self._image_paths(target, mountpoint), path)
+        return Symlink(f"link:{path}", os.fsencode(target))
+
+    def _image_paths(self, target: str, mountpoint: str) -> Sequence[str]:
+        """Return the paths that a symlink's target can mean: relative to this directory as for any
+        symlink, or else an image's name, relative to the root.
+        """
+        if target.startswith("/"):
+            base = f"{mountpoint}/"
+            if not target.startswith(base):
+                raise OSError(errno.EXDEV, "the target is not in this mount")
+            return [posixpath.normpath(self._meaning(target[len(base) :]))]
+        path = self._meaning(target)
+        return [posixpath.normpath(f"{self.prefix}{path}"), posixpath.normpath(path)]
+
+    def _meaning(self, path: str) -> str:
+        return "/".join(self.tree.names.meanings(part)[0] for part in path.split("/"))
+
+
+class ImageDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
+    """One image as a valid archive."""
 
     tree: ImageTree
     place: TreeEntry
-    path: ClassVar[str] = ""
 
     @property
     def key(self) -> TreeEntry:
         return self.place
 
     def attributes(self) -> Attributes:
-        return Attributes(0o040555, mtime=self.place.created * 10**9)
+        return Attributes(READ_ONLY_DIRECTORY, mtime=self.place.created * 10**9)
 
     def xattrs(self) -> Mapping[str, bytes]:
         return self.tree.image_xattrs(self.place)
 
-    def lookup(self, name: str) -> Node | None:
+    def lookup(self, name: str, /) -> Node | None:
         return self._nodes().get(name)
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self._nodes().items()
 
-    def entry_timeout(self, child: Node) -> float:  # noqa: ARG002 (a `Directory`)
-        return name_timeout(self.tree.removals, self.place)
-
-    def may_block(self, name: str | None) -> bool:  # noqa: ARG002 (a `Directory`)
+    def may_block(self, _name: str | None, /) -> bool:
         return not self.tree.has_nodes_of(self.place)
 
-    def version(self) -> None:
-        """The names are fixed."""
+    def entry_timeout(self, _child: Node, /) -> float:
+        return self._entries.timeout()
+
+    def unlink(self, name: str, child: Node, /) -> None:
+        self._entries.unlink(name, child)
+
+    def rmdir(self, name: str, child: Directory, /) -> None:
+        self._entries.rmdir(name, child)
 
     def _nodes(self) -> Mapping[str, Node]:
-        nodes = self.tree.image_nodes(self.place)
-        return shown(self.tree.removals, self.place, "", nodes)
-
-
-class BlobFile(msgspec.Struct, frozen=True):
-    """A blob: one inode wherever it stands, with as many links as images that show it."""
-
-    store: Store
-    digest: Digest
-    size: int
-    media_type: str
-    window: memoryview
-    may_block: ClassVar[bool] = True
+        return self._entries.left_of(self.tree.image_nodes(self.place))
 
     @property
-    def key(self) -> str:
-        return f"blob:{self.digest}"
-
-    def attributes(self) -> Attributes:
-        links = self.store.images.links([self.digest])[self.digest]
-        return Attributes(
-            READ_ONLY_FILE, self.size, links=max(1, links), block_size=1 << 20, timeout=NEVER
-        )
-
-    def xattrs(self) -> Mapping[str, bytes]:
-        told = {"user.oci.digest": self.digest, "user.oci.mediatype": self.media_type}
-        return {name: value.encode() for name, value in told.items() if value}
-
-    def open(self) -> Reader:
-        return _BlobReader(self.store.content.open(self.digest), self.window)
-
-
-class LayoutFile(msgspec.Struct, frozen=True):
-    """A blob as one image's archive has it, with the image's time."""
-
-    key: str
-    provider: Provider
-    digest: Digest
-    size: int
-    mtime: int
-    may_block: ClassVar[bool] = True
-
-    def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_FILE, self.size, self.mtime, block_size=1 << 20)
-
-    def xattrs(self) -> Mapping[str, bytes]:
-        return {}
-
-    def open(self) -> Reader:
-        return _LayerReader(self.provider.open(self.digest))
-
-
-class _LayerReader:
-    """An open file that takes its time: what is read may have to be decompressed."""
-
-    def __init__(self, reader: ReaderAt) -> None:
-        self._reader = reader
-
-    def read(self, offset: int, size: int) -> bytes:
-        return self._reader.pread(size, offset)
-
-    def read_at_once(self, offset: int, size: int) -> None:
-        """It never can."""
-
-    def fileno(self) -> None:
-        """What is read may not be what is stored."""
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-class _BlobReader:
-    """An open blob; readable to the end even if the blob is deleted.
-
-    What the page cache holds is read at once, into a window that all readers share.
-    """
-
-    def __init__(self, reader: ReaderAt, window: memoryview) -> None:
-        self._reader = reader
-        self._window = window
-        self._can_ask = True
-
-    def read(self, offset: int, size: int) -> bytes:
-        return self._reader.pread(size, offset)
-
-    def read_at_once(self, offset: int, size: int) -> memoryview | None:
-        wanted = max(0, min(size, self._reader.size - offset))
-        if not self._can_ask or wanted > len(self._window):
-            return None
-        view = self._window[:wanted]
-        try:
-            read = os.preadv(self._reader.fileno(), [view], offset, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            self._can_ask = False
-            return None
-        return view if read == wanted else None
-
-    def fileno(self) -> int:
-        return self._reader.fileno()
-
-    def close(self) -> None:
-        self._reader.close()
+    def _entries(self) -> ImageEntries:
+        return ImageEntries(self.tree.removals, self.tree.hide, self.place, "")

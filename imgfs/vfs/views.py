@@ -1,4 +1,4 @@
-"""How a mount shows images: in which layout, and which of their platforms."""
+"""The ways in which a mount shows images: their layout and their platforms."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,21 +18,24 @@ from engine.stores.protocols import Store
 
 
 class View(Protocol):
-    """Makes the entries of an image directory, or of a repository's."""
+    """Makes the entries of the directory of an image or a repository."""
 
     def entries(
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
-        """One archive with these images, sorted by path; `mtime` is in seconds.
+        """Return the entries of one archive with these images, sorted by path.
 
-        With a `prefix` images are called by what their paths have behind it, as tools do that split
-        a path at its first colon.
+        `mtime` is in seconds since the epoch. With a `prefix`, an image is named by the rest of its
+        path after the prefix, as tools need that split a path at its first colon.
         """
 
 
 class CombinedView(msgspec.Struct, frozen=True):
-    """Docker's and OCI's layout in one. The platforms asked for, the most wanted first; none means
-    everything, described for this host. An image that has none of them is shown whole.
+    """The layouts of docker save and OCI combined.
+
+    `wanted` selects platforms, in order of preference. All platforms are shown if it is empty, with
+    the docker layout describing that of this host. An image without a wanted platform is shown
+    whole.
     """
 
     wanted: tuple[Platform, ...] = ()
@@ -40,7 +43,7 @@ class CombinedView(msgspec.Struct, frozen=True):
     def entries(
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
-        """As `View.entries`."""
+        """Implement `View`."""
         matcher = _matcher(self.wanted)
         options = combined.Options(
             matcher or platforms.ALL,
@@ -54,8 +57,9 @@ class CombinedView(msgspec.Struct, frozen=True):
 
 
 class DockerView(msgspec.Struct, frozen=True):
-    """The layout of docker save: layers uncompressed, one platform. Images that docker would not
-    save are shown as by `CombinedView`.
+    """The layout of docker save: uncompressed layers of one platform.
+
+    Images that docker save does not support are shown as by `CombinedView`.
     """
 
     wanted: tuple[Platform, ...] = ()
@@ -63,7 +67,7 @@ class DockerView(msgspec.Struct, frozen=True):
     def entries(
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
-        """As `View.entries`."""
+        """Implement `View`."""
         matcher = _matcher(self.wanted)
         options = docker_save.Options(
             matcher or platforms.ALL,
@@ -78,7 +82,7 @@ class DockerView(msgspec.Struct, frozen=True):
 
 
 class _NameAfter(msgspec.Struct, frozen=True):
-    """An image's tag; with a prefix, the rest of its path."""
+    """Returns the name of an image in an index: its tag, or with a prefix the rest of its path."""
 
     prefix: str
 

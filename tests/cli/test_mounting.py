@@ -68,7 +68,7 @@ def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
 
 def test_plain(inside: Callable[..., Done], served: Served, store: Path, place: Path) -> None:
     succeeded(inside("mount", "-f", place))
-    assert served.only == (store, place, MountOptions(session="a session"))
+    assert served.only == (store, place, MountOptions(native="a session"))
 
 
 @pytest.mark.parametrize("option", [("--no-passthrough",), ("-o", "no_passthrough")])
@@ -76,7 +76,7 @@ def test_no_passthrough(
     inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
 ) -> None:
     succeeded(inside("mount", "-f", *option, place))
-    assert served.only[2] == MountOptions(session="a session", passthrough=False)
+    assert served.only[2] == MountOptions(native="a session", passthrough=False)
 
 
 @pytest.mark.parametrize("option", [("--names", "safe"), ("-o", "names=safe")])
@@ -84,7 +84,7 @@ def test_names_without_colons(
     inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
 ) -> None:
     succeeded(inside("mount", "-f", *option, place))
-    assert served.only[2] == MountOptions(session="a session", names=SAFE)
+    assert served.only[2] == MountOptions(native="a session", names=SAFE)
 
 
 def test_a_relative_place_is_made(

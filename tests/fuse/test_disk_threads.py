@@ -1,4 +1,4 @@
-"""The worker threads of a mount."""
+"""Tests of the worker threads of a mount."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Every error that the engine can raise has an errno of its own choosing."""
+"""Tests that each exception of the engine has an errno in the table."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""What the part in C gathers and answers, with a socket in the place of the kernel."""
+"""Tests of gathered writes, with a socket in place of the kernel."""
 
 import ctypes
 import socket
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgfs.fuse.gather import Gather, Gathers
+from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary, load
+from imgfs.imports.gather import Gather
 
 ROOM = 2 << 20
 BUFFER = 1 << 20
@@ -21,11 +22,11 @@ _OPCODE = 16
 
 
 @pytest.fixture(scope="module")
-def session() -> NativeLibrary:
-    part = load()
-    if isinstance(part, str):
-        pytest.skip(part)
-    return part
+def native() -> NativeLibrary:
+    library = load()
+    if isinstance(library, str):
+        pytest.skip(library)
+    return library
 
 
 def write_request(handle: int, offset: int, data: bytes, opcode: int = _OPCODE) -> bytes:
@@ -35,24 +36,24 @@ def write_request(handle: int, offset: int, data: bytes, opcode: int = _OPCODE) 
 
 
 class Kernel:
-    """The other end of the session."""
+    """The kernel's end of the session."""
 
-    def __init__(self, session: NativeLibrary) -> None:
+    def __init__(self, native: NativeLibrary) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._theirs.settimeout(0)
         self._buffer = ctypes.create_string_buffer(BUFFER)
-        self._receive = session.gather_receive  # type: ignore[attr-defined]
+        self._receive = native.gather_receive  # type: ignore[attr-defined]
         self._receive.restype = ctypes.c_ssize_t
 
     def ask(self, request: bytes) -> bool:
-        """Whether a request was answered at once. One that goes its way does so as it was."""
+        """Return whether a request was answered at once; any other must be passed on unchanged."""
         self._theirs.send(request)
         ctypes.set_errno(0)
         got = self._receive(self._ours.fileno(), self._buffer, ctypes.c_size_t(BUFFER))
         if got < 0:
             size = len(request) - _HEADER.size - _WRITE.size
-            told = self._theirs.recv(1000)
-            assert _WRITTEN.unpack(told) == (_WRITTEN.size, 0, 77, size, 0)
+            answer = self._theirs.recv(1000)
+            assert _WRITTEN.unpack(answer) == (_WRITTEN.size, 0, 77, size, 0)
             return True
         assert self._buffer.raw[:got] == request
         with pytest.raises(BlockingIOError):
@@ -65,15 +66,15 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel(session: NativeLibrary) -> Iterator[Kernel]:
-    made = Kernel(session)
+def kernel(native: NativeLibrary) -> Iterator[Kernel]:
+    made = Kernel(native)
     yield made
     made.close()
 
 
 @pytest.fixture
-def gather(session: NativeLibrary) -> Iterator[Gather]:
-    made = Gathers(session).make()
+def gather(native: NativeLibrary) -> Iterator[Gather]:
+    made = NativeGathers(native).make()
     yield made
     made.close()
 
@@ -104,8 +105,8 @@ def test_what_does_not_fit_goes_its_way(kernel: Kernel, gather: Gather) -> None:
     assert gather.take() == piece * (offset // len(piece))
 
 
-def test_there_are_places_for_some(session: NativeLibrary) -> None:
-    gathers = Gathers(session)
+def test_there_are_places_for_some(native: NativeLibrary) -> None:
+    gathers = NativeGathers(native)
     made = [gathers.make() for _ in range(100)]
     handles = {one.handle(0) for one in made}
     assert len(handles) == 65, "0 is that of all who have none"
@@ -115,8 +116,8 @@ def test_there_are_places_for_some(session: NativeLibrary) -> None:
     assert gathers.make().handle(0) in handles - {0}
 
 
-def test_without_the_part_nothing_is_gathered() -> None:
-    gather = Gathers("none").make()
+def test_without_the_native_library_nothing_is_gathered() -> None:
+    gather = NativeGathers("none").make()
     gather.begin(5)
     assert (gather.handle(77), gather.take()) == (77, b"")
     gather.close()
@@ -133,12 +134,12 @@ _STEPS = st.lists(
 
 
 @given(steps=_STEPS)
-def test_as_a_model(session: NativeLibrary, steps: list[tuple[str, int, bytes]]) -> None:
-    """Three uploads at a time: each gets what follows its own bytes, in order."""
-    gathers = Gathers(session)
+def test_as_a_model(native: NativeLibrary, steps: list[tuple[str, int, bytes]]) -> None:
+    """Each of three concurrent uploads gets the bytes that follow its own, in order."""
+    gathers = NativeGathers(native)
     places = [gathers.make() for _ in range(3)]
     model: list[tuple[int, bytes] | None] = [None] * 3
-    kernel = Kernel(session)
+    kernel = Kernel(native)
     try:
         for step, number, data in steps:
             place, known = places[number], model[number]

@@ -1,4 +1,4 @@
-"""Which names the kernel is to drop from its memory."""
+"""Tests of the names that the kernel is made to forget."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""Open files: their numbers, and closing what is still being read."""
+"""Tests of handle numbers and of closing a file while it is read."""
 
 import threading
 
@@ -8,7 +8,7 @@ from imgfs.fuse.handles import Handles, OpenReader
 
 
 class Slow:
-    """A reader whose read waits until it is told to go on."""
+    """A reader whose read waits until `go_on` is set."""
 
     def __init__(self) -> None:
         self.reading = threading.Event()
@@ -22,7 +22,7 @@ class Slow:
         return b"data"[offset : offset + size]
 
     def read_at_once(self, offset: int, size: int) -> None:
-        """It never can."""
+        """Return None: a read always waits."""
 
     def fileno(self) -> int:
         return 7
@@ -42,7 +42,7 @@ def test_numbers_are_never_used_twice() -> None:
 
 
 def test_what_is_closed_while_it_is_read_is_let_go_of_afterwards() -> None:
-    slow, opened = Slow(), OpenReader(1)
+    slow, opened = Slow(), OpenReader()
     opened.open(lambda: slow)
     read: list[bytes] = []
     thread = threading.Thread(target=lambda: read.append(opened.read(1, 2)))
@@ -60,7 +60,7 @@ def test_what_is_closed_while_it_is_read_is_let_go_of_afterwards() -> None:
 
 
 def test_what_is_closed_while_it_is_opened_is_let_go_of() -> None:
-    slow, opened = Slow(), OpenReader(1)
+    slow, opened = Slow(), OpenReader()
 
     def opens() -> Slow:
         opened.close()
@@ -71,6 +71,6 @@ def test_what_is_closed_while_it_is_opened_is_let_go_of() -> None:
 
 
 def test_a_reader_has_the_file_of_what_it_reads() -> None:
-    opened = OpenReader(1)
+    opened = OpenReader()
     opened.open(Slow)
     assert opened.fileno() == 7

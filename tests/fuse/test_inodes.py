@@ -1,4 +1,4 @@
-"""Inode numbers: the same wherever the key is, held as long as the kernel holds them."""
+"""Tests of inode numbers and lookup counts."""
 
 import hashlib
 from collections.abc import Sequence

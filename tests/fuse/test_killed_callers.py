@@ -1,4 +1,4 @@
-"""Who waits for an answer, and is killed meanwhile."""
+"""Tests of the cancellation of requests whose caller is killed."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the part in C makes of a request for names, and of the entries that answer it."""
+"""Tests of READDIR requests and their entries in the native library."""
 
 import ctypes
 import struct
@@ -15,28 +15,28 @@ _READ = struct.Struct("=QQIIQII")
 _ENTRY = struct.Struct("=QQII")
 _ATTRIBUTES = 128
 _PARAM = 1024
-"""As much as a `struct fuse_entry_param` can need; st_ino is 24 bytes behind its beginning."""
+"""At least the size of a `struct fuse_entry_param`, in which st_ino is at offset 24."""
 
 
 @pytest.fixture(scope="module")
-def session() -> NativeLibrary:
-    part = load()
-    if isinstance(part, str):
-        pytest.skip(part)
-    return part
+def native() -> NativeLibrary:
+    library = load()
+    if isinstance(library, str):
+        pytest.skip(library)
+    return library
 
 
-def asked(session: NativeLibrary, opcode: int) -> tuple[int, int]:
-    """Opcode and handle of a request to list handle 7, once it has passed."""
+def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
+    """Return the opcode and handle to which the library changes a request to list handle 7."""
     request = _IN.pack(80, opcode, 9, 1, 0, 0, 1, 0) + _READ.pack(7, 5, 4096, 0, 0, 0, 0)
     buffer = ctypes.create_string_buffer(request, len(request))
-    session.listing_request(buffer, ctypes.c_size_t(len(request)))  # type: ignore[attr-defined]
+    native.listing_request(buffer, ctypes.c_size_t(len(request)))  # type: ignore[attr-defined]
     return _IN.unpack_from(buffer)[1], _READ.unpack_from(buffer, _IN.size)[0]
 
 
-def answered(session: NativeLibrary, names: list[bytes], size: int) -> bytes:
-    """The answer into which pyfuse3 puts as many names as fit."""
-    add = session.fuse_add_direntry_plus  # type: ignore[attr-defined]
+def answered(native: NativeLibrary, names: list[bytes], size: int) -> bytes:
+    """Return the answer into which pyfuse3 puts as many names as fit."""
+    add = native.fuse_add_direntry_plus  # type: ignore[attr-defined]
     add.restype = ctypes.c_size_t
     answer = ctypes.create_string_buffer(size)
     filled = 0
@@ -61,18 +61,18 @@ NAME = st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name
 
 
 @given(names=st.lists(NAME, max_size=40), size=st.integers(300, 8000))
-def test_names_alone(session: NativeLibrary, names: list[bytes], size: int) -> None:
-    opcode, handle = asked(session, READDIR)
+def test_names_alone(native: NativeLibrary, names: list[bytes], size: int) -> None:
+    opcode, handle = asked(native, READDIR)
     assert (opcode, number_of(handle), handle & PLAIN) == (READDIRPLUS, 7, PLAIN)
     plain = [entry(*item) for item in enumerate(names)]
     fitting = [n for n in range(len(plain) + 1) if sum(map(len, plain[:n])) <= size]
-    assert answered(session, names, size) == b"".join(plain[: max(fitting)])
+    assert answered(native, names, size) == b"".join(plain[: max(fitting)])
 
 
 @pytest.mark.parametrize("opcode", [READDIRPLUS, LOOKUP])
-def test_other_requests_are_left_alone(session: NativeLibrary, opcode: int) -> None:
-    asked(session, READDIR)
-    assert asked(session, opcode) == (opcode, 7)
-    answer = answered(session, [b"x"], 4096)
+def test_other_requests_are_left_alone(native: NativeLibrary, opcode: int) -> None:
+    asked(native, READDIR)
+    assert asked(native, opcode) == (opcode, 7)
+    answer = answered(native, [b"x"], 4096)
     assert len(answer) == _ATTRIBUTES + len(entry(0, b"x"))
     assert answer[_ATTRIBUTES:] == entry(0, b"x")

@@ -1,4 +1,4 @@
-"""Which inodes the kernel reads by itself, with a kernel that is made up."""
+"""Tests of passthrough with a fake kernel."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from imgfs.fuse import passthrough
-from imgfs.fuse.native import library as session
+from imgfs.fuse.native import library
 from imgfs.fuse.native.library import NativeLibrary, load, number_of
 from imgfs.fuse.passthrough import Passthrough
 
@@ -27,7 +27,7 @@ def privileged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Kernel:
-    """What the part in C asks, as far as passthrough goes."""
+    """The native library, as far as passthrough goes."""
 
     def __init__(self, answer: int = 0, agreed: bool = True, shook_hands: bool = True) -> None:
         self.answer = answer
@@ -74,7 +74,7 @@ def blob(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("native", "status"),
     [
         (Kernel(), "on"),
         ("switched off", "off: switched off"),
@@ -86,10 +86,10 @@ def blob(tmp_path: Path) -> Iterator[int]:
         (Kernel(answer=-1), "off: the kernel refuses it: Operation not permitted"),
     ],
 )
-def test_what_is_told(store: Path, blob: int, part: Kernel | str, told: str) -> None:
-    way = made(part, store)
-    assert way.told == told
-    assert (way.back(INODE, blob, 5) is not None) == (told == "on")
+def test_the_status(store: Path, blob: int, native: Kernel | str, status: str) -> None:
+    way = made(native, store)
+    assert way.status == status
+    assert (way.back(INODE, blob, 5) is not None) == (status == "on")
 
 
 def test_an_inode_has_one_id_until_it_is_forgotten(store: Path, blob: int) -> None:
@@ -129,10 +129,10 @@ def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
             backed.opened(1)
             await trio.sleep(10.5)
             assert len(way) == 1
-            backed.closed()
+            await backed.release()
             await trio.sleep(1.1)
             backed.opened(2)
-            backed.closed()
+            await backed.release()
             await trio.sleep(0.9)
             assert len(way) == 1
             await trio.sleep(2)
@@ -148,13 +148,13 @@ def test_it_is_not_asked_for_without_the_privilege(
 ) -> None:
     monkeypatch.setattr(passthrough, "_capabilities", lambda: 0)
     kernel = Kernel()
-    assert made(kernel, store).told == "off: CAP_SYS_ADMIN is needed"
+    assert made(kernel, store).status == "off: CAP_SYS_ADMIN is needed"
     assert not kernel.wanted
 
 
-def test_why_there_is_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_there_is_no_native_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(session, "find_spec", lambda _: None)
+        patch.setattr(library, "find_spec", lambda _: None)
         assert load() == "pyfuse3 brings a libfuse of its own"
-    monkeypatch.setattr(session, "EXTENSION_SUFFIXES", [".none"])
+    monkeypatch.setattr(library, "EXTENSION_SUFFIXES", [".none"])
     assert load() == "this imgfs was built without it"

@@ -1,4 +1,4 @@
-"""What tells why a file was not loaded."""
+"""Tests of the reports about failures."""
 
 import errno
 import os
@@ -36,11 +36,11 @@ def test_names_that_are_ours() -> None:
     assert not is_reserved("x.tar")
 
 
-def test_a_failure_is_told_until_the_file_is_loaded_or_it_is_removed() -> None:
+def test_a_failure_is_reported_until_the_file_is_loaded_or_the_report_removed() -> None:
     failures = Failures()
     error = BrokenArchive("", "is truncated")
-    failures.tell(".x.tar.Ab3xYz", str(error), error, 5)
-    failures.tell("y\udcff.tar", "bad", error, 6)
+    failures.add(".x.tar.Ab3xYz", str(error), error, 5)
+    failures.add("y\udcff.tar", "bad", error, 6)
     assert [name for name, _ in failures.children()] == [
         "x.tar.failed.txt",
         "y\udcff.tar.failed.txt",
@@ -60,7 +60,7 @@ def test_a_later_failure_is_another_file() -> None:
     error = BrokenArchive("", "is truncated")
     keys = set()
     for time in (1, 2):
-        failures.tell("x.tar", "bad", error, time)
+        failures.add("x.tar", "bad", error, time)
         file = failures.lookup("x.tar.failed.txt")
         assert file is not None
         keys.add(file.key)
@@ -70,7 +70,7 @@ def test_a_later_failure_is_another_file() -> None:
 def test_old_ones_are_forgotten() -> None:
     failures = Failures()
     for number in range(2000):
-        failures.tell(f"{number:04}", "bad", OSError(errno.EIO, os.strerror(errno.EIO)), 0)
+        failures.add(f"{number:04}", "bad", OSError(errno.EIO, os.strerror(errno.EIO)), 0)
     names = [name for name, _ in failures.children()]
     assert len(names) == 1000
     assert names[-1] == "1999.failed.txt"

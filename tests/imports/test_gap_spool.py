@@ -1,4 +1,4 @@
-"""What is written ahead of a gap comes back in order, each byte once."""
+"""Bytes that are written ahead of a gap are returned in order, each once."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An upload without a kernel: who waits for what."""
+"""Tests of uploads without a kernel."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -11,14 +11,17 @@ import trio.testing
 
 from engine.archive.importer import Import, Loaded
 from engine.errors import BrokenArchive
-from imgfs.fuse.gather import Gathers
+from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
-from imgfs.imports.upload import Receipt, Status, Upload
+from imgfs.imports.archive_writer import ArchiveWriter
+from imgfs.imports.receipt import Receipt
+from imgfs.imports.reports import Status
+from imgfs.imports.upload import Upload
 from imgfs.threads import DiskThreads
 
 
 class Archive:
-    """An import that takes bytes when it is told to, and is complete at a length."""
+    """An import that takes bytes while `go_on` is set, and is complete at a length."""
 
     failed = False
     ended = False
@@ -48,8 +51,8 @@ class Archive:
         self.aborted += 1
 
 
-class Part:
-    """What the part in C does with writes."""
+class FakeLibrary:
+    """The native library, as far as it gathers writes."""
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[int, bytes]] = {}
@@ -62,44 +65,42 @@ class Part:
         return self.open.pop(place, (0, b""))[1]
 
     def write(self, offset: int, data: bytes) -> None:
-        """As the kernel would, to the one upload there is."""
+        """Write as the kernel does, to the only upload."""
         ((place, (start, before)),) = self.open.items()
         assert offset == start + len(before)
         self.open[place] = start, before + data
 
 
 class Nobody:
-    """Who does not care what becomes of an upload."""
+    """A listener that ignores all events."""
 
     async def flushed(self, upload: Upload) -> None:
-        """It is not told on."""
+        """Do nothing."""
 
     async def closed(self, upload: Upload) -> None:
-        """It is not told on."""
+        """Do nothing."""
 
 
 def run(
     archive: Archive,
     use: Callable[[Upload], Awaitable[None]],
     path: Path,
-    part: NativeLibrary | str = "none",
+    native: NativeLibrary | str = "none",
 ) -> None:
-    """Use an upload that goes into `archive`."""
+    """Run `use` with an upload that is written to `archive`."""
 
     async def main() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                upload = Upload(
-                    "key",
-                    "x.tar",
-                    Receipt(0o644, 0, 0, 0),
+                writer = ArchiveWriter(
                     lambda: cast(Import, archive),
                     path,
                     nursery,
                     DiskThreads(),
-                    Gathers(part),
-                    Nobody(),
+                    NativeGathers(native).make,
                 )
+                receipt = Receipt(0o644, 0, 0, 0)
+                upload = Upload("key", "x.tar", receipt, writer, Nobody())
                 upload.opened(1)
                 await use(upload)
                 await upload.released()
@@ -122,7 +123,7 @@ def test_small_writes_come_together(tmp_path: Path) -> None:
 
 
 def test_a_flush_waits_for_what_came_before_it_alone(tmp_path: Path) -> None:
-    """As of a descriptor that a fork has inherited and closes: the writer may be waiting for it."""
+    """A forked process closes an inherited descriptor while the writer waits for that process."""
     archive = Archive()
     archive.go_on.clear()
 
@@ -165,77 +166,77 @@ def test_what_begins_anew_forgets_what_came(tmp_path: Path) -> None:
 
 def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
     archive = Archive(400)
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(0, b"x" * 100)
-        part.write(100, b"x" * 50)
-        part.write(150, b"x" * 50)
+        native.write(100, b"x" * 50)
+        native.write(150, b"x" * 50)
         assert upload.attributes().size == 200
-        assert not part.open, "until the next write"
+        assert not native.open, "until the next write"
         await upload.write(200, b"x" * 100)
-        part.write(300, b"x" * 99)
+        native.write(300, b"x" * 99)
         with pytest.raises(BrokenArchive, match="399 bytes"):
             await upload.flush()
         await upload.write(399, b"x")
         await upload.flush()
         assert upload.status is Status.LOADED
-        assert upload.receipt.size == 400
+        assert upload.attributes().size == 400
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
-    assert (archive.taken, part.open) == (400, {})
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
+    assert (archive.taken, native.open) == (400, {})
 
 
 def test_what_was_gathered_is_not_written_twice(tmp_path: Path) -> None:
     archive = Archive()
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(0, b"x" * 100)
-        part.write(100, b"x" * 50)
+        native.write(100, b"x" * 50)
         with pytest.raises(OSError, match="twice"):
             await upload.write(120, b"x")
         with pytest.raises(BrokenArchive, match="150 bytes"):
             await upload.flush()
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
 def test_nothing_is_gathered_behind_a_gap(tmp_path: Path) -> None:
     archive = Archive(30)
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(20, b"x" * 10)
-        assert not part.open
+        assert not native.open
         await upload.write(0, b"x" * 10)
-        assert not part.open
+        assert not native.open
         await upload.write(10, b"x" * 10)
         await upload.flush()
         assert upload.status is Status.LOADED
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
 def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
     archive = Archive()
-    part = Part()
+    native = FakeLibrary()
 
     async def use(upload: Upload) -> None:
         await upload.write(0, b"x" * 100)
-        part.write(100, b"x" * 50)
+        native.write(100, b"x" * 50)
         await upload.truncate(0)
-        assert not part.open
+        assert not native.open
         archive.taken = 0
         await upload.write(0, b"x")
         with pytest.raises(BrokenArchive, match="after 1 bytes"):
             await upload.flush()
 
-    run(archive, use, tmp_path, cast(NativeLibrary, part))
+    run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
 def test_the_import_is_busy_while_more_comes(tmp_path: Path) -> None:
-    """The thread that feeds it takes what has come meanwhile, though the event loop is busy."""
+    """The thread feeds it all bytes that have arrived, even while the event loop is busy."""
     archive = Archive(10_000_000)
     archive.go_on.clear()
 

@@ -1,4 +1,4 @@
-"""What waits for a consumer in a worker thread."""
+"""Tests of the queue for a consumer in a worker thread."""
 
 import threading
 from collections.abc import Awaitable, Callable

@@ -24,18 +24,18 @@ def engine(mounted: Mounted) -> Iterator[LocalEngine]:
         yield opened
 
 
-_WITHOUT_PART = (sys.executable, str(Path(__file__).with_name("without_part.py")))
+_WITHOUT_NATIVE = (sys.executable, str(Path(__file__).with_name("without_native.py")))
 
 
-@pytest.fixture(params=["passthrough", "no-passthrough", "without-part"])
+@pytest.fixture(params=["passthrough", "no-passthrough", "without-native"])
 def mounted_each_way(request: pytest.FixtureRequest, mount: Callable[..., Mounted]) -> Mounted:
     """An empty store, mounted so that the kernel reads blobs by itself, so that it does not, and by
-    an imgfs that was built without its part in C.
+    an imgfs that was built without its native library.
     """
     if request.param == "no-passthrough":
         return mount(options=("--no-passthrough",))
-    if request.param == "without-part":
-        return mount(launcher=_WITHOUT_PART)
+    if request.param == "without-native":
+        return mount(launcher=_WITHOUT_NATIVE)
     mounted = mount()
     if (told := mounted.status("passthrough")) != "on":
         pytest.skip(f"passthrough is {told}")

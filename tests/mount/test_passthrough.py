@@ -49,8 +49,8 @@ def test_both_ways_are_what_they_are_called(app: Mounted) -> None:
     assert f"{app.status('passthrough')} ({app.path})" in info
 
 
-def test_the_part_takes_part(mounted: Mounted) -> None:
-    """Whatever libfuse is installed, where the part in C was built."""
+def test_the_native_library_is_used(mounted: Mounted) -> None:
+    """Whatever libfuse is installed, where the native library was built."""
     assert not mounted.status("passthrough").startswith("off: libfuse")
 
 

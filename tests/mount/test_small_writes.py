@@ -1,4 +1,4 @@
-"""Archives written in small pieces: the same whether the part in C gathers them or not."""
+"""Archives written in small pieces: the same whether the native library gathers them or not."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Names without colons."""
+"""Tests of names without colons."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ SUFFIXES = st.one_of(
 
 @st.composite
 def references(draw: st.DrawFn) -> str:
-    """Every kind of reference that an image can have."""
+    """Generate references of every kind that an image can have."""
     domain = draw(st.none() | DOMAINS)
     path = "/".join(draw(st.lists(COMPONENTS, min_size=1, max_size=3)))
     return f"{'' if domain is None else domain + '/'}{path}{draw(SUFFIXES)}"
@@ -49,7 +49,7 @@ def test_every_name_without_colons_stands_for_one_name(shown: str) -> None:
 
 @given(st.lists(COMPONENTS, min_size=1, max_size=3), TAGS)
 def test_a_familiar_name_becomes_a_repositorys(components: list[str], tag: str) -> None:
-    """podman and buildah call an image by the path that it is read from."""
+    """podman and buildah name an image after the path that they read it from."""
     name = f"{'/'.join(components)}:{tag}"
     try:
         reference.parse_normalized(f"localhost/mnt/{'/'.join(components)}/{tag}")

@@ -1,4 +1,4 @@
-"""Namespaces without an image."""
+"""Tests of namespaces without an image."""
 
 from imgfs.vfs.namespaces import PATIENCE, Namespaces
 from tests.vfs.test_removals import Clock

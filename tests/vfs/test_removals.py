@@ -1,15 +1,15 @@
-"""What is hidden of image directories, and for how long."""
+"""Tests of hidden entries in image directories."""
 
 from engine.image import TreeEntry
 from imgfs.vfs.nodes import FOREVER, BytesFile
-from imgfs.vfs.removals import PATIENCE, RemovableDirectory, Removals
+from imgfs.vfs.removals import PATIENCE, ImageEntries, RemovableDirectory, Removals
 
 APP = TreeEntry("app:1", "docker.io/library/app:1", "{}", 1, 0)
 MOVED = TreeEntry("app:1", "docker.io/library/app:1", "{}", 2, 0)
 
 
 class Clock:
-    """Seconds, as a test sets them."""
+    """A clock whose seconds a test sets."""
 
     now = 1000.0
 
@@ -53,7 +53,9 @@ def test_a_directory_shows_what_is_left_of_it() -> None:
     clock = Clock()
     removals = Removals(clock)
     nodes = {name: BytesFile(name, b"") for name in ("a", "b")}
-    directory = RemovableDirectory("key", removals, APP, "blobs/sha256/", nodes, 0)
+    directory = RemovableDirectory(
+        "key", ImageEntries(removals, removals.add, APP, "blobs/sha256/"), nodes, 0
+    )
     assert directory.entry_timeout(nodes["a"]) == FOREVER
     removals.add(APP, "blobs/sha256/a")
     removals.add(APP, "b")

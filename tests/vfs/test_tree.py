@@ -1,4 +1,4 @@
-"""The tree of names, whatever the images are called."""
+"""Tests of the tree of names, with arbitrary image names."""
 
 import tempfile
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ NAMES = st.builds(
 
 @contextmanager
 def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[LocalEngine, ImageTree]]:
-    """A store in which one image has all these names, and its tree."""
+    """Yield a store in which one image has all these names, and its tree."""
     with tempfile.TemporaryDirectory() as folder, LocalEngine(Path(folder)) as engine:
         with engine.begin_import() as session:
             session.feed(archives.oci_archive((APP, None)))
@@ -53,7 +53,7 @@ def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[LocalEngin
 
 
 def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:
-    """Every directory below one, by path; image directories are not entered."""
+    """Yield the path and node of everything below a directory, except inside image directories."""
     names = [name for name, _ in directory.children()]
     assert names == sorted(names)
     for name, node in directory.children():
@@ -63,7 +63,7 @@ def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def found(directory: Directory, path: str) -> Node | None:
-    """What a path leads to, one name at a time, as the kernel asks."""
+    """Return the node at a path, looked up name by name as the kernel does."""
     node: Node | None = directory
     for name in path.split("/"):
         assert node is not None
@@ -111,7 +111,7 @@ def test_names_without_colons_show_the_same_tree(names: set[str]) -> None:
 
 
 def hides(path: str) -> bool:
-    """Whether an archive's file may stand where this path wants a namespace."""
+    """Return whether a file of an archive can hide a namespace of this path."""
     return any(part in ("blobs", "index.json", "oci-layout") for part in path.split("/")[:-1])
 
 

@@ -1,8 +1,8 @@
-/* Writes that follow one another are gathered and answered here, without asking Python.
+/* Gathers sequential writes and answers them without a call to Python.
  *
- * A file handle that carries the tag names a place. While that place is open, a write that begins
- * where the bytes before it ended, and fits, is kept and answered at once. Any other request goes its
- * usual way, and whoever answers it takes what was gathered first. imgfs/gather.py is the other half.
+ * A file handle with the GATHERED tag names a place. While that place is open, a write that continues
+ * the bytes before it and fits is kept and answered at once. Every other request is passed on to
+ * libfuse, and its handler first takes the bytes gathered so far. imgfs/fuse/gather.py is the caller.
  */
 
 #include "session.h"
@@ -36,7 +36,7 @@ static char *end_of(const struct place *place)
 	return PyBytes_AS_STRING(place->bytes) + place->filled;
 }
 
-/* The place that takes this request, NULL for a request that is to go its way. */
+/* Return the place that takes this request, or NULL if the request must be passed on. */
 static struct place *place_for(const char *buffer, size_t got)
 {
 	const struct in_header *in = (const void *)buffer;
@@ -48,8 +48,8 @@ static struct place *place_for(const char *buffer, size_t got)
 	return follows && write->size <= ROOM - place->filled ? place : NULL;
 }
 
-/* A request, whole in `buffer` but for its first bytes after HEAD, which may lie where the last place
- * wants them; how many do is in `aside`.
+/* Read a request into `buffer`. The first bytes after HEAD may be stored directly at the end of the
+ * last place instead of in the buffer, which saves a copy; `aside` is set to how many are.
  */
 static ssize_t read_request(int fd, char *buffer, size_t size, size_t *aside)
 {
@@ -72,11 +72,11 @@ static void answer(int fd, const char *buffer)
 {
 	const struct in_header *in = (const void *)buffer;
 	const struct write_in *write = (const void *)(in + 1);
-	struct write_out told = { .size = write->size };
-	struct out_header out = { .len = sizeof out + sizeof told, .unique = in->unique };
-	struct iovec parts[] = { { &out, sizeof out }, { &told, sizeof told } };
+	struct write_out written = { .size = write->size };
+	struct out_header out = { .len = sizeof out + sizeof written, .unique = in->unique };
+	struct iovec parts[] = { { &out, sizeof out }, { &written, sizeof written } };
 	if (writev(fd, parts, 2) < 0)
-		errno = 0; /* who asked is gone */
+		errno = 0; /* the caller was interrupted: nobody waits for the answer */
 }
 
 static int64_t now(void)
@@ -86,10 +86,10 @@ static int64_t now(void)
 	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-/* Whether there is another request soon. Who writes small pieces asks again at once, and to be woken
- * on another core would take several times as long as that.
+/* Return whether another request arrives soon. A program that writes small pieces sends the next one
+ * at once; sleeping and being woken on another core would take several times as long.
  */
-static bool asked_again(int fd)
+static bool arrives_soon(int fd)
 {
 	struct pollfd readable = { .fd = fd, .events = POLLIN };
 	int64_t end = now() + PATIENCE;
@@ -102,7 +102,7 @@ static bool asked_again(int fd)
 
 ssize_t gather_receive(int fd, char *buffer, size_t size)
 {
-	int64_t end = now() + TURN; /* then the event loop has its own */
+	int64_t end = now() + TURN; /* then the event loop gets to run */
 	do {
 		size_t aside;
 		ssize_t got = read_request(fd, buffer, size, &aside);
@@ -124,12 +124,12 @@ ssize_t gather_receive(int fd, char *buffer, size_t size)
 		place->filled += written;
 		place->next += written;
 		answer(fd, buffer);
-	} while (now() < end && asked_again(fd));
+	} while (now() < end && arrives_soon(fd));
 	errno = EINTR;
 	return -1;
 }
 
-/* Gather what follows `offset` in place `number`; false when there is no memory for it. */
+/* Gather in place `number` the writes that continue at `offset`; return false if out of memory. */
 bool imgfs_gather_begin(int number, uint64_t offset)
 {
 	struct place *place = &places[number];
@@ -141,7 +141,7 @@ bool imgfs_gather_begin(int number, uint64_t offset)
 	return bytes != NULL;
 }
 
-/* What was gathered; no more is until the next begin. */
+/* Return the gathered bytes and close the place until the next begin. */
 PyObject *imgfs_gather_take(int number)
 {
 	struct place *place = &places[number];

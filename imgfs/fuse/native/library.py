@@ -1,5 +1,7 @@
-"""The part in C, without which imgfs does as well, only slower: `session.c` stands between libfuse
-and the kernel, `passthrough.c`, `gather.c` and `listing.c` make use of it.
+"""Load the native library, which is optional and makes imgfs faster.
+
+`session.c` interposes between libfuse and the kernel; `passthrough.c`, `gather.c` and `listing.c`
+build on it.
 """
 
 import ctypes
@@ -9,29 +11,30 @@ from pathlib import Path
 from typing import Protocol, cast
 
 BACKED = 1 << 62
-"""Marks the handle of a file that is read by passthrough; its subject is the backing ID."""
+"""Tags the handle of a file that the kernel reads by passthrough; its subject is the backing ID."""
 GATHERED = 1 << 61
-"""Marks the handle of a file whose writes are gathered; its subject is the place."""
+"""Tags the handle of a file whose writes are gathered; its subject is the place."""
 PLAIN = 1 << 60
-"""Marks the handle of a directory in a request for its names alone."""
+"""Tags the handle of a directory in a READDIR request, which asks for names without attributes."""
 SUBJECTS = 1 << 21
+"""The number of different subjects that a handle can hold."""
 _SUBJECT_SHIFT = 40
 _NUMBERS = (1 << _SUBJECT_SHIFT) - 1
 
 
-def handle(mark: int, subject: int, number: int) -> int:
-    """A file handle as the part in C understands it; `number` is what we know it by."""
-    return mark | subject << _SUBJECT_SHIFT | number
+def handle(tag: int, subject: int, number: int) -> int:
+    """Return the file handle that the native library recognizes by its tag, for handle `number`."""
+    return tag | subject << _SUBJECT_SHIFT | number
 
 
 def number_of(handle: int) -> int:
-    """Our number in a handle."""
+    """Return the number of a handle without its tag and subject."""
     return handle & _NUMBERS
 
 
 class NativeLibrary(Protocol):
-    """What the part in C offers; it knows the one session of this process. Only the event loop
-    calls it.
+    """The functions of the native library, all about the one FUSE session of this process. Call
+    them from the event loop only; the C files describe them.
     """
 
     def imgfs_shook_hands(self) -> bool: ...
@@ -50,26 +53,27 @@ class NativeLibrary(Protocol):
 
 
 def load() -> NativeLibrary | str:
-    """The part in C, or why there is none. This must come before pyfuse3 is imported: it stands in
-    front of libfuse's functions.
+    """Return the native library, or the reason why it cannot be used.
+
+    Call this before pyfuse3 is imported, because the library overrides functions of libfuse.
     """
     if not _uses_libfuse_of_the_system():
         return "pyfuse3 brings a libfuse of its own"
     path = Path(__file__).with_name(f"libsession{EXTENSION_SUFFIXES[0]}")
     try:
-        found = ctypes.PyDLL(str(path), ctypes.RTLD_GLOBAL)
+        library = ctypes.PyDLL(str(path), ctypes.RTLD_GLOBAL)
     except OSError:
         return "this imgfs was built without it"
-    found.imgfs_shook_hands.restype = ctypes.c_bool
-    found.imgfs_passthrough_want.restype = None
-    found.imgfs_passthrough_agreed.restype = ctypes.c_bool
-    found.imgfs_gather_begin.argtypes = (ctypes.c_int, ctypes.c_uint64)
-    found.imgfs_gather_begin.restype = ctypes.c_bool
-    found.imgfs_gather_take.restype = ctypes.py_object
-    return cast(NativeLibrary, found)
+    library.imgfs_shook_hands.restype = ctypes.c_bool
+    library.imgfs_passthrough_want.restype = None
+    library.imgfs_passthrough_agreed.restype = ctypes.c_bool
+    library.imgfs_gather_begin.argtypes = (ctypes.c_int, ctypes.c_uint64)
+    library.imgfs_gather_begin.restype = ctypes.c_bool
+    library.imgfs_gather_take.restype = ctypes.py_object
+    return cast(NativeLibrary, library)
 
 
 def _uses_libfuse_of_the_system() -> bool:
-    """Whether pyfuse3 is linked with the library in front of which the part in C would stand."""
-    found = find_spec("pyfuse3")
-    return bool(found and found.origin and b"\0libfuse3.so." in Path(found.origin).read_bytes())
+    """Return whether pyfuse3 is linked with the shared libfuse whose functions are overridden."""
+    spec = find_spec("pyfuse3")
+    return bool(spec and spec.origin and b"\0libfuse3.so." in Path(spec.origin).read_bytes())

@@ -1,8 +1,8 @@
-/* Names alone, where nobody asks for more, under a pyfuse3 that knows READDIRPLUS only.
+/* Answers READDIR (names without attributes) with a pyfuse3 that implements only READDIRPLUS.
  *
- * The kernel is told to use READDIRPLUS as long as what is listed is looked at as well. A READDIR
- * becomes a READDIRPLUS whose handle carries a tag, so that no lookup is counted for it, and its
- * answer is made of entries without attributes.
+ * FUSE_READDIRPLUS_AUTO is accepted, so the kernel uses READDIRPLUS only while a program also looks up
+ * the names it lists. A READDIR request is changed into a READDIRPLUS whose handle has the PLAIN tag,
+ * so that imgfs counts no lookup for it, and entries without attributes are put into its answer.
  */
 
 #define _GNU_SOURCE
@@ -18,8 +18,8 @@ struct read_in {
 };
 enum { DO_READDIRPLUS = 1u << 13, READDIRPLUS_AUTO = 1u << 14 };
 
-/* Whether the last request was a READDIR. Entries are added before the next request is taken: the
- * handler does not wait for anything.
+/* True if the last request was a READDIR. Its entries are added before the next request is received,
+ * because the handler does not await anything.
  */
 static bool plain;
 

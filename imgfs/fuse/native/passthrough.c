@@ -1,8 +1,8 @@
-/* Kernel passthrough (Linux 6.9) under a pyfuse3 and, before 3.17, a libfuse that do not know it.
+/* Kernel passthrough (Linux 6.9), which pyfuse3 and libfuse before 3.17 do not support.
  *
- * FUSE_INIT is answered with FUSE_PASSTHROUGH, if that is wanted and offered; and an open whose file
- * handle carries the tag is answered with the backing ID that the handle holds. imgfs/passthrough.py
- * is the other half.
+ * FUSE_PASSTHROUGH is accepted in the answer to FUSE_INIT if it is wanted and offered. An open whose
+ * file handle has the BACKED tag is answered with the backing ID in that handle.
+ * imgfs/fuse/passthrough.py is the caller.
  */
 
 #define _GNU_SOURCE
@@ -53,19 +53,19 @@ int fuse_reply_open(fuse_req_t request, const struct fuse_file_info *info)
 	return real(request, info);
 }
 
-/* Ask for it, before anything is mounted. */
+/* Request passthrough. Call this before the mount. */
 void imgfs_passthrough_want(void)
 {
 	wanted = true;
 }
 
-/* Whether the kernel and we have agreed on it; known once a request has come. */
+/* Return whether the kernel offered passthrough and it was accepted; known after the first request. */
 bool imgfs_passthrough_agreed(void)
 {
 	return agreed;
 }
 
-/* The kernel's ID for an open file, or a negative errno. */
+/* Register an open file with the kernel; return its backing ID or a negative errno. */
 int imgfs_backing_open(int fd)
 {
 	struct backing_map map = { .fd = fd };

@@ -1,10 +1,10 @@
-/* imgfs between libfuse and the kernel.
+/* Interposes imgfs between libfuse and the kernel.
  *
- * Loaded with RTLD_GLOBAL before pyfuse3, this stands in front of two functions of libfuse that
- * pyfuse3 calls: one that mounts a session and one that receives its requests. (It does not use
- * fuse_session_custom_io, which since libfuse 3.18.3 is off in most builds.) So passthrough.c and
- * listing.c can take part in FUSE_INIT, listing.c can change a request, and gather.c can answer what
- * needs no thought. Everything else is libfuse's.
+ * Loaded with RTLD_GLOBAL before pyfuse3, this library overrides two functions of libfuse that pyfuse3
+ * calls: fuse_session_mount and fuse_session_receive_buf. (It does not use fuse_session_custom_io,
+ * which most builds disable since libfuse 3.18.3.) This lets passthrough.c and listing.c change the
+ * answer to FUSE_INIT, listing.c change a request, and gather.c answer writes itself. libfuse does
+ * everything else.
  */
 
 #define _GNU_SOURCE
@@ -17,12 +17,13 @@
 int session_fd = -1;
 static bool shook_hands;
 
-/* A buffer takes a write of this size, and in front of it what libfuse calls the header. */
+/* A buffer holds a write of the largest size and, before it, what libfuse calls the header. */
 enum { MAX_WRITE = 1 << 20, BUFFER = MAX_WRITE + 4096 };
 
-/* With automatic invalidation the kernel asks for a file's attributes before each read that its cache
- * could answer. No inode's bytes ever change: imgfs/nodes.py. (.imgfs/events grows, and the kernel
- * drops what it has of a file when the size changes in any case; uploads are not cached at all.)
+/* Decline automatic invalidation: with it the kernel sends a GETATTR before each read that its page
+ * cache could answer, although the bytes of an inode never change (see imgfs/vfs/nodes.py).
+ * .imgfs/events grows, but the kernel drops cached pages whenever the size changes; uploads are opened
+ * with direct I/O and never cached.
  */
 void session_accept(const struct init_in *offer, struct init_out *answer)
 {
@@ -39,11 +40,11 @@ struct init_answer {
 	char more[256];
 };
 
-/* Let libfuse answer FUSE_INIT into a pipe, which takes the place of the kernel's descriptor for that
- * long, and send on what it answered, changed. False if there are no descriptors left.
+/* Answer FUSE_INIT: temporarily replace the session's descriptor with a pipe, let libfuse write its
+ * answer there, change the answer and send it to the kernel. Return false if no descriptors are left.
  *
- * Nobody else uses the descriptor yet: the kernel has told of no inode that could be invalidated, and
- * the interpreter's lock keeps the event loop here.
+ * Nothing else uses the descriptor yet: the kernel knows no inode that could be invalidated, and this
+ * function holds the GIL, so the event loop does not run.
  */
 static bool shake_hands(struct fuse_session *session, const struct fuse_buf *request)
 {
@@ -68,7 +69,7 @@ static bool shake_hands(struct fuse_session *session, const struct fuse_buf *req
 		shook_hands = true;
 	}
 	if (got > 0 && write(session_fd, &answer, (size_t)got) < 0)
-		errno = 0; /* the mount is gone, as the next request will tell */
+		errno = 0; /* the mount is gone; the next read reports it */
 	close(pipe[0]);
 	close(pipe[1]);
 	close(kernel);
@@ -84,9 +85,9 @@ int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	return status;
 }
 
-/* The next request for libfuse, as its own function of this name receives it: the size, 0 at the end,
- * or a negative errno, where -EINTR means to wait for another one. pyfuse3 holds the interpreter's lock
- * meanwhile; nobody else needs to wait for the kernel's copying.
+/* Receive the next request, with the contract of libfuse's function of this name: return the size, 0
+ * at the end, or a negative errno; -EINTR means to wait for another request. pyfuse3 calls this with
+ * the GIL held; it is released while the kernel copies, so that other threads can run.
  */
 int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buffer)
 {
@@ -102,7 +103,7 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 		fuse_session_exit(session);
 		return 0;
 	}
-	if (got < 0) /* ENOENT: who asked has been interrupted meanwhile */
+	if (got < 0) /* ENOENT: the request was interrupted before it was read */
 		return error == ENOENT || error == EAGAIN ? -EINTR : -error;
 	if ((size_t)got < sizeof(struct in_header))
 		return -EIO;
@@ -115,7 +116,7 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 	return (int)got;
 }
 
-/* Whether FUSE_INIT was answered by way of this; known once a request has come. */
+/* Return whether FUSE_INIT was answered by shake_hands; known after the first request. */
 bool imgfs_shook_hands(void)
 {
 	return shook_hands;

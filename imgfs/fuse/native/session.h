@@ -1,5 +1,5 @@
-/* What the parts in C share: the session, and the kernel's protocol as far as they need it, of which
- * <linux/fuse.h> may be too old to tell.
+/* Declarations shared by the native library: the session, and the FUSE protocol structures it uses,
+ * which an old <linux/fuse.h> may lack.
  */
 
 #pragma once
@@ -40,23 +40,25 @@ struct init_out {
 enum { WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
 enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
 
-/* A file handle: a tag, what the tag is about, the number by which imgfs knows the handle. */
+/* A file handle has three fields: a tag, the subject of the tag (a backing ID or a place), and the
+ * number of the handle in imgfs.
+ */
 #define BACKED (UINT64_C(1) << 62)
 #define GATHERED (UINT64_C(1) << 61)
 #define PLAIN (UINT64_C(1) << 60)
 #define SUBJECT_SHIFT 40
 #define SUBJECT_MASK UINT64_C(0x1fffff)
 
-/* session.c: pyfuse3 has one session a process. */
+/* session.c: the descriptor of the session; pyfuse3 has one per process. */
 extern int session_fd;
 
-/* What is accepted of the kernel's offer in FUSE_INIT: all of it, and each part's. */
+/* Change the answer to the kernel's offer in FUSE_INIT; session_accept calls the other two. */
 void session_accept(const struct init_in *offer, struct init_out *answer);
 void passthrough_accept(const struct init_in *offer, struct init_out *answer);
 void listing_accept(const struct init_in *offer, struct init_out *answer);
 
-/* listing.c: a request on its way. */
+/* listing.c: change a READDIR request before libfuse processes it. */
 void listing_request(char *buffer, size_t size);
 
-/* gather.c: the next request that is not answered there; EINTR when there is none for now. */
+/* gather.c: receive the next request not answered there; fail with EINTR if there is none now. */
 ssize_t gather_receive(int fd, char *buffer, size_t size);

@@ -1,4 +1,4 @@
-"""Runs `PYTHON -m imgfs ARGUMENT…`, which it is given, as an imgfs without its part in C."""
+"""Runs `PYTHON -m imgfs ARGUMENT…`, which it is given, as an imgfs without its native library."""
 
 import sys
 from unittest import mock

@@ -1,0 +1,113 @@
+"""Reports about the files that were written to `import/`, which `.imgfs/imports/` shows as JSON."""
+
+import json
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from engine.archive.importer import Loaded
+from engine.spec import go_json
+
+_FIELD_LIMIT = 64 << 10
+"""Characters of an error's field that a report contains."""
+
+
+class Status(StrEnum):
+    """The state of an upload."""
+
+    EMPTY = "empty"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+
+
+class Reported(Protocol):
+    """An upload, or what is kept of one that is gone."""
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open for writing."""
+        ...
+
+    def report(self) -> bytes:
+        """Return the JSON report."""
+        ...
+
+    def finished(self) -> "FinishedReport":
+        """Return the report as it is now, without the upload."""
+        ...
+
+    async def abandon(self) -> None:
+        """Drop what is not loaded."""
+        ...
+
+
+class FinishedReport(msgspec.Struct, frozen=True):
+    """The final report about a file that is gone."""
+
+    status: Status
+    data: bytes
+    is_open: ClassVar[bool] = False
+
+    def report(self) -> bytes:
+        return self.data
+
+    def finished(self) -> "FinishedReport":
+        return self
+
+    async def abandon(self) -> None:
+        """Do nothing: there is no import."""
+
+
+def render(
+    name: str, status: Status, size: int, error: Exception | None, result: Loaded | None
+) -> bytes:
+    """Return the report about the file `name` as JSON; `size` is in bytes."""
+    document: dict[str, Any] = {"file": name, "status": status.value, "bytes": size}
+    if error is not None:
+        document |= _error_fields(error)
+    if result is not None:
+        document |= _result_fields(result)
+    return _escaped(go_json.dumps_indented(document).decode()).encode() + b"\n"
+
+
+def sentence(error: Exception) -> str:
+    """Return an error's message, for an OSError without its number."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _error_fields(error: Exception) -> dict[str, str]:
+    fields = {"error": sentence(error)}
+    for field in ("member", "subject", "expected", "found"):
+        if hasattr(error, field):
+            fields[field] = str(getattr(error, field))[:_FIELD_LIMIT]
+    return fields
+
+
+def _result_fields(result: Loaded) -> dict[str, Any]:
+    images = [
+        {
+            "names": list(image.names),
+            "digest": image.target,
+            "id": image.id,
+            "platforms": list(image.platforms),
+            "missing": list(image.missing),
+            "missing_platforms": list(image.missing_platforms),
+        }
+        for image in result.images
+    ]
+    return {
+        "images": images,
+        "left_out": [{"name": one.name, "reason": one.reason} for one in result.left_out],
+        "new_blobs": result.new_blobs,
+        "new_bytes": result.new_bytes,
+    }
+
+
+def _escaped(text: str) -> str:
+    """Escape the unprintable characters of JSON text, so that a terminal can show it."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
