@@ -7,6 +7,7 @@ from pathlib import Path
 from engine import names
 from engine.archive import save
 from engine.archive.save import Output
+from engine.archive.save_for_docker import save_for_docker
 from engine.engine import Engine
 from engine.graph import Graph, graph
 from engine.image import Image
@@ -97,4 +98,4 @@ class LocalEngine(Engine):
     def save_for_docker(
         self, images: Sequence[Image], options: docker_save.Options, write: Write
     ) -> int:
-        return save.save_for_docker(self.store, images, options, Output(write))
+        return save_for_docker(self.store, images, options, Output(write))

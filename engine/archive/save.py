@@ -12,8 +12,7 @@ from engine.archive import writer
 from engine.archive.existing import ExistingArchive
 from engine.content.protocols import Provider
 from engine.image import Image
-from engine.layers.diff_ids import uncompressed_size
-from engine.layouts import combined, docker_save
+from engine.layouts import combined
 from engine.layouts.entry import Entry
 from engine.layouts.union import union
 from engine.progress import Progress, ignore
@@ -37,7 +36,7 @@ def save(store: Store, images: Sequence[Image], options: combined.Options, outpu
     bytes. Errors as `combined.layout` and `write_archive`.
     """
     layout = partial(combined.layout, images, store.content, options)
-    return _save(store, images, layout, store.content, output)
+    return write_images(store, images, layout, store.content, output)
 
 
 def extend(
@@ -51,25 +50,19 @@ def extend(
         def layout() -> Sequence[Entry]:
             return union(existing.entries, combined.layout(images, store.content, options))
 
-        return _save(store, images, layout, existing.before(store.content), output)
+        return write_images(store, images, layout, existing.before(store.content), output)
 
 
-def save_for_docker(
-    store: Store, images: Sequence[Image], options: docker_save.Options, output: Output
-) -> int:
-    """Write the archive that docker save writes, every layer uncompressed; else as `save`."""
-    size = partial(uncompressed_size, store.content)
-    layout = partial(docker_save.layout, images, store.content, size, options)
-    return _save(store, images, layout, store.content, output)
-
-
-def _save(
+def write_images(
     store: Store,
     images: Sequence[Image],
     layout: Callable[[], Sequence[Entry]],
     provider: Provider,
     output: Output,
 ) -> int:
+    """Write the entries that `layout` makes of these images, whose blobs `provider` has; return the
+    archive's size in bytes. Errors as `layout` and `write_archive`.
+    """
     tracer = output.tracer
     with tracer.span("save"), store.leases.hold() as lease:
         with store.transaction():

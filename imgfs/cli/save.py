@@ -10,7 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from engine import names
-from engine.archive.save import Output, extend, save, save_for_docker
+from engine.archive.save import Output, extend, save
 from engine.errors import printable
 from engine.graph import graph
 from engine.image import Image
@@ -93,7 +93,8 @@ def _write(
             out = widen(sys.stdout.buffer).write
         output = Output(out, tell, tracer())
         if args.layout == "docker":
-            from engine.layouts import docker_save
+            from engine.archive.save_for_docker import save_for_docker
+            from engine.layouts import docker_save  # most archives are in the other layout
 
             chosen = _selection(docker_save.Options, wanted, required)
             save_for_docker(store, images, chosen, output)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engine import names
 from imgfs import cli
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
-from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS
 
 APP = ImageParts(extra={"history": [{"created_by": f"ADD bücher {'x' * 100}"}]})
@@ -144,7 +144,7 @@ def test_an_interrupt(
     inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock()
-    monkeypatch.setattr(LocalEngine, "find", interrupt)
+    monkeypatch.setattr(names, "find", interrupt)
     done = inside("save", "-o", "/dev/null", "app:1")
     assert refusal(done, status=130) == "interrupted"
 
@@ -165,7 +165,7 @@ def test_what_nobody_foresaw(
         raise ValueError("first\nsecond\x1b[31m")
 
     monkeypatch.delenv("IMGFS_DEBUG", raising=False)
-    monkeypatch.setattr(LocalEngine, "find", surprise)
+    monkeypatch.setattr(names, "find", surprise)
     done = inside("save", "-o", "/dev/null", "app:1")
     assert done.status == 1
     assert done.err.decode() == (

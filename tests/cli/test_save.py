@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from imgfs.cli import save as saving
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, names, refusal, succeeded
-from tests.local_engine import LocalEngine
 
 APP = ImageParts(layers=[archives.layer("app"), archives.layer("shared")])
 NEXT = ImageParts(layers=[archives.layer("next"), archives.layer("shared")])
@@ -419,7 +419,7 @@ def test_an_interrupt_leaves_the_old_file(
         arguments[3](b"something")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LocalEngine, "save", interrupted)
+    monkeypatch.setattr(saving, "save", interrupted)
     (tmp_path / "x.tar").write_bytes(b"old")
     assert refusal(inside("save", "-o", tmp_path / "x.tar", "app:1"), 130) == "interrupted"
     assert (tmp_path / "x.tar").read_bytes() == b"old"

@@ -78,7 +78,7 @@ def test_a_command_imports_what_it_needs(
 ) -> None:
     stock(ARCHIVE)
     found = imported(*command)
-    assert {"argparse", "engine.engine"} <= found
+    assert {"argparse", "engine.stores.local.store"} <= found
     assert not found & needless
 
 

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from engine.archive.save import Output, save, save_for_docker
+from engine.archive.save import Output, save
+from engine.archive.save_for_docker import save_for_docker
 from engine.layouts import combined, docker_save, selection
 from imgfs.cli.support.tracing import OpenTelemetry
 from tests import archives

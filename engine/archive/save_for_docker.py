@@ -1,0 +1,19 @@
+"""Saving as docker save does: every layer uncompressed."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from engine.archive.save import Output, write_images
+from engine.image import Image
+from engine.layers.diff_ids import uncompressed_size
+from engine.layouts import docker_save
+from engine.stores.protocols import Store
+
+
+def save_for_docker(
+    store: Store, images: Sequence[Image], options: docker_save.Options, output: Output
+) -> int:
+    """Write the archive that docker save writes, every layer uncompressed; else as `save`."""
+    size = partial(uncompressed_size, store.content)
+    layout = partial(docker_save.layout, images, store.content, size, options)
+    return write_images(store, images, layout, store.content, output)
