@@ -1,5 +1,5 @@
-"""Runs `FILE PYTHON -m imgfs ARGUMENT…`, which it is given, as an imgfs for which the time is when
-FILE was modified, as far as it hides what was removed.
+"""Run `imgfs ARGUMENT…`, given as `FILE PYTHON -m imgfs ARGUMENT…`, with a clock for
+hidden entries that shows the modification time of FILE.
 """
 
 import os
@@ -13,6 +13,6 @@ from imgfs.vfs.removals import Removals
 if __name__ == "__main__":
     clock = sys.argv[1]
     del sys.argv[1:5]
-    told = Removals(lambda: os.stat(clock).st_mtime)
-    with mock.patch.object(image_tree, "Removals", return_value=told):
+    removals = Removals(lambda: os.stat(clock).st_mtime)
+    with mock.patch.object(image_tree, "Removals", return_value=removals):
         main()

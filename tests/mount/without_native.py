@@ -1,4 +1,4 @@
-"""Runs `PYTHON -m imgfs ARGUMENT…`, which it is given, as an imgfs without its native library."""
+"""Run `imgfs ARGUMENT…`, given as `PYTHON -m imgfs ARGUMENT…`, without the native library."""
 
 import sys
 from unittest import mock
