@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine import names
 from engine.archive import save
+from engine.archive.existing import extend
 from engine.archive.save import Output
 from engine.archive.save_for_docker import save_for_docker
 from engine.engine import Engine
@@ -93,7 +94,7 @@ class LocalEngine(Engine):
     def extend(
         self, archive: Path, images: Sequence[Image], options: combined.Options, write: Write
     ) -> int:
-        return save.extend(self.store, archive, images, options, Output(write))
+        return extend(self.store, archive, images, options, Output(write))
 
     def save_for_docker(
         self, images: Sequence[Image], options: docker_save.Options, write: Write

@@ -2,16 +2,22 @@
 
 import os
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from engine.archive.save import Output, write_images
 from engine.content.protocols import Provider, ReaderAt
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
+from engine.image import Image
+from engine.layouts import combined
 from engine.layouts.entry import Entry, blob_digest
+from engine.layouts.union import union
 from engine.spec import docker
 from engine.spec.digest import Digest
 from engine.spec.go_json import JSON_LIMIT
+from engine.stores.protocols import Store
 from engine.tar.member import clean_name
 
 _DOCUMENTS: Final = ("index.json", docker.MANIFEST_FILE, "oci-layout")
@@ -130,3 +136,17 @@ class _Region:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def extend(
+    store: Store, archive: Path, images: Sequence[Image], options: combined.Options, output: Output
+) -> int:
+    """Write what the archive holds and these images as one; errors as `save` and
+    `ExistingArchive`.
+    """
+    with ExistingArchive(archive) as existing:
+
+        def layout() -> Sequence[Entry]:
+            return union(existing.entries, combined.layout(images, store.content, options))
+
+        return write_images(store, images, layout, existing.before(store.content), output)

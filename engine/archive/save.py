@@ -4,17 +4,14 @@ is recorded when the archive is whole.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
 from engine.archive import writer
-from engine.archive.existing import ExistingArchive
 from engine.content.protocols import Provider
 from engine.image import Image
 from engine.layouts import combined
 from engine.layouts.entry import Entry
-from engine.layouts.union import union
 from engine.progress import Progress, ignore
 from engine.spec.digest import Digest
 from engine.stores.protocols import Store
@@ -37,20 +34,6 @@ def save(store: Store, images: Sequence[Image], options: combined.Options, outpu
     """
     layout = partial(combined.layout, images, store.content, options)
     return write_images(store, images, layout, store.content, output)
-
-
-def extend(
-    store: Store, archive: Path, images: Sequence[Image], options: combined.Options, output: Output
-) -> int:
-    """Write what the archive holds and these images as one; errors as `save` and
-    `ExistingArchive`.
-    """
-    with ExistingArchive(archive) as existing:
-
-        def layout() -> Sequence[Entry]:
-            return union(existing.entries, combined.layout(images, store.content, options))
-
-        return write_images(store, images, layout, existing.before(store.content), output)
 
 
 def write_images(

@@ -10,7 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from engine import names
-from engine.archive.save import Output, extend, save
+from engine.archive.save import Output, save
 from engine.errors import printable
 from engine.graph import graph
 from engine.image import Image
@@ -104,6 +104,8 @@ def _write(
             known = _blobs_below(store, args.since)
             options = replace(options, keeps=lambda blob: blob.digest not in known)
         if args.append is not None:
+            from engine.archive.existing import extend  # most archives are new
+
             extend(store, Path(args.append), images, options, output)
         else:
             save(store, images, options, output)

@@ -416,7 +416,7 @@ def test_an_interrupt_leaves_the_old_file(
     inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: Any) -> None:
-        arguments[3](b"something")
+        arguments[3].write(b"something")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(saving, "save", interrupted)
