@@ -24,8 +24,8 @@ class Reader:
     def pread(self, length: int, offset: int) -> bytes:
         return self._data[offset : offset + length]
 
-    def fileno(self) -> int:
-        raise OSError
+    def fileno(self) -> None:
+        """Return None: it is in memory."""
 
     def close(self) -> None:
         """Nothing to close."""

@@ -61,10 +61,16 @@ class ReaderAt(Protocol):
     def size(self) -> int: ...
 
     def pread(self, length: int, offset: int) -> bytes:
-        """Up to `length` bytes from `offset`: fewer only at the end, none behind it."""
+        """Return up to `length` bytes from `offset`, the arguments in the order of `os.pread`.
 
-    def fileno(self) -> int:
-        """A descriptor of a regular file that holds exactly the blob; it belongs to the reader."""
+        The result is shorter only at the end of the blob, and empty beyond it.
+        """
+
+    def fileno(self) -> int | None:
+        """Return a descriptor of a regular file that holds exactly the blob; None if there is none.
+
+        The reader owns the descriptor and closes it.
+        """
 
     def close(self) -> None: ...
 

@@ -6,7 +6,6 @@ places, so there only going on is cheap. Memory is bounded as `chunks.py` says.
 """
 
 import errno
-import io
 import os
 from threading import Lock
 from types import TracebackType
@@ -76,9 +75,8 @@ class UncompressedReader:
         finally:
             self._release()
 
-    def fileno(self) -> int:
-        """OSError: there is no file of the uncompressed bytes."""
-        raise io.UnsupportedOperation("a blob that is decompressed has no file of its own")
+    def fileno(self) -> None:
+        """Return None: no file holds the uncompressed bytes."""
 
     def close(self) -> None:
         with self._lock:

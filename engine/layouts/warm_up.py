@@ -4,7 +4,6 @@ Types and patterns are learnt where they are first used, which takes some millis
 before the first image is asked for need not have it wait for them.
 """
 
-import errno
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -56,8 +55,8 @@ class _Document(msgspec.Struct, frozen=True):
     def pread(self, length: int, offset: int) -> bytes:
         return self.data[offset : offset + length]
 
-    def fileno(self) -> int:
-        raise OSError(errno.EBADF, "it is in no file")
+    def fileno(self) -> None:
+        """Return None: the document is in memory."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -481,11 +481,12 @@ class _BlobReader:
 
     def read_at_once(self, offset: int, size: int) -> memoryview | None:
         wanted = max(0, min(size, self._reader.size - offset))
-        if not self._can_ask or wanted > len(self._window):
+        descriptor = self._reader.fileno()
+        if descriptor is None or not self._can_ask or wanted > len(self._window):
             return None
         view = self._window[:wanted]
         try:
-            read = os.preadv(self._reader.fileno(), [view], offset, os.RWF_NOWAIT)
+            read = os.preadv(descriptor, [view], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -495,7 +496,7 @@ class _BlobReader:
             return None
         return view if read == wanted else None
 
-    def fileno(self) -> int:
+    def fileno(self) -> int | None:
         return self._reader.fileno()
 
     def close(self) -> None:

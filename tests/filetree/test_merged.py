@@ -45,8 +45,8 @@ class Blob:
         self._count.append(len(data))
         return data
 
-    def fileno(self) -> int:
-        raise NotImplementedError
+    def fileno(self) -> None:
+        """Return None: it is in memory."""
 
     def close(self) -> None:
         self._data.close()
