@@ -75,8 +75,9 @@ class UncompressedReader:
         finally:
             self._release()
 
-    def fileno(self) -> None:
+    def fileno(self) -> int | None:
         """Return None: no file holds the uncompressed bytes."""
+        return None
 
     def close(self) -> None:
         with self._lock:

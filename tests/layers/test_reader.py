@@ -154,7 +154,6 @@ def test_a_negative_offset_is_refused_as_of_a_file() -> None:
 
 
 def test_there_is_no_file() -> None:
-    reader: ReaderAt
     with reader_of("gzip") as reader:
         assert reader.fileno() is None
 
