@@ -89,7 +89,7 @@ def test_an_index_in_order_and_each_blob_once() -> None:
 def test_a_platform_narrows_an_index() -> None:
     document = index(APP, ARM)
     blobs = Memory(document, *APP.blobs(), *ARM.blobs())
-    matcher = platforms.only_strict(Platform("arm64", "linux"))
+    matcher = platforms.any_of(Platform("arm64", "linux"))
     graph = walk.graph(blobs, target(document, OCI_INDEX), matcher)
     assert digests(graph.blobs) == [archives.digest(b) for b in (document, *ARM.blobs())]
 

@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from engine.threads import Workers, begin, beside
+from engine.threads import Workers, begin, run_concurrently
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -22,14 +22,14 @@ def test_a_result_and_an_error() -> None:
 @pytest.mark.parametrize("data", [LARGE, LARGE[:1]], ids=["large", "small"])
 def test_data_is_handled_when_it_was_waited_for(data: memoryview) -> None:
     seen: list[int] = []
-    beside(lambda piece: seen.append(len(piece)), data)()
+    run_concurrently(lambda piece: seen.append(len(piece)), data)()
     assert seen == [len(data)]
 
 
 def test_a_process_ends_whatever_is_under_way() -> None:
     """An interrupted command must not hang for work that nobody waits for."""
     program = (
-        "import threading; from engine.beside import begin\n"
+        "import threading; from engine.threads import begin\n"
         "begin(threading.Event().wait); raise KeyboardInterrupt"
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE)

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from engine.compression import decompress
 from engine.content.protocols import Provider
 from engine.errors import (
     BrokenArchive,
@@ -22,11 +21,10 @@ from engine.filetree.applier import Applier
 from engine.filetree.entry import LayerSpan
 from engine.filetree.layer_files import read_file, read_layer
 from engine.filetree.tree import Tree
+from engine.layers.diff_ids import uncompressed_pieces
 from engine.limits import Limits
 from engine.spec import media_types as layer_types
 from engine.spec.oci import Manifest
-
-_CHUNK = 1 << 20
 
 
 class MergedImage:
@@ -98,15 +96,4 @@ class MergedImage:
     def _uncompressed(self, number: int, start: int) -> Iterator[bytes | memoryview]:
         """A layer's uncompressed bytes, from `start` on."""
         with self._provider.open(self._layers[number].digest) as blob:
-            compression = decompress.sniff(blob.pread(decompress.SNIFFED, 0))
-            decompressor = decompress.new(compression)
-            position = start if compression == "none" else 0
-            skipped = start - position
-            while data := blob.pread(_CHUNK, position):
-                position += len(data)
-                for piece in decompressor.feed(data):
-                    rest = memoryview(piece)[skipped:]
-                    skipped -= len(piece) - len(rest)
-                    if rest:
-                        yield rest
-            decompressor.finish()
+            yield from uncompressed_pieces(blob, start)

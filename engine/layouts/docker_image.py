@@ -15,9 +15,10 @@ from engine.spec import oci
 from engine.spec import v1_configs as v1_image
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, ImageConfig
+from engine.units import NS_PER_SECOND
 
 _OS: Final = "linux"
-_LATEST: Final = (2**63 - 1) // 10**9
+_LATEST: Final = (2**63 - 1) // NS_PER_SECOND
 """The last second that Go gives to a file; what is later becomes 1970."""
 
 

@@ -12,9 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import graph as walk
-from engine.compression import decompress
 from engine.content.blobs import read_blob
 from engine.errors import InvalidDocument, LimitExceeded
+from engine.layers.diff_ids import compression_of
 from engine.layouts.entry import Entry
 from engine.spec import digest, oci
 from engine.spec import media_types as layer_types
@@ -148,7 +148,7 @@ class _Conversion:
         media_type = layer_types.as_oci(layer.media_type)
         if oci.layer_compression(layer.media_type) == "unknown" and self._holds(layer):
             with self._blobs.open(layer.digest) as reader:
-                found = decompress.sniff(reader.pread(decompress.SNIFFED, 0))
+                found = compression_of(reader)
             media_type += _SUFFIXES.get(found, "")
         return replace(layer, media_type=media_type)
 

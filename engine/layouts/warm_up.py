@@ -16,7 +16,7 @@ from engine.spec import digest, oci, platforms
 from engine.spec.descriptor import Descriptor
 
 
-def take() -> None:
+def warm_caches() -> None:
     """Look at it, as at any image."""
     host = platforms.host()
     config = oci.render(

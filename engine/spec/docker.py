@@ -22,9 +22,6 @@ MANIFEST_FILE: Final = "manifest.json"
 REPOSITORIES_FILE: Final = "repositories"
 V1_CONFIG_FILE: Final = "json"
 V1_LAYER_FILE: Final = "layer.tar"
-V1_VERSION_FILE: Final = "VERSION"
-V1_VERSION: Final = "1.0"
-
 # --- manifest.json and repositories ---
 
 

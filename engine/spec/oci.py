@@ -36,7 +36,6 @@ LAYER_NONDISTRIBUTABLE_ZSTD: Final = LAYER_NONDISTRIBUTABLE + "+zstd"
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP: Final = DOCKER_LAYER + ".gzip"
@@ -171,15 +170,6 @@ class _Times(_Dated, frozen=True):
     history: tuple[_Dated, ...] = ()
 
 
-def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
-    """An `oci-layout` file; InvalidDocument for a layout version other than 1.0.0."""
-    layout = go_json.decode(data, ImageLayout, subject)
-    if layout.image_layout_version != LAYOUT_VERSION:
-        version = layout.image_layout_version
-        raise InvalidDocument(subject, f"unsupported imageLayoutVersion {version!r}")
-    return layout
-
-
 def check_descriptor(descriptor: Descriptor, subject: str) -> Descriptor:
     """`descriptor` itself when its digest, size and data can be right, else InvalidDocument."""
     try:
@@ -265,11 +255,6 @@ def is_config_type(media_type: str) -> bool:
     return media_type in (CONFIG, DOCKER_CONFIG)
 
 
-def is_docker_type(media_type: str) -> bool:
-    """Whether it is one of Docker's own media types."""
-    return media_type.startswith("application/vnd.docker.")
-
-
 def is_layer_type(media_type: str) -> bool:
     """Whether it is a layer, whatever its compression or wrapping; EROFS layers are layers too."""
     return media_type.startswith("application/vnd.oci.image.layer.") or _base(media_type) in (
@@ -322,14 +307,6 @@ _DOCKER_COMPRESSION: Final = {
     DOCKER_FOREIGN_LAYER_GZIP: "gzip",
     DOCKER_LAYER_ZSTD: "zstd",
 }
-
-
-def layer_compression_strict(media_type: str) -> str | None:
-    """As umoci reads it: None for all but OCI layers, "unsupported" for any other compression."""
-    base, _, suffix = media_type.partition("+")
-    if base not in (LAYER, LAYER_NONDISTRIBUTABLE):
-        return None
-    return suffix if suffix in ("", "gzip", "zstd") else "unsupported"
 
 
 def _base(media_type: str) -> str:

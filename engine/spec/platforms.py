@@ -19,17 +19,13 @@ from engine.spec.platform_spec import format, format_all, host, normalize, parse
 __all__ = [
     "ALL",
     "Matcher",
-    "any_equally",
     "any_of",
     "best",
     "format",
     "format_all",
     "host",
-    "newest_windows",
     "normalize",
     "only",
-    "only_os",
-    "only_strict",
     "parse",
     "preferences",
     "select",
@@ -79,34 +75,16 @@ def preferences(platform: Platform) -> tuple[Platform, ...]:
     return own, *(msgspec.structs.replace(own, architecture=a, variant=v) for a, v in others)
 
 
-def only(platform: Platform) -> Matcher:
-    """What a machine of this platform can run, in the order of `preferences`."""
-    return any_of(*preferences(platform))
-
-
-def only_strict(platform: Platform) -> Matcher:
-    """This very platform, however it is spelt, and none that merely runs on it."""
-    return any_of(platform)
-
-
-def only_os(platform: Platform) -> Matcher:
-    """Every architecture of this os, os version and features; the platform's own is preferred."""
-    return _OnlyOS(_Exact.of(platform))
+def only(*platforms: Platform) -> Matcher:
+    """Return a Matcher of all that machines of these platforms can run, the first ones preferred,
+    each in the order of `preferences`.
+    """
+    return any_of(*(preferred for platform in platforms for preferred in preferences(platform)))
 
 
 def any_of(*platforms: Platform) -> Matcher:
     """Any of them, the first ones preferred, then those with more os features (Ordered)."""
     return _Ordered(tuple(map(_Exact.of, platforms)))
-
-
-def any_equally(*platforms: Platform) -> Matcher:
-    """Any of them, those with more os features preferred, else all alike (Any)."""
-    return _AnyEqually(tuple(map(_Exact.of, platforms)))
-
-
-def newest_windows(platform: Platform) -> Matcher:
-    """This very platform, the greatest os version preferred, compared as text."""
-    return _NewestWindows(_Exact.of(platform))
 
 
 class _Exact(msgspec.Struct, frozen=True):
@@ -124,13 +102,6 @@ class _Exact(msgspec.Struct, frozen=True):
             (own.os, own.architecture, own.variant) == (other.os, other.architecture, other.variant)
             and self.fits_version(platform)
             and self.has_features(_counted_features(own, platform))
-        )
-
-    def matches_os(self, platform: Platform) -> bool:
-        return (
-            self.platform.os == normalize(platform).os
-            and self.fits_version(platform)
-            and self.has_features(platform.os_features)
         )
 
     def has_features(self, features: Iterable[str]) -> bool:
@@ -156,40 +127,6 @@ class _Ordered(msgspec.Struct, frozen=True):
                 if choice.matches(candidate):
                     return stripped, place, -len(candidate.os_features)
         return (2,)
-
-
-class _AnyEqually(msgspec.Struct, frozen=True):
-    choices: tuple[_Exact, ...]
-
-    def matches(self, platform: Platform) -> bool:
-        return any(choice.matches(platform) for choice in self.choices)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        if self.matches(platform):
-            return 0, -len(platform.os_features)
-        return (1,) if self.matches(msgspec.structs.replace(platform, os_features=())) else (2,)
-
-
-class _OnlyOS(msgspec.Struct, frozen=True):
-    wanted: _Exact
-
-    def matches(self, platform: Platform) -> bool:
-        return self.wanted.matches_os(platform)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        return (0, *_Ordered((self.wanted,)).rank(platform)) if self.matches(platform) else (1,)
-
-
-class _NewestWindows(msgspec.Struct, frozen=True):
-    wanted: _Exact
-
-    def matches(self, platform: Platform) -> bool:
-        return self.wanted.matches(platform)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        if not self.matches(platform):
-            return (1,)
-        return 0, *(-ord(character) for character in platform.os_version), 1
 
 
 class _All(msgspec.Struct, frozen=True):

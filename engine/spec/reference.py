@@ -3,7 +3,7 @@
 The rules are those of distribution/reference. All that is invalid raises InvalidReference, whose
 `kind` is one of
 
-    name_empty  reference_invalid_format  name_contains_uppercase  name_too_long  name_not_canonical
+    name_empty  reference_invalid_format  name_contains_uppercase  name_too_long
     identifier_not_allowed  tag_invalid_format
     digest_invalid_format  digest_unsupported  digest_invalid_length
 
@@ -43,8 +43,6 @@ _NAME = rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})"
 _REFERENCE = rf"{_NAME}(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 _IDENTIFIER = r"[a-f0-9]{64}"
 
-_OCI_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_OCI_NAME: Final = rf"{_OCI_COMPONENT}(?:/{_OCI_COMPONENT})*"
 _LOCATED = r"[^/?#:@]+(?::[0-9]*)?/[^?#:@]*:(?P<object>[^@?#][^?#]*)(?:[?#].*)?"
 
 _SENTENCES: Final = {
@@ -52,7 +50,6 @@ _SENTENCES: Final = {
     "reference_invalid_format": "invalid reference format",
     "name_contains_uppercase": "repository name has upper-case letters",
     "name_too_long": f"repository name is longer than {MAX_PATH_LENGTH} characters",
-    "name_not_canonical": "not a full image name with its registry",
     "identifier_not_allowed": "64 hex digits are an image ID and no name",
     "tag_invalid_format": "invalid tag",
     "digest_invalid_format": InvalidDigest.SENTENCES["invalid_format"],
@@ -125,20 +122,6 @@ def parse_normalized(text: str) -> Reference:
     return _parse(f"{domain}/{remainder}", text)
 
 
-def parse_named(text: str) -> Reference:
-    """A full name as `str(reference)` gives it (ParseNamed); name_not_canonical for a short one."""
-    ref = parse_normalized(text)
-    if str(ref) != text:
-        raise _invalid(text, "name_not_canonical")
-    return ref
-
-
-def parse_docker_ref(text: str) -> Reference:
-    """A reference by digest, else by tag, `latest` by default (ParseDockerRef); never by both."""
-    ref = parse_normalized(text)
-    return tag_name_only(ref) if ref.digest is None else without_tag(ref)
-
-
 def parse_any(text: str) -> Reference | Digest:
     """An identifier or a digest as a Digest, anything else as a normalised reference."""
     if is_identifier(text):
@@ -149,36 +132,11 @@ def parse_any(text: str) -> Reference | Digest:
         return parse_normalized(text)
 
 
-def with_name(text: str) -> Reference:
-    """A repository by the bare grammar, without tag and digest (WithName)."""
-    match = re.fullmatch(_NAME, text)
-    if match is None:
-        raise _invalid(text, "reference_invalid_format")
-    return Reference(match["domain"] or "", _checked_path(match["path"], text))
-
-
 def with_tag(ref: Reference, tag: str) -> Reference:
     """`ref` with this tag, its digest kept."""
     if not re.fullmatch(_TAG, tag):
         raise _invalid(tag, "tag_invalid_format")
     return replace(ref, tag=tag)
-
-
-def with_digest(ref: Reference, digest: str) -> Reference:
-    """`ref` with this digest, its tag kept; only its grammar is judged, as in WithDigest."""
-    if not re.fullmatch(_DIGEST, digest):
-        raise _invalid(digest, "digest_invalid_format")
-    return replace(ref, digest=Digest(digest))
-
-
-def without_tag(ref: Reference) -> Reference:
-    """`ref` without its tag, its digest kept."""
-    return replace(ref, tag=None)
-
-
-def trim(ref: Reference) -> Reference:
-    """The repository of `ref` alone (TrimNamed)."""
-    return Reference(ref.domain, ref.path)
 
 
 def tag_name_only(ref: Reference) -> Reference:
@@ -204,21 +162,6 @@ def sort(names: Iterable[str]) -> list[str]:
     return [name for _, name in sorted(parsed)]
 
 
-def familiar_match(pattern: str, ref: Reference) -> bool:
-    """Whether Go's path.Match takes the familiar reference or its familiar name.
-
-    `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
-    """
-    from engine.spec import path_match as go_path
-
-    return go_path.match(pattern, ref.familiar) or go_path.match(pattern, ref.familiar_name)
-
-
-def valid_ref_name(text: str) -> bool:
-    """Whether image-spec lets an image layout carry `text` as org.opencontainers.image.ref.name."""
-    return re.fullmatch(_OCI_NAME, text) is not None
-
-
 def oci_ref_name(name: Reference | str) -> str:
     """What containerd exports as org.opencontainers.image.ref.name of an image with this name.
 
@@ -228,27 +171,6 @@ def oci_ref_name(name: Reference | str) -> str:
     text = str(name)
     located = re.fullmatch(_LOCATED, text, re.DOTALL)
     return text if located is None else located["object"]
-
-
-def with_prefix(prefix: str, ref_name: str) -> str:
-    """The image name of an archive's `ref_name`: a bare tag goes below `prefix` (AddRefPrefix).
-
-    "" means that the image gets no name, as everything does without a prefix.
-    """
-    if not prefix:
-        return ""
-    is_full = any(mark in ref_name for mark in "/:@")
-    return ref_name if is_full else f"{prefix}:{ref_name}"
-
-
-def filter_prefix(prefix: str, ref_name: str) -> str:
-    """Like `with_prefix`, but "" for a full name of another repository (FilterRefPrefix).
-
-    `prefix` may be a repository or a namespace, but not part of a component.
-    """
-    full = with_prefix(prefix, ref_name)
-    below = full.startswith(prefix) and full[len(prefix) :][:1] in {"", "/", ":", "@"}
-    return full if below else ""
 
 
 def _parse(text: str, given: str) -> Reference:
