@@ -1,7 +1,7 @@
-"""An image of nothing, held in memory and laid out once.
+"""Fill the caches of types and regular expressions before the first image is read.
 
-Types and patterns are learnt where they are first used, which takes some milliseconds. Who has time
-before the first image is asked for need not have it wait for them.
+They are filled on first use, which takes some milliseconds. A process with idle time at its start
+can call `warm_caches`, which lays out a minimal image in memory.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from engine.spec.descriptor import Descriptor
 
 
 def warm_caches() -> None:
-    """Look at it, as at any image."""
+    """Lay out a minimal image."""
     host = platforms.host()
     config = oci.render(
         oci.ImageConfig(
@@ -44,7 +44,7 @@ def _descriptor(media_type: str, data: bytes) -> Descriptor:
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """An open blob, as `engine.content.ReaderAt`."""
+    """An open blob in memory, a `ReaderAt`."""
 
     data: bytes
 
@@ -59,7 +59,7 @@ class _Document(msgspec.Struct, frozen=True):
         """Return None: the document is in memory."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +70,11 @@ class _Document(msgspec.Struct, frozen=True):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class _Held:
-    """Documents in memory, as `engine.walk.Blobs`."""
+    """Documents in memory, as `engine.graph.Blobs`."""
 
     def __init__(self, *documents: bytes) -> None:
         self._documents: dict[str, bytes] = {digest.of_bytes(data): data for data in documents}

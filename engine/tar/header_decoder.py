@@ -94,7 +94,7 @@ def checksums(block: bytes) -> tuple[int, int | None]:
 
 
 def text(field: bytes) -> str:
-    """Return the text of a field up to the first NUL, with surrogate escapes for other than UTF-8."""
+    """Return the text before the first NUL of a field; bytes that are no UTF-8 are escaped."""
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 

@@ -45,7 +45,7 @@ class Expander:
             yield part
 
     def end(self) -> Iterator[memoryview]:
-        """Yield the zeros after the last segment; raise BrokenArchive if stored bytes are missing."""
+        """Yield the final zeros; raise BrokenArchive if stored bytes are missing."""
         if self._segments:
             raise BrokenArchive(self.name, "has less data than its sparse map says")
         yield from self._zeros_until(self._size)
