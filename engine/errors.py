@@ -1,54 +1,56 @@
-"""Every error that the engine raises on purpose.
+"""The errors that the engine raises on purpose.
 
     EngineError
-    ├── InvalidInput            what was given cannot be right
+    ├── InvalidInput            input that is invalid whatever the store holds
     │   ├── InvalidDigest
     │   ├── InvalidReference
     │   ├── InvalidPlatform
     │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
-    │   ├── NotExportable       an image that a layout cannot show
-    │   │   └── NotAnImage      an artifact where an image is needed
-    │   └── BrokenArchive       a tar that is truncated, malformed or not an image archive
-    │       ├── MissingMember   a file that the archive needs and has not
-    │       └── UnreadableLayer a layer that is encrypted, or whose media type is no tar's
-    ├── ContentMismatch         bytes that are not what their descriptor says
+    │   ├── NotExportable       an image that a layout cannot represent
+    │   │   └── NotAnImage      an artifact where an image is required
+    │   └── BrokenArchive       a tar that is truncated, malformed or no image archive
+    │       ├── MissingMember   a file that the archive requires is absent
+    │       └── UnreadableLayer a layer that is encrypted, or is no tar by its media type
+    ├── ContentMismatch         bytes that do not match their descriptor
     │   ├── DigestMismatch
     │   └── SizeMismatch
-    ├── NotFound                nothing by that name, digest or ID
-    ├── Ambiguous               more than one thing by that ID prefix
+    ├── NotFound                no object of that name, digest or ID
+    ├── Ambiguous               an ID prefix that several images share
     ├── AlreadyExists
-    ├── Unavailable             held by somebody else just now
+    ├── Unavailable             held by another writer
     ├── LimitExceeded           over a configured limit
-    └── StoreError              the store itself cannot be used
-        ├── StoreMissing        there is none yet
-        ├── StoreDamaged        its database is lost or damaged
-        └── StoreBusy           not now: another process keeps it locked
+    ├── ChangedFile             a file was changed while it was being read
+    └── StoreError              the store cannot be used
+        ├── StoreMissing        it does not exist
+        ├── StoreDamaged        its database is missing or damaged
+        └── StoreBusy           another process holds its lock
 
-`str(error)` is one line that names the thing, what was expected and what was found. A missing file,
-a full disk and the like stay the OSError that they are.
+`str(error)` is one line that names the object, what was expected and what was found. Failures of
+the operating system, such as a missing file or a full disk, remain OSError.
 """
 
 from typing import ClassVar, Final
 
 _QUOTED: Final = 800
-"""What a quoted text is cut at, in characters: the longest image name is shorter, with a DNS name
-(253), a port, a path (255), a tag (128) and a digest (136)."""
+"""Length in characters at which quoted text is cut. The longest image name is shorter: a DNS name
+(253), a port, a path (255), a tag (128) and a digest (136).
+"""
 _REASON: Final = 2000
-"""What a reason is cut at, which may quote two names."""
+"""Length in characters at which a reason is cut; a reason may quote two names."""
 
 
 class EngineError(Exception):
-    """The root of what the engine raises on purpose."""
+    """The base class of the errors that the engine raises on purpose."""
 
 
 class InvalidInput(EngineError):
-    """What was given cannot be right, whatever the store holds."""
+    """Input that is invalid whatever the store holds."""
 
 
 class InvalidDigest(InvalidInput):
-    """Not a digest, as go-digest's Validate says it; `kind` is one of its three errors.
+    """Text that is no valid digest, by the rules of go-digest's Validate.
 
-    `kind`: "invalid_format", "unsupported" (algorithm) or "invalid_length".
+    `kind` is "invalid_format", "unsupported" (algorithm) or "invalid_length".
     """
 
     SENTENCES: ClassVar = {
@@ -68,7 +70,7 @@ class InvalidDigest(InvalidInput):
 
 
 class InvalidReference(InvalidInput):
-    """Not an image reference; `kind` names the error of distribution/reference."""
+    """Text that is no valid image reference; `kind` names the error of distribution/reference."""
 
     def __init__(self, text: str, kind: str, sentence: str) -> None:
         super().__init__(text, kind, sentence)
@@ -81,7 +83,7 @@ class InvalidReference(InvalidInput):
 
 
 class InvalidPlatform(InvalidInput):
-    """Not a platform specifier such as linux/arm64/v8."""
+    """Text that is no valid platform specifier, such as linux/arm64/v8."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text, reason)
@@ -93,7 +95,7 @@ class InvalidPlatform(InvalidInput):
 
 
 class InvalidDocument(InvalidInput):
-    """A JSON document that is not what it is used as; `subject` names it."""
+    """A JSON document that does not have the required shape; `subject` names it."""
 
     def __init__(self, subject: str, reason: str) -> None:
         super().__init__(subject, reason)
@@ -105,7 +107,7 @@ class InvalidDocument(InvalidInput):
 
 
 class NotExportable(InvalidInput):
-    """An image that a layout cannot show; `image` is its familiar name."""
+    """An image that a layout cannot represent; `image` is its familiar name."""
 
     def __init__(self, image: str, reason: str) -> None:
         super().__init__(image, reason)
@@ -117,7 +119,7 @@ class NotExportable(InvalidInput):
 
 
 class NotAnImage(NotExportable):
-    """An artifact where an image is needed; `artifact_type` says what it is."""
+    """An artifact where an image is required; `artifact_type` is its type, "" if unknown."""
 
     def __init__(self, image: str, artifact_type: str) -> None:
         what = f" of the type {artifact_type}" if artifact_type else ""
@@ -126,7 +128,7 @@ class NotAnImage(NotExportable):
 
 
 class BrokenArchive(InvalidInput):
-    """An archive that cannot be loaded; `member` is the entry at fault, "" the archive itself."""
+    """An archive that cannot be loaded; `member` is the entry at fault, "" for the archive."""
 
     def __init__(self, member: str, reason: str) -> None:
         super().__init__(member, reason)
@@ -138,20 +140,20 @@ class BrokenArchive(InvalidInput):
 
 
 class MissingMember(BrokenArchive):
-    """A file that the archive needs is not in it; `member` is "" where one of several would do."""
+    """A file that the archive requires is absent; `member` is "" if one of several would do."""
 
     def __init__(self, member: str, reason: str = "is missing from the archive") -> None:
         super().__init__(member, reason)
 
     @property
     def by_truncation(self) -> "MissingMember":
-        """The error where the archive ends early, so that the file may have come later."""
+        """The same error for an archive that is truncated, whose missing end may hold the file."""
         reason = f"{self.reason}; the archive is truncated: its end is missing too"
         return MissingMember(self.member, reason)
 
 
 class UnreadableLayer(BrokenArchive):
-    """A layer that cannot be read, although it is what its digest says."""
+    """A layer whose bytes match its digest but that cannot be read."""
 
     def __init__(self, digest: str, reason: str) -> None:
         super().__init__(f"layer {digest}", reason)
@@ -159,7 +161,7 @@ class UnreadableLayer(BrokenArchive):
 
 
 class ContentMismatch(EngineError):
-    """Bytes that are not what was said of them; `subject` names the blob or member."""
+    """Bytes that do not match their descriptor; `subject` names the blob or member."""
 
     noun = "content"
 
@@ -175,7 +177,7 @@ class ContentMismatch(EngineError):
 
 
 class DigestMismatch(ContentMismatch):
-    """The bytes hash to something else; there are `size` of them, if that is known."""
+    """Bytes with another digest than expected; `size` is their number, None if unknown."""
 
     noun = "digest"
 
@@ -187,13 +189,13 @@ class DigestMismatch(ContentMismatch):
 
 
 class SizeMismatch(ContentMismatch):
-    """There are more or fewer bytes, in bytes."""
+    """Content of another size than expected; sizes are in bytes."""
 
     noun = "size"
 
 
 class _AboutAThing(EngineError):
-    """Something about a `kind` ("image", "blob", "ingest", "lease") called `name`."""
+    """An error about the object of this `kind` ("image", "blob", "ingest", "lease") and `name`."""
 
     sentence: ClassVar[str]
 
@@ -207,13 +209,13 @@ class _AboutAThing(EngineError):
 
 
 class NotFound(_AboutAThing):
-    """There is none of that name."""
+    """No object of this kind has this name."""
 
     sentence = "not found"
 
 
 class Ambiguous(EngineError):
-    """An ID prefix that fits several images."""
+    """An ID prefix that several images share."""
 
     def __init__(self, prefix: str, matches: tuple[str, ...]) -> None:
         super().__init__(prefix, matches)
@@ -227,19 +229,19 @@ class Ambiguous(EngineError):
 
 
 class AlreadyExists(_AboutAThing):
-    """There is one of that name already."""
+    """An object of this kind and name already exists."""
 
     sentence = "already exists"
 
 
 class Unavailable(_AboutAThing):
-    """Somebody else holds it just now; trying again later may work."""
+    """Another writer holds the object; a later attempt may succeed."""
 
     sentence = "in use by another writer"
 
 
 class LimitExceeded(EngineError):
-    """More than a configured limit allows; `limit` is in the unit that `what` names."""
+    """A configured limit is exceeded; `limit` and `found` are in the unit that `what` names."""
 
     def __init__(self, subject: str, what: str, limit: int, found: int) -> None:
         super().__init__(subject, what, limit, found)
@@ -254,7 +256,7 @@ class LimitExceeded(EngineError):
 
 
 class ChangedFile(EngineError):
-    """A file changed, or went away, while it was read."""
+    """A file that was changed or removed while it was being read."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -277,22 +279,22 @@ class StoreError(EngineError):
 
 
 class StoreMissing(StoreError):
-    """There is no store at `path` yet, and what was asked for does not make one."""
+    """There is no store at `path`, and the operation does not create one."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "there is none yet; imgfs load, commit or mount makes one")
 
 
 class StoreDamaged(StoreError):
-    """Its database is lost or damaged; `imgfs fsck --repair` makes it anew."""
+    """The database of the store is missing or damaged; `imgfs fsck --repair` rebuilds it."""
 
 
 class StoreBusy(StoreError):
-    """Another process has kept the store locked for too long; trying again later may work."""
+    """Another process holds the lock of the store; a later attempt may succeed."""
 
 
 def escaped(text: str) -> str:
-    """Return `text` on one line with its control characters escaped, safe for any terminal."""
+    """Return `text` on one line with control characters escaped, safe for any terminal."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text

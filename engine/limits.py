@@ -1,20 +1,26 @@
-"""How much of an archive is taken: few limits, each against what would eat the machine."""
+"""Limits on the resources that an archive may consume, and the size of buffers."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from engine.errors import InvalidInput, LimitExceeded
 
+BUFFER_SIZE: Final = 1 << 20
+"""Bytes that are read, or come out of a decompressor, at a time."""
+
 
 class Limits(msgspec.Struct, frozen=True):
-    """What an archive may have at most; beyond it is LimitExceeded.
+    """The limits of an archive; the reader raises LimitExceeded beyond them.
 
-    `max_archive_bytes` counts the bytes as they come, compressed if they are (None: any number);
-    `max_members` the entries, and the extended headers; `max_table_bytes` what is remembered of
-    members, roughly; `max_name_bytes` a name or the target of a link; `max_header_bytes` one
-    extended header or one sparse map; `max_expanded_bytes` all that compressed and sparse bytes
-    expand to, since that costs their writer nothing; `max_images` the images and their names.
+    - max_archive_bytes: the archive as it is read, compressed or not; None for no limit
+    - max_members: members of the tar, and extended headers of it
+    - max_table_bytes: memory for what is kept of members, approximately
+    - max_name_bytes: a name, or the target of a link
+    - max_header_bytes: one extended header, or one sparse map
+    - max_expanded_bytes: the sum of all decompressed and sparse data
+    - max_images: images and their names
     """
 
     max_archive_bytes: int | None = None
@@ -26,7 +32,10 @@ class Limits(msgspec.Struct, frozen=True):
     max_images: int = 10_000
 
     def changed(self, words: Mapping[str, str]) -> "Limits":
-        """With these limits, by their names and in decimal; InvalidInput for what is none."""
+        """Return these limits with those in `words` replaced (field name to decimal text).
+
+        Raise InvalidInput for an unknown field or a value that is no number.
+        """
         for name, value in words.items():
             if name not in self.__struct_fields__:
                 known = ", ".join(self.__struct_fields__)
@@ -37,14 +46,14 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Expansion:
-    """Counts what the parts of one archive have expanded to."""
+    """A counter of the bytes to which the parts of one archive have expanded."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
 
     def add(self, size: int) -> None:
-        """So many bytes more; LimitExceeded."""
+        """Add `size` bytes; raise LimitExceeded if the sum is over the limit."""
         self._bytes += size
         if self._bytes > self._limit:
             raise LimitExceeded("archive", "expanded bytes", self._limit, self._bytes)

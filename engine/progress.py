@@ -1,4 +1,4 @@
-"""How far a long piece of work is."""
+"""Progress reports of long operations."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Done(msgspec.Struct, frozen=True):
-    """Bytes and layers so far, and how many there will be; None where nobody knows."""
+    """The bytes and layers processed so far, and their totals; a total is None while unknown."""
 
     size: int
     total: int | None = None
@@ -18,4 +18,4 @@ Progress = Callable[[Done], object]
 
 
 def ignore(_done: Done) -> None:
-    """For whoever does not want to know."""
+    """Discard the report."""

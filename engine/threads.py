@@ -1,9 +1,10 @@
-"""Work on large pieces of data that runs beside the caller, on another core.
+"""Threads that work on large buffers concurrently with the caller.
 
-hashlib, the decompressors and writing let go of Python's lock, so that one core hashes what the
-other one writes. There are as many threads as cores, they are started when they are needed, and
-every piece is waited for before its buffer may change. No exit waits for them, as it would for an
-executor's: an interrupt while one of those starts leaves a thread that nobody ends.
+hashlib, the decompressors and file writes release the GIL, so one core can hash a buffer while
+another writes it. A process has as many of these threads as cores and starts them on first use. The
+caller must wait for the result before it changes the buffer. The threads are daemons: the exit of
+the process does not wait for them, unlike for those of concurrent.futures, where an interrupt
+during the start of an executor leaves a thread that nothing ends.
 """
 
 import os
@@ -17,26 +18,26 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _WORTH_IT: Final = 128 << 10
-"""Bytes below which handing over takes longer than the work."""
+"""Size in bytes below which a handover to a thread takes longer than the work."""
 
 
 class Workers:
-    """Threads that do one piece of work after the other, in the order in which they began."""
+    """A fixed number of threads that run functions in the order in which they were submitted."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         for _ in range(count):
-            Thread(target=self._serve, name="beside", daemon=True).start()
+            Thread(target=self._serve, name="engine", daemon=True).start()
 
     def begin(self, work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
-        """Begin `work`; what is returned waits for its result."""
+        """Start `work`; return a function that waits for it and returns or raises its outcome."""
         begun = _Begun(partial(work, *arguments))
         self._waiting.put(begun.run)
         return begun.result
 
     def close(self) -> None:
-        """End the threads, after what they are at; what waits is never done."""
+        """Stop the threads once their current work is done; discard the work that is queued."""
         try:
             while True:
                 self._waiting.get_nowait()
@@ -50,7 +51,7 @@ class Workers:
 
 
 class _Begun(Generic[T]):
-    """Work, and what came of it: concurrent.futures takes longer to import than much work does."""
+    """A function and its outcome; concurrent.futures takes longer to import than most work runs."""
 
     _result: T
 
@@ -75,8 +76,13 @@ class _Begun(Generic[T]):
             return self._result
 
 
-def beside(work: Callable[[memoryview], object], data: memoryview) -> Callable[[], object]:
-    """Begin `work(data)`; what is returned waits for it and raises what it raised."""
+def run_concurrently(
+    work: Callable[[memoryview], object], data: memoryview
+) -> Callable[[], object]:
+    """Start `work(data)`; return a function that waits for it and raises what it raised.
+
+    Work on a small buffer is done before the call returns.
+    """
     if len(data) < _WORTH_IT:
         work(data)
         return _nothing
@@ -84,15 +90,15 @@ def beside(work: Callable[[memoryview], object], data: memoryview) -> Callable[[
 
 
 def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
-    """As `Workers.begin`, with those that all of this process share."""
+    """Start `work` as `Workers.begin` does, on the threads that the whole process shares."""
     return _workers(os.getpid()).begin(work, *arguments)
 
 
 def _nothing() -> None:
-    """It is done."""
+    """Return at once: the work is done."""
 
 
 @cache
 def _workers(_pid: int) -> Workers:
-    """The threads of this process; a fork has none of its parent's."""
+    """Return the threads of the process; a forked child has none of its parent's."""
     return Workers(os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""Where time goes, told to whoever traces. The engine knows spans and no tracing library."""
+"""Trace spans of the engine, independent of any tracing library."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -9,23 +9,23 @@ _NOTHING: Final[AbstractContextManager[object]] = nullcontext()
 
 
 class Tracer(Protocol):
-    """Takes spans, as OpenTelemetry's tracers do."""
+    """A receiver of spans, with the interface of OpenTelemetry's tracers."""
 
     def span(
         self, name: str, attributes: Attributes | None = None
     ) -> AbstractContextManager[object]:
-        """What is entered when the work begins and left when it ends; an exception that leaves it
-        is the span's error.
+        """Return a context manager that spans the work; an exception that leaves it is recorded as
+        the error of the span.
         """
 
 
 class Untraced:
-    """Nobody traces."""
+    """A tracer that discards every span."""
 
     def span(
         self,
-        name: str,  # noqa: ARG002 (the protocol's)
-        attributes: Attributes | None = None,  # noqa: ARG002 (the protocol's)
+        name: str,  # noqa: ARG002 (the protocol's argument)
+        attributes: Attributes | None = None,  # noqa: ARG002 (the protocol's argument)
     ) -> AbstractContextManager[object]:
-        """Nothing is told."""
+        """Return a context manager that does nothing."""
         return _NOTHING

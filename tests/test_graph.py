@@ -24,8 +24,8 @@ class Reader:
     def pread(self, length: int, offset: int) -> bytes:
         return self._data[offset : offset + length]
 
-    def fileno(self) -> int:
-        raise OSError
+    def fileno(self) -> None:
+        """Return None: it is in memory."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -89,7 +89,7 @@ def test_an_index_in_order_and_each_blob_once() -> None:
 def test_a_platform_narrows_an_index() -> None:
     document = index(APP, ARM)
     blobs = Memory(document, *APP.blobs(), *ARM.blobs())
-    matcher = platforms.only_strict(Platform("arm64", "linux"))
+    matcher = platforms.any_of(Platform("arm64", "linux"))
     graph = walk.graph(blobs, target(document, OCI_INDEX), matcher)
     assert digests(graph.blobs) == [archives.digest(b) for b in (document, *ARM.blobs())]
 

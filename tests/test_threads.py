@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from engine.threads import Workers, begin, beside
+from engine.threads import Workers, begin, run_concurrently
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -22,7 +22,7 @@ def test_a_result_and_an_error() -> None:
 @pytest.mark.parametrize("data", [LARGE, LARGE[:1]], ids=["large", "small"])
 def test_data_is_handled_when_it_was_waited_for(data: memoryview) -> None:
     seen: list[int] = []
-    beside(lambda piece: seen.append(len(piece)), data)()
+    run_concurrently(lambda piece: seen.append(len(piece)), data)()
     assert seen == [len(data)]
 
 

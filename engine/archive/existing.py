@@ -125,8 +125,8 @@ class _Region:
         wanted = max(0, min(length, self.size - offset))
         return os.pread(self._file.fileno(), wanted, self._offset + offset)
 
-    def fileno(self) -> int:
-        raise OSError("a member of an archive has no file of its own")
+    def fileno(self) -> None:
+        """Return None: a member of an archive has no file of its own."""
 
     def close(self) -> None:
         """The archive is closed by whoever opened it."""

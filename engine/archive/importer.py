@@ -268,7 +268,7 @@ class Import:
         wanted = self._options.platforms
         if not wanted:
             return platforms.ALL
-        return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
+        return platforms.only(*wanted)
 
     def _check_platforms(self, found: Sequence[ArchiveImage]) -> None:
         """Raise NotFound for an image without a wanted platform, NotAnImage where there is none.

@@ -126,8 +126,8 @@ class ContentReader:
     def pread(self, size: int, offset: int) -> bytes:
         return self._content.pread(size, offset)
 
-    def fileno(self) -> int:
-        raise OSError("a member of an archive has no file of its own")
+    def fileno(self) -> None:
+        """Return None: a member of an archive has no file of its own."""
 
     def close(self) -> None:
         """Nothing is held."""

@@ -10,7 +10,7 @@ from engine.layers.diff_ids import Measure, Uncompressed, compression_from
 from engine.limits import Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.threads import beside
+from engine.threads import run_concurrently
 
 
 class Sink(Protocol):
@@ -52,7 +52,7 @@ class IngestSink:
         self._diff = _DiffHasher(expansion)
 
     def write(self, data: memoryview) -> None:
-        measured = beside(self._diff.write, data)
+        measured = run_concurrently(self._diff.write, data)
         try:
             self._writer.write(data)
         finally:

@@ -18,7 +18,7 @@ from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.tar import header_encoder as encode
 from engine.tar.header_encoder import Header
-from engine.threads import begin, beside
+from engine.threads import begin, run_concurrently
 from engine.tracing import Tracer, Untraced
 
 _CHUNK = 1 << 20
@@ -75,7 +75,7 @@ def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator
     hasher = digests.hasher(digest.algorithm)
     last, size = _EMPTY, 0
     for chunk in chunks:
-        hashed = beside(hasher.update, memoryview(chunk))
+        hashed = run_concurrently(hasher.update, memoryview(chunk))
         if last:
             yield last
         hashed()

@@ -6,7 +6,7 @@ What is read of a file is read where it stays, and no page of memory is asked fo
 import os
 from collections.abc import Callable
 
-from engine.compression.options import BLOCK
+from engine.compression.compressor import BLOCK
 
 
 class BlockBuffer:

@@ -1,0 +1,1 @@
+"""Compression and decompression of layers and archives."""

@@ -1,7 +1,7 @@
-"""What compresses a layer, with bytes that depend on nothing but the input and the settings.
+"""Compressors of layers whose output depends only on the input and the settings.
 
-gzip is cut into blocks that are compressed on their own, by several threads, and joined as one
-stream, as pigz does it; so it is the same bytes however many threads there are.
+gzip input is cut into blocks that several threads compress independently and that are joined into
+one stream, as pigz does it; so the output is the same for any number of threads.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from isal import isal_zlib
 
-from engine.compression.options import BLOCK, Sink
+from engine.compression.compressor import BLOCK, Sink
 from engine.threads import Workers
 
 if sys.version_info >= (3, 14):
@@ -25,10 +25,12 @@ else:
 
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _ISAL_LEVEL: Final = 1
-"""Twice as fast as its best level, and two per cent larger."""
+"""About twice as fast as the best level of isal, with output 2 % larger."""
 
 
 class Plain:
+    """A `Compressor` that stores the bytes as they are."""
+
     held = 0
 
     def __init__(self, sink: Sink) -> None:
@@ -38,13 +40,15 @@ class Plain:
         self._sink(data)
 
     def finish(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no bytes are held back."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no threads."""
 
 
 class Zstd:
+    """A `Compressor` that writes one zstd frame with a checksum."""
+
     held = 0
 
     def __init__(self, sink: Sink, level: int) -> None:
@@ -64,20 +68,21 @@ class Zstd:
         self._sink(self._compressor.flush())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: libzstd owns the threads."""
 
 
 def _keep_memory() -> None:
-    """Have malloc keep what is freed, up to some blocks.
+    """Make malloc keep freed memory of up to a few blocks.
 
-    Else glibc gives the memory of each compressed block back, and the kernel clears it anew for the
-    next. What is large it keeps once something larger was freed; this here is never touched.
+    Otherwise glibc returns the memory of each compressed block to the kernel, which clears it again
+    for the next block. glibc raises its threshold for that when a larger allocation is freed; this
+    allocation is never written to.
     """
     bytes(4 * BLOCK)
 
 
 class _Block(NamedTuple):
-    """A block that is compressed, ending at a byte's border, and what it was."""
+    """A compressed block that ends at a byte boundary, and the CRC-32 and size of its input."""
 
     pieces: tuple[bytes, bytes]
     checksum: int
@@ -85,6 +90,8 @@ class _Block(NamedTuple):
 
 
 class Gzip:
+    """A `Compressor` that writes one gzip stream; without a `level` it uses the fastest encoder."""
+
     def __init__(self, sink: Sink, level: int | None) -> None:
         self._sink = sink
         self._compress = partial(_block, _fast if level is None else partial(_zlib, level))
@@ -132,7 +139,7 @@ class Gzip:
 
 
 _LAST_BLOCK: Final = b"\x03\0"
-"""An empty deflate block that says it is the last."""
+"""An empty deflate block that is marked as the last one."""
 
 
 def _block(

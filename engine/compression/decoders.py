@@ -1,6 +1,8 @@
-"""What libraries decode one compressed stream with, all with the methods of the standard library's
-decompressor objects. `decompress.py` imports them when there is something to decompress: together
-they take half as long as the start of Python.
+"""Decoders of single compressed streams, with the interface of the standard library's
+decompressors.
+
+`engine.compression.decompress` imports this module with the first compressed stream: loading the
+libraries takes half as long as the start of Python.
 """
 
 import bz2
@@ -22,7 +24,7 @@ _XZ_MEMORY: Final = 128 << 20
 _ZSTD_WINDOW_LOG: Final = 27
 _ZSTD_WINDOW: Final = 1 << _ZSTD_WINDOW_LOG
 _ZSTD_HEADER: Final = 18
-"""The longest header of a frame, in bytes."""
+"""The largest size of a frame header, in bytes."""
 _GZIP_WBITS: Final = 16 + 15
 
 ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal calls a class an instance
@@ -35,11 +37,11 @@ ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal call
     igzip_lib.IsalError,
     zlib_ng.error,
 )
-"""What decoders raise where a stream is damaged."""
+"""The exceptions that decoders raise for a damaged stream."""
 
 
 class Decoder(Protocol):
-    """What the standard library's decompressor objects have in common."""
+    """The interface that the standard library's decompressors share."""
 
     @property
     def eof(self) -> bool: ...
@@ -54,22 +56,27 @@ class Decoder(Protocol):
 
 
 def gzip() -> Decoder:
+    """Return a fast gzip decoder, which cannot be copied."""
     return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
 
 def xz() -> Decoder:
+    """Return an xz decoder that uses a bounded amount of memory."""
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
 
 
 def lzma_alone() -> Decoder:
+    """Return a decoder of the legacy .lzma format that uses a bounded amount of memory."""
     return lzma.LZMADecompressor(lzma.FORMAT_ALONE, _XZ_MEMORY)
 
 
 def bzip2() -> Decoder:
+    """Return a bzip2 decoder."""
     return bz2.BZ2Decompressor()
 
 
 def lz4() -> Decoder:
+    """Return a decoder of lz4 frames."""
     from lz4 import frame
 
     decoder: Decoder = frame.LZ4FrameDecompressor()
@@ -77,7 +84,7 @@ def lz4() -> Decoder:
 
 
 class CopyableGzip:
-    """zlib-ng's decompressor as one of the standard library's: isal's cannot be copied."""
+    """A gzip decoder by zlib-ng, which can be copied; that of isal cannot."""
 
     def __init__(self, inner: "zlib_ng._Decompress | None" = None) -> None:
         self._inner = inner or zlib_ng.decompressobj(wbits=_GZIP_WBITS)
@@ -101,8 +108,10 @@ class CopyableGzip:
 
 
 class SizedZstd:
-    """A frame of zstd that holds what its header says: libzstd alone lets one end too early with
-    an empty block, if that comes in a piece of its own.
+    """A decoder of one zstd frame that checks the content size in the header of the frame.
+
+    libzstd alone accepts a frame that an empty last block ends too early, if that block arrives in
+    a separate piece.
     """
 
     def __init__(self) -> None:
@@ -142,7 +151,7 @@ class SizedZstd:
 
 
 def _zstd_window(header: bytes, size: int | None) -> int:
-    """How many bytes a frame wants to look back, 0 for a skippable one (RFC 8878, 3.1.1.1)."""
+    """Return the window size of a frame in bytes, 0 for a skippable frame (RFC 8878, 3.1.1.1)."""
     if not header.startswith(b"\x28\xb5\x2f\xfd"):
         return 0
     if header[4] & 0x20:  # a single segment: the window is the content
@@ -153,7 +162,7 @@ def _zstd_window(header: bytes, size: int | None) -> int:
 
 
 def has_zstd_header(head: bytes) -> bool:
-    """Whether all of a frame's header is here, or there is none."""
+    """Return whether `head` holds a complete frame header, or cannot be the start of a frame."""
     try:
         zstd.get_frame_info(head)
     except zstd.ZstdError:

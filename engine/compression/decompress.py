@@ -1,11 +1,11 @@
-"""Decompression as bytes arrive, of whole archives and of the layers in them.
+"""Streaming decompression of archives and of the layers in them.
 
-A decompressor is fed and yields what comes out in chunks of at most a MiB, so that memory does not
-grow however much a stream expands. Streams may follow one another, as the command-line tools allow,
-with zeros between and behind them. Whatever is wrong is a BrokenArchive without a member; the
-caller knows what it was decompressing.
+A decompressor is fed with pieces of its input and yields output in pieces of at most BUFFER_SIZE
+bytes, so its memory is bounded however much a stream expands. Streams may be concatenated, with
+zeros between and after them, as the command-line tools accept. All errors are BrokenArchive without
+a member, since only the caller knows what is being decompressed.
 
-What knows the formats is `decoders.py`, imported with the first stream that is compressed.
+`decoders.py` holds the decoders and is imported with the first compressed stream.
 """
 
 import re
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 import msgspec
 
 from engine.errors import BrokenArchive
+from engine.limits import BUFFER_SIZE
 
 if TYPE_CHECKING:
     from engine.compression.decoders import CopyableGzip, Decoder
 
 SNIFFED = 14
-"""How many first bytes tell what a stream is."""
+"""The number of leading bytes that identify the format of a stream."""
 
-_CHUNK = 1 << 20
 _SLICE = 128 << 10
 _MAX_HEADER = 1 << 20
 _TOLD = 16
@@ -30,67 +30,74 @@ _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8
 
 
 class Decompressor(Protocol):
-    """What takes a compressed stream in pieces; for one thread at a time.
+    """A decompressor of a stream that arrives in pieces; for one thread at a time.
 
-    `name` is what `sniff` says of it.
+    `name` is the format, as `sniff` returns it.
     """
 
     @property
     def name(self) -> str: ...
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        """What comes out of the next piece; to be exhausted before the next call. BrokenArchive."""
+        """Yield the output of the next piece; exhaust it before the next call.
+
+        Raise BrokenArchive if the stream is damaged.
+        """
 
     def finish(self) -> None:
-        """BrokenArchive if the stream is not complete; more may be fed all the same."""
+        """Raise BrokenArchive if the stream is incomplete; feeding may continue after it."""
 
 
 class StreamPosition(msgspec.Struct, frozen=True):
-    """A point of a stream, in bytes of either side: how much went in, and how much came out."""
+    """A position in a stream, as the number of compressed and of uncompressed bytes before it."""
 
     compressed: int = 0
     uncompressed: int = 0
 
 
 class Resumable(Decompressor, Protocol):
-    """A decompressor that others can go on from.
+    """A decompressor that can be forked, to continue from an earlier position of the stream.
 
-    A decoder that can be copied is (gzip); of the others one begins anew where the last of the
-    streams behind one another did.
+    A fork of a gzip decompressor starts where the original stands. The decoders of the other
+    formats cannot be copied: their forks start at the beginning of the current stream among
+    concatenated ones.
     """
 
     @property
     def place(self) -> StreamPosition:
-        """How far it is. Not while something is being fed, as `resumable_from` and `fork`."""
+        """The current position. Like `resumable_from` and `fork`, it is invalid while a piece is
+        being fed.
+        """
 
     @property
     def resumable_from(self) -> StreamPosition:
-        """Where a `fork` begins: at `place` or before it."""
+        """The position at which a `fork` starts: `place` or an earlier one."""
 
     def fork(self) -> Self:
-        """Another one whose `place` is `resumable_from`; neither changes the other."""
+        """Return an independent decompressor whose `place` is `resumable_from`."""
 
 
 def sniff(head: bytes) -> str:
-    """The compression of a stream whose first `SNIFFED` bytes (or all of it) are `head`.
+    """Return the compression of a stream that starts with `head`: its first SNIFFED bytes, or all
+    of it.
 
-    "gzip", "zstd", "xz", "bzip2", "lzma", "lz4" or "none".
+    The result is "gzip", "zstd", "xz", "bzip2", "lzma", "lz4" or "none".
     """
     return next((name for name, f in _FORMATS.items() if f.magic.match(head)), "none")
 
 
 def new(name: str) -> Decompressor:
-    """A decompressor for what `sniff` names."""
+    """Return a decompressor of the format `name`, as `sniff` returns it."""
     return _Plain() if name == "none" else _Streams(name, _FORMATS[name])
 
 
 def resumable(name: str) -> Resumable:
-    """One for a compression that `sniff` names, "none" apart."""
+    """Return a resumable decompressor of a format that `sniff` returns, except "none"."""
     return _Streams(name, _RESUMABLE_FORMATS[name])
 
 
 class ArchiveDecompressor:
-    """Whatever is around an archive: looks at its first bytes, then decompresses accordingly."""
+    """A decompressor that detects the format from the first bytes that it is fed."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -98,16 +105,16 @@ class ArchiveDecompressor:
 
     @property
     def name(self) -> str:
-        """As `Decompressor.name`, "" until enough has come to tell."""
+        """The format, as `sniff` returns it; "" until it is detected."""
         return self._inner.name if self._inner else ""
 
     @property
     def undecided(self) -> bytes:
-        """All that has come, as long as that is not enough to tell."""
+        """The bytes fed so far, as long as they are too few to detect the format."""
         return b"" if self._inner else self._head
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        """As `Decompressor.feed`."""
+        """Yield the output of the next piece, as `Decompressor.feed` does."""
         if self._inner is None:
             head = self._head + bytes(data[:SNIFFED])
             name = sniff(head)
@@ -119,7 +126,7 @@ class ArchiveDecompressor:
         yield from self._inner.feed(data)
 
     def finish(self) -> None:
-        """As `Decompressor.finish`."""
+        """Raise BrokenArchive if the stream is incomplete, as `Decompressor.finish` does."""
         if self._inner is not None:
             self._inner.finish()
         elif self._head:
@@ -134,18 +141,19 @@ class _Plain:
             yield data
 
     def finish(self) -> None:
-        """Nothing can be missing."""
+        """Do nothing: an uncompressed stream has no end marker."""
 
 
 def _has_magic_only(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
-    """For a format whose decoder takes its header in pieces."""
+    """Return True: the decoders of this format accept a header in pieces."""
     return True
 
 
 def _has_gzip_header(head: bytes) -> bool:
-    """Whether all of a gzip header is here: isal misreads one that comes in pieces.
+    """Return whether `head` holds a complete gzip header, which isal requires in one piece.
 
-    BrokenArchive for flags that RFC 1952 wants refused: isal does not look at them.
+    Raise BrokenArchive for reserved flags, which RFC 1952 requires a decoder to reject and isal
+    ignores.
     """
     flags = head[3] if len(head) > 3 else 0
     if flags & _GZIP_RESERVED:
@@ -210,7 +218,11 @@ def _bzip2() -> "Decoder":
 
 
 class _Format(msgspec.Struct, frozen=True):
-    """What a stream begins with, in how many bytes, and what decodes one once it has its header."""
+    """A compression format.
+
+    `magic` matches the first `magic_size` bytes of a stream; `decoder` returns a decoder for a
+    stream whose header is complete by `has_header`.
+    """
 
     magic: re.Pattern[bytes]
     magic_size: int
@@ -222,10 +234,10 @@ _BEGIN = StreamPosition()
 
 
 class _Streams:
-    """One stream after another."""
+    """A resumable decompressor of concatenated streams of one format."""
 
     def __init__(self, name: str, format_: _Format, start: StreamPosition = _BEGIN) -> None:
-        """`start` is the place of the first byte that is to be fed."""
+        """`start` is the position of the first byte that will be fed."""
         self.name = name
         self._format = format_
         self._head = b""
@@ -260,8 +272,8 @@ class _Streams:
         return self._decoder if isinstance(self._decoder, CopyableGzip) else None
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        # A decoder copies what is behind the end of its stream: slices keep that cheap where an
-        # archive is made of many small streams.
+        # A decoder copies the input after the end of its stream: slices keep that cheap where an
+        # archive consists of many small streams.
         view = memoryview(data)
         for position in range(0, len(view), _SLICE):
             rest: bytes | memoryview = view[position : position + _SLICE]
@@ -281,7 +293,7 @@ class _Streams:
             raise BrokenArchive("", f"is a truncated {self.name} stream: its end is missing")
 
     def _begin(self, data: bytes | memoryview) -> bytes:
-        """Start the next stream once its header is here; what is to be fed to it."""
+        """Start the next stream once its header is complete; return what to feed to its decoder."""
         head = self._head + bytes(data)
         if not self._head and self._complete:
             head = head.lstrip(b"\0")
@@ -305,7 +317,7 @@ class _Streams:
 
         while True:
             try:
-                chunk = decoder.decompress(data, _CHUNK)
+                chunk = decoder.decompress(data, BUFFER_SIZE)
             except ERRORS as error:
                 raise BrokenArchive("", f"is a damaged {self.name} stream: {error}") from error
             if chunk:
@@ -336,7 +348,7 @@ _FORMATS = {
     ),
     "bzip2": _Format(re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), 10, _bzip2),
     "lzma": _Format(
-        # The usual properties, a dictionary of 64 KiB or more, a size that may be true or none.
+        # The usual properties, a dictionary of 64 KiB or more, and a plausible size or none.
         re.compile(rb"\x5d\x00\x00(?!\x00\x00)..(?:\xff{8}|.{5}\x00{3})\x00", re.DOTALL),
         14,
         _lzma,

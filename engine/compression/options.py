@@ -1,17 +1,17 @@
-"""How a layer is compressed; who does it is in `compressors.py`, imported when it begins."""
+"""The compression of a layer and its level, as options name it.
 
-from collections.abc import Callable
-from typing import Final, Protocol
+The encoders are imported when compression starts, since they take as long to load as some commands
+run.
+"""
+
+from typing import Final
 
 import msgspec
 
+from engine.compression.compressor import Compressor, Sink
 from engine.errors import InvalidInput
 from engine.spec import oci
 
-Sink = Callable[[bytes | memoryview], object]
-
-BLOCK: Final = 2 << 20
-"""Bytes that are best written at a time."""
 _GZIP_LEVELS: Final = range(1, 10)
 _ZSTD_LEVELS: Final = range(1, 20)
 _MEDIA_TYPES: Final = {
@@ -22,7 +22,7 @@ _MEDIA_TYPES: Final = {
 
 
 class InvalidCompression(InvalidInput):
-    """A compression that there is not."""
+    """An unknown compression, or a level that the compression does not have."""
 
     def __init__(self, text: str, expected: str) -> None:
         super().__init__(text, expected)
@@ -33,28 +33,8 @@ class InvalidCompression(InvalidInput):
         return f"compression {self.text}: expected {self.expected}"
 
 
-class Compressor(Protocol):
-    """Takes a layer's bytes and writes what is stored; for one thread at a time.
-
-    What is written must hold still until `held` more pieces of BLOCK bytes have been.
-    """
-
-    @property
-    def held(self) -> int: ...
-
-    def write(self, data: bytes | memoryview) -> None: ...
-
-    def finish(self) -> None:
-        """Write what is left. Nothing more may come."""
-        ...
-
-    def close(self) -> None:
-        """Let go of threads; may be called again."""
-        ...
-
-
 class Compression(msgspec.Struct, frozen=True):
-    """ "uncompressed", "gzip" or "zstd", with a level where it is not the usual one."""
+    """ "uncompressed", "gzip" or "zstd", and its level; None is the default level."""
 
     kind: str = "gzip"
     level: int | None = None
@@ -72,11 +52,11 @@ class Compression(msgspec.Struct, frozen=True):
 
     @property
     def media_type(self) -> str:
-        """OCI's media type of such a layer."""
+        """The OCI media type of a layer with this compression."""
         return _MEDIA_TYPES[self.kind]
 
     def start(self, sink: Sink) -> Compressor:
-        """A compressor that writes to `sink`."""
+        """Return a compressor that writes to `sink`."""
         from engine.compression import compressors
 
         match self.kind:
@@ -89,7 +69,10 @@ class Compression(msgspec.Struct, frozen=True):
 
 
 def parse(text: str) -> Compression:
-    """ "gzip", "zstd:9", "uncompressed"; InvalidCompression."""
+    """Return the compression that text such as "gzip" or "zstd:9" names.
+
+    Raise InvalidCompression if there is none.
+    """
     kind, colon, level = text.partition(":")
     if colon and not (level.isascii() and level.isdigit()):
         raise InvalidCompression(text, "KIND or KIND:LEVEL")

@@ -1,4 +1,4 @@
-"""Read and write whole small blobs through the protocols of a content store."""
+"""Functions that read and write whole blobs of a content store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from engine.errors import DigestMismatch, LimitExceeded, SizeMismatch
 from engine.spec.digest import of_bytes, parse
 
 DOCUMENT_LIMIT: Final = 20 * 1024 * 1024
+"""The largest document that `read_blob` reads by default, in bytes."""
 
 
 def read_blob(
@@ -19,10 +20,11 @@ def read_blob(
     limit: int = DOCUMENT_LIMIT,
     subject: str | None = None,
 ) -> bytes:
-    """The whole of a small blob, verified. `subject` names it in errors (its digest, if not given).
+    """Return the verified content of a small blob.
 
-    NotFound; SizeMismatch if it is not of `size` bytes; LimitExceeded if it has more than `limit`;
-    DigestMismatch if it is damaged.
+    `subject` names the blob in errors, in place of its digest. Raise NotFound if the blob is
+    absent; SizeMismatch if its size is not `size`; LimitExceeded if it is larger than `limit`
+    bytes; DigestMismatch if it is damaged.
     """
     name = subject or digest
     with provider.open(digest) as reader:
@@ -46,7 +48,10 @@ def write_blob(
     expected: str | None = None,
     labels: Mapping[str, str] = NO_LABELS,
 ) -> Committed:
-    """Store `data`, whatever an earlier ingest of that ref left; errors as `writer`, `commit`."""
+    """Store `data` as a blob, and discard what an earlier ingest of this `ref` has written.
+
+    Raise the errors of `Ingester.writer` and `Writer.commit`.
+    """
     length = memoryview(data).nbytes
     with ingester.writer(ref, length, expected) as writer:
         writer.truncate(0)

@@ -1,13 +1,13 @@
-"""The content store as everybody else sees it: values, protocols, and two small helpers.
+"""The protocols of a content store, and the values that they exchange.
 
-A blob is immutable and named by its digest. It comes in through an *ingest*, known by a `ref` that
-its writer chooses, and becomes visible when the ingest is committed. The protocols follow
-containerd's `core/content`, each as small as its callers need: who reads takes a `Provider`, who
-writes an `Ingester`, who lists, labels or deletes a `Manager`, who cleans up after writers an
-`IngestManager`. `local.py` has the implementation on disk.
+A blob is immutable and named by its digest. It is written through an *ingest*, which is named by a
+`ref` that its writer chooses, and becomes visible when the ingest is committed. The protocols
+follow containerd's `core/content` and are small: code that only reads takes a `Provider`, code that
+writes an `Ingester`, code that lists, labels or deletes blobs a `Manager`, and code that cleans up
+after writers an `IngestManager`. `engine.stores.local` implements all of them on disk.
 
-Times are seconds since the epoch, sizes are bytes. Digests are given as text and checked:
-InvalidDigest for what is none.
+Times are in seconds since the epoch and sizes in bytes. Methods that take a digest as text raise
+InvalidDigest if it is not a valid one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Bytes = bytes | bytearray | memoryview
 
 
 class Info(msgspec.Struct, frozen=True):
-    """A stored blob."""
+    """The metadata of a stored blob."""
 
     digest: Digest
     size: int
@@ -37,7 +37,10 @@ class Info(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """An ingest: `offset` bytes are there of `total` (0: unknown), the last since `updated_at`."""
+    """The state of an ingest: `offset` bytes of `total` (0 if unknown) have been written.
+
+    The last of them were written at `updated_at`.
+    """
 
     ref: str
     offset: int
@@ -48,23 +51,29 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The blob that a commit leaves in the store; `added` is False if it was there before."""
+    """The result of a commit; `added` is False if the store already had the blob."""
 
     info: Info
     added: bool
 
 
 class ReaderAt(Protocol):
-    """An open blob, for any number of threads; it stays readable when the blob is deleted."""
+    """An open blob that any number of threads may read, even after the blob is deleted."""
 
     @property
     def size(self) -> int: ...
 
     def pread(self, length: int, offset: int) -> bytes:
-        """Up to `length` bytes from `offset`: fewer only at the end, none behind it."""
+        """Return up to `length` bytes from `offset`, the arguments in the order of `os.pread`.
 
-    def fileno(self) -> int:
-        """A descriptor of a regular file that holds exactly the blob; it belongs to the reader."""
+        The result is shorter only at the end of the blob, and empty beyond it.
+        """
+
+    def fileno(self) -> int | None:
+        """Return a descriptor of a regular file that holds exactly the blob; None if there is none.
+
+        The reader owns the descriptor and closes it.
+        """
 
     def close(self) -> None: ...
 
@@ -79,46 +88,51 @@ class ReaderAt(Protocol):
 
 
 class Provider(Protocol):
+    """A source of blobs."""
+
     def open(self, digest: str) -> ReaderAt:
-        """Open the blob to read it. NotFound."""
+        """Open a blob for reading; raise NotFound if it is absent."""
 
 
 class Writer(Protocol):
-    """One held ingest, used by one thread at a time.
+    """An ingest that is held for writing, by one thread at a time.
 
-    After `commit`, `abort` or `close` only `digest`, `abort` and `close` still answer; the rest is
-    a ValueError.
+    After `commit`, `abort` or `close` only `digest`, `abort` and `close` may be called; any other
+    method raises ValueError.
     """
 
     def write(self, data: Bytes) -> int:
-        """Append all of `data`; its length. After an error `status().offset` says what went in."""
+        """Append all of `data` and return its length.
+
+        After an error `status().offset` is the number of bytes that were written.
+        """
 
     def pread(self, length: int, offset: int) -> bytes:
-        """What was written, as `ReaderAt.pread`."""
+        """Return written bytes, as `ReaderAt.pread` does."""
 
     def digest(self) -> Digest:
-        """The digest of the bytes so far."""
+        """Return the digest of the bytes written so far."""
 
     def status(self) -> Status: ...
 
     def truncate(self, size: int) -> None:
-        """Keep the first `size` bytes, which must be there, and go on behind them."""
+        """Keep the first `size` bytes, which must have been written, and append after them."""
 
     def commit(
         self, size: int = 0, expected: str | None = None, labels: Mapping[str, str] = NO_LABELS
     ) -> Committed:
-        """Make the ingest a durable blob that carries at least `labels`, and end the ingest.
+        """Turn the ingest into a durable blob with at least `labels`, and end the ingest.
 
-        What was said at `writer(…)` and what is said here must both hold; a size of 0 says nothing.
-        Success means that the content is stored, by this call or by an earlier one. SizeMismatch
-        and DigestMismatch drop the ingest, as every other error does, and leave nothing visible.
+        The size and digest given here and to `writer` must all match; a size of 0 is not checked.
+        Success means that the content is stored, by this call or by an earlier one. Any error,
+        SizeMismatch and DigestMismatch included, discards the ingest and leaves no blob visible.
         """
 
     def abort(self) -> None:
-        """Throw the ingest away; nothing to do after `commit`, or after `close` let it go."""
+        """Discard the ingest; do nothing after `commit` or `close`."""
 
     def close(self) -> None:
-        """Let go of the ingest; if it is not committed, `writer(ref)` resumes behind its bytes."""
+        """Release the ingest; unless it is committed, `writer(ref)` resumes it after its end."""
 
     def __enter__(self) -> Self: ...
 
@@ -128,44 +142,60 @@ class Writer(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """`close`."""
+        """Call `close`."""
 
 
 class Ingester(Protocol):
+    """A destination of blobs."""
+
     def writer(
         self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> Writer:
-        """Start the ingest `ref`, or resume it where it stopped.
+        """Start the ingest `ref`, or resume it after its last byte.
 
-        Unavailable while another writer holds it; SizeMismatch or DigestMismatch if it was started
-        for something else. The blob is named by the algorithm of `expected`, else by `algorithm`.
+        Raise Unavailable while another writer holds it; SizeMismatch or DigestMismatch if it was
+        started for other content. The digest of the blob uses the algorithm of `expected`, if
+        given, else `algorithm`.
         """
 
 
 class Manager(Protocol):
+    """The blobs of a store and their labels."""
+
     def info(self, digest: str) -> Info:
-        """NotFound."""
+        """Return the metadata of a blob; raise NotFound if it is absent."""
 
     def update(self, digest: str, labels: Mapping[str, str]) -> Info:
-        """Add or replace `labels`, where an empty value removes one; the result. NotFound."""
+        """Add or replace `labels`, remove those with an empty value, and return the result.
+
+        Raise NotFound if the blob is absent.
+        """
 
     def walk(self, wanted: Callable[[Info], bool] | None = None) -> Iterator[Info]:
-        """The blobs in order of their digests; who comes or goes meanwhile may be seen or not."""
+        """Yield the blobs in the order of their digests.
+
+        A blob that is added or deleted during the iteration may be missed or included.
+        """
 
     def delete(self, digest: str) -> None:
-        """Forget the blob. NotFound. Whether something refers to it is the caller's to know."""
+        """Delete a blob, whether or not it is referenced; raise NotFound if it is absent."""
 
 
 class IngestManager(Protocol):
+    """The ingests of a store."""
+
     def status(self, ref: str) -> Status:
-        """NotFound."""
+        """Return the state of an ingest; raise NotFound if there is none."""
 
     def statuses(self) -> list[Status]:
-        """Every ingest, held or paused, in order of their refs."""
+        """Return the state of every ingest, held or paused, in the order of their refs."""
 
     def abort(self, ref: str) -> None:
-        """Throw away a paused ingest. NotFound; Unavailable while a writer holds it."""
+        """Discard a paused ingest.
+
+        Raise NotFound if there is none; Unavailable while a writer holds it.
+        """
 
 
 class Store(Provider, Ingester, Manager, IngestManager, Protocol):
-    """All of a content store."""
+    """A complete content store."""

@@ -1,1 +1,1 @@
-"""Trees of files: what a directory on disk holds, and what the layers of an image make together."""
+"""Trees of files: of a directory on disk, of one layer, and of the merged layers of an image."""

@@ -1,10 +1,11 @@
-"""Layers, put one upon the other: the root that they make together, without their files' bytes.
+"""Merge layers into one root file system, without the contents of files.
 
-As the OCI image-spec says it and umoci does it. Names are taken below the root and never leave it:
-`..` ends there, and symlinks among a name's directories lead on inside. A whiteout or an opaque
-marker hides what lower layers have and spares its own layer's entries, wherever in the layer it
-stands. What replaces something of another type removes that with all that is below it; a directory
-that is told again keeps what is in it. Directories that nobody told belong to root, mode 0755.
+The rules are those of the OCI image-spec and of umoci. Names are resolved inside the root and never
+leave it: `..` stops there, and symlinks among the directories of a name are followed inside. A
+whiteout or an opaque marker hides entries of lower layers but not of its own layer, wherever it
+stands in the layer. An entry that replaces one of another type removes it with everything below; a
+directory that a later layer repeats keeps its children. Directories that no layer lists belong to
+root with mode 0755.
 """
 
 from collections.abc import Iterable
@@ -27,37 +28,37 @@ _ENTRY_BYTES = 600
 
 
 class Applier:
-    """A root and the layers so far applied to it; for one thread at a time.
+    """A root file system and the layers applied to it so far; for one thread at a time.
 
-    Of what it tells apart within a layer: `_told` are the layer's own paths with the directories
-    that they are in, `_cleared` the directories below which there is nothing else any more.
+    Within a layer, `_listed` are the paths of its own entries and their parent directories, and
+    `_cleared` are the directories from which all other entries have been removed.
     """
 
     def __init__(self, max_bytes: int = 1 << 30) -> None:
-        """`max_bytes` is what the index may take of memory, roughly, beyond it is LimitExceeded."""
+        """`max_bytes` limits the memory of the index, approximately; LimitExceeded beyond it."""
         self._max_bytes = max_bytes
         self._bytes = 0
         self._inodes = 0
         self._entries: dict[str, FileEntry] = {}
         self._names: dict[str, set[str]] = {}
         self._walked = 0
-        self._told: set[str] = set()
+        self._listed: set[str] = set()
         self._cleared: set[str] = set()
         self._put("", self._implicit())
 
     def apply(self, layer: Iterable[LayerFile]) -> None:
-        """Put the next layer upon the others.
+        """Apply the next layer.
 
-        BrokenArchive names the member at fault; LimitExceeded. After an error the root is of no
-        use.
+        Raise BrokenArchive, which names the member at fault, or LimitExceeded; the root cannot be
+        used after that.
         """
-        self._told = set()
+        self._listed = set()
         self._cleared = set()
         for file in layer:
             self._take(file)
 
     def tree(self) -> Tree:
-        """The root as it is now."""
+        """Return the root in its current state."""
         return Tree(self._entries)
 
     # -- one member -------------------------------------------------------------------------------
@@ -90,12 +91,12 @@ class Applier:
             self._remove(path)
             entry = _entry(file, self._next_inode())
         self._put(path, entry)
-        while path not in self._told:
-            self._told.add(path)
+        while path not in self._listed:
+            self._listed.add(path)
             path = path.rpartition("/")[0]
 
     def _target(self, member: Member) -> FileEntry:
-        """What a hard link is a link of: a symlink at the end of its path is meant itself."""
+        """Return the target of a hard link; a symlink at the end of its path is not followed."""
         above, _, name = _clean(member.linkname).rpartition("/")
         target = self._entries.get(_join(self._resolved(above, member), name))
         if target is None:
@@ -107,8 +108,8 @@ class Applier:
         return target
 
     def _hide(self, path: str) -> None:
-        """Remove what lower layers have at and below `path`."""
-        if path in self._told:
+        """Remove the entries of lower layers at and below `path`."""
+        if path in self._listed:
             self._hide_below(path)
         else:
             self._remove(path)
@@ -122,7 +123,7 @@ class Applier:
             self._cleared.add(directory)
             for name in tuple(self._names.get(directory, ())):
                 below = _join(directory, name)
-                if below in self._told:
+                if below in self._listed:
                     waiting.append(below)
                 else:
                     self._remove(below)
@@ -130,7 +131,7 @@ class Applier:
     # -- paths ------------------------------------------------------------------------------------
 
     def _resolved(self, path: str, member: Member) -> str:
-        """Where a path leads inside of the root; from what is not there on it is taken as it is."""
+        """Return the path inside the root, symlinks followed; keep the part that does not exist."""
         found = self._entries.get(path)
         if found is not None and found.kind == "dir":
             return path
@@ -159,7 +160,7 @@ class Applier:
         return here
 
     def _make_directories(self, path: str) -> None:
-        """Make of `path` a directory, in the place of whatever else is on the way."""
+        """Create the directory `path` and its parents, replacing entries of other types."""
         missing = []
         while (found := self._entries.get(path)) is None or found.kind != "dir":
             missing.append(path)
@@ -191,7 +192,7 @@ class Applier:
         self._entries[path] = entry
 
     def _remove(self, path: str) -> None:
-        """Remove `path` and all that is below it, if it is there."""
+        """Remove `path` and everything below it, if it exists."""
         if path not in self._entries:
             return
         above, _, name = path.rpartition("/")
@@ -204,7 +205,7 @@ class Applier:
 
 
 def _clean(name: str) -> str:
-    """A path in an archive as one below the root, without `.` and `..`."""
+    """Return a path in an archive relative to the root, without `.` and `..`."""
     return normpath(f"/{name}").lstrip("/")
 
 

@@ -1,8 +1,8 @@
-"""A directory on disk as a tree.
+"""A directory on disk as a tree of files.
 
-Symlinks are never followed: every directory is opened from the one that it is in. Sockets are left
-out, as tar and every engine leave them out. What is read of a file later is checked against what
-was seen: a tree that changes while it is read is an error and not a mixture.
+Symlinks are never followed: each directory is opened relative to its parent. Sockets are omitted,
+as tar and container engines omit them. Reading a file later verifies that it is the one scanned, so
+a tree that changes in the meantime causes an error rather than a mixture.
 """
 
 import errno
@@ -33,16 +33,16 @@ _SOMETHING_ELSE_NOW = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno
 
 
 def scan(root: Path) -> Tree:
-    """Everything at and below `root`, a directory or a symlink to one.
+    """Return the tree of `root`, a directory or a symlink to one.
 
-    ChangedFile for what goes away meanwhile; OSError names what it fails on.
+    Raise ChangedFile if an entry vanishes during the scan, and OSError with the path that failed.
     """
     return _Scan().tree(os.fspath(root))
 
 
 @contextmanager
 def reading(entry: FileEntry) -> Iterator[int]:
-    """A descriptor on a scanned file's bytes; ChangedFile if it is not the same any more."""
+    """Open a scanned file and yield its descriptor; raise ChangedFile if the file has changed."""
     assert isinstance(entry.content, HostFile)
     path = entry.content.path
     try:
@@ -58,7 +58,7 @@ def reading(entry: FileEntry) -> Iterator[int]:
 
 
 class _Open(msgspec.Struct, frozen=True):
-    """A directory that is being scanned; `waiting` are its own that are not opened yet."""
+    """A directory that is being scanned; `waiting` are its subdirectories still to be opened."""
 
     descriptor: int
     path: str
@@ -107,7 +107,7 @@ class _Scan:
             raise _naming(error, host) from error
 
     def _entry(self, seen: os.stat_result, place: str, host: str) -> FileEntry:
-        """`place` is a path that no renamed directory leads astray."""
+        """Return the entry at `place`, a path that the renaming of a directory cannot redirect."""
         kind = _KINDS[stat.S_IFMT(seen.st_mode)]
         is_device = kind.endswith("device")
         identity = seen.st_dev, seen.st_ino
@@ -164,7 +164,7 @@ def _xattrs(place: str) -> Mapping[str, bytes]:
 
 
 def _naming(error: OSError, host: str) -> Exception:
-    """The error with the whole path; ChangedFile where something else is there than was."""
+    """Return the error with the full path, or ChangedFile if the entry has been replaced."""
     if error.errno in _SOMETHING_ELSE_NOW:
         return ChangedFile(host)
     return OSError(error.errno, error.strerror, host)

@@ -1,4 +1,4 @@
-"""What a tree says of one file, whatever the tree is made of."""
+"""The entries of a tree of files."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from engine.tar.member import NO_XATTRS as NO_XATTRS
 
 
 class HostFile(msgspec.Struct, frozen=True, gc=False):
-    """A file's bytes on disk.
+    """The content of a file on disk.
 
-    `device` and `inode` are the host's, `changed` is its ctime in nanoseconds: they tell whether it
-    is still the same file with the same bytes.
+    `device` and `inode` are those of the host and `changed` is its ctime in nanoseconds; together
+    they identify the file in an unchanged state.
     """
 
     path: str
@@ -21,11 +21,11 @@ class HostFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class LayerSpan(msgspec.Struct, frozen=True, gc=False):
-    """A file's bytes in a layer.
+    """The content of a file in a layer.
 
-    `layer` counts from the lowest; `offset` is where the headers of its member begin in the
-    uncompressed layer, in bytes: from there on a tar reader finds it first, sparse or not.
-    `sha256` is the digest of the file's bytes.
+    `layer` counts from the lowest; `offset` is the position in the uncompressed layer, in bytes, of
+    the first header of the member, so a tar reader started there yields the file first, sparse or
+    not. `sha256` is the digest of the content.
     """
 
     layer: int
@@ -34,13 +34,13 @@ class LayerSpan(msgspec.Struct, frozen=True, gc=False):
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):
-    """What lstat and its friends tell of one path.
+    """The attributes of one path, as lstat, readlink and getxattr return them.
 
-    `kind` is "file", "dir", "symlink", "fifo", "character device" or "block device"; `mode` are
-    the permissions with setuid, setgid and sticky; `size` is a file's, in bytes; `linkname` a
-    symlink's text; `device` are major and minor. Two paths of one tree that have the same `inode`,
-    unless it is 0, are hard links of each other. Text holds surrogate escapes where bytes are
-    not UTF-8.
+    `kind` is "file", "dir", "symlink", "fifo", "character device" or "block device"; `mode` is the
+    permissions with setuid, setgid and sticky bit; `size` is that of a file, in bytes; `linkname`
+    is the target of a symlink; `device` is major and minor. Paths of one tree with the same `inode`
+    other than 0 are hard links of one another. Text holds surrogate escapes for bytes that are not
+    UTF-8.
     """
 
     kind: str

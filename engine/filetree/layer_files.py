@@ -1,4 +1,4 @@
-"""What a layer holds, file by file, as its uncompressed bytes arrive."""
+"""The files of one layer, read as its uncompressed bytes arrive."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
 
 
 class LayerFile(msgspec.Struct, frozen=True, gc=False):
-    """A member of a layer; `content` is where the bytes of a file are."""
+    """A member of a layer; `content` locates the bytes of a regular file."""
 
     member: Member
     content: LayerSpan | None
@@ -21,9 +21,9 @@ class LayerFile(msgspec.Struct, frozen=True, gc=False):
 def read_layer(
     chunks: Iterable[bytes | memoryview], layer: int, limits: Limits
 ) -> Iterator[LayerFile]:
-    """The members of the layer of that number, in order; BrokenArchive, LimitExceeded.
+    """Yield the members of layer number `layer` in order; raise BrokenArchive or LimitExceeded.
 
-    What is behind the end of the tar is not asked for.
+    `chunks` is not read beyond the end of the tar.
     """
     reader = TarReader(limits)
     hasher = hashlib.sha256()
@@ -44,7 +44,10 @@ def read_layer(
 
 
 def read_file(chunks: Iterable[bytes | memoryview], limits: Limits) -> Iterator[bytes]:
-    """The bytes of the first member, from where its headers begin; errors as `read_layer`."""
+    """Yield the content of the first member; `chunks` starts at its first header.
+
+    Raise the errors of `read_layer`.
+    """
     reader = TarReader(limits)
     for chunk in chunks:
         for event in reader.feed(memoryview(chunk)):

@@ -1,14 +1,13 @@
-"""The files of an image, as its layers make them together, without unpacking it.
+"""The merged files of an image, without unpacking its layers.
 
-What is held is the index: no contents. The index is made when it is first asked for, from one pass
-over the layers; a file is read by a pass over its own layer as far as it. Safe from any thread.
+Only the index is kept in memory. It is built on first use, from one pass over the layers; reading a
+file makes a pass over its layer up to that file. Safe from any thread.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from engine.compression import decompress
 from engine.content.protocols import Provider
 from engine.errors import (
     BrokenArchive,
@@ -22,15 +21,14 @@ from engine.filetree.applier import Applier
 from engine.filetree.entry import LayerSpan
 from engine.filetree.layer_files import read_file, read_layer
 from engine.filetree.tree import Tree
+from engine.layers.diff_ids import uncompressed_pieces
 from engine.limits import Limits
 from engine.spec import media_types as layer_types
 from engine.spec.oci import Manifest
 
-_CHUNK = 1 << 20
-
 
 class MergedImage:
-    """The merged root of one manifest's layers."""
+    """The merged root file system of the layers of one manifest."""
 
     def __init__(
         self,
@@ -39,7 +37,7 @@ class MergedImage:
         limits: Limits | None = None,
         applier: Callable[[], Applier] = Applier,
     ) -> None:
-        """`limits` hold for every layer, those of `applier` for the whole root."""
+        """`limits` apply to each layer, those of `applier` to the whole root."""
         self._provider = provider
         self._layers = manifest.layers
         self._limits = limits or Limits()
@@ -49,8 +47,10 @@ class MergedImage:
 
     @property
     def tree(self) -> Tree:
-        """The merged root; NotFound for a layer that is not in the store, UnreadableLayer,
-        BrokenArchive, LimitExceeded.
+        """The merged root.
+
+        Raise NotFound if a layer is not in the store, UnreadableLayer, BrokenArchive or
+        LimitExceeded.
         """
         with self._lock:
             if self._tree is None:
@@ -61,10 +61,11 @@ class MergedImage:
             return self._tree
 
     def read(self, path: str) -> Iterator[bytes]:
-        """The bytes of a file, in pieces, as they come out of its layer.
+        """Return an iterator of the content of a file, in pieces.
 
-        NotFound; InvalidInput for what is no file; while it is read BrokenArchive, and
-        DigestMismatch at the end if the layer has changed.
+        Raise NotFound if there is no such path, InvalidInput if it is not a file. The iterator
+        raises BrokenArchive if the layer is damaged, and DigestMismatch at the end if the layer has
+        changed.
         """
         entry = self.tree.get(path)
         if entry is None:
@@ -96,17 +97,6 @@ class MergedImage:
             raise UnreadableLayer(layer.digest, f"{reason}; it {why}") from error
 
     def _uncompressed(self, number: int, start: int) -> Iterator[bytes | memoryview]:
-        """A layer's uncompressed bytes, from `start` on."""
+        """Yield the uncompressed bytes of a layer from offset `start` on."""
         with self._provider.open(self._layers[number].digest) as blob:
-            compression = decompress.sniff(blob.pread(decompress.SNIFFED, 0))
-            decompressor = decompress.new(compression)
-            position = start if compression == "none" else 0
-            skipped = start - position
-            while data := blob.pread(_CHUNK, position):
-                position += len(data)
-                for piece in decompressor.feed(data):
-                    rest = memoryview(piece)[skipped:]
-                    skipped -= len(piece) - len(rest)
-                    if rest:
-                        yield rest
-            decompressor.finish()
+            yield from uncompressed_pieces(blob, start)

@@ -1,7 +1,7 @@
-"""A tree of files, frozen: paths → entries.
+"""An immutable tree of files, as a mapping of paths to entries.
 
-Paths are clean and relative ("etc/passwd"); "" is the root. Everything comes in one order, in which
-a directory is followed by all that is below it and names are compared as bytes.
+Paths are normalized and relative ("etc/passwd"); "" is the root. Iteration is in one order, in
+which a directory precedes everything below it and names are compared as bytes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,15 @@ from engine.filetree.entry import FileEntry
 
 
 def order(path: str) -> bytes:
-    """The key by which paths are sorted: a NUL, which no name has, ends every name but the last."""
+    """Return the sort key of a path: NUL, which no name contains, replaces the slashes."""
     return path.replace("/", "\0").encode("utf-8", "surrogateescape")
 
 
 class Tree:
-    """Paths and what is there."""
+    """The entries of a tree by their paths."""
 
     def __init__(self, entries: Mapping[str, FileEntry]) -> None:
-        """Every entry's directories are entries too."""
+        """`entries` must contain the parent directories of every entry."""
         self._entries = {path: entries[path] for path in sorted(entries, key=order)}
 
     def __getitem__(self, path: str) -> FileEntry:
@@ -35,15 +35,15 @@ class Tree:
         return self._entries.get(path)
 
     def items(self) -> Iterator[tuple[str, FileEntry]]:
-        """(path, entry) of everything, the root first."""
+        """Return the pairs of path and entry in order, the root first."""
         return iter(self._entries.items())
 
     def children(self, path: str) -> tuple[str, ...]:
-        """The names in a directory, in order."""
+        """Return the names in a directory, in order."""
         return self._children.get(path, ())
 
     def links(self) -> dict[int, list[str]]:
-        """The inodes that stand at several paths, each with its paths in order."""
+        """Return the inodes with several paths, each with its paths in order."""
         paths: dict[int, list[str]] = {}
         for path, entry in self._entries.items():
             if entry.inode and entry.kind != "dir":

@@ -1,0 +1,1 @@
+"""Access to the uncompressed bytes of stored layers."""

@@ -1,13 +1,13 @@
-"""Chunks of compressed blobs, decompressed when they are asked for, by any number of threads.
+"""A cache of the decompressed chunks of blobs, filled on demand by any number of threads.
 
-Who asks for a chunk gets it from the cache, or goes on from whatever is nearest before it: a cursor
-that stopped there, one that is running (then he waits for it), or a point of the blob's index. So
-threads that read one blob in order, more or less, share one pass over it, and those that read at
-different places of it decompress at the same time.
+A chunk that is not cached is decompressed from the nearest position before it: by a stopped cursor,
+by a running one (the caller waits for it), or from a point of the seek index of the blob. So
+threads that read one blob roughly in order share one pass over it, and threads that read distant
+parts of it decompress in parallel.
 
-What is held, whatever is read: CACHED bytes of chunks, the indexes of INDEXES blobs (5 MB each at
-the most), CURSORS that stopped (each with 1 MiB and the window of its format: 32 KiB of gzip, 8 MiB
-of most of zstd), and a cursor for every thread that is inside.
+Memory is bounded by CACHED bytes of chunks, the indexes of INDEXES blobs (at most 5 MB each),
+CURSORS stopped cursors (1 MiB each, and the window of the format: 32 KiB for gzip, up to 8 MiB for
+common zstd levels), and one cursor for each thread in a call.
 """
 
 from collections import Counter, OrderedDict
@@ -25,11 +25,13 @@ CACHED: Final = 64 << 20
 INDEXES: Final = 16
 CURSORS: Final = 16
 _KEPT_BEHIND: Final = 4
-"""How many chunks before the wanted one are cached: a kernel's readahead comes out of order."""
+"""The number of chunks before the wanted one that are cached: the readahead of a kernel may arrive
+out of order.
+"""
 
 
 class CompressedBlob(msgspec.Struct, frozen=True):
-    """A blob, how it is compressed (as `decompress.sniff` says), and its uncompressed size."""
+    """A blob, its compression as `decompress.sniff` returns it, and its uncompressed size."""
 
     digest: str
     compression: str
@@ -38,7 +40,7 @@ class CompressedBlob(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """A cursor in a thread; `position` is the next chunk that it will have."""
+    """A cursor in use by one thread at a time; `position` is the chunk that it returns next."""
 
     digest: str
     cursor: Cursor
@@ -46,10 +48,12 @@ class _Run:
 
 
 class Chunks:
-    """The chunks of all blobs."""
+    """The cached chunks, the seek indexes and the cursors of all blobs.
+
+    At most `cached` bytes of chunks are kept.
+    """
 
     def __init__(self, cached: int = CACHED) -> None:
-        """`cached` is how many bytes of chunks are kept."""
         self._limit = cached
         self._changed = Condition()
         self._size = 0
@@ -60,9 +64,10 @@ class Chunks:
         self._awaited: Counter[tuple[str, int]] = Counter()
 
     def get(self, blob: CompressedBlob, number: int, source: ReaderAt) -> bytes:
-        """The chunk of that number; `source` is the blob as it is stored. BrokenArchive, OSError.
+        """Return chunk `number` of a blob; `source` is the stored, compressed blob.
 
-        What is known of a blob that turns out to be damaged is forgotten.
+        Raise BrokenArchive if the blob is damaged, and forget all state of that blob; raise OSError
+        if reading fails.
         """
         with self._changed:
             found = self._found_or_run(blob, number)
@@ -86,7 +91,7 @@ class Chunks:
         return data
 
     def _nearest(self, digest: str, number: int, least: int) -> _Run | None:
-        """The run before a chunk that is nearest to it, but not before chunk `least`."""
+        """Return the run nearest before chunk `number`, at chunk `least` or later."""
         runs = [
             run
             for run in (*self._stopped, *self._running)

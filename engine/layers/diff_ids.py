@@ -1,8 +1,8 @@
-"""What a stored layer is when it is uncompressed: its diff ID and its size.
+"""The uncompressed bytes of stored layers: how to read them, their digest (diff ID) and their size.
 
-Both are learnt by whoever decompresses all of a layer first (a load, a commit, or `uncompressed`)
-and kept as labels of its blob. A layer is compressed with gzip or zstd; whatever else it looks like
-is what it holds, as OCI and containerd have it.
+The first operation that decompresses a layer completely (a load, a commit, or `uncompressed`)
+learns its diff ID and size and stores them as labels of the blob. As in OCI and containerd, a layer
+is compressed with gzip or zstd; a layer in any other format is taken as uncompressed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,17 +14,18 @@ import msgspec
 from engine.compression import decompress
 from engine.content.protocols import Info, Manager, Provider, ReaderAt
 from engine.errors import BrokenArchive, NotFound, StoreError
+from engine.limits import BUFFER_SIZE
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
+from engine.tar.header_decoder import BLOCK
 
 UNCOMPRESSED_LABEL: Final = "containerd.io/uncompressed"
-"""On a compressed layer's blob, as containerd has it: the diff ID."""
+"""The label that holds the diff ID on the blob of a compressed layer, as in containerd."""
 SIZE_LABEL: Final = "imgfs.uncompressed.size"
-"""Beside it: how many bytes that are, in decimal."""
+"""The label that holds the uncompressed size in bytes, in decimal."""
 _LAYER_COMPRESSIONS: Final = frozenset({"gzip", "zstd"})
-_CHUNK: Final = 1 << 20
 _PIECE: Final = 4 << 10
-_TAR_BLOCK: Final = 512
+"""Bytes read at a time where only the start of a layer is wanted."""
 _MAGIC: Final = slice(257, 262)
 
 
@@ -33,19 +34,19 @@ class LabelledProvider(Provider, Manager, Protocol):
 
 
 class Uncompressed(msgspec.Struct, frozen=True):
-    """The uncompressed bytes of a layer: their digest, and how many there are."""
+    """The digest and the size in bytes of the uncompressed content of a layer."""
 
     diff_id: Digest
     size: int
 
     @property
     def labels(self) -> dict[str, str]:
-        """What the layer's blob is labelled with."""
+        """The labels that record this on the blob of the layer."""
         return {UNCOMPRESSED_LABEL: str(self.diff_id), SIZE_LABEL: str(self.size)}
 
 
 class Measure:
-    """Takes the uncompressed bytes of a layer in pieces."""
+    """An accumulator of the digest and size of uncompressed bytes."""
 
     def __init__(self, algorithm: str = "sha256") -> None:
         self._algorithm = algorithm
@@ -61,47 +62,74 @@ class Measure:
 
 
 def compression_of(reader: ReaderAt) -> str:
-    """What a layer is compressed with: "gzip", "zstd" or "none"."""
+    """Return the compression of a layer: "gzip", "zstd" or "none"."""
     return compression_from(reader.pread(decompress.SNIFFED, 0))
 
 
 def foreign_compression_of(reader: ReaderAt) -> str:
-    """What a layer is compressed with that OCI has no media type for, else "none".
+    """Return the compression of a layer if it is one that OCI has no media type for, else "none".
 
-    "xz", "bzip2", "lzma" or "lz4".
+    The result is "xz", "bzip2", "lzma", "lz4" or "none".
     """
     kind = decompress.sniff(reader.pread(decompress.SNIFFED, 0))
     return "none" if kind in _LAYER_COMPRESSIONS else kind
 
 
 def compression_from(head: bytes) -> str:
-    """As `compression_of`, of a layer that begins so, with `decompress.SNIFFED` bytes or all."""
+    """Return the compression of a layer, as `compression_of` does, from its first bytes.
+
+    `head` is the first `decompress.SNIFFED` bytes, or the whole layer if it is shorter.
+    """
     kind = decompress.sniff(head.ljust(decompress.SNIFFED, b"\0"))
     return kind if kind in _LAYER_COMPRESSIONS else "none"
 
 
 def may_be_layer(reader: ReaderAt) -> bool:
-    """Whether a blob begins as a layer does: compressed, with a member of a tar, or with zeros."""
-    head = reader.pread(_TAR_BLOCK, 0)
-    return decompress.sniff(head) != "none" or head[_MAGIC] == b"ustar" or head == bytes(_TAR_BLOCK)
+    """Return whether a blob starts as a layer may: compressed, with a tar header, or with a zero
+    block.
+    """
+    head = reader.pread(BLOCK, 0)
+    return decompress.sniff(head) != "none" or head[_MAGIC] == b"ustar" or head == bytes(BLOCK)
 
 
-def uncompressed_pieces(reader: ReaderAt) -> Iterator[bytes | memoryview]:
-    """All that comes out of a layer, in order; BrokenArchive without a member."""
-    return pieces_of(reader, compression_of(reader))
+def uncompressed_pieces(reader: ReaderAt, start: int = 0) -> Iterator[bytes | memoryview]:
+    """Yield the uncompressed bytes of a layer from offset `start` on, in order.
+
+    The part of a layer before `start` is not read if the layer is stored uncompressed. Raise
+    BrokenArchive without a member if the layer is damaged.
+    """
+    compression = compression_of(reader)
+    if compression == "none":
+        yield from _stored_pieces(reader, start)
+        return
+    skipped = start
+    for piece in pieces_of(reader, compression):
+        rest = memoryview(piece)[skipped:]
+        skipped -= len(piece) - len(rest)
+        if rest:
+            yield rest
 
 
 def pieces_of(reader: ReaderAt, compression: str) -> Iterator[bytes | memoryview]:
-    """Yield all that comes out of a blob which is compressed so; BrokenArchive without a member."""
+    """Yield the content of a blob with this compression, decompressed and in order.
+
+    Raise BrokenArchive without a member if the blob is damaged.
+    """
     decompressor = decompress.new(compression)
-    for offset in range(0, reader.size, _CHUNK):
-        yield from decompressor.feed(reader.pread(_CHUNK, offset))
+    for data in _stored_pieces(reader, 0):
+        yield from decompressor.feed(data)
     decompressor.finish()
 
 
+def _stored_pieces(reader: ReaderAt, start: int) -> Iterator[bytes]:
+    for offset in range(start, reader.size, BUFFER_SIZE):
+        yield reader.pread(BUFFER_SIZE, offset)
+
+
 def beginning(reader: ReaderAt, size: int) -> bytes:
-    """Return the first `size` uncompressed bytes of a layer, fewer if it has no more; BrokenArchive
-    without a member.
+    """Return the first `size` uncompressed bytes of a layer, fewer if the layer is shorter.
+
+    Raise BrokenArchive without a member if the layer is damaged.
     """
     decompressor = decompress.new(compression_of(reader))
     head = bytearray()
@@ -117,16 +145,18 @@ def measure(
     reader: ReaderAt,
     subject: str,
     algorithm: str = "sha256",
-    tell: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Uncompressed:
-    """Decompress all of a layer; `subject` names it in errors, `tell` hears how many bytes each
-    piece has. BrokenArchive.
+    """Decompress a layer and return its digest and its size.
+
+    `on_progress` is called with the size in bytes of each uncompressed piece. Raise BrokenArchive,
+    which names `subject`, if the layer is damaged.
     """
     measured = Measure(algorithm)
     try:
         for plain in uncompressed_pieces(reader):
-            if tell is not None:
-                tell(len(plain))
+            if on_progress is not None:
+                on_progress(len(plain))
             measured.update(plain)
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error
@@ -134,15 +164,16 @@ def measure(
 
 
 def known(info: Info) -> Uncompressed | None:
-    """What the labels of a blob say."""
+    """Return what the labels of a blob record, None if they do not."""
     diff_id, size = info.labels.get(UNCOMPRESSED_LABEL), info.labels.get(SIZE_LABEL)
     return Uncompressed(digests.parse(diff_id), int(size)) if diff_id and size else None
 
 
 def uncompressed(store: LabelledProvider, digest: str) -> Uncompressed:
-    """What a stored layer is when it is uncompressed, from its labels if they say it.
+    """Return the diff ID and uncompressed size of a stored layer.
 
-    If they do not, all of it is decompressed and the answer kept. NotFound, BrokenArchive.
+    They are read from the labels of the blob; without labels the layer is decompressed and the
+    result stored. Raise NotFound if the layer is absent, BrokenArchive if it is damaged.
     """
     info = store.info(digest)
     if (found := known(info)) is not None:
@@ -151,18 +182,18 @@ def uncompressed(store: LabelledProvider, digest: str) -> Uncompressed:
         if compression_of(reader) == "none":
             return Uncompressed(info.digest, info.size)
         found = measure(reader, digest, _algorithm(info.labels))
-    # The answer is right also where it cannot be kept, as in a store that is full.
+    # The result is valid even if it cannot be stored, as in a store that is full.
     with suppress(NotFound, StoreError, OSError):
         store.update(digest, found.labels)
     return found
 
 
 def uncompressed_size(store: LabelledProvider, digest: str) -> int:
-    """How many bytes a stored layer has when it is uncompressed; as `uncompressed`."""
+    """Return the uncompressed size of a stored layer in bytes; raise as `uncompressed` does."""
     return uncompressed(store, digest).size
 
 
 def _algorithm(labels: Mapping[str, str]) -> str:
-    """That of the diff ID which is known, so that it stays the same."""
+    """Return the digest algorithm of the recorded diff ID, so that the diff ID stays the same."""
     label = labels.get(UNCOMPRESSED_LABEL)
     return digests.parse(label).algorithm if label else "sha256"

@@ -1,12 +1,11 @@
-"""Stored layers as if they were not compressed: read at any offset, by any number of threads.
+"""Random access to the uncompressed bytes of stored layers, for any number of threads.
 
-The first pass over a layer learns on its way where decompression can begin, for all readers of the
-same `UncompressedBlobs`: later ones begin near to what they want. A single zstd frame has no such
-places, so there only going on is cheap. Memory is bounded as `chunks.py` says.
+The first pass over a layer records positions from which decompression can resume, and all readers
+of the same `UncompressedBlobs` share them. A single zstd frame has no such positions, so only
+reading it in order is cheap. `chunks.py` documents the bounds on memory.
 """
 
 import errno
-import io
 import os
 from threading import Lock
 from types import TracebackType
@@ -19,17 +18,18 @@ from engine.layers.seek_index import CHUNK
 
 
 class UncompressedBlobs:
-    """The layers of a store, uncompressed: a `Provider` by the digests of what is stored."""
+    """A `Provider` of uncompressed layers, addressed by the digests of the stored blobs."""
 
     def __init__(self, store: LabelledProvider, cached: int = CACHED) -> None:
-        """`cached` is how many decompressed bytes are kept for who asks next."""
+        """At most `cached` bytes of decompressed data are kept."""
         self._store = store
         self._chunks = Chunks(cached)
 
     def open(self, digest: str) -> ReaderAt:
-        """Open the layer of that digest; one that is not compressed is opened as it is.
+        """Open the layer; one that is stored uncompressed is opened directly.
 
-        NotFound; BrokenArchive where its size was not known yet and cannot be learnt.
+        Raise NotFound if the layer is absent; BrokenArchive if its uncompressed size is not
+        recorded and the layer is too damaged to determine it.
         """
         source = self._store.open(digest)
         try:
@@ -44,10 +44,9 @@ class UncompressedBlobs:
 
 
 class UncompressedReader:
-    """A `ReaderAt` on what comes out of a compressed blob. It closes `source`, the stored blob.
+    """A `ReaderAt` of the decompressed bytes of `source`, the stored blob, which it closes.
 
-    `close` ends no `pread` that is under way in another thread; one that comes later is a
-    ValueError.
+    `close` does not interrupt a `pread` in another thread; a later `pread` raises ValueError.
     """
 
     def __init__(self, chunks: Chunks, blob: CompressedBlob, source: ReaderAt) -> None:
@@ -63,9 +62,10 @@ class UncompressedReader:
         return self._blob.size
 
     def pread(self, length: int, offset: int) -> bytes:
-        """As `ReaderAt.pread`; BrokenArchive, named by the digest.
+        """Return bytes as `ReaderAt.pread` does; raise BrokenArchive, which names the digest.
 
-        A checksum is behind what it is of: damage may show only at the end of the layer.
+        A checksum follows the data that it covers, so damage may be detected only at the end of the
+        layer.
         """
         with self._lock:
             if self._closed:
@@ -76,9 +76,9 @@ class UncompressedReader:
         finally:
             self._release()
 
-    def fileno(self) -> int:
-        """OSError: there is no file of the uncompressed bytes."""
-        raise io.UnsupportedOperation("a blob that is decompressed has no file of its own")
+    def fileno(self) -> int | None:
+        """Return None: no file holds the uncompressed bytes."""
+        return None
 
     def close(self) -> None:
         with self._lock:

@@ -1,11 +1,11 @@
-"""Where the decompression of a blob can begin, learnt as it is decompressed.
+"""An index of the positions at which the decompression of a blob can start.
 
-A point of the index is a decompressor that stopped there; of one that cannot be copied, the begin
-of a stream (a zstd frame). A `Cursor` decompresses from a point on, and leaves further points on
-its way. A blob's uncompressed bytes are cut into chunks of CHUNK bytes, known by their numbers.
+A point of the index is a decompressor that stopped there or, for formats whose decoder cannot be
+copied, the start of a stream (a zstd frame). A `Cursor` decompresses from a point on and adds
+further points on its way. The uncompressed bytes of a blob are numbered in chunks of CHUNK bytes.
 
-A point takes some 41 KB, an index at most POINTS of them: they are at least SPACING bytes apart,
-and twice as far whenever there are too many.
+A point takes about 41 KB, and an index has at most POINTS of them. Points are at least SPACING
+bytes apart; the distance doubles whenever there are too many.
 """
 
 from bisect import bisect_right
@@ -25,7 +25,7 @@ _FED: Final = 128 << 10
 
 
 def chunk_at(offset: int) -> int:
-    """The number of the first chunk that begins at `offset` or behind it."""
+    """Return the number of the first chunk that starts at `offset` or later."""
     return -(-offset // CHUNK)
 
 
@@ -33,24 +33,24 @@ class SeekIndex:
     """The points of one blob; safe from any thread."""
 
     def __init__(self, compression: str) -> None:
-        """`compression` as `decompress.sniff` says it, but "none"."""
+        """`compression` is a result of `decompress.sniff` other than "none"."""
         self._lock = Lock()
         self._spacing = SPACING
         self._points = [decompress.resumable(compression)]
         self._offsets = [0]
 
     def before(self, number: int) -> int:
-        """The first chunk that can be had from the last point before the chunk of that number."""
+        """Return the first chunk that starts at or after the last point before chunk `number`."""
         with self._lock:
             return chunk_at(self._offsets[self._last(number)])
 
     def resume(self, number: int) -> Resumable:
-        """A decompressor that begins at that point."""
+        """Return a decompressor that starts at the last point before chunk `number`."""
         with self._lock:
             return self._points[self._last(number)].fork()
 
     def offer(self, decompressor: Resumable) -> None:
-        """Take a point of it, if there is none nearby."""
+        """Add a point for the position of the decompressor, unless there is one nearby."""
         offset = decompressor.resumable_from.uncompressed
         with self._lock:
             place = bisect_right(self._offsets, offset)
@@ -75,10 +75,10 @@ class SeekIndex:
 
 
 class Cursor:
-    """A decompression on its way through a blob, chunk by chunk; for one thread at a time."""
+    """A decompression in progress that returns a blob chunk by chunk; for one thread at a time."""
 
     def __init__(self, index: SeekIndex, number: int, size: int) -> None:
-        """Begin at the last point before that chunk; `size` is that of the uncompressed blob."""
+        """Start at the last point before chunk `number` of a blob of `size` uncompressed bytes."""
         self._index = index
         self._size = size
         self._decompressor = index.resume(number)
@@ -90,14 +90,14 @@ class Cursor:
 
     @property
     def ended(self) -> bool:
-        """Whether there is no further chunk."""
+        """Whether the last chunk has been returned."""
         return self.position * CHUNK >= self._size
 
     def next_chunk(self, source: ReaderAt) -> bytes:
-        """The chunk at `position`, which moves on. `source` is the blob as it is stored.
+        """Return the chunk at `position` and advance; `source` is the stored blob.
 
-        With the last one all of the blob has been read. BrokenArchive, without a member; nothing
-        more can be had then.
+        The call that returns the last chunk also reads the rest of the blob. Raise BrokenArchive
+        without a member if the blob is damaged; the cursor cannot be used after that.
         """
         self._take(source, self._skipped)
         self._skipped = 0
@@ -111,7 +111,7 @@ class Cursor:
         return data
 
     def _take(self, source: ReaderAt, wanted: int) -> list[memoryview]:
-        """The next bytes: as many as are wanted, or all that there are."""
+        """Return the next `wanted` bytes in pieces, fewer at the end."""
         taken = []
         while wanted and self._more(source):
             piece = self._rest[:wanted]
@@ -121,7 +121,7 @@ class Cursor:
         return taken
 
     def _more(self, source: ReaderAt) -> bool:
-        """Have something in `_rest`; False at the end."""
+        """Ensure that `_rest` is not empty; return False at the end."""
         while not self._rest:
             piece = next(self._coming, None)
             if piece is not None:

@@ -1,0 +1,1 @@
+"""The layouts in which stored images appear as an archive or a directory."""

@@ -1,9 +1,8 @@
-"""The combined layout: one tree that Docker's and OCI's tools both read, as containerd and BuildKit
-export it.
+"""The combined layout of containerd and BuildKit, which both Docker's and OCI's tools read.
 
-`oci-layout`, `index.json` (an entry a name), `manifest.json` (an item an image: the best match for
-the platform asked for) and every blob below the images, each once, sorted by path. What the store
-lacks of an index is left out.
+It consists of `oci-layout`, `index.json` (one entry per name), `manifest.json` (one item per image:
+the best match for the requested platform) and all blobs below the images, each once, sorted by
+path. Manifests of an index that are not in the store are omitted.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +23,15 @@ def _everything(_: Descriptor) -> bool:
 
 
 def _ref_name(image: Image) -> str:
-    """An image's tag, as containerd annotates it; nothing for an image without a name."""
+    """Return the tag of an image, as containerd annotates it; "" for an image without a name."""
     return "" if image.is_untagged else reference.oci_ref_name(image.name)
 
 
 class Options(Selection, frozen=True):
-    """What of the images goes into the layout.
+    """The selection of manifests and the attributes of the layout.
 
-    `mtime` is the time of all but the blobs, in seconds. `keeps` says which blobs are written at
-    all, `ref_name` what `org.opencontainers.image.ref.name` says of an image.
+    `mtime` is the time of all entries except blobs, in seconds. `keeps` tells whether a blob is
+    included, and `ref_name` returns the `org.opencontainers.image.ref.name` of an image.
     """
 
     mtime: int = 0
@@ -41,9 +40,10 @@ class Options(Selection, frozen=True):
 
 
 def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tuple[Entry, ...]:
-    """The entries of one archive with these images, in the order asked for where order is free.
+    """Return the entries of one archive with these images.
 
-    Errors as `Selection.graph` and `Selection.described`.
+    Images keep the order of `images` where the format allows it. Raise the errors of
+    `Selection.graph` and `Selection.described`.
     """
     graphs = {image.target.digest: options.graph(image, blobs) for image in images}
     kept = {

@@ -1,4 +1,4 @@
-"""One image as docker save writes it: the manifest that is made for it, and its blobs."""
+"""One image in the form that docker save writes: a new manifest for it, and its blobs."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -15,14 +15,15 @@ from engine.spec import oci
 from engine.spec import v1_configs as v1_image
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, ImageConfig
+from engine.units import NS_PER_SECOND
 
 _OS: Final = "linux"
-_LATEST: Final = (2**63 - 1) // 10**9
-"""The last second that Go gives to a file; what is later becomes 1970."""
+_LATEST: Final = (2**63 - 1) // NS_PER_SECOND
+"""The last second that a file time can have in Go; later times become 1970."""
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A layer as the new manifest has it; `entry` is None for a foreign one that is not stored."""
+    """A layer in the new manifest; `entry` is None for a foreign layer that is not stored."""
 
     diff_id: Digest
     descriptor: Descriptor
@@ -30,7 +31,7 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class DockerImage(msgspec.Struct, frozen=True):
-    """An image with its new manifest; `id` is its config's digest, `mtime` its time in seconds."""
+    """An image with its new manifest; `id` is the digest of its config, `mtime` is in seconds."""
 
     id: Digest
     mtime: int
@@ -42,11 +43,11 @@ class DockerImage(msgspec.Struct, frozen=True):
 def docker_image(
     name: str, image: ImageManifest, blobs: Blobs, uncompressed_size: Callable[[str], int]
 ) -> DockerImage:
-    """The image called `name`, its layers uncompressed, with the v1 configs and a new manifest.
+    """Return the image `name` with uncompressed layers, its v1 configs and a new manifest.
 
-    NotExportable for one without layers, with layers that cannot be uncompressed, or of another
-    system than docker's; InvalidDocument for a
-    config that docker could not read, or that has not a diff ID a layer.
+    Raise NotExportable if it has no layers, layers that cannot be decompressed, or an OS other than
+    docker's; InvalidDocument if docker could not read its config, or if the config does not have
+    one diff ID per layer.
     """
     config = image.manifest.config
     image_id, subject = Digest(config.digest), f"config {config.digest}"

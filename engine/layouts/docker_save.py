@@ -1,14 +1,16 @@
-"""The layout that docker save writes since 25, where docker keeps its images by a graph driver.
+"""The layout of docker save since version 25, for images in a graph driver.
 
-Layers are uncompressed, under their diff IDs; manifests are made for the archive, and so are v1
-configs, one a layer. `manifest.json` has an item an image, `index.json` an entry a name (or a plain
-one for an image without), `repositories` the names. An image is its config: two manifests with one
-config are one image. Of an index the best match alone is there.
+Layers are uncompressed and named by their diff IDs; manifests and v1 configs (one per layer) are
+created for the archive. `manifest.json` has an item per image, `index.json` an entry per name (or
+one without a name for an untagged image), and `repositories` the names. An image is identified by
+its config: two manifests with one config are one image. Of an index only the best match is
+included.
 
-Times are 1970, but for blobs and directories, which have their image's own: of several the first
-one's, directories the last one's. (docker's own `blobs/sha256/` has the time of the saving, and so
-has `index.json` up to 28.) docker leaves untagged images behind the first out of `index.json`, and
-knows no order of images; here all are there, in the order asked for.
+Times are 1970, except those of blobs and directories, which are the time of their image: the first
+one for a blob of several images, the last one for directories. (In docker's own archives
+`blobs/sha256/` has the time of the export, as does `index.json` up to 28.) docker omits untagged
+images after the first from `index.json`, and its order of images is undefined; here all images are
+included, in the requested order.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,11 +33,11 @@ _LAYOUT: Final = b'{"imageLayoutVersion": "1.0.0"}'
 
 
 class Options(Selection, frozen=True):
-    """What of the images goes into the layout."""
+    """The selection of manifests."""
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """An image, its names, and the ID of the one that it was built upon, "" for none."""
+    """An image, its names, and the ID of its parent image, "" for none."""
 
     image: DockerImage
     names: tuple[Reference, ...]
@@ -48,10 +50,11 @@ def layout(
     uncompressed_size: Callable[[str], int],
     options: Options,
 ) -> tuple[Entry, ...]:
-    """The entries of one archive with these images, sorted by path.
+    """Return the entries of one archive with these images, sorted by path.
 
-    `uncompressed_size` says how many bytes come out of a stored layer. NotExportable for an image
-    that docker would not save; errors as `docker_image`, `Selection.graph`, `Selection.described`.
+    `uncompressed_size` returns the number of uncompressed bytes of a stored layer. Raise
+    NotExportable for an image that docker would not save, and the errors of `docker_image`,
+    `Selection.graph` and `Selection.described`.
     """
     named = _named(images, blobs, uncompressed_size, options)
     blob_entries: dict[str, Entry] = {}
@@ -80,7 +83,7 @@ def _named(
     uncompressed_size: Callable[[str], int],
     options: Options,
 ) -> list[_Named]:
-    """Every image once, with its names."""
+    """Return each image once, with its names."""
     manifests: dict[str, walk.ImageManifest] = {}
     made: dict[str, DockerImage] = {}
     names: dict[str, dict[Reference, None]] = {}
@@ -118,7 +121,7 @@ def _index(named: Iterable[_Named]) -> oci.Index:
 
 
 def _items(named: Sequence[_Named]) -> list[ManifestItem]:
-    """A parent is told where the archive has it too."""
+    """Return the items; an item names its parent only if the archive includes it."""
     here = {str(one.image.id) for one in named}
     return [_item(one, one.parent if one.parent in here - {one.image.id} else "") for one in named]
 
@@ -139,7 +142,7 @@ def _source(layer: Descriptor) -> LayerSource:
 
 
 def _repositories(named: Iterable[_Named]) -> dict[str, dict[str, str]]:
-    """The digest of the last layer, by familiar name and tag."""
+    """Return the digest of the last layer, by familiar name and tag."""
     found: dict[str, dict[str, str]] = {}
     for one in named:
         for name in one.names:

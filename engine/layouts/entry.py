@@ -1,6 +1,6 @@
-"""Layouts: how stored images look as an archive, or as a directory.
+"""The entries of a layout, which is a set of stored images as an archive or a directory.
 
-A layout decides; the tar writer and the mount only show what it decided.
+A layout determines all attributes of its entries; the tar writer and the mount only present them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from engine.spec.oci import is_layer_type
 
 
 class Decompressed(msgspec.Struct, frozen=True):
-    """What comes out of the blob `digest` when it is decompressed; it hashes to `diff_id`."""
+    """The decompressed content of the blob `digest`; its own digest is `diff_id`."""
 
     digest: Digest
     diff_id: Digest
@@ -22,9 +22,9 @@ class Decompressed(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """One entry of an archive.
 
-    `path` has no leading or trailing slash; `mode` is the permissions alone, `mtime` in seconds
-    since the epoch, `size` in bytes; `content` is the bytes, the blob that holds them as they are
-    or compressed, or None for a directory.
+    `path` has no leading or trailing slash; `mode` is the permissions only, `mtime` is in seconds
+    since the epoch and `size` in bytes. `content` is the bytes, the stored or decompressed blob
+    that holds them, or None for a directory.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def stored(self) -> Digest | None:
-        """The blob of the store that the content comes from."""
+        """The stored blob from which the content is read, None if there is none."""
         match self.content:
             case Decompressed(digest, _) | (Digest() as digest):
                 return digest
@@ -60,7 +60,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     @staticmethod
     def blob(digest: Digest, size: int, media_type: str) -> Entry:
-        """A blob at its place in an OCI layout; its time is the epoch, since it is nobody's own."""
+        """Return a blob at its path in an OCI layout, with the epoch as its time."""
         return Entry(Entry.blob_path(digest), 0o444, 0, size, digest, media_type)
 
     @staticmethod
@@ -69,7 +69,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def blob_digest(path: str) -> Digest | None:
-    """The digest that a path of an OCI layout promises, None for any other path."""
+    """Return the digest in a blob path of an OCI layout, None for any other path."""
     match path.split("/"):
         case ["blobs", algorithm, encoded]:
             try:

@@ -1,9 +1,9 @@
-"""A layout whose Docker manifests (schema 2) and manifest lists are shown as OCI's.
+"""A layout in which Docker manifests (schema 2) and manifest lists are replaced by OCI ones.
 
-Tools that read an OCI layout by path (umoci, buildah, older skopeo) refuse Docker's. What they
-get is made from the same config and layers: the image ID is the same, the digests of manifests and
-indexes are not. The same documents are made everywhere, as they depend on nothing but the manifests
-and on which of an index's manifests are stored. OCI's own manifests stay as they are.
+Tools that read an OCI layout by path (umoci, buildah, older skopeo) reject Docker's media types.
+The replacements refer to the same config and layers: the image ID is the same, the digests of
+manifests and indexes differ. They are reproducible, since they depend only on the manifests and on
+which of the manifests of an index are stored. OCI manifests are unchanged.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import graph as walk
-from engine.compression import decompress
 from engine.content.blobs import read_blob
 from engine.errors import InvalidDocument, LimitExceeded
+from engine.layers.diff_ids import compression_of
 from engine.layouts.entry import Entry
 from engine.spec import digest, oci
 from engine.spec import media_types as layer_types
@@ -26,17 +26,16 @@ _SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd"}
 
 
 def with_oci_manifests(entries: Sequence[Entry], blobs: walk.Blobs) -> tuple[Entry, ...]:
-    """Return the entries of an OCI layout, sorted by path, with OCI manifests in the place of
-    Docker's.
+    """Return the entries of an OCI layout, sorted by path, with OCI manifests in place of Docker's.
 
-    Only manifests and indexes are read, and the first bytes of layers whose media type does not say
-    how they are compressed. Raise InvalidDocument, LimitExceeded, SizeMismatch or DigestMismatch
-    if one of them is not what its descriptor says.
+    Only manifests and indexes are read, and the first bytes of layers whose media type does not
+    declare their compression. Raise InvalidDocument, LimitExceeded, SizeMismatch or DigestMismatch
+    if one of them does not match its descriptor.
     """
     by_path = {entry.path: entry for entry in entries}
-    told = by_path[_INDEX].content
-    assert isinstance(told, bytes)
-    index = oci.parse_index(told, _INDEX)
+    data = by_path[_INDEX].content
+    assert isinstance(data, bytes)
+    index = oci.parse_index(data, _INDEX)
     conversion = _Conversion(blobs)
     manifests = conversion.descriptors(index.manifests, 0)
     if manifests == index.manifests:
@@ -54,7 +53,7 @@ def with_oci_manifests(entries: Sequence[Entry], blobs: walk.Blobs) -> tuple[Ent
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """A manifest or index that was made."""
+    """A manifest or index that replaces another."""
 
     media_type: str
     data: bytes
@@ -70,7 +69,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class _Conversion:
-    """What the manifests and indexes of one layout become, each made once."""
+    """The replacements of the manifests and indexes of one layout, each created once."""
 
     def __init__(self, blobs: walk.Blobs) -> None:
         self._blobs = blobs
@@ -78,17 +77,19 @@ class _Conversion:
 
     @property
     def made(self) -> dict[str, _Document]:
-        """The documents, by the paths of those that they are made from."""
+        """The replacements, by the paths of the documents that they replace."""
         return {_path(key): made for key, made in self._known.items() if made is not None}
 
     @property
     def kept(self) -> set[str]:
-        """The paths of manifests and indexes that stay as they are."""
+        """The paths of manifests and indexes that are unchanged."""
         return {_path(key) for key, made in self._known.items() if made is None}
 
     def descriptors(self, refs: Sequence[Descriptor], depth: int) -> tuple[Descriptor, ...]:
-        """Return an index's descriptors as they are to be shown; an attestation refers to the
-        manifest that is shown.
+        """Return the converted descriptors of an index; raise LimitExceeded if it is nested too
+        deeply.
+
+        An attestation refers to the replacement of its manifest.
         """
         if depth > walk.MAX_DEPTH:
             raise LimitExceeded(refs[0].digest, "nested indexes", walk.MAX_DEPTH, depth)
@@ -131,7 +132,7 @@ class _Conversion:
         return _Document(oci.MANIFEST, oci.render(shown))
 
     def _is_image(self, manifest: oci.Manifest) -> bool:
-        """Whether its config is an image's; by what is in it where the media type does not say."""
+        """Return whether the config is an image's, by its content if its media type is unknown."""
         ref = manifest.config
         if oci.is_config_type(ref.media_type):
             return True
@@ -148,7 +149,7 @@ class _Conversion:
         media_type = layer_types.as_oci(layer.media_type)
         if oci.layer_compression(layer.media_type) == "unknown" and self._holds(layer):
             with self._blobs.open(layer.digest) as reader:
-                found = decompress.sniff(reader.pread(decompress.SNIFFED, 0))
+                found = compression_of(reader)
             media_type += _SUFFIXES.get(found, "")
         return replace(layer, media_type=media_type)
 

@@ -1,4 +1,4 @@
-"""Which manifests of an image a layout shows, and which one it describes to Docker."""
+"""The choice of the manifests of an image for a layout, and of the one described to Docker."""
 
 from collections.abc import Callable
 
@@ -12,22 +12,22 @@ from engine.spec.oci import Platform
 
 
 def nothing(_: walk.Graph) -> walk.ImageManifest | None:
-    """No fallback."""
+    """Return None: there is no fallback."""
     return None
 
 
 def any_complete(graph: walk.Graph) -> walk.ImageManifest | None:
-    """What fits this host best, else the first that is all there."""
+    """Return the best image for this host, else the first complete one, None if there is none."""
     here = graph.best(platforms.only(platforms.host()))
     return here or next(iter(graph.complete_images), None)
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The choice among an index's manifests.
+    """The choice among the manifests of an index.
 
-    `platform` narrows an index to the manifests that match, and every one of `required` must be
-    among them, complete. `preferred` chooses the one that is described to Docker; where nothing
-    complete matches, `fallback` chooses it of the whole (nothing by default: NotFound).
+    `platform` restricts an index to matching manifests, among which every platform of `required`
+    must be present and complete. `preferred` chooses the manifest that is described to Docker; if
+    no complete one matches, `fallback` chooses it from the whole index (by default none: NotFound).
     """
 
     platform: platforms.Matcher = platforms.ALL
@@ -38,11 +38,11 @@ class Selection(msgspec.Struct, frozen=True):
     required: tuple[Platform, ...] = ()
 
     def graph(self, image: Image, blobs: walk.Blobs) -> walk.Graph:
-        """What is below the image, narrowed to the platform, or whole for the fallback.
+        """Return the graph of the image, restricted to the platform, or whole for the fallback.
 
-        NotExportable for a target that is neither manifest nor index; NotAnImage where platforms
-        of an artifact are required; NotFound where the target or
-        a required platform is missing, or nothing fits the platform.
+        Raise NotExportable if the target is neither manifest nor index; NotAnImage if platforms of
+        an artifact are required; NotFound if the target or a required platform is missing, or no
+        manifest matches the platform.
         """
         target = image.target
         if not (oci.is_manifest_type(target.media_type) or oci.is_index_type(target.media_type)):
@@ -66,9 +66,9 @@ class Selection(msgspec.Struct, frozen=True):
         return whole
 
     def described(self, image: Image, graph: walk.Graph) -> walk.ImageManifest | None:
-        """The manifest to describe; None where there is no image below, but an artifact, say.
+        """Return the manifest to describe; None if the graph has no image, as for an artifact.
 
-        NotFound where nothing fits the platform.
+        Raise NotFound if no manifest matches the platform.
         """
         best = graph.best(self.preferred) or self.fallback(graph)
         if best is None and graph.images:

@@ -1,6 +1,6 @@
-"""Two layouts as one: the images of both, each blob once.
+"""The union of two layouts: the images of both, each blob once.
 
-A name that both have is the newer layout's; the image that had it stays, without that name.
+A name in both belongs to the image of the newer layout; the other image stays without that name.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,7 +15,7 @@ INDEX, MANIFEST = "index.json", docker.MANIFEST_FILE
 
 
 def union(old: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The entries of both, sorted by path; InvalidDocument for a document that is none."""
+    """Return the entries of both, sorted by path; raise InvalidDocument for an invalid document."""
     entries = {entry.path: entry for entry in (*old, *new)}
     merged = {
         INDEX: oci.render(_index(_manifests(old), _manifests(new))),

@@ -1,10 +1,9 @@
-"""An image of nothing, held in memory and laid out once.
+"""Fill the caches of types and regular expressions before the first image is read.
 
-Types and patterns are learnt where they are first used, which takes some milliseconds. Who has time
-before the first image is asked for need not have it wait for them.
+They are filled on first use, which takes some milliseconds. A process with idle time at its start
+can call `warm_caches`, which lays out a minimal image in memory.
 """
 
-import errno
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -17,8 +16,8 @@ from engine.spec import digest, oci, platforms
 from engine.spec.descriptor import Descriptor
 
 
-def take() -> None:
-    """Look at it, as at any image."""
+def warm_caches() -> None:
+    """Lay out a minimal image."""
     host = platforms.host()
     config = oci.render(
         oci.ImageConfig(
@@ -45,7 +44,7 @@ def _descriptor(media_type: str, data: bytes) -> Descriptor:
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """An open blob, as `engine.content.ReaderAt`."""
+    """An open blob in memory, a `ReaderAt`."""
 
     data: bytes
 
@@ -56,11 +55,11 @@ class _Document(msgspec.Struct, frozen=True):
     def pread(self, length: int, offset: int) -> bytes:
         return self.data[offset : offset + length]
 
-    def fileno(self) -> int:
-        raise OSError(errno.EBADF, "it is in no file")
+    def fileno(self) -> None:
+        """Return None: the document is in memory."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -71,11 +70,11 @@ class _Document(msgspec.Struct, frozen=True):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class _Held:
-    """Documents in memory, as `engine.walk.Blobs`."""
+    """Documents in memory, as `engine.graph.Blobs`."""
 
     def __init__(self, *documents: bytes) -> None:
         self._documents: dict[str, bytes] = {digest.of_bytes(data): data for data in documents}

@@ -1,0 +1,1 @@
+"""Values and text formats of the OCI and Docker specifications; no input or output."""

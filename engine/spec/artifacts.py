@@ -1,23 +1,23 @@
-"""Whether a manifest is an image's or an artifact's, as its config and its layers say it.
+"""Distinguish the manifests of images from those of artifacts, by their configs and layers.
 
-The media type of a config does not decide it: registries and builders have called image configs
-`application/octet-stream` and other things, and artifacts (signatures, in-toto statements) have
-configs of the image type. Pure functions.
+The media type of a config does not decide it: registries and builders have given image configs
+types such as `application/octet-stream`, and artifacts (signatures, in-toto statements) have
+configs of the image type. All functions are pure.
 """
 
 from engine.spec import oci
 from engine.spec.oci import ImageConfig, Manifest
 
 _UNKNOWN = "unknown"
-"""The system that BuildKit writes into the configs of attestations."""
+"""The operating system in the configs of attestations by BuildKit."""
 
 
 def is_image(manifest: Manifest, config: ImageConfig | None) -> bool:
-    """Return whether this is an image; `config` is None where it is absent or no image config.
+    """Return whether the manifest is an image's; `config` is None if absent or not an image config.
 
-    An image config with the right media type makes an image unless it names neither a platform nor
-    the diff IDs of layers. With any other media type it has to name a platform and a root file
-    system, and the layers have to be those of images.
+    With an image config type, it is an image unless the config names neither a platform nor diff
+    IDs. With any other type, the config must name a platform and a root file system, and the layers
+    must have the media types of image layers.
     """
     named = oci.is_config_type(manifest.config.media_type)
     if config is None:

@@ -1,6 +1,6 @@
-"""What names a blob in every document: the descriptor, and the platform in it.
+"""The descriptor of a blob, and the platform in it.
 
-They stand apart from the documents (`oci.py`), since who lists images reads none.
+They are separate from the documents of `oci.py`, which listing images does not need.
 """
 
 from typing import Annotated
@@ -11,7 +11,7 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Platform(msgspec.Struct, frozen=True):
-    """What an image runs on; architecture and os are always written."""
+    """The platform on which an image runs; architecture and os are always written."""
 
     architecture: str
     os: str
@@ -21,7 +21,7 @@ class Platform(msgspec.Struct, frozen=True):
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
-    """What a blob is, its digest and its size in bytes; `data` is base64 of the blob itself."""
+    """The media type, digest and size in bytes of a blob; `data` is its content in base64."""
 
     media_type: str
     digest: str

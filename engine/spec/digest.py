@@ -1,8 +1,7 @@
-"""Digests, as go-digest has them, and chain IDs, as image-spec's identity package has them.
+"""Digests by the rules of go-digest, and chain IDs by those of image-spec's identity package.
 
-A digest is "<algorithm>:<lower-case hex>" and the name of the content that hashes to it. Everything
-here is pure and safe from any thread. Text becomes a Digest in `parse` only; who holds a Digest
-need not look at it again.
+A digest is "<algorithm>:<lower-case hex>" and names the content with that hash. All functions are
+pure and safe from any thread. Only `parse` turns text into a Digest, so a Digest is always valid.
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ _HEX: Final = re.compile(r"[a-f0-9]+")
 
 
 class Digest(str):
-    """A valid digest of a registered algorithm, made only by this module; it is its own text."""
+    """A valid digest of a registered algorithm; its text is the string itself.
+
+    Only this module creates one from text.
+    """
 
     __slots__ = ()
 
@@ -48,10 +50,11 @@ class Digest(str):
 
 
 def parse(text: str) -> Digest:
-    """`text` as a Digest, or InvalidDigest with the kind that go-digest's Validate reports.
+    """Return `text` as a Digest; raise InvalidDigest with the kind that go-digest's Validate
+    reports.
 
-    "unsupported" is said of an unknown algorithm in well-formed text. Of a known one, the length
-    (in bytes) is judged before the letters.
+    The kind is "unsupported" for an unknown algorithm in well-formed text. For a known algorithm
+    the length (in bytes) is checked before the characters.
     """
     algorithm, _, encoded = text.partition(":")
     if not algorithm or not encoded:
@@ -67,39 +70,39 @@ def parse(text: str) -> Digest:
 
 
 def well_formed(text: str) -> bool:
-    """Whether `text` follows go-digest's grammar, whatever its algorithm and its length."""
+    """Return whether `text` follows go-digest's grammar, for any algorithm and length."""
     return re.fullmatch(_GRAMMAR, text) is not None
 
 
 def hasher(algorithm: str = "sha256") -> Hash:
-    """A fresh hash object of a registered algorithm; InvalidDigest of any other."""
+    """Return a new hash object of a registered algorithm; raise InvalidDigest for any other."""
     if algorithm not in ALGORITHMS:
         raise InvalidDigest(algorithm, "unsupported")
-    import hashlib  # OpenSSL is not for who only reads names
+    import hashlib  # late, since parsing names does not need OpenSSL
 
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
 def of_bytes(data: ReadableBuffer, algorithm: str = "sha256") -> Digest:
-    """The digest of `data`."""
+    """Return the digest of `data`."""
     state = hasher(algorithm)
     state.update(data)
     return from_hash(algorithm, state)
 
 
 def from_hash(algorithm: str, state: Hash) -> Digest:
-    """The digest of what the hash object, got from `hasher(algorithm)`, has taken in so far."""
+    """Return the digest of the data that a hash object of `hasher(algorithm)` has received."""
     return Digest(f"{algorithm}:{state.hexdigest()}")
 
 
 def from_raw(raw: bytes) -> Digest:
-    """The digest of these bytes of a hash: the registered algorithms differ in their lengths."""
+    """Return the digest with these hash bytes; their number determines the algorithm."""
     algorithm = next(name for name, length in _HEX_LENGTHS.items() if length == 2 * len(raw))
     return Digest(f"{algorithm}:{raw.hex()}")
 
 
 def chain_ids(diff_ids: Iterable[str]) -> list[str]:
-    """The chain ID of every prefix of the layers, lowest layer first; the texts are not judged."""
+    """Return the chain ID of each prefix of the layers, lowest layer first, without validation."""
     chain: list[str] = []
     for diff_id in diff_ids:
         if chain:
@@ -110,5 +113,5 @@ def chain_ids(diff_ids: Iterable[str]) -> list[str]:
 
 
 def chain_id(diff_ids: Iterable[str]) -> str:
-    """The chain ID of all the layers together, "" of none."""
+    """Return the chain ID of all the layers, "" for none."""
     return next(reversed(chain_ids(diff_ids)), "")

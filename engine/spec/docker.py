@@ -1,11 +1,11 @@
-"""Docker's own archive documents: `manifest.json`, and what `docker save` wrote before 1.10.
+"""Docker's archive documents: `manifest.json`, and those that `docker save` wrote before 1.10.
 
-`manifest.json` lists images by their config and layer paths. An archive older than that has a
-directory per layer with a v1 config (`json`), `layer.tar` and `VERSION`, and `repositories` for
-the names. Such a v1 config becomes an image config in `config_from_v1`, byte for byte as dockerd
-20.10 makes it, so that the image ID is the same.
+`manifest.json` lists images by the paths of their configs and layers. An older archive has a
+directory per layer with a v1 config (`json`), `layer.tar` and `VERSION`, and names in
+`repositories`. `config_from_v1` turns such a v1 config into an image config, byte for byte as
+dockerd 20.10 does, so the image ID is the same.
 
-Pure functions over bytes and frozen values; paths and IDs are not judged here.
+All functions are pure and all values frozen; paths and IDs are not validated here.
 """
 
 import re
@@ -22,9 +22,6 @@ MANIFEST_FILE: Final = "manifest.json"
 REPOSITORIES_FILE: Final = "repositories"
 V1_CONFIG_FILE: Final = "json"
 V1_LAYER_FILE: Final = "layer.tar"
-V1_VERSION_FILE: Final = "VERSION"
-V1_VERSION: Final = "1.0"
-
 # --- manifest.json and repositories ---
 
 
@@ -40,9 +37,9 @@ class LayerSource(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ManifestItem(msgspec.Struct, frozen=True, rename="pascal"):
-    """One image: member paths of its config and its layers, and its names in familiar form.
+    """An image: the member paths of its config and layers, and its familiar names.
 
-    `parent` is an image ID, `layer_sources` maps diff IDs to what the layers are.
+    `parent` is an image ID; `layer_sources` maps diff IDs to the descriptors of the stored layers.
     """
 
     config: str
@@ -53,10 +50,10 @@ class ManifestItem(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def parse_manifest_json(data: bytes, subject: str = MANIFEST_FILE) -> list[ManifestItem]:
-    """The items of a `manifest.json`, at least one; what follows the first JSON value is ignored.
+    """Return the items of a `manifest.json`, at least one.
 
-    Keys in any letter case. InvalidDocument for an item that is null and for a list without items,
-    which docker takes for success.
+    Keys match in any letter case, and data after the first JSON value is ignored. Raise
+    InvalidDocument for a null item and for an empty list, which docker accepts.
     """
     items = go_json.decode_first(data, list[ManifestItem | None], subject)
     if not items:
@@ -68,15 +65,18 @@ def parse_manifest_json(data: bytes, subject: str = MANIFEST_FILE) -> list[Manif
 
 
 def render_manifest_json(items: Iterable[ManifestItem]) -> bytes:
-    """A `manifest.json` of `items`, compact and without the newline that docker save adds.
+    """Return a `manifest.json` of `items`, compact and without the final newline of docker save.
 
-    Items without a parent and layer sources come out as containerd's exporter writes them.
+    Items without a parent and layer sources are rendered as containerd's exporter writes them.
     """
     return go_json.dumps(list(items))
 
 
 def parse_repositories(data: bytes, subject: str = REPOSITORIES_FILE) -> dict[str, dict[str, str]]:
-    """The v1 IDs in `repositories`, by name and tag; only the first JSON value counts."""
+    """Return the v1 IDs in `repositories`, by name and tag; raise InvalidDocument.
+
+    Data after the first JSON value is ignored.
+    """
     return go_json.decode_first(data, dict[str, dict[str, str]], subject)
 
 
@@ -84,11 +84,11 @@ def parse_repositories(data: bytes, subject: str = REPOSITORIES_FILE) -> dict[st
 
 
 class Empty(msgspec.Struct, frozen=True):
-    """Go's struct{}, the value of a map that is a set."""
+    """Go's struct{}, the value type of a map that represents a set."""
 
 
 class Healthcheck(msgspec.Struct, frozen=True, rename="pascal"):
-    """How to find out whether a container is healthy; durations are in nanoseconds."""
+    """The health check of a container; durations are in nanoseconds."""
 
     test: tuple[str, ...] = ()
     interval: Int64 = 0
@@ -99,7 +99,7 @@ class Healthcheck(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
-    """What to run and how, with the fields that dockerd knows up to 28."""
+    """The command of a container and its settings, with the fields of dockerd up to 28."""
 
     hostname: str
     domainname: str
@@ -133,8 +133,9 @@ class ContainerConfig(msgspec.Struct, frozen=True, rename="pascal", kw_only=True
 
 
 class V1Image(msgspec.Struct, frozen=True, kw_only=True):
-    """The v1 config of one layer; `id` and `parent` are v1 IDs, `created` is a normalized time, or
-    None where there is none.
+    """The v1 config of one layer.
+
+    `id` and `parent` are v1 IDs; `created` is a normalized time, None if there is none.
     """
 
     id: str = ""
@@ -163,7 +164,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_v1(data: bytes, subject: str = V1_CONFIG_FILE) -> V1Image:
-    """The v1 config of a layer; InvalidDocument for a time that is none, too."""
+    """Return the v1 config of a layer; raise InvalidDocument, also for an invalid time."""
     image = go_json.decode(data, V1Image, subject)
     try:
         created = rfc3339.normalize(image.created) if image.created else None
@@ -173,8 +174,9 @@ def parse_v1(data: bytes, subject: str = V1_CONFIG_FILE) -> V1Image:
 
 
 def check_config(data: bytes, subject: str) -> None:
-    """Raise InvalidDocument for an image config that docker could not read: values of the wrong
-    types, and times that are none.
+    """Raise InvalidDocument if docker could not read the image config.
+
+    It rejects values of the wrong type and invalid times.
     """
     check_times(data, subject)
     parse_config(data, subject)
@@ -182,7 +184,7 @@ def check_config(data: bytes, subject: str) -> None:
 
 
 def history_from_v1(image: V1Image) -> History:
-    """The history entry that a v1 config stands for."""
+    """Return the history entry that corresponds to a v1 config."""
     return History(
         created=image.created or rfc3339.ZERO,
         author=image.author,
@@ -197,11 +199,11 @@ def config_from_v1(
     history: Sequence[History],
     subject: str = V1_CONFIG_FILE,
 ) -> bytes:
-    """The image config of a v1 image, as dockerd 20.10 makes it on load.
+    """Return the image config of a v1 image, as dockerd 20.10 creates it on load.
 
-    `v1_json` is the top layer's, `diff_ids` and `history` go from the lowest layer to the top one
-    (see `history_from_v1`). The members stay as they are spelt, except in what was made before
-    docker 1.8.3 (or by nobody knows what), of which only the fields of V1Image are kept.
+    `v1_json` is the config of the top layer; `diff_ids` and `history` start with the lowest layer
+    (see `history_from_v1`). Members keep their spelling, except in configs from docker before 1.8.3
+    or of unknown origin, of which only the fields of V1Image are kept.
     """
     image = parse_v1(v1_json, subject)
     timed = msgspec.structs.replace(image, created=image.created or rfc3339.ZERO)
@@ -223,12 +225,12 @@ _FIRST_CLEAN_VERSION: Final = (1, 8, 3)
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """The numbers between the dots, 0 for what is none (3-rc4)."""
+    """Return the numbers between the dots, 0 for a part that is no number (3-rc4)."""
     return tuple(
         int(part) if re.fullmatch(r"[+-]?[0-9]{1,18}", part) else 0 for part in text.split(".")
     )
 
 
 def _strings(value: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
-    """A command, which may be written as a single text."""
+    """Return a command as a tuple; a command may be written as a single string."""
     return (value,) if isinstance(value, str) else value

@@ -1,18 +1,18 @@
-"""JSON as Go's encoding/json reads and writes it, which decides the digest of all that we make.
+"""JSON as Go's encoding/json reads and writes it, which determines the digests of new documents.
 
-Writing: `dumps` gives Marshal's bytes and `dumps_indented` MarshalIndent's with two spaces. A
-struct is a msgspec.Struct: its fields keep their order, and a field that has a default is Go's
-`omitempty` (a pointer if the default is None). A plain dict is a Go map, sorted by key; a
-msgspec.Raw is a json.RawMessage.
+Writing: `dumps` returns the bytes of Marshal and `dumps_indented` those of MarshalIndent with two
+spaces. A msgspec.Struct is written as a Go struct: its fields keep their order, and a field with a
+default is `omitempty` (a pointer if the default is None). A plain dict is a Go map, sorted by key;
+a msgspec.Raw is a json.RawMessage.
 
-Reading: `decode` follows Unmarshal (one value, nothing behind it), `decode_first` Decoder.Decode
-(whatever stands behind the first value is ignored). Keys of structs match in any letter case,
-unknown ones are ignored, the last of several wins; null leaves text, numbers and structs at
-their zero value and empties lists and maps; what is missing has its zero value; invalid UTF-8
-and lone surrogates become U+FFFD. Unlike in Go, a struct that occurs twice is not merged, and a
-document that is null where a struct is wanted is refused.
+Reading: `decode` follows Unmarshal (one value, nothing after it), `decode_first` Decoder.Decode
+(data after the first value is ignored). Keys of structs match in any letter case, unknown keys are
+ignored, and the last of several wins; null leaves text, numbers and structs at their zero value and
+empties lists and maps; missing members have their zero value; invalid UTF-8 and lone surrogates
+become U+FFFD. Unlike in Go, a struct that occurs twice is not merged, and null is rejected as a
+document where a struct is required.
 
-Pure functions, safe from any thread.
+All functions are pure and safe from any thread.
 """
 
 import json
@@ -28,9 +28,9 @@ from msgspec import inspect
 from engine.errors import InvalidDocument, LimitExceeded
 
 JSON_LIMIT = 20 << 20
-"""The most bytes of JSON that is read at once."""
+"""The largest document that is parsed, in bytes."""
 _VALUES_LIMIT = 250_000
-"""The most values in them, as each takes some hundred bytes of memory whatever it takes of JSON."""
+"""The largest number of values in a document; each uses some hundred bytes of memory."""
 
 T = TypeVar("T")
 
@@ -46,10 +46,10 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def dumps(value: object) -> bytes:
-    """`value` as json.Marshal writes it, compact.
+    """Return `value` as json.Marshal writes it, compact.
 
-    Takes Structs, dicts with text keys, lists, tuples, str, int, float, bool, None and Raw.
-    ValueError for an infinite number or NaN, TypeError for anything else.
+    It may consist of Structs, dicts with text keys, lists, tuples, str, int, float, bool, None and
+    Raw. Raise ValueError for NaN or an infinite number, TypeError for any other type.
     """
     parts: list[str] = []
     _write(value, parts)
@@ -57,12 +57,12 @@ def dumps(value: object) -> bytes:
 
 
 def dumps_indented(value: object) -> bytes:
-    """`value` as json.MarshalIndent writes it with two spaces; no newline at the end."""
+    """Return `value` as json.MarshalIndent writes it with two spaces, without a final newline."""
     return msgspec.json.format(dumps(value), indent=2)
 
 
 def compact(raw: bytes) -> bytes:
-    """Valid JSON without its white space and with Go's escapes, everything else as it is spelt."""
+    """Return valid JSON without white space and with Go's escapes; all else keeps its spelling."""
     text = _TEXT_OR_SPACE.sub(lambda found: found[1] or "", raw.decode("utf-8", "surrogateescape"))
     return _escape(text).encode("utf-8", "surrogateescape")
 
@@ -123,7 +123,7 @@ def _escape(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest digits that give `value` back, with an exponent below 1e-6 and from 1e21 on."""
+    """Return the shortest decimal form of `value`, with an exponent below 1e-6 and from 1e21 on."""
     if not isfinite(value):
         raise ValueError(f"cannot be written as JSON: {value}")
     number = Decimal(repr(value)).normalize()
@@ -134,9 +134,10 @@ def _number(value: float) -> str:
 
 
 def loads(data: bytes, subject: str, limit: int = JSON_LIMIT) -> Any:
-    """The one JSON value in `data`, as plain Python values; `subject` names it in errors.
+    """Return the single JSON value in `data`, as plain Python values; `subject` names it in errors.
 
-    InvalidDocument when it is not JSON or nested too deeply, LimitExceeded over `limit` bytes.
+    Raise InvalidDocument if it is not JSON or nested too deeply, LimitExceeded if it is longer than
+    `limit` bytes.
     """
     text = _text(data, subject, limit)
     value, end = _scan(text, _skip_space(text, 0), subject)
@@ -147,23 +148,26 @@ def loads(data: bytes, subject: str, limit: int = JSON_LIMIT) -> Any:
 
 
 def loads_first(data: bytes, subject: str, limit: int = JSON_LIMIT) -> Any:
-    """As `loads`, but the first JSON value of several, whatever stands behind it."""
+    """Return the first JSON value in `data`, as `loads` does, and ignore the data after it."""
     text = _text(data, subject, limit)
     return _scan(text, _skip_space(text, 0), subject)[0]
 
 
 def decode(data: bytes, type_: type[T], subject: str, limit: int = JSON_LIMIT) -> T:
-    """The one JSON value in `data` as a `type_`; errors as `loads` and `convert`."""
+    """Return the single JSON value in `data` as a `type_`; raise as `loads` and `convert` do."""
     return convert(loads(data, subject, limit), type_, subject)
 
 
 def decode_first(data: bytes, type_: type[T], subject: str, limit: int = JSON_LIMIT) -> T:
-    """The first JSON value in `data` as a `type_`; errors as `loads_first` and `convert`."""
+    """Return the first JSON value in `data` as a `type_`; raise as `decode` does."""
     return convert(loads_first(data, subject, limit), type_, subject)
 
 
 def convert(value: Any, type_: type[T], subject: str) -> T:
-    """A value from `loads` as a `type_`; InvalidDocument says what does not fit and where."""
+    """Return a result of `loads` as a `type_`.
+
+    Raise InvalidDocument, which names the part of the wrong type.
+    """
     kind = _kind(type_)  # type: ignore[arg-type]  # mypy does not take a type[T] for hashable
     if value is None and isinstance(kind, inspect.StructType):
         raise InvalidDocument(subject, "it is null")
@@ -176,9 +180,9 @@ def convert(value: Any, type_: type[T], subject: str) -> T:
 
 
 def members(data: bytes, subject: str, limit: int = JSON_LIMIT) -> dict[str, msgspec.Raw]:
-    """The members of the JSON object in `data` as they are spelt (map[string]json.RawMessage).
+    """Return the members of the JSON object in `data`, unparsed (map[string]json.RawMessage).
 
-    Errors as `loads`, and InvalidDocument when it is not an object.
+    Raise the errors of `loads`, and InvalidDocument if it is not an object.
     """
     if not isinstance(loads(data, subject, limit), dict):
         raise InvalidDocument(subject, "it is not a JSON object")
@@ -232,7 +236,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict in the order of the last occurrences, since those are what Go ends up with."""
+    """Return a dict in the order of the last occurrences of the keys, as in Go."""
     found = dict(pairs)
     if len(found) != len(pairs):
         found = {}
@@ -266,7 +270,10 @@ _KEEPS_ON_NULL = (inspect.StrType, inspect.IntType, inspect.BoolType, inspect.St
 
 
 def _shape(value: Any, kind: inspect.Type) -> Any:
-    """`value` with keys, nulls and absences as msgspec wants them; it judges what does not fit."""
+    """Return `value` with keys, nulls and absent members as msgspec expects them.
+
+    A value of the wrong type is returned unchanged, for msgspec to reject.
+    """
     match value, kind:
         case None, _:
             return _zero(kind)
@@ -307,13 +314,13 @@ def _fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
 
 @cache
 def _names(struct: type[msgspec.Struct]) -> dict[str, inspect.Field]:
-    """The fields of a struct by their names and by their folded names."""
+    """Return the fields of a struct by their names and by their case-folded names."""
     folded = {_fold(field.encode_name): field for field in _fields(struct)}
     return folded | {field.encode_name: field for field in _fields(struct)}
 
 
 def _fold(key: str) -> str:
-    """Letter case folded as Go folds it for names in ASCII: long s and Kelvin sign included."""
+    """Return the key in lower case as Go folds ASCII names, long s and Kelvin sign included."""
     return key.replace("ſ", "s").lower()
 
 

@@ -1,4 +1,4 @@
-"""Media types of layers: OCI's and Docker's for the same bytes, and what may be done with them."""
+"""The media types of layers: conversions between those of OCI and Docker, and their properties."""
 
 from engine.spec import oci
 
@@ -20,29 +20,29 @@ _COMPRESSED = {"none": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD
 
 
 def as_oci(media_type: str) -> str:
-    """OCI's media type for one of Docker's, `+encrypted` or not; any other stays."""
+    """Return the OCI media type for one of Docker, `+encrypted` or not; return others unchanged."""
     base, plus, suffix = media_type.partition("+")
     return f"{_OCI.get(base, base)}{plus}{suffix}"
 
 
 def as_docker(media_type: str) -> str:
-    """Docker's media type for one of OCI's; any other stays."""
+    """Return the Docker media type for one of OCI; return others unchanged."""
     return _DOCKER.get(media_type, media_type)
 
 
 def distributable(media_type: str) -> str:
-    """OCI's media type of the same layer where it may be handed on; any other stays."""
+    """Return the OCI media type of the same layer if it may be pushed; return others unchanged."""
     return _DISTRIBUTABLE.get(as_oci(media_type), media_type)
 
 
 def is_encrypted(media_type: str) -> bool:
-    """Return whether a layer of that type has to be decrypted first."""
+    """Return whether a layer of this media type is encrypted."""
     return "encrypted" in media_type.split("+")[1:]
 
 
 def unreadable(media_type: str) -> str:
-    """Return why a layer of that type cannot be uncompressed and compared with its diff ID; "" if
-    it can.
+    """Return why a layer of this media type cannot be decompressed to match its diff ID, "" if it
+    can.
     """
     base, *suffixes = media_type.split("+")
     if is_encrypted(media_type):
@@ -53,5 +53,5 @@ def unreadable(media_type: str) -> str:
 
 
 def compressed(compression: str) -> str:
-    """OCI's media type of a layer that is compressed so: "none", "gzip" or "zstd"; KeyError."""
+    """Return the OCI media type of a layer with this compression: "none", "gzip" or "zstd"."""
     return _COMPRESSED[compression]

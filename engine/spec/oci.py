@@ -1,11 +1,11 @@
-"""The documents and media types of the OCI image-spec, and Docker's names for the same things.
+"""The documents and media types of the OCI image-spec, and Docker's equivalents.
 
-Bytes become typed values in `parse_*` and values become bytes in `render`; nothing here touches a
-disk. Fields stand in the order of Go's ocispec, and one with a default is left out when it is
-empty. What came in is never rendered again: its bytes are its digest. An ImageConfig is for
+`parse_*` turns bytes into typed values and `render` turns values into bytes, without input or
+output. Fields are in the order of Go's ocispec, and a field with a default is omitted when empty. A
+parsed document is never rendered again, since its bytes determine its digest. An ImageConfig is for
 reading only.
 
-The media type predicates follow containerd's core/images. All values are frozen, all functions
+The media type predicates follow containerd's core/images. All values are frozen and all functions
 pure.
 """
 
@@ -36,7 +36,6 @@ LAYER_NONDISTRIBUTABLE_ZSTD: Final = LAYER_NONDISTRIBUTABLE + "+zstd"
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP: Final = DOCKER_LAYER + ".gzip"
@@ -58,7 +57,7 @@ LAYOUT_VERSION: Final = "1.0.0"
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """One image for one platform: a config and layers, the lowest first."""
+    """The config and the layers, lowest first, of one image for one platform."""
 
     schema_version: Int64
     media_type: str = ""
@@ -70,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Manifests and further indexes, in the order of preference."""
+    """Manifests and nested indexes, in the order of preference."""
 
     schema_version: Int64
     media_type: str = ""
@@ -87,14 +86,14 @@ class ImageLayout(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RootFS(msgspec.Struct, frozen=True):
-    """The digests of the layers' uncompressed tars, the lowest first."""
+    """The digests of the uncompressed layers, lowest first."""
 
     type: str
     diff_ids: tuple[str, ...]
 
 
 class History(msgspec.Struct, frozen=True):
-    """How a layer came to be; `empty_layer` when there is none for this entry."""
+    """The origin of a layer; `empty_layer` is True for an entry without a layer."""
 
     created: str = ""
     created_by: str = ""
@@ -104,7 +103,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An image's config as far as the engine reads it; `config` is left as it is."""
+    """The fields of an image config that the engine reads; `config` is not interpreted."""
 
     created: str = ""
     author: str = ""
@@ -119,7 +118,7 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def platform(self) -> Platform:
-        """The platform that the config says, not normalized."""
+        """The platform that the config names, not normalized."""
         return Platform(self.architecture, self.os, self.os_version, self.os_features, self.variant)
 
 
@@ -127,31 +126,34 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render(value: msgspec.Struct) -> bytes:
-    """A document of this module as Go writes it: compact, without a newline."""
+    """Return a document of this module as Go writes it: compact, without a final newline."""
     return go_json.dumps(value)
 
 
 def parse_manifest(data: bytes, subject: str) -> Manifest:
-    """A manifest whose descriptors are all checked; `subject` names it in InvalidDocument."""
+    """Return a manifest with valid descriptors; raise InvalidDocument, which names `subject`."""
     manifest = go_json.decode(data, Manifest, subject)
     _check_all((manifest.config, *manifest.layers), manifest.subject, subject)
     return manifest
 
 
 def parse_index(data: bytes, subject: str) -> Index:
-    """An index whose descriptors are all checked; `subject` names it in InvalidDocument."""
+    """Return an index with valid descriptors; raise InvalidDocument, which names `subject`."""
     index = go_json.decode(data, Index, subject)
     _check_all(index.manifests, index.subject, subject)
     return index
 
 
 def parse_config(data: bytes, subject: str) -> ImageConfig:
-    """An image config; platform, times and diff IDs are as they were written, or empty."""
+    """Return an image config; raise InvalidDocument, which names `subject`.
+
+    Platform, times and diff IDs are as recorded, or empty.
+    """
     return go_json.decode(data, ImageConfig, subject)
 
 
 def check_times(data: bytes, subject: str) -> None:
-    """Raise InvalidDocument for a time in an image config that is none, and for an empty one."""
+    """Raise InvalidDocument for an invalid or empty time in an image config."""
     found = go_json.decode(data, _Times, subject)
     times = {"created": found.created}
     times |= {f"history[{n}].created": entry.created for n, entry in enumerate(found.history)}
@@ -171,17 +173,8 @@ class _Times(_Dated, frozen=True):
     history: tuple[_Dated, ...] = ()
 
 
-def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
-    """An `oci-layout` file; InvalidDocument for a layout version other than 1.0.0."""
-    layout = go_json.decode(data, ImageLayout, subject)
-    if layout.image_layout_version != LAYOUT_VERSION:
-        version = layout.image_layout_version
-        raise InvalidDocument(subject, f"unsupported imageLayoutVersion {version!r}")
-    return layout
-
-
 def check_descriptor(descriptor: Descriptor, subject: str) -> Descriptor:
-    """`descriptor` itself when its digest, size and data can be right, else InvalidDocument."""
+    """Return `descriptor`; raise InvalidDocument if its digest, size or data is invalid."""
     try:
         digest.parse(descriptor.digest)
         base64.b64decode(descriptor.data.translate(_NEWLINES), validate=True)
@@ -207,7 +200,7 @@ def _check_all(
 
 
 class _Unknown(msgspec.Struct, rename="camel"):
-    """What tells a manifest from an index; a member that is null or empty is present."""
+    """The members that distinguish a manifest from an index; null and empty ones are present."""
 
     media_type: str = ""
     config: Any = msgspec.UNSET
@@ -217,11 +210,12 @@ class _Unknown(msgspec.Struct, rename="camel"):
 
 
 def validate_media_type(data: bytes, media_type: str, subject: str) -> None:
-    """Refuse what is not JSON, is a schema 1 manifest, or is a manifest and an index at once.
+    """Raise InvalidDocument for anything but JSON, a schema 1 manifest, or a manifest that is an
+    index.
 
-    Follows containerd: a manifest may not have `manifests` nor call itself an index, an index may
-    not have `config` or `layers` nor call itself a manifest, whatever is in them; a blob of
-    another media type may have both. InvalidDocument names `subject`.
+    As in containerd, a manifest must not have `manifests` or the media type of an index, and an
+    index must not have `config` or `layers` or the media type of a manifest, whatever their values;
+    a blob of another media type may have both. The error names `subject`.
     """
     value = go_json.loads(data, subject)
     found = go_json.convert({} if value is None else value, _Unknown, subject)
@@ -236,8 +230,10 @@ def validate_media_type(data: bytes, media_type: str, subject: str) -> None:
 
 
 def own_media_type(data: bytes, subject: str) -> str:
-    """What a manifest or index says that it is, else the OCI type that it looks like; "" for every
-    other document. InvalidDocument for what is none.
+    """Return the media type that a manifest or index declares, else the OCI type that its members
+    imply.
+
+    Return "" for any other document; raise InvalidDocument if it is not JSON.
     """
     found = go_json.convert(go_json.loads(data, subject), _Unknown, subject)
     if is_manifest_type(found.media_type) or is_index_type(found.media_type):
@@ -251,27 +247,22 @@ def own_media_type(data: bytes, subject: str) -> str:
 
 
 def is_manifest_type(media_type: str) -> bool:
-    """Whether it is an image manifest (schema 1 is not)."""
+    """Return whether it is the type of an image manifest (schema 1 is not)."""
     return media_type in (MANIFEST, DOCKER_MANIFEST)
 
 
 def is_index_type(media_type: str) -> bool:
-    """Whether it is an image index or a Docker manifest list."""
+    """Return whether it is the type of an image index or a Docker manifest list."""
     return media_type in (INDEX, DOCKER_MANIFEST_LIST)
 
 
 def is_config_type(media_type: str) -> bool:
-    """Whether it is an image config."""
+    """Return whether it is the type of an image config."""
     return media_type in (CONFIG, DOCKER_CONFIG)
 
 
-def is_docker_type(media_type: str) -> bool:
-    """Whether it is one of Docker's own media types."""
-    return media_type.startswith("application/vnd.docker.")
-
-
 def is_layer_type(media_type: str) -> bool:
-    """Whether it is a layer, whatever its compression or wrapping; EROFS layers are layers too."""
+    """Return whether it is the type of a layer, of any compression or wrapping, or of EROFS."""
     return media_type.startswith("application/vnd.oci.image.layer.") or _base(media_type) in (
         DOCKER_LAYER,
         DOCKER_LAYER_GZIP,
@@ -285,7 +276,7 @@ def is_layer_type(media_type: str) -> bool:
 
 
 def is_nondistributable(media_type: str) -> bool:
-    """Whether it is a layer that is fetched from its `urls` and not to be pushed."""
+    """Return whether it is the type of a layer that is fetched from its `urls` and not pushed."""
     return media_type.startswith(
         (
             "application/vnd.oci.image.layer.nondistributable.",
@@ -295,16 +286,16 @@ def is_nondistributable(media_type: str) -> bool:
 
 
 def is_attestation(descriptor: Descriptor) -> bool:
-    """Whether an index entry is BuildKit's attestation of another entry."""
+    """Return whether an index entry is BuildKit's attestation of another entry."""
     return descriptor.annotations.get(REFERENCE_TYPE) == ATTESTATION_MANIFEST
 
 
 def layer_compression(media_type: str) -> str | None:
-    """The compression that a layer's media type promises: "gzip", "zstd" or "" (none).
+    """Return the compression that the media type of a layer declares: "gzip", "zstd" or "" (none).
 
-    None for what is not a tar layer. "unknown" for Docker's uncompressed type, whose blobs may be
-    compressed all the same; "" also for a Docker type that is wrapped (`+encrypted`). Of several
-    suffixes the last in the alphabet counts, as in containerd.
+    Return None for a media type of no tar layer, and "unknown" for Docker's uncompressed type,
+    whose blobs may be compressed. A Docker type with a suffix (`+encrypted`) gives "". Of several
+    suffixes the alphabetically last one decides, as in containerd.
     """
     base, *suffixes = media_type.split("+")
     suffixes.sort()
@@ -324,14 +315,6 @@ _DOCKER_COMPRESSION: Final = {
 }
 
 
-def layer_compression_strict(media_type: str) -> str | None:
-    """As umoci reads it: None for all but OCI layers, "unsupported" for any other compression."""
-    base, _, suffix = media_type.partition("+")
-    if base not in (LAYER, LAYER_NONDISTRIBUTABLE):
-        return None
-    return suffix if suffix in ("", "gzip", "zstd") else "unsupported"
-
-
 def _base(media_type: str) -> str:
     return media_type.partition("+")[0]
 
@@ -340,12 +323,15 @@ def _base(media_type: str) -> str:
 
 
 def created_seconds(text: str) -> int:
-    """An RFC 3339 time in whole seconds since the epoch; 0 for none, or outside 1970 to 9999."""
+    """Return an RFC 3339 time in whole seconds since the epoch.
+
+    Return 0 for an empty or invalid time and for one outside 1970 to 9999.
+    """
     return rfc3339.epoch_seconds(text)
 
 
 def image_created(config: ImageConfig) -> int:
-    """When the image was made, in epoch seconds: `created`, else the last history entry's."""
+    """Return the creation time in epoch seconds: `created`, else that of the last history entry."""
     if config.created or not config.history:
         return created_seconds(config.created)
     return created_seconds(config.history[-1].created)

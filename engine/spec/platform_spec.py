@@ -1,8 +1,8 @@
-"""Platform specifiers (`OS`, `ARCH`, `OS/ARCH[/VARIANT]`) and the canonical spelling of platforms.
+"""Platform specifiers (`OS`, `ARCH`, `OS/ARCH[/VARIANT]`) and the normal form of platforms.
 
-OS may carry a version and features, as in `windows(10.0.17763+win32k)/amd64`. The rules are those
-of containerd/platforms. Everything here is pure and safe from any thread, but for `host`, which
-asks the kernel. `engine.platforms` gives these names on, next to the matchers.
+OS may include a version and features, as in `windows(10.0.17763+win32k)/amd64`. The rules are those
+of containerd/platforms. All functions are pure and safe from any thread, except `host`, which calls
+uname. `engine.spec.platforms` re-exports these names, next to the matchers.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ _ARM_MACHINE: Final = r"armv([3-8])\w*"
 
 
 def host(machine: str | None = None) -> Platform:
-    """The platform of this machine, or of one whose uname says `machine`; the OS is Linux."""
+    """Return the platform of this machine, or of one with the uname `machine`; the OS is Linux."""
     return _of_machine(machine or os.uname().machine)
 
 
 def parse(specifier: str, host: Platform | None = None) -> Platform:
-    """The platform of a specifier; what it leaves out is taken from `host`, else this machine.
+    """Return the platform of a specifier; missing parts are those of `host`, by default this
+    machine.
 
-    InvalidPlatform for bad text and, where there is no slash, for an unknown name. The variant is
-    kept as containerd keeps it: `linux/arm64` has none, `linux/arm64/v8` has v8.
+    Raise InvalidPlatform for malformed text and, if there is no slash, for an unknown name. The
+    variant is handled as in containerd: `linux/arm64` has none, `linux/arm64/v8` has v8.
     """
     name, *rest = specifier.split("/")
     if "*" in specifier:
@@ -83,7 +84,7 @@ def parse(specifier: str, host: Platform | None = None) -> Platform:
 
 
 def normalize(platform: Platform) -> Platform:
-    """The canonical spelling: aliases resolved, default variants dropped, features sorted."""
+    """Return the normal form: aliases resolved, default variants removed, features sorted."""
     architecture, variant = _normalize_architecture(platform.architecture, platform.variant)
     return msgspec.structs.replace(
         platform,
@@ -94,15 +95,15 @@ def normalize(platform: Platform) -> Platform:
     )
 
 
-def format(platform: Platform) -> str:  # noqa: A001 - containerd's name for it
-    """`os/architecture/variant`, or "unknown" without an os."""
+def format(platform: Platform) -> str:  # noqa: A001 - the name in containerd
+    """Return `os/architecture/variant`, or "unknown" without an os."""
     if not platform.os:
         return "unknown"
     return "/".join(filter(None, (platform.os, platform.architecture, platform.variant)))
 
 
 def format_all(platform: Platform) -> str:
-    """Like `format`, with the os version and features; `parse` takes it back."""
+    """Return the platform as `format` does, with os version and features; `parse` reads it."""
     version = platform.os_version.translate(_OS_OPTION_ESCAPES)
     features = "".join(
         f"+{feature.translate(_OS_OPTION_ESCAPES)}"

@@ -1,8 +1,8 @@
-"""Platforms: which platform an image may have to run on which, and which of several is best.
+"""Matchers of platforms: which images can run on a platform, and which of several is best.
 
-The rules are those of containerd/platforms. A Matcher says which platforms will do and ranks them;
-`select` and `best` apply it the way containerd picks from an index: what names no platform always
-passes and comes last. Everything here is pure and safe from any thread.
+The rules are those of containerd/platforms. A Matcher accepts platforms and ranks them; `select`
+and `best` apply it as containerd chooses from an index: an entry without a platform always matches
+and is ranked last. All functions are pure and safe from any thread.
 """
 
 from __future__ import annotations
@@ -14,22 +14,18 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from engine.spec.descriptor import Platform
-from engine.spec.platform_spec import format, format_all, host, normalize, parse  # noqa: A004 - containerd's name
+from engine.spec.platform_spec import format, format_all, host, normalize, parse  # noqa: A004 - the name in containerd
 
 __all__ = [
     "ALL",
     "Matcher",
-    "any_equally",
     "any_of",
     "best",
     "format",
     "format_all",
     "host",
-    "newest_windows",
     "normalize",
     "only",
-    "only_os",
-    "only_strict",
     "parse",
     "preferences",
     "select",
@@ -38,7 +34,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Two digits, since every level below becomes a platform of its own and the text may be anybody's.
+# Two digits at most: each lower level becomes a platform, and the text may be untrusted.
 _LEVEL: Final = r"v?0*([0-9]{1,2})"
 _ARM64_VERSION: Final = r"v(?:(8)(?:\.([1-9]))?|(9)(?:\.([1-7]))?)"
 _WINDOWS_VERSION: Final = r"0*([0-9]{1,3})\.0*([0-9]{1,3})\.0*([0-9]{1,5})(?:\..*)?"
@@ -46,20 +42,20 @@ _WINDOWS_LTSC_BUILDS: Final = (20348, 26100)
 
 
 class Matcher(Protocol):
-    """Says which platforms will do, and which of two is better."""
+    """A predicate and an order of platforms."""
 
     def matches(self, platform: Platform) -> bool:
-        """Whether the platform will do."""
+        """Return whether the platform is acceptable."""
 
     def rank(self, platform: Platform) -> tuple[int, ...]:
-        """A sort key, the best platform first; defined for those that do not match as well."""
+        """Return a sort key, lowest for the best platform; also defined without a match."""
 
 
 def preferences(platform: Platform) -> tuple[Platform, ...]:
-    """What a machine of this platform can run, best first, itself included.
+    """Return the platforms that a machine of this platform can run, best first, itself included.
 
-    arm64 runs its lower versions and 32-bit arm, arm runs its lower versions down to v5, amd64 its
-    lower levels and 386. An arm64 version that is not known runs nothing.
+    arm64 runs its lower versions and 32-bit arm, arm runs its lower versions down to v5, and amd64
+    runs its lower levels and 386. An unknown arm64 version runs nothing.
     """
     own = normalize(platform)
     if own.architecture == "amd64":
@@ -79,38 +75,24 @@ def preferences(platform: Platform) -> tuple[Platform, ...]:
     return own, *(msgspec.structs.replace(own, architecture=a, variant=v) for a, v in others)
 
 
-def only(platform: Platform) -> Matcher:
-    """What a machine of this platform can run, in the order of `preferences`."""
-    return any_of(*preferences(platform))
+def only(*platforms: Platform) -> Matcher:
+    """Return a Matcher of all that machines of these platforms can run.
 
-
-def only_strict(platform: Platform) -> Matcher:
-    """This very platform, however it is spelt, and none that merely runs on it."""
-    return any_of(platform)
-
-
-def only_os(platform: Platform) -> Matcher:
-    """Every architecture of this os, os version and features; the platform's own is preferred."""
-    return _OnlyOS(_Exact.of(platform))
+    The first platforms are preferred, each in the order of `preferences`.
+    """
+    return any_of(*(preferred for platform in platforms for preferred in preferences(platform)))
 
 
 def any_of(*platforms: Platform) -> Matcher:
-    """Any of them, the first ones preferred, then those with more os features (Ordered)."""
+    """Return a Matcher of these platforms, as containerd's Ordered.
+
+    The first ones are preferred, then those with more os features.
+    """
     return _Ordered(tuple(map(_Exact.of, platforms)))
 
 
-def any_equally(*platforms: Platform) -> Matcher:
-    """Any of them, those with more os features preferred, else all alike (Any)."""
-    return _AnyEqually(tuple(map(_Exact.of, platforms)))
-
-
-def newest_windows(platform: Platform) -> Matcher:
-    """This very platform, the greatest os version preferred, compared as text."""
-    return _NewestWindows(_Exact.of(platform))
-
-
 class _Exact(msgspec.Struct, frozen=True):
-    """One normalised platform and what is the same as it; a feature less will do."""
+    """A normalized platform; it matches equal platforms with the same or fewer os features."""
 
     platform: Platform
 
@@ -124,13 +106,6 @@ class _Exact(msgspec.Struct, frozen=True):
             (own.os, own.architecture, own.variant) == (other.os, other.architecture, other.variant)
             and self.fits_version(platform)
             and self.has_features(_counted_features(own, platform))
-        )
-
-    def matches_os(self, platform: Platform) -> bool:
-        return (
-            self.platform.os == normalize(platform).os
-            and self.fits_version(platform)
-            and self.has_features(platform.os_features)
         )
 
     def has_features(self, features: Iterable[str]) -> bool:
@@ -158,42 +133,8 @@ class _Ordered(msgspec.Struct, frozen=True):
         return (2,)
 
 
-class _AnyEqually(msgspec.Struct, frozen=True):
-    choices: tuple[_Exact, ...]
-
-    def matches(self, platform: Platform) -> bool:
-        return any(choice.matches(platform) for choice in self.choices)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        if self.matches(platform):
-            return 0, -len(platform.os_features)
-        return (1,) if self.matches(msgspec.structs.replace(platform, os_features=())) else (2,)
-
-
-class _OnlyOS(msgspec.Struct, frozen=True):
-    wanted: _Exact
-
-    def matches(self, platform: Platform) -> bool:
-        return self.wanted.matches_os(platform)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        return (0, *_Ordered((self.wanted,)).rank(platform)) if self.matches(platform) else (1,)
-
-
-class _NewestWindows(msgspec.Struct, frozen=True):
-    wanted: _Exact
-
-    def matches(self, platform: Platform) -> bool:
-        return self.wanted.matches(platform)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        if not self.matches(platform):
-            return (1,)
-        return 0, *(-ord(character) for character in platform.os_version), 1
-
-
 class _All(msgspec.Struct, frozen=True):
-    def matches(self, platform: Platform) -> bool:  # noqa: ARG002 - the protocol decides the arguments
+    def matches(self, platform: Platform) -> bool:  # noqa: ARG002 - the protocol's argument
         return True
 
     def rank(self, platform: Platform) -> tuple[int, ...]:  # noqa: ARG002 - as above
@@ -201,13 +142,13 @@ class _All(msgspec.Struct, frozen=True):
 
 
 ALL: Final[Matcher] = _All()
-"""Takes every platform and likes all of them alike."""
+"""A Matcher that accepts every platform and prefers none."""
 
 
 def sort(
     items: Iterable[T], matcher: Matcher, platform_of: Callable[[T], Platform | None]
 ) -> list[T]:
-    """The items, the best platform first, those without one last, otherwise as they stood."""
+    """Return the items, the best platform first and those without one last; the sort is stable."""
 
     def key(item: T) -> tuple[bool, tuple[int, ...]]:
         platform = platform_of(item)
@@ -219,7 +160,7 @@ def sort(
 def select(
     items: Iterable[T], matcher: Matcher, platform_of: Callable[[T], Platform | None]
 ) -> list[T]:
-    """The items whose platform matches and those without one, sorted."""
+    """Return the items whose platform matches and those without one, sorted."""
 
     def passes(item: T) -> bool:
         platform = platform_of(item)
@@ -231,18 +172,21 @@ def select(
 def best(
     items: Iterable[T], matcher: Matcher, platform_of: Callable[[T], Platform | None]
 ) -> T | None:
-    """The first that `select` gives, or None."""
+    """Return the first item of `select`, None if there is none."""
     return next(iter(select(items, matcher, platform_of)), None)
 
 
 def _level(variant: str) -> int:
-    """The number of a variant such as v3, or 0."""
+    """Return the number in a variant such as v3, or 0."""
     match = re.fullmatch(_LEVEL, variant)
     return int(match[1]) if match else 0
 
 
 def _arm64_versions(variant: str) -> list[str]:
-    """The versions that one runs, highest first: v9.N has what v8.(N+5) has, up to v8.9."""
+    """Return the versions that an arm64 version runs, highest first.
+
+    v9.N includes v8.(N+5), up to v8.9.
+    """
     match = re.fullmatch(_ARM64_VERSION, variant)
     if match is None:
         return []
@@ -255,13 +199,13 @@ def _arm64_versions(variant: str) -> list[str]:
 def _counted_features(own: Platform, other: Platform) -> Iterable[str]:
     features = list(other.os_features)
     if own.os == "windows" and "win32k" in features:
-        # Windows images have always said it, and nobody asked for it.
+        # Windows images declare it whether or not it is required.
         features.remove("win32k")
     return features
 
 
 def _windows_version(text: str) -> tuple[int, int, int]:
-    """Major, minor and build, all 0 if `text` does not begin with three fitting numbers."""
+    """Return major, minor and build; zeros if `text` does not start with three valid numbers."""
     match = re.fullmatch(_WINDOWS_VERSION, text, re.DOTALL)
     if match is None:
         return 0, 0, 0
@@ -270,7 +214,10 @@ def _windows_version(text: str) -> tuple[int, int, int]:
 
 
 def _windows_runs(own: tuple[int, int, int], image: tuple[int, int, int]) -> bool:
-    """Before build 20348 only the same build runs; since then all from the last older LTSC on."""
+    """Return whether a Windows host runs an image, by their versions.
+
+    Before build 20348 only the same build runs; since then all builds from the previous LTSC on.
+    """
     build, oldest = own[2], _WINDOWS_LTSC_BUILDS[0]
     if own[:2] != image[:2] or build < oldest:
         return own == image

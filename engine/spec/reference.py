@@ -1,15 +1,13 @@
-"""Image references: their grammar, and how familiar, full and OCI names turn into one another.
+"""Image references: their grammar, and conversions between familiar, full and OCI names.
 
-The rules are those of distribution/reference. All that is invalid raises InvalidReference, whose
-`kind` is one of
+The rules are those of distribution/reference. Invalid text raises InvalidReference, whose `kind` is
+one of
 
-    name_empty  reference_invalid_format  name_contains_uppercase  name_too_long  name_not_canonical
+    name_empty  reference_invalid_format  name_contains_uppercase  name_too_long
     identifier_not_allowed  tag_invalid_format
     digest_invalid_format  digest_unsupported  digest_invalid_length
 
-Everything here is pure and safe from any thread. Names that did not come from the grammar (the
-prefixes and `org.opencontainers.image.ref.name` values of containerd's archives) are plain text, at
-the end of this file.
+All functions are pure and safe from any thread.
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ from engine.spec import digest as digests
 from engine.spec.digest import Digest
 
 MAX_PATH_LENGTH: Final = 255
-"""Of a reference's path in characters, an implied `library/` included."""
+"""The maximum length of the path of a reference in characters, with any implied `library/`."""
 
 _DEFAULT_DOMAIN: Final = "docker.io"
 _LEGACY_DOMAIN: Final = "index.docker.io"
 _OFFICIAL: Final = "library/"
 _DEFAULT_TAG: Final = "latest"
 
-# As text: each is compiled when it is first used.
+# As text: re compiles each on first use.
 _DOMAIN = r"(?:[a-zA-Z0-9]+(?:(?:\.|-+)[a-zA-Z0-9]+)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH = r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -43,8 +41,6 @@ _NAME = rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})"
 _REFERENCE = rf"{_NAME}(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 _IDENTIFIER = r"[a-f0-9]{64}"
 
-_OCI_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_OCI_NAME: Final = rf"{_OCI_COMPONENT}(?:/{_OCI_COMPONENT})*"
 _LOCATED = r"[^/?#:@]+(?::[0-9]*)?/[^?#:@]*:(?P<object>[^@?#][^?#]*)(?:[?#].*)?"
 
 _SENTENCES: Final = {
@@ -52,7 +48,6 @@ _SENTENCES: Final = {
     "reference_invalid_format": "invalid reference format",
     "name_contains_uppercase": "repository name has upper-case letters",
     "name_too_long": f"repository name is longer than {MAX_PATH_LENGTH} characters",
-    "name_not_canonical": "not a full image name with its registry",
     "identifier_not_allowed": "64 hex digits are an image ID and no name",
     "tag_invalid_format": "invalid tag",
     "digest_invalid_format": InvalidDigest.SENTENCES["invalid_format"],
@@ -62,9 +57,9 @@ _SENTENCES: Final = {
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A repository with a tag, a digest, both or neither; `str()` is its full text.
+    """A repository with a tag, a digest, both or neither; `str()` returns the full text.
 
-    `domain` is "" where plain `parse` found none; normalised references always have one.
+    `domain` is "" if plain `parse` found none; normalized references always have one.
     """
 
     domain: str
@@ -82,7 +77,7 @@ class Reference(msgspec.Struct, frozen=True):
 
     @property
     def familiar_name(self) -> str:
-        """The name as docker prints it: without `docker.io/` and without a `library/` above it."""
+        """The name as docker prints it: without `docker.io/` and a top-level `library/`."""
         if self.domain != _DEFAULT_DOMAIN:
             return self.name
         official = self.path.removeprefix(_OFFICIAL)
@@ -95,7 +90,7 @@ class Reference(msgspec.Struct, frozen=True):
 
     @property
     def is_name_only(self) -> bool:
-        """Whether it has neither tag nor digest."""
+        """Whether the reference has neither tag nor digest."""
         return self.tag is None and self.digest is None
 
     @property
@@ -105,16 +100,17 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 def parse(text: str) -> Reference:
-    """`text` by the bare grammar, as Parse does: no default registry, no default tag."""
+    """Return `text` parsed by the bare grammar of Parse: no default registry, no default tag."""
     if not text:
         raise _invalid(text, "name_empty")
     return _parse(text, text)
 
 
 def parse_normalized(text: str) -> Reference:
-    """A name as a user types it, its registry and `library/` made explicit (ParseNormalizedNamed).
+    """Return the reference that a user typed, with registry and `library/` (ParseNormalizedNamed).
 
-    The first part is a registry if it is `localhost`, has a dot, a colon or an upper-case letter.
+    The first component is a registry if it is `localhost` or contains a dot, a colon or an
+    upper-case letter.
     """
     if is_identifier(text):
         raise _invalid(text, "identifier_not_allowed")
@@ -125,22 +121,8 @@ def parse_normalized(text: str) -> Reference:
     return _parse(f"{domain}/{remainder}", text)
 
 
-def parse_named(text: str) -> Reference:
-    """A full name as `str(reference)` gives it (ParseNamed); name_not_canonical for a short one."""
-    ref = parse_normalized(text)
-    if str(ref) != text:
-        raise _invalid(text, "name_not_canonical")
-    return ref
-
-
-def parse_docker_ref(text: str) -> Reference:
-    """A reference by digest, else by tag, `latest` by default (ParseDockerRef); never by both."""
-    ref = parse_normalized(text)
-    return tag_name_only(ref) if ref.digest is None else without_tag(ref)
-
-
 def parse_any(text: str) -> Reference | Digest:
-    """An identifier or a digest as a Digest, anything else as a normalised reference."""
+    """Return an identifier or a digest as a Digest, other text as a normalized reference."""
     if is_identifier(text):
         return Digest(f"sha256:{text}")
     try:
@@ -149,50 +131,25 @@ def parse_any(text: str) -> Reference | Digest:
         return parse_normalized(text)
 
 
-def with_name(text: str) -> Reference:
-    """A repository by the bare grammar, without tag and digest (WithName)."""
-    match = re.fullmatch(_NAME, text)
-    if match is None:
-        raise _invalid(text, "reference_invalid_format")
-    return Reference(match["domain"] or "", _checked_path(match["path"], text))
-
-
 def with_tag(ref: Reference, tag: str) -> Reference:
-    """`ref` with this tag, its digest kept."""
+    """Return `ref` with this tag and its digest."""
     if not re.fullmatch(_TAG, tag):
         raise _invalid(tag, "tag_invalid_format")
     return replace(ref, tag=tag)
 
 
-def with_digest(ref: Reference, digest: str) -> Reference:
-    """`ref` with this digest, its tag kept; only its grammar is judged, as in WithDigest."""
-    if not re.fullmatch(_DIGEST, digest):
-        raise _invalid(digest, "digest_invalid_format")
-    return replace(ref, digest=Digest(digest))
-
-
-def without_tag(ref: Reference) -> Reference:
-    """`ref` without its tag, its digest kept."""
-    return replace(ref, tag=None)
-
-
-def trim(ref: Reference) -> Reference:
-    """The repository of `ref` alone (TrimNamed)."""
-    return Reference(ref.domain, ref.path)
-
-
 def tag_name_only(ref: Reference) -> Reference:
-    """`ref`, with the tag `latest` if it has neither tag nor digest."""
+    """Return `ref`, with the tag `latest` if it has neither tag nor digest."""
     return with_tag(ref, _DEFAULT_TAG) if ref.is_name_only else ref
 
 
 def is_identifier(text: str) -> bool:
-    """Whether `text` is 64 lower-case hex digits, which name an image by its ID."""
+    """Return whether `text` is 64 lower-case hex digits, which denote an image ID."""
     return re.fullmatch(_IDENTIFIER, text) is not None
 
 
 def sort(names: Iterable[str]) -> list[str]:
-    """`names` in full, those that say most first; what cannot be parsed comes last, as it is."""
+    """Return full names, the most specific first; unparsable names are last, unchanged."""
     parsed: list[tuple[int, str]] = []
     for name in names:
         try:
@@ -204,51 +161,15 @@ def sort(names: Iterable[str]) -> list[str]:
     return [name for _, name in sorted(parsed)]
 
 
-def familiar_match(pattern: str, ref: Reference) -> bool:
-    """Whether Go's path.Match takes the familiar reference or its familiar name.
-
-    `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
-    """
-    from engine.spec import path_match as go_path
-
-    return go_path.match(pattern, ref.familiar) or go_path.match(pattern, ref.familiar_name)
-
-
-def valid_ref_name(text: str) -> bool:
-    """Whether image-spec lets an image layout carry `text` as org.opencontainers.image.ref.name."""
-    return re.fullmatch(_OCI_NAME, text) is not None
-
-
 def oci_ref_name(name: Reference | str) -> str:
-    """What containerd exports as org.opencontainers.image.ref.name of an image with this name.
+    """Return the org.opencontainers.image.ref.name that containerd exports for an image name.
 
-    It is the tag, with the digest if both are there, else the whole name; a digest alone would
-    begin with "@", which the annotation's grammar forbids.
+    It is the tag, with the digest if the name has both, else the whole name: a digest alone would
+    start with "@", which the grammar of the annotation forbids.
     """
     text = str(name)
     located = re.fullmatch(_LOCATED, text, re.DOTALL)
     return text if located is None else located["object"]
-
-
-def with_prefix(prefix: str, ref_name: str) -> str:
-    """The image name of an archive's `ref_name`: a bare tag goes below `prefix` (AddRefPrefix).
-
-    "" means that the image gets no name, as everything does without a prefix.
-    """
-    if not prefix:
-        return ""
-    is_full = any(mark in ref_name for mark in "/:@")
-    return ref_name if is_full else f"{prefix}:{ref_name}"
-
-
-def filter_prefix(prefix: str, ref_name: str) -> str:
-    """Like `with_prefix`, but "" for a full name of another repository (FilterRefPrefix).
-
-    `prefix` may be a repository or a namespace, but not part of a component.
-    """
-    full = with_prefix(prefix, ref_name)
-    below = full.startswith(prefix) and full[len(prefix) :][:1] in {"", "/", ":", "@"}
-    return full if below else ""
 
 
 def _parse(text: str, given: str) -> Reference:

@@ -1,14 +1,14 @@
-"""Times as Go's time.Time reads and writes them in JSON: RFC 3339, up to nine digits of fraction.
+"""Times in the text format of Go's time.Time in JSON: RFC 3339 with up to nine fractional digits.
 
-Only the text forms live here; nothing reads a clock. A time stays text wherever it is part of a
-document, since its offset and its fraction decide the document's digest.
+No function reads a clock. A time in a document remains text, since its offset and fraction are part
+of the digest of the document.
 """
 
 import re
 from datetime import UTC, datetime
 
 ZERO = "0001-01-01T00:00:00Z"
-"""Go's zero time, which it writes where a document has no time."""
+"""Go's zero time, which it writes for a missing time."""
 
 _YEAR_10000 = 253_402_300_800
 
@@ -21,7 +21,7 @@ _TIME = (
 
 
 def epoch_seconds(text: str) -> int:
-    """Whole seconds since 1970 (UTC); 0 for no time, one before 1970 or one beyond year 9999."""
+    """Return whole seconds since 1970 (UTC); 0 for an invalid time or one outside 1970 to 9999."""
     time = _read(text)
     if time is None or int(time["year"]) < 1969:
         return 0
@@ -34,16 +34,16 @@ def epoch_seconds(text: str) -> int:
 
 
 def text(seconds: int) -> str:
-    """The text of a time in whole seconds since 1970, in UTC; "" for 0, which is no time."""
+    """Return the UTC text of a time in whole seconds since 1970; "" for 0, which means no time."""
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def normalize(text: str) -> str:
-    """The text that Go writes for a time that it has read: `…:50.820-00:00` becomes `…:50.82Z`.
+    """Return a time as Go writes it after reading: `…:50.820-00:00` becomes `…:50.82Z`.
 
-    The offset is kept. ValueError for what Go refuses to read.
+    The offset is kept. Raise ValueError for text that Go rejects.
     """
     time = _read(text)
     if time is None:
@@ -58,7 +58,7 @@ def _read(text: str) -> re.Match[str] | None:
     time = re.fullmatch(_TIME, text)
     if time is None or not 1 <= int(time["month"]) <= 12:
         return None
-    import calendar  # which takes as long as all of this module
+    import calendar  # late: it takes as long to import as this module
 
     in_range = (
         1 <= int(time["day"]) <= calendar.monthrange(int(time["year"]), int(time["month"]))[1]

@@ -1,11 +1,11 @@
-"""The legacy v1 configs of an image, one a layer, that docker save writes for clients before 1.10.
+"""The legacy v1 configs, one per layer, that docker save writes for clients before 1.10.
 
-As dockerd 25 to 28 makes them: a layer's v1 ID hashes its config, the chain ID up to it and its
-parent's v1 ID; only the top layer has the image's own fields, the others were made in 1970. (20.10
-writes the year 1 for an image without a time, where these write null; 29 leaves out an empty
-`OnBuild`, and so has other v1 IDs.)
+They are those of dockerd 25 to 28: the v1 ID of a layer is the hash of its config, the chain ID up
+to it and the v1 ID of its parent; only the top layer has the fields of the image, the others have
+the creation time 1970. (20.10 writes the year 1 for an image without a time, where these write
+null; 29 omits an empty `OnBuild` and so produces other v1 IDs.)
 
-Pure functions over bytes and frozen values.
+All functions are pure and all values frozen.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ _LOWER: Final = docker.parse_v1(b'{"created":"1970-01-01T00:00:00Z"}')
 
 
 def configs(config: bytes, diff_ids: Sequence[str], subject: str) -> tuple[bytes, ...]:
-    """The v1 configs of the layers with these diff IDs, the lowest first; each has its v1 ID in it.
+    """Return the v1 configs of layers with these diff IDs, lowest first, each with its v1 ID.
 
-    InvalidDocument names `subject`, where docker could not read the image config.
+    Raise InvalidDocument, which names `subject`, if docker could not read the image config.
     """
     top = msgspec.structs.replace(docker.parse_v1(config, subject), id="", parent="")
     made: list[bytes] = []

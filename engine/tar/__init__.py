@@ -1,0 +1,1 @@
+"""A streaming reader of tar archives and an encoder of tar headers."""

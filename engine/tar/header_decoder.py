@@ -1,6 +1,7 @@
-"""The header block of a tar member, read as strictly as Go's archive/tar reads it.
+"""Decode the header block of a tar member, as strictly as Go's archive/tar.
 
-v7, ustar, star and GNU. Numbers are octal, with any spaces and NULs around them, or base-256.
+The formats are v7, ustar, star and GNU. Numbers are octal, padded with spaces and NULs, or
+base-256.
 """
 
 import struct
@@ -9,8 +10,10 @@ import zlib
 import msgspec
 
 from engine.errors import BrokenArchive
+from engine.units import NS_PER_SECOND
 
 BLOCK = 512
+"""The size of a tar block in bytes."""
 MAX_SIZE = (1 << 63) - 1
 
 _FIELDS = struct.Struct("100s8s8s8s12s12s8x1s100s8s80x155s8x4s")
@@ -21,14 +24,14 @@ _STAR_TRAILER = b"tar\0"
 _STAR_PREFIX = 131
 _SIGN_BIT = 0x40
 _DEVICES = frozenset({b"3", b"4"})
-_SECOND = 1_000_000_000
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """What a header block says of its member; `flag` is the type flag, `size` is never negative.
+    """The decoded fields of a header block.
 
-    `mtime_ns` is in nanoseconds since the epoch, `device` are major and minor of a device. `gnu`
-    tells whether it is of the GNU format, which alone has sparse maps.
+    `flag` is the type flag, `size` is in bytes and never negative, `mtime_ns` is in nanoseconds
+    since the epoch, and `device` is the major and minor number of a device. `gnu` is True for the
+    GNU format, the only one with sparse maps in header blocks.
     """
 
     flag: bytes
@@ -44,7 +47,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 def parse(block: bytes) -> Header:
-    """The fields of a header block whose checksum is right; BrokenArchive."""
+    """Return the fields of a header block whose checksum is correct; raise BrokenArchive."""
     name, mode, uid, gid, size, mtime, flag, linkname, magic, prefix, trailer = _FIELDS.unpack(
         block
     )
@@ -64,7 +67,7 @@ def parse(block: bytes) -> Header:
         text(linkname),
         length,
         number(mode, path, "mode"),
-        number(mtime, path, "time") * _SECOND,
+        number(mtime, path, "time") * NS_PER_SECOND,
         number(uid, path, "owner"),
         number(gid, path, "group"),
         magic == _GNU_MAGIC,
@@ -73,10 +76,11 @@ def parse(block: bytes) -> Header:
 
 
 def checksums(block: bytes) -> tuple[int, int | None]:
-    """What the checksum of a header block must be, and what the header says (None: no number).
+    """Return the expected checksum of a header block, and the recorded one (None if it is no
+    number).
 
-    A header that says the sum over signed bytes, as some old writers made it, is right too: that is
-    what must be, then.
+    If the recorded checksum is the sum of signed bytes, as some old writers computed it, the
+    expected one is that sum.
     """
     try:
         said = number(block[148:156], "", "checksum")
@@ -90,12 +94,15 @@ def checksums(block: bytes) -> tuple[int, int | None]:
 
 
 def text(field: bytes) -> str:
-    """A field that a NUL may end; bytes that are not UTF-8 become surrogate escapes."""
+    """Return the text before the first NUL of a field; bytes that are no UTF-8 are escaped."""
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def number(field: bytes, member: str, what: str) -> int:
-    """A numeric field, which fits in 64 bits and may be negative in base-256; BrokenArchive."""
+    """Return the value of a numeric field: 64 bits, negative only in base-256.
+
+    Raise BrokenArchive for any other value; `what` names the field in the error.
+    """
     digits = field.strip(b" \0")
     if not digits.isdigit():
         if field[0] & 0x80:
@@ -104,7 +111,7 @@ def number(field: bytes, member: str, what: str) -> int:
         if not digits:
             return 0
     try:
-        # int() alone would take signs, underscores and more spaces, too.
+        # int() alone would also accept signs, underscores and other white space.
         if digits.isdigit():
             return int(digits, 8)
     except ValueError:
@@ -130,13 +137,14 @@ def _device(block: bytes, member: str) -> tuple[int, int]:
 
 
 def _sum(part: bytes) -> int:
-    """The sum of up to 256 bytes: the low half of Adler-32, ten times as fast as adding them up."""
+    """Return the sum of up to 256 bytes: the low half of Adler-32, ten times as fast as `sum`."""
     return (zlib.adler32(part) & 0xFFFF) - 1
 
 
 def _misplaced_prefix(field: bytes) -> bytes:
-    """The prefix that Go before 1.8 wrote into GNU headers, where their times of access and change
-    belong.
+    """Return the prefix that Go before 1.8 wrote into GNU headers.
+
+    It occupies the fields in which the GNU format has the times of access and change.
     """
     try:
         for time in (field[:12], field[12:24]):

@@ -1,4 +1,4 @@
-"""Header blocks of tar as Go writes them: ustar, or PAX for what ustar cannot hold."""
+"""Encode tar header blocks as Go does: ustar, or PAX for values that ustar cannot hold."""
 
 import struct
 from collections.abc import Mapping
@@ -6,9 +6,11 @@ from typing import Final
 
 import msgspec
 
-BLOCK: Final = 512
+from engine.tar.header_decoder import BLOCK as BLOCK
+from engine.units import NS_PER_SECOND
+
 END: Final = bytes(2 * BLOCK)
-"""What ends an archive."""
+"""The end-of-archive marker."""
 
 _FIELDS = struct.Struct("100s48s8s1s100s8s64x16s155s12x")
 _CHECKSUM = 148
@@ -18,17 +20,17 @@ _NAME = 100
 _PREFIX = 155
 _MAX_SMALL = 8**7 - 1
 _MAX_LARGE = 8**11 - 1
-_SECOND = 1_000_000_000
 _EMPTY = b""
 
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % i for i in range(7))
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """A member to be written; a directory's path ends in a slash, `mtime` is in whole seconds.
+    """The fields of a member to write.
 
-    Text holds surrogate escapes where bytes are not UTF-8. `records` are PAX records beside those
-    that the fields need, or instead of them: a `mtime` with a fraction is given here.
+    The path of a directory ends in a slash; `mtime` is in whole seconds. Text holds surrogate
+    escapes for bytes that are not UTF-8. `records` are PAX records, in addition to those that the
+    fields require or replacing them: a `mtime` with a fraction, for example.
     """
 
     path: str
@@ -44,7 +46,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode(header: Header) -> bytes:
-    """The blocks before the member's data."""
+    """Return the blocks that precede the data of the member."""
     records = _needed(header)
     records.update(header.records)
     place = _split(header.path)
@@ -56,16 +58,16 @@ def encode(header: Header) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """What fills the last block of a member of that size."""
+    """Return the bytes that fill the last block of a member of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
 def time(nanoseconds: int) -> bytes:
-    """A time since the epoch as the value of a PAX record: seconds, and a fraction if there is one.
+    """Return nanoseconds since the epoch as the value of a PAX record, with a fraction if needed.
 
-    As Go writes it: the sign is that of the whole, "-0.5" is half a second before the epoch.
+    As in Go, the sign applies to the whole number: "-0.5" is half a second before the epoch.
     """
-    seconds, fraction = divmod(abs(nanoseconds), _SECOND)
+    seconds, fraction = divmod(abs(nanoseconds), NS_PER_SECOND)
     sign = "-" if nanoseconds < 0 else ""
     return f"{sign}{seconds}.{fraction:09}".rstrip("0").rstrip(".").encode()
 
@@ -86,7 +88,7 @@ def _needed(header: Header) -> dict[str, bytes]:
 
 
 def _pax(path: str, records: Mapping[str, bytes]) -> bytes:
-    """An extended header, called as Go calls it."""
+    """Return an extended header, named as Go names it."""
     data = b"".join(_record(key, value) for key, value in sorted(records.items()))
     directory, _, base = path.rpartition("/")
     name = _shortened(f"{directory}/PaxHeaders.0/{base}".strip("/"))
@@ -124,7 +126,7 @@ def _block(header: Header, name: bytes, prefix: bytes = _EMPTY) -> bytes:
 
 
 def _fitting(value: int, most: int) -> int:
-    """A number that its field can hold; zero where it cannot, since PAX says it then."""
+    """Return `value` if its field can hold it, else 0: a PAX record has the value then."""
     return value if 0 <= value <= most else 0
 
 
@@ -142,7 +144,7 @@ def _fits(path: str) -> bool:
 
 
 def _split(path: str) -> tuple[bytes, bytes] | None:
-    """A path as ustar's name and prefix, None if it does not fit or is not ASCII."""
+    """Return a path as the name and prefix of ustar; None if it is too long or not ASCII."""
     if _fits(path):
         return path.encode(), _EMPTY
     slash = path[: min(_PREFIX + 1, len(path) - 1)].rfind("/")
@@ -151,8 +153,9 @@ def _split(path: str) -> tuple[bytes, bytes] | None:
 
 
 def _shortened(path: str) -> bytes:
-    """As much of a path as the name field holds, for readers that do not know PAX; a slash that the
-    cut leaves at the end would make it a directory.
+    """Return the part of a path that the name field holds, for readers without support of PAX.
+
+    A trailing slash is removed, since it would mark a directory.
     """
     text = path.encode("ascii", "ignore")
     return text if len(text) <= _NAME else text[:_NAME].rstrip(b"/")

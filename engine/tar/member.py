@@ -1,4 +1,4 @@
-"""A member of a tar archive, and how the names in an archive relate to each other."""
+"""The members of a tar archive, and the rules by which their names refer to each other."""
 
 import posixpath
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
-    """An entry of a tar archive; `size` is what its data comes to, in bytes.
+    """A member of a tar archive; `size` is that of its expanded data, in bytes.
 
-    `kind`: "file", "dir", "symlink", "hardlink", "fifo", "character device", "block device", or
-    "other", which has its size but whose data is not told. Names are as they were written; bytes
-    that are not UTF-8 are surrogate escapes. `mtime_ns` is nanoseconds since the epoch, `device`
-    are the major and minor number of a device.
+    `kind` is "file", "dir", "symlink", "hardlink", "fifo", "character device", "block device", or
+    "other", whose data the reader skips. Names are as recorded, with surrogate escapes for bytes
+    that are not UTF-8. `mtime_ns` is in nanoseconds since the epoch, `device` is the major and
+    minor number of a device.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Member(msgspec.Struct, frozen=True, gc=False):
 
 
 def clean_name(name: str) -> str | None:
-    """A member's name from the root of its archive: "./a//b/" is "a/b", "." is "".
+    """Return a member's name relative to the root of the archive: "a/b" for "./a//b/", "" for ".".
 
-    None for a name that leaves the archive.
+    Return None for a name that leads outside the archive.
     """
     clean = posixpath.normpath(name.lstrip("/") or ".")
     if clean == ".." or clean.startswith("../"):
@@ -43,9 +43,9 @@ def clean_name(name: str) -> str | None:
 
 
 def resolve_link(name: str, target: str) -> str | None:
-    """What a symlink called `name` (a clean one) points at; an absolute target is in the archive.
+    """Return the target of the symlink `name` (a clean name) relative to the root of the archive.
 
-    None for a target outside of it.
+    An absolute target starts at that root. Return None for a target outside the archive.
     """
     return clean_name(
         target if target.startswith("/") else posixpath.join(posixpath.dirname(name), target)

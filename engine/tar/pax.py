@@ -1,4 +1,4 @@
-"""The records of PAX extended headers, and what they say of a member."""
+"""The records of PAX extended headers, and the fields of a member that they set."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ import msgspec
 
 from engine.errors import BrokenArchive
 from engine.tar.header_decoder import MAX_SIZE, Header
+from engine.units import NS_PER_SECOND
 
 SPARSE = "GNU.sparse."
 
 _SCHILY = "SCHILY.xattr."
 _LIBARCHIVE = "LIBARCHIVE.xattr."
-_SECOND = 1_000_000_000
 
 _LENGTH = re.compile(rb"([0-9]{1,18}) ")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
@@ -28,11 +28,12 @@ _USED_PREFIXES = (SPARSE, _SCHILY, _LIBARCHIVE)
 
 
 def parse(payload: bytes) -> dict[str, str]:
-    """The records of an extended header that mean something here, later ones winning.
+    """Return the records of an extended header that this reader uses; later ones replace earlier
+    ones.
 
-    BrokenArchive for whatever Go's archive/tar refuses: a length that is none or does not end at a
-    newline, no key, a NUL in a key or in a name. The repeated records of sparse format 0.0 come
-    as the map of format 0.1.
+    Raise BrokenArchive as Go's archive/tar does: for a length that is invalid or does not end at a
+    newline, a missing key, or a NUL in a key or a name. The repeated records of sparse format 0.0
+    are returned as the map of format 0.1.
     """
     records: dict[str, str] = {}
     sparse_map: list[str] = []
@@ -65,15 +66,16 @@ def parse(payload: bytes) -> dict[str, str]:
 
 
 def of_many(records: Mapping[str, str]) -> dict[str, str]:
-    """The records of a global header that hold for every later member.
+    """Return the records of a global header that apply to all later members.
 
-    What describes one (its path, link, size, sparse map) is left out: Go takes no global record.
+    Path, link, size and sparse map describe a single member and are omitted. Go applies no global
+    records.
     """
     return {key: value for key, value in records.items() if key in _OF_MANY}
 
 
 def applied(header: Header, records: Mapping[str, str]) -> Header:
-    """What header and records say together; empty records say nothing. BrokenArchive."""
+    """Return the header with the records applied; ignore empty ones. Raise BrokenArchive."""
     path = records.get("path") or header.name
     changes: dict[str, Any] = {"name": path}
     if target := records.get("linkpath"):
@@ -89,9 +91,10 @@ def applied(header: Header, records: Mapping[str, str]) -> Header:
 
 
 def xattrs(records: Mapping[str, str]) -> dict[str, bytes]:
-    """The extended attributes of a member: as star and Go write them, else as libarchive does.
+    """Return the extended attributes of a member, in the format of star and Go or else of
+    libarchive.
 
-    Of libarchive's own records one that is not base64 says nothing.
+    A record of libarchive that is not base64 is ignored.
     """
     found = {}
     for key, value in records.items():
@@ -108,7 +111,7 @@ def xattrs(records: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def decimal(value: str, member: str, key: str) -> int:
-    """A decimal number of 64 bits; BrokenArchive."""
+    """Return a decimal number of 64 bits; raise BrokenArchive."""
     if not _DECIMAL.fullmatch(value) or not -MAX_SIZE - 1 <= int(value) <= MAX_SIZE:
         raise BrokenArchive(member, f"has a bad PAX header: expected a number, found {key}={value}")
     return int(value)
@@ -119,7 +122,7 @@ def _nanoseconds(value: str, member: str) -> int:
     if found is None:
         raise BrokenArchive(member, f"has a bad PAX header: expected a time, found mtime={value}")
     fraction = int((found[2] or "")[:9].ljust(9, "0"))
-    seconds = decimal(found[1], member, "mtime") * _SECOND
+    seconds = decimal(found[1], member, "mtime") * NS_PER_SECOND
     return seconds - fraction if value.startswith("-") else seconds + fraction
 
 

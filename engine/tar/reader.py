@@ -1,9 +1,9 @@
-"""Reading tar as its bytes arrive: v7, ustar, GNU and PAX, as Go's archive/tar takes them.
+"""A streaming reader of tar archives: v7, ustar, GNU and PAX, as strict as Go's archive/tar.
 
-A `TarReader` is fed and yields events; it keeps nothing but the header that it is in, so memory is
-bounded by the limits. Two zero blocks end an archive, and what follows is not read; so does the end
-of the bytes between two members. Sparse members are expanded. BrokenArchive names the member at
-fault; after an error nothing more may be fed.
+A `TarReader` is fed with bytes and yields events. It stores nothing but the header in progress, so
+its memory is bounded by the limits. The archive ends at two zero blocks, after which nothing is
+read, or at the end of the input between two members. Sparse members are expanded. BrokenArchive
+names the member at fault; after an error the reader cannot be used.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,23 +38,23 @@ _LONG_NAMES = frozenset({b"L", b"K"})
 _EXTENSIONS = _LONG_NAMES | {b"x", b"g"}
 
 _GnuMap = tuple[Member, int, list[Segment]]
-"""A member whose map goes on in the next block, how many bytes it stores, its segments so far."""
+"""A member with an incomplete sparse map, its stored size in bytes, and the segments so far."""
 
 
 class MemberStart(msgspec.Struct, frozen=True, gc=False):
-    """A member begins."""
+    """The start of a member."""
 
     member: Member
 
 
 class MemberData(msgspec.Struct, frozen=True, gc=False):
-    """Some of the data of the member that began last; valid until the next feed."""
+    """A piece of the data of the current member; valid until the next call of `feed`."""
 
     data: memoryview
 
 
 class MemberEnd(msgspec.Struct, frozen=True, gc=False):
-    """The member that began last is complete."""
+    """The end of the current member."""
 
 
 Event = MemberStart | MemberData | MemberEnd
@@ -62,7 +62,7 @@ _END = (MemberEnd(),)
 
 
 class TarReader:
-    """One archive, being read."""
+    """A reader of one archive; for one thread at a time."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -81,23 +81,23 @@ class TarReader:
         self._previous = ""
         self._fed = 0
         self.header_end = 0
-        """Where in the stream the header block ends that was read last."""
+        """The offset in the stream at which the last header block ends."""
         self._extensions = 0
         self._expansion = Expansion(limits.max_expanded_bytes)
         self.members = 0
         self.rest = _NOTHING
-        """What of the bytes fed last comes behind the end of the archive."""
+        """The bytes of the last feed that follow the end of the archive."""
         self.offset = 0
-        """Where in the archive the headers of the member begin that began last."""
+        """The offset in the stream at which the headers of the current member start."""
 
     @property
     def ended(self) -> bool:
-        """Whether the end of the archive has been read: `rest` is what follows."""
+        """Whether the end of the archive has been read; `rest` is what follows it."""
         return self._zero_blocks >= 2
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the archive may end here: between members, with nothing begun."""
+        """Whether the archive may end here: between members, with no header in progress."""
         begun = self._block or self._extension or self._long_names or self._records is not None
         return self._member is None and not begun
 
@@ -107,7 +107,10 @@ class TarReader:
         return self._member.name if self._member else ""
 
     def feed(self, data: memoryview) -> Iterator[Event]:
-        """What the next bytes bring; to be exhausted before the next call."""
+        """Yield the events of the next bytes; exhaust it before the next call.
+
+        Raise BrokenArchive or LimitExceeded.
+        """
         position, end = 0, len(data)
         while position < end and not self.ended:
             if self._left:
@@ -140,12 +143,12 @@ class TarReader:
         self.rest = data[position:] if position < end else _NOTHING
 
     def restart(self) -> None:
-        """Begin another archive behind the end of this one; the limits hold for both together."""
+        """Start another archive after the end of this one; the limits apply to both together."""
         self._zero_blocks = 0
         self._global_records = {}
 
     def finish(self) -> None:
-        """BrokenArchive if the archive is not complete; more may be fed all the same."""
+        """Raise BrokenArchive if the archive is incomplete; feeding may continue after it."""
         if self.at_boundary:
             return
         if self._member is None:
@@ -201,7 +204,7 @@ class TarReader:
             self._global_records |= pax.of_many(pax.parse(payload))
 
     def _extended(self, header: Header) -> Header:
-        """The header with what the extended headers before it say of the same member."""
+        """Return the header with the extended headers before it applied."""
         records = self._global_records | (self._records or {})
         if records:
             header = pax.applied(header, records)
@@ -254,7 +257,7 @@ class TarReader:
         return self._extend_map(known, block[386:483])
 
     def _extend_map(self, known: "_GnuMap", piece: bytes) -> Iterable[Event]:
-        """Take a piece of a GNU sparse map, whose last byte tells whether another block follows."""
+        """Add a piece of a GNU sparse map, whose last byte tells if another block follows."""
         member, stored, segments = known
         segments += sparse.gnu_segments(piece[:-1], member.name)
         size, limit = len(segments) * sparse.GNU_SEGMENT, self._limits.max_header_bytes
@@ -272,7 +275,7 @@ class TarReader:
         self._member, self._expander = member, expander
         return chain((MemberStart(member),), self._expect(stored))
 
-    # -- what a header announces ------------------------------------------------------------------
+    # -- data ------------------------------------------------------------------------------------
 
     def _expect(self, size: int) -> Iterable[Event]:
         self._left = size

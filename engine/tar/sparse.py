@@ -1,35 +1,36 @@
-"""Sparse members of tar archives, expanded: old GNU headers and PAX formats 0.0, 0.1 and 1.0.
+"""Expansion of sparse tar members: old GNU headers and PAX formats 0.0, 0.1 and 1.0.
 
-A sparse member stores its segments one behind the other; what is between them are zeros.
+A sparse member stores its segments one after another; the gaps between them are zeros.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from engine.errors import BrokenArchive, LimitExceeded
+from engine.limits import BUFFER_SIZE
 from engine.tar import header_decoder as headers
 from engine.tar import pax
 
-_ZEROS = memoryview(bytes(1 << 20))
+_ZEROS = memoryview(bytes(BUFFER_SIZE))
 GNU_SEGMENT = 24
-"""Bytes that a segment takes in an old GNU map."""
+"""The size of a segment in an old GNU map, in bytes."""
 _MAX_DIGITS = 19
 
 Segment = tuple[int, int]
-"""Where a segment begins and how many bytes it has."""
+"""The offset and the length of a segment in bytes."""
 
 
 class Expander:
-    """A sparse member whose stored bytes come in pieces; all of it in pieces of at most a MiB."""
+    """An expansion of one sparse member, whose output pieces are at most BUFFER_SIZE bytes each."""
 
     def __init__(self, name: str, size: int, segments: Sequence[Segment]) -> None:
-        """BrokenArchive if the segments overlap, are out of order or leave the member's `size`."""
+        """Raise BrokenArchive if segments overlap, are out of order or exceed `size` bytes."""
         self.name = name
         self._size = size
         self._position = 0
         self._set(segments)
 
     def take(self, stored: memoryview) -> Iterator[memoryview]:
-        """The member's own bytes that follow from the next stored ones."""
+        """Yield the expanded bytes that follow from the next stored ones."""
         while stored:
             if not self._segments:
                 raise BrokenArchive(self.name, "has more data than its sparse map says")
@@ -44,7 +45,7 @@ class Expander:
             yield part
 
     def end(self) -> Iterator[memoryview]:
-        """The zeros at the end."""
+        """Yield the final zeros; raise BrokenArchive if stored bytes are missing."""
         if self._segments:
             raise BrokenArchive(self.name, "has less data than its sparse map says")
         yield from self._zeros_until(self._size)
@@ -71,7 +72,10 @@ class Expander:
 
 
 class MappedExpander(Expander):
-    """PAX 1.0: the map stands before the data, as decimal lines, padded to whole blocks."""
+    """An expansion in PAX format 1.0, where the map precedes the data.
+
+    The map consists of decimal lines, padded to whole blocks.
+    """
 
     def __init__(self, name: str, size: int, max_map_bytes: int) -> None:
         super().__init__(name, size, ())
@@ -109,7 +113,7 @@ class MappedExpander(Expander):
 
 
 def gnu_segments(entries: bytes, member: str) -> list[Segment]:
-    """The segments in a piece of an old GNU map, which an empty entry ends; BrokenArchive."""
+    """Return the segments in a piece of an old GNU map, up to an empty one; raise BrokenArchive."""
     segments = []
     for position in range(0, len(entries) - GNU_SEGMENT + 1, GNU_SEGMENT):
         entry = entries[position : position + GNU_SEGMENT]
@@ -123,9 +127,9 @@ def gnu_segments(entries: bytes, member: str) -> list[Segment]:
 def from_pax(
     name: str, stored: int, records: Mapping[str, str], max_map_bytes: int
 ) -> tuple[str, int, Expander] | None:
-    """A sparse member's own name, its own size and how to expand it; None if it is not sparse.
+    """Return the name, expanded size and expander of a sparse member; None if it is not sparse.
 
-    `name` and `stored` are the name and size that hold otherwise. BrokenArchive.
+    `name` and `stored` are the name and size from the header. Raise BrokenArchive.
     """
     said = {key: records.get(f"{pax.SPARSE}{key}", "") for key in ("major", "minor", "map")}
     version = f"{said['major']}.{said['minor']}"

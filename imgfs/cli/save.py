@@ -143,5 +143,5 @@ def _selection(
 ) -> Options:
     if not wanted:
         return kind(fallback=selection.any_complete)
-    matcher = platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
+    matcher = platforms.only(*wanted)
     return kind(platform=matcher, preferred=matcher, required=required)

@@ -16,7 +16,7 @@ import trio
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from engine.errors import EngineError, printable
-from engine.layouts import warm_up as first_look
+from engine.layouts import warm_up
 from engine.limits import Limits
 from engine.stores.open import create_store
 from engine.stores.protocols import Store
@@ -133,7 +133,7 @@ class _Mount:
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._store)
             self._ready()
-            nursery.start_soon(self.workers.read, first_look.take)
+            nursery.start_soon(self.workers.read, warm_up.warm_caches)
             await pyfuse3.main(max_tasks=_MAX_REQUESTS)
             nursery.cancel_scope.cancel()
 

@@ -36,8 +36,8 @@ class MemoryReader:
         self._asked.append(length)
         return self._data[offset : offset + length]
 
-    def fileno(self) -> int:
-        raise OSError
+    def fileno(self) -> None:
+        """Return None: it is in memory."""
 
     def close(self) -> None:
         self.closed = True

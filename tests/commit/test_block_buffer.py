@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.commit.block_buffer import BlockBuffer
-from engine.compression.options import BLOCK
+from engine.compression.compressor import BLOCK
 
 SIZES = [
     (),

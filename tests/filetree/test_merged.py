@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import io
+import lzma
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -45,8 +46,8 @@ class Blob:
         self._count.append(len(data))
         return data
 
-    def fileno(self) -> int:
-        raise NotImplementedError
+    def fileno(self) -> None:
+        """Return None: it is in memory."""
 
     def close(self) -> None:
         self._data.close()
@@ -168,6 +169,10 @@ BROKEN = {
     "damaged gzip": (GZIPPED[:30] + bytes(20) + GZIPPED[50:], "is a damaged gzip stream"),
     "truncated gzip": (GZIPPED[:-20], "truncated"),
     "no tar": (b"x" * 5000, "is not a tar archive"),
+    "xz, which no layer may be": (
+        lzma.compress(LAYERS[2]).ljust(1024, b"\0"),
+        "is not a tar archive",
+    ),
     "a bad member": (layer(hardlink("b", "a")), "b: is a hard link of what is not there: a"),
 }
 

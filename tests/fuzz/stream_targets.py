@@ -93,8 +93,8 @@ class Blob:
     def pread(self, length: int, offset: int) -> bytes:
         return self.data[offset : offset + length]
 
-    def fileno(self) -> int:
-        raise OSError
+    def fileno(self) -> None:
+        """Return None: it is in memory."""
 
     def close(self) -> None:
         pass

@@ -13,7 +13,6 @@ HOST = Platform(architecture="amd64", os="linux")
 DOCUMENTS = (
     ("manifest", oci.parse_manifest),
     ("index", oci.parse_index),
-    ("layout", oci.parse_layout),
     ("manifest.json", docker.parse_manifest_json),
 )
 """What is read, and can be written again."""
@@ -92,24 +91,19 @@ def references(data: bytes) -> None:
     full = answer(lambda: reference.parse_normalized(text))
     if isinstance(full, Reference):
         assert reference.parse_normalized(str(full)) == full
-        assert reference.parse_named(str(full)) == full
-        assert reference.with_name(full.name).path == full.path
         first, slash, _ = full.familiar.partition("/")
         is_host = slash and (first == "localhost" or set(first) & set(".:"))
         if full.domain != "docker.io" or not (is_host or reference.is_identifier(full.familiar)):
             assert reference.parse_normalized(full.familiar) == full
-        assert answer(lambda: reference.familiar_match(text, full)) is not None
-        tagged = reference.parse_docker_ref(text)
-        assert (tagged.tag is None) != (tagged.digest is None)
+        tagged = reference.tag_name_only(full)
+        assert not tagged.is_name_only
         reference.oci_ref_name(full)
     answer(lambda: reference.parse_any(text))
     assert reference.sort([text, "alpine"])
-    for ask in (reference.valid_ref_name, reference.is_identifier, digest.well_formed):
-        ask(text)
+    reference.is_identifier(text)
     hashed = answer(lambda: digest.parse(text))
     if not isinstance(hashed, Refused):
         assert f"{hashed.algorithm}:{hashed.encoded}" == text
-        assert digest.well_formed(text)
     platforms(text)
 
 

@@ -38,7 +38,7 @@ from engine.errors import (
     printable,
 )
 from engine.spec.digest import Digest, from_hash, hasher, parse
-from engine.threads import beside
+from engine.threads import run_concurrently
 
 BLOB_MODE: Final = 0o444
 _CHUNK: Final = 1 << 20
@@ -98,7 +98,7 @@ class Ingest:
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
         before = self._hash.copy()
-        hashing = beside(self._hash.update, view)
+        hashing = run_concurrently(self._hash.update, view)
         written = 0
         try:
             while written < length:

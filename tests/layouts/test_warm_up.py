@@ -4,8 +4,7 @@ import pytest
 
 from engine import graph as walk
 from engine.image import Image
-from engine.layouts import combined
-from engine.layouts import warm_up as first_look
+from engine.layouts import combined, warm_up
 from engine.layouts.entry import Entry
 
 
@@ -20,7 +19,7 @@ def test_it_looks_at_a_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
         return tuple(seen)
 
     monkeypatch.setattr(combined, "layout", seeing)
-    first_look.take()
+    warm_up.warm_caches()
     paths = [entry.path for entry in seen if not entry.path.startswith("blobs/sha256/")]
     assert paths == ["blobs", "blobs/sha256", "index.json", "manifest.json", "oci-layout"]
     assert len(seen) == len(paths) + 2
