@@ -7,7 +7,7 @@ from engine import layer_types, oci, walk
 from engine.content import read_blob
 from engine.content.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.digest import parse
-from engine.errors import BrokenArchive, EngineError, NotFound
+from engine.errors import BrokenArchive, EngineError, NotFound, counted
 from engine.fsck.problem import Kind, Parts, Problem, Unverified
 from engine.oci import Descriptor
 
@@ -55,7 +55,9 @@ class ImageCheck:
         wanted = image.config.rootfs.diff_ids if image.config else ()
         layers = image.manifest.layers
         if image.needs_diff_ids and len(wanted) != len(layers):
-            text = f"expected {len(wanted)} layers, as its config says, found {len(layers)}"
+            text = (
+                f"expected {counted(len(wanted), 'layer')}, as its config says, found {len(layers)}"
+            )
             yield Problem(Kind.LAYER, image.descriptor.digest, text, names)
         for layer, diff_id in zip(layers, wanted, strict=False):
             if layer_types.unreadable(layer.media_type):
