@@ -98,8 +98,8 @@ def check_layers(
     if len(layers) != len(diff_ids):
         raise InvalidDocument(
             subject,
-            f"expected as many layers as diff IDs ({len(diff_ids)}), found"
-            f" {counted(len(layers), 'layer')}",
+            f"has {counted(len(diff_ids), 'diff ID')}: expected as many layers,"
+            f" found {counted(len(layers), 'layer')}",
         )
     present = intake.sizes([layer.digest for layer in layers])
     for i, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):

@@ -36,16 +36,17 @@ class ImageCheck:
                     yield from self._layers(target, image, known)
 
     def unverified(self) -> Iterator[Unverified]:
-        """Layers that cannot be compared with their diff IDs, each once."""
-        found: dict[str, tuple[str, set[str]]] = {}
+        """Layers that cannot be compared with their diff IDs, each once for every reason."""
+        found: dict[tuple[str, str], set[str]] = {}
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` tells of these
                 for image in walk.graph(self._parts.content, target).complete_images:
                     for layer in image.manifest.layers:
                         if reason := layer_types.unreadable(layer.media_type):
-                            names = found.setdefault(layer.digest, (reason, set()))[1]
-                            names.update(self._names(target))
-        for digest, (reason, names) in found.items():
+                            found.setdefault((layer.digest, reason), set()).update(
+                                self._names(target)
+                            )
+        for (digest, reason), names in found.items():
             yield Unverified(digest, reason, tuple(sorted(names)))
 
     def _layers(
