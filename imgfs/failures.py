@@ -5,7 +5,7 @@ A file manager shows no more of a failed copy than "Bad message". Only the event
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from engine import digest, errors
 from imgfs.nodes import BytesFile, Node
@@ -64,10 +64,23 @@ class Failures:
     def __init__(self) -> None:
         self._files: dict[str, BytesFile] = {}
 
-    def tell(self, name: str, sentence: str, error: Exception, time_ns: int) -> None:
-        """Let the failure of the file called `name` be read."""
+    def tell(
+        self,
+        name: str,
+        sentence: str,
+        error: Exception,
+        time_ns: int,
+        kept: Sequence[str] = (),
+    ) -> None:
+        """Let the failure of the file called `name` be read; `kept` are the images that were loaded
+        of it before.
+        """
         name = destined(name)
-        text = f"{name} was not loaded: {sentence}\n\n{advice(error)} Nothing of it was kept.\n"
+        rest = f"What was loaded of it before is kept: {', '.join(kept)}."
+        text = (
+            f"{name} was not loaded: {sentence}\n\n"
+            f"{advice(error)} {rest if kept else 'Nothing of it was kept.'}\n"
+        )
         data = text.encode(errors="replace")
         key = f"failure:{name}\n{time_ns}\n{digest.of_bytes(data)}"
         self._files.pop(name, None)

@@ -71,6 +71,11 @@ def sentence(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
+def _names(loaded: Loaded) -> tuple[str, ...]:
+    """Return the names of the images of a load, the digests of those without one."""
+    return tuple(name for image in loaded.images for name in image.names or (image.target,))
+
+
 def _abort(target: Import) -> None:
     """Drop what has come; what a broken disk does not let go of is left for the collector."""
     try:
@@ -129,6 +134,8 @@ class Upload:
         self.receipt = receipt
         self.result: Loaded | None = None
         self.error: Exception | None = None
+        self.kept: tuple[str, ...] = ()
+        """The images that a flush has told as loaded; they stay when what comes later is wrong."""
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
@@ -160,8 +167,7 @@ class Upload:
                 errors="replace"
             )
         if self.result is not None:
-            names = [n for image in self.result.images for n in image.names or (image.target,)]
-            told["user.imgfs.images"] = "\n".join(names).encode()
+            told["user.imgfs.images"] = "\n".join(_names(self.result)).encode()
         return told
 
     def set_xattr(self, name: str, value: bytes) -> None:
@@ -198,6 +204,8 @@ class Upload:
         }
         if self.error is not None:
             document["error"] = sentence(self.error)
+            if self.kept:
+                document["kept"] = list(self.kept)
             for part in ("member", "subject", "expected", "found"):
                 if hasattr(self.error, part):
                     document[part] = str(getattr(self.error, part))[:_TOLD]
@@ -295,6 +303,7 @@ class Upload:
             self.receipt.size = 0
             self.result = None
             self.error = None
+            self.kept = ()
         elif size < self._written:
             raise OSError(errno.EINVAL, "an archive is read as it arrives: it cannot be cut short")
         else:
@@ -418,6 +427,7 @@ class Upload:
         try:
             self.result = self._import.finish()
             self.error = None
+            self.kept = _names(self.result)
         except Exception as error:  # it is told by the flush that asked
             self.error = error
             if self._import.failed:

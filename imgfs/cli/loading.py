@@ -15,7 +15,7 @@ from engine.archive.limits import Limits
 from engine.archive.naming import Naming, parse_rename
 from engine.archive.options import ImportOptions
 from engine.engine import Engine
-from engine.errors import EngineError, InvalidInput, escaped, printable
+from engine.errors import EngineError, InvalidInput, counted, escaped, printable
 from engine.progress import Done
 from imgfs.cli.command import Command, Parser, UsageError
 from imgfs.cli.common import Failed, format_option, print_json, writable
@@ -144,10 +144,7 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
 def _print_loaded(loaded: "Loaded") -> None:
     """As docker says it, and what is not there."""
     for image in loaded.images:
-        count = len(image.missing)
-        lacking = (
-            ", ".join(image.missing_platforms) or f"{count} {'blob' if count == 1 else 'blobs'}"
-        )
+        lacking = ", ".join(image.missing_platforms) or counted(len(image.missing), "blob")
         gap = f" (missing: {escaped(lacking)})" if image.missing else ""
         for name in image.names:
             print(f"Loaded image: {escaped(reference.parse_normalized(name).familiar)}{gap}")
