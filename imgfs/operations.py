@@ -220,7 +220,9 @@ class Operations(pyfuse3.Operations):
     @_told
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """This must not wait for anything: `listing.c` relies on it."""
-        opened = self._directories.get(number_of(fh))
+        number = number_of(fh)
+        opened = self._directories.get(number)
+        self._names.read(number)
         if not _list_dots(opened, start_id, token):
             return
         start, children = max(0, start_id - _DOTS), opened.children
@@ -228,18 +230,18 @@ class Operations(pyfuse3.Operations):
             self._list_names(children, start, token)
             return
         keep_until = self._names.keep(opened.version)
-        for number in range(start, len(children)):
-            name, node = children[number]
+        for index in range(start, len(children)):
+            name, node = children[index]
             inode = self.inodes.look_up(node, opened.inode)
             is_kept = keep_until and time.monotonic() < keep_until
             timeout = KEPT if is_kept else opened.directory.keeps(node)
             attributes = self._attributes(node, inode, timeout)
-            following = number + _DOTS + 1
+            following = index + _DOTS + 1
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self.inodes.forget(inode, 1)
                 break
         if keep_until:
-            self._names.answered()
+            self._names.answered(number)
 
     def _list_names(
         self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
@@ -256,6 +258,7 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def releasedir(self, fh: int) -> None:
+        self._names.read(fh)
         self._directories.remove(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
