@@ -225,7 +225,7 @@ def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
         return
     elif not mountpoint.is_dir():
         raise Failed(f"{mountpoint}: is not a directory to mount on")
-    elif daemon(mountpoint) is not None:
+    elif daemon(Path(os.path.realpath(mountpoint))) is not None:
         raise Failed(f"{mountpoint}: is an imgfs mount already (imgfs umount {mountpoint} ends it)")
     yield lambda: None
 
@@ -246,7 +246,8 @@ def _make(mountpoint: Path) -> None:
         mountpoint.mkdir()
     except FileNotFoundError:
         raise Failed(
-            f"{mountpoint}: there is no directory {mountpoint.parent} to make it in; make that first"
+            f"{mountpoint}: there is no directory {mountpoint.parent} to make it in;"
+            " make that first"
         ) from None
 
 
