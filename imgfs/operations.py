@@ -73,7 +73,7 @@ class _OpenUpload(msgspec.Struct, frozen=True):
     pid: int
 
 
-class _OpenDirectory(msgspec.Struct, frozen=True):
+class _OpenDirectory(msgspec.Struct):
     """A directory that is being listed: its inode number and its parent's, and what was in it when
     the store had this version.
     """
@@ -83,6 +83,19 @@ class _OpenDirectory(msgspec.Struct, frozen=True):
     directory: Directory
     version: int | None
     children: Sequence[tuple[str, Node]]
+    was_read: bool = False
+
+    def begin(self) -> None:
+        """List it from its start: again, if it was read before (`rewinddir`) or something has
+        changed since it was opened.
+
+        Where that may have to wait, in a repository, the names stay: they are those of a layout.
+        """
+        is_old = self.was_read or self.directory.version() != self.version
+        if is_old and not self.directory.waits(None):
+            self.version = self.directory.version()
+            self.children = _listed(self.directory)
+        self.was_read = True
 
 
 class Operations(pyfuse3.Operations):
@@ -223,6 +236,8 @@ class Operations(pyfuse3.Operations):
         number = number_of(fh)
         opened = self._directories.get(number)
         self._names.read(number)
+        if start_id == 0:
+            opened.begin()
         if not _list_dots(opened, start_id, token):
             return
         start, children = max(0, start_id - _DOTS), opened.children
@@ -240,7 +255,7 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self.inodes.forget(inode, 1)
                 break
-        if keep_until:
+        if keep_until and start < len(children):
             self._names.answered(number)
 
     def _list_names(
