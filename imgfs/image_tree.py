@@ -128,6 +128,10 @@ class ImageTree:
             return {}
         return self._archive(f"repository:{path}", places, f"{path}:")
 
+    def is_repository(self, path: str) -> bool:
+        """Whether `repository` has files for a path."""
+        return bool(path) and self._engine.images.has_paths(f"{path}:")
+
     def version(self) -> int:
         """Return a number that is another one once anything in the store has changed."""
         return self._engine.database.data_version()
@@ -349,7 +353,8 @@ class NameDirectory(msgspec.Struct, frozen=True):
         return NEVER
 
     def waits(self, name: str | None) -> bool:
-        return bool(self.prefix) and (name is None or name in ARCHIVE_FILES)
+        is_layout = name is None or name in ARCHIVE_FILES
+        return is_layout and self.tree.is_repository(self.prefix[:-1])
 
     def version(self) -> int:
         return self.tree.version()

@@ -73,7 +73,7 @@ class _OpenUpload(msgspec.Struct, frozen=True):
     pid: int
 
 
-class _OpenDirectory(msgspec.Struct, frozen=True):
+class _OpenDirectory(msgspec.Struct):
     """A directory that is being listed: its inode number and its parent's, and what was in it when
     the store had this version.
     """
@@ -83,6 +83,19 @@ class _OpenDirectory(msgspec.Struct, frozen=True):
     directory: Directory
     version: int | None
     children: Sequence[tuple[str, Node]]
+    was_read: bool = False
+
+    def begin(self) -> None:
+        """List it from its start: again, if it was read before (`rewinddir`) or something has
+        changed since it was opened.
+
+        Where that may have to wait, in a repository, the names stay: they are those of a layout.
+        """
+        is_old = self.was_read or self.directory.version() != self.version
+        if is_old and not self.directory.waits(None):
+            self.version = self.directory.version()
+            self.children = _listed(self.directory)
+        self.was_read = True
 
 
 class Operations(pyfuse3.Operations):
@@ -220,7 +233,11 @@ class Operations(pyfuse3.Operations):
     @_told
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """This must not wait for anything: `listing.c` relies on it."""
-        opened = self._directories.get(number_of(fh))
+        number = number_of(fh)
+        opened = self._directories.get(number)
+        self._names.read(number)
+        if start_id == 0:
+            opened.begin()
         if not _list_dots(opened, start_id, token):
             return
         start, children = max(0, start_id - _DOTS), opened.children
@@ -228,18 +245,18 @@ class Operations(pyfuse3.Operations):
             self._list_names(children, start, token)
             return
         keep_until = self._names.keep(opened.version)
-        for number in range(start, len(children)):
-            name, node = children[number]
+        for index in range(start, len(children)):
+            name, node = children[index]
             inode = self.inodes.look_up(node, opened.inode)
             is_kept = keep_until and time.monotonic() < keep_until
             timeout = KEPT if is_kept else opened.directory.keeps(node)
             attributes = self._attributes(node, inode, timeout)
-            following = number + _DOTS + 1
+            following = index + _DOTS + 1
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self.inodes.forget(inode, 1)
                 break
-        if keep_until:
-            self._names.answered()
+        if keep_until and start < len(children):
+            self._names.answered(number)
 
     def _list_names(
         self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
@@ -256,6 +273,7 @@ class Operations(pyfuse3.Operations):
 
     @_told
     async def releasedir(self, fh: int) -> None:
+        self._names.read(fh)
         self._directories.remove(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
