@@ -79,7 +79,7 @@ class InvalidReference(InvalidInput):
         self.sentence = sentence
 
     def __str__(self) -> str:
-        return f"{self.sentence}: {printable(self.text)}"
+        return f"{self.sentence}: {printable(self.text) or 'the name is empty'}"
 
 
 class InvalidPlatform(InvalidInput):
@@ -299,6 +299,11 @@ def escaped(text: str) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: "1 byte", "2 bytes"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def printable(text: str, limit: int = _QUOTED) -> str:

@@ -39,6 +39,18 @@ def tar(members: Iterable[tuple[str, bytes] | tarfile.TarInfo]) -> bytes:
     return out.getvalue()
 
 
+def members(archive: bytes) -> list[tuple[str, bytes]]:
+    """The files in a tar, by name."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        found = [(member.name, opened.extractfile(member)) for member in opened]
+    return [(name, file.read()) for name, file in found if file is not None]
+
+
+def extended(archive: bytes, more: Iterable[tuple[str, bytes]]) -> bytes:
+    """A tar with further files at its end, as `tar -r` makes it."""
+    return tar([*members(archive), *more])
+
+
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type = kind

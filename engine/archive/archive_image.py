@@ -16,6 +16,7 @@ from engine.errors import (
     InvalidDocument,
     LimitExceeded,
     MissingMember,
+    counted,
 )
 from engine.layers.diff_ids import beginning, foreign_compression_of
 from engine.spec import docker
@@ -48,9 +49,8 @@ class LeftOut(msgspec.Struct, frozen=True):
     @classmethod
     def because(cls, name: str, error: EngineError) -> "LeftOut":
         """Return what is left out because of an error."""
-        if isinstance(error, MissingMember):
-            return cls(name, str(error), error.member)
-        return cls(name, str(error))
+        reason = str(error).removeprefix(f"{name}: ")
+        return cls(name, reason, error.member if isinstance(error, MissingMember) else "")
 
 
 class Inventory(msgspec.Struct, frozen=True):
@@ -100,7 +100,8 @@ def check_layers(
     if len(layers) != len(diff_ids):
         raise InvalidDocument(
             subject,
-            f"expected a layer for each of {len(diff_ids)} diff IDs, found {len(layers)} layers",
+            f"has {counted(len(diff_ids), 'diff ID')}: expected as many layers,"
+            f" found {counted(len(layers), 'layer')}",
         )
     present = intake.sizes([layer.digest for layer in layers])
     for i, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):

@@ -22,6 +22,11 @@ SIZE: Final = 66 << 10
 _TOLD: Final = 60
 """How many characters of a text are shown."""
 _LINES: Final = 50
+_MESSAGES: Final = (
+    *("message", "error", "detail", "errorMessage", "error_description", "msg"),
+    *("title", "reason", "code"),
+)
+"""The members of a JSON document that tell what a server wanted to say, the best ones first."""
 
 
 class FileType(msgspec.Struct, frozen=True):
@@ -217,7 +222,7 @@ def _markup(text: str) -> FileType | None:
 def _json(text: str) -> FileType | None:
     if not re.match(r'\{\s*(?:"|\})|\[\s*(?:[\{\["\d\]]|null|true|false)', text):
         return None
-    for key in ("message", "error", "detail", "errorMessage"):
+    for key in _MESSAGES:
         for found in re.finditer(rf'"{key}"\s*:\s*("(?:[^"\\]|\\.)*")', text):
             with_message = _string(found[1])
             if with_message:

@@ -8,7 +8,7 @@ the store as it was once `abort` has been called, or the `with` block has ended.
 
 import errno
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -24,16 +24,26 @@ from engine.archive import (
 )
 from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut
 from engine.archive.import_options import ImportOptions
+from engine.archive.member_content import Content
 from engine.archive.member_index import MemberIndex
 from engine.archive.tars import NextArchive, Tars
 from engine.compression.decompress import ArchiveDecompressor
-from engine.errors import BrokenArchive, LimitExceeded, MissingMember, NotAnImage, NotFound
+from engine.errors import (
+    BrokenArchive,
+    ContentMismatch,
+    LimitExceeded,
+    MissingMember,
+    NotAnImage,
+    NotFound,
+    counted,
+)
 from engine.image import PARENT_LABEL, Image
 from engine.limits import Expansion
 from engine.spec import docker, oci, platforms
 from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
 from engine.stores.protocols import Lease, Store
+from engine.tar.member import Member, clean_name
 from engine.tar.reader import MemberData, MemberEnd, MemberStart
 
 _DOCUMENTS = (
@@ -90,6 +100,8 @@ class Import:
         self._published = Loaded(())
         """What was loaded of them when `finish` was called between two archives."""
         self._parents: dict[str, str] = {}
+        self._replaced: dict[str, Content] = {}
+        """Documents of this archive that came again, as they were at first."""
         self._failure: Exception | None = None
         self._loaded: Loaded | None = None
         self.received = 0
@@ -180,6 +192,7 @@ class Import:
                     self._members.write(data)
                 case MemberStart(member):
                     self._loaded = None
+                    self._notice_again(member)
                     self._members.start(member)
                     self._weigh()
                 case MemberEnd():
@@ -187,6 +200,13 @@ class Import:
                     self._weigh()
                 case NextArchive():
                     self._close_archive()
+
+    def _notice_again(self, member: Member) -> None:
+        """Remember what a document was that comes a second time, as `tar -A` and `tar -r` do it."""
+        name = clean_name(member.name) or ""
+        if name in _DOCUMENTS and name not in self._replaced and self._members.has(name):
+            with suppress(BrokenArchive, ContentMismatch):
+                self._replaced[name] = self._members.find(name)
 
     def _close_archive(self) -> None:
         """Take the images of the archive that has ended; one that holds no document of an image
@@ -196,16 +216,17 @@ class Import:
             self._published, self._loaded = self._loaded, None
             self._before = Inventory(())
         elif any(self._members.has(name) for name in _DOCUMENTS):
-            self._before = self._before.followed_by(self._resolve())
+            self._before = self._before.followed_by(self._inventory())
         else:
             return
         self._parents |= docker_archive.parents(self._members)
         self._members.forget_names()
+        self._replaced.clear()
 
     def _found(self) -> Inventory:
         """Return what all archives hold that are not published yet."""
         try:
-            inventory = self._resolve()
+            inventory = self._inventory()
         except MissingMember as error:
             if self._tar.ended or not self._tar.members:
                 raise
@@ -218,6 +239,16 @@ class Import:
         size, limit = self._members.table_bytes, self._limits.max_table_bytes
         if size > limit:
             raise LimitExceeded("archive", "bytes of a table of members", limit, size)
+
+    def _inventory(self) -> Inventory:
+        """Return what this archive holds, and which of its documents it has in another form too."""
+        found = self._resolve()
+        again = tuple(
+            LeftOut(name, "is in the archive twice, and the last one counts: use a file for each")
+            for name, first in self._replaced.items()
+            if self._members.has(name) and self._members.find(name).digest != first.digest
+        )
+        return Inventory(found.found, found.left_out + again)
 
     def _resolve(self) -> Inventory:
         intake, most = self._members, self._limits.max_images - len(self._before.found)
@@ -251,7 +282,9 @@ class Import:
 
     def _no_image(self) -> BrokenArchive:
         if self._before.found or self._published.images:
-            return BrokenArchive("", "has a tar archive behind its end that is no image archive")
+            found = lookalikes.identify(self._members.names)
+            what = found.noun if found else "a tar archive that is no image archive"
+            return BrokenArchive("", f"has {what} behind its end: take it out of the file")
         if not self._tar.members:
             return MissingMember("", _EMPTY)
         found = lookalikes.identify(self._members.names)
@@ -260,7 +293,8 @@ class Import:
         wanted = f"{oci_archive.LAYOUT}, {docker.MANIFEST_FILE} or {docker.REPOSITORIES_FILE}"
         return MissingMember(
             "",
-            f"is not an image archive: expected {wanted}, found {self._tar.members} members",
+            f"is not an image archive: expected {wanted}, found"
+            f" {counted(self._tar.members, 'member')}: load what docker save or skopeo copy wrote",
         )
 
     @property
@@ -297,7 +331,8 @@ class Import:
         with store.transaction():
             added = self._members.publish(blobs)
             for digest, graph in graphs.items():
-                whole = walk.graph(store.content, graph.root) if self._options.platforms else graph
+                is_partial = bool(self._options.platforms or graph.missing)
+                whole = walk.graph(store.content, graph.root) if is_partial else graph
                 wholes[digest] = whole
                 store.images.record(digest, walk.summarize(whole))
             for image in found:

@@ -36,6 +36,8 @@ def identify(names: Collection[str]) -> FileType | None:
     inner = next(
         (name for name in sorted(names) if name.count("/") == 1 and name.endswith(_MARKERS)), None
     )
+    if len(tops) == 1 and is_dir_transport([name.partition("/")[2] for name in names]):
+        return DIR_TRANSPORT
     if {"config.json", "rootfs"} <= tops:
         return FileType(
             "an OCI runtime bundle", "use imgfs commit on its rootfs, or umoci repack and save"

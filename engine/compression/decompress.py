@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
-from engine.errors import BrokenArchive
+from engine.errors import BrokenArchive, counted
 from engine.limits import BUFFER_SIZE
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ SNIFFED = 14
 _SLICE = 128 << 10
 _MAX_HEADER = 1 << 20
 _TOLD = 16
+_TAR_MAGIC = slice(257, 262)
+_ENOUGH = 512
+"""How many bytes tell what is behind a stream: as many as a tar archive's first header has."""
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 
@@ -130,7 +133,9 @@ class ArchiveDecompressor:
         if self._inner is not None:
             self._inner.finish()
         elif self._head:
-            raise BrokenArchive("", f"is truncated: it ends after {len(self._head)} bytes")
+            raise BrokenArchive(
+                "", f"is truncated: it ends after {counted(len(self._head), 'byte')}"
+            )
 
 
 class _Plain:
@@ -289,6 +294,8 @@ class _Streams:
                         self._decoder, self._complete = None, True
 
     def finish(self) -> None:
+        if self._complete and self._is_foreign(self._head):
+            raise self._garbage(self._head)
         if self._decoder is not None or self._head or not self._complete:
             raise BrokenArchive("", f"is a truncated {self.name} stream: its end is missing")
 
@@ -300,9 +307,10 @@ class _Streams:
         self._head = head
         if len(head) < self._format.magic_size:
             return b""
-        if not self._format.magic.match(head):
-            found = ascii(head[:_TOLD])[1:]
-            raise BrokenArchive("", f"has garbage behind a {self.name} stream: {found}")
+        if self._is_foreign(head):
+            if len(head) < _ENOUGH:
+                return b""
+            raise self._garbage(head)
         if not self._format.has_header(head):
             if len(head) > _MAX_HEADER:
                 raise BrokenArchive("", f"is a damaged {self.name} stream: its header has no end")
@@ -311,6 +319,24 @@ class _Streams:
         self._decoder = self._format.decoder()
         self._began = StreamPosition(self._fed - len(head), self._made)
         return head
+
+    def _is_foreign(self, head: bytes) -> bool:
+        """Return whether these bytes begin no stream of this format."""
+        return len(head) >= self._format.magic_size and not self._format.magic.match(head)
+
+    def _garbage(self, head: bytes) -> BrokenArchive:
+        other = sniff(head)
+        if other != "none":
+            found = f"a stream of another kind ({other})"
+        elif head[_TAR_MAGIC] == b"ustar":
+            found = "a tar archive that is not compressed"
+        else:
+            return BrokenArchive(
+                "", f"has garbage behind a {self.name} stream: {ascii(head[:_TOLD])[1:]}"
+            )
+        return BrokenArchive(
+            "", f"has {found} behind a {self.name} stream: expected the end, or another such stream"
+        )
 
     def _expand(self, decoder: "Decoder", data: bytes | memoryview) -> Iterator[bytes]:
         from engine.compression.decoders import ERRORS

@@ -96,7 +96,7 @@ def _layers(
 ) -> Iterator[tuple[Descriptor, Digest]]:
     layers, diff_ids = image.manifest.layers, config.rootfs.diff_ids
     if len(layers) != len(diff_ids):
-        reason = f"expected a diff ID for each of {len(layers)} layers, found {len(diff_ids)}"
+        reason = f"expected as many diff IDs as layers ({len(layers)}), found {len(diff_ids)}"
         raise InvalidDocument(subject, reason)
     for layer, diff_id in zip(layers, diff_ids, strict=True):
         if reason := layer_types.unreadable(layer.media_type):

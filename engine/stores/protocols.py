@@ -31,8 +31,8 @@ from engine.spec.descriptor import Descriptor
 
 EVENTS_KEPT: Final = 10_000
 """Events that a store remembers, the last ones."""
-LONGEST: Final = 0.3
-"""Seconds after which no kernel knows a name any more that it was given under a `NameLock`."""
+LONGEST: Final = 0.5
+"""Seconds for which a change of names waits for a `NameLock` at most."""
 
 
 class ContentStore(Provider, Ingester, Manager, IngestManager, Protocol):

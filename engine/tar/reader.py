@@ -153,8 +153,11 @@ class TarReader:
             return
         if self._member is None:
             raise BrokenArchive("", f"is truncated: it ends within a header{self._place}")
-        missing = f"{self._left} bytes of it" if self._left else "parts of its header"
-        raise BrokenArchive(self._member.name, f"is truncated: {missing} are missing")
+        if self._left == 1:
+            missing = "its last byte is"
+        else:
+            missing = f"{self._left} bytes of it are" if self._left else "parts of its header are"
+        raise BrokenArchive(self._member.name, f"is truncated: {missing} missing")
 
     # -- headers ----------------------------------------------------------------------------------
 

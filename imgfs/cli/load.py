@@ -14,7 +14,7 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from engine.archive.name_rules import Naming, parse_rename
 from engine.compression import options as compression
-from engine.errors import EngineError, InvalidInput, escaped, printable
+from engine.errors import EngineError, InvalidInput, counted, escaped, printable
 from engine.limits import Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
@@ -146,10 +146,7 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
 def _print_loaded(loaded: "Loaded") -> None:
     """As docker says it, and what is not there."""
     for image in loaded.images:
-        count = len(image.missing)
-        lacking = (
-            ", ".join(image.missing_platforms) or f"{count} {'blob' if count == 1 else 'blobs'}"
-        )
+        lacking = ", ".join(image.missing_platforms) or counted(len(image.missing), "blob")
         gap = f" (missing: {escaped(lacking)})" if image.missing else ""
         for name in image.names:
             print(f"Loaded image: {escaped(reference.parse_normalized(name).familiar)}{gap}")

@@ -129,6 +129,7 @@ def _mount(args: Namespace) -> None:
     if args.gc_interval is not None and not (interval := parse_interval(args.gc_interval)):
         raise UsageError(f"--gc-interval {args.gc_interval}: expected a time like 1h, 10m or 90")
     mountpoint = Path(args.words[0]).absolute()
+    _check_apart(store, mountpoint)
     raise_open_files()
     tune_memory()
 
@@ -214,7 +215,7 @@ def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
             )
         unmount(mountpoint, lazily=True)
     elif not mountpoint.exists():
-        mountpoint.mkdir()
+        _make(mountpoint)
         try:
             yield lambda: _tell_made(mountpoint)
         except BaseException:
@@ -224,9 +225,30 @@ def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
         return
     elif not mountpoint.is_dir():
         raise Failed(f"{mountpoint}: is not a directory to mount on")
-    elif daemon(mountpoint) is not None:
+    elif daemon(Path(os.path.realpath(mountpoint))) is not None:
         raise Failed(f"{mountpoint}: is an imgfs mount already (imgfs umount {mountpoint} ends it)")
     yield lambda: None
+
+
+def _check_apart(store: str, mountpoint: Path) -> None:
+    """Refuse to hide the store, which the mount itself would then look for in the mount."""
+    if Path(os.path.realpath(store)).is_relative_to(os.path.realpath(mountpoint)):
+        raise Failed(
+            f"{mountpoint}: has the store {store} in it, which could not be reached any more;"
+            " mount on another directory"
+        )
+
+
+def _make(mountpoint: Path) -> None:
+    if mountpoint.is_symlink():
+        raise Failed(f"{mountpoint}: is a symlink to {os.readlink(mountpoint)}, which is missing")
+    try:
+        mountpoint.mkdir()
+    except FileNotFoundError:
+        raise Failed(
+            f"{mountpoint}: there is no directory {mountpoint.parent} to make it in;"
+            " make that first"
+        ) from None
 
 
 def _tell_made(mountpoint: Path) -> None:

@@ -57,7 +57,7 @@ def _as_fuse_error(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[
     return translated
 
 
-class _OpenDirectory(msgspec.Struct, frozen=True):
+class _OpenDirectory(msgspec.Struct):
     """A directory that is being listed: its inode number, its parent's, and the children that it
     had at a version of the store.
     """
@@ -67,6 +67,19 @@ class _OpenDirectory(msgspec.Struct, frozen=True):
     directory: Directory
     version: int | None
     children: Sequence[tuple[str, Node]]
+    was_read: bool = False
+
+    def begin(self) -> None:
+        """Start to list the directory, anew if it was read before (`rewinddir`) or something has
+        changed since it was opened.
+
+        Keep the children where listing may block, in a repository: they are those of one layout.
+        """
+        is_old = self.was_read or self.directory.version() != self.version
+        if is_old and not self.directory.may_block(None):
+            self.version = self.directory.version()
+            self.children = list(self.directory.children())
+        self.was_read = True
 
 
 class Operations(pyfuse3.Operations):
@@ -192,7 +205,11 @@ class Operations(pyfuse3.Operations):
     @_as_fuse_error
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """Reply with children; this must not await anything, because `listing.c` relies on it."""
-        opened = self._directories.get(number_of(fh))
+        listing = number_of(fh)
+        opened = self._directories.get(listing)
+        self._names.read(listing)
+        if start_id == 0:
+            opened.begin()
         if not _list_dots(opened, start_id, token):
             return
         start, children = max(0, start_id - _DOTS), opened.children
@@ -210,8 +227,8 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self.inodes.forget(inode, 1)
                 break
-        if keep_until:
-            self._names.answered()
+        if keep_until and start < len(children):
+            self._names.answered(listing)
 
     def _list_names(
         self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
@@ -228,6 +245,7 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def releasedir(self, fh: int) -> None:
+        self._names.read(fh)
         self._directories.remove(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

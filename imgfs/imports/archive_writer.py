@@ -19,7 +19,7 @@ from engine.archive.importer import Import, Loaded
 from engine.errors import BrokenArchive
 from imgfs.imports.gap_spool import GapSpool
 from imgfs.imports.gather import Gather
-from imgfs.imports.reports import Status, sentence
+from imgfs.imports.reports import Status, names_of, sentence
 from imgfs.imports.write_queue import WriteQueue
 from imgfs.threads import DiskThreads
 
@@ -49,6 +49,8 @@ class ArchiveWriter:
         self.size = 0
         self.result: Loaded | None = None
         self.error: Exception | None = None
+        self.kept: tuple[str, ...] = ()
+        """The images of the last successful flush, which stay loaded if what follows is wrong."""
         self._begin = begin
         self._spool_directory = spool_directory
         self._nursery = nursery
@@ -142,6 +144,7 @@ class ArchiveWriter:
             self.size = 0
             self.result = None
             self.error = None
+            self.kept = ()
         elif size < self._written:
             raise OSError(errno.EINVAL, "an archive is read as it arrives: it cannot be cut short")
         else:
@@ -258,6 +261,7 @@ class ArchiveWriter:
         try:
             self.result = self._import.finish()
             self.error = None
+            self.kept = names_of(self.result)
         except Exception as error:  # raised by the flush that called this
             self.error = error
             if self._import.failed:

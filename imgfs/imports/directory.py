@@ -161,7 +161,7 @@ class ImportDirectory(ReadOnlyDirectory):
 
     def _add_failure(self, upload: Upload, error: Exception) -> None:
         self._mtime = time.time_ns()
-        self._failures.add(upload.name, sentence(error), error, self._mtime)
+        self._failures.add(upload.name, sentence(error), error, self._mtime, upload.kept)
 
     def _put(self, name: str, upload: Upload) -> None:
         self._uploads[name] = upload

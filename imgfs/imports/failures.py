@@ -6,7 +6,7 @@ event loop only.
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from engine import errors
 from engine.spec import digest
@@ -66,10 +66,18 @@ class Failures:
     def __init__(self) -> None:
         self._files: dict[str, BytesFile] = {}
 
-    def add(self, name: str, sentence: str, error: Exception, time_ns: int) -> None:
-        """Report that the file `name` was not loaded; `time_ns` is the time of the report."""
+    def add(
+        self, name: str, sentence: str, error: Exception, time_ns: int, kept: Sequence[str] = ()
+    ) -> None:
+        """Report that the file `name` was not loaded; `time_ns` is the time of the report, and
+        `kept` are the images that were loaded from the file before.
+        """
         name = destined(name)
-        text = f"{name} was not loaded: {sentence}\n\n{advice(error)} Nothing of it was kept.\n"
+        rest = f"What was loaded of it before is kept: {', '.join(kept)}."
+        text = (
+            f"{name} was not loaded: {sentence}\n\n"
+            f"{advice(error)} {rest if kept else 'Nothing of it was kept.'}\n"
+        )
         data = text.encode(errors="replace")
         key = f"failure:{name}\n{time_ns}\n{digest.of_bytes(data)}"
         self._files.pop(name, None)

@@ -1,6 +1,7 @@
 """Reports about the files that were written to `import/`, which `.imgfs/imports/` shows as JSON."""
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -64,15 +65,29 @@ class FinishedReport(msgspec.Struct, frozen=True):
 
 
 def render(
-    name: str, status: Status, size: int, error: Exception | None, result: Loaded | None
+    name: str,
+    status: Status,
+    size: int,
+    error: Exception | None,
+    result: Loaded | None,
+    kept: Sequence[str] = (),
 ) -> bytes:
-    """Return the report about the file `name` as JSON; `size` is in bytes."""
+    """Return the report about the file `name` as JSON; `size` is in bytes. `kept` are the images
+    that were loaded from it before an error.
+    """
     document: dict[str, Any] = {"file": name, "status": status.value, "bytes": size}
     if error is not None:
         document |= _error_fields(error)
+        if kept:
+            document["kept"] = list(kept)
     if result is not None:
         document |= _result_fields(result)
     return _escaped(go_json.dumps_indented(document).decode()).encode() + b"\n"
+
+
+def names_of(loaded: Loaded) -> tuple[str, ...]:
+    """Return the names of the images of a load, and the digests of those without one."""
+    return tuple(name for image in loaded.images for name in image.names or (image.target,))
 
 
 def sentence(error: Exception) -> str:

@@ -8,7 +8,7 @@ from engine.archive.importer import Loaded
 from imgfs.imports.archive_writer import ArchiveWriter, nothing_written
 from imgfs.imports.open_files import is_open
 from imgfs.imports.receipt import Receipt
-from imgfs.imports.reports import FinishedReport, Status, render, sentence
+from imgfs.imports.reports import FinishedReport, Status, names_of, render, sentence
 from imgfs.vfs.nodes import AttributeChange, Attributes, Reader, ReadOnlyNode
 
 
@@ -55,6 +55,11 @@ class Upload(ReadOnlyNode):
         return self._writer.error
 
     @property
+    def kept(self) -> tuple[str, ...]:
+        """The images of the last successful flush, which stay loaded if what follows is wrong."""
+        return self._writer.kept
+
+    @property
     def is_open(self) -> bool:
         return self._handles > 0
 
@@ -75,8 +80,7 @@ class Upload(ReadOnlyNode):
             status += f": {sentence(self.error)}"
         xattrs = {**self._receipt.xattrs, "user.imgfs.status": status.encode(errors="replace")}
         if self.result is not None:
-            names = [n for image in self.result.images for n in image.names or (image.target,)]
-            xattrs["user.imgfs.images"] = "\n".join(names).encode()
+            xattrs["user.imgfs.images"] = "\n".join(names_of(self.result)).encode()
         return xattrs
 
     def set_xattr(self, name: str, value: bytes) -> None:
@@ -96,7 +100,8 @@ class Upload(ReadOnlyNode):
 
     def report(self) -> bytes:
         self._writer.take_gathered()
-        return render(self.name, self.status, self._writer.size, self.error, self.result)
+        writer = self._writer
+        return render(self.name, self.status, writer.size, self.error, self.result, self.kept)
 
     def finished(self) -> FinishedReport:
         report = self.report()

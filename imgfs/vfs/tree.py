@@ -135,6 +135,10 @@ class ImageTree:
             return {}
         return self._archive(f"repository:{path}", places, f"{path}:")
 
+    def is_repository(self, path: str) -> bool:
+        """Return whether `repository` has files for a path."""
+        return bool(path) and self._store.images.has_paths(f"{path}:")
+
     def version(self) -> int:
         """Return a number that differs once anything in the store has changed."""
         return self._store.version()
@@ -360,7 +364,8 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return self.tree.entries(self.prefix)
 
     def may_block(self, name: str | None, /) -> bool:
-        return bool(self.prefix) and (name is None or name in ARCHIVE_FILES)
+        is_layout = name is None or name in ARCHIVE_FILES
+        return is_layout and self.tree.is_repository(self.prefix[:-1])
 
     def version(self) -> int:
         return self.tree.version()

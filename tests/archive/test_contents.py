@@ -460,6 +460,15 @@ UNREADABLE = (
 )
 
 
+def test_a_blob_of_two_layer_types_is_told_by_each_of_them(engine: LocalEngine) -> None:
+    for n, media_type in enumerate(UNREADABLE[-2:]):
+        document = manifest(APP.config, OCI_CONFIG, [(NOISE, media_type)])
+        load(engine, archive([entry(document, f"app:{n}")], document, APP.config, NOISE))
+    told = {one.images: one.reason for one in engine.unverified_layers()}
+    assert UNREADABLE[-2] in told["app:0",]
+    assert UNREADABLE[-1] in told["app:1",]
+
+
 @pytest.mark.parametrize("media_type", UNREADABLE)
 def test_a_layer_that_cannot_be_verified(engine: LocalEngine, media_type: str) -> None:
     document = manifest(APP.config, OCI_CONFIG, [(NOISE, media_type)])

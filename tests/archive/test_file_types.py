@@ -81,6 +81,11 @@ FILES = {
         b'{"errors":[{"code":"UNAUTHORIZED","message":"log \\"in\\"","detail":1}]}',
         'a JSON document (log "in")',
     ),
+    "json of a registry without a message": (
+        b'{"errors":[{"code":"MANIFEST_UNKNOWN","detail":{"Tag":"1"}}]}',
+        "a JSON document (MANIFEST_UNKNOWN)",
+    ),
+    "json of a problem": (b'{"status":404,"title":"Not Found"}', "a JSON document (Not Found)"),
     "json of a daemon": (b'{ "message": "No such image: app:1" }\n', "(No such image: app:1)"),
     "json of a server": (json.dumps({"error": "gone", "x": "y" * 9999}).encode(), "(gone)"),
     "json that is large": (
@@ -149,7 +154,12 @@ TARS = {
     "a bundle": (["config.json", "rootfs/etc/passwd"], "an OCI runtime bundle"),
     "a context": (["Dockerfile", "main.go"], "a build context"),
     "a layer": (["app/.wh.old", "app/new"], "a layer"),
-    "anything": (["README"], "expected oci-layout, manifest.json or repositories, found 1 members"),
+    "anything": (["README"], "expected oci-layout, manifest.json or repositories, found 1 member:"),
+    "two things": (["README", "main.go"], "found 2 members: load what docker save"),
+    "dir: in a directory": (
+        [f"app/{name}" for name in ("version", "manifest.json", HEX)],
+        "skopeo's dir: transport",
+    ),
 }
 
 

@@ -352,6 +352,21 @@ def test_an_index_may_lack_platforms(engine: LocalEngine) -> None:
     assert image.platforms == ("linux/amd64", "linux/arm64")
 
 
+@pytest.mark.parametrize("lost", range(3))
+def test_what_is_recorded_of_a_platform_in_parts_is_what_is_stored(
+    engine: LocalEngine, lost: int
+) -> None:
+    arm = ImageParts(layers=[archives.layer("arm"), archives.layer("lib")], architecture="arm64")
+    parts = [blob for n, blob in enumerate(arm.blobs()[1:]) if n != lost]
+    archive = archives.multi_platform("docker.io/library/multi:1", [APP], [arm])
+    more = [(f"blobs/sha256/{archives.digest(blob)[7:]}", blob) for blob in parts]
+    more.append((f"blobs/sha256/{archives.digest(arm.manifest())[7:]}", arm.manifest()))
+    (image,) = load(engine, archives.extended(archive, more)).images
+    assert image.missing_platforms == ("linux/arm64",)
+    assert sorted(image.missing) == sorted(map(archives.digest, arm.blobs()[1:]))
+    assert list(engine.check()) == []
+
+
 def test_the_missing_platform_may_come_later(engine: LocalEngine) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     load(engine, archives.multi_platform("docker.io/library/multi:1", [APP], [arm]))
@@ -718,6 +733,23 @@ def test_many_members_told_twice_take_no_square_time(engine: LocalEngine) -> Non
     with engine.begin_import() as session:
         session.feed(b"".join(members))
         session.feed(b"".join(members[::-1]))
+
+
+def test_a_document_that_comes_again_is_told(engine: LocalEngine) -> None:
+    """Two archives that `tar -A` has made one: the later `manifest.json` counts, as in docker."""
+    other = ImageParts(layers=[archives.layer("other")])
+    first, second = (
+        archives.docker_archive((image, [n])) for image, n in ((APP, "a"), (other, "b"))
+    )
+    loaded = load(engine, archives.extended(first, archives.members(second)))
+    assert ids(engine) == {"b:latest": other.id}
+    assert [one.name for one in loaded.left_out] == ["manifest.json"]
+    assert "twice" in loaded.left_out[0].reason
+
+
+def test_a_document_that_comes_again_unchanged_is_no_matter(engine: LocalEngine) -> None:
+    archive = archives.docker_archive((APP, ["a"]))
+    assert load(engine, archives.extended(archive, archives.members(archive))).left_out == ()
 
 
 def test_bytes_under_two_names_stay_when_one_name_is_told_again(engine: LocalEngine) -> None:

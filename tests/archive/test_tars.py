@@ -103,7 +103,11 @@ BEHIND = {
     "one byte": (b"\x01", "has something that begins with '\\x01' behind its end"),
     "gzip": (gzip.compress(FIRST), "has a gzip stream behind its end"),
     "zip": (b"PK\3\4" * 100, "has a zip archive behind its end"),
-    "another tar": (archives.tar([("README", b"x")]), "behind its end that is no image archive"),
+    "another tar": (
+        archives.tar([("README", b"x")]),
+        "that is no image archive behind its end: take",
+    ),
+    "a root": (archives.tar([("etc/passwd", b"x")]), "has the tar archive of a root file system"),
     "half an archive": (SECOND[:40_000], "truncated"),
     "half a header": (SECOND[:300], "behind its end"),
     "a bad archive": (SECOND.replace(b"2" * 100, b"3" * 100), "digest"),

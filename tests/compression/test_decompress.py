@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import lzma
 import random
+import re
 import struct
 import sys
 import zlib
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from engine.compression import decompress
 from engine.compression.decompress import ArchiveDecompressor, Decompressor, StreamPosition
 from engine.errors import BrokenArchive
+from tests import archives
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -145,9 +147,17 @@ def test_an_endless_gzip_header_is_refused() -> None:
         expand(decompress.new("gzip"), head)
 
 
-def test_another_compression_behind_a_stream_is_garbage() -> None:
-    with pytest.raises(BrokenArchive, match="garbage behind a gzip stream: "):
-        expand(decompress.new("gzip"), gzip.compress(TEXT) + zstd_compress(TEXT))
+@pytest.mark.parametrize("size", [1, MIB])
+@pytest.mark.parametrize("zeros", [0, 3])
+def test_what_is_behind_a_stream_is_named(size: int, zeros: int) -> None:
+    tar = archives.layer()
+    for behind, says in (
+        (zstd_compress(TEXT), "a stream of another kind (zstd) behind a gzip stream: expected"),
+        (tar, "a tar archive that is not compressed behind a gzip stream: expected"),
+        (b"anything else", "garbage behind a gzip stream: 'anything else'"),
+    ):
+        with pytest.raises(BrokenArchive, match=re.escape(says)):
+            expand(decompress.new("gzip"), gzip.compress(TEXT) + bytes(zeros) + behind, size)
 
 
 def test_plain_bytes_pass_without_a_copy() -> None:

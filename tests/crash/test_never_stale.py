@@ -4,7 +4,7 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -211,8 +211,12 @@ def check_image(directory: Path, model: Model, image: int) -> None:
     assert (directory / "blobs" / DIGESTS[image].replace(":", "/")).stat().st_nlink == links
 
 
-def check(mount: Mounted, model: Model, chance: random.Random) -> None:
-    """Look at everything in a mount, in an order of its own."""
+def check(
+    mount: Mounted, model: Model, chance: random.Random, held_directories: Mapping[str, int]
+) -> None:
+    """Look at everything in a mount, in an order of its own; also through descriptors that have
+    been open since before the change.
+    """
 
     def names() -> None:
         for path in PATHS:
@@ -238,12 +242,17 @@ def check(mount: Mounted, model: Model, chance: random.Random) -> None:
             else:
                 assert set(os.listdir(mount / prefix)) == model.listed(prefix) | others
 
+    def held() -> None:
+        for prefix, directory in held_directories.items():
+            found = {os.fsdecode(name) for name in os.listdir(directory)}
+            assert found == model.listed(prefix) | ({"import"} if not prefix else set())
+
     def attributes() -> None:
         with os.scandir(mount.path) as entries:
             found = {entry.name: entry.stat() for entry in entries}
         assert found.keys() == model.listed("") | {"import"}
 
-    looks = [names, digests, repositories, listings, attributes]
+    looks = [names, digests, repositories, listings, held, attributes]
     for look in chance.sample(looks, len(looks)):
         look()
 
@@ -259,15 +268,18 @@ def two(room: Path) -> Iterator[list[Mounted]]:
 
 def test_every_mount_shows_every_change_at_once(room: Path, two: list[Mounted]) -> None:
     chance = random.Random(14)
+    held = {mount.path: {"": os.open(mount.path, os.O_RDONLY)} for mount in two}
     changes = Changes(room, chance, two)
     done: list[str] = []
     try:
         for _ in range(STEPS * ROUNDS):
             done.append(changes.take())
             for mount in chance.sample(two, 2):
-                check(mount, changes.model, chance)
+                check(mount, changes.model, chance, held[mount.path])
     except BaseException as error:
         error.add_note(f"the last changes: {done[-5:]}; {changes.model}")
         raise
     finally:
         changes.close()
+        for directories in held.values():
+            os.close(directories[""])

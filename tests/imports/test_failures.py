@@ -55,6 +55,16 @@ def test_a_failure_is_reported_until_the_file_is_loaded_or_the_report_removed() 
     assert list(failures.children()) == []
 
 
+def test_a_failure_names_what_was_loaded_before() -> None:
+    failures = Failures()
+    error = BrokenArchive("", "is truncated")
+    failures.add("x.tar", str(error), error, 5, ("a:1", "b:1"))
+    file = failures.lookup("x.tar.failed.txt")
+    assert isinstance(file, BytesFile)
+    assert b"loaded of it before is kept: a:1, b:1." in file.data
+    assert b"Nothing" not in file.data
+
+
 def test_a_later_failure_is_another_file() -> None:
     failures = Failures()
     error = BrokenArchive("", "is truncated")

@@ -371,6 +371,22 @@ def test_a_failure_is_listed_until_its_file_is_loaded(mounted: Mounted) -> None:
     assert mounted.report("b.tar")["status"] == "failed", "what is told of the mount stays"
 
 
+def test_a_failure_says_what_an_earlier_close_has_loaded(mounted: Mounted) -> None:
+    """As `{ cat a.tar; cat b.tar; } > import/x.tar`, where each cat closes the file."""
+    fd = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    try:
+        assert os.write(fd, ARCHIVE) == len(ARCHIVE)
+        os.close(os.dup(fd))
+        os.write(fd, ARCHIVE[:-20_000])
+    finally:
+        with pytest.raises(OSError, match="Bad message"):
+            os.close(fd)
+    told = (mounted.drop / "x.tar.failed.txt").read_text()
+    assert "loaded of it before is kept: docker.io/library/app:1." in told
+    assert mounted.report()["kept"] == ["docker.io/library/app:1"]
+    assert "app:1" in mounted.names()
+
+
 def test_a_file_that_replaces_a_failed_one_by_its_name(mounted: Mounted) -> None:
     """As of browsers, which load x.tar.part and then rename it."""
     with pytest.raises(OSError, match="Bad message"):

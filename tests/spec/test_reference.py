@@ -63,6 +63,7 @@ def test_refuses_by_the_bare_grammar(text: str, kind: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         reference.parse(text)
     assert caught.value.kind == kind
+    assert not str(caught.value).endswith(": ")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 A mount holds the lock, shared, for as long as its kernel may answer with names that it was given
 before now. Whoever has changed names waits, after the commit and before reporting it, until nobody
-holds the lock. The kernel is never given a name for longer than `LONGEST` after the lock was taken,
-so nobody waits longer than that: not for a mount that is suspended, and not for one that takes the
-lock again and again, whose later answers were read after the commit.
+holds the lock, or for `LONGEST`: no longer for a mount that is suspended, or for one that has
+answered a process which does not get to run.
 
 It is a flock on a file of its own in the store, which ends with the process that holds it.
 """

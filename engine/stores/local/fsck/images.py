@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine import graph as walk
 from engine.content.blobs import read_blob
-from engine.errors import BrokenArchive, EngineError, NotFound
+from engine.errors import BrokenArchive, EngineError, NotFound, counted
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.spec import media_types as layer_types
 from engine.spec import oci
@@ -44,16 +44,17 @@ class ImageCheck:
                     yield from self._layers(target, image, known)
 
     def unverified(self) -> Iterator[Unverified]:
-        """Layers that cannot be compared with their diff IDs, each once."""
-        found: dict[str, tuple[str, set[str]]] = {}
+        """Layers that cannot be compared with their diff IDs, each once for every reason."""
+        found: dict[tuple[str, str], set[str]] = {}
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` tells of these
                 for image in walk.graph(self._store.content, target).complete_images:
                     for layer in image.manifest.layers:
                         if reason := layer_types.unreadable(layer.media_type):
-                            names = found.setdefault(layer.digest, (reason, set()))[1]
-                            names.update(self._names(target))
-        for digest, (reason, names) in found.items():
+                            found.setdefault((layer.digest, reason), set()).update(
+                                self._names(target)
+                            )
+        for (digest, reason), names in found.items():
             yield Unverified(digest, reason, tuple(sorted(names)))
 
     def _layers(
@@ -63,7 +64,9 @@ class ImageCheck:
         wanted = image.config.rootfs.diff_ids if image.config else ()
         layers = image.manifest.layers
         if image.needs_diff_ids and len(wanted) != len(layers):
-            text = f"expected {len(wanted)} layers, as its config says, found {len(layers)}"
+            text = (
+                f"expected {counted(len(wanted), 'layer')}, as its config says, found {len(layers)}"
+            )
             yield Problem(Kind.LAYER, image.descriptor.digest, text, names)
         for layer, diff_id in zip(layers, wanted, strict=False):
             if layer_types.unreadable(layer.media_type):

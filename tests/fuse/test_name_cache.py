@@ -1,0 +1,111 @@
+"""The names of a listing are kept for as long as a change of names waits for them."""
+
+import fcntl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from engine.stores.local import name_lock
+from engine.stores.local.name_lock import NameLock
+from imgfs.fuse.name_cache import KEPT, NameCache
+
+LISTING, OTHER = 7, 8
+
+
+class Store:
+    """A store whose version is set by hand, with one mount's cache and somebody who waits."""
+
+    def __init__(self, directory: Path) -> None:
+        self.version = 1
+        self.names = NameCache(NameLock(directory), lambda: self.version)
+        self._directory = directory
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a change of names would be reported at once."""
+        try:
+            with (self._directory / "names.lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[Store], Awaitable[None]]
+) -> None:
+    """Run a test by a clock that jumps to the next deadline."""
+
+    async def main() -> None:
+        monkeypatch.setattr(time, "monotonic", trio.current_time)
+        store = Store(tmp_path)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.names.expire)
+            await test(store)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_change_waits_until_the_reader_has_run_and_the_names_have_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store) -> None:
+        assert store.names.keep(1) > trio.current_time()
+        store.names.answered(LISTING)
+        await trio.sleep(3 * KEPT)
+        assert not store.is_free, "the reader has not run yet"
+        store.names.read(LISTING)
+        await trio.sleep(KEPT)
+        assert not store.is_free, "the kernel still keeps the names"
+        await trio.sleep(KEPT)
+        assert store.is_free
+
+    run(tmp_path, monkeypatch, test)
+
+
+def test_nobody_waits_for_long_for_a_reader_that_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store) -> None:
+        assert store.names.keep(1)
+        store.names.answered(LISTING)
+        await trio.sleep(name_lock.LONGEST + KEPT)
+        assert store.is_free
+
+    run(tmp_path, monkeypatch, test)
+
+
+def test_newer_names_are_not_kept_while_older_ones_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store) -> None:
+        assert store.names.keep(1)
+        store.names.answered(LISTING)
+        store.names.read(LISTING)
+        store.version = 2
+        assert not store.names.keep(1), "read before the change"
+        assert not store.names.keep(2), "somebody waits for the older ones"
+        await trio.sleep(2 * KEPT)
+        assert store.is_free
+        assert store.names.keep(2)
+
+    run(tmp_path, monkeypatch, test)
+
+
+def test_what_is_not_kept_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(store: Store) -> None:
+        store.version = 2
+        assert not store.names.keep(1)
+        assert not store.names.keep(None)
+        store.names.read(OTHER)
+        await trio.sleep(KEPT / 2)
+        assert store.is_free
+
+    run(tmp_path, monkeypatch, test)
