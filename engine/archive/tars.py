@@ -128,7 +128,9 @@ class Tars:
         expected, said = headers.checksums(head[:BLOCK])
         shown = f"{head[148:156]!r}" if said is None else said
         return BrokenArchive(
-            "", f"is not a tar archive: expected the checksum {expected}, found {shown}"
+            "",
+            f"is not a tar archive: expected the checksum {expected}, found {shown}:"
+            " load what docker save or skopeo copy wrote",
         )
 
 
