@@ -55,6 +55,9 @@ _SENTENCES: Final = {
     "digest_invalid_length": InvalidDigest.SENTENCES["invalid_length"],
 }
 
+_OCI_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
+_OCI_NAME: Final = rf"{_OCI_COMPONENT}(?:/{_OCI_COMPONENT})*"
+
 
 class Reference(msgspec.Struct, frozen=True):
     """A repository with a tag, a digest, both or neither; `str()` returns the full text.
@@ -219,3 +222,78 @@ def _sort_rank(ref: Reference | Digest) -> int:
 
 def _invalid(text: str, kind: str) -> InvalidReference:
     return InvalidReference(text, kind, _SENTENCES[kind])
+
+
+def parse_named(text: str) -> Reference:
+    """A full name as `str(reference)` gives it (ParseNamed); name_not_canonical for a short one."""
+    ref = parse_normalized(text)
+    if str(ref) != text:
+        raise _invalid(text, "name_not_canonical")
+    return ref
+
+
+def parse_docker_ref(text: str) -> Reference:
+    """A reference by digest, else by tag, `latest` by default (ParseDockerRef); never by both."""
+    ref = parse_normalized(text)
+    return tag_name_only(ref) if ref.digest is None else without_tag(ref)
+
+
+def with_name(text: str) -> Reference:
+    """A repository by the bare grammar, without tag and digest (WithName)."""
+    match = re.fullmatch(_NAME, text)
+    if match is None:
+        raise _invalid(text, "reference_invalid_format")
+    return Reference(match["domain"] or "", _checked_path(match["path"], text))
+
+
+def with_digest(ref: Reference, digest: str) -> Reference:
+    """`ref` with this digest, its tag kept; only its grammar is judged, as in WithDigest."""
+    if not re.fullmatch(_DIGEST, digest):
+        raise _invalid(digest, "digest_invalid_format")
+    return replace(ref, digest=Digest(digest))
+
+
+def without_tag(ref: Reference) -> Reference:
+    """`ref` without its tag, its digest kept."""
+    return replace(ref, tag=None)
+
+
+def trim(ref: Reference) -> Reference:
+    """The repository of `ref` alone (TrimNamed)."""
+    return Reference(ref.domain, ref.path)
+
+
+def familiar_match(pattern: str, ref: Reference) -> bool:
+    """Whether Go's path.Match takes the familiar reference or its familiar name.
+
+    `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
+    """
+    from engine.spec import path_match as go_path
+
+    return go_path.match(pattern, ref.familiar) or go_path.match(pattern, ref.familiar_name)
+
+
+def valid_ref_name(text: str) -> bool:
+    """Whether image-spec lets an image layout carry `text` as org.opencontainers.image.ref.name."""
+    return re.fullmatch(_OCI_NAME, text) is not None
+
+
+def with_prefix(prefix: str, ref_name: str) -> str:
+    """The image name of an archive's `ref_name`: a bare tag goes below `prefix` (AddRefPrefix).
+
+    "" means that the image gets no name, as everything does without a prefix.
+    """
+    if not prefix:
+        return ""
+    is_full = any(mark in ref_name for mark in "/:@")
+    return ref_name if is_full else f"{prefix}:{ref_name}"
+
+
+def filter_prefix(prefix: str, ref_name: str) -> str:
+    """Like `with_prefix`, but "" for a full name of another repository (FilterRefPrefix).
+
+    `prefix` may be a repository or a namespace, but not part of a component.
+    """
+    full = with_prefix(prefix, ref_name)
+    below = full.startswith(prefix) and full[len(prefix) :][:1] in {"", "/", ":", "@"}
+    return full if below else ""
