@@ -340,7 +340,7 @@ def image_created(config: ImageConfig) -> int:
 
 
 def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
-    """An `oci-layout` file; InvalidDocument for a layout version other than 1.0.0."""
+    """Parse an `oci-layout` file; raise InvalidDocument for a version other than 1.0.0."""
     layout = go_json.decode(data, ImageLayout, subject)
     if layout.image_layout_version != LAYOUT_VERSION:
         version = layout.image_layout_version
@@ -349,12 +349,12 @@ def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
 
 
 def is_docker_type(media_type: str) -> bool:
-    """Whether it is one of Docker's own media types."""
+    """Return whether this is one of Docker's own media types."""
     return media_type.startswith("application/vnd.docker.")
 
 
 def layer_compression_strict(media_type: str) -> str | None:
-    """As umoci reads it: None for all but OCI layers, "unsupported" for any other compression."""
+    """Return the compression as umoci reads it: None for all but OCI layers, or "unsupported"."""
     base, _, suffix = media_type.partition("+")
     if base not in (LAYER, LAYER_NONDISTRIBUTABLE):
         return None

@@ -233,22 +233,22 @@ def _windows_runs(own: tuple[int, int, int], image: tuple[int, int, int]) -> boo
 
 
 def only_strict(platform: Platform) -> Matcher:
-    """This very platform, however it is spelt, and none that merely runs on it."""
+    """Match this platform, however it is spelled, and none that merely runs on it (OnlyStrict)."""
     return any_of(platform)
 
 
 def only_os(platform: Platform) -> Matcher:
-    """Every architecture of this os, os version and features; the platform's own is preferred."""
+    """Match every architecture of this os, os version and features; prefer its own (OnlyOS)."""
     return _OnlyOS(_Exact.of(platform))
 
 
 def any_equally(*platforms: Platform) -> Matcher:
-    """Any of them, those with more os features preferred, else all alike (Any)."""
+    """Match any of these platforms alike, but prefer more os features (Any)."""
     return _AnyEqually(tuple(map(_Exact.of, platforms)))
 
 
 def newest_windows(platform: Platform) -> Matcher:
-    """This very platform, the greatest os version preferred, compared as text."""
+    """Match this platform; prefer the greatest os version, compared as text."""
     return _NewestWindows(_Exact.of(platform))
 
 

@@ -48,6 +48,7 @@ _SENTENCES: Final = {
     "reference_invalid_format": "invalid reference format",
     "name_contains_uppercase": "repository name has upper-case letters",
     "name_too_long": f"repository name is longer than {MAX_PATH_LENGTH} characters",
+    "name_not_canonical": "not a full image name with its registry",
     "identifier_not_allowed": "64 hex digits are an image ID and no name",
     "tag_invalid_format": "invalid tag",
     "digest_invalid_format": InvalidDigest.SENTENCES["invalid_format"],
@@ -225,7 +226,7 @@ def _invalid(text: str, kind: str) -> InvalidReference:
 
 
 def parse_named(text: str) -> Reference:
-    """A full name as `str(reference)` gives it (ParseNamed); name_not_canonical for a short one."""
+    """Parse a full name (ParseNamed); raise InvalidReference, name_not_canonical, for a short one."""
     ref = parse_normalized(text)
     if str(ref) != text:
         raise _invalid(text, "name_not_canonical")
@@ -233,13 +234,13 @@ def parse_named(text: str) -> Reference:
 
 
 def parse_docker_ref(text: str) -> Reference:
-    """A reference by digest, else by tag, `latest` by default (ParseDockerRef); never by both."""
+    """Parse a reference by digest, else by tag, `latest` by default, never both (ParseDockerRef)."""
     ref = parse_normalized(text)
     return tag_name_only(ref) if ref.digest is None else without_tag(ref)
 
 
 def with_name(text: str) -> Reference:
-    """A repository by the bare grammar, without tag and digest (WithName)."""
+    """Parse a repository by the bare grammar, without tag and digest (WithName)."""
     match = re.fullmatch(_NAME, text)
     if match is None:
         raise _invalid(text, "reference_invalid_format")
@@ -247,24 +248,24 @@ def with_name(text: str) -> Reference:
 
 
 def with_digest(ref: Reference, digest: str) -> Reference:
-    """`ref` with this digest, its tag kept; only its grammar is judged, as in WithDigest."""
+    """Return `ref` with this digest and its tag; check only the grammar, as WithDigest does."""
     if not re.fullmatch(_DIGEST, digest):
         raise _invalid(digest, "digest_invalid_format")
     return replace(ref, digest=Digest(digest))
 
 
 def without_tag(ref: Reference) -> Reference:
-    """`ref` without its tag, its digest kept."""
+    """Return `ref` without its tag, but with its digest."""
     return replace(ref, tag=None)
 
 
 def trim(ref: Reference) -> Reference:
-    """The repository of `ref` alone (TrimNamed)."""
+    """Return the repository of `ref` (TrimNamed)."""
     return Reference(ref.domain, ref.path)
 
 
 def familiar_match(pattern: str, ref: Reference) -> bool:
-    """Whether Go's path.Match takes the familiar reference or its familiar name.
+    """Return whether Go's path.Match accepts the familiar reference or its familiar name.
 
     `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
     """
@@ -274,12 +275,12 @@ def familiar_match(pattern: str, ref: Reference) -> bool:
 
 
 def valid_ref_name(text: str) -> bool:
-    """Whether image-spec lets an image layout carry `text` as org.opencontainers.image.ref.name."""
+    """Return whether image-spec allows `text` as org.opencontainers.image.ref.name."""
     return re.fullmatch(_OCI_NAME, text) is not None
 
 
 def with_prefix(prefix: str, ref_name: str) -> str:
-    """The image name of an archive's `ref_name`: a bare tag goes below `prefix` (AddRefPrefix).
+    """Return the name of an archive's `ref_name`; a bare tag goes below `prefix` (AddRefPrefix).
 
     "" means that the image gets no name, as everything does without a prefix.
     """
@@ -290,7 +291,7 @@ def with_prefix(prefix: str, ref_name: str) -> str:
 
 
 def filter_prefix(prefix: str, ref_name: str) -> str:
-    """Like `with_prefix`, but "" for a full name of another repository (FilterRefPrefix).
+    """Return as `with_prefix`, but "" for a full name of another repository (FilterRefPrefix).
 
     `prefix` may be a repository or a namespace, but not part of a component.
     """
