@@ -226,7 +226,7 @@ def _invalid(text: str, kind: str) -> InvalidReference:
 
 
 def parse_named(text: str) -> Reference:
-    """Parse a full name (ParseNamed); raise InvalidReference, name_not_canonical, for a short one."""
+    """Parse a full name (ParseNamed); raise InvalidReference (name_not_canonical) for others."""
     ref = parse_normalized(text)
     if str(ref) != text:
         raise _invalid(text, "name_not_canonical")
