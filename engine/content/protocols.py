@@ -195,7 +195,3 @@ class IngestManager(Protocol):
 
         Raise NotFound if there is none; Unavailable while a writer holds it.
         """
-
-
-class Store(Provider, Ingester, Manager, IngestManager, Protocol):
-    """A complete content store."""

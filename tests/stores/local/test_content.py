@@ -24,7 +24,7 @@ from engine.errors import DigestMismatch, NotFound, Unavailable
 from engine.spec import digest as digests
 from engine.stores.local.content import LocalContent, LocalWriter
 from engine.stores.local.database import Database
-from tests.content_suite import ContentSuite, content
+from engine.testing.content import ContentSuite, content
 
 PROJECT = Path(__file__).parents[3]
 DATA = content(1000)
@@ -77,8 +77,14 @@ def rolled_back(database: Database) -> Iterator[None]:
         raise _RolledBack
 
 
-class TestLocalStore(ContentSuite):
+class TestLocalContent(ContentSuite):
     """The suite on the store on disk."""
+
+
+def test_an_open_blob_has_a_descriptor(store: LocalContent) -> None:
+    digest = write_blob(store, "a", b"foobar").info.digest
+    with store.open(digest) as reader:
+        assert reader.fileno() > 2
 
 
 # The layout

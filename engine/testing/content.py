@@ -1,8 +1,9 @@
-"""What every content store must do: a suite to inherit, with a `store` fixture for an empty store.
+"""The suite of a content store. Inherit `ContentSuite` with a fixture `store` that returns an empty
+`ContentStore`.
 
-It checks what containerd's core/content/testsuite checks, where our store means the same. It
-differs on purpose: a commit of what is stored succeeds (`added` is False), and a failed commit
-drops its ingest.
+It checks what containerd's `core/content/testsuite` checks, where this store has the same meaning.
+It differs on purpose in two points: a commit of a blob that is already stored succeeds (`added` is
+False), and a failed commit discards its ingest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 import pytest
 
 from engine.content.blobs import read_blob, write_blob
-from engine.content.protocols import Committed, Store, Writer
+from engine.content.protocols import Committed, Writer
 from engine.errors import (
     DigestMismatch,
     EngineError,
@@ -28,21 +29,27 @@ from engine.errors import (
 )
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
+from engine.stores.protocols import ContentStore
 
 LABELS = {"containerd.io/gc.root": "2024-01-02T03:04:05Z", "k": "v"}
 ABSENT = digests.of_bytes(b"nobody stores this")
 
 
 def content(size: int, seed: int = 0) -> bytes:
+    """Return random bytes, the same ones for the same arguments."""
     return random.Random(f"{size} {seed}").randbytes(size)
 
 
 class ContentSuite:
+    """The tests."""
+
     # Writing
 
     @pytest.mark.parametrize("with_size", [False, True])
     @pytest.mark.parametrize("with_digest", [False, True])
-    def test_write_and_commit(self, store: Store, with_size: bool, with_digest: bool) -> None:
+    def test_write_and_commit(
+        self, store: ContentStore, with_size: bool, with_digest: bool
+    ) -> None:
         data = content(256)
         expected = digests.of_bytes(data)
         before = time.time()
@@ -64,23 +71,25 @@ class ContentSuite:
         assert store.statuses() == []
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-    def test_write_takes_any_bytes(self, store: Store, kind: Callable[[bytes], bytes]) -> None:
+    def test_write_takes_any_bytes(
+        self, store: ContentStore, kind: Callable[[bytes], bytes]
+    ) -> None:
         data = content(100)
         assert write_blob(store, "a", kind(data)).info.digest == digests.of_bytes(data)
 
-    def test_write_of_wider_items_counts_bytes(self, store: Store) -> None:
+    def test_write_of_wider_items_counts_bytes(self, store: ContentStore) -> None:
         data = content(64)
         with store.writer("a") as writer:
             assert writer.write(memoryview(data).cast("I")) == 64
             assert writer.commit(64).info.digest == digests.of_bytes(data)
 
-    def test_empty_blob(self, store: Store) -> None:
+    def test_empty_blob(self, store: ContentStore) -> None:
         committed = write_blob(store, "a", b"", digests.of_bytes(b""))
         assert committed.info.size == 0
         assert read_blob(store, committed.info.digest, 0) == b""
 
     @pytest.mark.parametrize("algorithm", digests.ALGORITHMS)
-    def test_algorithms(self, store: Store, algorithm: str) -> None:
+    def test_algorithms(self, store: ContentStore, algorithm: str) -> None:
         data = content(300)
         expected = digests.of_bytes(data, algorithm)
         assert write_blob(store, "expected", data, expected).info.digest == expected
@@ -94,13 +103,13 @@ class ContentSuite:
             assert writer.commit(expected=expected).info.digest == expected
         assert read_blob(store, expected) == data
 
-    def test_unknown_algorithm(self, store: Store) -> None:
+    def test_unknown_algorithm(self, store: ContentStore) -> None:
         with pytest.raises(InvalidDigest):
             store.writer("a", algorithm="md5")
         with pytest.raises(InvalidDigest):
             store.writer("a", expected="md5:00")
 
-    def test_pread_sees_what_was_written(self, store: Store) -> None:
+    def test_pread_sees_what_was_written(self, store: ContentStore) -> None:
         with store.writer("a") as writer:
             writer.write(b"0123")
             writer.write(b"456789")
@@ -109,7 +118,7 @@ class ContentSuite:
             writer.write(b"ab")
             assert writer.commit().info.digest == digests.of_bytes(b"0123456789ab")
 
-    def test_a_blob_is_invisible_until_committed(self, store: Store) -> None:
+    def test_a_blob_is_invisible_until_committed(self, store: ContentStore) -> None:
         data = content(50)
         with store.writer("a") as writer:
             writer.write(data)
@@ -121,7 +130,7 @@ class ContentSuite:
 
     # Commit
 
-    def test_commit_of_what_is_stored(self, store: Store) -> None:
+    def test_commit_of_what_is_stored(self, store: ContentStore) -> None:
         data = content(256)
         first = write_blob(store, "a", data, labels={"a": "1", "b": "1"})
         again = write_blob(store, "b", data, labels={"b": "2", "c": "2"})
@@ -132,7 +141,7 @@ class ContentSuite:
         assert len(list(store.walk())) == 1
         assert store.statuses() == []
 
-    def test_commit_with_wrong_size(self, store: Store) -> None:
+    def test_commit_with_wrong_size(self, store: ContentStore) -> None:
         writer = store.writer("a")
         writer.write(content(10))
         with pytest.raises(SizeMismatch) as caught:
@@ -140,7 +149,7 @@ class ContentSuite:
         assert (caught.value.expected, caught.value.found) == (11, 10)
         self.check_nothing_left(store, writer)
 
-    def test_commit_with_wrong_digest(self, store: Store) -> None:
+    def test_commit_with_wrong_digest(self, store: ContentStore) -> None:
         writer = store.writer("a")
         writer.write(content(10))
         with pytest.raises(DigestMismatch) as caught:
@@ -150,7 +159,7 @@ class ContentSuite:
 
     @pytest.mark.parametrize(("size", "expected"), [(11, None), (0, ABSENT), (9, None)])
     def test_commit_of_something_else_than_announced(
-        self, store: Store, size: int, expected: Digest | None
+        self, store: ContentStore, size: int, expected: Digest | None
     ) -> None:
         writer = store.writer("a", size, expected)
         writer.write(content(10))
@@ -158,27 +167,27 @@ class ContentSuite:
             writer.commit()
         self.check_nothing_left(store, writer)
 
-    def test_commit_of_another_digest_than_announced(self, store: Store) -> None:
+    def test_commit_of_another_digest_than_announced(self, store: ContentStore) -> None:
         writer = store.writer("a", expected=ABSENT)
         writer.write(content(10))
         with pytest.raises(DigestMismatch):
             writer.commit(expected=digests.of_bytes(content(10)))
         self.check_nothing_left(store, writer)
 
-    def test_commit_with_no_digest_at_all(self, store: Store) -> None:
+    def test_commit_with_no_digest_at_all(self, store: ContentStore) -> None:
         writer = store.writer("a")
         writer.write(b"x")
         with pytest.raises(InvalidDigest):
             writer.commit(expected="sha256:../../../etc/passwd")
         self.check_nothing_left(store, writer)
 
-    def check_nothing_left(self, store: Store, writer: Writer) -> None:
+    def check_nothing_left(self, store: ContentStore, writer: Writer) -> None:
         assert list(store.walk()) == []
         assert store.statuses() == []
         with pytest.raises(NotFound):
             store.open(writer.digest())
 
-    def test_the_ref_is_free_after_a_failed_commit(self, store: Store) -> None:
+    def test_the_ref_is_free_after_a_failed_commit(self, store: ContentStore) -> None:
         data = content(20)
         for _ in range(2):
             writer = store.writer("a")
@@ -190,7 +199,7 @@ class ContentSuite:
             writer.write(data)
             assert writer.commit(20).added
 
-    def test_a_writer_ends_with_its_commit(self, store: Store) -> None:
+    def test_a_writer_ends_with_its_commit(self, store: ContentStore) -> None:
         writer = store.writer("a")
         writer.write(b"once")
         writer.commit()
@@ -201,7 +210,7 @@ class ContentSuite:
         writer.close()
         assert read_blob(store, digests.of_bytes(b"once")) == b"once"
 
-    def test_a_writer_ends_with_its_close(self, store: Store) -> None:
+    def test_a_writer_ends_with_its_close(self, store: ContentStore) -> None:
         writer = store.writer("a")
         writer.write(b"some")
         writer.close()
@@ -213,7 +222,7 @@ class ContentSuite:
 
     # Ingests
 
-    def test_status_follows_the_writes(self, store: Store) -> None:
+    def test_status_follows_the_writes(self, store: ContentStore) -> None:
         data = content(256)
         expected = digests.of_bytes(data)
         before = time.time()
@@ -233,13 +242,13 @@ class ContentSuite:
         with pytest.raises(NotFound):
             store.status("a")
 
-    def test_statuses_are_in_order_of_refs(self, store: Store) -> None:
+    def test_statuses_are_in_order_of_refs(self, store: ContentStore) -> None:
         refs = ["b", "a/../../x", "", "ü\n", "a" * 5000, "\udc80"]
         for ref in refs:
             store.writer(ref).close()
         assert [status.ref for status in store.statuses()] == sorted(refs)
 
-    def test_one_writer_a_ref(self, store: Store) -> None:
+    def test_one_writer_a_ref(self, store: ContentStore) -> None:
         with store.writer("a") as writer:
             writer.write(b"x")
             with pytest.raises(Unavailable):
@@ -254,7 +263,7 @@ class ContentSuite:
 
     @pytest.mark.parametrize("size", [500, 5_000, 3_000_000])
     @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-    def test_resume(self, store: Store, size: int, share: float) -> None:
+    def test_resume(self, store: ContentStore, size: int, share: float) -> None:
         data = content(size)
         there = int(size * share)
         expected = digests.of_bytes(data)
@@ -269,7 +278,7 @@ class ContentSuite:
             assert writer.commit(size, expected).added
         assert read_blob(store, expected) == data
 
-    def test_resume_remembers_what_is_expected(self, store: Store) -> None:
+    def test_resume_remembers_what_is_expected(self, store: ContentStore) -> None:
         store.writer("a", 3, ABSENT).close()
         writer = store.writer("a")
         assert (writer.status().total, writer.status().expected) == (3, ABSENT)
@@ -277,7 +286,7 @@ class ContentSuite:
         with pytest.raises(DigestMismatch):
             writer.commit()
 
-    def test_resume_learns_what_is_expected(self, store: Store) -> None:
+    def test_resume_learns_what_is_expected(self, store: ContentStore) -> None:
         expected = digests.of_bytes(b"abc", "sha512")
         with store.writer("a") as writer:
             writer.write(b"ab")
@@ -285,7 +294,7 @@ class ContentSuite:
             assert writer.digest() == digests.of_bytes(b"ab", "sha512")
         assert (store.status("a").total, store.status("a").expected) == (3, expected)
 
-    def test_resume_for_something_else(self, store: Store) -> None:
+    def test_resume_for_something_else(self, store: ContentStore) -> None:
         with store.writer("a", 10, ABSENT) as writer:
             writer.write(b"x")
         with pytest.raises(SizeMismatch):
@@ -298,7 +307,7 @@ class ContentSuite:
             assert writer.status().offset == 0
 
     @pytest.mark.parametrize("size", [0, 1, 399, 400])
-    def test_truncate(self, store: Store, size: int) -> None:
+    def test_truncate(self, store: ContentStore, size: int) -> None:
         data, tail = content(400), content(77, seed=1)
         with store.writer("a") as writer:
             writer.write(data)
@@ -310,14 +319,14 @@ class ContentSuite:
         assert read_blob(store, digests.of_bytes(data[:size] + tail)) == data[:size] + tail
 
     @pytest.mark.parametrize("size", [-1, 401])
-    def test_truncate_to_what_is_not_there(self, store: Store, size: int) -> None:
+    def test_truncate_to_what_is_not_there(self, store: ContentStore, size: int) -> None:
         with store.writer("a") as writer:
             writer.write(content(400))
             with pytest.raises(ValueError, match="400 bytes"):
                 writer.truncate(size)
             assert writer.commit().info.digest == digests.of_bytes(content(400))
 
-    def test_abort_of_a_paused_ingest(self, store: Store) -> None:
+    def test_abort_of_a_paused_ingest(self, store: ContentStore) -> None:
         with store.writer("a") as writer:
             writer.write(b"x")
         store.abort("a")
@@ -327,7 +336,7 @@ class ContentSuite:
         with pytest.raises(NotFound):
             store.status("a")
 
-    def test_abort_by_the_writer(self, store: Store) -> None:
+    def test_abort_by_the_writer(self, store: ContentStore) -> None:
         writer = store.writer("a")
         writer.write(b"x")
         writer.abort()
@@ -337,7 +346,7 @@ class ContentSuite:
 
     # Reading
 
-    def test_pread(self, store: Store) -> None:
+    def test_pread(self, store: ContentStore) -> None:
         digest = write_blob(store, "a", b"foobar").info.digest
         with store.open(digest) as reader:
             assert reader.size == 6
@@ -347,10 +356,11 @@ class ContentSuite:
             assert reader.pread(1, 6) == b""
             assert reader.pread(1, 1 << 40) == b""
             assert reader.pread(0, 0) == b""
-            assert (reader.fileno() or 0) > 2
+            descriptor = reader.fileno()
+            assert descriptor is None or descriptor > 2
         reader.close()
 
-    def test_an_open_blob_survives_its_deletion(self, store: Store) -> None:
+    def test_an_open_blob_survives_its_deletion(self, store: ContentStore) -> None:
         digest = write_blob(store, "a", b"foobar").info.digest
         with store.open(digest) as reader:
             store.delete(digest)
@@ -358,19 +368,19 @@ class ContentSuite:
             assert reader.pread(6, 0) == b"foobar"
 
     @pytest.mark.parametrize("text", ["", "x", "sha256:", "sha256:../..", "md5:" + "0" * 32])
-    def test_what_is_no_digest(self, store: Store, text: str) -> None:
+    def test_what_is_no_digest(self, store: ContentStore, text: str) -> None:
         for use in (store.open, store.info, store.delete, lambda d: store.update(d, {})):
             with pytest.raises(InvalidDigest):
                 use(text)
 
-    def test_absent_blobs(self, store: Store) -> None:
+    def test_absent_blobs(self, store: ContentStore) -> None:
         for use in (store.open, store.info, store.delete, lambda d: store.update(d, {"k": "v"})):
             with pytest.raises(NotFound):
                 use(ABSENT)
 
     # Managing
 
-    def test_labels(self, store: Store) -> None:
+    def test_labels(self, store: ContentStore) -> None:
         first = write_blob(store, "a", b"x", labels={"k1": "v1", "k2": "v2"}).info
         second = store.update(first.digest, {"k1": "new", "k2": "", "k3": "v3", "k4": ""})
         assert second == store.info(first.digest)
@@ -379,19 +389,19 @@ class ContentSuite:
         assert second.updated_at >= first.updated_at
         assert store.update(first.digest, {}) == second
 
-    def test_walk(self, store: Store) -> None:
+    def test_walk(self, store: ContentStore) -> None:
         blobs = [write_blob(store, str(i), content(i), labels={"i": str(i)}).info for i in range(7)]
         assert list(store.walk()) == sorted(blobs, key=lambda info: info.digest)
         assert [info.size for info in store.walk(lambda info: info.labels["i"] == "3")] == [3]
 
-    def test_walk_may_delete_as_it_goes(self, store: Store) -> None:
+    def test_walk_may_delete_as_it_goes(self, store: ContentStore) -> None:
         for i in range(7):
             write_blob(store, str(i), content(i))
         for info in store.walk():
             store.delete(info.digest)
         assert list(store.walk()) == []
 
-    def test_delete_and_store_again(self, store: Store) -> None:
+    def test_delete_and_store_again(self, store: ContentStore) -> None:
         digest = write_blob(store, "a", b"x", labels=LABELS).info.digest
         store.delete(digest)
         with pytest.raises(NotFound):
@@ -404,7 +414,7 @@ class ContentSuite:
 
     # Helpers
 
-    def test_read_blob_checks(self, store: Store) -> None:
+    def test_read_blob_checks(self, store: ContentStore) -> None:
         digest = write_blob(store, "a", b"foobar").info.digest
         assert read_blob(store, digest, 6, limit=6) == b"foobar"
         with pytest.raises(SizeMismatch, match="manifest x: unexpected size: expected 5, found 6"):
@@ -414,19 +424,19 @@ class ContentSuite:
         with pytest.raises(NotFound):
             read_blob(store, ABSENT)
 
-    def test_write_blob_starts_over(self, store: Store) -> None:
+    def test_write_blob_starts_over(self, store: ContentStore) -> None:
         with store.writer("a") as writer:
             writer.write(b"garbage")
         assert write_blob(store, "a", b"foobar").info.digest == digests.of_bytes(b"foobar")
 
-    def test_write_blob_checks(self, store: Store) -> None:
+    def test_write_blob_checks(self, store: ContentStore) -> None:
         with pytest.raises(DigestMismatch):
             write_blob(store, "a", b"foobar", ABSENT)
         assert store.statuses() == []
 
     # Threads
 
-    def test_one_digest_by_many_threads(self, store: Store) -> None:
+    def test_one_digest_by_many_threads(self, store: ContentStore) -> None:
         data = content(100_000)
 
         def work(number: int) -> Committed:
@@ -437,7 +447,7 @@ class ContentSuite:
         assert len(committed) == 8
         assert len(list(store.walk())) == 1
 
-    def test_one_ref_by_many_threads(self, store: Store) -> None:
+    def test_one_ref_by_many_threads(self, store: ContentStore) -> None:
         def work(number: int) -> Committed:
             return write_blob(store, "ref", content(1000, number))
 
@@ -448,8 +458,8 @@ class ContentSuite:
         assert sorted(stored) == [info.digest for info in store.walk()]
         assert store.statuses() == []
 
-    def test_a_blob_that_is_stored_and_deleted_all_the_time(self, store: Store) -> None:
-        """Whoever finds it can read all of it, and at the end row and content agree."""
+    def test_a_blob_that_is_stored_and_deleted_all_the_time(self, store: ContentStore) -> None:
+        """Check that an open reader reads all of the blob, and that the last write counts."""
         data = content(5000)
         digest = digests.of_bytes(data)
 
@@ -478,7 +488,7 @@ class ContentSuite:
 
 
 def _in_threads(calls: list[Callable[[], object]]) -> list[object]:
-    """Run them at once; what each returned, or the engine's error that it raised."""
+    """Run all calls at once; return the result of each, or the EngineError that it raised."""
     barrier = threading.Barrier(len(calls))
     outcomes: list[object] = []
 

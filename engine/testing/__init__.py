@@ -1,0 +1,7 @@
+"""Test suites that every kind of store must pass. They need pytest; the product imports none of
+them.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("engine.testing.content", "engine.testing.images")
