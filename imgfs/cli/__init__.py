@@ -3,9 +3,9 @@
 The status is 0 for success, 1 for a failure, 2 for a usage error and 130 for an interrupt. SIGTERM
 and SIGHUP end a command in the same orderly way, with the status 128 + the signal's number.
 
-To start quickly, a command's module is imported only when the command is called, and the objects
-that imports have created are excluded from garbage collection, which `imgfs.__main__` disables until
-then.
+To start quickly, a command's module is imported only when the command is called. `imgfs.__main__`
+disables garbage collection until then, and the objects that imports have created are excluded from
+it.
 """
 
 import os

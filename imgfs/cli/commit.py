@@ -83,9 +83,7 @@ def _options(parser: Parser) -> None:
         "--docker", dest="is_oci", action="store_false", help="Use Docker's media types."
     )
     parser.flag("--keep-empty-layers", help="Keep a layer that changes nothing.")
-    parser.flag(
-        "--reproducible", help="Clamp all times to $SOURCE_DATE_EPOCH, or to 1970."
-    )
+    parser.flag("--reproducible", help="Clamp all times to $SOURCE_DATE_EPOCH, or to 1970.")
     parser.repeatable(
         "-o", "--output", metavar="K=V,…", help="Exporter options, as in docker build --output."
     )

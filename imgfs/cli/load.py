@@ -36,16 +36,23 @@ def _options(parser: Parser) -> None:
     parser.add_argument(
         "--max-bytes", type=_count, metavar="N", help="Refuse an archive of more bytes."
     )
-    parser.repeatable("--limit", metavar="NAME=N", help="Set another limit, such as max_images=50000.")
+    parser.repeatable(
+        "--limit", metavar="NAME=N", help="Set another limit, such as max_images=50000."
+    )
     parser.add_argument("--name", default="", help="Name the one image that has no name.")
     parser.add_argument(
-        "--base-name", default="", metavar="REPOSITORY", help="Repository for images that have only a tag."
+        "--base-name",
+        default="",
+        metavar="REPOSITORY",
+        help="Repository for images that have only a tag.",
     )
     parser.repeatable("--rename", metavar="OLD=NEW", help="Rename a repository or one name.")
     parser.add_argument("--prefix", default="", help="Put this before every name.")
     parser.repeatable("--platform", metavar="PLATFORM", help="Load only this platform; repeatable.")
     parser.add_argument(
-        "--compress", metavar="KIND[:LEVEL]", help="Compress uncompressed layers of docker archives."
+        "--compress",
+        metavar="KIND[:LEVEL]",
+        help="Compress uncompressed layers of docker archives.",
     )
     format_option(parser, "table", "json")
     progress_options(parser)
@@ -133,7 +140,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
-    """Yield chunks, each while the next one is read; not for a pipe, where a read may block forever."""
+    """Yield chunks, each while the next is read; not for a pipe, where a read may block forever."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:

@@ -84,9 +84,7 @@ class _Options(msgspec.Struct, frozen=True):
 
 def _mount_options(parser: Parser) -> None:
     parser.flag("-f", "--foreground", help="Stay in the foreground and log to standard error.")
-    parser.repeatable(
-        "--platform", metavar="PLATFORM", help="Show only this platform; repeatable."
-    )
+    parser.repeatable("--platform", metavar="PLATFORM", help="Show only this platform; repeatable.")
     parser.add_argument(
         "--layout",
         choices=tuple(_VIEWS),

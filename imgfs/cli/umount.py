@@ -60,7 +60,7 @@ def is_ours(mountpoint: Path) -> bool:
 
 
 def is_stale(mountpoint: Path) -> bool:
-    """Return whether it is a mount whose process has ended; statvfs(2) is not answered from a cache."""
+    """Return whether it is a mount whose process has ended; no cache answers statvfs(2)."""
     try:
         os.statvfs(mountpoint)
     except OSError as error:

@@ -26,8 +26,8 @@ def _no_options(_parser: "Parser") -> None:
 class Command(msgspec.Struct, frozen=True):
     """A command.
 
-    `run` is called with the values of the options, with `store` (as given, or None) and with `words`,
-    the arguments that are no options. Its docstring is the help text; the first line is also the
+    `run` is called with the values of the options, `store` (as given, or None) and `words`, the
+    arguments that are no options. Its docstring is the help text; the first line is also the
     summary in the list of commands. `words` here names the words for the usage line; there must be
     at least `least` and at most `most` of them (None: any number).
     """
@@ -47,12 +47,15 @@ class Command(msgspec.Struct, frozen=True):
         return f"{first}\n{dedent(rest)}"
 
     def call(self, path: str, arguments: Sequence[str], store: str | None) -> None:
-        """Run the command with the arguments after its name, or print its help; `path` is the name as
-        the user gave it. Raise UsageError for arguments that are not valid.
+        """Run the command with the arguments after its name, or print its help.
+
+        `path` is the name as the user gave it. Raise UsageError for arguments that are not valid.
         """
         parser = Parser(f"{path} [OPTION…] {self.words}".rstrip())
         self.options(parser)
-        parser.add_argument("--store", default=store, metavar="DIR", help="The directory of the store.")
+        parser.add_argument(
+            "--store", default=store, metavar="DIR", help="The directory of the store."
+        )
         args = parser.parse(arguments)
         if args.help:
             parser.description = self.help
@@ -92,8 +95,9 @@ class Parser(ArgumentParser):
         self.add_argument(*names, action="append", default=[], metavar=metavar, help=help)
 
     def parse(self, arguments: Sequence[str]) -> Namespace:
-        """Return the options, and the other arguments as `words`, those after a "--" included; raise
-        UsageError for an unknown option.
+        """Return the options, and the other arguments as `words`, with those after a "--".
+
+        Raise UsageError for an unknown option.
         """
         options, rest = [], iter(arguments)
         for word in rest:

@@ -21,7 +21,7 @@ class Failed(Exception):
 
 
 def store_path(given: str | None) -> Path:
-    """Return the path of the store: as given, else $IMGFS_STORE, else the default of root or user."""
+    """Return the path of the store: as given, or $IMGFS_STORE, or the default for root or users."""
     chosen = given or os.environ.get("IMGFS_STORE")
     if chosen:
         return Path(chosen).absolute()
@@ -75,7 +75,7 @@ def print_table(
 
 
 def on_a_terminal(limit: int) -> int | None:
-    """Return `limit` if standard output is a terminal, else None, since programs need all the text."""
+    """Return `limit` if standard output is a terminal, else None: programs need all the text."""
     return limit if sys.stdout.isatty() else None
 
 

@@ -33,7 +33,7 @@ def followed(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Provide a file that appears only when it is complete; a pipe or device is written directly."""
+    """Provide a file that appears once it is complete; a pipe or device is written directly."""
     if path.exists() and not path.is_file():
         with open(_open_device(path), "wb") as device:
             yield device

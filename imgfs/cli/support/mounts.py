@@ -10,8 +10,8 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 class MountInfo(msgspec.Struct, frozen=True):
-    """A line of mountinfo: the mount `id` at `path` shows the directory `root` of the file system on
-    `device` (MAJOR:MINOR), whose superblock has `options`.
+    """A line of mountinfo: the mount `id` at `path` shows the directory `root` of the file system
+    on `device` (MAJOR:MINOR), whose superblock has `options`.
     """
 
     id: int

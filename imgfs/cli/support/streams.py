@@ -36,7 +36,7 @@ def widen(stream: BinaryIO) -> BinaryIO:
 
 
 def discard_unwritable() -> None:
-    """Flush standard output, or discard what it does not accept, so that Python does not fail at exit."""
+    """Flush standard output, or discard the rest, so that Python prints no error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -14,7 +14,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def tracer() -> Tracer:
-    """Return the tracer of this process: `Untraced` without $OTEL_TRACES_EXPORTER or an endpoint."""
+    """Return the tracer of this process: Untraced without $OTEL_TRACES_EXPORTER or an endpoint."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
     if exporter == "none" or not (exporter or any(os.environ.get(name) for name in _ENDPOINTS)):
         return Untraced()
