@@ -93,7 +93,7 @@ def human(size: int) -> str:
     return f"{amount:.3g}TB" if amount < 999.5 else f"{amount:.0f}TB"
 
 
-def each(names: Sequence[str], work: Callable[[str], None]) -> None:
+def each(names: Sequence[str], work: Callable[[str], object]) -> None:
     """Call `work` for every name; print each EngineError, and raise Failed at the end if any."""
     failed = False
     for name in names:
