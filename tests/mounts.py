@@ -124,4 +124,4 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
             if not ended(one.pid):
                 with suppress(ProcessLookupError):
                     os.kill(one.pid, signal.SIGTERM)
-            wait_until(lambda pid=one.pid: ended(pid), "the mount's process ends")  # type: ignore[misc]
+            wait_until(lambda pid=one.pid: ended(pid), "the mount's process ends")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults

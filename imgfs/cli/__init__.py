@@ -1,11 +1,11 @@
-"""The command line: finds the command, runs it, and turns whatever goes wrong into one line and a
-status.
+"""The command line: find the command, run it, and turn every error into one line and a status.
 
-0 is success, 1 a failure, 2 a usage error, 130 an interrupt. SIGTERM and SIGHUP end a command as
-tidily, with 128 and their number.
+The status is 0 for success, 1 for a failure, 2 for a usage error and 130 for an interrupt. SIGTERM
+and SIGHUP end a command in the same orderly way, with the status 128 + the signal's number.
 
-A start is felt. So commands are imported when they are called, and what that has made is kept from
-the garbage collector, which `imgfs.__main__` has switched off until then.
+To start quickly, a command's module is imported only when the command is called. `imgfs.__main__`
+disables garbage collection until then, and the objects that imports have created are excluded from
+it.
 """
 
 import os
@@ -21,22 +21,23 @@ from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.support.common import Failed
 from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
 
-_COMMANDS = {
-    "mount": "mount",
-    "umount": "umount",
-    "commit": "commit",
-    "load": "load",
-    "save": "save",
-    "images": "images",
-    "inspect": "inspect",
-    "history": "inspect",
-    "info": "info",
-    "events": "events",
-    "gc": "gc",
-    "fsck": "fsck",
-    "tag": "tag",
-    "rm": "tag",
-}
+_COMMANDS = (
+    "mount",
+    "umount",
+    "commit",
+    "load",
+    "save",
+    "images",
+    "inspect",
+    "history",
+    "info",
+    "events",
+    "gc",
+    "fsck",
+    "tag",
+    "rm",
+)
+"""Each has a module of its name, in the order of --help."""
 _ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
 _NO_SOURCES = ("none", "imgfs")
 
@@ -50,19 +51,19 @@ _ABOUT = """A container image store that you use as a folder.
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line, this process's own by default, and exit with its status."""
+    """Run a command line (default: that of this process), and exit with its status."""
     open_standard_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
     status = run(list(sys.argv[1:] if arguments is None else arguments))
     discard_unwritable()
-    freeze()  # the process ends: nothing has to be taken apart
+    freeze()  # the process ends: collecting garbage would only delay it
     sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line; its exit status."""
+    """Run a command line; return its exit status."""
     path = "imgfs"
     try:
         if _is_mount_form(arguments):
@@ -111,31 +112,31 @@ def run(arguments: list[str]) -> int:
 def _program() -> Parser:
     parser = Parser("imgfs [OPTION…] COMMAND …")
     parser.add_argument(
-        "--store", metavar="DIR", help="The store (else $IMGFS_STORE, else the user's own)."
+        "--store", metavar="DIR", help="The store (default: $IMGFS_STORE, or the user's own)."
     )
     parser.flag("--version", help="Show the version.")
     return parser
 
 
 def _commands() -> str:
-    """A line for each."""
+    """Return the list of commands for --help, one line for each."""
     lines = (f"  {name:9}{_command(name).help.splitlines()[0]}" for name in _COMMANDS)
     return "\n".join(("commands:", *lines))
 
 
 def _command(name: str) -> Command:
-    """By its name or another one."""
+    """Import and return a command by its name or alias; raise UsageError if there is none."""
     name = _ALIASES.get(name, name)
     if name not in _COMMANDS:
         raise UsageError(f"no such command '{name}'{suggestion(name, _COMMANDS)}")
-    found: Command = getattr(import_module(f"imgfs.cli.{_COMMANDS[name]}"), name.upper())
+    found: Command = getattr(import_module(f"imgfs.cli.{name}"), name.upper())
     return found
 
 
 def _is_mount_form(arguments: Sequence[str]) -> bool:
-    """Whether mount(8) calls: SOURCE MOUNTPOINT [-o OPTIONS…], where a person names a command.
+    """Return whether mount(8) has called: SOURCE MOUNTPOINT [-o OPTIONS…] instead of a command.
 
-    Another word than a path needs the -o: it may be a command that was mistyped.
+    A SOURCE that is not a path is accepted only with -o, since it may be a mistyped command.
     """
     options = arguments[2:3]
     return (

@@ -1,4 +1,4 @@
-"""`imgfs commit`: directories become an image."""
+"""`imgfs commit`: make an image from directories."""
 
 import csv
 import json
@@ -34,58 +34,68 @@ def _options(parser: Parser) -> None:
         "--base", metavar="IMAGE", default="", help="The image that DIR is compared with."
     )
     parser.flag("--upper", help="DIR is an overlayfs upper directory on the base.")
-    parser.flag("--config-only", help="No DIR: the base's layers with another config.")
+    parser.flag("--config-only", help="Take no DIR: keep the base's layers and change the config.")
     parser.repeatable(
         "--platform",
         metavar="P[=DIR]",
-        help="The platform of DIR; with =DIR, repeated, one image of several.",
+        help="The platform of DIR; P=DIR is repeatable, for an image of several platforms.",
     )
     parser.repeatable(
-        "--config", metavar="[P=]FILE", help="The config, in the place of the base image's."
+        "--config", metavar="[P=]FILE", help="Use this config instead of the base image's."
     )
-    parser.repeatable("-c", "--change", metavar="'CMD …'", help="As docker commit's.")
+    parser.repeatable(
+        "-c",
+        "--change",
+        metavar="'CMD …'",
+        help="Change the config with a Dockerfile instruction, as docker commit does.",
+    )
     parser.add_argument(
-        "-m", "--message", default="", help="The comment in the layer's history entry (imgfs)."
+        "-m", "--message", default="", help="Comment in the layer's history entry (default: imgfs)."
     )
-    parser.add_argument("-a", "--author", default="", help="Who made it.")
+    parser.add_argument("-a", "--author", default="", help="Author of the layer.")
     parser.repeatable(
         "--annotation",
         metavar="[LEVEL[P],…:]K=V",
-        help="On manifest, manifest-descriptor, index or index-descriptor.",
+        help="Annotate the manifest, manifest-descriptor, index or index-descriptor.",
     )
     parser.repeatable(
-        "--attestation", metavar="[P=]FILE", help="An in-toto statement about the image."
+        "--attestation", metavar="[P=]FILE", help="Attach an in-toto statement about the image."
     )
     parser.repeatable(
-        "--inline-cache", metavar="[P=]FILE", help="BuildKit's cache, for the config."
+        "--inline-cache", metavar="[P=]FILE", help="Add BuildKit's inline cache to the config."
     )
     parser.add_argument(
-        "--compression", default="gzip", metavar="KIND[:LEVEL]", help="Of new layers (gzip)."
+        "--compression",
+        default="gzip",
+        metavar="KIND[:LEVEL]",
+        help="Compression of new layers (default: gzip).",
     )
-    parser.flag("--force-compression", help="Compress the base's layers so too.")
+    parser.flag("--force-compression", help="Compress the base's layers the same way.")
     parser.flag("--prefer-nondist-layers", help="Keep the base's foreign layers as they are.")
     parser.add_argument(
         "--oci",
         dest="is_oci",
         action="store_true",
         default=True,
-        help="OCI's media types (the default).",
+        help="Use OCI's media types (the default).",
     )
     parser.add_argument(
-        "--docker", dest="is_oci", action="store_false", help="Docker's media types."
+        "--docker", dest="is_oci", action="store_false", help="Use Docker's media types."
     )
     parser.flag("--keep-empty-layers", help="Keep a layer that changes nothing.")
-    parser.flag("--reproducible", help="No time later than $SOURCE_DATE_EPOCH, else 1970.")
-    parser.repeatable("-o", "--output", metavar="K=V,…", help="Options as docker build --output's.")
+    parser.flag("--reproducible", help="Clamp all times to $SOURCE_DATE_EPOCH, or to 1970.")
+    parser.repeatable(
+        "-o", "--output", metavar="K=V,…", help="Exporter options, as in docker build --output."
+    )
     parser.add_argument("--iidfile", metavar="FILE", help="Write the image ID to a file.")
     parser.add_argument(
-        "--metadata-file", metavar="FILE", help="Write what was made as JSON to a file."
+        "--metadata-file", metavar="FILE", help="Write the result as JSON to a file."
     )
     parser.flag("-q", "--quiet", help="Show no progress.")
 
 
 def _commit(args: Namespace) -> None:
-    """Make an image of a directory, or of one a platform; print its digest.
+    """Make an image from a directory, or from one for each platform; print its digest.
 
     imgfs commit rootfs app:1
     imgfs commit --base debian:12 -c 'CMD ["/app"]' rootfs app:1,app:latest
@@ -138,13 +148,13 @@ def _commit(args: Namespace) -> None:
     ):
         for platform, data in _files(option, texts, sources):
             sources[platform] = _with(sources[platform], option, data)
-    with writable(args) as store, steps(args.quiet) as tell, tracer().span("commit"):
+    with writable(args) as store, steps(args.quiet) as on_step, tracer().span("commit"):
         made = commit(
             store,
             Source(tuple(sources.values()), args.base),
             tuple(dict.fromkeys((*names, *parse_names(found.names)))),
             replace(found.commit, created=created),
-            tell,
+            on_step,
         )
     if args.iidfile:
         _write(args.iidfile, made.image_id)
@@ -172,7 +182,7 @@ def _with(source: PlatformSource, option: str, data: bytes) -> PlatformSource:
 
 
 def _files(option: str, texts: Iterable[str], known: Iterable[str]) -> list[tuple[str, bytes]]:
-    """(platform, content) of each "[P=]FILE"; without P it is for the only platform."""
+    """Return (platform, content) of each "[P=]FILE"; without P it is for the only platform."""
     wanted = list(known)
     found = []
     for text in texts:
@@ -195,7 +205,7 @@ def _annotations(texts: Iterable[str]) -> tuple[Annotation, ...]:
 
 
 def _output(texts: Iterable[str]) -> dict[str, str]:
-    """The options in "K=V,…", where a field with a comma stands in quotes."""
+    """Parse "K=V,…"; a field that contains a comma is quoted, as in CSV."""
     found = {}
     for row in csv.reader(texts):
         for text in row:
@@ -211,7 +221,7 @@ def _output(texts: Iterable[str]) -> dict[str, str]:
 def _without_directories(
     wanted: Sequence[str], words: Sequence[str]
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """(platform, "") of each, and the names."""
+    """Return (platform, "") of each platform, and the names."""
     if len(words) > 1:
         raise UsageError("expected NAME[,NAME…] beside --config-only")
     return [(platform, "") for platform in wanted or ("",)], parse_names(words[0] if words else "")
@@ -220,7 +230,7 @@ def _without_directories(
 def _operands(
     wanted: Sequence[str], words: Sequence[str]
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """(platform, directory) of each, and the names."""
+    """Return (platform, directory) of each operand, and the names."""
     pairs = [(platform, directory) for platform, _, directory in (w.partition("=") for w in wanted)]
     if any(directory for _, directory in pairs):
         if not all(directory for _, directory in pairs):
@@ -237,7 +247,7 @@ def _operands(
 
 
 def _epoch(reproducible: bool) -> int | None:
-    """SOURCE_DATE_EPOCH, which counts also where nothing is asked for."""
+    """Return SOURCE_DATE_EPOCH in seconds, which applies without --reproducible too, or None."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "0" if reproducible else "")
     if not text:
         return None

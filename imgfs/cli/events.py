@@ -1,4 +1,4 @@
-"""`imgfs events`: what happens to the images of a store, a line of JSON each."""
+"""`imgfs events`: print changes to the images of a store, one line of JSON each."""
 
 import re
 import sys
@@ -18,15 +18,15 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
 def _options(parser: Parser) -> None:
-    parser.add_argument("--since", metavar="TIME", help="Begin with what happened since then.")
-    parser.add_argument("--until", metavar="TIME", help="End with what happened until then.")
+    parser.add_argument("--since", metavar="TIME", help="Start at this time.")
+    parser.add_argument("--until", metavar="TIME", help="Stop at this time.")
 
 
 def _events(args: Namespace) -> None:
-    """Print events as they happen, until it is interrupted or --until.
+    """Print events as they happen, until interrupted or until --until.
 
-    TIME is RFC 3339, seconds since 1970, or how long ago (1h30m), as docker events
-    takes it.
+    TIME is an RFC 3339 time, seconds since 1970, or a duration before now (1h30m),
+    as for docker events.
 
     imgfs events
     imgfs events --since 24h --until 0s
@@ -77,7 +77,7 @@ def _print(found: list[Event], number: int, begin: int | None, end: int | None) 
 
 
 def _time(option: str, text: str, now: int) -> int:
-    """Nanoseconds since the epoch."""
+    """Parse a TIME; return nanoseconds since 1970, or raise UsageError."""
     if _SECONDS.fullmatch(text):
         whole, _, fraction = text.partition(".")
         return int(whole) * _NANO + int(fraction[:9].ljust(9, "0"))

@@ -1,4 +1,4 @@
-"""`imgfs fsck`: what is broken is told."""
+"""`imgfs fsck`: report what is damaged in a store, and repair it."""
 
 import sys
 from argparse import Namespace
@@ -20,7 +20,7 @@ from imgfs.cli.support.progress import how, progress_of, progress_options
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """A problem, and what was done about it ("": nothing)."""
+    """A problem, and how it was repaired ("" if it was not)."""
 
     problem: Problem
     repaired: str = ""
@@ -31,7 +31,7 @@ class _Found(msgspec.Struct, frozen=True):
 
     @property
     def lost_by(self) -> tuple[str, ...]:
-        """The images that have lost something by it."""
+        """The images that the problem has damaged."""
         return self.problem.images if self.problem.kind.is_damage else ()
 
     def line(self) -> str:
@@ -52,31 +52,31 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def _options(parser: Parser) -> None:
-    parser.flag("--deep", help="Decompress every layer, too, and compare diff IDs.")
-    parser.flag("--repair", help="Do what is safe about what is found.")
+    parser.flag("--deep", help="Also decompress every layer and compare diff IDs.")
+    parser.flag("--repair", help="Repair what can be repaired safely.")
     format_option(parser, "table", "json")
     progress_options(parser)
 
 
 def _fsck(args: Namespace) -> None:
-    """Check every blob and every image; a line for all that is wrong.
+    """Check every blob and every image; print a line for each problem.
 
-    With --repair, rows without a file go, files without a row get one, damaged
-    files are moved to quarantine/ in the store, and what is recorded of images is
-    derived anew. A database that cannot be opened is made anew. The status is 1 if
-    something is wrong (with --repair: if an image has lost something).
+    With --repair, rows without a file are removed, files without a row get one,
+    damaged files are moved to quarantine/ in the store, and the records about images
+    are derived again from their blobs. A database that cannot be opened is rebuilt.
+    The status is 1 if there is a problem (with --repair: if an image is damaged).
     """
     store = store_path(args.store)
-    told = None if args.quiet or args.format == "json" else print
+    report = _ignore if args.quiet or args.format == "json" else print
     try:
-        found = _check(store, args, told)
+        found = _check(store, args, report)
     except StoreDamaged:
         if not args.repair:
             raise
         names = replace_database(store)
         warning = "the database cannot be used and is made anew; the old one is in quarantine/"
         print(f"imgfs: warning: {warning}", file=sys.stderr)
-        found = _check(store, args, told, names)
+        found = _check(store, args, report, names)
     damaged = sorted(
         {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
     )
@@ -101,29 +101,31 @@ def _fsck(args: Namespace) -> None:
 FSCK = Command(_fsck, _options)
 
 
+def _ignore(_line: str) -> None:
+    """Report nothing."""
+
+
 def _check(
     path: Path,
     args: Namespace,
-    told: Callable[[str], None] | None,
+    report: Callable[[str], None],
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[_Found]:
-    """Check, repair and tell; then give `names` back to the images that have lost them."""
+    """Check, repair and report; then give `names` back to the images that have lost them."""
     found = []
     with LocalStore.open(path) as store:
         for problem in _problems(store, args.deep, how(args)):
             one = _Found(problem, repair(store, problem) if args.repair else "")
             found.append(one)
-            if told:
-                told(escaped(one.line()))
+            report(escaped(one.line()))
         for name in restore_names(store, names) if names else ():
-            if told:
-                told(f"image {escaped(name)}: has its name again")
+            report(f"image {escaped(name)}: has its name again")
     return found
 
 
 def _problems(store: LocalStore, deep: bool, progress: str) -> Iterator[Problem]:
-    with progress_of("Checking", progress) as tell:
-        yield from check(store, tell)
+    with progress_of("Checking", progress) as on_progress:
+        yield from check(store, on_progress)
     if deep:
         yield from check_layers(store)
 

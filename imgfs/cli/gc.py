@@ -1,4 +1,4 @@
-"""`imgfs gc`: what nothing needs goes."""
+"""`imgfs gc`: remove what no image needs."""
 
 from argparse import Namespace
 from contextlib import suppress
@@ -10,15 +10,15 @@ from imgfs.cli.support.common import Failed, format_option, human, opened, print
 
 
 def _options(parser: Parser) -> None:
-    parser.flag("-n", "--dry-run", help="Only say what would go, and why.")
-    parser.flag("-q", "--quiet", help="Print nothing but errors.")
+    parser.flag("-n", "--dry-run", help="Only print what would be removed, and why.")
+    parser.flag("-q", "--quiet", help="Print only errors.")
     format_option(parser, "table", "json")
 
 
 def _gc(args: Namespace) -> None:
-    """Remove what no image needs, and what interrupted loads have left.
+    """Remove what no image needs, and what interrupted loads left behind.
 
-    Mounts and other commands may go on meanwhile; what they use stays.
+    Mounts and other commands can run meanwhile; what they use is kept.
     """
     removed, freed = [], 0
     with suppress(StoreMissing), opened(args) as store:

@@ -1,4 +1,4 @@
-"""`imgfs images`."""
+"""`imgfs images`: list the images of a store."""
 
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -52,9 +52,9 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 def _options(parser: Parser) -> None:
-    parser.flag("-q", "--quiet", help="Print IDs alone.")
-    parser.flag("--digests", help="Print digests too.")
-    parser.flag("--no-trunc", help="Print whole IDs.")
+    parser.flag("-q", "--quiet", help="Print only IDs.")
+    parser.flag("--digests", help="Also print digests.")
+    parser.flag("--no-trunc", help="Do not shorten IDs.")
     format_option(parser, "table", "json")
 
 
@@ -122,7 +122,7 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
 
 def _listed(store: Store, images: Iterable[Image]) -> Iterator[_Listed]:
     for image in images:
-        with suppress(NotFound):  # removed by somebody else just now
+        with suppress(NotFound):  # another process has removed it meanwhile
             yield _line(store, image)
 
 
@@ -142,18 +142,18 @@ def _line(store: Store, image: Image) -> _Listed:
 
 
 def _best(manifests: tuple[ManifestSummary, ...]) -> ManifestSummary | None:
-    """The manifest for this host, else the first."""
+    """Return the manifest for this host, or else the first; None if there is none."""
     first = manifests[0] if manifests else None
     if len(manifests) < 2:
         return first
-    from engine.spec import platforms  # most images are for one platform alone
+    from engine.spec import platforms  # not needed for an image of one platform
 
     matcher = platforms.only(platforms.host())
     return platforms.best(manifests, matcher, _platform) or first
 
 
 def _platform(manifest: ManifestSummary) -> Platform | None:
-    """Its platform, if it names one; one that nothing can have where the image made it up."""
+    """Return its platform, None if it names none; one that no host matches if it is invalid."""
     if not manifest.platform:
         return None
     from engine.spec import platforms

@@ -1,4 +1,4 @@
-"""`imgfs info`."""
+"""`imgfs info`: show a store, its mounts, and versions."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from imgfs.cli.support.common import format_option, human, opened, print_json, s
 from imgfs.cli.support.mounts import mountpoints
 
 _PATIENCE = 2.0
-"""Seconds that a mount has to say what it is."""
+"""Seconds that a mount has for its answer."""
 
 
 def _options(parser: Parser) -> None:
@@ -26,21 +26,21 @@ def _options(parser: Parser) -> None:
 
 
 def _info(args: Namespace) -> None:
-    """Tell of the store, its mounts and the versions that imgfs stands on.
+    """Show the store, its mounts, and the versions of imgfs and its libraries.
 
     imgfs info --format json
     """
     path, images, sizes, exists = store_path(args.store), 0, list[int](), False
     with suppress(StoreMissing), opened(args) as store:
         images, sizes, exists = store.images.count(), [b.size for b in store.content.walk()], True
-    told = _told(path, images, sizes)
+    document = _document(path, images, sizes)
     if args.format == "json":
-        print_json(told)
+        print_json(document)
         return
-    shown = told | {name: human(told[name]) for name in ("bytes", "free")}
+    shown = document | {name: human(document[name]) for name in ("bytes", "free")}
     shown["store"] += "" if exists else " (there is none yet)"
-    shown["mounts"] = ", ".join(told["mounts"]) or "none"
-    ways = [f"{way} ({path})" for path, way in told["passthrough"].items()]
+    shown["mounts"] = ", ".join(document["mounts"]) or "none"
+    ways = [f"{way} ({path})" for path, way in document["passthrough"].items()]
     shown["passthrough"] = ", ".join(ways) or "nothing is mounted"
     for name, value in shown.items():
         print(f"{name + ':':12} {escaped(str(value))}")
@@ -49,7 +49,7 @@ def _info(args: Namespace) -> None:
 INFO = Command(_info, _options)
 
 
-def _told(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
+def _document(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
     from importlib.metadata import version
 
     disk = os.statvfs(next(path for path in (store, *store.parents) if path.exists()))
@@ -71,11 +71,11 @@ def _told(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
 
 
 def _mounts(store: Path) -> dict[str, str]:
-    """Where this store is mounted by processes whose mounts we may read, and what they say of
-    kernel passthrough. One that does not answer is told of, and not waited for.
+    """Return the readable mounts of this store, each with its state of kernel passthrough; report a
+    mount that does not answer in time.
     """
-    told: dict[str, str] = {}
-    asked = {path: Thread(target=_ask, args=(path, store, told)) for path in mountpoints()}
+    states: dict[str, str] = {}
+    asked = {path: Thread(target=_ask, args=(path, store, states)) for path in mountpoints()}
     for thread in asked.values():
         thread.daemon = True
         thread.start()
@@ -84,11 +84,11 @@ def _mounts(store: Path) -> dict[str, str]:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
             print(f"imgfs: {printable(str(path))}: does not answer", file=sys.stderr)
-    return dict(sorted(told.items()))
+    return dict(sorted(states.items()))
 
 
-def _ask(path: Path, store: Path, told: dict[str, str]) -> None:
+def _ask(path: Path, store: Path, states: dict[str, str]) -> None:
     with suppress(OSError, ValueError):
         status = json.loads((path / ".imgfs" / "status.json").read_bytes())
         if status.get("store") == str(store):
-            told[str(path)] = str(status.get("passthrough", "off"))
+            states[str(path)] = str(status.get("passthrough", "off"))

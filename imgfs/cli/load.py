@@ -1,4 +1,4 @@
-"""`imgfs load`."""
+"""`imgfs load`: load archives into a store."""
 
 import os
 import stat
@@ -32,20 +32,27 @@ _CHUNK = 1 << 20
 
 
 def _options(parser: Parser) -> None:
-    parser.repeatable("-i", "--input", metavar="FILE", help="An archive.")
+    parser.repeatable("-i", "--input", metavar="FILE", help="Load this archive; repeatable.")
     parser.add_argument(
         "--max-bytes", type=_count, metavar="N", help="Refuse an archive of more bytes."
     )
-    parser.repeatable("--limit", metavar="NAME=N", help="Another limit, as max_images=50000.")
-    parser.add_argument("--name", default="", help="The name of the one image that has none.")
-    parser.add_argument(
-        "--base-name", default="", metavar="REPOSITORY", help="Of images that have only a tag."
+    parser.repeatable(
+        "--limit", metavar="NAME=N", help="Set another limit, such as max_images=50000."
     )
-    parser.repeatable("--rename", metavar="OLD=NEW", help="A repository or a name.")
-    parser.add_argument("--prefix", default="", help="What comes before every name.")
-    parser.repeatable("--platform", metavar="PLATFORM", help="Only this; repeatable.")
+    parser.add_argument("--name", default="", help="Name the one image that has no name.")
     parser.add_argument(
-        "--compress", metavar="KIND[:LEVEL]", help="Compress plain layers of docker archives."
+        "--base-name",
+        default="",
+        metavar="REPOSITORY",
+        help="Repository for images that have only a tag.",
+    )
+    parser.repeatable("--rename", metavar="OLD=NEW", help="Rename a repository or one name.")
+    parser.add_argument("--prefix", default="", help="Put this before every name.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Load only this platform; repeatable.")
+    parser.add_argument(
+        "--compress",
+        metavar="KIND[:LEVEL]",
+        help="Compress uncompressed layers of docker archives.",
     )
     format_option(parser, "table", "json")
     progress_options(parser)
@@ -58,7 +65,7 @@ def _count(text: str) -> int:
 
 
 def _load(args: Namespace) -> None:
-    """Load archives, from standard input if none is named (or by -).
+    """Load archives from files, or from standard input if none or - is given.
 
     imgfs load -i app.tar
     docker save app:1 | imgfs load
@@ -82,17 +89,17 @@ def _load(args: Namespace) -> None:
     failed = False
     with writable(args) as store:
         for path in paths:
-            named = "standard input" if path == "-" else path
+            source = "standard input" if path == "-" else path
             try:
                 loaded.append(_loaded(store, path, options, how(args)))
             except (EngineError, OSError) as error:
                 failed = True
                 reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                print(f"imgfs: {printable(f'{named}: {reason}', 2000)}", file=sys.stderr)
+                print(f"imgfs: {printable(f'{source}: {reason}', 2000)}", file=sys.stderr)
                 continue
             for one in loaded[-1].left_out:
-                said = printable(f"{named}: left out: {one.name}: {one.reason}", 2000)
-                print(f"imgfs: warning: {said}", file=sys.stderr)
+                text = printable(f"{source}: left out: {one.name}: {one.reason}", 2000)
+                print(f"imgfs: warning: {text}", file=sys.stderr)
             if args.format == "table" and not args.quiet:
                 _print_loaded(loaded[-1])
     if args.format == "json":
@@ -119,11 +126,11 @@ def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "
         file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))
         status = os.fstat(file.fileno())
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
-        tell = stack.enter_context(progress_of("Loading", progress))
+        on_progress = stack.enter_context(progress_of("Loading", progress))
         session = stack.enter_context(Import(store, options))
         for chunk in _chunks(file) if total is None else _chunks_ahead(file):
             session.feed(chunk)
-            tell(Done(session.received, total, session.layers))
+            on_progress(Done(session.received, total, session.layers))
         return session.finish()
 
 
@@ -133,7 +140,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
-    """A chunk while the next one is read; not for a pipe, whose reading may never end."""
+    """Yield chunks, each while the next is read; not for a pipe, where a read may block forever."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
@@ -144,7 +151,7 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _print_loaded(loaded: "Loaded") -> None:
-    """As docker says it, and what is not there."""
+    """Print the loaded images as docker load does, and what each lacks."""
     for image in loaded.images:
         lacking = ", ".join(image.missing_platforms) or counted(len(image.missing), "blob")
         gap = f" (missing: {escaped(lacking)})" if image.missing else ""

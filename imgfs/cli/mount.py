@@ -18,7 +18,7 @@ from engine.spec import platforms
 from engine.spec.oci import Platform
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, store_location
-from imgfs.cli.support.durations import parse_interval
+from imgfs.cli.support.durations import parse_duration
 from imgfs.cli.support.files import followed
 from imgfs.cli.support.limits import raise_open_files, tune_memory
 from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
@@ -58,7 +58,7 @@ _IGNORED = frozenset(
         "loud",
     }
 )
-"""What mount(8) hands on, and what is for the kernel or for others."""
+"""Options that mount(8) passes on but that are for the kernel or for other programs."""
 _HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
 _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "combined": CombinedView,
@@ -69,7 +69,7 @@ _READY = b"\0ready"
 
 
 class _Options(msgspec.Struct, frozen=True):
-    """What the `-o` options say."""
+    """The values of the `-o` options."""
 
     store: str | None = None
     platforms: tuple[str, ...] = ()
@@ -83,8 +83,8 @@ class _Options(msgspec.Struct, frozen=True):
 
 
 def _mount_options(parser: Parser) -> None:
-    parser.flag("-f", "--foreground", help="Stay, and log to standard error.")
-    parser.repeatable("--platform", metavar="PLATFORM", help="Show only this; repeatable.")
+    parser.flag("-f", "--foreground", help="Stay in the foreground and log to standard error.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Show only this platform; repeatable.")
     parser.add_argument(
         "--layout",
         choices=tuple(_VIEWS),
@@ -103,17 +103,21 @@ def _mount_options(parser: Parser) -> None:
     parser.add_argument(
         "--gc-interval",
         metavar="TIME",
-        help="Collect what nothing needs as often as this: 1h, 10m.",
+        help="Run a collection at this interval: 1h, 10m.",
     )
-    parser.flag("--no-passthrough", help="Let no blob be read but through imgfs.")
-    parser.flag("--nonempty", help="Mount on a directory that is not empty, and hide what it has.")
+    parser.flag(
+        "--no-passthrough", help="Read all blobs through imgfs, without kernel passthrough."
+    )
+    parser.flag(
+        "--nonempty", help="Mount over a directory that is not empty, and hide its content."
+    )
     parser.add_argument("--source", help=SUPPRESS)
 
 
 def _mount(args: Namespace) -> None:
     """Show the store's images as directories.
 
-    It returns when they can be used.
+    Returns once the mount can be used.
 
     imgfs mount /mnt/images
     imgfs mount -f --platform linux/arm64 -o allow_other /mnt/images
@@ -126,7 +130,7 @@ def _mount(args: Namespace) -> None:
     view = _VIEWS[args.layout or options.layout](wanted)
     names = _NAMES[args.names or options.names]
     interval = options.gc_interval
-    if args.gc_interval is not None and not (interval := parse_interval(args.gc_interval)):
+    if args.gc_interval is not None and not (interval := parse_duration(args.gc_interval)):
         raise UsageError(f"--gc-interval {args.gc_interval}: expected a time like 1h, 10m or 90")
     mountpoint = Path(args.words[0]).absolute()
     _check_apart(store, mountpoint)
@@ -136,8 +140,8 @@ def _mount(args: Namespace) -> None:
     def serve(ready: Callable[[], None]) -> None:
         from imgfs.fuse.native.library import load
 
-        part = load()
-        from imgfs.fuse.mount import MountOptions, serve  # which brings pyfuse3
+        native = load()
+        from imgfs.fuse.mount import MountOptions, serve  # it imports pyfuse3
 
         serve(
             store,
@@ -148,25 +152,25 @@ def _mount(args: Namespace) -> None:
                 interval,
                 options.fuse,
                 args.source or "imgfs",
-                part,
+                native,
                 not (args.no_passthrough or options.no_passthrough),
                 names,
             ),
             ready,
         )
-        if is_ours(mountpoint) and is_stale(mountpoint):  # libfuse could not unmount, without mtab
+        if is_ours(mountpoint) and is_stale(mountpoint):  # without mtab libfuse cannot unmount
             unmount(mountpoint, lazily=True)
 
-    with _prepared(mountpoint) as tell:
+    with _prepared(mountpoint) as on_mounted:
         if not (args.nonempty or options.nonempty):
             _check_empty(mountpoint)
         if args.foreground:
             logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
             with _fuse_errors(mountpoint):
-                serve(tell)
+                serve(on_mounted)
         else:
             _in_background(serve, mountpoint)
-            tell()
+            on_mounted()
 
 
 MOUNT = Command(_mount, _mount_options, words="MOUNTPOINT", least=1, most=1)
@@ -178,7 +182,7 @@ def _parse(words: Iterable[str]) -> _Options:
         name, _, value = word.partition("=")
         if name in Limits.__struct_fields__ and value.isascii() and value.isdecimal():
             options = replace(options, limits=options.limits.changed({name: value}))
-        elif name == "gc_interval" and (seconds := parse_interval(value)):
+        elif name == "gc_interval" and (seconds := parse_duration(value)):
             options = replace(options, gc_interval=seconds)
         elif name == "platform" and value:
             options = replace(options, platforms=(*options.platforms, value))
@@ -203,9 +207,11 @@ def _parse(words: Iterable[str]) -> _Options:
 
 @contextmanager
 def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
-    """Provide a directory to mount on, and what tells of it once it is mounted on.
+    """Prepare the directory to mount on, and provide a function to call once it is mounted.
 
-    It is freed if a killed mount left it behind, and made if it is missing, until the mount fails.
+    Unmount what a killed mount left there. Create the directory if it is missing; that function
+    then reports it, and it is removed if the mount fails. Raise Failed if nothing can be mounted
+    there.
     """
     followed(mountpoint)
     if is_stale(mountpoint):
@@ -217,7 +223,7 @@ def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
     elif not mountpoint.exists():
         _make(mountpoint)
         try:
-            yield lambda: _tell_made(mountpoint)
+            yield lambda: _report_created(mountpoint)
         except BaseException:
             with suppress(OSError):
                 mountpoint.rmdir()
@@ -251,7 +257,7 @@ def _make(mountpoint: Path) -> None:
         ) from None
 
 
-def _tell_made(mountpoint: Path) -> None:
+def _report_created(mountpoint: Path) -> None:
     print(f"imgfs: made the directory {printable(str(mountpoint))}", file=sys.stderr)
 
 
@@ -266,7 +272,7 @@ def _check_empty(mountpoint: Path) -> None:
 
 
 def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
-    """Fork; come back when the child is ready, or with its reason why not."""
+    """Fork; return once the child is ready; raise Failed with its error if it ends before that."""
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     if os.fork() == 0:
@@ -274,9 +280,9 @@ def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path
         _become_daemon(serve, mountpoint, write_end)
     os.close(write_end)
     with open(read_end, "rb") as pipe:
-        told = pipe.read()
-    if not told.endswith(_READY):
-        lines = list(filter(None, told.decode(errors="replace").split("\n")))
+        output = pipe.read()
+    if not output.endswith(_READY):
+        lines = list(filter(None, output.decode(errors="replace").split("\n")))
         fuse = [line for line in lines if line.startswith(("fusermount3: ", "fuse: "))]
         raise Failed([f"{mountpoint}: the mount ended at once", *lines, *fuse][-1])
 
@@ -284,7 +290,7 @@ def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path
 def _become_daemon(
     serve: Callable[[Callable[[], None]], None], mountpoint: Path, write_end: int
 ) -> NoReturn:
-    """The child's part: until the mount is ready its standard error is the parent's to tell."""
+    """Serve in the child; until the mount is ready the parent reads its standard error."""
     status = 1
     try:
         os.setsid()
@@ -307,7 +313,7 @@ def _become_daemon(
         print(f"\n{error}", file=sys.stderr, flush=True)
     except OSError as error:
         print(f"\n{error.filename or mountpoint}: {error.strerror}", file=sys.stderr, flush=True)
-    except BaseException as error:  # it must not return into the parent's code
+    except BaseException as error:  # the child must not return into the parent's code
         logging.getLogger(__name__).critical("the mount ended", exc_info=error)
         print(f"\n{mountpoint}: {error}", file=sys.stderr, flush=True)
     finally:
@@ -315,7 +321,7 @@ def _become_daemon(
 
 
 def _log_to_syslog() -> None:
-    """A daemon's log goes where daemons' logs go, if there is such a place."""
+    """Log to the system log, or nowhere if there is none."""
     from logging.handlers import SysLogHandler
 
     handler: logging.Handler = logging.NullHandler()
@@ -325,14 +331,14 @@ def _log_to_syslog() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-class _fuse_errors:  # noqa: N801 (used as a function)
-    """What keeps libfuse from mounting, said so that one can do something about it."""
+class _fuse_errors:  # noqa: N801 (called like a function, as contextlib.suppress)
+    """Turn libfuse's RuntimeError into Failed, with a reason that the user can act on."""
 
     def __init__(self, mountpoint: Path) -> None:
         self._mountpoint = mountpoint
 
     def __enter__(self) -> None:
-        """Nothing to do before."""
+        """Do nothing."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if not isinstance(error, RuntimeError):

@@ -1,4 +1,4 @@
-"""`imgfs save`."""
+"""`imgfs save`: write images as one archive."""
 
 import sys
 from argparse import Namespace
@@ -33,11 +33,11 @@ def _options(parser: Parser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="Write to a file, not to standard output."
     )
-    parser.repeatable("--platform", metavar="PLATFORM", help="Only this; repeatable.")
-    parser.flag("--all-platforms", help="Everything that the store holds (the default).")
-    parser.flag("--skip-missing", help="Leave out platforms that an image has not, and say so.")
-    parser.add_argument("--append", metavar="FILE", help="Add what is missing to an archive.")
-    parser.repeatable("--since", metavar="NAME", help="Leave out what this image has.")
+    parser.repeatable("--platform", metavar="PLATFORM", help="Save only this platform; repeatable.")
+    parser.flag("--all-platforms", help="Save all that the store holds (the default).")
+    parser.flag("--skip-missing", help="Skip platforms that an image lacks, and report them.")
+    parser.add_argument("--append", metavar="FILE", help="Add the images to an existing archive.")
+    parser.repeatable("--since", metavar="NAME", help="Leave out blobs that this image has.")
     parser.add_argument(
         "--layout",
         choices=("combined", "docker"),
@@ -51,13 +51,13 @@ def _save(args: Namespace) -> None:
     """Write images as one archive.
 
     docker, podman, containerd, skopeo and umoci read it. A name without a tag means
-    every tag of it; IDs, ID prefixes and NAME@DIGEST do as well.
+    every tag of it; IDs, ID prefixes and NAME@DIGEST work as well.
 
     imgfs save -o x.tar alpine:3 busybox
     imgfs save app:1 | docker load
-    imgfs save --append x.tar app:2        what x.tar lacks of it
-    imgfs save --since app:1 app:2         what a store with app:1 lacks of it
-    imgfs save --layout docker app:1       the archive that docker save writes
+    imgfs save --append x.tar app:2        add the blobs that x.tar lacks
+    imgfs save --since app:1 app:2         for a store that has app:1
+    imgfs save --layout docker app:1       as docker save writes it
     """
     if args.platform and args.all_platforms:
         raise UsageError("--platform and --all-platforms exclude each other")
@@ -84,17 +84,17 @@ def _write(
 ) -> None:
     required = () if args.skip_missing else wanted
     with ExitStack() as stack:
-        tell = stack.enter_context(progress_of("Saving", how(args)))
+        on_progress = stack.enter_context(progress_of("Saving", how(args)))
         if args.append is not None:
             out = stack.enter_context(whole_file(Path(args.append))).write
         elif args.output is not None:
             out = stack.enter_context(whole_file(Path(args.output))).write
         else:
             out = widen(sys.stdout.buffer).write
-        output = Output(out, tell, tracer())
+        output = Output(out, on_progress, tracer())
         if args.layout == "docker":
             from engine.archive.save_for_docker import save_for_docker
-            from engine.layouts import docker_save  # most archives are in the other layout
+            from engine.layouts import docker_save  # most archives have the other layout
 
             chosen = _selection(docker_save.Options, wanted, required)
             save_for_docker(store, images, chosen, output)
@@ -116,14 +116,14 @@ def _unique(images: Sequence[Image]) -> list[Image]:
 
 
 def _blobs_below(store: Store, words: Sequence[str]) -> frozenset[str]:
-    """Return the digests of all that the store holds below the images that are meant."""
+    """Return the digests of all blobs that the store holds of the images with these names."""
     images = (image for word in words for image in names.find(store.images, word))
     targets = {image.target.digest for image in images}
     return frozenset(b for target in targets for b in store.images.summary(target).blobs)
 
 
 def _having(store: Store, images: Sequence[Image], wanted: Sequence[Platform]) -> list[Image]:
-    """The images that have any of the platforms; what is left out is told."""
+    """Return the images that have any of the platforms; report the platforms that they lack."""
     kept = []
     for image in images:
         found = graph(store.content, image.target)

@@ -1,4 +1,4 @@
-"""`imgfs umount`, and what `imgfs mount` has to know of a mount that is there already."""
+"""`imgfs umount`, and functions for `imgfs mount` that examine an existing mount."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from imgfs.cli.support.mounts import MountInfo, mountpoints, mounts
 
 _PATIENCE = 30.0
 _SILENCE = 2.0
-"""Seconds of waiting that need no word."""
+"""Seconds to wait before it is reported."""
 _MOST_NAMED = 4
 _MTAB = Path("/etc/mtab")
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
@@ -26,12 +26,15 @@ _CONNECTIONS = Path("/sys/fs/fuse/connections")
 
 def _options(parser: Parser) -> None:
     parser.add_argument(
-        "-l", "--lazy", action="store_true", help="Detach now, end when nobody uses it any more."
+        "-l",
+        "--lazy",
+        action="store_true",
+        help="Detach now; end when no process uses the mount any more.",
     )
 
 
 def _umount(args: Namespace) -> None:
-    """End a mount, and wait until its process has ended.
+    """Unmount, and wait for the mount's process to end.
 
     imgfs umount /mnt/images
     """
@@ -39,7 +42,7 @@ def _umount(args: Namespace) -> None:
     if not is_ours(mountpoint):
         raise Failed(f"{mountpoint}: is not an imgfs mount")
     if args.lazy:
-        unmount(mountpoint, lazily=True)  # asking its process might take for ever
+        unmount(mountpoint, lazily=True)  # its process may never answer
         return
     pid = None if is_stale(mountpoint) else daemon(mountpoint)
     *_, mount = _mounts_at(_real(mountpoint))
@@ -52,12 +55,12 @@ UMOUNT = Command(_umount, _options, words="MOUNTPOINT", least=1, most=1)
 
 
 def is_ours(mountpoint: Path) -> bool:
-    """Return whether a store is mounted there, be its process alive or not."""
+    """Return whether a store is mounted there, even if its process has ended."""
     return _real(mountpoint) in mountpoints()
 
 
 def is_stale(mountpoint: Path) -> bool:
-    """Whether it is a mount whose process is gone; asked so that no cache can answer."""
+    """Return whether it is a mount whose process has ended; no cache answers statvfs(2)."""
     try:
         os.statvfs(mountpoint)
     except OSError as error:
@@ -66,7 +69,7 @@ def is_stale(mountpoint: Path) -> bool:
 
 
 def daemon(mountpoint: Path) -> int | None:
-    """The process that serves a mount of ours, if there is one."""
+    """Return the ID of the process that serves an imgfs mount, None if there is none."""
     try:
         status = json.loads((mountpoint / ".imgfs" / "status.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
@@ -75,11 +78,11 @@ def daemon(mountpoint: Path) -> int | None:
 
 
 def unmount(mountpoint: Path, lazily: bool) -> None:
-    """Take the mount away; raise Failed with the reason, such as who uses it."""
+    """Unmount; raise Failed with the reason, such as the processes that use the mount."""
     umount = ["umount", *(["-l"] if lazily else [])]
     fusermount = ["fusermount3", "-u", *(["-z"] if lazily else [])]
-    # fusermount3 believes /etc/mtab, which may be missing or know nothing; umount asks the kernel,
-    # and lets users end their FUSE mounts since util-linux 2.35.
+    # fusermount3 reads /etc/mtab, which may be missing or incomplete; umount asks the kernel, and
+    # since util-linux 2.35 lets users unmount their own FUSE mounts.
     commands = [umount] if os.geteuid() == 0 else [fusermount, umount]
     reasons = []
     for command in commands:
@@ -95,7 +98,7 @@ def unmount(mountpoint: Path, lazily: bool) -> None:
 
 
 def _run(command: Sequence[str]) -> str | None:
-    """Run it; why it failed, if it did."""
+    """Run a command; return why it failed, None if it succeeded."""
     environment = os.environ | {"LC_ALL": "C"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -108,7 +111,7 @@ def _run(command: Sequence[str]) -> str | None:
 
 
 def _busy(mountpoint: Path) -> str:
-    """Who uses a mount, and what can be done about it."""
+    """Return a text that names the users of a mount and how to end it."""
     path = _real(mountpoint)
     users: list[object] = [user for mount in _mounts_at(path)[-1:] for user in processes(mount)]
     users += [f"a mount at {mount.path}" for mount in mounts() if path in mount.path.parents]
@@ -117,39 +120,39 @@ def _busy(mountpoint: Path) -> str:
 
 
 def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo) -> None:
-    """Wait for the process of a mount that is unmounted; raise Failed if others keep it."""
+    """Wait for the process of an unmounted mount to end; raise Failed if other mounts keep it."""
     keeps = f"{mountpoint}: is unmounted, but its process {pid} goes on"
     if others := other_mounts(mount) or (_is_connected(mount) and overlays(mount)):
         raise Failed(f"{keeps}, because of {_named(others)}")
     if _is_connected(mount):
         raise Failed(f"{keeps}, because of a mount that cannot be seen from here")
     start = time.monotonic()
-    is_told = False
+    is_reported = False
     while _runs(pid):
         waited = time.monotonic() - start
         if waited > _PATIENCE:
             raise Failed(f"{keeps}: it has not ended after {_PATIENCE:.0f} s")
-        if waited > _SILENCE and not is_told:
+        if waited > _SILENCE and not is_reported:
             if others := overlays(mount):
                 raise Failed(f"{keeps}, because of {_named(others)}")
-            is_told = True
+            is_reported = True
             print(f"imgfs: waiting for process {pid} of the mount to end", file=sys.stderr)
         time.sleep(0.01)
 
 
 def _is_connected(mount: MountInfo) -> bool:
-    """Whether the kernel says that it still serves the file system; False where it says nothing."""
+    """Return whether the kernel still lists the FUSE connection; False if the list is missing."""
     return (_CONNECTIONS / mount.device.partition(":")[2]).exists()
 
 
 def _named(things: Sequence[object]) -> str:
-    """The first of them, and how many more there are."""
+    """Return the names of the first few, and the number of the others."""
     more = len(things) - _MOST_NAMED
     return ", ".join([*map(str, things[:_MOST_NAMED]), *([f"{more} more"] if more > 0 else [])])
 
 
 def _mounts_at(path: Path) -> list[MountInfo]:
-    """What is mounted there, the one that it shows last."""
+    """Return the mounts at a path; the last one is visible."""
     return [mount for mount in mounts() if mount.path == path]
 
 

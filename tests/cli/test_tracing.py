@@ -68,7 +68,7 @@ def test_spans_go_to_a_collector(imgfs: Command) -> None:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name for it)
             """Nothing is printed."""
 
     succeeded(imgfs("load", stdin=ARCHIVE))

@@ -31,11 +31,13 @@ _CALLS: Final = frozenset(
 )
 _METHODS: Final = (sqlite3.Cursor, sqlite3.Connection, io.BufferedWriter)
 _NAMES: Final = frozenset({"execute", "executemany", "close", "write", "flush"})
-_COMMANDS: Final = ("loading", "saving", "naming", "commit", "housekeeping")
+_COMMANDS: Final = ("load", "save", "tag", "rm", "commit", "gc")
 _ENGINE: Final = (
-    *("archive.importer", "gc", "saving", "commit.exporter", "commit.platform_images"),
-    *("content.ingests", "decoders", "compressors", "go_json"),
-    *("layouts.combined", "layouts.docker_save", "content.diff_ids", "content.uncompressed"),
+    *("archive.importer", "archive.save", "archive.save_for_docker", "archive.existing"),
+    *("commit.commit", "commit.platform_images", "compression.compressors"),
+    *("compression.decoders", "layers.diff_ids", "layers.reader", "layouts.combined"),
+    *("layouts.docker_save", "spec.go_json", "stores.local.gc", "stores.local.ingests"),
+    "stores.local.store",
 )
 
 

@@ -30,13 +30,13 @@ def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
     """Return the opcode and handle to which the library changes a request to list handle 7."""
     request = _IN.pack(80, opcode, 9, 1, 0, 0, 1, 0) + _READ.pack(7, 5, 4096, 0, 0, 0, 0)
     buffer = ctypes.create_string_buffer(request, len(request))
-    native.listing_request(buffer, ctypes.c_size_t(len(request)))  # type: ignore[attr-defined]
+    native.listing_request(buffer, ctypes.c_size_t(len(request)))  # type: ignore[attr-defined]  # a function of the native library
     return _IN.unpack_from(buffer)[1], _READ.unpack_from(buffer, _IN.size)[0]
 
 
 def answered(native: NativeLibrary, names: list[bytes], size: int) -> bytes:
     """Return the answer into which pyfuse3 puts as many names as fit."""
-    add = native.fuse_add_direntry_plus  # type: ignore[attr-defined]
+    add = native.fuse_add_direntry_plus  # type: ignore[attr-defined]  # a function of the native library
     add.restype = ctypes.c_size_t
     answer = ctypes.create_string_buffer(size)
     filled = 0

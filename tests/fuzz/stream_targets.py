@@ -119,7 +119,7 @@ def seeks(name: str, data: bytes, plain: bytes) -> None:
     for wrong in (len(plain) + 1, len(plain) - 1):
         if wrong > 0:
             cursor = Cursor(SeekIndex(name), 0, wrong)
-            assert isinstance(answer(lambda cursor=cursor: drained(cursor, blob)), Refused)  # type: ignore[misc]
+            assert isinstance(answer(lambda cursor=cursor: drained(cursor, blob)), Refused)  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
 
 
 def drained(cursor: Cursor, blob: Blob) -> None:

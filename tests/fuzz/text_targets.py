@@ -49,7 +49,7 @@ def json_values(data: bytes) -> None:
 def documents(data: bytes) -> None:
     """A document that is read, written and read again is the same, and so are its bytes."""
     for subject, parse in DOCUMENTS:
-        value = answer(lambda parse=parse, subject=subject: parse(data, subject))  # type: ignore[misc]
+        value = answer(lambda parse=parse, subject=subject: parse(data, subject))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
         if isinstance(value, Refused):
             continue
         written = go_json.dumps(value)
@@ -57,7 +57,7 @@ def documents(data: bytes) -> None:
         assert again == value
         assert go_json.dumps(again) == written
     for media_type in (oci.MANIFEST, oci.INDEX, oci.LAYER):
-        answer(lambda t=media_type: oci.validate_media_type(data, t, "it"))  # type: ignore[misc]
+        answer(lambda t=media_type: oci.validate_media_type(data, t, "it"))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
     answer(lambda: docker.parse_repositories(data))
     configs(data)
 
@@ -124,7 +124,7 @@ def changes(data: bytes) -> None:
     """Instructions, one a line: what a config comes to can be written, and reads as the same."""
     state: Config = {}
     for line in as_text(data).split("\n"):
-        found = answer(lambda line=line, state=state: instructions.applied(state, line))  # type: ignore[misc]
+        found = answer(lambda line=line, state=state: instructions.applied(state, line))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
         if not isinstance(found, Refused):
             state = found
     written = go_json.dumps(state)

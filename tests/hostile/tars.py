@@ -201,7 +201,7 @@ _LINKS = [
 _DEVICES = [
     Case(
         f"{noun}, wanted",
-        whole(lambda kind=kind: docker(link("d", "", kind), items=[item(Layers=["d"])])),  # type: ignore[misc]
+        whole(lambda kind=kind: docker(link("d", "", kind), items=[item(Layers=["d"])])),  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
         BrokenArchive,
         f"found a {noun}",
     )

@@ -153,7 +153,7 @@ def test_a_compressed_layer_is_decompressed_as_it_is_written(engine: LocalEngine
     load(engine, archives.oci_archive((APP, "app:1"), gzipped=True))
     content = entries(engine, "app:1")[path(BASE)].content
     stored = archives.digest(archives.compressed(BASE))
-    assert content == Decompressed(stored, archives.digest(BASE))  # type: ignore[arg-type]
+    assert content == Decompressed(stored, archives.digest(BASE))  # type: ignore[arg-type]  # a plain str as Digest
 
 
 def test_images_come_in_the_order_asked_for_with_all_their_names(engine: LocalEngine) -> None:

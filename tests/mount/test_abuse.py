@@ -256,7 +256,7 @@ def test_a_suspended_daemon(app: Mounted) -> None:
     ):
         try:
             for client in (waits, killed):
-                wait_until(lambda pid=client.pid: waits_for_an_answer(pid), "it waits", IN_TIME)  # type: ignore[misc]
+                wait_until(lambda pid=client.pid: waits_for_an_answer(pid), "it waits", IN_TIME)  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
             killed.kill()
             assert killed.wait(IN_TIME) == -signal.SIGKILL
         finally:

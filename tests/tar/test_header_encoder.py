@@ -83,4 +83,4 @@ def test_a_time_comes_back(nanoseconds: int) -> None:
 def test_whole_seconds_that_the_field_cannot_hold(seconds: int) -> None:
     data = encode.encode(Header("name", mtime=seconds))
     assert read(data).mtime_ns == seconds * 10**9
-    assert tarfile.open(fileobj=io.BytesIO(data + encode.END)).next().mtime == seconds  # type: ignore[union-attr]
+    assert tarfile.open(fileobj=io.BytesIO(data + encode.END)).next().mtime == seconds  # type: ignore[union-attr]  # there is a member

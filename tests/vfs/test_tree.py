@@ -59,7 +59,7 @@ def listed(directory: Directory, path: str = "") -> Iterator[tuple[str, Node]]:
     for name, node in directory.children():
         yield f"{path}{name}", node
         if not isinstance(node, ImageDirectory) and hasattr(node, "children"):
-            yield from listed(node, f"{path}{name}/")  # type: ignore[arg-type]
+            yield from listed(node, f"{path}{name}/")  # type: ignore[arg-type]  # hasattr() narrows to no Directory
 
 
 def found(directory: Directory, path: str) -> Node | None:

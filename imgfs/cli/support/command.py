@@ -1,5 +1,5 @@
-"""What a command is, and how its line is read: argparse, but errors are raised, options and words
-may be mixed, and the value of an option may look like an option.
+"""Commands, and the parser of their arguments: argparse, except that errors are raised, options and
+words may be mixed, and the value of an option may look like an option.
 """
 
 from argparse import (
@@ -16,19 +16,20 @@ import msgspec
 
 
 class UsageError(Exception):
-    """A line that cannot be meant; the text says why."""
+    """The arguments are not valid; the text says why."""
 
 
 def _no_options(_parser: "Parser") -> None:
-    """Take nothing."""
+    """Add no options."""
 
 
 class Command(msgspec.Struct, frozen=True):
     """A command.
 
-    `run` gets the values of its options, `store` (as it was given, or None) and `words`, what is no
-    option; its docstring is the help, whose first line stands in the list of commands too. `words`
-    here names them; there are `least` at least and `most` at most (None: any number).
+    `run` is called with the values of the options, `store` (as given, or None) and `words`, the
+    arguments that are no options. Its docstring is the help text; the first line is also the
+    summary in the list of commands. `words` here names the words for the usage line; there must be
+    at least `least` and at most `most` of them (None: any number).
     """
 
     run: Callable[[Namespace], None]
@@ -39,17 +40,22 @@ class Command(msgspec.Struct, frozen=True):
 
     @property
     def help(self) -> str:
-        """A line, and more below it."""
+        """The help text: the summary in the first line, then the details."""
         from textwrap import dedent
 
         first, _, rest = (self.run.__doc__ or "").partition("\n")
         return f"{first}\n{dedent(rest)}"
 
     def call(self, path: str, arguments: Sequence[str], store: str | None) -> None:
-        """Run it with what stands behind its name, or show its help; `path` is how it was named."""
+        """Run the command with the arguments after its name, or print its help.
+
+        `path` is the name as the user gave it. Raise UsageError for arguments that are not valid.
+        """
         parser = Parser(f"{path} [OPTION…] {self.words}".rstrip())
         self.options(parser)
-        parser.add_argument("--store", default=store, metavar="DIR", help="The store.")
+        parser.add_argument(
+            "--store", default=store, metavar="DIR", help="The directory of the store."
+        )
         args = parser.parse(arguments)
         if args.help:
             parser.description = self.help
@@ -63,7 +69,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Parser(ArgumentParser):
-    """A parser of options; `usage` is a line."""
+    """A parser of options; `usage` is the usage line."""
 
     def __init__(self, usage: str) -> None:
         super().__init__(
@@ -73,23 +79,26 @@ class Parser(ArgumentParser):
             add_help=False,
             allow_abbrev=False,
         )
-        self.color = False  # which Python 3.14 would set
+        self.color = False  # Python 3.14 sets it
         self.flag("-h", "--help", help="Show this message.")
 
     def error(self, message: str) -> NoReturn:
-        """As argparse wants it; it would print several lines, and exit."""
+        """Raise UsageError, where argparse would print several lines and exit."""
         raise UsageError(message)
 
-    def flag(self, *names: str, help: str) -> None:  # noqa: A002 (as argparse names it)
-        """Take an option without a value."""
+    def flag(self, *names: str, help: str) -> None:  # noqa: A002 (argparse's name for it)
+        """Add an option without a value."""
         self.add_argument(*names, action="store_true", help=help)
 
-    def repeatable(self, *names: str, metavar: str, help: str) -> None:  # noqa: A002 (as argparse names it)
-        """Take an option as often as it is given; its values are a list."""
+    def repeatable(self, *names: str, metavar: str, help: str) -> None:  # noqa: A002 (argparse's name for it)
+        """Add an option that may be repeated; its values are a list."""
         self.add_argument(*names, action="append", default=[], metavar=metavar, help=help)
 
     def parse(self, arguments: Sequence[str]) -> Namespace:
-        """The options, and `words`: what is none, be it between them or behind a "--"."""
+        """Return the options, and the other arguments as `words`, with those after a "--".
+
+        Raise UsageError for an unknown option.
+        """
         options, rest = [], iter(arguments)
         for word in rest:
             if word == "--":
@@ -97,7 +106,7 @@ class Parser(ArgumentParser):
             value = next(rest, None) if self._takes_value(word) else None
             option = word if value is None else f"{word}={value}"
             if word.startswith("-") and "--" in (option[2:], option.partition("=")[2]):
-                raise UsageError(f"argument {word}: -- is no value")  # argparse would lose it
+                raise UsageError(f"argument {word}: -- is no value")  # argparse drops it
             options.append(option)
         args, words = self.parse_known_args(options)
         self._refuse_options(words)
@@ -105,7 +114,7 @@ class Parser(ArgumentParser):
         return args
 
     def parse_until_word(self, arguments: Sequence[str]) -> Namespace:
-        """The options in front, and `words`: the first word and all that follows it."""
+        """Return the leading options, and the first word with all that follows it as `words`."""
         self.add_argument("words", nargs=REMAINDER, help=SUPPRESS)
         args, unknown = self.parse_known_args(arguments)
         self._refuse_options(unknown)
@@ -125,7 +134,7 @@ class Parser(ArgumentParser):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Which of the known words may have been meant."""
+    """Return a text that proposes the known word most like this one, "" if none is like it."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, known, 1)
@@ -133,19 +142,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 class _NoColors:
-    """A theme of argparse, each color of which is empty."""
+    """A color theme for argparse in which every color is empty."""
 
     def __getattr__(self, name: str) -> str:
         return ""
 
 
 class _Formatter(RawDescriptionHelpFormatter):
-    """A narrow page, and no question to the terminal, which costs an import of shutil."""
+    """Format for 80 columns; to ask for the terminal's width argparse would import shutil."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=80)
 
-    def _set_color(self, color: bool) -> None:  # noqa: ARG002 (as argparse calls it)
-        """Leave out the colors, which Python 3.14 would import dataclasses and inspect for."""
+    def _set_color(self, color: bool) -> None:  # noqa: ARG002 (argparse passes it)
+        """Use no colors; for them Python 3.14 would import dataclasses and inspect."""
         self._theme = _NoColors()
         self._decolor = str

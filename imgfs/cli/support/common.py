@@ -1,4 +1,4 @@
-"""What the commands share: the store, and how things are written for people and for programs."""
+"""Functions for all commands: open the store, and print for people and for programs."""
 
 import os
 import sys
@@ -17,11 +17,11 @@ WIDEST = 300
 
 
 class Failed(Exception):
-    """A command did not do what it was asked; the text says it whole, "" if it is told already."""
+    """A command failed; the text is the whole message, "" if that is already printed."""
 
 
 def store_path(given: str | None) -> Path:
-    """Where the store is: as given, else $IMGFS_STORE, else root's or the user's own place."""
+    """Return the path of the store: as given, or $IMGFS_STORE, or the default for root or users."""
     chosen = given or os.environ.get("IMGFS_STORE")
     if chosen:
         return Path(chosen).absolute()
@@ -33,28 +33,28 @@ def store_path(given: str | None) -> Path:
 
 
 def store_location(given: str | None) -> str:
-    """Return where the store is as `engine.stores.open` takes it: a URL, or an absolute path."""
+    """Return the location of the store for `engine.stores.open`: a URL, or an absolute path."""
     chosen = given or os.environ.get("IMGFS_STORE") or ""
     return chosen if "://" in chosen else str(store_path(given))
 
 
 def opened(args: Namespace) -> Store:
-    """Open the store that a command is called for; raise StoreMissing if there is none yet."""
+    """Open the store of a command; raise StoreMissing if there is none yet."""
     return open_store(store_location(args.store))
 
 
 def writable(args: Namespace) -> Store:
-    """Open the store that a command is called for, or create it."""
+    """Open the store of a command, or create it."""
     return create_store(store_location(args.store))
 
 
 def format_option(parser: Parser, *forms: str) -> None:
-    """Take --format, which is the first of the forms if it is not given."""
-    parser.add_argument("--format", choices=forms, default=forms[0], help="How to print.")
+    """Add --format; the default is the first of the forms."""
+    parser.add_argument("--format", choices=forms, default=forms[0], help="Output format.")
 
 
 def print_json(value: Any) -> None:
-    """A document for programs."""
+    """Print a value as JSON, with indentation."""
     import json
 
     json.dump(value, sys.stdout, indent=2)
@@ -64,8 +64,8 @@ def print_json(value: Any) -> None:
 def print_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], limit: int | None = None
 ) -> None:
-    """Print columns as wide as they need to be, safe for a terminal; `limit` is in characters, of
-    one cell.
+    """Print a table with columns as wide as their cells, and control characters escaped; `limit` is
+    the maximum of characters in a cell.
     """
     table = [tuple(head), *(tuple(_cell(cell, limit) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
@@ -75,7 +75,7 @@ def print_table(
 
 
 def on_a_terminal(limit: int) -> int | None:
-    """Return `limit` where a person reads, None where a program may: what it reads is not cut."""
+    """Return `limit` if standard output is a terminal, else None: programs need all the text."""
     return limit if sys.stdout.isatty() else None
 
 
@@ -84,7 +84,7 @@ def _cell(text: str, limit: int | None) -> str:
 
 
 def human(size: int) -> str:
-    """A number of bytes as docker prints it: 4.2MB."""
+    """Return a number of bytes as docker prints it: 4.2MB."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5:
@@ -93,8 +93,8 @@ def human(size: int) -> str:
     return f"{amount:.3g}TB" if amount < 999.5 else f"{amount:.0f}TB"
 
 
-def each(names: Sequence[str], work: Callable[[str], None]) -> None:
-    """Do the work for every name; say what failed, go on, and fail at the end."""
+def each(names: Sequence[str], work: Callable[[str], object]) -> None:
+    """Call `work` for every name; print each EngineError, and raise Failed at the end if any."""
     failed = False
     for name in names:
         try:

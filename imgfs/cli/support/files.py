@@ -1,4 +1,4 @@
-"""Files and directories that a user names, where somebody else may be able to put things too."""
+"""Files and directories named by the user, in directories where others may be able to write."""
 
 import errno
 import os
@@ -14,9 +14,10 @@ _MAX_LINKS = 40
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads whose last part may be a symlink, without asking what is mounted there.
+    """Follow symlinks at the end of a path, without a request to a file system mounted there.
 
-    Failed for a symlink of another user, unless he is root.
+    Raise Failed for a symlink that belongs to another user than root and the caller, and OSError
+    (ELOOP) for too many symlinks.
     """
     for _ in range(_MAX_LINKS):
         try:
@@ -32,7 +33,7 @@ def followed(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there when all of it is written; a pipe or device is written as it is."""
+    """Provide a file that appears once it is complete; a pipe or device is written directly."""
     if path.exists() and not path.is_file():
         with open(_open_device(path), "wb") as device:
             yield device
@@ -44,7 +45,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         try:
             with open(_create(temporary, directory), "wb") as file:
                 yield file
-                if target.exists():  # whoever had an archive has one if the power fails
+                if target.exists():  # a power failure must not lose the file that it replaces
                     file.flush()
                     os.fsync(file.fileno())
             os.rename(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)

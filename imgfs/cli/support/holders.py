@@ -1,6 +1,6 @@
-"""Who uses a mount, as far as /proc shows it to this user: processes, and other mounts of it.
+"""Find the processes and other mounts that use a mount, as far as /proc shows them to this user.
 
-Nothing is asked of the file system itself, whose process may not answer.
+No request is sent to the file system itself, since its process may not answer.
 """
 
 import os
@@ -19,7 +19,7 @@ _MOUNT_ID = re.compile(rb"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process, by its command's name."""
+    """A process and the name of its command."""
 
     pid: int
     command: str
@@ -39,9 +39,9 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class OtherMount(msgspec.Struct, frozen=True):
-    """A mount that keeps a file system: the same one mounted again, or an overlay on it.
+    """A mount that keeps a file system in use: the same file system mounted again, or an overlay.
 
-    `process` is one in its mount namespace, None if that is ours.
+    `process` is a process in its mount namespace, None if that is the namespace of this process.
     """
 
     mount: MountInfo
@@ -69,12 +69,12 @@ def processes(mount: MountInfo) -> list[Holder]:
 
 
 def other_mounts(mount: MountInfo) -> list[OtherMount]:
-    """Return where else the file system of a mount is mounted, in any mount namespace."""
+    """Return the other mounts of a mount's file system, in any mount namespace."""
     return _mounts_that(lambda one: one.device == mount.device)
 
 
 def overlays(mount: MountInfo) -> list[OtherMount]:
-    """Return the overlays that have a directory of a mount, or of another one that was there."""
+    """Return the overlays with a directory below the path of a mount."""
     return _mounts_that(lambda one: one.type == "overlay" and _lies_on(one, mount))
 
 
@@ -109,16 +109,16 @@ def _command(pid: int) -> str:
 
 
 def _used(pid: int, mount: MountInfo) -> Iterator[str]:
-    """Yield what a process uses below a mount of this namespace."""
+    """Yield the paths that a process uses below a mount of this mount namespace."""
     process = _PROC / str(pid)
     if os.readlink(process / "ns/mnt") == os.readlink(_PROC / "self/ns/mnt"):
         for place in _PLACES:
-            with suppress(OSError):  # a kernel thread has none
+            with suppress(OSError):  # a kernel thread has none of these
                 if _is_below(path := os.readlink(process / place), mount):
                     yield path
         yield from _mapped(process, mount)
     for name in os.listdir(process / "fd"):
-        with suppress(OSError):  # closed by now
+        with suppress(OSError):  # closed meanwhile
             path = os.readlink(process / "fd" / name).removesuffix(" (deleted)")
             if _is_below(path, mount):
                 number = _MOUNT_ID.search((process / "fdinfo" / name).read_bytes())

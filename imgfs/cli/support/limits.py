@@ -1,4 +1,4 @@
-"""What this process may use."""
+"""Resource limits of this process, and its memory allocator."""
 
 import resource
 
@@ -7,14 +7,14 @@ _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _REUSED = -3, -1, 16 << 20
 
 
 def raise_open_files() -> None:
-    """As many open files as the system lets us have: a load holds one for each large member."""
+    """Raise the limit of open files to the maximum: a load holds one for each large member."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def tune_memory() -> None:
-    """Let all threads share glibc's arenas: each thread's own would keep what it has once used. And
-    let what is freed be used again: memory that the kernel gives anew costs more than a copy of it.
+    """Limit glibc to two arenas for all threads, since an arena keeps the memory that it once used,
+    and let it reuse freed memory: new pages from the kernel cost more than a copy of their content.
     """
     import ctypes
 

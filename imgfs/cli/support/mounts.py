@@ -1,4 +1,4 @@
-"""What is mounted, as the kernel's mountinfo tells it, and which of it is ours."""
+"""The mounts that mountinfo (proc_pid_mountinfo(5)) lists, and which of them are imgfs mounts."""
 
 import os
 import re
@@ -10,8 +10,8 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 class MountInfo(msgspec.Struct, frozen=True):
-    """A line of mountinfo: the mount `id` at `path` shows `root` of the file system on `device`,
-    which has `options`.
+    """A line of mountinfo: the mount `id` at `path` shows the directory `root` of the file system
+    on `device` (MAJOR:MINOR), whose superblock has `options`.
     """
 
     id: int
@@ -27,17 +27,17 @@ class MountInfo(msgspec.Struct, frozen=True):
 
 
 def mountpoints() -> list[Path]:
-    """Where stores are mounted, be their processes alive or not."""
+    """Return the mount points of all imgfs mounts, even if their processes have ended."""
     return [mount.path for mount in mounts() if mount.is_ours]
 
 
 def mounts() -> list[MountInfo]:
-    """Return what is mounted in the mount namespace of this process."""
+    """Return the mounts in the mount namespace of this process."""
     return parse(_MOUNTINFO.read_bytes())
 
 
 def parse(mountinfo: bytes) -> list[MountInfo]:
-    """Read the lines of a file such as /proc/self/mountinfo."""
+    """Parse the content of a file such as /proc/self/mountinfo."""
     found = []
     for line in filter(None, mountinfo.split(b"\n")):
         before, _, after = line.partition(b" - ")

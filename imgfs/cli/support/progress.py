@@ -1,4 +1,4 @@
-"""Progress of a long command: a bar on a terminal, JSON for programs, nothing in a pipe."""
+"""Progress of a long command: a bar on a terminal, lines of JSON on request, otherwise nothing."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ _PAUSE = 0.1
 
 
 def progress_options(parser: Parser) -> None:
-    """Take --progress and --quiet."""
+    """Add --progress and --quiet."""
     parser.add_argument(
         "--progress",
         choices=("auto", "json", "none"),
@@ -27,27 +27,27 @@ def progress_options(parser: Parser) -> None:
 
 
 def how(args: Namespace) -> str:
-    """How progress is shown: "auto", "json" or "none"."""
+    """Return how to show progress: "auto", "json" or "none"."""
     return "none" if args.quiet else str(args.progress)
 
 
 @contextmanager
 def progress_of(verb: str, shown: str) -> Iterator[Progress]:
-    """What shows the progress of one archive; `verb` is "Loading" or "Saving"."""
+    """Provide a callback that shows progress; `verb` is "Loading", "Saving" or "Checking"."""
     if shown == "json":
         report = _Report(verb)
-        yield report.tell
+        yield report.update
         report.end()
     elif shown == "auto" and sys.stderr.isatty():
-        with _bar(verb) as tell:
-            yield tell
+        with _bar(verb) as on_progress:
+            yield on_progress
     else:
         yield ignore
 
 
 class _Report:
-    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `total_layers` (null where nobody
-    knows), `seconds`, `rate` in bytes a second, `remaining` in seconds or null.
+    """Lines of JSON: `action`, `bytes` of `total` and `layers` of `total_layers` (null if unknown),
+    `seconds`, `rate` in bytes per second, `remaining` in seconds or null.
     """
 
     def __init__(self, verb: str) -> None:
@@ -56,7 +56,7 @@ class _Report:
         self._next = self._began
         self._last = Done(0)
 
-    def tell(self, done: Done) -> None:
+    def update(self, done: Done) -> None:
         self._last = done
         if time.monotonic() >= self._next:
             self.end()
@@ -67,7 +67,7 @@ class _Report:
         seconds = time.monotonic() - self._began
         rate = done.size / seconds if seconds else 0.0
         remaining = (done.total - done.size) / rate if done.total is not None and rate else None
-        told = {
+        report = {
             "action": self._action,
             "bytes": done.size,
             "total": done.total,
@@ -77,7 +77,7 @@ class _Report:
             "rate": round(rate),
             "remaining": None if remaining is None else round(remaining, 3),
         }
-        print(json.dumps(told), file=sys.stderr, flush=True)
+        print(json.dumps(report), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -103,14 +103,14 @@ def _bar(verb: str) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(verb, total=None, layers="")
 
-        def tell(done: Done) -> None:
+        def update(done: Done) -> None:
             bar.update(task, completed=done.size, total=done.total, layers=_layers(done))
 
-        yield tell
+        yield update
 
 
 def _layers(done: Done) -> str:
-    """Layers in words: "2/5 layers", "2 layers" where nobody knows how many there are."""
+    """Return the count of layers: "2/5 layers", or "2 layers" if the total is unknown."""
     total = done.layers if done.total_layers is None else done.total_layers
     of = "" if done.total_layers is None else f"/{total}"
     return f"{done.layers}{of} layer{'' if total == 1 else 's'}"

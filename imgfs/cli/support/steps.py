@@ -1,4 +1,4 @@
-"""The steps of a long command on a terminal: a line each, with the bytes that were read in it."""
+"""The steps of a long command on a terminal: a line for each, with the bytes read so far."""
 
 import sys
 import time
@@ -12,13 +12,13 @@ _PAUSE = 0.1
 
 @contextmanager
 def steps(quiet: bool) -> Iterator[Callable[[str, int], None]]:
-    """What is told of each step and of its bytes so far; nothing but on a terminal."""
+    """Provide a callback that shows a step and its bytes so far, on a terminal only."""
     if quiet or not sys.stderr.isatty():
         yield lambda _step, _size: None
         return
     shown = _Steps()
     try:
-        yield shown.tell
+        yield shown.update
     finally:
         shown.end()
 
@@ -29,7 +29,7 @@ class _Steps:
         self._size = 0
         self._next = 0.0
 
-    def tell(self, step: str, size: int) -> None:
+    def update(self, step: str, size: int) -> None:
         if step != self._step:
             self.end()
             self._step, self._next = step, 0.0

@@ -1,4 +1,4 @@
-"""The standard streams of this process, fit for use."""
+"""Prepare and close the standard streams of this process."""
 
 import fcntl
 import os
@@ -8,18 +8,19 @@ from io import TextIOWrapper
 from typing import BinaryIO
 
 _PIPE_BYTES = 1 << 20
-"""What everybody may make a pipe hold; it is 64 KiB at first."""
+"""The largest size of a pipe for unprivileged users, as in pipe(7); the default is 64 KiB."""
 
 
 def open_standard_streams() -> None:
-    """Open those that the caller has closed, so that no file of ours gets their numbers: to read or
-    to print then fails, and errors go nowhere. What an output cannot encode is escaped.
+    """Open the standard streams that the caller has closed, so that no other file gets their
+    numbers: to read or print then fails, and errors are discarded. Make standard output escape the
+    characters that it cannot encode.
     """
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest number that is free is this one
+            os.open(os.devnull, mode)  # open() takes the lowest free number, which is this one
     sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
@@ -28,14 +29,14 @@ def open_standard_streams() -> None:
 
 
 def widen(stream: BinaryIO) -> BinaryIO:
-    """If it is a pipe, let it hold more, so that its two ends wake each other less often."""
+    """Enlarge the buffer of a pipe, so that its two ends wake each other less often."""
     with suppress(OSError):
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return stream
 
 
 def discard_unwritable() -> None:
-    """Forget what standard output has not taken, so that Python does not complain at its end."""
+    """Flush standard output, or discard the rest, so that Python prints no error at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""OpenTelemetry, where it is installed (`imgfs[tracing]`) and configured by its environment."""
+"""OpenTelemetry, if it is installed (`imgfs[tracing]`) and configured by its variables."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def tracer() -> Tracer:
-    """Who traces this process; without $OTEL_TRACES_EXPORTER and an endpoint nobody, at no cost."""
+    """Return the tracer of this process: Untraced without $OTEL_TRACES_EXPORTER or an endpoint."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
     if exporter == "none" or not (exporter or any(os.environ.get(name) for name in _ENDPOINTS)):
         return Untraced()
@@ -26,7 +26,7 @@ def tracer() -> Tracer:
 
 
 class OpenTelemetry:
-    """Spans for a provider of tracers."""
+    """A tracer that makes spans with an OpenTelemetry provider."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("imgfs")
@@ -34,7 +34,7 @@ class OpenTelemetry:
     def span(
         self, name: str, attributes: Attributes | None = None
     ) -> AbstractContextManager[object]:
-        """As `Tracer.span`."""
+        """Start a span, as `Tracer.span`."""
         return self._tracer.start_as_current_span(name, attributes=dict(attributes or {}))
 
 

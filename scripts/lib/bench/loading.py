@@ -24,7 +24,7 @@ def measure(bench: Bench) -> None:
     plain = bench.images.image(bench.size)
     plain.warm()
     small_writers = [
-        Contender(name, lambda name=name: _into_import(bench, plain, *_dd(name)))  # type: ignore[misc]
+        Contender(name, lambda name=name: _into_import(bench, plain, *_dd(name)))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
         for name in _DD.values()
     ]
     done = _new(bench, "loading, plain layers", plain, small_writers)

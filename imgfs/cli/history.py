@@ -1,0 +1,91 @@
+"""`imgfs history`: show the steps that made an image."""
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engine.details import Details, details
+from engine.spec import media_types, oci
+from imgfs.cli.support.command import Command, Parser
+from imgfs.cli.support.common import (
+    WIDEST,
+    format_option,
+    human,
+    on_a_terminal,
+    opened,
+    print_json,
+    print_table,
+)
+from imgfs.cli.support.platform_option import platform_matcher, platform_option
+
+_COMMAND = 60
+"""Characters of a step's command on a terminal."""
+
+
+def _options(parser: Parser) -> None:
+    platform_option(parser)
+    parser.flag("-q", "--quiet", help="Print only the layers' digests.")
+    parser.flag("--no-trunc", help="Do not shorten commands.")
+    format_option(parser, "table", "json")
+
+
+def _history(args: Namespace) -> None:
+    """Show the steps that made an image, the newest first.
+
+    imgfs history alpine:3
+    """
+    matcher = platform_matcher(args)
+    with opened(args) as store:
+        steps = list(_steps(details(store, args.words[0], matcher)))[::-1]
+    if args.format == "json":
+        print_json(steps)
+        return
+    if args.quiet:
+        for step in steps:
+            print(step["layer"] or "<none>")
+        return
+    width, limit = (None if args.no_trunc else on_a_terminal(n) for n in (_COMMAND, WIDEST))
+    print_table(
+        ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
+        (
+            [s["created"][:19] or "-", _cut(s["created_by"], width), human(s["size"]), _note(s)]
+            for s in steps
+        ),
+        limit,
+    )
+
+
+HISTORY = Command(_history, _options, words="NAME", least=1, most=1)
+
+
+def _steps(found: Details) -> Iterator[dict[str, Any]]:
+    """Yield history entries with the layer that each made; layers without an entry come last."""
+    layers = iter(found.manifest.manifest.layers)
+    for entry in found.config.history:
+        yield _step(entry, None if entry.empty_layer else next(layers, None))
+    for layer in layers:
+        yield _step(oci.History(), layer)
+
+
+def _step(entry: oci.History, layer: oci.Descriptor | None) -> dict[str, Any]:
+    step = {
+        "created": entry.created,
+        "created_by": entry.created_by,
+        "comment": entry.comment,
+        "layer": layer.digest if layer else None,
+        "size": layer.size if layer else 0,
+    }
+    if layer and (reason := media_types.unreadable(layer.media_type)):
+        step["unreadable"] = reason
+    return step
+
+
+def _note(step: Mapping[str, Any]) -> str:
+    """Return the comment, and the reason if the layer cannot be read."""
+    reason = step.get("unreadable")
+    return " ".join(filter(None, (step["comment"], reason and f"(the layer {reason})")))
+
+
+def _cut(text: str, width: int | None) -> str:
+    line = " ".join(text.split())
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
