@@ -1,1 +1,2 @@
-"""Making images: trees of files become layers, layers and a config become images."""
+"""Creation of images: layers from directory trees, and configs, manifests and indexes from layers.
+"""
