@@ -97,7 +97,7 @@ class TreeEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def number(self) -> int:
-        """A number of 63 bits that hardly another place has, and cheap where there are many."""
+        """A number of 63 bits that is nearly unique to the entry and cheap to compute."""
         return zlib.crc32(self.path.encode(errors="surrogateescape")) << 31 ^ self.revision
 
     @property
