@@ -101,7 +101,7 @@ def _images(
     """Return the images of the platforms, created concurrently if there are several."""
     if len(parts) == 1:
         return [*map(work.image, parts, bases)]
-    from concurrent.futures import ThreadPoolExecutor  # whose import is felt
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
 
     with ThreadPoolExecutor(len(parts)) as pool:
         return [*pool.map(work.image, parts, bases)]
@@ -132,8 +132,7 @@ def _writer_options(options: CommitOptions, names: Sequence[str]) -> WriterOptio
 
 
 def _hold_base(content: ContentStore, base: Base, hold: Callable[[Digest], None]) -> None:
-    """Lease the blobs of the base image; raise NotFound if one has been collected in the meantime.
-    """
+    """Lease the blobs of the base image; raise NotFound if one has been collected in the meantime."""
     wanted = (base.manifest.config, *base.manifest.layers)
     for descriptor in wanted:
         hold(Digest(descriptor.digest))

@@ -129,11 +129,11 @@ def _check_can_begin(path: Path, directory: int) -> None:
 
 
 def _is_shared(path: Path, status: os.stat_result) -> bool:
-    """Return whether the mode of a directory makes it shared by all users, as /tmp is."""
+    """Return whether a directory is shared by all users, as /tmp is, even if it is empty."""
     if not status.st_mode & stat.S_ISVTX:
         return False
     known = [os.stat(name) for name in _SHARED if os.path.exists(name)]
-    # The top of a new tmpfs has the same mode for whatever it is mounted.
+    # The top of a new tmpfs has this mode too, whatever it is mounted for.
     return not os.path.ismount(path) or any(os.path.samestat(status, one) for one in known)
 
 

@@ -132,7 +132,7 @@ class Collector:
             last = rows[-1][0]
 
     def _released(self, digest: str, gone: set[str]) -> Iterator[tuple[str, int]]:
-        """Yield the blobs that only `digest` and blobs already gone refer to."""
+        """Yield the blobs (digest, size) that only `digest` and removed blobs refer to."""
         read = self._store.database.read
         rows = read(
             "SELECT blobs.digest, blobs.size FROM refs JOIN blobs ON blobs.digest = refs.child"

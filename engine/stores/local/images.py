@@ -161,7 +161,7 @@ class LocalImages:
     # -- as a directory tree --------------------------------------------------------------------
 
     def at(self, path: str) -> Image | None:
-        """Return the image at a path of the tree."""
+        """Return the image at a path of the tree, or None."""
         rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE path = ?", (path,))
         return _image(rows[0]) if rows else None
 
@@ -285,8 +285,7 @@ class LocalImages:
 
     @contextmanager
     def _changing(self) -> Iterator[Any]:
-        """Enter a transaction; after it, wait until no kernel answers with the names from before.
-        """
+        """Enter a transaction; after it, wait until no kernel answers with the names from before."""
         with self._database.transaction() as connection:
             self._database.after_transaction(self._lock.wait)
             yield connection
