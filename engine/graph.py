@@ -65,7 +65,7 @@ class ArtifactManifest(msgspec.Struct, frozen=True):
 
     @property
     def artifact_type(self) -> str:
-        """The type according to the OCI specification, else the config's, else the first layer's."""
+        """The type by the OCI specification, else that of the config, else of the first layer."""
         config = self.manifest.config.media_type
         if not (oci.is_config_type(config) or config == oci.EMPTY):
             return self.manifest.artifact_type or config
@@ -209,7 +209,7 @@ def _platform_text(platform: Platform | None) -> str:
 
 
 class _Walk:
-    """One walk of a graph: depth first, and without recursion, since the input decides the depth."""
+    """One walk of a graph: depth first, without recursion, since the input decides the depth."""
 
     def __init__(self, blobs: Blobs, matcher: platforms.Matcher) -> None:
         self._blobs = blobs

@@ -31,7 +31,7 @@ def oci_tag(entry: Descriptor) -> str:
 
 
 def docker_names(item: docker.ManifestItem) -> tuple[str, ...]:
-    """Return the full names in an item of `manifest.json`; raise BrokenArchive as `full_name` does."""
+    """Return the full names in an item of `manifest.json`; raise as `full_name` does."""
     tags = item.repo_tags or ()
     return tuple(dict.fromkeys(full_name(tag, docker.MANIFEST_FILE) for tag in tags))
 

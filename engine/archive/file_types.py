@@ -189,7 +189,7 @@ def _text(head: bytes) -> FileType | None:
 
 
 def _decoded(head: bytes) -> str | None:
-    """Return the bytes as UTF-8 text, or None for binary data; the last character may be cut off."""
+    """Return the bytes as UTF-8 text, None for binary data; the last character may be cut off."""
     for end in range(len(head), max(len(head) - 4, -1), -1):
         try:
             text = head[:end].decode()

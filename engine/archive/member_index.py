@@ -68,7 +68,7 @@ class MemberIndex:
     def __init__(
         self, store: ContentStore, hold: Callable[[Digest], None], expansion: Expansion
     ) -> None:
-        """`hold` leases a blob of the store; `expansion` counts the uncompressed bytes of layers."""
+        """`hold` leases a blob of the store; `expansion` counts uncompressed bytes of layers."""
         self._expansion = expansion
         self._store = store
         self._hold = hold
@@ -238,7 +238,7 @@ class MemberIndex:
         return self._measured.get(digest)
 
     def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
-        """Return the digest of a layer's uncompressed bytes; raise BrokenArchive if it is damaged."""
+        """Return the digest of a layer's uncompressed bytes; raise BrokenArchive if damaged."""
         content = self._by_digest.get(digest)
         match content:
             case Ingested(uncompressed=found):

@@ -282,7 +282,7 @@ def _beside(
     wholes: Iterable[walk.Graph],
     compression: Compression | None,
 ) -> tuple[list[ArchiveImage], list[LeftOut]]:
-    """Return the images that only `manifest.json` names, and those of them that cannot be loaded."""
+    """Return the images that only `manifest.json` names, and those that cannot be loaded."""
     known = {i.manifest.config.digest for whole in wholes for i in whole.complete_images}
     found, left_out = [], []
     for item in items:

@@ -111,7 +111,7 @@ class Tars:
         return data[wanted:]
 
     def _first_blocks(self, head: bytes) -> bytes | None:
-        """Return the first bytes of an archive, aligned to the preceding blocks or not; else None."""
+        """Return the first bytes of an archive, aligned to preceding blocks or not; else None."""
         if file_types.is_tar(head):
             return head
         stripped = head.lstrip(b"\0")

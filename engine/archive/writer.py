@@ -72,7 +72,7 @@ def _pieces(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[bytes]
 
 
 def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield chunks, none of them empty; the last is yielded only after all of them were verified."""
+    """Yield chunks, none of them empty; the last is yielded only after all were verified."""
     hasher = digests.hasher(digest.algorithm)
     last, size = _EMPTY, 0
     for chunk in chunks:

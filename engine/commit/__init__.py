@@ -1,1 +1,1 @@
-"""Creation of images: layers from directory trees, and configs, manifests and indexes from layers."""
+"""Creation of images: layers from directory trees; configs, manifests and indexes from layers."""

@@ -33,7 +33,7 @@ class InvalidAnnotation(InvalidInput):
 
 
 class Annotation(msgspec.Struct, frozen=True):
-    """An annotation for one platform, or for all if `platform` is None; an index has no platform."""
+    """An annotation for one platform, for all if `platform` is None; an index has no platform."""
 
     level: str
     key: str

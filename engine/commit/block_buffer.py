@@ -38,7 +38,7 @@ class BlockBuffer:
             rest = rest[len(part) :]
 
     def read(self, descriptor: int, size: int) -> int:
-        """Add the next `size` bytes of a file; return how many are missing because the file ended."""
+        """Add the next `size` bytes of a file; return the number missing because it ended."""
         while size:
             found = os.readv(descriptor, [self._block[self._at : min(self._at + size, BLOCK)]])
             if not found:

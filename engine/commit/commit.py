@@ -132,7 +132,7 @@ def _writer_options(options: CommitOptions, names: Sequence[str]) -> WriterOptio
 
 
 def _hold_base(content: ContentStore, base: Base, hold: Callable[[Digest], None]) -> None:
-    """Lease the blobs of the base image; raise NotFound if one has been collected in the meantime."""
+    """Lease the blobs of the base image; raise NotFound if one has been collected."""
     wanted = (base.manifest.config, *base.manifest.layers)
     for descriptor in wanted:
         hold(Digest(descriptor.digest))

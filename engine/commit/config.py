@@ -53,7 +53,7 @@ class _Empty(msgspec.Struct, frozen=True):
 
 
 class _ImageProcess(_Process, frozen=True):
-    """The members of an image's `config` that BuildKit reads: those of OCI and Docker's additions."""
+    """The members of `config` that BuildKit reads: those of OCI and Docker's additions."""
 
     user: str = msgspec.field(name="User", default="")
     exposed_ports: dict[str, _Empty] = msgspec.field(name="ExposedPorts", default={})

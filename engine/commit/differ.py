@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 
 
 def diff(parent: Tree, current: Tree) -> Iterator[Change]:
-    """Yield the changes from `parent` to `current`; raise ChangedFile if a file changes meanwhile."""
+    """Yield the changes from `parent` to `current`; raise ChangedFile if a file changes."""
     return _Differ(parent, current).changes()
 
 

@@ -169,7 +169,7 @@ class PlatformImages:
             self._progress(LAYERS, self._read)
 
     def _changed(self, config: bytes) -> bytes:
-        """Return the config with the instructions, the author and the time of the options applied."""
+        """Return the config with the instructions, author and time of the options applied."""
         options = self._options
         members = configs.members(config)
         if options.instructions:

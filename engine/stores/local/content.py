@@ -270,11 +270,11 @@ class LocalContent:
         self._ingests.abort(ref)
 
     def abandoned(self, idle: float) -> list[Abandoned]:
-        """Return the ingests of dead writers, and the resumable ones unchanged for `idle` seconds."""
+        """Return the ingests of dead writers, and resumable ones unchanged for `idle` seconds."""
         return self._ingests.abandoned(idle)
 
     def remove_abandoned(self, name: str) -> bool:
-        """Remove an abandoned ingest unless a writer has resumed it; return whether it was removed."""
+        """Remove an abandoned ingest unless it has been resumed; return whether it was removed."""
         return self._ingests.remove(name)
 
     # Files
@@ -308,7 +308,7 @@ class LocalContent:
                 self._insert(connection, digest, path.lstat().st_size)
 
     def rowless(self) -> Iterator[tuple[Digest, int]]:
-        """Yield the files without a row and their sizes: garbage, or blobs about to be published."""
+        """Yield the files without a row, with sizes: garbage, or blobs about to be published."""
         for batch in _batches(self.files()):
             known = self.sizes(batch)
             for digest in map(parse, batch):
@@ -342,7 +342,7 @@ class LocalContent:
         return removed
 
     def _tidy(self, digests: Iterable[Digest]) -> None:
-        """Remove the files that a transaction left without a row; gc removes those that fail here."""
+        """Remove the files that a transaction left without a row; gc retries those that fail."""
         with suppress(StoreError, OSError):
             self.reclaim(digests)
 
@@ -417,7 +417,7 @@ class LocalContent:
 
 
 def _ingest(writer: Writer) -> Ingest:
-    """Return the ingest of a writer of this store; raise TypeError for a writer of another store."""
+    """Return the ingest of a writer of this store; raise TypeError for another store's."""
     if not isinstance(writer, LocalWriter):
         raise TypeError(f"expected a writer of this store, found {type(writer).__name__}")
     return writer.ingest

@@ -108,7 +108,7 @@ class Database:
 
     @property
     def connection(self) -> _Connection:
-        """Return the calling thread's connection for reading, which sees its uncommitted changes."""
+        """The calling thread's connection for reading, which sees its uncommitted changes."""
         return self._session().connection
 
     def read(self, sql: str, parameters: Any = ()) -> list[Any]:
@@ -266,7 +266,7 @@ class Database:
             raise StoreError(str(self.path), "the file system does not support SQLite's WAL mode")
 
     def _is_ready(self) -> bool:
-        """Return whether the file needs no change, so that opening it waits for no other process."""
+        """Return whether the file needs no change, so that opening it waits for no process."""
         try:
             if not self.path.stat().st_size:
                 return False

@@ -285,7 +285,7 @@ class LocalImages:
 
     @contextmanager
     def _changing(self) -> Iterator[Any]:
-        """Enter a transaction; after it, wait until no kernel answers with the names from before."""
+        """Enter a transaction; after it, wait until no kernel answers with the old names."""
         with self._database.transaction() as connection:
             self._database.after_transaction(self._lock.wait)
             yield connection

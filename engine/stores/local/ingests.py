@@ -95,7 +95,7 @@ class Ingest:
         return self._offset
 
     def write(self, data: Bytes) -> int:
-        """Append all of `data`. After an error the bytes that were written are counted and hashed."""
+        """Append all of `data`. After an error the bytes written are counted and hashed."""
         self._synced = False
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
@@ -138,7 +138,7 @@ class Ingest:
         self._take_up(size)
 
     def expect(self, size: int, expected: Digest | None) -> None:
-        """Add expectations; a digest of another algorithm changes the algorithm of the blob's name."""
+        """Add expectations; a digest of another algorithm changes that of the blob's name."""
         if size and size != self._offset:
             raise SizeMismatch(self._record.ref, size, self._offset)
         self._record = self._record.agreed(size, expected)

@@ -114,7 +114,7 @@ class LocalLeases:
                 raise NotFound("lease", lease_id)
 
     def holders(self, digest: str, except_lease: str | None = None) -> list[Lease]:
-        """Return the unexpired leases that protect `digest`, oldest first, without `except_lease`."""
+        """Return the unexpired leases that protect `digest` except `except_lease`, oldest first."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM leases JOIN lease_resources ON lease = id"
             f" WHERE digest = ? AND {_LIVE} AND id IS NOT ? ORDER BY created_at, id",

@@ -95,7 +95,7 @@ class BlobCheck:
         return None
 
     def _mismatch(self, reader: ReaderAt, digest: Digest) -> str:
-        """Return a description of the difference of the bytes from the digest, "" if there is none."""
+        """Return the difference of the bytes from the digest as text, "" if there is none."""
         hasher = digests.hasher(digest.algorithm)
         try:
             for offset in range(0, reader.size, _CHUNK):

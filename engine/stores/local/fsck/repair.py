@@ -82,7 +82,7 @@ def _list(store: LocalStore, problem: Problem) -> str:
 
 
 def _record(store: LocalStore, subject: str) -> None:
-    """Derive the records again: of a target, of a name, or of the references and links of a blob."""
+    """Derive the records of a target, of a name, or of a blob's references and links again."""
     images = store.images
     with store.database.transaction() as connection:
         if named := images.names_of(subject):
