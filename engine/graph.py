@@ -1,8 +1,9 @@
-"""The graph below a descriptor: what is there, what is missing, and which of it are images.
+"""The graph below a descriptor: the blobs that are present or missing, the images and the
+artifacts.
 
-Order is containerd's: a manifest's config before its layers, an index's manifests as they stand. A
-child manifest that is not complete keeps its own blob and drops its children; a layer that may not
-be distributed is never missing.
+The order is that of containerd: the config of a manifest before its layers, the manifests of an
+index in its order. An incomplete child manifest contributes its own blob but not its children; a
+non-distributable layer is never missing. All functions only read, from any thread.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ MAX_DESCRIPTORS = 1_000_000
 
 
 class Blobs(Protocol):
-    """What a walk needs of a content store."""
+    """The part of a content store that a walk needs."""
 
     def open(self, digest: str) -> ReaderAt: ...
 
@@ -32,7 +33,7 @@ class Blobs(Protocol):
 
 
 class ImageManifest(msgspec.Struct, frozen=True):
-    """The manifest of an image; `missing` are the children that nobody has."""
+    """The manifest of an image; `missing` are its absent children."""
 
     descriptor: Descriptor
     manifest: Manifest
@@ -41,7 +42,7 @@ class ImageManifest(msgspec.Struct, frozen=True):
 
     @property
     def platform(self) -> Platform | None:
-        """The platform that the index says, else the config's own."""
+        """The platform stated by the index, else by the config."""
         if self.descriptor.platform is not None:
             return self.descriptor.platform
         if self.config is None or not (self.config.os or self.config.architecture):
@@ -50,21 +51,21 @@ class ImageManifest(msgspec.Struct, frozen=True):
 
     @property
     def needs_diff_ids(self) -> bool:
-        """Whether there has to be a diff ID for each layer."""
+        """Whether the config must have a diff ID for each layer."""
         if self.config is None:
             return False
         return bool(self.config.rootfs.diff_ids or (self.manifest.layers and self.config.os))
 
 
 class ArtifactManifest(msgspec.Struct, frozen=True):
-    """The manifest of anything but an image."""
+    """The manifest of an artifact, that is, of anything but an image."""
 
     descriptor: Descriptor
     manifest: Manifest
 
     @property
     def artifact_type(self) -> str:
-        """What it is: as the OCI specification tells it, else by its config, else by its layers."""
+        """The type by the OCI specification, else that of the config, else of the first layer."""
         config = self.manifest.config.media_type
         if not (oci.is_config_type(config) or config == oci.EMPTY):
             return self.manifest.artifact_type or config
@@ -73,8 +74,10 @@ class ArtifactManifest(msgspec.Struct, frozen=True):
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """What was found below `root`: `blobs` are there, parents first and each once; `missing` are
-    not. `artifacts` are complete manifests of anything but images, and of attestations only `root`.
+    """The blobs and manifests below `root`.
+
+    `blobs` are present, parents first and each once; `missing` are absent. `artifacts` are complete
+    manifests of anything but images; an attestation is included only if it is `root`.
     """
 
     root: Descriptor
@@ -85,23 +88,25 @@ class Graph(msgspec.Struct, frozen=True):
 
     @property
     def has_content(self) -> bool:
-        """Whether there is an image or an artifact that is complete."""
+        """Whether there is a complete image or artifact."""
         return bool(self.complete_images or self.artifacts)
 
     @property
     def is_artifact(self) -> bool:
-        """Whether there is no image, complete or not, and something else."""
+        """Whether the graph is usable and holds no image, complete or not."""
         return self.is_usable and not self.images
 
     @property
     def artifact_type(self) -> str:
-        """What its first artifact is, "" without one."""
+        """The type of the first artifact, "" if there is none."""
         return self.artifacts[0].artifact_type if self.artifacts else ""
 
     @property
     def is_usable(self) -> bool:
-        """Whether an image is complete; without images an artifact, or all that there is (of an
-        attestation, a build cache, an index of nothing).
+        """Whether an image is complete; without images, whether there is an artifact or nothing is
+        missing.
+
+        The last applies to an attestation, a build cache and an empty index.
         """
         if self.images:
             return bool(self.complete_images)
@@ -113,21 +118,21 @@ class Graph(msgspec.Struct, frozen=True):
 
     @property
     def missing_platforms(self) -> tuple[str, ...]:
-        """The platforms of images that are not complete, as far as they are known."""
+        """The known platforms of the images that are incomplete."""
         partly = (image.platform for image in self.images if image.missing)
         texts = map(_platform_text, (*(blob.platform for blob in self.missing), *partly))
         return tuple(dict.fromkeys(filter(None, texts)))
 
     def best(self, matcher: platforms.Matcher) -> ImageManifest | None:
-        """The complete image that a platform likes best, if it likes any."""
+        """Return the complete image that matches the platform best, or None."""
         return platforms.best(self.complete_images, matcher, lambda image: image.platform)
 
 
 def children(data: bytes, descriptor: Descriptor) -> tuple[Descriptor, ...]:
-    """What a document refers to, in containerd's order; nothing for a layer, a config or an unknown
-    type.
+    """Return the descriptors in a document, in containerd's order.
 
-    InvalidDocument if the document is not what its media type says.
+    The result is empty for a layer, a config or an unknown type. Raise InvalidDocument if the
+    document does not match its media type.
     """
     subject = f"{_noun(descriptor)} {descriptor.digest}"
     if oci.is_manifest_type(descriptor.media_type):
@@ -141,23 +146,23 @@ def children(data: bytes, descriptor: Descriptor) -> tuple[Descriptor, ...]:
 
 
 def gc_labels(refs: Sequence[Descriptor]) -> dict[str, str]:
-    """The labels by which a manifest or index holds its children against collection."""
+    """Return the labels of a manifest or index that protect its children from collection."""
     return {f"containerd.io/gc.ref.content.{i}": child.digest for i, child in enumerate(refs)}
 
 
 def graph(blobs: Blobs, root: Descriptor, matcher: platforms.Matcher = platforms.ALL) -> Graph:
-    """Everything below `root`, an index's manifests narrowed to the platforms that match.
+    """Return the graph below `root`, with the manifests of an index that match.
 
-    SizeMismatch where a blob's size is not what its descriptor says, InvalidDocument,
+    Raise SizeMismatch if the size of a blob differs from its descriptor, InvalidDocument, or
     LimitExceeded.
     """
     return _Walk(blobs, matcher).run(root)
 
 
 def summarize(found: Graph) -> Summary:
-    """Return what the image store keeps of a graph.
+    """Return the summary of a graph for the image store.
 
-    Artifacts count where there is no image, and all of it where there is no artifact either.
+    Its manifests are the complete images, else the artifacts, else the whole graph as one.
     """
     created = next(
         filter(None, (oci.image_created(i.config) for i in found.complete_images if i.config)), 0
@@ -197,14 +202,14 @@ def _size(found: ImageManifest | ArtifactManifest) -> int:
 
 
 def _platform_text(platform: Platform | None) -> str:
-    """A platform in words, nothing for none and for one that says of itself that it is unknown."""
+    """Return a platform as text; "" for None and for unknown/unknown."""
     if platform is None or (platform.os, platform.architecture) == ("unknown", "unknown"):
         return ""
     return platforms.format_all(platform)
 
 
 class _Walk:
-    """One walk, depth first and without recursion on what the input decides."""
+    """One walk of a graph: depth first, without recursion, since the input decides the depth."""
 
     def __init__(self, blobs: Blobs, matcher: platforms.Matcher) -> None:
         self._blobs = blobs
@@ -263,7 +268,7 @@ class _Walk:
             self._artifacts.append(ArtifactManifest(descriptor, manifest))
 
     def _config(self, descriptor: Descriptor) -> ImageConfig | None:
-        """Return the image config; None for what is none and does not claim to be one."""
+        """Return the image config; None for another document whose media type is not a config's."""
         subject = f"config {descriptor.digest}"
         if oci.is_config_type(descriptor.media_type):
             return oci.parse_config(self._read(descriptor), subject)

@@ -1,4 +1,4 @@
-"""Images as values: a name and its target, what is below the target, and its place in the tree."""
+"""Images as values: names and targets, summaries of targets, and paths in the directory tree."""
 
 import zlib
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from engine.spec.descriptor import Descriptor
 from engine.spec.digest import ALGORITHMS, of_bytes
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
-"""What stands in an archive's root."""
+"""The names of the entries at the root of an archive."""
 
 
 PARENT_LABEL = "imgfs.parent"
-"""On an image: the ID of the one that it was built upon, as docker's `manifest.json` tells it."""
+"""The label of an image that holds the ID of its parent image, as in docker's `manifest.json`."""
 
 
 T = TypeVar("T")
 
 
 class Image(msgspec.Struct, frozen=True):
-    """A name and what it stands for; times are seconds since the epoch."""
+    """A name and its target; times are in seconds since the epoch."""
 
     name: str
     target: Descriptor
@@ -37,12 +37,12 @@ class Image(msgspec.Struct, frozen=True):
 
     @property
     def familiar(self) -> str:
-        """The name as docker prints it."""
+        """The name in docker's familiar form."""
         return self.name if self.is_untagged else reference.parse_normalized(self.name).familiar
 
 
 class ManifestSummary(msgspec.Struct, frozen=True):
-    """An image manifest below a target; `size` is in bytes, of the manifest, its config and its
+    """An image manifest below a target; `size` is the bytes of the manifest, its config and its
     layers.
     """
 
@@ -53,10 +53,10 @@ class ManifestSummary(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What is below a target: every blob that the store holds, the complete image manifests in
-    order, and the blobs that the store lacks, sorted.
+    """The content below a target: all stored blobs, the complete image manifests in order, and the
+    missing blobs, sorted.
 
-    `created` is the image's own time in whole seconds since the epoch, 0 if it has none.
+    `created` is the creation time of the image in whole seconds since the epoch, 0 if it has none.
     """
 
     created: int
@@ -66,12 +66,12 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def revision(self) -> int:
-        """A number that is the same wherever the same blobs are held."""
+        """A number that is equal for equal sets of stored blobs."""
         return int(of_bytes("\n".join(sorted(self.blobs)).encode()).encoded[:12], 16)
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What is known of a target; `revision` is new whenever what is held of it changes."""
+    """A target; `revision` changes whenever the set of its stored blobs changes."""
 
     digest: str
     revision: int
@@ -79,9 +79,9 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class TreeEntry(msgspec.Struct, frozen=True, gc=False):
-    """An image in the tree of directories; `target` is its descriptor as JSON.
+    """An image in the directory tree; `target` is its descriptor as JSON.
 
-    Two that are equal show the same files, byte for byte.
+    Equal entries show identical files.
     """
 
     path: str
@@ -92,12 +92,12 @@ class TreeEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """A text that tells it from every other."""
+        """A text that is unique to the entry."""
         return f"{self.path}\n{self.name}\n{self.target}\n{self.revision}"
 
     @property
     def number(self) -> int:
-        """A number of 63 bits that hardly another place has, and cheap where there are many."""
+        """A number of 63 bits that is nearly unique to the entry and cheap to compute."""
         return zlib.crc32(self.path.encode(errors="surrogateescape")) << 31 ^ self.revision
 
     @property
@@ -106,11 +106,10 @@ class TreeEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 def path_of(name: str) -> str:
-    """Where an image stands in a tree of directories: its familiar name, or its full one where that
-    would collide.
+    """Return the path of an image in the directory tree: its familiar name, or the full one.
 
-    It would with `import/`, with a registry on this host, with a digest, or with an archive's own
-    files in a repository's directory.
+    The full name is used if the familiar one would collide with `import/`, a registry on this host,
+    a digest, or an archive's own files in the directory of a repository.
     """
     if name.startswith(("sha256:", "sha384:", "sha512:")):
         return name
@@ -128,10 +127,10 @@ def path_of(name: str) -> str:
 
 
 def check_name(name: str, target: str) -> None:
-    """InvalidReference if an image of that target cannot be stored by this name.
+    """Raise InvalidReference if an image with that target cannot be stored by this name.
 
-    It must be full, with a tag or the target's own digest. As in moby no repository is called like
-    a digest algorithm, since such a name is a digest's.
+    The name must be full, with a tag or the digest of the target. As in moby, no repository has the
+    name of a digest algorithm, since such a name would read as a digest.
     """
     if name == target:
         return
@@ -147,7 +146,7 @@ def check_name(name: str, target: str) -> None:
 
 
 def _decode(text: str, type_: type[T], name: str) -> T:
-    """What `_encode` has written; InvalidDocument for anything else."""
+    """Return the value of a JSON text; raise InvalidDocument if it does not have the type."""
     try:
         return msgspec.json.decode(text, type=type_)
     except msgspec.MsgspecError as error:

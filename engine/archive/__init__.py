@@ -1,0 +1,1 @@
+"""Import, export and naming of images in archives, in the OCI, docker and legacy formats."""

@@ -1,4 +1,7 @@
-"""What is found in an archive, whatever its format, and what must hold of each image."""
+"""The images that an archive of any format holds, and the checks that each image must pass.
+
+`oci_archive`, `docker_archive` and `legacy_archive` return an `Inventory` and call the checks.
+"""
 
 from collections.abc import Sequence
 
@@ -27,8 +30,10 @@ from engine.tar.header_decoder import BLOCK
 
 
 class ArchiveImage(msgspec.Struct, frozen=True):
-    """An image or artifact of an archive: its full names (none for an untagged one), the graph
-    below its target, and the tag that it has without a name.
+    """An image or artifact of an archive.
+
+    `names` are full names, none for an untagged image; `graph` is the graph below the target; `tag`
+    is the tag of an image that has no name.
     """
 
     names: tuple[str, ...]
@@ -37,9 +42,10 @@ class ArchiveImage(msgspec.Struct, frozen=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """What the archive names and cannot give; `name` is what it is called there, `reason` says why.
+    """An image that the archive names but that cannot be loaded.
 
-    `missing` is the member that is not there, "" where that is not the reason.
+    `name` is its name in the archive, and `reason` is a clause that explains the failure. `missing`
+    is the name of the absent member, or "" if the reason is another one.
     """
 
     name: str
@@ -48,38 +54,39 @@ class LeftOut(msgspec.Struct, frozen=True):
 
     @classmethod
     def because(cls, name: str, error: EngineError) -> "LeftOut":
-        """Return what is left out because of an error."""
+        """Return the record of an image that is left out because of `error`."""
         reason = str(error).removeprefix(f"{name}: ")
         return cls(name, reason, error.member if isinstance(error, MissingMember) else "")
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """What an archive holds, in its order, and what it names without holding it."""
+    """The images of an archive, in its order, and those that it names but that cannot be loaded."""
 
     found: tuple[ArchiveImage, ...]
     left_out: tuple[LeftOut, ...] = ()
 
     def followed_by(self, other: "Inventory") -> "Inventory":
-        """Return what this archive and one behind it in the same stream hold."""
+        """Return the inventory of this archive and of `other`, which follows it in the stream."""
         return Inventory(self.found + other.found, self.left_out + other.left_out)
 
     def check_end(self) -> None:
-        """Raise MissingMember if something is missing that may have come after the archive's cut
-        end.
-        """
+        """Raise MissingMember if a member is missing, since the truncated part may have held it."""
         for one in self.left_out:
             if one.missing:
                 raise MissingMember(one.missing).by_truncation
 
 
 def check_count(count: int, most: int) -> None:
-    """LimitExceeded if these are too many images, or names of them."""
+    """Raise LimitExceeded if `count`, a number of images or names, is greater than `most`."""
     if count > most:
         raise LimitExceeded("archive", "images", most, count)
 
 
 def check_image(intake: MemberIndex, image: walk.ImageManifest) -> None:
-    """Raise InvalidDocument for a config that docker could not read, and as `check_layers`."""
+    """Check the config and the layers of an image.
+
+    Raise InvalidDocument for a config that docker could not read, and the errors of `check_layers`.
+    """
     subject = f"manifest {image.descriptor.digest}"
     config = image.manifest.config
     named = f"config {config.digest}"
@@ -91,11 +98,11 @@ def check_image(intake: MemberIndex, image: walk.ImageManifest) -> None:
 def check_layers(
     intake: MemberIndex, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
 ) -> None:
-    """As moby checks it: as many layers as diff IDs, and each layer's bytes are what its diff ID
-    says, and begin as a tar archive does.
+    """Check layers as moby does: one for each diff ID, with that diff ID, and a tar archive.
 
-    `subject` names the image. Layers that are absent are left out, and so are those that cannot be
-    uncompressed. InvalidDocument, DigestMismatch, BrokenArchive.
+    `subject` names the image. Absent layers and layers of an unreadable media type are skipped.
+    Raise InvalidDocument if the numbers differ, DigestMismatch for a wrong diff ID, and
+    BrokenArchive for a layer that is no tar archive or has a compression that OCI does not know.
     """
     if len(layers) != len(diff_ids):
         raise InvalidDocument(
@@ -122,9 +129,10 @@ def check_layers(
 
 
 def check_beginning(intake: MemberIndex, digest: str, name: str) -> None:
-    """Raise BrokenArchive for a layer that does not begin as a tar archive does, and is not empty.
+    """Raise BrokenArchive for a layer that is not empty and does not begin with a tar header.
 
-    `name` is what the sentence calls it. What is in its members is checked when they are applied.
+    `name` is the name of the layer in the message. The members are checked when the layer is
+    applied.
     """
     with intake.open(digest) as layer:
         first = beginning(layer, BLOCK)

@@ -1,4 +1,4 @@
-"""The names of images as archives write them, made full ("docker.io/library/alpine:3")."""
+"""Conversion of the image names in archives to full names ("docker.io/library/alpine:3")."""
 
 from engine.errors import BrokenArchive, InvalidDigest, InvalidReference
 from engine.image import check_name
@@ -7,11 +7,11 @@ from engine.spec.oci import Descriptor
 
 
 def oci_names(entry: Descriptor) -> tuple[str, ...]:
-    """The name that an entry of `index.json` has: containerd's annotation, else OCI's where that is
-    more than a tag.
+    """Return the full name of an entry of `index.json`, or an empty tuple.
 
-    Neither has to be a Docker reference; one that is not, or has another image's digest, leaves the
-    image untagged.
+    The name is containerd's annotation, or else OCI's annotation if it is more than a tag. Neither
+    has to be a Docker reference: for a value that is none, or that has the digest of another image,
+    the image is untagged.
     """
     name = entry.annotations.get(oci.IMAGE_NAME, "")
     ref_name = entry.annotations.get(oci.REF_NAME, "")
@@ -25,20 +25,21 @@ def oci_names(entry: Descriptor) -> tuple[str, ...]:
 
 
 def oci_tag(entry: Descriptor) -> str:
-    """The tag that an entry of `index.json` has where it has no name."""
+    """Return the tag of an entry of `index.json` whose OCI annotation is only a tag, else ""."""
     ref_name = entry.annotations.get(oci.REF_NAME, "")
     return "" if any(character in ref_name for character in "/:") else ref_name
 
 
 def docker_names(item: docker.ManifestItem) -> tuple[str, ...]:
-    """The full names in an item of `manifest.json`; BrokenArchive as `full_name`."""
+    """Return the full names in an item of `manifest.json`; raise as `full_name` does."""
     tags = item.repo_tags or ()
     return tuple(dict.fromkeys(full_name(tag, docker.MANIFEST_FILE) for tag in tags))
 
 
 def full_name(tag: str, member: str) -> str:
-    """A familiar name, `latest` where it has no tag, in full; BrokenArchive if it is not a name and
-    a tag.
+    """Return the full form of a familiar name, with the tag `latest` if it has none.
+
+    Raise BrokenArchive if it is not a name and a tag.
     """
     try:
         ref = reference.tag_name_only(reference.parse_normalized(tag))

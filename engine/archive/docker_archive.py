@@ -1,9 +1,9 @@
-"""Archives that `manifest.json` drives: docker save before 25, podman, skopeo, buildah, kaniko,
-jib, bazel.
+"""Reading of archives that `manifest.json` describes.
 
-As containerd's importer and moby's load read them, but for the manifest that is made of each item:
-it is OCI's, since umoci and skopeo's `oci:` read no other. The image ID is the digest of the
-config's content, whatever its file is called.
+docker save before version 25, podman, skopeo, buildah, kaniko, jib and bazel write them. They are
+read as containerd's importer and moby's load read them, except that the manifest created for each
+item is an OCI manifest, since umoci and skopeo's `oci:` read no other. The image ID is the digest
+of the content of the config, whatever its file name.
 """
 
 import msgspec
@@ -22,8 +22,10 @@ from engine.spec.oci import Descriptor, Manifest
 
 
 def read(intake: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
-    """The images of `manifest.json`, `most` at most, in its order; plain layers are compressed if
-    that is asked for.
+    """Return the images of `manifest.json` in its order; compress plain layers if `compression` is
+    set.
+
+    Raise LimitExceeded for more than `most` names, and the errors of `image`.
     """
     items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
     check_count(sum(len(item.repo_tags or ("",)) for item in items), most)
@@ -38,9 +40,9 @@ def read(intake: MemberIndex, most: int, compression: Compression | None = None)
 
 
 def parents(intake: MemberIndex) -> dict[str, str]:
-    """What `manifest.json` says of the images that images were built upon: IDs by image ID.
+    """Return the parents that `manifest.json` states: the parent's ID by image ID.
 
-    Nothing where there is none, or none that can be read: it is only a remark.
+    Return an empty dict if the file is absent or unreadable, since this information is optional.
     """
     if not intake.has(docker.MANIFEST_FILE):
         return {}
@@ -58,7 +60,7 @@ def found_image(
     config_size: int,
     layers: list[Descriptor],
 ) -> ArchiveImage:
-    """An image of these parts, with the manifest that is made for it."""
+    """Return an image of these parts, after creating its manifest and adding it to `intake`."""
     manifest = Manifest(
         schema_version=2,
         media_type=oci.MANIFEST,
@@ -72,7 +74,7 @@ def found_image(
 
 
 def layer_descriptor(intake: MemberIndex, digest: Digest, size: int) -> Descriptor:
-    """A layer as its bytes say it: plain, gzip or zstd."""
+    """Return the descriptor of a layer; the first bytes determine plain, gzip or zstd."""
     with intake.open(digest) as reader:
         compression = compression_of(reader)
     return Descriptor(media_type=layer_types.compressed(compression), digest=digest, size=size)
@@ -81,7 +83,9 @@ def layer_descriptor(intake: MemberIndex, digest: Digest, size: int) -> Descript
 def compressed(
     intake: MemberIndex, layers: list[Descriptor], compression: Compression | None
 ) -> list[Descriptor]:
-    """The layers, plain ones in the form that they are stored in."""
+    """Return the layers, with plain ones replaced by their compressed form if `compression` asks
+    so.
+    """
     if compression is None or compression.kind == "uncompressed":
         return layers
     return [
@@ -93,9 +97,9 @@ def compressed(
 def image(
     intake: MemberIndex, item: docker.ManifestItem, compression: Compression | None
 ) -> ArchiveImage:
-    """Return the image of an item, with the manifest that is made for it.
+    """Return the image of an item, with a manifest created for it.
 
-    InvalidDocument, MissingMember, BrokenArchive, DigestMismatch.
+    Raise InvalidDocument, MissingMember, BrokenArchive or DigestMismatch.
     """
     names = docker_names(item)
     if not item.config:
@@ -125,8 +129,10 @@ def image(
 def _layer(
     intake: MemberIndex, path: str, diff_id: str, source: docker.LayerSource | None
 ) -> Descriptor:
-    """A layer's file; where there is none, the blob of that diff ID in the store, or the foreign
-    layer as it was named.
+    """Return the layer at `path`.
+
+    If the file is absent, return the stored blob with that diff ID, or else the foreign layer that
+    `source` describes. Raise MissingMember if there is none of these.
     """
     try:
         content = intake.find(path)

@@ -1,4 +1,7 @@
-"""An archive on disk with an OCI layout: its entries, and its blobs where they lie."""
+"""An uncompressed archive on disk with an OCI layout, and the addition of images to it.
+
+`ExistingArchive` gives its entries, and reads its blobs from the archive file.
+"""
 
 import os
 import tarfile
@@ -25,11 +28,13 @@ _FORGOTTEN: Final = (docker.REPOSITORIES_FILE,)
 
 
 class ExistingArchive:
-    """A file whose blobs can be opened as a content store's. Safe from any thread."""
+    """A `Provider` of the blobs of an archive file. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is in it, but no blobs; BrokenArchive for what is no uncompressed archive with
-        an OCI layout, OSError.
+        """Read the entries but not the blobs.
+
+        Raise BrokenArchive unless the file is an uncompressed archive with an OCI layout;
+        LimitExceeded for a document that is too large; OSError.
         """
         self._file: BinaryIO = path.open("rb")
         self._places: dict[Digest, tuple[int, int]] = {}
@@ -40,7 +45,7 @@ class ExistingArchive:
             raise
 
     def open(self, digest: str) -> ReaderAt:
-        """The bytes of a blob; NotFound."""
+        """Open a blob; raise NotFound if the archive does not hold it."""
         try:
             offset, size = self._places[Digest(digest)]
         except KeyError:
@@ -48,7 +53,7 @@ class ExistingArchive:
         return _Region(self._file, offset, size)
 
     def before(self, others: Provider) -> Provider:
-        """A provider of these blobs, and of those that only the others have."""
+        """Return a provider of these blobs, and of the blobs that only `others` has."""
         return _Either(self, others)
 
     def close(self) -> None:
@@ -114,7 +119,7 @@ class _Either:
 
 
 class _Region:
-    """A part of a file, as a `ReaderAt`."""
+    """A `ReaderAt` of a part of a file."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         self._file = file
@@ -129,7 +134,7 @@ class _Region:
         """Return None: a member of an archive has no file of its own."""
 
     def close(self) -> None:
-        """The archive is closed by whoever opened it."""
+        """Do nothing: the `ExistingArchive` closes the file."""
 
     def __enter__(self) -> Self:
         return self
@@ -141,8 +146,9 @@ class _Region:
 def extend(
     store: Store, archive: Path, images: Sequence[Image], options: combined.Options, output: Output
 ) -> int:
-    """Write what the archive holds and these images as one; errors as `save` and
-    `ExistingArchive`.
+    """Write one archive of the entries of `archive` and these images; return its size in bytes.
+
+    Raise the errors of `save` and of `ExistingArchive`.
     """
     with ExistingArchive(archive) as existing:
 

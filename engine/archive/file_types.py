@@ -1,8 +1,8 @@
-"""What the first bytes of a file say that it is, where an archive or a layer was expected.
+"""Detection of the type of a file that was given in place of an archive or a layer.
 
-`identify` returns a `FileType`: a noun phrase, and what the user has to do to get an archive. Bytes
-of no known type are None. The answer depends on the first `SIZE` bytes only, and none of it is used
-to decide how something is read.
+`identify` returns a `FileType`: a noun phrase, and the action by which the user obtains an archive.
+The answer depends on the first `SIZE` bytes only. It is used in error messages and never decides
+how a file is read.
 """
 
 import base64
@@ -17,10 +17,10 @@ from engine.tar import header_decoder as headers
 from engine.tar.header_decoder import BLOCK
 
 SIZE: Final = 66 << 10
-"""How many first bytes are looked at: enough for a superblock of btrfs."""
+"""The number of bytes examined, which includes the superblock of btrfs."""
 
 _TOLD: Final = 60
-"""How many characters of a text are shown."""
+"""The number of characters of a text that a message shows."""
 _LINES: Final = 50
 _MESSAGES: Final = (
     *("message", "error", "detail", "errorMessage", "error_description", "msg"),
@@ -30,9 +30,7 @@ _MESSAGES: Final = (
 
 
 class FileType(msgspec.Struct, frozen=True):
-    """`noun` with its article ("a zip archive"); `advice` is an imperative clause, "" if there is
-    none.
-    """
+    """`noun` includes its article ("a zip archive"); `advice` is an imperative clause, or ""."""
 
     noun: str
     advice: str = ""
@@ -140,7 +138,7 @@ _MAGICS: Final = (
 
 
 def is_tar(data: bytes) -> bool:
-    """Return whether `data` begins with the header of a tar member, by its checksum."""
+    """Return whether `data` begins with a tar header, which its checksum determines."""
     if len(data) < BLOCK:
         return False
     expected, found = headers.checksums(data[:BLOCK])
@@ -148,13 +146,14 @@ def is_tar(data: bytes) -> bool:
 
 
 def has_windows_lines(data: bytes) -> bool:
-    """Return whether every line of `data` ends as Windows' text does, and there is one."""
+    """Return whether `data` has lines and all of them end with CR LF."""
     return b"\r\n" in data and data.count(b"\r\n") == data.count(b"\n")
 
 
 def identify(head: bytes) -> FileType | None:
-    """Return what a file is whose first `SIZE` bytes (or all of them) are `head`; None if that is
-    not known. A tar archive is none of these types.
+    """Return the type of the file that begins with `head`; None if it is unknown or a tar archive.
+
+    `head` is the first `SIZE` bytes, or all bytes of a shorter file.
     """
     compression = decompress.sniff(head)
     if compression != "none":
@@ -167,7 +166,7 @@ def identify(head: bytes) -> FileType | None:
 
 
 def _behind_text(head: bytes) -> FileType | None:
-    """An archive before which other output was written to the same file."""
+    """Return the type for an archive that follows other output in the same file, else None."""
     start = 0
     for _ in range(_LINES):
         start = head.find(b"\n", start) + 1
@@ -195,7 +194,7 @@ def _text(head: bytes) -> FileType | None:
 
 
 def _decoded(head: bytes) -> str | None:
-    """The text that bytes are, None if they are none; a last character may be cut off."""
+    """Return the bytes as UTF-8 text, None for binary data; the last character may be cut off."""
     for end in range(len(head), max(len(head) - 4, -1), -1):
         try:
             text = head[:end].decode()
@@ -269,6 +268,6 @@ def _dockerfile(text: str) -> FileType | None:
 
 
 def _line(text: str) -> str:
-    """The beginning of a text, on one line."""
+    """Return the beginning of a text on one line."""
     words = " ".join(text[: 4 * _TOLD].split())
     return words if len(words) <= _TOLD else f"{words[:_TOLD]}…"

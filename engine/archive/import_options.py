@@ -1,4 +1,4 @@
-"""How an archive is loaded."""
+"""The options of a load."""
 
 import msgspec
 
@@ -9,8 +9,11 @@ from engine.spec.oci import Platform
 
 
 class ImportOptions(msgspec.Struct, frozen=True):
-    """`platforms` are the only ones that are stored, and each image must have one of them (none:
-    all). `compression` is for uncompressed layers of docker archives (None: they stay).
+    """The options of a load.
+
+    If `platforms` is not empty, only these are stored, and each image must have one of them.
+    `compression` applies to the uncompressed layers of docker archives; None leaves them
+    uncompressed.
     """
 
     limits: Limits = msgspec.field(default_factory=Limits)

@@ -1,9 +1,9 @@
-"""Loading: the bytes of an archive in, images out, under a lease that holds what the archive relies
-on.
+"""Loading: an `Import` takes the bytes of an archive and publishes its images.
 
-An `Import` is fed as bytes arrive and never looks back. `finish` says what is known so far and
-publishes it in one transaction: images and blobs appear together or not at all. A failure leaves
-the store as it was once `abort` has been called, or the `with` block has ended.
+Bytes are fed as they arrive and are read once. A lease keeps the stored blobs that the archive
+relies on. `finish` resolves the images received so far and publishes them in one transaction: the
+images and their blobs become visible together or not at all. After a failure, `abort` or the end of
+the `with` block leaves the store as it was. An `Import` is for one thread at a time.
 """
 
 import errno
@@ -56,9 +56,11 @@ _EMPTY = "is not an image archive: it is empty; see whether what should have wri
 
 
 class LoadedImage(msgspec.Struct, frozen=True):
-    """An image that was loaded; `id` is the digest of its config, as docker counts ("" if there is
-    none). `missing` are the digests of what its index names and nobody has, and
-    `missing_platforms` the platforms that are therefore not complete.
+    """An image that was loaded.
+
+    `id` is the digest of its config, as in docker, or "" if it has none. `missing` are the digests
+    that its index names and that neither the archive nor the store holds; `missing_platforms` are
+    the platforms that are incomplete for this reason.
     """
 
     names: tuple[str, ...]
@@ -70,8 +72,10 @@ class LoadedImage(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What a load brought: its images in the archive's order, how many blobs (of how many bytes)
-    were new, and what the archive names and could not give.
+    """The result of a load.
+
+    `images` are in the order of the archive. `new_blobs` and `new_bytes` count the blobs that were
+    new to the store. `left_out` are the images that the archive names but that could not be loaded.
     """
 
     images: tuple[LoadedImage, ...]
@@ -81,7 +85,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Import:
-    """One stream on its way in, with an archive or several behind one another; for one thread at a
+    """The load of one stream, which may hold several archives in succession; for one thread at a
     time.
     """
 
@@ -96,9 +100,9 @@ class Import:
         self._outer = ArchiveDecompressor()
         self._tar = Tars(self._limits)
         self._before = Inventory(())
-        """The images of the archives before this one in the same stream, not yet published."""
+        """The images of the preceding archives in the same stream that are not yet published."""
         self._published = Loaded(())
-        """What was loaded of them when `finish` was called between two archives."""
+        """The result of the preceding archives that an earlier call of `finish` published."""
         self._parents: dict[str, str] = {}
         self._replaced: dict[str, Content] = {}
         """Documents of this archive that came again, as they were at first."""
@@ -108,22 +112,23 @@ class Import:
 
     @property
     def failed(self) -> bool:
-        """Whether no further byte can make it right."""
+        """Whether the load has failed, so that `feed` and `finish` raise the error again."""
         return self._failure is not None
 
     @property
     def ended(self) -> bool:
-        """Whether the end of an archive has been read, and nothing but zeros behind it."""
+        """Whether the end of an archive has been read, followed by nothing but zeros."""
         return self._tar.ended
 
     @property
     def layers(self) -> int:
-        """How many layers have come so far, as far as their first bytes tell it."""
+        """The number of layers received so far, recognised by their first bytes."""
         return self._members.layers
 
     def feed(self, data: bytes | memoryview) -> None:
-        """The next bytes of the archive; raises what is wrong as soon as it is known, and again
-        ever after.
+        """Take the next bytes of the archive.
+
+        Raise an error as soon as it is detected, and raise it again at every later call.
         """
         if self._failure is not None:
             raise self._failure
@@ -141,9 +146,10 @@ class Import:
             raise self._failure from error
 
     def finish(self) -> Loaded:
-        """Publish the images of what has come so far; the error if that is no complete archive.
+        """Publish the images received so far and return the result.
 
-        More bytes may follow and `finish` be called again, with all that has come by then.
+        Raise an error if the bytes so far are no complete archive. More bytes may be fed afterwards
+        and `finish` called again, which then covers all bytes received.
         """
         if self._failure is not None:
             raise self._failure
@@ -157,13 +163,13 @@ class Import:
             self._check_platforms(found)
             try:
                 self._loaded = self._publish(found, inventory.left_out)
-            except Exception as error:  # the ingests are used up
+            except Exception as error:  # publication has consumed the ingests
                 self._failure = error
                 raise
         return self._loaded
 
     def abort(self) -> None:
-        """Drop what is not published, and the lease; may be called again."""
+        """Discard all that is not published and release the lease; further calls do nothing."""
         self._members.discard()
         self._lease = None
         self._leases.close()
@@ -180,7 +186,7 @@ class Import:
         self.abort()
 
     def _hold(self, digest: Digest) -> None:
-        """Lease a blob of the store that this archive relies on."""
+        """Lease a stored blob that this archive relies on."""
         if self._lease is None:
             self._lease = self._leases.enter_context(self._store.leases.hold())
         self._store.leases.add(self._lease.id, digest)
@@ -209,8 +215,10 @@ class Import:
                 self._replaced[name] = self._members.find(name)
 
     def _close_archive(self) -> None:
-        """Take the images of the archive that has ended; one that holds no document of an image
-        archive is read together with the next, as `tar -i` would.
+        """Resolve the images of the archive that has ended.
+
+        An archive without any document of an image archive is read together with the next one, as
+        with `tar -i`.
         """
         if self._loaded is not None:
             self._published, self._loaded = self._loaded, None
@@ -224,7 +232,7 @@ class Import:
         self._replaced.clear()
 
     def _found(self) -> Inventory:
-        """Return what all archives hold that are not published yet."""
+        """Return the inventory of all archives that are not published yet."""
         try:
             inventory = self._inventory()
         except MissingMember as error:
@@ -272,7 +280,11 @@ class Import:
         raise self._no_image()
 
     def _explained(self, error: Exception) -> Exception:
-        """What is wrong with an archive of too many files, if it is no image archive at all."""
+        """Return the error to raise in place of `error`.
+
+        An archive that exceeds the limit of members or of open files and is no image archive is
+        reported as such.
+        """
         is_too_many = isinstance(error, LimitExceeded) and "members" in error.what
         if is_too_many or (isinstance(error, OSError) and error.errno == errno.EMFILE):
             found = lookalikes.identify(self._members.names)
@@ -305,9 +317,10 @@ class Import:
         return platforms.only(*wanted)
 
     def _check_platforms(self, found: Sequence[ArchiveImage]) -> None:
-        """Raise NotFound for an image without a wanted platform, NotAnImage where there is none.
+        """Raise NotFound for an image that has none of the wanted platforms.
 
-        What is no image has no platform, and comes with those that have one.
+        Raise NotAnImage if the archive holds artifacts only. An artifact has no platform, and is
+        loaded along with the images that have a wanted one.
         """
         wanted = self._options.platforms
         others = [one for one in found if wanted and one.graph.best(self._matcher) is None]

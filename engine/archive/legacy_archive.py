@@ -1,7 +1,7 @@
-"""Archives of docker save before 1.10: `repositories`, and a directory with `json` and `layer.tar`
-a layer.
+"""Reading of archives of docker save before 1.10.
 
-As dockerd loads them: the chain of parents gives layers and history, and the top layer's `json`
+They have a file `repositories`, and for each layer a directory with `json` and `layer.tar`. As in
+dockerd, the chain of parents gives the layers and the history, and the `json` of the top layer
 becomes the config.
 """
 
@@ -18,12 +18,14 @@ from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
 
 _MAX_CHAIN = 1000
-"""Far more layers than any graph driver took."""
+"""The limit of layers, far above that of any graph driver."""
 
 
 def read(intake: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
-    """The images that `repositories` names, `most` at most, in the order of their names; plain
-    layers are compressed if that is asked for.
+    """Return the images that `repositories` names, in the order of their names.
+
+    Compress plain layers if `compression` is set. Raise LimitExceeded for more than `most` names,
+    and BrokenArchive if there is none.
     """
     repositories = docker.parse_repositories(intake.document(docker.REPOSITORIES_FILE))
     check_count(sum(len(tags) for tags in repositories.values()), most)
@@ -42,14 +44,14 @@ def read(intake: MemberIndex, most: int, compression: Compression | None = None)
 
 
 class _Layer(msgspec.Struct, frozen=True):
-    """A v1 layer: its parent's v1 ID, its entry in the history."""
+    """A v1 layer: the v1 ID of its parent, and its entry in the history."""
 
     parent: str
     history: docker.History
 
 
 class _Layers:
-    """The v1 layers of an archive, each read once, however many images stand upon it."""
+    """The v1 layers of an archive; each is read once, also if several images share it."""
 
     def __init__(self, intake: MemberIndex) -> None:
         self.intake = intake
@@ -63,7 +65,7 @@ class _Layers:
         return self._layers[v1_id]
 
     def file(self, v1_id: str) -> tuple[Digest, Descriptor]:
-        """The diff ID of its layer, and the layer."""
+        """Return the diff ID of the layer, and its descriptor."""
         if v1_id not in self._files:
             found = self.intake.plain(self.intake.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
             diff_id = self.intake.diff_id(found.digest)
@@ -93,7 +95,7 @@ def _image(
 
 
 def _chain(layers: _Layers, v1_id: str) -> list[str]:
-    """The v1 IDs from the lowest layer to this one."""
+    """Return the v1 IDs from the lowest layer to this one."""
     chain: dict[str, None] = {}
     while v1_id:
         if "/" in v1_id or v1_id in (".", ".."):

@@ -1,4 +1,4 @@
-"""What a tar archive is that holds no image: told by the names in it."""
+"""Detection of the kind of a tar archive that holds no image, from the names of its members."""
 
 import re
 from collections.abc import Collection
@@ -10,7 +10,7 @@ _ROOT: Final = frozenset(
     {"bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "opt", "proc"}
     | {"root", "run", "sbin", "srv", "sys", "tmp", "usr", "var", "Files", "Hives"}
 )
-"""The directories at the top of a root file system; the last two are of Windows' layers."""
+"""The top-level directories of a root file system; the last two are those of Windows layers."""
 DIR_TRANSPORT: Final = FileType(
     "a directory of skopeo's dir: transport",
     "unpack it and use skopeo copy dir:DIRECTORY oci-archive:FILE",
@@ -22,15 +22,15 @@ _ARCHIVE: Final = re.compile(r"\.(?:tar|tgz|tzst|txz|tbz2?|tar\.\w+)$")
 
 
 def is_dir_transport(names: Collection[str]) -> bool:
-    """Return whether files of these names are what `skopeo copy … dir:` writes."""
+    """Return whether these are names of files that `skopeo copy … dir:` writes."""
     is_one = "version" in names and "manifest.json" in names
     return is_one and any(_BLOB.fullmatch(name) for name in names)
 
 
 def identify(names: Collection[str]) -> FileType | None:
-    """Return what an archive is that has files and links of these names; None if that is not known.
+    """Return the kind of an archive with these names of files and links; None if it is unknown.
 
-    The names are clean, and none of them is at the top what makes an image archive.
+    The names are clean, and no top-level name is one of an image archive's documents.
     """
     tops = {name.partition("/")[0] for name in names}
     inner = next(

@@ -1,4 +1,4 @@
-"""What a member of an archive has become: kept in memory, in an ingest, or known to the store."""
+"""The states of an archive member's content: in memory, in an ingest, or in the content store."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -12,7 +12,9 @@ from engine.spec.digest import Digest
 
 
 class Buffered(msgspec.Struct, frozen=True, gc=False):
-    """A member kept in memory; there may be very many, so its digest is kept as `raw` bytes."""
+    """A member kept in memory; its digest is `raw` bytes to save memory, as there may be many
+    members.
+    """
 
     name: str
     raw: bytes
@@ -31,7 +33,7 @@ class Buffered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Spilled(msgspec.Struct, frozen=True, gc=False):
-    """A small member in a file that it shares with others, from `start` on."""
+    """A small member in a file that it shares with others, at the offset `start`."""
 
     name: str
     raw: bytes
@@ -48,7 +50,7 @@ class Spilled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """A member that lies in an ingest."""
+    """A member whose bytes are in an ingest."""
 
     name: str
     digest: Digest
@@ -61,7 +63,7 @@ class Ingested(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A member that was in the content store before."""
+    """A member that the content store already holds."""
 
     name: str
     digest: Digest
@@ -70,7 +72,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Damaged(msgspec.Struct, frozen=True):
-    """A member whose name promises what the store has, and whose bytes are something else."""
+    """A member whose name is the digest of a stored blob (`expected`) but whose bytes differ."""
 
     name: str
     digest: Digest
@@ -83,7 +85,7 @@ Content = Small | Ingested | Stored
 
 
 class Contents:
-    """What came in, by digest."""
+    """The contents received, by digest."""
 
     def __init__(self) -> None:
         self._by_raw: dict[bytes, Content] = {}
@@ -92,12 +94,12 @@ class Contents:
         return self._by_raw.get(digest.raw)
 
     def add(self, content: Content) -> Content:
-        """Keep it unless that content is here already; what is kept."""
+        """Add the content unless one with its digest is present; return the one that is kept."""
         raw = content.raw if isinstance(content, Small) else content.digest.raw
         return self._by_raw.setdefault(raw, content)
 
     def replace(self, content: Content) -> None:
-        """Keep it in the place of what has that digest."""
+        """Replace the content that has the same digest."""
         self._by_raw[content.digest.raw] = content
 
     def remove(self, digest: Digest) -> None:
@@ -111,13 +113,13 @@ class Contents:
 
 
 def drop(content: Content) -> None:
-    """Leave nothing of it behind."""
+    """Discard the ingest of the content, if it has one."""
     if isinstance(content, Ingested):
         content.writer.abort()
 
 
 class ContentReader:
-    """A member as a reader of a content store."""
+    """A `ReaderAt` of a member."""
 
     def __init__(self, content: Small | Ingested) -> None:
         self._content = content
@@ -130,7 +132,7 @@ class ContentReader:
         """Return None: a member of an archive has no file of its own."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,9 @@
-"""What the members of one archive became: small ones in memory, large ones in ingests, each hashed
-as it came.
+"""The members of an archive, by name and by digest.
 
-Nothing is visible in the content store before `publish`; `discard` leaves no trace. One intake
-belongs to one thread at a time. A blob that the store has already, by the name that the archive
-gives it, is hashed and not written again.
+Small members are kept in memory and large ones in ingests; each is hashed as it arrives. A blob
+that the store already holds under the digest in the member's name is hashed and not written again.
+Nothing is visible in the content store before `publish`, and `discard` leaves no trace. A
+`MemberIndex` is for one thread at a time.
 """
 
 import sys
@@ -58,7 +58,7 @@ _NAME = 76
 _LINK = 104
 _CONTENT = 250
 _INGEST = 2000
-"""About how much memory an entry of the table takes, a link's and a content's more than that."""
+"""The approximate memory in bytes of an entry of the table; a link and a content add to it."""
 _CHUNK = 1 << 20
 
 
@@ -68,9 +68,7 @@ class MemberIndex:
     def __init__(
         self, store: ContentStore, hold: Callable[[Digest], None], expansion: Expansion
     ) -> None:
-        """`hold` leases a blob that the store has already; `expansion` counts what layers come
-        to.
-        """
+        """`hold` leases a blob of the store; `expansion` counts uncompressed bytes of layers."""
         self._expansion = expansion
         self._store = store
         self._hold = hold
@@ -79,19 +77,19 @@ class MemberIndex:
         self._specials: dict[str, str] = {}
         self._by_digest = Contents()
         self._other_names: dict[Digest, int] = {}
-        """How many more names than one a content has."""
+        """The number of further names of a content that has several."""
         self._measured: dict[Digest, Uncompressed] = {}
         self._made: dict[str, Content] = {}
         self._buffered = 0
         self._spilled: Writer | None = None
         self._sink: Sink | None = None
         self.layers = 0
-        """How many files so far look like layers, each content once."""
+        """The number of files that look like layers so far, each content counted once."""
         self.table_bytes = 0
-        """What is remembered of members takes about so much memory, but for the data of files."""
+        """The approximate memory in bytes of the table of members, without the data of files."""
 
     def start(self, member: Member) -> None:
-        """A member begins; its data follows if it is a file."""
+        """Begin a member; the data of a file follows."""
         name = clean_name(member.name)
         if name is None or member.kind == "dir":
             return
@@ -107,12 +105,12 @@ class MemberIndex:
             self.table_bytes += _NAME + sys.getsizeof(name)
 
     def write(self, data: memoryview) -> None:
-        """Data of the member that began last."""
+        """Take data of the current member."""
         if self._sink is not None:
             self._sink.write(data)
 
     def end(self) -> None:
-        """The member that began last is complete."""
+        """Complete the current member."""
         if self._sink is None:
             return
         sink, self._sink = self._sink, None
@@ -137,27 +135,29 @@ class MemberIndex:
             self.layers += may_be_layer(reader)
 
     def add(self, name: str, data: bytes) -> Digest:
-        """Take up a document that the archive implies."""
+        """Add a document that was created from the archive; return its digest."""
         return self._by_digest.add(Buffered(name, digests.of_bytes(data).raw, data)).digest
 
     def has(self, name: str) -> bool:
-        """Whether there is something of that name, a file or a link or anything else."""
+        """Return whether there is a member of that name other than a directory."""
         return name in self._files or name in self._links or name in self._specials
 
     @property
     def names(self) -> Collection[str]:
-        """The names of everything but directories, as they are from the root of the archive."""
+        """The names of all members but directories, relative to the root of the archive."""
         return self._files.keys() | self._links.keys() | self._specials.keys()
 
     def forget_names(self) -> None:
-        """Begin another archive: what came so far is found by its digest only."""
+        """Begin the next archive: the members so far remain available by digest only."""
         self._files.clear()
         self._links.clear()
         self._specials.clear()
 
     def find(self, path: str) -> Content:
-        """The file at a path of the archive, through links; BrokenArchive says what is there
-        instead.
+        """Return the file at a path of the archive, following links.
+
+        Raise MissingMember if it is absent, BrokenArchive if the path leads to another kind of
+        member or out of the archive, and DigestMismatch if its content does not match its name.
         """
         name = clean_name(path)
         if name is None:
@@ -179,7 +179,10 @@ class MemberIndex:
         raise BrokenArchive(path, f"is a link that needs more than {_MAX_LINKS} steps")
 
     def document(self, path: str) -> bytes:
-        """The whole of a small file; LimitExceeded, BrokenArchive."""
+        """Return the content of a small file.
+
+        Raise LimitExceeded if it is larger than `JSON_LIMIT`, and the errors of `find`.
+        """
         content = self.find(path)
         if content.size > JSON_LIMIT:
             raise LimitExceeded(path, "bytes of JSON", JSON_LIMIT, content.size)
@@ -189,15 +192,16 @@ class MemberIndex:
     # -- as a content provider: the archive first, then the store --------------------------------
 
     def open(self, digest: str) -> ReaderAt:
-        """The bytes of a blob; NotFound."""
+        """Open a blob of the archive or of the store; raise NotFound if neither holds it."""
         content = self._by_digest.get(Digest(digest))
         if isinstance(content, Small | Ingested):
             return ContentReader(content)
         return self._store.open(digest)
 
     def sizes(self, wanted: Iterable[str]) -> Mapping[str, int]:
-        """The sizes of those blobs that are in the archive or in the store; DigestMismatch for one
-        that the archive has damaged.
+        """Return the sizes in bytes of those blobs that the archive or the store holds.
+
+        Raise DigestMismatch for a blob whose content in the archive does not match its name.
         """
         found = {d: self._by_digest.get(Digest(d)) for d in wanted}
         known = {d: content.size for d, content in found.items() if content is not None}
@@ -208,12 +212,12 @@ class MemberIndex:
         return {**self._store.sizes(others), **known}
 
     def stored_as(self, digest: str) -> str:
-        """The member that holds a blob, else the digest: what a sentence calls it."""
+        """Return the name of the member that holds a blob, else the digest, for use in messages."""
         content = self._by_digest.get(Digest(digest))
         return content.name if content else digest
 
     def absence(self, digest: str, subject: str, others: Sequence[str] = ()) -> EngineError:
-        """The error for a blob that is neither here nor in the store; `others` are missing too."""
+        """Return the error for an absent blob; `others` are further absent blobs that it lists."""
         path = _blob_path(digest)
         if path in self._files:
             return DigestMismatch(path, digest, self._files[path].digest)
@@ -225,14 +229,16 @@ class MemberIndex:
         return MissingMember(path, reason)
 
     def uncompressed(self, digest: Digest) -> Uncompressed | None:
-        """What a layer is when it is uncompressed, if that was learnt on the way in."""
+        """Return the diff ID and the size of a layer, or None if they were not determined on
+        arrival.
+        """
         content = self._by_digest.get(digest)
         if isinstance(content, Ingested):
             return content.uncompressed
         return self._measured.get(digest)
 
     def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
-        """The digest of a layer's uncompressed bytes; BrokenArchive if they cannot be had."""
+        """Return the digest of a layer's uncompressed bytes; raise BrokenArchive if damaged."""
         content = self._by_digest.get(digest)
         match content:
             case Ingested(uncompressed=found):
@@ -254,7 +260,7 @@ class MemberIndex:
         return measured.diff_id
 
     def compressed(self, layer: Descriptor, compression: Compression) -> Descriptor:
-        """A plain layer in another form: one that the store has already, else one that is made."""
+        """Return the compressed form of a plain layer, from the store if it holds one."""
         kind = compression.kind
         for info in self._store.labelled(UNCOMPRESSED_LABEL, layer.digest):
             self._hold(info.digest)
@@ -276,8 +282,10 @@ class MemberIndex:
         return self._make(layer.digest, write)
 
     def plain(self, layer: Content) -> Content:
-        """A layer's file as an image can have it: xz, bzip2, lzma and lz4, for which OCI has no
-        media type, are decompressed. BrokenArchive, LimitExceeded.
+        """Return the layer in a form that an image can hold.
+
+        xz, bzip2, lzma and lz4, for which OCI has no media type, are decompressed. Raise
+        BrokenArchive or LimitExceeded.
         """
 
         def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
@@ -296,7 +304,7 @@ class MemberIndex:
         return layer if kind == "none" else self._make(layer.digest, write)
 
     def _make(self, source: str, write: Callable[[ReaderAt, Writer], Uncompressed]) -> Content:
-        """What `write` makes of a blob, made once."""
+        """Return the content that `write` creates from a blob; it is created once."""
         made = self._made.get(source)
         if made is None:
             writer = self._store.unnamed_writer()
@@ -314,7 +322,7 @@ class MemberIndex:
             made = self._made[source] = kept
         return made
 
-    # -- the end ----------------------------------------------------------------------------------
+    # -- publication -------------------------------------------------------------------------------
 
     def prepare(self, wanted: Iterable[str]) -> None:
         """Make the bytes of blobs durable, so that `publish` is short."""
@@ -325,10 +333,10 @@ class MemberIndex:
         self._store.prepare(writer for _, writer in self._writers(wanted))
 
     def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> list[Info]:
-        """Make prepared blobs visible, with these labels; those that are new.
+        """Publish prepared blobs with these labels; return the ones that are new.
 
-        To be called inside the caller's transaction, which takes them back if it fails.
-        BrokenArchive if one that only the store had has just been collected.
+        The caller holds a transaction, which undoes this if it fails. Raise MissingMember if a blob
+        that only the store held has been collected in the meantime.
         """
         writers = [(writer, wanted[digest]) for digest, writer in self._writers(wanted)]
         added = [c.info for c in self._store.publish(writers) if c.added]
@@ -358,7 +366,7 @@ class MemberIndex:
         return Ingested(content.name, content.digest, content.size, writer, None)
 
     def discard(self) -> None:
-        """Drop everything that was not published."""
+        """Discard all contents that were not published."""
         if self._sink is not None:
             self._sink.abandon()
             self._sink = None
@@ -371,7 +379,7 @@ class MemberIndex:
         self._other_names.clear()
         self._by_digest.clear()
 
-    # -- within -----------------------------------------------------------------------------------
+    # -- helpers -----------------------------------------------------------------------------------
 
     def _add_link(self, name: str, kind: str, target: str | None) -> None:
         self._links[name] = (kind, target)
@@ -396,7 +404,7 @@ class MemberIndex:
         drop(old)
 
     def _spill(self, content: Buffered) -> None:
-        """Move a small file out of memory, to others in one file."""
+        """Move a small file out of memory to a file shared with others."""
         if self._spilled is None:
             self._spilled = self._store.unnamed_writer()
         start = self._spilled.status().offset

@@ -1,4 +1,4 @@
-"""Where the data of one member of an archive goes; it is hashed on the way."""
+"""The destinations of the data of an archive member, which hash it as it arrives."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from engine.threads import run_concurrently
 
 
 class Sink(Protocol):
-    """Where the data of one member goes."""
+    """The destination of the data of one member."""
 
     def write(self, data: memoryview) -> None: ...
 
@@ -24,7 +24,7 @@ class Sink(Protocol):
 
 
 class BufferSink:
-    """Memory."""
+    """A sink that keeps the data in memory."""
 
     def __init__(self, name: str, expected: Digest | None) -> None:
         self._name = name
@@ -43,7 +43,7 @@ class BufferSink:
 
 
 class IngestSink:
-    """An ingest; a compressed layer is measured on the way."""
+    """A sink that writes an ingest and measures a compressed layer at the same time."""
 
     def __init__(self, name: str, writer: Writer, expansion: Expansion) -> None:
         self._name = name
@@ -69,7 +69,7 @@ class IngestSink:
 
 
 class CheckSink:
-    """For a blob that the store has: hashes, writes nothing."""
+    """A sink for a blob that the store holds: it hashes the data and does not write it."""
 
     def __init__(self, name: str, expected: Digest, size: int, diff_id: Digest | None) -> None:
         self._name = name
@@ -88,11 +88,11 @@ class CheckSink:
         return Stored(self._name, found, self._size, self._diff_id)
 
     def abandon(self) -> None:
-        """Nothing was kept."""
+        """Do nothing: no data is kept."""
 
 
 class _DiffHasher:
-    """Measures what a compressed layer holds while it streams by."""
+    """Measures the uncompressed bytes of a compressed layer as it arrives."""
 
     def __init__(self, expansion: Expansion) -> None:
         self._expansion = expansion
@@ -120,8 +120,8 @@ class _DiffHasher:
         self._feed(data)
 
     def close(self, digest: Digest, size: int) -> Uncompressed | None:
-        """What the member of this digest and size is when it is uncompressed, None where it cannot
-        be.
+        """Return the diff ID and size of the member with this digest and size; None if it is
+        damaged.
         """
         if self._decompressor is None:
             return Uncompressed(digest, size)

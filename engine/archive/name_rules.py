@@ -1,4 +1,4 @@
-"""How the images of an archive are called in the store, where the archive alone does not say it."""
+"""The rules by which the user names the images of an archive."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from engine.spec import reference
 
 
 class InvalidNaming(InvalidInput):
-    """Names that cannot be given; `reason` says why."""
+    """Names that cannot be assigned; `reason` is the message."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -22,11 +22,11 @@ class InvalidNaming(InvalidInput):
 
 
 class Naming(msgspec.Struct, frozen=True):
-    """Nothing of it changes what an archive says.
+    """The rules for names; the default rules keep the names that the archive gives.
 
-    `base` is the repository of images that have only a tag, as ctr's --base-name. `renames` are
-    pairs of old and new: a repository for all its tags, or one name. `prefix` comes before every
-    familiar name. `name` is for the one image that has none after that.
+    `base` is the repository of images that have only a tag, as with ctr's --base-name. `renames`
+    are pairs of an old and a new name: a repository with all its tags, or one tagged name. `prefix`
+    precedes every familiar name. `name` is for the one image that has no name after these rules.
     """
 
     base: str = ""
@@ -35,7 +35,11 @@ class Naming(msgspec.Struct, frozen=True):
     name: str = ""
 
     def applied(self, found: Sequence[ArchiveImage]) -> list[ArchiveImage]:
-        """The images by their names in the store; InvalidNaming, InvalidReference."""
+        """Return the images with their names in the store.
+
+        Raise InvalidNaming if `name` does not apply to exactly one image, and InvalidReference for
+        a resulting name that is not valid.
+        """
         if self == Naming():
             return list(found)
         called = [msgspec.structs.replace(f, names=self._names(f)) for f in found]
@@ -74,7 +78,7 @@ class Naming(msgspec.Struct, frozen=True):
 
 
 def _full(text: str) -> str:
-    """A name in full, `latest` where it has no tag; InvalidReference."""
+    """Return the full form of a name, tagged `latest` if it has no tag; raise InvalidReference."""
     name = str(reference.tag_name_only(reference.parse_normalized(text)))
     if "@" not in name:
         check_name(name, "")
@@ -82,7 +86,7 @@ def _full(text: str) -> str:
 
 
 def parse_rename(text: str) -> tuple[str, str]:
-    """ "OLD=NEW", both repositories or both names with a tag; InvalidNaming."""
+    """Parse "OLD=NEW", two repositories or two tagged names; raise InvalidNaming."""
     old, equals, new = text.partition("=")
     try:
         kinds = {reference.parse_normalized(name).is_name_only for name in (old, new)}

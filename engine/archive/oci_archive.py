@@ -1,12 +1,12 @@
-"""Archives with an OCI image layout: `oci-layout`, `index.json`, `blobs/`.
+"""Reading of archives with an OCI image layout: `oci-layout`, `index.json` and `blobs/`.
 
-As containerd's importer reads them: names come from the annotations, an index may lack some of its
-platforms. `manifest.json`, where it is there too, gives names to images that have none here, and
-adds the images that are not here at all.
+They are read as containerd's importer reads them: names come from the annotations, and an index may
+lack some of its platforms. A `manifest.json` in the same archive names images that have no name in
+`index.json`, and adds the images that `index.json` does not list.
 
-An archive has to hold one image or artifact. Whatever else `index.json` names comes with it if it
-is complete (attestations, build caches, an index of nothing), and is told as left out if it is not.
-An entry without a name that is part of another entry is no image of its own.
+An archive has to hold at least one image or artifact. All other entries of `index.json`
+(attestations, build caches, an empty index) are loaded if they are complete, and reported as left
+out if not. An entry without a name that is part of another entry is not an image of its own.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -37,8 +37,9 @@ Key = tuple[str, str, int, bool]
 
 
 def is_oci(intake: MemberIndex) -> bool:
-    """Whether there is an `oci-layout` that says its version; BrokenArchive for a version that is
-    not ours.
+    """Return whether the archive has an `oci-layout` that states a version.
+
+    Raise BrokenArchive for an unsupported version.
     """
     if not intake.has(LAYOUT):
         return False
@@ -57,9 +58,12 @@ def read(
     matcher: platforms.Matcher = platforms.ALL,
     compression: Compression | None = None,
 ) -> Inventory:
-    """Return what an OCI archive holds, `most` images at most, in the order of `index.json`, with
-    the platforms that match; plain layers of what only `manifest.json` names are compressed if that
-    is asked for.
+    """Return the images of an OCI archive in the order of `index.json`, on the platforms that
+    match.
+
+    Plain layers of images that only `manifest.json` names are compressed if `compression` is set.
+    Raise LimitExceeded for more than `most` images; MissingMember, BrokenArchive or InvalidDocument
+    for an archive without an image; and the errors of `check_image`.
     """
     if not intake.has(INDEX):
         raise MissingMember(
@@ -95,14 +99,14 @@ def read(
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """A manifest or index in `index.json`; `target` is what an image keeps of it."""
+    """A manifest or index in `index.json`; `target` is the descriptor that an image keeps of it."""
 
     entry: Descriptor
     target: Descriptor
 
     @property
     def key(self) -> Key:
-        """What decides what is found below it."""
+        """The properties of the target on which the graph below it depends."""
         target = self.target
         return target.digest, target.media_type, target.size, oci.is_attestation(target)
 
@@ -120,7 +124,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
     @property
     def called(self) -> str:
-        """Its name in a sentence."""
+        """The name of the entry in messages."""
         return next(iter(self.names), self.tag) or self.target.digest
 
 
@@ -135,8 +139,9 @@ def _strange(entry: Descriptor) -> LeftOut:
 
 
 def _without_names(entry: Descriptor) -> Descriptor:
-    """What an image's target keeps of an entry: names are told by the image, the platform by its
-    config.
+    """Return the target of an image: the entry without its names and its platform.
+
+    The image has the names, and its config has the platform.
     """
     annotations = {
         k: v for k, v in entry.annotations.items() if k not in (oci.IMAGE_NAME, oci.REF_NAME)
@@ -147,9 +152,9 @@ def _without_names(entry: Descriptor) -> Descriptor:
 def _graphs(
     intake: MemberIndex, entries: Iterable[_Entry], matcher: platforms.Matcher
 ) -> tuple[dict[Key, walk.Graph], dict[Key, EngineError]]:
-    """Return what is below the entries that can be used, and why the others cannot, by their keys.
+    """Return the graphs of the usable entries, and the errors of the others, by key.
 
-    What is there and wrong is raised: ContentMismatch, InvalidDocument.
+    Raise ContentMismatch or InvalidDocument for content that is present and wrong.
     """
     graphs: dict[Key, walk.Graph] = {}
     failures: dict[Key, EngineError] = {}
@@ -170,7 +175,9 @@ def _graphs(
 
 
 def _absence(intake: MemberIndex, graph: walk.Graph) -> EngineError | None:
-    """Return the error for what a graph lacks, None if it can be used without."""
+    """Return the error for the absent content of a graph, or None if the graph is usable without
+    it.
+    """
     target = graph.root.digest
     if not any(blob.digest == target for blob in graph.blobs):
         return intake.absence(target, INDEX)
@@ -183,14 +190,14 @@ def _absence(intake: MemberIndex, graph: walk.Graph) -> EngineError | None:
 def _wholes(
     intake: MemberIndex, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
 ) -> list[walk.Graph]:
-    """Return the graphs as they are for every platform."""
+    """Return the graphs for all platforms."""
     if matcher is platforms.ALL:
         return list(graphs)
     return [walk.graph(intake, graph.root) for graph in graphs]
 
 
 def _below(whole: walk.Graph) -> list[Descriptor]:
-    """Return what is below the root, whether it is there or not."""
+    """Return the descriptors below the root, whether the blobs are present or absent."""
     return [b for b in (*whole.blobs, *whole.missing) if b.digest != whole.root.digest]
 
 
@@ -200,10 +207,10 @@ def _named(
     below: Container[str],
     tags: Mapping[str, tuple[str, ...]],
 ) -> list[ArchiveImage]:
-    """Return the entries with their names, else those that `manifest.json` gives their configs.
+    """Return the entries with their own names, or else with those that `manifest.json` gives.
 
-    A name that another entry has is not given again; an index goes before what is part of it. What
-    has no name then, and is known or part of an index, is left out.
+    A name that another entry has is not used again; an index takes precedence over its parts. An
+    entry that has no name then and is already listed or part of an index is omitted.
     """
     names = {n: entry.names for n, entry in enumerate(entries)}
     taken = {name for some in names.values() for name in some}
@@ -234,7 +241,7 @@ def _without(found: ArchiveImage, taken: Container[str]) -> ArchiveImage:
 def _nothing(
     failures: Sequence[EngineError], graphs: Iterable[walk.Graph], strange: Sequence[LeftOut]
 ) -> EngineError:
-    """Return the error for an archive without an image and without an artifact."""
+    """Return the error for an archive that has neither an image nor an artifact."""
     for error in failures:
         return error
     for graph in graphs:
@@ -243,11 +250,11 @@ def _nothing(
     return BrokenArchive(INDEX, f"names no image{reasons}")
 
 
-# -- manifest.json beside it ----------------------------------------------------------------------
+# -- the manifest.json of an OCI archive ---------------------------------------------------------
 
 
 def _items(intake: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
-    """Return the items of `manifest.json`, if it is there and can be read."""
+    """Return the items of `manifest.json`; none, and a `LeftOut`, if it is unreadable."""
     if not intake.has(docker.MANIFEST_FILE):
         return [], ()
     try:
@@ -260,10 +267,10 @@ def _items(intake: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOu
 
 
 def _tags(intake: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
-    """Return the names that `manifest.json` gives to configs that are there."""
+    """Return the names that `manifest.json` gives to configs that are present, by config digest."""
     tags: dict[str, tuple[str, ...]] = {}
     for item in items:
-        with suppress(InvalidInput, ContentMismatch):  # `_beside` tells of it
+        with suppress(InvalidInput, ContentMismatch):  # `_beside` reports it
             config = intake.find(item.config).digest
             tags[config] = tags.get(config, ()) + docker_names(item)
     return tags
@@ -275,7 +282,7 @@ def _beside(
     wholes: Iterable[walk.Graph],
     compression: Compression | None,
 ) -> tuple[list[ArchiveImage], list[LeftOut]]:
-    """Return the images that `manifest.json` alone names, and what it names without holding it."""
+    """Return the images that only `manifest.json` names, and those that cannot be loaded."""
     known = {i.manifest.config.digest for whole in wholes for i in whole.complete_images}
     found, left_out = [], []
     for item in items:

@@ -1,5 +1,6 @@
-"""Saving: images as one archive. Their blobs are leased before they are looked for, and the event
-is recorded when the archive is whole.
+"""Saving of images as one archive with an OCI layout, which docker can load.
+
+The blobs are leased before they are opened, and the event is recorded when the archive is complete.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from engine.tracing import Tracer, Untraced
 
 
 class Output(msgspec.Struct, frozen=True):
-    """Where an archive goes, who hears how much of it is written, and where the spans go, which are
-    called as moby's.
+    """The destination of an archive: `write`, `progress` and `tracer`, whose spans are named as
+    moby's.
     """
 
     write: Callable[[bytes], object]
@@ -29,8 +30,9 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def save(store: Store, images: Sequence[Image], options: combined.Options, output: Output) -> int:
-    """Write one archive of these images, every blob verified as it is copied; return its size in
-    bytes. Errors as `combined.layout` and `write_archive`.
+    """Write one archive of these images, verifying every blob; return its size in bytes.
+
+    Raise the errors of `combined.layout` and `write_archive`.
     """
     layout = partial(combined.layout, images, store.content, options)
     return write_images(store, images, layout, store.content, output)
@@ -43,8 +45,10 @@ def write_images(
     provider: Provider,
     output: Output,
 ) -> int:
-    """Write the entries that `layout` makes of these images, whose blobs `provider` has; return the
-    archive's size in bytes. Errors as `layout` and `write_archive`.
+    """Write the entries that `layout` returns, with the blobs of `provider`.
+
+    Lease the blobs of `images`, and record a save event for each image at the end. Return the size
+    of the archive in bytes; raise the errors of `layout` and `write_archive`.
     """
     tracer = output.tracer
     with tracer.span("save"), store.leases.hold() as lease:

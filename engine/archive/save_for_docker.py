@@ -1,4 +1,4 @@
-"""Saving as docker save does: every layer uncompressed."""
+"""Saving in the form of docker save, with every layer uncompressed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +13,10 @@ from engine.stores.protocols import Store
 def save_for_docker(
     store: Store, images: Sequence[Image], options: docker_save.Options, output: Output
 ) -> int:
-    """Write the archive that docker save writes, every layer uncompressed; else as `save`."""
+    """Write the archive that docker save writes, with every layer uncompressed.
+
+    Return its size in bytes; raise the errors of `docker_save.layout` and `write_archive`.
+    """
     size = partial(uncompressed_size, store.content)
     layout = partial(docker_save.layout, images, store.content, size, options)
     return write_images(store, images, layout, store.content, output)

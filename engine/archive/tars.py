@@ -1,8 +1,8 @@
-"""The tar archives of one stream, one behind the other, as `tar -i` reads them.
+"""The tar archives of one stream, in succession, as `tar -i` reads them.
 
-Zeros before, between and behind them are skipped, however many there are. Anything else that is no
-tar archive is refused with what it is, told by its first `file_types.SIZE` bytes: so the sentence
-does not depend on the pieces in which a stream comes.
+Any number of zeros before, between and after them is skipped. Other data that is no tar archive is
+refused with an error that names its type. The type is determined from exactly the first
+`file_types.SIZE` bytes, so the message does not depend on how the stream is divided into pieces.
 """
 
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from engine.tar.header_decoder import BLOCK
 from engine.tar.reader import Event, TarReader
 
 _STEPS = (BLOCK, 2 * BLOCK, file_types.SIZE)
-"""How many bytes of what is not known yet are there when they are looked at."""
+"""The amounts of undecided bytes, in ascending order, at which they are examined."""
 _MOST = 100
 
 
 class NextArchive(msgspec.Struct, frozen=True):
-    """Another archive begins behind the end of the one before."""
+    """The event that another archive begins after the end of the one before."""
 
 
 class Tars:
-    """One stream, being read; the limits hold for all archives in it together."""
+    """A reader of the archives of one stream; the limits apply to all of them together."""
 
     def __init__(self, limits: Limits) -> None:
         self._tar = TarReader(limits)
         self._head: bytearray | None = bytearray()
-        """The first bytes of what is not known yet; None within an archive."""
+        """The first undecided bytes; None within an archive."""
         self._zeros = 0
         self._is_first = True
         self._archives = 1
@@ -40,17 +40,18 @@ class Tars:
 
     @property
     def ended(self) -> bool:
-        """Whether an archive has ended and nothing but zeros has come behind it."""
+        """Whether an archive has ended and only zeros have followed."""
         return self._head is not None and not self._head and not self._is_first
 
     @property
     def members(self) -> int:
-        """How many members have begun, in all archives."""
+        """The number of members that have begun, in all archives."""
         return self._tar.members
 
     def feed(self, data: memoryview) -> Iterator[Event | NextArchive]:
-        """Yield what the next bytes bring; to be exhausted before the next call. BrokenArchive,
-        LimitExceeded.
+        """Yield the events of the next bytes; the iterator must be exhausted before the next call.
+
+        Raise BrokenArchive or LimitExceeded.
         """
         while data:
             if self._head is None:
@@ -71,7 +72,7 @@ class Tars:
                 raise self._unknown(bytes(self._head))
 
     def finish(self) -> None:
-        """Raise BrokenArchive if the stream may not end here; more may be fed all the same."""
+        """Raise BrokenArchive if the stream may not end here; more bytes may be fed afterwards."""
         if self._head is None:
             self._tar.finish()
         elif self._head:
@@ -88,18 +89,20 @@ class Tars:
             raise
 
     def _count_another(self) -> None:
-        """Each is looked up on its own, so their number bounds the time that a file can take."""
+        """Count an archive: each is resolved on its own, so the number bounds the time for a
+        stream.
+        """
         self._archives += 1
         if self._archives > _MOST:
             what = "archives behind one another"
             raise LimitExceeded("archive", what, _MOST, self._archives)
 
     def _look(self, head: bytearray, data: memoryview) -> memoryview:
-        """Add to what is not known yet; return the bytes behind it."""
+        """Append to the undecided bytes up to the next step; return the remaining bytes."""
         if not head:
             rest = _without_zeros(data)
             self._zeros += len(data) - len(rest)
-            if rest:  # a name may begin with zeros: a block is taken whole
+            if rest:  # a name may begin with zeros, so a whole block is taken
                 head += bytes(self._zeros % BLOCK)
                 self._zeros -= len(head)
             data = rest
@@ -108,7 +111,7 @@ class Tars:
         return data[wanted:]
 
     def _first_blocks(self, head: bytes) -> bytes | None:
-        """What an archive begins with, in whole blocks from the end of the one before or not."""
+        """Return the first bytes of an archive, aligned to preceding blocks or not; else None."""
         if file_types.is_tar(head):
             return head
         stripped = head.lstrip(b"\0")

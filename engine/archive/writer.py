@@ -1,10 +1,10 @@
-"""Writing a layout's entries as a tar, byte for byte as Go's tools write it.
+"""Writing of the entries of a layout as a tar archive, byte for byte as Go's tools write it.
 
-Nobody owns anything; two zero blocks at the end and no further padding. Every blob is verified as
-it is copied, a layer that is decompressed by its diff ID. Nothing is buffered but a chunk.
+The entries have no owner; two zero blocks end the archive, without further padding. Every blob is
+verified as it is copied, and a decompressed layer by its diff ID. At most two chunks are in memory.
 
-A layer that does not hash to its diff ID ends the archive with an error. docker only warns of it
-and writes it under the digest that it has, where nothing else in its archive finds it.
+A layer that does not match its diff ID ends the archive with an error. docker only warns of it and
+writes the layer under its actual digest, to which nothing else in the archive refers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,11 +34,12 @@ def write_archive(
     progress: Progress = ignore,
     tracer: Tracer = _UNTRACED,
 ) -> int:
-    """Write an archive; its size in bytes. `progress` hears how many bytes are written so far, and
-    how many there will be about, and how many layers have begun.
+    """Write an archive; return its size in bytes.
 
-    SizeMismatch or DigestMismatch where a blob is not what its entry says, BrokenArchive where it
-    cannot be decompressed, NotFound; what is written by then is no complete archive.
+    `progress` is called with the number of bytes written, the expected total, and the numbers of
+    layers begun and of all layers. Raise SizeMismatch or DigestMismatch if a blob does not match
+    its entry, BrokenArchive if it cannot be decompressed, NotFound if it is absent; the archive is
+    then incomplete.
     """
     done, layers = 0, 0
     total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
@@ -71,7 +72,7 @@ def _pieces(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[bytes]
 
 
 def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Chunks none of which is empty; the last comes only when all of them were right."""
+    """Yield chunks, none of them empty; the last is yielded only after all were verified."""
     hasher = digests.hasher(digest.algorithm)
     last, size = _EMPTY, 0
     for chunk in chunks:
@@ -108,7 +109,7 @@ def _decompressed(entry: Entry, digest: Digest, provider: Provider) -> Iterator[
 
 
 def _chunks(reader: ReaderAt) -> Iterator[bytes]:
-    """A blob's bytes as far as they are there; of a large one a chunk is read ahead."""
+    """Yield the bytes of a blob; a chunk of a large blob is read ahead."""
     position, size = 0, reader.size
     if size <= _CHUNK:
         yield from filter(None, (reader.pread(size, 0),))

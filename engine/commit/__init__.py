@@ -1,1 +1,1 @@
-"""Making images: trees of files become layers, layers and a config become images."""
+"""Creation of images: layers from directory trees; configs, manifests and indexes from layers."""

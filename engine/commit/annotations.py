@@ -1,4 +1,4 @@
-"""Annotations of an image that is made: on which of its documents, and for which platform."""
+"""The annotations of a new image: the document that each belongs to, and its platform."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _OPTION_PREFIX = re.compile(r"annotation[-.\[]")
 
 
 class InvalidAnnotation(InvalidInput):
-    """Words that are no annotation."""
+    """A text that is not a valid annotation."""
 
     def __init__(self, text: str, expected: str) -> None:
         super().__init__(text, expected)
@@ -33,7 +33,7 @@ class InvalidAnnotation(InvalidInput):
 
 
 class Annotation(msgspec.Struct, frozen=True):
-    """One annotation, for every platform or for one; an index is for all of them."""
+    """An annotation for one platform, for all if `platform` is None; an index has no platform."""
 
     level: str
     key: str
@@ -41,14 +41,14 @@ class Annotation(msgspec.Struct, frozen=True):
     platform: Platform | None = None
 
     def is_for(self, platform: Platform) -> bool:
-        """Whether it is noted for a platform."""
+        """Return whether the annotation applies to a platform."""
         return self.platform is None or _text(self.platform) == _text(platform)
 
 
 def chosen(
     annotations: Iterable[Annotation], level: str, platform: Platform | None = None
 ) -> dict[str, str]:
-    """What is noted on one document, sorted; what is said for its platform goes over the rest."""
+    """Return the annotations of one document, sorted; those for its platform take precedence."""
     here = [a for a in annotations if a.level == level]
     if platform is None:
         return dict(sorted((a.key, a.value) for a in here))
@@ -58,8 +58,9 @@ def chosen(
 
 
 def parse(text: str) -> list[Annotation]:
-    """ "KEY=VALUE" (on manifests) or "LEVEL[PLATFORM],…:KEY=VALUE", as buildx takes them;
-    InvalidAnnotation, InvalidPlatform.
+    """Parse "KEY=VALUE" (for manifests) or "LEVEL[PLATFORM],…:KEY=VALUE", as buildx does.
+
+    Raise InvalidAnnotation or InvalidPlatform.
     """
     key, equals, value = text.partition("=")
     places, colon, rest = key.partition(":")
@@ -71,13 +72,14 @@ def parse(text: str) -> list[Annotation]:
 
 
 def is_option(key: str) -> bool:
-    """Whether an exporter option's key begins as those of annotations do."""
+    """Return whether the key of an exporter option begins like that of an annotation."""
     return _OPTION_PREFIX.match(key) is not None
 
 
 def parse_option(key: str, value: str) -> Annotation:
-    """An exporter option, "annotation[-LEVEL][[PLATFORM]].KEY"; InvalidAnnotation,
-    InvalidPlatform.
+    """Parse an exporter option, "annotation[-LEVEL][[PLATFORM]].KEY".
+
+    Raise InvalidAnnotation or InvalidPlatform.
     """
     found = _OPTION.fullmatch(key)
     if found is None:

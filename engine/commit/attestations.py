@@ -1,7 +1,7 @@
-"""Attestations of an image: in-toto statements as the layers of a manifest beside the image's own.
+"""Attestations of an image: in-toto statements as the layers of a separate manifest.
 
-As BuildKit writes them: the manifest is for the platform unknown/unknown, says by annotations which
-manifest it is about, and its config has nothing but the statements' digests.
+They are written as BuildKit writes them: the platform of the manifest is unknown/unknown, its
+annotations refer to the attested manifest, and its config holds only the digests of the statements.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ UNKNOWN = Platform("unknown", "unknown")
 
 
 class InvalidStatement(InvalidInput):
-    """Not an in-toto statement; `reason` says why."""
+    """A document that is not an in-toto statement; `reason` explains why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -53,8 +53,9 @@ class _Config(msgspec.Struct, frozen=True):
 def about(
     statements: Sequence[bytes], target: Descriptor, platform: Platform, names: Sequence[str]
 ) -> list[bytes]:
-    """The statements, those without a subject with the image as theirs, by its names as package
-    URLs; InvalidStatement.
+    """Return the statements, with the image as the subject of those that have none.
+
+    The subject is the names of the image as package URLs. Raise InvalidStatement.
     """
     digest = digests.parse(target.digest)
     subjects: list[dict[str, object]] = [
@@ -75,16 +76,18 @@ def _with_subject(statement: bytes, subjects: list[dict[str, object]]) -> bytes:
 
 
 def _package_url(name: str, platform: Platform) -> str:
-    """ "docker.io/library/app:1" → "pkg:docker/app@1?platform=linux%2Famd64"."""
+    """Return the package URL: "docker.io/library/app:1" is
+    "pkg:docker/app@1?platform=linux%2Famd64".
+    """
     ref = reference.parse_normalized(name)
     said = quote(platforms.format(platform), safe="")
     return f"pkg:docker/{quote(ref.familiar_name)}@{ref.tag}?platform={said}"
 
 
 def manifest(target: Descriptor, statements: Sequence[bytes]) -> list[Document]:
-    """The documents of what is attested of `target`, the manifest last; InvalidStatement.
+    """Return the documents that attest `target`, the manifest last; raise InvalidStatement.
 
-    A statement is JSON and is stored as it is given.
+    A statement is JSON and is stored byte for byte.
     """
     layers = [_layer(statement) for statement in statements]
     described = [layer.descriptor for layer in layers]

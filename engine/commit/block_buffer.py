@@ -1,6 +1,6 @@
-"""Bytes gathered into blocks of one size, in a few buffers that are used again and again.
+"""A buffer that collects bytes into blocks of one size and reuses a few blocks of memory.
 
-What is read of a file is read where it stays, and no page of memory is asked for twice.
+The bytes of a file are read directly into a block.
 """
 
 import os
@@ -10,11 +10,12 @@ from engine.compression.compressor import BLOCK
 
 
 class BlockBuffer:
-    """Takes bytes and files, one after the other, for one thread at a time."""
+    """A sequential buffer of bytes and of the content of files, for one thread at a time."""
 
     def __init__(self, sink: Callable[[memoryview], object], held: int) -> None:
-        """Whole blocks go to `sink`, and one that is not, at the end; each holds still until
-        `held` more have gone there.
+        """Pass whole blocks to `sink`, and a last shorter one at the end.
+
+        A block stays unchanged until `held` more blocks have been passed.
         """
         self._sink = sink
         self._count = held + 1
@@ -37,7 +38,7 @@ class BlockBuffer:
             rest = rest[len(part) :]
 
     def read(self, descriptor: int, size: int) -> int:
-        """Add the next `size` bytes of a file; how many of them are missing, since it ended."""
+        """Add the next `size` bytes of a file; return the number missing because it ended."""
         while size:
             found = os.readv(descriptor, [self._block[self._at : min(self._at + size, BLOCK)]])
             if not found:
@@ -47,7 +48,7 @@ class BlockBuffer:
         return size
 
     def finish(self) -> None:
-        """Hand on what is left."""
+        """Pass the remaining bytes to the sink."""
         if self._at:
             self._sink(self._block[: self._at])
             self._at = 0

@@ -1,4 +1,4 @@
-"""What a layer says of one path."""
+"""A change that a layer makes to one path."""
 
 import msgspec
 
@@ -6,10 +6,10 @@ from engine.filetree.entry import FileEntry
 
 
 class Change(msgspec.Struct, frozen=True):
-    """`entry` is what stands at `path` from this layer on, None if nothing does.
+    """`entry` is the file at `path` from this layer on, or None if the layer removes it.
 
-    With `link` it is a hard link of that path, which this layer has told before. `opaque` hides
-    what lower layers have in a directory.
+    If `link` is set, the path is a hard link to it, and an earlier change of this layer has that
+    path. `opaque` hides the content that lower layers have in a directory.
     """
 
     path: str

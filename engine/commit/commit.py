@@ -1,7 +1,8 @@
-"""A commit: from directories to an image in the store, visible at once and whole.
+"""The commit of directories as an image in the store.
 
-As BuildKit's exporter to an image store: layers are made side by side, then config and manifest,
-then the image and all its names in one transaction. What fails leaves the store as it was.
+The order is that of BuildKit's exporter to an image store: the layers of all platforms are created
+concurrently, then the configs and manifests; the image and all its names become visible in one
+transaction. After a failure the store is as it was.
 """
 
 import json
@@ -29,7 +30,7 @@ from engine.stores.protocols import ContentStore, Store
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """What a commit made; `config` is the digest of its config, "" where there are several."""
+    """The result of a commit; `config` is the digest of its config, "" if it has several."""
 
     target: Descriptor
     config: str
@@ -37,12 +38,16 @@ class Committed(msgspec.Struct, frozen=True):
 
     @property
     def image_id(self) -> str:
-        """What docker calls the image ID: the config's digest, where there is one."""
+        """The image ID in docker: the digest of the config if there is exactly one, else of the
+        target.
+        """
         return self.config or self.target.digest
 
     def metadata(self) -> dict[str, object]:
-        """What build tools expect to be told; `containerimage.digest` is the target's, as where
-        docker keeps its images in containerd.
+        """Return the metadata that build tools expect.
+
+        `containerimage.digest` is the digest of the target, as in docker with the containerd image
+        store.
         """
         told = {
             "containerimage.config.digest": self.config,
@@ -60,10 +65,10 @@ def commit(
     options: CommitOptions,
     progress: Progress,
 ) -> Committed:
-    """Make an image of directories, with these full names.
+    """Create an image from directories, with these full names.
 
     Raise InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError,
-    and NotFound where the base image has none of a wanted platform.
+    or NotFound if the base image lacks one of the wanted platforms.
     """
     bases = [_base(store, source.base, part.platform) for part in source.platforms]
     _check(source)
@@ -93,10 +98,10 @@ def commit(
 def _images(
     work: PlatformImages, parts: Sequence[PlatformSource], bases: Sequence[Base | None]
 ) -> list[PlatformImage]:
-    """Side by side where there are several."""
+    """Return the images of the platforms, created concurrently if there are several."""
     if len(parts) == 1:
         return [*map(work.image, parts, bases)]
-    from concurrent.futures import ThreadPoolExecutor  # whose import is felt
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
 
     with ThreadPoolExecutor(len(parts)) as pool:
         return [*pool.map(work.image, parts, bases)]
@@ -127,7 +132,7 @@ def _writer_options(options: CommitOptions, names: Sequence[str]) -> WriterOptio
 
 
 def _hold_base(content: ContentStore, base: Base, hold: Callable[[Digest], None]) -> None:
-    """Lease what the base image brings; NotFound if some of it has just been collected."""
+    """Lease the blobs of the base image; raise NotFound if one has been collected."""
     wanted = (base.manifest.config, *base.manifest.layers)
     for descriptor in wanted:
         hold(Digest(descriptor.digest))

@@ -1,7 +1,7 @@
-"""The config of an image that is made: checked, then patched with what its layers are.
+"""The config of a new image: its validation, and the addition of its layers and history.
 
-The bytes are Go's: a map of the top-level keys, sorted; what is not patched stays as it was given,
-but compact.
+The bytes are as Go writes a map: the top-level keys are sorted, and members that are not replaced
+keep their text in compact form.
 """
 
 import base64
@@ -19,7 +19,7 @@ INLINE_CACHE = "moby.buildkit.cache.v0"
 
 
 class InvalidConfig(InvalidInput):
-    """A config from which no image can be made; `kind` names the reason."""
+    """A config from which no image can be created; `kind` is the reason."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -49,11 +49,11 @@ class _Healthcheck(msgspec.Struct, frozen=True):
 
 
 class _Empty(msgspec.Struct, frozen=True):
-    """Go's struct{}, the value of a map that is a set."""
+    """Go's struct{}, the value type of a map that represents a set."""
 
 
 class _ImageProcess(_Process, frozen=True):
-    """What BuildKit reads of an image's `config`: OCI's fields, and Docker's beyond them."""
+    """The members of `config` that BuildKit reads: those of OCI and Docker's additions."""
 
     user: str = msgspec.field(name="User", default="")
     exposed_ports: dict[str, _Empty] = msgspec.field(name="ExposedPorts", default={})
@@ -83,7 +83,7 @@ class _Default(msgspec.Struct, frozen=True):
 
 
 def default_config(platform: Platform) -> bytes:
-    """The config of an image of which nothing is said; Windows has its PATH from elsewhere."""
+    """Return the config of an image for which none is given; Windows sets PATH elsewhere."""
     known = platforms.normalize(platform)
     env = () if known.os == "windows" else (f"PATH={DEFAULT_PATH}",)
     return go_json.dumps(
@@ -100,7 +100,7 @@ def default_config(platform: Platform) -> bytes:
 
 
 def check_types(config: bytes) -> None:
-    """Raise InvalidConfig for a value that Go's types do not take, and for a time that is none."""
+    """Raise InvalidConfig for a value that does not fit Go's type, and for an invalid time."""
     try:
         oci.parse_config(config, "image config")
         go_json.decode(config, _ImageConfig, "image config")
@@ -111,7 +111,7 @@ def check_types(config: bytes) -> None:
 
 
 def check(config: bytes) -> None:
-    """As BuildKit checks a config before it exports it; InvalidConfig."""
+    """Check a config as BuildKit does before an export; raise InvalidConfig."""
     check_types(config)
     parsed = oci.parse_config(config, "image config")
     if not parsed.os:
@@ -121,7 +121,7 @@ def check(config: bytes) -> None:
 
 
 def history_of(config: bytes) -> tuple[History, ...]:
-    """The history that a config has so far; InvalidConfig."""
+    """Return the history in a config; raise InvalidConfig."""
     raw = members(config).get("history")
     if raw is None:
         return ()
@@ -134,8 +134,9 @@ def patched(
     history: Sequence[History],
     inline_cache: bytes | None = None,
 ) -> bytes:
-    """The config with these layers and this history; `created` is the last entry's time where the
-    config has none. InvalidConfig.
+    """Return the config with these layers and this history; raise InvalidConfig.
+
+    If the config has no `created`, it is the time of the last history entry.
     """
     found = members(config)
     found["rootfs"] = _raw(_RootFS("layers", tuple(diff_ids) or None))
@@ -150,7 +151,7 @@ def patched(
 
 
 def members(config: bytes) -> dict[str, Any]:
-    """The top-level members of a config, as they were written; InvalidConfig."""
+    """Return the top-level members of a config as raw JSON; raise InvalidConfig."""
     try:
         found = msgspec.json.decode(config, type=dict[str, msgspec.Raw] | None)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -161,7 +162,7 @@ def members(config: bytes) -> dict[str, Any]:
 
 
 def _as_go(entry: History) -> History:
-    """An entry whose time is written as Go writes it."""
+    """Return the entry with its time in Go's form."""
     if not entry.created:
         return entry
     return msgspec.structs.replace(entry, created=rfc3339.normalize(entry.created))

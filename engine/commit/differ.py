@@ -1,13 +1,14 @@
-"""What has changed from one tree to another, as containerd's differ tells it.
+"""The differences between two trees, following containerd's differ.
 
-Paths come in the trees' order. A changed entry's directories come before it, changed or not; the
-root never comes. Of a removed directory only itself is told. When one hard link changes all of its
-group are told: the first that changed with its bytes, the others as links to it. That links were
-made or broken is a change too, although the bytes are the same.
+Changes are in the order of the trees. The parent directories of a changed entry precede it, changed
+or not; the root is never included. A removed directory is reported without its content. If one hard
+link of a group has changed, the whole group is reported: the first changed one with its bytes, the
+others as links to it. A group of links that was joined or separated has changed even if the bytes
+have not.
 
-Times are the same if they agree to the nanosecond, or if their seconds agree and one of them has no
-fraction, as in the layers that most tools write. Files of the same size whose times agree to a
-fraction are the same; with whole seconds their bytes decide. Modes of symlinks say nothing.
+Two times are equal if they agree to the nanosecond, or if their seconds agree and one of them has
+no fraction, as in the layers of most tools. Files of equal size whose times agree including a
+fraction are unchanged; with whole seconds their bytes are compared. Modes of symlinks are ignored.
 """
 
 import hashlib
@@ -24,12 +25,12 @@ _CHUNK = 1 << 20
 
 
 def diff(parent: Tree, current: Tree) -> Iterator[Change]:
-    """The changes that make `current` of `parent`; ChangedFile where a file does not hold still."""
+    """Yield the changes from `parent` to `current`; raise ChangedFile if a file changes."""
     return _Differ(parent, current).changes()
 
 
 def kept_xattrs(entry: FileEntry) -> dict[str, bytes]:
-    """The extended attributes that layers carry: capabilities and the user's own."""
+    """Return the extended attributes that layers carry: capabilities and `user.*`."""
     return {
         name: value
         for name, value in entry.xattrs.items()
@@ -68,7 +69,9 @@ class _Differ:
                     yield Change(path, None)
 
     def _may_hide(self, path: str) -> bool:
-        """Whether it was in what still is a directory: what replaces one hides all of it."""
+        """Return whether the removed path is in a directory that remains; otherwise its parent
+        hides it.
+        """
         above = os.path.dirname(path)
         return not above or self._current[above].kind == "dir"
 
@@ -109,8 +112,10 @@ class _Differ:
         )
 
     def _same_content(self, before: FileEntry, entry: FileEntry) -> bool:
-        """Whether a file has the same bytes, found out once for all of its links: they were links
-        of one file before.
+        """Return whether a file has the same bytes.
+
+        The bytes of a group of hard links are compared once, since they were links of one file
+        before.
         """
         if entry.inode not in self._is_linked:
             return _same_content(before, entry)
@@ -120,7 +125,7 @@ class _Differ:
 
 
 def _scattered(groups: Iterable[list[str]], other: Tree) -> Iterator[str]:
-    """The paths of the groups of hard links that are not one file in the other tree."""
+    """Yield the paths of those groups of hard links that are not one file in the other tree."""
     for group in groups:
         if len({entry.inode or path for path in group if (entry := other.get(path))}) > 1:
             yield from group
@@ -147,7 +152,7 @@ def _same_time(before: int, after: int) -> bool:
 
 
 def _same_content(before: FileEntry, after: FileEntry) -> bool:
-    """Whether files of the same size and time have the same bytes."""
+    """Return whether files of equal size and time have the same bytes."""
     if before.kind != "file" or before.content == after.content:
         return True
     if before.mtime_ns == after.mtime_ns and after.mtime_ns % _SECOND:
@@ -156,7 +161,7 @@ def _same_content(before: FileEntry, after: FileEntry) -> bool:
 
 
 def sha256_of(entry: FileEntry) -> bytes:
-    """The digest of a file's bytes, read if need be."""
+    """Return the SHA-256 digest of the bytes of a file, reading it if necessary."""
     if isinstance(entry.content, LayerSpan):
         return entry.content.sha256
     hasher = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""A document that is made: descriptor, bytes, and the labels that hold what it refers to."""
+"""A document of a new image."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,9 @@ from engine.spec.oci import Descriptor, Index, Manifest, Platform
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A blob to be stored."""
+    """A blob to be stored: its descriptor, its bytes, and the labels that protect the blobs it
+    refers to.
+    """
 
     descriptor: Descriptor
     data: bytes
@@ -19,7 +21,7 @@ class Document(msgspec.Struct, frozen=True):
 
     @property
     def noun(self) -> str:
-        """What it is: "manifest list", "manifest", "config" or "attestation"."""
+        """The kind of the document: "manifest list", "manifest", "config" or "attestation"."""
         media_type = self.descriptor.media_type
         if oci.is_index_type(media_type):
             return "manifest list"
@@ -29,14 +31,14 @@ class Document(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Manifest | Index, labels: Mapping[str, str]) -> "Document":
-        """A manifest or index, indented as BuildKit indents it."""
+        """Return a manifest or index as a document, indented as BuildKit indents it."""
         data = go_json.dumps_indented(value)
         return cls(Descriptor(value.media_type, of_bytes(data), len(data)), data, labels)
 
     def described(
         self, annotations: Mapping[str, str], platform: Platform | None = None
     ) -> "Document":
-        """The same with a descriptor that says more."""
+        """Return the document with these annotations and this platform in its descriptor."""
         said = dict(sorted(annotations.items()))
         descriptor = replace(self.descriptor, annotations=said, platform=platform)
         return replace(self, descriptor=descriptor)

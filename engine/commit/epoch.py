@@ -1,4 +1,4 @@
-"""SOURCE_DATE_EPOCH: no time in an image is later than it, but what comes from the base image."""
+"""SOURCE_DATE_EPOCH: the limit of all times in an image except those of its base image."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,10 @@ _SECOND = 1_000_000_000
 def clamp_history(
     history: Sequence[History], base: Sequence[History], epoch: int
 ) -> tuple[History, ...]:
-    """The history with every time that is missing or later than `epoch` (seconds since 1970) set to
-    it, from the first entry on that is not the base's.
+    """Return the history with every time that is missing or later than `epoch` set to `epoch`.
+
+    `epoch` is in seconds since 1970. The leading entries that the history shares with `base` are
+    kept.
     """
     shared = 0
     while shared < min(len(history), len(base)) and history[shared] == base[shared]:
@@ -31,7 +33,7 @@ def clamp_history(
 
 
 def clamp_created(config: bytes, epoch: int) -> bytes:
-    """The config with its `created`, if it has one, no later than `epoch`; InvalidConfig."""
+    """Return the config with its `created`, if present, clamped to `epoch`; raise InvalidConfig."""
     try:
         members = msgspec.json.decode(config, type=dict[str, msgspec.Raw])
         if "created" not in members:
@@ -46,7 +48,7 @@ def clamp_created(config: bytes, epoch: int) -> bytes:
 
 
 def clamp_tree(tree: Tree, epoch: int) -> Tree:
-    """The tree with no file's time later than `epoch`."""
+    """Return the tree with the times of files clamped to `epoch`."""
     latest = epoch * _SECOND
     return Tree(
         {
@@ -59,7 +61,7 @@ def clamp_tree(tree: Tree, epoch: int) -> Tree:
 
 
 def clamp(time: str, epoch: int) -> str:
-    """A time that is no later than `epoch`; `epoch` for none."""
+    """Return the earlier of a time and `epoch`; `epoch` if the time is ""."""
     return _text(epoch) if not time or _is_after(time, epoch) else time
 
 

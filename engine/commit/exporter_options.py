@@ -1,7 +1,6 @@
-"""The exporter options of build tools ("compression=zstd"), by BuildKit's keys.
+"""The exporter options of build tools ("compression=zstd"), with the keys of BuildKit.
 
-What is said here goes over what was chosen before. Keys that nobody knows are told and change
-nothing.
+They override options chosen otherwise. Unknown keys are reported and have no effect.
 """
 
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class InvalidOption(InvalidInput):
-    """An option whose value is not what its key wants."""
+    """An option whose value is invalid for its key."""
 
     def __init__(self, key: str, value: str, expected: str) -> None:
         super().__init__(key, value, expected)
@@ -32,8 +31,8 @@ class InvalidOption(InvalidInput):
 
 
 class ExporterOptions(msgspec.Struct, frozen=True):
-    """`names` as they were given, comma-separated; `config` is the image's as JSON, if any is
-    given; `unknown` are keys.
+    """`names` is the comma-separated text that was given; `config` is the image config as JSON, or
+    empty; `unknown` are the unknown keys.
     """
 
     commit: CommitOptions
@@ -43,8 +42,9 @@ class ExporterOptions(msgspec.Struct, frozen=True):
 
 
 def parse(options: Mapping[str, str], chosen: CommitOptions) -> ExporterOptions:
-    """The options applied to `chosen`; InvalidOption, InvalidAnnotation, InvalidPlatform,
-    InvalidCompression.
+    """Return `chosen` with these options applied.
+
+    Raise InvalidOption, InvalidAnnotation, InvalidPlatform or InvalidCompression.
     """
     found = ExporterOptions(chosen)
     for key, value in options.items():

@@ -1,4 +1,4 @@
-"""The history of an image made to fit its layers, as BuildKit and moby do it."""
+"""The history of an image, adjusted to its layers as BuildKit and moby do."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import msgspec
 from engine.spec.oci import History
 
 COMMENT = "buildkit.exporter.image.v0"
-"""What BuildKit says of an entry that it made up."""
+"""The comment of the entries that BuildKit creates."""
 DESCRIPTION = "created by buildkit"
 
 
 class LayerNote(msgspec.Struct, frozen=True):
-    """What a ref tells of its layer; `created` is RFC 3339 text, "" for none.
+    """The description of a layer for its history entry; `created` is RFC 3339 text, or "".
 
-    The defaults are BuildKit's, so that an image is the same bytes as one of BuildKit's.
+    The defaults are BuildKit's, so that images are identical to those of BuildKit.
     """
 
     description: str = DESCRIPTION
@@ -24,10 +24,12 @@ class LayerNote(msgspec.Struct, frozen=True):
 
 
 def normalized(history: Sequence[History], notes: Sequence[LayerNote]) -> tuple[History, ...]:
-    """The history with one entry a layer, the empty ones aside; `notes` has one note a layer.
+    """Return the history with one non-empty entry for each layer; `notes` has one note for each
+    layer.
 
-    Entries that are missing are made of the notes; of too many the last ones become empty. An
-    entry without a time has its layer's, else that of the first new layer, else the last one's.
+    Missing entries are created from the notes; surplus ones become empty layers, from the end. An
+    entry without a time gets that of its layer, else of the first new layer, else of the last
+    layer.
     """
     fitted = _fitted(history, notes)
     dated = _dated(fitted, notes)
@@ -35,7 +37,7 @@ def normalized(history: Sequence[History], notes: Sequence[LayerNote]) -> tuple[
 
 
 def without_layers(history: Sequence[History], dropped: Sequence[int]) -> tuple[History, ...]:
-    """The history after the layers of these numbers have gone: their entries become empty."""
+    """Return the history without the layers of these numbers: their entries become empty layers."""
     gone, layer = set(dropped), 0
     found = []
     for entry in history:

@@ -1,8 +1,8 @@
-"""Config, manifest and index of an image that is made, as BuildKit's image writer makes them.
+"""The config, manifests and index of a new image, as BuildKit's image writer creates them.
 
-Pure: layers and configs go in, documents come out. Manifests and indexes are indented by two
-spaces, configs compact. Layers may come with OCI's or Docker's media types and go out with those of
-the image.
+All functions are pure: from layers and configs to documents. Manifests and indexes are indented by
+two spaces, configs are compact. Layers may have media types of OCI or Docker, and are converted to
+those of the image.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from engine.spec.digest import of_bytes
 from engine.spec.oci import Descriptor, History, Index, Manifest, Platform
 
 EMPTY_DIFF_ID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-"""The tar of nothing: two blocks of zeros."""
+"""The diff ID of an empty tar: two blocks of zeros."""
 _INTERNAL = ("containerd.io/uncompressed", "buildkit/createdat")
 _SOURCES = "containerd.io/distribution.source."
 
 
 class InvalidSource(InvalidInput):
-    """What was given makes no image; `reason` says why."""
+    """Input from which no image can be created; `reason` is the message."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class InvalidSource(InvalidInput):
 
 
 class WrittenLayer(msgspec.Struct, frozen=True):
-    """A layer's blob, its diff ID, and what its ref tells of it."""
+    """A layer: the descriptor of its blob, its diff ID, and its note for the history."""
 
     descriptor: Descriptor
     diff_id: str
@@ -49,10 +49,10 @@ class WrittenLayer(msgspec.Struct, frozen=True):
 
 
 class PlatformImage(msgspec.Struct, frozen=True):
-    """What the image is for one platform: layers from the lowest, and the config so far.
+    """The image for one platform: the layers, lowest first, and the config before it is completed.
 
-    `base_history` is the part of the history that stays as it is under an epoch, `statements` are
-    in-toto's.
+    `base_history` is the part of the history that an epoch leaves unchanged; `statements` are
+    in-toto statements.
     """
 
     platform: Platform
@@ -64,8 +64,8 @@ class PlatformImage(msgspec.Struct, frozen=True):
 
 
 class WriterOptions(msgspec.Struct, frozen=True):
-    """`epoch` is SOURCE_DATE_EPOCH, in seconds since 1970; `names` are the image's, in full, and
-    those of which attestations speak.
+    """`epoch` is SOURCE_DATE_EPOCH in seconds since 1970; `names` are the full names of the image,
+    which are also the subjects of attestations.
     """
 
     is_oci: bool = True
@@ -76,8 +76,10 @@ class WriterOptions(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """An image's documents; `target` is what its names stand for, `config` the digest of its
-    config, "" where there are several.
+    """The documents of an image.
+
+    `target` is the descriptor that its names refer to; `config` is the digest of its config, "" if
+    it has several.
     """
 
     target: Descriptor
@@ -86,10 +88,10 @@ class Written(msgspec.Struct, frozen=True):
 
 
 def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
-    """The documents of an image: an index over several platforms or with attestations, a manifest
-    for one.
+    """Return the documents of an image.
 
-    InvalidSource, InvalidConfig, InvalidStatement.
+    The target is an index for several platforms or with attestations, else a manifest. Raise
+    InvalidSource, InvalidConfig or InvalidStatement.
     """
     if not images:
         raise InvalidSource("an image needs at least one platform")
@@ -128,7 +130,7 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
 
 
 def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, Document]:
-    """The config and the manifest of one platform."""
+    """Return the config and the manifest for one platform."""
     config = image.config or configs.default_config(image.platform)
     configs.check(config)
     notes = [layer.note for layer in image.layers]
@@ -157,8 +159,10 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
 
 
 def _converted(layer: Descriptor, is_oci: bool) -> Descriptor:
-    """A layer with the image's kind of media type, as BuildKit does it: without the annotations
-    that its store keeps for itself, and with Docker's types without any.
+    """Return a layer with a media type of the image's kind, as BuildKit does.
+
+    The annotations internal to its store are removed, and with Docker's media types all
+    annotations.
     """
     if not is_oci:
         media_type = layer_types.as_docker(layer.media_type)
@@ -173,7 +177,7 @@ def _converted(layer: Descriptor, is_oci: bool) -> Descriptor:
 
 
 def _check(images: Sequence[PlatformImage], options: WriterOptions) -> None:
-    """What BuildKit refuses."""
+    """Raise InvalidSource for options that BuildKit refuses."""
     attested = any(image.statements for image in images)
     if attested and not options.is_oci:
         raise InvalidSource("attestations need OCI's media types")

@@ -1,4 +1,4 @@
-"""Changes to a config in the words of a Dockerfile, as `docker commit --change` takes them."""
+"""Changes to a config as Dockerfile instructions, as `docker commit --change` accepts them."""
 
 import json
 import re
@@ -32,7 +32,7 @@ Config = dict[str, Any]
 
 
 class InvalidInstruction(InvalidInput):
-    """Not an instruction that changes a config."""
+    """A text that is not an instruction that changes a config."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text, reason)
@@ -44,7 +44,9 @@ class InvalidInstruction(InvalidInput):
 
 
 def applied(config: Mapping[str, Any], text: str) -> Config:
-    """The `config` member of an image config after one instruction; InvalidInstruction."""
+    """Return the `config` member of an image config after one instruction; raise
+    InvalidInstruction.
+    """
     word, _, rest = text.strip().partition(" ")
     rest = rest.strip()
     change = _INSTRUCTIONS.get(word.upper())
@@ -186,7 +188,7 @@ def _command(config: Config, rest: str) -> list[str]:
 
 
 def _json_words(text: str) -> list[str] | None:
-    """The words of a JSON list, None for anything else, which is a shell's then."""
+    """Return the words of a JSON list; None for any other text, which is a shell command."""
     if not text.startswith("["):
         return None
     try:
@@ -197,7 +199,7 @@ def _json_words(text: str) -> list[str] | None:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """NAME=VALUE …, or the old form NAME VALUE."""
+    """Parse "NAME=VALUE …", or the old form "NAME VALUE"."""
     first = text.split()[0]
     if "=" not in first:
         name, _, value = text.partition(" ")

@@ -1,7 +1,7 @@
-"""New layers: diff ID, compression, digest and storing in one pass over their bytes.
+"""Creation of layers: diff ID, compression, digest and storage in one pass over the bytes.
 
-Nothing is visible before it is published; what is not published is dropped with `discard`. A layer
-that was made before of the same tree is found again by a label, and no file is read.
+No layer is visible before it is published; `discard` removes those that are not. A layer that was
+created before from the same tree is found by a label, and no file is read.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from engine.stores.protocols import ContentStore
 from engine.threads import begin
 
 TREE_LABEL = "imgfs.tree"
-"""On a layer's blob: the fingerprint of what it was made of."""
+"""The label of a layer's blob that holds the fingerprint of its source."""
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A layer of an image; `size` is that of the blob, in bytes."""
+    """A layer of an image; `size` is that of the blob in bytes."""
 
     digest: Digest
     size: int
@@ -35,8 +35,10 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class LayerSource(msgspec.Struct, frozen=True):
-    """What a layer is made of: `write` adds its tar to blocks, `told` hears the size of each block,
-    `fingerprint` tells whether it was made before.
+    """The source of a layer.
+
+    `write` adds its tar to the blocks; `told` is called with the size of each block in bytes;
+    `fingerprint` identifies the source, so that a layer created before is found again.
     """
 
     write: Callable[[BlockBuffer], None]
@@ -46,24 +48,24 @@ class LayerSource(msgspec.Struct, frozen=True):
 
 
 class LayerMaker:
-    """The new layers of one commit. `make` may run in several threads at a time."""
+    """The new layers of one commit. `make` may be called in several threads at a time."""
 
     def __init__(self, store: ContentStore, hold: Callable[[Digest], None]) -> None:
-        """`hold` leases a blob that is there."""
+        """`hold` leases a blob of the store."""
         self._store = store
         self._hold = hold
         self._writers: dict[Digest, tuple[Writer, dict[str, str]]] = {}
 
     def make(self, source: LayerSource) -> Layer:
-        """The layer; OSError, and whatever `write` raises."""
+        """Return the layer; raise OSError and the errors of `source.write`."""
         return self._known(source) or self._made(source)
 
     def writers(self) -> list[tuple[Writer, dict[str, str]]]:
-        """What is to be published, each with its labels."""
+        """Return the ingests to be published, each with its labels."""
         return list(self._writers.values())
 
     def discard(self) -> None:
-        """Drop what was not published."""
+        """Discard the layers that were not published."""
         for writer, _ in self._writers.values():
             writer.abort()
 
@@ -98,9 +100,9 @@ class LayerMaker:
 
 
 def fingerprint(tree: Tree, *settings: object) -> str:
-    """What is the same for a directory that has not changed, with the same settings.
+    """Return a text that is equal for an unchanged directory with the same settings.
 
-    As git's index and rsync tell it, by ctime and size; no file is read.
+    As in git's index and rsync, ctime and size detect a change; no file is read.
     """
     hasher = hashlib.sha256(repr(settings).encode(errors="surrogateescape"))
     for path, entry in tree.items():
@@ -109,7 +111,7 @@ def fingerprint(tree: Tree, *settings: object) -> str:
 
 
 class _Work:
-    """What is done with each block: it is hashed beside, and compressed."""
+    """The processing of each block: it is hashed in another thread while it is compressed."""
 
     def __init__(self, compressor: Compressor, told: Callable[[int], None]) -> None:
         self._compressor = compressor
@@ -130,4 +132,4 @@ class _Work:
 
 
 def _nothing() -> None:
-    """No block is being hashed."""
+    """Wait for nothing, since no block is being hashed."""

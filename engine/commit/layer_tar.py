@@ -1,10 +1,10 @@
-"""The tar of a layer: changes as the OCI image-spec writes them down.
+"""The tar archive of a layer, with changes in the form of the OCI image-spec.
 
-As containerd's writer does it: no time but the last change, numbers and no names of owners,
-directories with a slash at the end, nothing sparse, removed entries as `.wh.NAME`. What is hidden
-in a directory is told by `.wh..wh..opq`, which has the directory's owner and permissions, as
-moby's writer does it. Beside `security.capability` the user's own attributes are written, and times
-to the nanosecond, where containerd leaves out and rounds down.
+It follows containerd's writer: no time but the last modification, owners as numbers without names,
+directories with a trailing slash, no sparse files, removed entries as `.wh.NAME`. An opaque
+directory has a `.wh..wh..opq` with the owner and permissions of the directory, as moby's writer
+creates it. Unlike in containerd, `user.*` attributes are written beside `security.capability`, and
+times have nanoseconds.
 """
 
 import base64
@@ -34,7 +34,7 @@ _FLAGS = {
 
 
 class ReservedName(InvalidInput):
-    """A name that a layer cannot hold, since it means that another one is gone."""
+    """A name that a layer cannot hold, since it denotes the removal of another one."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -45,7 +45,7 @@ class ReservedName(InvalidInput):
 
 
 def write(changes: Iterable[Change], out: BlockBuffer) -> None:
-    """Add the tar of the changes; ReservedName, ChangedFile, OSError."""
+    """Write the tar archive of the changes; raise ReservedName, ChangedFile or OSError."""
     for change in changes:
         directory, name = os.path.split(change.path)
         if name.startswith(WHITEOUT):
@@ -87,8 +87,10 @@ def _opaque(path: str, entry: FileEntry) -> Header:
 
 
 def _xattr(name: str, value: bytes) -> tuple[str, bytes]:
-    """The record of an attribute: as Go writes it or, where an equals sign in the name would end
-    that record's key, as libarchive does.
+    """Return the pax record of an attribute.
+
+    It is as Go writes it, or as libarchive does for a name with an equals sign, which would end the
+    key of Go's record.
     """
     if "=" not in name:
         return f"SCHILY.xattr.{name}", value

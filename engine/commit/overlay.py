@@ -1,8 +1,8 @@
-"""What an overlayfs upper directory says of the directories below it.
+"""The changes that an overlayfs upper directory holds.
 
-A character device 0:0 is a removed entry, the attribute `overlay.opaque` hides what was in a
-directory, in the `trusted` or the `user` name space. Upper directories that refer to lower ones by
-other attributes (redirects, metadata copies) cannot be understood without those.
+A character device 0:0 is a removed entry; the attribute `overlay.opaque`, in the `trusted` or the
+`user` namespace, marks an opaque directory. An upper directory that refers to lower ones by other
+attributes (redirects, metadata copies) cannot be read without them and is refused.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _REFERRING = ("redirect", "metacopy")
 
 
 class ForeignUpper(InvalidInput):
-    """An upper directory that only the overlay mount it belongs to can read."""
+    """An upper directory that only its own overlay mount can read."""
 
     def __init__(self, path: str, attribute: str) -> None:
         super().__init__(path, attribute)
@@ -32,7 +32,7 @@ class ForeignUpper(InvalidInput):
 
 
 def changes(upper: Tree) -> Iterator[Change]:
-    """The changes that an upper directory holds, in the tree's order; ForeignUpper."""
+    """Yield the changes in an upper directory, in the order of the tree; raise ForeignUpper."""
     linked = upper.links()
     sources: dict[int, str] = {}
     for path, entry in upper.items():

@@ -1,6 +1,6 @@
-"""What an image is for one platform: its base's layers, its directories' and a config.
+"""The image of one platform in a commit: the layers of the base, the new layers and the config.
 
-Layers are made side by side where there are several platforms.
+The images of several platforms are created concurrently.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ LAYERS = "exporting layers"
 
 
 class Base(msgspec.Struct, frozen=True):
-    """The image that a commit stands on, for one platform."""
+    """The base image of a commit for one platform."""
 
     platform: Platform
     manifest: oci.Manifest
@@ -45,7 +45,7 @@ class Base(msgspec.Struct, frozen=True):
 
 
 def base_of(content: ContentStore, image: walk.ImageManifest) -> Base:
-    """What a commit needs of a stored image."""
+    """Return the base for a commit from a stored image."""
     config = image.manifest.config
     data = read_blob(content, config.digest, config.size)
     found = oci.parse_config(data, config.digest).platform
@@ -53,7 +53,7 @@ def base_of(content: ContentStore, image: walk.ImageManifest) -> Base:
 
 
 class PlatformImages:
-    """The images of one commit; `image` may run in several threads at a time."""
+    """The images of one commit; `image` may be called in several threads at a time."""
 
     def __init__(
         self, content: ContentStore, maker: LayerMaker, options: CommitOptions, progress: Progress
@@ -67,7 +67,7 @@ class PlatformImages:
         progress(LAYERS, 0)
 
     def image(self, part: PlatformSource, base: Base | None) -> PlatformImage:
-        """The image of one platform, from its base, its new layers and the wanted config."""
+        """Return the image of one platform from its base, its new layers and the given config."""
         chosen = part.platform or (base.platform if base else platforms.host())
         config = part.config or (base.config if base else b"") or configs.default_config(chosen)
         configs.check_types(config)
@@ -84,7 +84,7 @@ class PlatformImages:
         )
 
     def _new_layers(self, ref: Ref, base: Base | None) -> list[WrittenLayer]:
-        """The layers of a ref, the lowest first."""
+        """Return the layers of a ref, lowest first."""
         options = self._options
         found = []
         below: Tree | None = None
@@ -128,7 +128,7 @@ class PlatformImages:
         ]
 
     def _base_layer(self, layer: Descriptor, diff_id: str) -> WrittenLayer:
-        """A layer of the base as this image shall have it."""
+        """Return a layer of the base in the form for this image."""
         options = self._options
         kept = WrittenLayer(layer, diff_id, options.note)
         foreign = oci.is_nondistributable(layer.media_type)
@@ -169,7 +169,7 @@ class PlatformImages:
             self._progress(LAYERS, self._read)
 
     def _changed(self, config: bytes) -> bytes:
-        """The config with the instructions applied, and its author and time."""
+        """Return the config with the instructions, author and time of the options applied."""
         options = self._options
         members = configs.members(config)
         if options.instructions:

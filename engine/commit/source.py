@@ -1,4 +1,4 @@
-"""What an image is made of: directories, and the image they stand on."""
+"""The input of a commit: directories, the base image, and the options."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +13,16 @@ from engine.spec import reference
 from engine.spec.oci import Platform
 
 Progress = Callable[[str, int], None]
-"""Hears of each step as it begins ("exporting layers", "naming to …"), and of the bytes that have
-been read in it so far. One thread calls it at a time.
+"""A callback for each step at its beginning ("exporting layers", "naming to …") and for the number
+of bytes read in it so far. It is called by one thread at a time.
 """
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """A directory that becomes a layer, or several one above the other: `parent` is below.
+    """A directory that becomes a layer, above the one of `parent`, if any.
 
-    The lowest directory is compared with the base image where there is one, each other with its
-    parent. `created` is RFC 3339 text, "" for none.
+    The lowest directory is compared with the base image if there is one, each other one with its
+    parent. `created` is RFC 3339 text, or "".
     """
 
     directory: Path
@@ -32,20 +32,20 @@ class Ref(msgspec.Struct, frozen=True):
 
     @property
     def chain(self) -> tuple["Ref", ...]:
-        """This and all that is below it, the lowest first."""
+        """The refs from the lowest parent to this one."""
         below = self.parent.chain if self.parent else ()
         return (*below, self)
 
 
 class Upper(Ref, frozen=True):
-    """A directory that is an overlayfs upper directory: it says itself what has changed."""
+    """An overlayfs upper directory, which holds its changes itself."""
 
 
 class PlatformSource(msgspec.Struct, frozen=True):
-    """What the image is made of for one platform; None for the base image's, or this host's.
+    """The source of the image for one platform; None is that of the base image, or of this host.
 
-    Without a ref it has the base image's layers and no others. `config` takes the place of the base
-    image's, or of the default one. `inline_cache` is BuildKit's, `statements` are in-toto's.
+    Without a ref, the layers are those of the base image. `config` replaces the config of the base
+    image, or the default one. `inline_cache` is BuildKit's; `statements` are in-toto statements.
     """
 
     platform: Platform | None = None
@@ -56,20 +56,20 @@ class PlatformSource(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What an image is made of; `base` is the name of the image below, if there is one."""
+    """The source of an image; `base` is the name of the base image, or ""."""
 
     platforms: tuple[PlatformSource, ...]
     base: str = ""
 
 
 class CommitOptions(msgspec.Struct, frozen=True):
-    """How it is made.
+    """The options of a commit.
 
-    `recompresses_base` compresses the base image's layers as the new ones, `keeps_foreign` leaves
-    those of its layers that may not be distributed as they are. `created` is RFC 3339 text; `epoch`
-    is SOURCE_DATE_EPOCH in seconds, which clamps the times of files too if `rewrites_times`.
-    `note` is what the history says of a layer where neither its ref nor `message` says it, or where
-    the base image has no entry for it.
+    `recompresses_base` converts the layers of the base image to `compression`; `keeps_foreign`
+    keeps its non-distributable layers unchanged. `created` is RFC 3339 text; `epoch` is
+    SOURCE_DATE_EPOCH in seconds since 1970, which also clamps the times of files if
+    `rewrites_times`. `note` is the history entry of a layer for which neither its ref nor `message`
+    has one, or of a layer of the base image without an entry.
     """
 
     compression: Compression = msgspec.field(default_factory=Compression)
@@ -88,7 +88,7 @@ class CommitOptions(msgspec.Struct, frozen=True):
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Names, comma-separated, in full; InvalidReference."""
+    """Parse comma-separated names; return full names; raise InvalidReference."""
     names = []
     for name in filter(None, text.split(",")):
         ref = reference.tag_name_only(reference.parse_normalized(name))

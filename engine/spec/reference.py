@@ -234,7 +234,7 @@ def parse_named(text: str) -> Reference:
 
 
 def parse_docker_ref(text: str) -> Reference:
-    """Parse a reference by digest, else by tag, `latest` by default, never both (ParseDockerRef)."""
+    """Parse a reference by digest, else by tag, by default `latest` (ParseDockerRef)."""
     ref = parse_normalized(text)
     return tag_name_only(ref) if ref.digest is None else without_tag(ref)
 

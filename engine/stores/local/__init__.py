@@ -1,0 +1,1 @@
+"""The store on disk: content, images, leases, events, garbage collection and checks."""

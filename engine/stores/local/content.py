@@ -1,23 +1,22 @@
 """The content store on disk.
 
-    STORE/blobs/<algorithm>/<hex>   complete, verified, read-only; the name is the proof
+    STORE/blobs/<algorithm>/<hex>   complete, verified and read-only; named by the digest
     STORE/ingest/<id>/              being written (`ingests.py`)
     blobs, a table                  size, times and labels; the row makes the blob visible
 
-A blob appears by: write to an ingest and hash on the way, check size and digest, fsync, rename into
-`blobs/`, fsync the directory, commit the row. It goes the other way round: commit without the row,
-then the file. So after a crash at any moment a row has its file, and a file without a row is
-rubbish that `reclaim` removes.
+A blob is added in this order: write to an ingest while hashing, verify size and digest, fsync,
+rename into `blobs/`, fsync the directory, commit the row. It is removed in the reverse order:
+commit the deletion of the row, then unlink the file. So after a crash at any moment every row has
+its file, and a file without a row is garbage that `reclaim` removes.
 
-What holds which lock. The flock on an ingest's data makes its holder the only one to write, move or
+Locking: the flock on the data of an ingest makes its holder the only process to write, move or
 remove it. The database's write transaction is held while files are renamed into `blobs/` and their
-rows inserted, and while a file is unlinked because there is no row: under it, a row that is there
-keeps its file. Whoever finds a blob and wants it to stay takes a lease, or refers to it, in the
-same transaction. Ingests are written, hashed and fsynced under no other lock than their own.
-Readers hold nothing: an open file outlives its name.
+rows are inserted, and while a file is unlinked because it has no row; so within a write transaction
+the file of an existing row stays. A caller that finds a blob and needs it to stay takes a lease or
+refers to it in the same transaction. Ingests are written, hashed and fsynced under their own lock
+only. Readers hold no lock, since an open file remains readable after it is unlinked.
 
-A `LocalContent` may be used by all threads of a process, and any number of processes may share the
-store.
+A `LocalContent` may be used by all threads of a process, and a store by any number of processes.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _COLUMNS: Final = "digest, size, created_at, updated_at, labels"
 
 
 class LocalReader:
-    """A `ReaderAt` on a file."""
+    """A `ReaderAt` of a file."""
 
     __slots__ = ("_descriptor", "size")
 
@@ -73,7 +72,7 @@ class LocalReader:
 
 
 class LocalWriter:
-    """A `Writer` on an ingest on disk."""
+    """A `Writer` of an ingest on disk."""
 
     __slots__ = ("_store", "ingest")
 
@@ -119,7 +118,9 @@ class LocalWriter:
 
 
 class LocalContent:
-    """The content store below `root`, made if need be: a `Store`, and what importer and gc need."""
+    """The content store below `root`, created if necessary: a `Store`, with methods for import and
+    gc.
+    """
 
     def __init__(
         self, root: Path, database: Database, clock: Callable[[], float] = time.time
@@ -133,14 +134,14 @@ class LocalContent:
 
     @cached_property
     def _ingests(self) -> Ingests:
-        from engine.stores.local.ingests import Ingests  # who only reads pays nothing for it
+        from engine.stores.local.ingests import Ingests  # deferred, since readers do not need it
 
         return Ingests(self._root / "ingest", self._clock)
 
     # Reading
 
     def open(self, digest: str) -> LocalReader:
-        """As `Provider.open`; NotFound too if a row has lost its file."""
+        """Open a blob as `Provider.open` does; raise NotFound also if the file of a row is lost."""
         path = self.path(parse(digest))
         if not self.sizes([digest]):
             raise NotFound("blob", digest)
@@ -151,13 +152,13 @@ class LocalContent:
         return LocalReader(descriptor)
 
     def exists(self, digest: str) -> bool:
-        """Whether the blob can be read: row and file are there, and of one size."""
+        """Return whether the blob can be read: its row and its file exist and agree in size."""
         name = parse(digest)
         size = self.sizes([name]).get(name)
         return size is not None and self._has_file(name, size)
 
     def sizes(self, digests: Iterable[str]) -> dict[str, int]:
-        """The sizes of those that are stored, from their rows alone."""
+        """Return the sizes in bytes of those blobs that have a row; files are not examined."""
         found: dict[str, int] = {}
         for batch in _batches(digests):
             marks = ",".join("?" * len(batch))
@@ -185,7 +186,7 @@ class LocalContent:
             last = rows[-1][0]
 
     def labelled(self, key: str, value: str) -> list[Info]:
-        """The blobs that have a label of that value, in order of their digests."""
+        """Return the blobs that have this label with this value, sorted by digest."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM blobs, json_each(blobs.labels) AS label"
             " WHERE label.key = ? AND label.value = ? ORDER BY digest",
@@ -204,14 +205,15 @@ class LocalContent:
     def unnamed_writer(
         self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> LocalWriter:
-        """An ingest without a ref: it ends with its writer, and nobody resumes it."""
+        """Begin an ingest without a ref, which ends with its writer and cannot be resumed."""
         digest = parse(expected) if expected else None
         return LocalWriter(self, self._ingests.hold_unnamed(size, digest, algorithm))
 
     def prepare(self, writers: Iterable[Writer]) -> None:
-        """Verify ingests and make them durable: the slow part of `publish`, that needs no lock.
+        """Verify ingests and make them durable: the slow part of `publish`, which needs no lock.
 
-        Who publishes inside a transaction of his own calls it before. SizeMismatch, DigestMismatch.
+        A caller that publishes inside its own transaction calls this before. Raise SizeMismatch or
+        DigestMismatch.
         """
         ingests = [_ingest(writer) for writer in writers]
         for ingest in ingests:
@@ -221,10 +223,10 @@ class LocalContent:
                 ingest.sync()
 
     def publish(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
-        """Commit several ingests, each with its labels, all or none; what became of each.
+        """Commit several ingests with their labels, all or none; return the result for each.
 
-        One transaction, or a part of the caller's: when that is rolled back the new blobs go with
-        it. Whatever comes out, the ingests are used up. SizeMismatch, DigestMismatch.
+        This is one transaction, or part of the caller's, whose rollback removes the new blobs too.
+        The ingests end in any case. Raise SizeMismatch or DigestMismatch.
         """
         try:
             self.prepare(writer for writer, _ in writers)
@@ -247,7 +249,9 @@ class LocalContent:
             return self._relabel(connection, self.info(digest), labels)
 
     def delete(self, digest: str) -> None:
-        """As `Manager.delete`; the file goes when the outermost transaction is committed."""
+        """Delete a blob as `Manager.delete` does; its file is removed after the outermost
+        transaction.
+        """
         name = parse(digest)
         with self._database.transaction() as connection:
             if not connection.execute("DELETE FROM blobs WHERE digest = ?", (name,)).rowcount:
@@ -266,24 +270,24 @@ class LocalContent:
         self._ingests.abort(ref)
 
     def abandoned(self, idle: float) -> list[Abandoned]:
-        """What dead or forgetful writers have left, those who may resume after `idle` seconds."""
+        """Return the ingests of dead writers, and resumable ones unchanged for `idle` seconds."""
         return self._ingests.abandoned(idle)
 
     def remove_abandoned(self, name: str) -> bool:
-        """Remove one of these, if no writer has come back to it; whether it went."""
+        """Remove an abandoned ingest unless it has been resumed; return whether it was removed."""
         return self._ingests.remove(name)
 
     # Files
 
     def files(self) -> Iterator[Digest]:
-        """The blobs that have a file, with a row or without, in order of their digests."""
+        """Yield the digests of all blob files, with a row or without, in sorted order."""
         for algorithm in sorted(ALGORITHMS):
             shelf = self._blobs / algorithm
             names = sorted(path.name for path in shelf.iterdir()) if shelf.is_dir() else []
             yield from filter(None, (_digest(algorithm, name) for name in names))
 
     def strays(self) -> Iterator[Path]:
-        """What lies where blobs do and is called like none, sorted."""
+        """Yield the paths below `blobs/` whose names are not those of blobs, in sorted order."""
         known = {self.path(digest) for digest in self.files()}
         for path in sorted([*self._blobs.iterdir(), *self._blobs.glob("*/*")]):
             is_shelf = path.parent == self._blobs and path.name in ALGORITHMS and path.is_dir()
@@ -291,7 +295,7 @@ class LocalContent:
                 yield path
 
     def adopt(self, digest: Digest) -> None:
-        """Give a row to a file that is right and has none; nothing to do if it has one."""
+        """Add the row of a correct file that has none; do nothing if it has one."""
         from engine.stores.local.ingests import BLOB_MODE
 
         path = self.path(digest)
@@ -304,7 +308,7 @@ class LocalContent:
                 self._insert(connection, digest, path.lstat().st_size)
 
     def rowless(self) -> Iterator[tuple[Digest, int]]:
-        """The files that no row makes visible, with their sizes: rubbish, or just coming."""
+        """Yield the files without a row, with sizes: garbage, or blobs about to be published."""
         for batch in _batches(self.files()):
             known = self.sizes(batch)
             for digest in map(parse, batch):
@@ -313,9 +317,10 @@ class LocalContent:
                         yield digest, self.path(digest).lstat().st_size
 
     def reclaim(self, digests: Iterable[str]) -> list[Digest]:
-        """Remove the files of those that have no row; which these are. Not inside a transaction.
+        """Remove the files of those digests that have no row; return these digests.
 
-        The lock is held only while they are moved out of `blobs/`: removing much may take long.
+        This must not be called inside a transaction. The lock is held only while the files are
+        moved out of `blobs/`, since their removal may take long.
         """
         if self._database.in_transaction:
             raise RuntimeError("a row may come back when the transaction is rolled back")
@@ -337,12 +342,12 @@ class LocalContent:
         return removed
 
     def _tidy(self, digests: Iterable[Digest]) -> None:
-        """Remove the files that a transaction has left without a row; what resists waits for gc."""
+        """Remove the files that a transaction left without a row; gc retries those that fail."""
         with suppress(StoreError, OSError):
             self.reclaim(digests)
 
     def _changed(self, added: Sequence[Digest]) -> list[Path]:
-        """The directories that new blobs stand in; who made them may have died before a sync."""
+        """Return the directories of new blobs; a creator may have died before it synced them."""
         shelves = sorted({self.path(digest).parent for digest in added})
         return [self._blobs, *shelves] if shelves else []
 
@@ -407,12 +412,12 @@ class LocalContent:
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
     def path(self, digest: Digest) -> Path:
-        """Where the file of a blob is, or would be."""
+        """Return the path of the file of a blob, whether it exists or not."""
         return self._blobs / digest.algorithm / digest.encoded
 
 
 def _ingest(writer: Writer) -> Ingest:
-    """Return the ingest of one of this store's own writers; TypeError for another store's."""
+    """Return the ingest of a writer of this store; raise TypeError for another store's."""
     if not isinstance(writer, LocalWriter):
         raise TypeError(f"expected a writer of this store, found {type(writer).__name__}")
     return writer.ingest

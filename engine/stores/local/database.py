@@ -1,17 +1,16 @@
-"""The store's SQLite database: connections, transactions, and its errors in the engine's words.
+"""The SQLite database of a store: connections, transactions and translated errors.
 
-Every thread has a connection of its own, so a `Database` may be used by all of them. It is not
-carried over a fork: in the child everything that reads or writes is a StoreError (`forks.py`). The
-file is in WAL mode: readers never wait, there is one writer at a time among all threads and
-processes, and a commit is on the disk when it returns (`synchronous=FULL`). A transaction here is a
-writer from its first statement (`BEGIN IMMEDIATE`), which makes it the store's one lock: what is
-read inside it stays true until its end. It belongs to its thread, so none may be held over an
-`await`.
+Every thread has its own connection, so a `Database` may be used by all threads. It must not be used
+after a fork: in the child all reads and writes raise StoreError (`forks.py`). The file is in WAL
+mode: readers never wait, there is one writer at a time among all threads and processes, and a
+commit is durable when it returns (`synchronous=FULL`). A transaction is a write transaction from
+its first statement (`BEGIN IMMEDIATE`), so it is the lock of the store: what it has read stays true
+until its end. It belongs to its thread, so none may be held across an `await`.
 
-Of sqlite3's errors, those about the file (locked, damaged, …) are raised as StoreError, and what
-the disk refuses (full, over quota, read-only, …) as the OSError that it says. Constraint violations
-and wrong SQL stay what they are. A connection that has met such an error is replaced before it is
-used again, so that a fault ends when its cause does.
+SQLite errors about the file (locked, damaged, …) are raised as StoreError, and failures of the disk
+(full, over quota, read-only, …) as the corresponding OSError. Constraint violations and errors in
+SQL remain sqlite3's. A connection with such a file or disk error is replaced before its next use,
+so that a fault ends with its cause.
 """
 
 from __future__ import annotations
@@ -68,17 +67,18 @@ _OF_THE_DISK: Final = frozenset(
 
 
 class _Session(msgspec.Struct):
-    """What one thread has: its connection, and what is to be done after its transaction."""
+    """The state of one thread: its connection, and the callbacks to run after its transaction."""
 
     connection: _Connection
     afterwards: dict[Callable[[], None], None] = {}
 
 
 class Database:
-    """The database at `path`, made (mode 0600) or migrated if need be; its directory must be there.
+    """The database at `path`, created (mode 0600) or migrated if necessary; its directory must
+    exist.
 
-    StoreError if it cannot be used: no database, damaged, or written by a newer version, which is
-    one that knows more than these `migrations`; OSError if the disk refuses.
+    Raise StoreError if it is no database, damaged, or written by a newer version, that is, one with
+    more than these `migrations`; OSError if the disk fails.
     """
 
     def __init__(self, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
@@ -108,20 +108,20 @@ class Database:
 
     @property
     def connection(self) -> _Connection:
-        """The calling thread's, to read with; it sees what its own transaction has done so far."""
+        """The calling thread's connection for reading, which sees its uncommitted changes."""
         return self._session().connection
 
     def read(self, sql: str, parameters: Any = ()) -> list[Any]:
-        """All rows of a query at once, so that no reader's snapshot stays behind."""
+        """Return all rows of a query at once, so that no read snapshot stays open."""
         return self.connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction of the calling thread: all or, after an exception, nothing of it.
+        """Enter a write transaction of the calling thread, which an exception rolls back.
 
-        Inside another one it is a part of that: undone alone if an exception leaves it, but done
-        only when the outermost commits. StoreBusy if the lock does not come within BUSY_SECONDS;
-        StoreError if a newer version has changed the schema by now.
+        A nested transaction is a part of the outer one: an exception rolls back that part alone,
+        and only the outermost commits. Raise StoreBusy if the lock is not available within
+        BUSY_SECONDS, StoreError if a newer version has changed the schema in the meantime.
         """
         session = self._session()
         if session.connection.in_transaction:
@@ -144,10 +144,10 @@ class Database:
                 callback()
 
     def after_transaction(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when this thread's outermost transaction has ended and its lock is free.
+        """Call `callback` after this thread's outermost transaction, when its lock is released.
 
-        It is called once, after a commit and after a rollback: it looks itself at what is stored
-        now. It must not raise.
+        It is called once, after a commit or a rollback, and must itself read what is stored now. It
+        must not raise.
         """
         if not self.in_transaction:
             raise RuntimeError("there is no transaction to wait for")
@@ -155,13 +155,13 @@ class Database:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the calling thread is inside `transaction()`."""
+        """Return whether the calling thread is inside `transaction()`."""
         return self.connection.in_transaction
 
     def data_version(self) -> int:
-        """A number that differs from the last call's if anybody, us too, has committed since.
+        """Return a number that changes if any connection, also of this process, has committed.
 
-        Its values mean nothing else, and nothing to another `Database`.
+        It is comparable only with earlier results of the same `Database`.
         """
         self._check_not_inherited()
         with self._lock:
@@ -173,8 +173,9 @@ class Database:
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
-        """Close the connections of all threads; a transaction that is open is rolled back. In the
-        child of a fork it does nothing.
+        """Close the connections of all threads, and roll back open transactions.
+
+        In the child of a fork it does nothing.
         """
         if self._is_inherited:
             return
@@ -222,7 +223,7 @@ class Database:
         try:
             session.connection.execute("ROLLBACK")
         except (sqlite3.Error, StoreError, OSError):
-            session.connection.close()  # which ends the transaction for certain
+            session.connection.close()  # ends the transaction in any case
             self._threads.session = None
 
     def _forget_ended_threads(self) -> None:
@@ -265,7 +266,7 @@ class Database:
             raise StoreError(str(self.path), "the file system does not support SQLite's WAL mode")
 
     def _is_ready(self) -> bool:
-        """Whether nothing is left to do but to read: then an opener waits for nobody."""
+        """Return whether the file needs no change, so that opening it waits for no process."""
         try:
             if not self.path.stat().st_size:
                 return False
@@ -290,9 +291,10 @@ class Database:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection to the file `file`, called `path`; `failed` if the file has met a fault.
+    """A connection to the file `file` at `path`; `failed` is set after an error of the file or
+    disk.
 
-    SQLite opens a file that it cannot write to all the same, and such a connection never writes.
+    SQLite also opens a file that it cannot write to; such a connection never writes.
     """
 
     path: str
@@ -312,7 +314,7 @@ class _Connection(sqlite3.Connection):
 
 
 class _Cursor(sqlite3.Cursor):
-    """A cursor of a `_Connection` whose errors are translated, those of its rows too."""
+    """A cursor of a `_Connection` that translates errors, also those of fetching rows."""
 
     connection: _Connection
 
@@ -364,11 +366,11 @@ def _translated(error: sqlite3.Error, path: str) -> Exception:
 
 
 def _refusal(path: str) -> int | None:
-    """The errno with which the disk says what SQLite only says in general.
+    """Return the errno of the disk for an error that SQLite reports only in general terms.
 
-    The file itself must not be opened: closing it would take away SQLite's locks on it.
+    The file itself must not be opened: closing it would release SQLite's locks on it.
     """
-    import tempfile  # only what fails pays for it
+    import tempfile  # needed only after a failure
 
     try:
         with tempfile.TemporaryFile(dir=os.path.dirname(path), buffering=0) as probe:
@@ -386,7 +388,7 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # A full disk makes SQLite roll back everything by itself.
+        # A full disk makes SQLite roll back the whole transaction by itself.
         if connection.in_transaction:
             connection.execute("ROLLBACK TO part")
             connection.execute("RELEASE part")
@@ -396,7 +398,9 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def locked_directory(path: Path) -> Iterator[int]:
-    """Alone among all openers: SQLite waits for nobody while a new file is switched to WAL."""
+    """Lock out all other openers: SQLite does not wait for them while a new file is switched to
+    WAL.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + BUSY_SECONDS
@@ -418,7 +422,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _create(path: Path, directory: int) -> None:
-    """Make the file, closed to others from the start; SQLite gives its companions the same mode."""
+    """Create the file, private from the start; SQLite gives its companion files the same mode."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         os.fsync(directory)

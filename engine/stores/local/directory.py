@@ -1,14 +1,16 @@
-"""The directory of a store: ours alone. `open_directory` or `create_directory` is called before
-anything else is done in a store.
+"""The directory of a store, which belongs to its user alone.
 
-A directory is a store by what is in it, never by being named: another directory is left as it is,
-by both. A store is made in a directory that is new or empty; `version` comes first, so a directory
-with nothing but that and other files of a store is one that an interrupted command has begun.
+`open_directory` or `create_directory` is called before any other access to a store.
 
-Whoever can write to a directory decides where the paths in it lead. So the store's directory
-belongs to us and is closed to everybody else (0700), what a store has directly in it is ours too,
-and no path leads to it that any user could turn aside: no symlink of somebody else's, no directory
-above it in which everybody may rename.
+A directory is recognised as a store by its content and never by its path; any other directory is
+left unchanged by both functions. A store is created in a new or an empty directory. `version` is
+written first, so a directory that holds only `version` and other files of a store was begun by an
+interrupted command.
+
+A user that can write to a directory decides where the paths in it lead. So the directory of the
+store belongs to the user and is closed to all others (0700), its direct entries belong to the user
+too, and no other user can redirect the path to it: it has no symlink of another user, and no parent
+directory in which everybody may rename entries.
 """
 
 import errno
@@ -27,8 +29,9 @@ _OTHERS = 0o077
 _WRITABLE = 0o022
 _PARTS = frozenset({"version", "imgfs.db", "blobs", "ingest", "leases"})
 _ENOUGH_PARTS = 3
-"""A store stays one that has lost its database and something else. No other kind of directory has
-so many of these: an OCI layout has one, the content store of containerd two.
+"""A directory with this many parts of a store is a store, even if its database and something else
+are lost. No other kind of directory has so many: an OCI layout has one, containerd's content store
+two.
 """
 _BEGINNINGS = frozenset({"version", ".version", "imgfs.db"})
 _NAMES = (
@@ -37,13 +40,13 @@ _NAMES = (
     | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "quarantine"}
 )
 _OF_THE_DISK = frozenset({"lost+found"})
-"""What the top directory of an empty file system has."""
+"""The entries of the top directory of an empty file system."""
 
 _SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def open_directory(path: Path) -> None:
-    """Close the directory of a store to others.
+    """Close the directory of a store to other users.
 
     Raise StoreMissing if there is no store yet, StoreError if the directory is something else or
     not safe, OSError.
@@ -59,7 +62,7 @@ def open_directory(path: Path) -> None:
 
 
 def create_directory(path: Path) -> None:
-    """Make the directory of a store, or close the one that is there to others.
+    """Create the directory of a store, or close an existing one to other users.
 
     Raise StoreError if it is something else or not safe, OSError.
     """
@@ -73,9 +76,9 @@ def create_directory(path: Path) -> None:
 
 
 def has_version(path: Path) -> bool:
-    """Return whether the store in this directory says its version, as one that is made does.
+    """Return whether the store in this directory states its version, as a complete store does.
 
-    Raise StoreError for another version than ours.
+    Raise StoreError for a version other than `VERSION`.
     """
     try:
         descriptor = os.open(path / "version", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,7 +87,7 @@ def has_version(path: Path) -> bool:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StoreError(str(path / "version"), "is not a file, as the version of a store is")
-        found = file.read(_LONGEST_VERSION).strip(b"\0")  # which a loss of power may leave
+        found = file.read(_LONGEST_VERSION).strip(b"\0")  # a loss of power may leave NULs
     if found and found.strip() != str(VERSION).encode():
         version = found[:20].strip().decode("ascii", "backslashreplace")
         raise StoreError(str(path), f"expected store version {VERSION}, found {version!r}")
@@ -117,7 +120,7 @@ def _is_made(path: Path, directory: int) -> bool:
 
 
 def _check_can_begin(path: Path, directory: int) -> None:
-    """Raise an error if no store can be made in the directory, which is left as it is then."""
+    """Raise an error, and change nothing, if no store can be created in the directory."""
     if _is_shared(path, os.fstat(directory)):
         raise StoreError(str(path), "is a directory that users share; use one of your own")
     if not os.access(path, os.W_OK | os.X_OK):
@@ -126,11 +129,11 @@ def _check_can_begin(path: Path, directory: int) -> None:
 
 
 def _is_shared(path: Path, status: os.stat_result) -> bool:
-    """Return whether a directory is there for all users, as /tmp is, however empty it is."""
+    """Return whether a directory is shared by all users, as /tmp is, even if it is empty."""
     if not status.st_mode & stat.S_ISVTX:
         return False
     known = [os.stat(name) for name in _SHARED if os.path.exists(name)]
-    # The top of a new tmpfs has the same mode for whatever it is mounted.
+    # The top of a new tmpfs has this mode too, whatever it is mounted for.
     return not os.path.ismount(path) or any(os.path.samestat(status, one) for one in known)
 
 
@@ -145,17 +148,19 @@ def _close_to_others(path: Path, directory: int) -> None:
                 reason = f"belongs to user {owner}, in a store of yours; use another store"
                 raise StoreError(str(path / name), reason)
     if status.st_mode & _OTHERS:
-        with suppress(PermissionError):  # a file system may have one mode for everything
+        with suppress(PermissionError):  # some file systems have one mode for all files
             os.fchmod(directory, stat.S_IMODE(status.st_mode) & ~_OTHERS)
     if os.fstat(directory).st_mode & _WRITABLE:
         raise StoreError(str(path), "others can write to it, and its mode cannot be changed")
 
 
 def _check_way(path: Path) -> None:
-    """StoreError if a symlink on the way is neither ours nor root's, or a directory lets everybody
-    rename what is in it; as far as there is a way.
+    """Raise StoreError if another user could redirect the path.
+
+    That is so if a symlink on it belongs neither to the user nor to root, or if everybody may
+    rename entries in a directory on it. Components that do not exist are not checked.
     """
-    left = 40  # as many symlinks as the kernel follows
+    left = 40  # the number of symlinks that the kernel follows
     below = Path("/")
     parts = list(reversed(path.absolute().parts[1:]))
     while parts:

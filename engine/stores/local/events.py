@@ -1,8 +1,8 @@
-"""What happened to the images of a store, told as docker tells it.
+"""The events of the images of a store, with docker's names of actions.
 
-Events are rows of the database, written in the transaction of what they tell; so they come in the
-order of the changes, from every process, and none is of a change that was taken back. The last
-`EVENTS_KEPT` are kept.
+Events are rows of the database, written in the transaction of the change that they report. So they
+are in the order of the changes of all processes, and no event reports a change that was rolled
+back. The last `EVENTS_KEPT` are kept.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _NANO: Final = 1_000_000_000
 
 
 class LocalEvents:
-    """The events of the store behind `database`."""
+    """The events of the store with `database`."""
 
     def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
         self._database = database
         self._clock = clock
 
     def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
-        """Tell of a change, as a part of its transaction."""
+        """Add the event of a change, in the transaction of the change."""
         self._add(action, target, name, reclaimed, None)
 
     def add_failure(self, file: str, reason: str) -> None:
-        """Tell of a file that was not loaded."""
-        name = file.encode(errors="replace").decode()  # any bytes are a file's name, but no text
+        """Add the event of a file that could not be loaded."""
+        name = file.encode(errors="replace").decode()  # a file name may be invalid as text
         self._add("load-failed", "", name, None, reason)
 
     def _add(
@@ -47,7 +47,7 @@ class LocalEvents:
             )
 
     def after(self, number: int = 0) -> list[Event]:
-        """What came behind the event of that number."""
+        """Return the events after the one with that number."""
         rows = self._database.read(
             "SELECT number, time_ns, action, target, name, reclaimed, error FROM events"
             " WHERE number > ? ORDER BY number",
@@ -56,6 +56,6 @@ class LocalEvents:
         return [Event(*row) for row in rows]
 
     def last(self) -> int:
-        """The number of the last event that there was, 0 if there was none."""
+        """Return the number of the last event, 0 if there has been none."""
         rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         return int(rows[0][0]) if rows else 0

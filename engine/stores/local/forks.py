@@ -1,9 +1,9 @@
-"""SQLite over a fork.
+"""The protection of SQLite databases from use in the child of a fork.
 
-SQLite counts its locks per process. A child inherits the counts and not the locks, so whatever it
-does with a file that was open at the fork, on a connection of its own too, can damage it. Hence a
-child leaves such a file alone, and never closes what it has inherited, since that may write. What
-is kept here is global because it is so in SQLite.
+SQLite counts its locks per process. A child inherits the counts but not the locks, so any access to
+a file that was open at the fork, even by a new connection, can damage it. Hence a child does not
+use such a file, and never closes an inherited connection, since closing may write. The state of
+this module is global because SQLite's is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 File = tuple[int, int] | None
-"""Device and inode; None where there is no file."""
+"""Device and inode of a file; None if it does not exist."""
 
 SENTENCE: Final = (
     "it was open when this process was forked; open it in one that was not (spawn, exec)"
@@ -26,7 +26,7 @@ _inherited: Final[set[File]] = set()
 
 
 def file_at(path: Path) -> File:
-    """What is there now."""
+    """Return the file that is at a path now."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -35,24 +35,24 @@ def file_at(path: Path) -> File:
 
 
 def opened(connection: sqlite3.Connection, file: File) -> None:
-    """Tell of a connection; it counts as open until it is closed or gone."""
+    """Register a connection; it counts as open until it is closed or collected."""
     _open[connection] = file
 
 
 def closed(connection: sqlite3.Connection) -> None:
-    """Tell that it is closed."""
+    """Register that a connection is closed."""
     _open.pop(connection, None)
 
 
 def is_inherited(file: File) -> bool:
-    """Whether this process has inherited a connection to the file."""
+    """Return whether this process has inherited a connection to the file."""
     return file in _inherited
 
 
 def _in_child() -> None:
     if not _open:
         return
-    import ctypes  # a fork with an open store is rare
+    import ctypes  # rarely needed: only after a fork with an open store
 
     for connection, file in list(_open.items()):
         _inherited.add(file)

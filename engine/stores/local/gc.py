@@ -1,15 +1,15 @@
-"""Collection: what nothing needs goes, while others read, load and tag.
+"""Garbage collection, which runs while other processes read, load and tag.
 
-A blob stays while an image has it (`members`), a lease protects it, a label `containerd.io/gc.root`
-marks it, an ingest that can be resumed expects it, or a blob that stays holds it by a label
-`containerd.io/gc.ref.content…`; these are containerd's rules. The labels of all blobs stand in the
-table `refs`, so that "does anything hold it" is a lookup, and a collection needs no picture of the
-whole store: it takes the blobs that nothing holds, then those that only they held, down to the
-layers. Content cannot refer to itself; a cycle that somebody made of labels stays.
+As in containerd, a blob stays while an image has it (`members`), a lease protects it, a label
+`containerd.io/gc.root` marks it, a resumable ingest expects it, or a blob that stays refers to it
+by a label `containerd.io/gc.ref.content…`. The table `refs` holds these references, so that whether
+a blob is referred to is a lookup, and a collection does not load the whole store: it takes the
+blobs without references, then those that only they referred to, down to the layers. Content cannot
+refer to itself; a cycle of labels is not collected.
 
-The plan is made of plain reads. Each blob of it is looked at again under the database's write lock
-before its row goes, in batches of some milliseconds with pauses as long; whoever has found it
-before, and leased it, keeps it. An open file outlives its name.
+The plan is made by plain reads. Each of its blobs is checked again under the database's write lock
+before its row is deleted, in batches of some milliseconds with pauses of the same length; a blob
+that was leased before then stays. An open file remains readable after it is unlinked.
 """
 
 from __future__ import annotations
@@ -37,21 +37,23 @@ _UNHELD: Final = f"""{_UNROOTED}
 
 
 class Collector:
-    """Collects one store; a resumable ingest may rest for `idle` seconds."""
+    """The collector of one store; a resumable ingest is kept until it is unchanged for `idle`
+    seconds.
+    """
 
     def __init__(self, store: LocalStore, idle: float = DAY) -> None:
         self._store = store
         self._idle = idle
 
     def plan(self) -> Iterator[Garbage]:
-        """What `collect` would remove now."""
+        """Yield what `collect` would remove now."""
         ended = self._store.leases.ended()
         yield from map(_lease, ended)
         yield from self._blobs({lease.id for lease in ended})
         yield from self._leftovers()
 
     def collect(self) -> Iterator[Garbage]:
-        """Remove what is not needed, told when it is gone. StoreError, OSError."""
+        """Remove all garbage; yield each item after its removal. Raise StoreError or OSError."""
         freed = 0
         for garbage in self._collected():
             freed += garbage.size
@@ -79,7 +81,7 @@ class Collector:
                 yield left
 
     def _blobs(self, ended: set[str]) -> Iterator[Garbage]:
-        """The blobs that nothing holds, each before what it holds itself."""
+        """Yield the blobs without references, each before the blobs that it refers to."""
         kept = self._kept(ended)
         gone: set[str] = set()
         for root in self._unheld():
@@ -93,14 +95,16 @@ class Collector:
                 yield Garbage("blob", digest, size, "no image, lease or other blob refers to it")
 
     def _leftovers(self) -> Iterator[Garbage]:
-        """What processes that ended early have left."""
+        """Yield the remains of processes that ended early."""
         for digest, size in self._store.content.rowless():
             yield Garbage("file", digest, size, "it has no row: a load or a removal ended early")
         for left in self._store.content.abandoned(self._idle):
             yield Garbage("ingest", left.name, left.size, left.reason)
 
     def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
-        """Delete the rows of those that nothing holds still, then their files."""
+        """Delete the rows of those blobs that are still garbage, then their files; return these
+        blobs.
+        """
         database, content = self._store.database, self._store.content
         with database.transaction():
             expected = self._expected()
@@ -128,7 +132,7 @@ class Collector:
             last = rows[-1][0]
 
     def _released(self, digest: str, gone: set[str]) -> Iterator[tuple[str, int]]:
-        """What `digest` holds and nothing else but what is gone."""
+        """Yield the blobs (digest, size) that only `digest` and removed blobs refer to."""
         read = self._store.database.read
         rows = read(
             "SELECT blobs.digest, blobs.size FROM refs JOIN blobs ON blobs.digest = refs.child"
@@ -141,7 +145,7 @@ class Collector:
                 yield child, size
 
     def _kept(self, ended: set[str]) -> set[str]:
-        """What leases protect, and what ingests are to become."""
+        """Return the digests that leases protect and those that ingests expect."""
         return self._store.leases.protected(ended) | self._expected()
 
     def _expected(self) -> set[str]:

@@ -1,9 +1,9 @@
-"""The image store: names → descriptors, as rows of the database.
+"""The image store: names and their descriptors, as rows of the database.
 
-A name is a full reference ("docker.io/library/alpine:3"), or the digest of the target itself for an
-image that has no name. What is below a target (its blobs, image manifests and time) is recorded
-once a target, as a `Summary`, so that listing, finding by ID and counting links read no blob. Every
-method is safe from any thread and is one transaction, or part of the caller's.
+A name is a full reference ("docker.io/library/alpine:3"), or the digest of the target for an image
+without a name. The content below a target (its blobs, image manifests and time) is recorded once
+for each target as a `Summary`, so that listing, finding by ID and counting links read no blob.
+Every method may be called from any thread, and is one transaction or part of the caller's.
 """
 
 import time
@@ -40,7 +40,7 @@ class LocalImages:
         self._lock = NameLock(database.path.parent)
 
     def create(self, image: Image) -> Image:
-        """Add an image whose target is recorded; AlreadyExists if the name is taken."""
+        """Add an image whose target is recorded; raise AlreadyExists if the name is taken."""
         with self._changing() as connection:
             if self.find(image.name) is not None:
                 raise AlreadyExists("image", image.name)
@@ -52,9 +52,7 @@ class LocalImages:
         return stored
 
     def update(self, image: Image) -> Image:
-        """Point a name at another target; what it pointed at stays, untagged if that was its last
-        name.
-        """
+        """Set the target of a name; the old target stays, untagged if that was its last name."""
         with self._changing() as connection:
             old = self.get(image.name)
             stored = Image(image.name, image.target, image.labels, old.created_at, self._clock())
@@ -66,13 +64,13 @@ class LocalImages:
         return stored
 
     def put(self, image: Image) -> Image:
-        """Create the image, or update it where the name is taken."""
+        """Create the image, or update it if the name is taken."""
         with self._changing():
             exists = self.find(image.name) is not None
             return self.update(image) if exists else self.create(image)
 
     def delete(self, name: str) -> Image:
-        """Remove a name, and with the last name of a target what was recorded of it; NotFound."""
+        """Remove a name, and with the last name of a target its records; raise NotFound."""
         with self._changing() as connection:
             image = self.get(name)
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
@@ -83,7 +81,7 @@ class LocalImages:
         return image
 
     def untag(self, name: str) -> Image:
-        """Take a name away; the image stays, untagged if that was its last name. NotFound."""
+        """Remove a name; the image stays, untagged if that was its last name. Raise NotFound."""
         with self._changing() as connection:
             image = self.get(name)
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
@@ -98,19 +96,21 @@ class LocalImages:
             self._events.add(action, image.target.digest, image.name)
 
     def get(self, name: str) -> Image:
-        """The image of that full name; NotFound."""
+        """Return the image with that full name; raise NotFound."""
         image = self.find(name)
         if image is None:
             raise NotFound("image", name)
         return image
 
     def find(self, name: str) -> Image | None:
-        """The image of that full name, if there is one."""
+        """Return the image with that full name, or None."""
         rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE name = ?", (name,))
         return _image(rows[0]) if rows else None
 
     def all(self, repository: str = "") -> list[Image]:
-        """Every image, or those of one repository (a full name without a tag), sorted by name."""
+        """Return all images, or those of one repository (a full name without a tag), sorted by
+        name.
+        """
         if not repository:
             rows = self._read(f"SELECT {_COLUMNS} FROM images ORDER BY name")
         else:
@@ -122,19 +122,19 @@ class LocalImages:
         return [_image(row) for row in rows]
 
     def names_of(self, target: str) -> list[Image]:
-        """The images that point at a target, sorted by name."""
+        """Return the images with a target, sorted by name."""
         rows = self._read(
             f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name", (target,)
         )
         return [_image(row) for row in rows]
 
     def by_id(self, prefix: str) -> list[Image]:
-        """The images whose ID (the digest of a config, or of the target) is or begins with
+        """Return the images whose ID (the digest of a config or of the target) begins with
         `prefix`.
 
-        `prefix` is "sha256:<hex…>" or at least one hex digit. All names of one image come together,
-        sorted. NotFound if there is none, Ambiguous if it fits several targets that are not one
-        image.
+        `prefix` is "sha256:<hex…>" or at least one hex digit. The result holds all names of one
+        image, sorted. Raise NotFound if there is none, Ambiguous if several targets match that are
+        not one image.
         """
         algorithm, _, encoded = prefix.rpartition(":")
         if not encoded or not set(encoded) <= set("0123456789abcdef"):
@@ -155,31 +155,32 @@ class LocalImages:
         return [image for target in targets for image in self.names_of(target)]
 
     def is_named(self, target: str) -> bool:
-        """Whether any name points at a target."""
+        """Return whether any name has a target."""
         return bool(self._read("SELECT 1 FROM images WHERE digest = ? LIMIT 1", (target,)))
 
-    # -- as a tree of directories ---------------------------------------------------------------
+    # -- as a directory tree --------------------------------------------------------------------
 
     def at(self, path: str) -> Image | None:
-        """The image that stands at a path of the tree."""
+        """Return the image at a path of the tree, or None."""
         rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE path = ?", (path,))
         return _image(rows[0]) if rows else None
 
     def has_paths(self, prefix: str) -> bool:
-        """Whether any path begins with `prefix` (which ends in "/" or ":")."""
+        """Return whether any path begins with `prefix` (which ends in "/" or ":")."""
         return bool(
             self._read("SELECT 1 FROM images WHERE path >= ? AND path < ? LIMIT 1", _span(prefix))
         )
 
     def newest(self, prefix: str) -> int:
-        """When the newest image whose path begins with `prefix` was created, in seconds since the
-        epoch; 0 if there is none.
+        """Return the creation time of the newest image whose path begins with `prefix`.
+
+        It is in seconds since the epoch; 0 if there is no such image.
         """
         query = "SELECT max(created) FROM images WHERE path >= ? AND path < ?"
         return int(self._read(query, _span(prefix))[0][0] or 0)
 
     def places(self, prefix: str = "") -> Iterator[TreeEntry]:
-        """Every image whose path begins with `prefix`, sorted by path."""
+        """Yield the images whose paths begin with `prefix`, sorted by path."""
         where, arguments = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())
         for row in self._read(
             f"SELECT path, name, target, revision, created FROM images {where} ORDER BY path",
@@ -188,22 +189,22 @@ class LocalImages:
             yield TreeEntry(*row)
 
     def place_at(self, path: str) -> TreeEntry | None:
-        """The image at a path, as `places` tells it."""
+        """Return the image at a path, as `places` yields it, or None."""
         rows = self._read(
             "SELECT path, name, target, revision, created FROM images WHERE path = ?", (path,)
         )
         return TreeEntry(*rows[0]) if rows else None
 
     def place(self, image: Image, path: str) -> TreeEntry:
-        """An image at a path that is not its own: by its digest, say. NotFound."""
+        """Return an image at a path other than its own, for example its digest; raise NotFound."""
         known = self.target(image.target.digest)
         target = _encode(image.target)
         return TreeEntry(path, image.name, target, known.revision, known.created)
 
-    # -- what is below a target -----------------------------------------------------------------
+    # -- targets --------------------------------------------------------------------------------
 
     def record(self, target: str, summary: Summary) -> None:
-        """Keep what is below a target, in the place of what was kept before."""
+        """Record the content below a target, replacing earlier records."""
         with self._changing() as connection:
             self._clear(connection, target)
             connection.execute(
@@ -224,18 +225,18 @@ class LocalImages:
             )
 
     def forget(self, target: str) -> None:
-        """Drop what is recorded of a target that no image has; nothing to do if one has it."""
+        """Delete the records of a target that no image has; do nothing if an image has it."""
         with self._changing() as connection:
             self._forget_target(connection, target)
 
     def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
-        """The targets below which one of these blobs was missing when they were recorded."""
+        """Return the targets that were recorded with one of these blobs missing."""
         query = "SELECT DISTINCT target FROM missing WHERE digest = ?"
         targets = {target for blob in blobs for (target,) in self._read(query, (blob,))}
         return [self.names_of(target)[0].target for target in sorted(targets)]
 
     def target(self, digest: str) -> Target:
-        """What is known of a target; NotFound."""
+        """Return the record of a target; raise NotFound."""
         rows = self._read(
             "SELECT digest, revision, created FROM targets WHERE digest = ?", (digest,)
         )
@@ -244,7 +245,7 @@ class LocalImages:
         return Target(*rows[0])
 
     def summary(self, target: str) -> Summary:
-        """What is below a target, its blobs sorted; NotFound."""
+        """Return the summary of a target, its blobs sorted; raise NotFound."""
         return Summary(
             self.target(target).created,
             tuple(
@@ -263,7 +264,7 @@ class LocalImages:
         )
 
     def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
-        """The complete image manifests below a target, in their order."""
+        """Return the complete image manifests below a target, in their order."""
         rows = self._read(
             "SELECT digest, config, platform, size FROM manifests"
             " WHERE target = ? ORDER BY position",
@@ -272,19 +273,19 @@ class LocalImages:
         return tuple(ManifestSummary(*row) for row in rows)
 
     def links(self, blobs: Iterable[str]) -> dict[str, int]:
-        """In how many images (names count) each of these blobs stands."""
+        """Return the number of images (each name counts) that have each of these blobs."""
         query = "SELECT count FROM links WHERE digest = ?"
         return {blob: sum(n for (n,) in self._read(query, (blob,))) for blob in blobs}
 
     def count(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return int(self._read("SELECT count(*) FROM images")[0][0])
 
-    # -- within ---------------------------------------------------------------------------------
+    # -- helpers --------------------------------------------------------------------------------
 
     @contextmanager
     def _changing(self) -> Iterator[Any]:
-        """A transaction after which no mount's kernel knows the names that there were before."""
+        """Enter a transaction; after it, wait until no kernel answers with the old names."""
         with self._database.transaction() as connection:
             self._database.after_transaction(self._lock.wait)
             yield connection
@@ -318,8 +319,10 @@ class LocalImages:
             )
 
     def _settle(self, connection: Any, name: str) -> str:
-        """Where an image is to stand. An image that is called like a registry with a port, such as
-        reg:5000, makes way for the images of that registry.
+        """Return the path for an image.
+
+        If an image has the path of a registry with a port, such as reg:5000, it is moved to give
+        way to the images of that registry.
         """
         path = path_of(name)
         registry, slash, _ = name.partition("/")
@@ -364,6 +367,6 @@ def _image(row: tuple[Any, ...]) -> Image:
 
 
 def _encode(value: object) -> str:
-    from engine.spec import go_json  # who only reads pays nothing for it
+    from engine.spec import go_json  # deferred, since readers do not need it
 
     return go_json.dumps(value).decode()

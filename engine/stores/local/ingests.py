@@ -1,16 +1,16 @@
-"""The directory `ingest/` of a store on disk: what is being written, and by whom.
+"""The directory `ingest/` of a store on disk, which holds the content being written.
 
     ingest/<id>/data    the bytes so far
     ingest/<id>/ref     JSON: ref, total, expected, started_at
 
-`<id>` is the sha256 of the ref. The files are all there is to an ingest, and the flock on `data` is
-its life: who has it is the writer, and an ingest that nobody has is paused, or its writer is dead.
-An ingest that was held without a ref has a random `<id>` and no file `ref`; nobody can resume it,
-and when its writer is dead it is rubbish. So is a plain file here: a blob that is being deleted.
+`<id>` is the sha256 of the ref. An ingest consists of these files only. The holder of the flock on
+`data` is its writer; an ingest whose lock nobody holds is paused, or its writer is dead. An ingest
+without a ref has a random `<id>` and no file `ref`; it cannot be resumed, and is garbage when its
+writer is dead. A plain file here is garbage too: a blob that is being deleted.
 
-To be sure of a lock, one looks after taking it whether the file is still the one called `data`; it
-is removed, or moved to become a blob, only under its lock, after `ref` and before the directory. An
-ingest owes nobody durability until `sync`.
+After a process takes a lock, it checks that the file is still the one named `data`. That file is
+removed, or moved to become a blob, only under its lock, after `ref` and before the directory. An
+ingest need not be durable until `sync`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _REF: Final = "ref"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is said of an ingest when it is started, and kept in its file `ref`."""
+    """The properties of an ingest that are stated at its start and kept in its file `ref`."""
 
     ref: str
     total: int
@@ -56,7 +56,9 @@ class Record(msgspec.Struct, frozen=True):
     started_at: float
 
     def agreed(self, total: int, expected: Digest | None) -> Record:
-        """This and what it did not say yet; SizeMismatch, DigestMismatch if it says otherwise."""
+        """Return the record with unstated values added; raise SizeMismatch or DigestMismatch on
+        conflict.
+        """
         if self.total and total and self.total != total:
             raise SizeMismatch(self.ref, self.total, total)
         if self.expected and expected and self.expected != expected:
@@ -65,7 +67,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Abandoned(msgspec.Struct, frozen=True):
-    """Something in `ingest/` that can go: its name there, its bytes, and why."""
+    """A removable entry of `ingest/`: its name, its size in bytes, and the reason."""
 
     name: str
     size: int
@@ -73,7 +75,7 @@ class Abandoned(msgspec.Struct, frozen=True):
 
 
 class Ingest:
-    """One ingest that this object holds, until it is moved, dropped or closed."""
+    """An ingest held by this object until it is moved, dropped or closed."""
 
     def __init__(self, directory: Path, descriptor: int, record: Record, algorithm: str) -> None:
         self._directory = directory
@@ -89,11 +91,11 @@ class Ingest:
 
     @property
     def offset(self) -> int:
-        """How many bytes are there."""
+        """The number of bytes written."""
         return self._offset
 
     def write(self, data: Bytes) -> int:
-        """Append all of `data`. After an error what went in is counted and hashed."""
+        """Append all of `data`. After an error the bytes written are counted and hashed."""
         self._synced = False
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
@@ -113,7 +115,7 @@ class Ingest:
         return length
 
     def _write_out_early(self) -> None:
-        """Have the kernel begin to write what has come, so that `sync` finds little left to do."""
+        """Make the kernel begin to write the data to disk, so that `sync` has little left to do."""
         size = self._offset - self._begun
         if size >= _EARLY:
             os.posix_fadvise(self._descriptor, self._begun, size, os.POSIX_FADV_DONTNEED)
@@ -136,7 +138,7 @@ class Ingest:
         self._take_up(size)
 
     def expect(self, size: int, expected: Digest | None) -> None:
-        """Let these hold too; a digest of another algorithm changes how the blob is named."""
+        """Add expectations; a digest of another algorithm changes that of the blob's name."""
         if size and size != self._offset:
             raise SizeMismatch(self._record.ref, size, self._offset)
         self._record = self._record.agreed(size, expected)
@@ -145,7 +147,7 @@ class Ingest:
             self._take_up(self._offset)
 
     def verify(self) -> None:
-        """SizeMismatch or DigestMismatch if what is there is not what was expected."""
+        """Raise SizeMismatch or DigestMismatch if the bytes are not the expected ones."""
         record = self._record
         on_disk = os.fstat(self._descriptor).st_size
         if on_disk != self._offset:
@@ -156,14 +158,14 @@ class Ingest:
             raise DigestMismatch(record.ref, record.expected, self.digest())
 
     def sync(self) -> None:
-        """Make the bytes durable and read-only on the disk."""
+        """Make the bytes durable and the file read-only."""
         if not self._synced:
             os.fchmod(self._descriptor, BLOB_MODE)
             os.fsync(self._descriptor)
             self._synced = True
 
     def move(self, path: Path) -> None:
-        """End the ingest with its data, synced, at `path`, in the place of what may be there."""
+        """End the ingest by moving its synced data to `path`, replacing an existing file."""
         self.sync()
         (self._directory / _REF).unlink(missing_ok=True)
         (self._directory / _DATA).rename(path)
@@ -171,9 +173,9 @@ class Ingest:
         self.close()
 
     def drop(self) -> None:
-        """End the ingest and leave nothing of it. Nothing to do if it has ended.
+        """End the ingest and remove its files; do nothing if it has ended.
 
-        What the disk does not let go of waits for collection. The child of a fork leaves the
+        Files that cannot be removed are left to garbage collection. The child of a fork leaves the
         ingest to its parent.
         """
         if self._open is not None and self._pid == os.getpid():
@@ -182,7 +184,7 @@ class Ingest:
         self.close()
 
     def close(self) -> None:
-        """Let go of the ingest, which stays as it is."""
+        """Release the ingest, whose files stay."""
         if self._open is not None:
             os.close(self._open)
             self._open = None
@@ -196,7 +198,7 @@ class Ingest:
         return self._open
 
     def _take_up(self, size: int) -> None:
-        """Hash the first `size` bytes and go on behind them."""
+        """Hash the first `size` bytes and continue after them."""
         self._hash = hasher(self._algorithm)
         self._offset = size
         buffer = memoryview(bytearray(min(size, _CHUNK)))
@@ -218,7 +220,7 @@ class Ingests:
         self._clock = clock
 
     def hold(self, ref: str, total: int, expected: Digest | None, algorithm: str) -> Ingest:
-        """As `Ingester.writer`."""
+        """Hold the ingest of a ref, as `Ingester.writer` does."""
         directory = self._directory(ref)
         descriptor = _lock(directory, ref)
         found = None
@@ -241,10 +243,10 @@ class Ingests:
             raise
 
     def hold_unnamed(self, total: int, expected: Digest | None, algorithm: str) -> Ingest:
-        """An ingest for this process alone: nobody finds it, and none can be resumed."""
+        """Begin an ingest for this process alone, which cannot be found or resumed."""
         while True:
             directory = self._root / os.urandom(16).hex()
-            # Whoever reclaims may take it for a dead one in its first moment.
+            # A concurrent `reclaim` may take it for a dead one before it is locked.
             with suppress(Unavailable):
                 descriptor = _lock(directory, directory.name)
                 record = Record("a new blob", total, expected, self._clock())
@@ -256,26 +258,28 @@ class Ingests:
                     raise
 
     def status(self, ref: str) -> Status:
-        """NotFound."""
+        """Return the status of an ingest; raise NotFound."""
         status = _status_in(self._directory(ref))
         if status is None:
             raise NotFound("ingest", ref)
         return status
 
     def statuses(self) -> list[Status]:
-        """In order of their refs."""
+        """Return the statuses of all ingests, sorted by ref."""
         found = (_status_in(directory) for directory in self._directories())
         return sorted((status for status in found if status), key=lambda status: status.ref)
 
     def abort(self, ref: str) -> None:
-        """Remove a paused ingest. NotFound, Unavailable."""
+        """Remove a paused ingest; raise NotFound or Unavailable."""
         directory = self._directory(ref)
         if not directory.is_dir():
             raise NotFound("ingest", ref)
         _remove(directory, ref)
 
     def abandoned(self, idle: float) -> list[Abandoned]:
-        """What nobody holds and nobody can resume, or has written to for `idle` seconds."""
+        """Return the ingests without a holder that cannot be resumed or are unchanged for `idle`
+        seconds.
+        """
         found = []
         for path in sorted(self._root.iterdir()):
             with suppress(FileNotFoundError):
@@ -286,7 +290,7 @@ class Ingests:
         return found
 
     def remove(self, name: str) -> bool:
-        """Remove what is abandoned, if nobody has it after all; whether it went."""
+        """Remove an abandoned entry unless a process holds it; return whether it was removed."""
         path = self._root / name
         try:
             if path.is_dir():
@@ -301,13 +305,13 @@ class Ingests:
         record = _read_record(directory)
         if record is None:
             return "its writer has ended and it cannot be resumed"
-        # What was written long after now was so before the clock was set back.
+        # A time far in the future means that the clock was set back after the write.
         if abs(self._clock() - _last_change(directory)) >= idle:
             return f"nobody has resumed {printable(record.ref)} for {idle:g} s"
         return ""
 
     def discard(self, path: Path) -> Path:
-        """Move a file here, where it no longer counts; removing it may take its time then."""
+        """Move a file here, where it is no longer a blob and can be removed slowly."""
         discarded = self._root / os.urandom(16).hex()
         path.rename(discarded)
         return discarded
@@ -320,7 +324,7 @@ class Ingests:
 
 
 def _lock(directory: Path, ref: str) -> int:
-    """The open data file of an ingest, made if need be, with its lock. Unavailable."""
+    """Return a locked descriptor of an ingest's data, created if necessary; raise Unavailable."""
     while True:
         is_new = False
         with suppress(FileExistsError):
@@ -355,7 +359,7 @@ def _open_data(path: Path) -> int:
     try:
         return os.open(path, flags, 0o600)
     except PermissionError:
-        # Its writer died between `sync` and `move`.
+        # The writer died between `sync` and `move`.
         path.chmod(0o600)
         return os.open(path, flags, 0o600)
 
@@ -409,7 +413,7 @@ def _give_up(directory: Path, descriptor: int) -> None:
 
 
 def _leave(directory: Path) -> None:
-    # The next writer of the ref may have made its own data there by now.
+    # The next writer of the ref may have created its own data there.
     with suppress(OSError):
         directory.rmdir()
 
@@ -429,7 +433,9 @@ def _write_record(directory: Path, record: Record) -> None:
 
 
 def _read_record(directory: Path) -> Record | None:
-    """None if there is none, or a torn one: its writer has died, or is just writing it."""
+    """Return the record; None if it is absent or incomplete, since its writer died or is writing
+    it.
+    """
     try:
         fields = json.loads((directory / _REF).read_text("ascii"))
         expected = fields["expected"]

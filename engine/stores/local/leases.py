@@ -1,14 +1,14 @@
-"""Leases: what must not be collected yet, although no image refers to it.
+"""Leases, which protect content that no image refers to from collection.
 
-A lease is a row with an ID and a time at which it ends by itself; its resources are digests,
-whether the store has them yet or not. An expired lease is as good as gone: nothing here finds it,
-and its row goes with the next `prune`. The terms are those of containerd's `core/leases`.
+A lease is a row with an ID and an expiry time; its resources are digests, whether the store has
+them or not. An expired lease has no effect: no method returns it, except `ended` and `prune`, which
+deletes its row. The terms are those of containerd's `core/leases`.
 
-A lease that is *held* lives as long as its process: that has a flock on STORE/leases/<id>, which
-the kernel takes back also after kill -9. The row and the locked file come in one transaction, and
-so whoever has the database's write lock can tell a dead holder from one that is just beginning.
+A *held* lease lives as long as its process, which has a flock on STORE/leases/<id> that the kernel
+releases even after kill -9. The row and the locked file are created in one transaction, so a
+process with the database's write lock can distinguish a dead holder from one that is starting.
 
-Every method is one transaction, or a part of the caller's; safe from any thread.
+Every method is one transaction or part of the caller's, and may be called from any thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
 
 
 class LocalLeases:
-    """The leases of the store at `root`, with `database`."""
+    """The leases of the store at `root` with `database`."""
 
     def __init__(
         self, root: Path, database: Database, clock: Callable[[], float] = time.time
@@ -52,9 +52,10 @@ class LocalLeases:
         expires_in: float | None = DAY,
         labels: Mapping[str, str] = NO_LABELS,
     ) -> Lease:
-        """A new lease that ends in `expires_in` seconds (None: never), called `id` or anything.
+        """Create a lease that expires in `expires_in` seconds (None: never), with a random ID by
+        default.
 
-        AlreadyExists if there is a live one of that ID.
+        Raise AlreadyExists if an unexpired lease has that ID.
         """
         now = self._clock()
         expires_at = None if expires_in is None else now + expires_in
@@ -68,10 +69,9 @@ class LocalLeases:
 
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
-        """A lease for as long as the block runs and this process lives.
+        """Hold a lease until the block ends or this process dies.
 
-        Where it cannot be deleted then, it has ended all the same. The child of a fork ends
-        nothing.
+        If it cannot be deleted then, it has ended nevertheless. The child of a fork ends nothing.
         """
         lease = Lease(os.urandom(16).hex(), self._clock(), None, dict(labels))
         holder = self._holders / lease.id
@@ -88,9 +88,9 @@ class LocalLeases:
             yield lease
 
     def add(self, lease_id: str, digest: str) -> None:
-        """Protect `digest` by the lease; again is nothing new.
+        """Protect `digest` by the lease; a repetition has no effect.
 
-        NotFound if the lease is gone; InvalidDigest.
+        Raise NotFound if the lease is gone; InvalidDigest.
         """
         with self._database.transaction() as connection:
             self._check_live(lease_id)
@@ -100,7 +100,7 @@ class LocalLeases:
             )
 
     def resources(self, lease_id: str) -> list[Digest]:
-        """What the lease protects, sorted. NotFound."""
+        """Return the digests that the lease protects, sorted; raise NotFound."""
         self._check_live(lease_id)
         rows = self._database.read(
             "SELECT digest FROM lease_resources WHERE lease = ? ORDER BY digest", (lease_id,)
@@ -108,13 +108,13 @@ class LocalLeases:
         return [parse(digest) for (digest,) in rows]
 
     def delete(self, lease_id: str) -> None:
-        """End the lease. NotFound."""
+        """End the lease; raise NotFound."""
         with self._database.transaction() as connection:
             if not connection.execute("DELETE FROM leases WHERE id = ?", (lease_id,)).rowcount:
                 raise NotFound("lease", lease_id)
 
     def holders(self, digest: str, except_lease: str | None = None) -> list[Lease]:
-        """The live leases that protect `digest`, oldest first, without `except_lease`."""
+        """Return the unexpired leases that protect `digest` except `except_lease`, oldest first."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM leases JOIN lease_resources ON lease = id"
             f" WHERE digest = ? AND {_LIVE} AND id IS NOT ? ORDER BY created_at, id",
@@ -123,7 +123,7 @@ class LocalLeases:
         return [_lease(row) for row in rows]
 
     def protected(self, without: Collection[str] = ()) -> set[str]:
-        """The digests that leases protect which have not expired and are not in `without`."""
+        """Return the digests protected by unexpired leases other than those in `without`."""
         rows = self._database.read(
             f"SELECT lease, digest FROM lease_resources JOIN leases ON lease = id WHERE {_LIVE}",
             (self._clock(),),
@@ -131,7 +131,7 @@ class LocalLeases:
         return {digest for lease, digest in rows if lease not in without}
 
     def ended(self) -> list[Lease]:
-        """The leases that have expired, or whose holder is dead, oldest first."""
+        """Return the leases that have expired or whose holder is dead, oldest first."""
         rows = self._database.read(
             f"SELECT {_COLUMNS}, held FROM leases WHERE held OR NOT {_LIVE}"
             " ORDER BY created_at, id",
@@ -140,7 +140,7 @@ class LocalLeases:
         return [_lease(row[:4]) for row in rows if not (row[4] and self._is_locked(row[0]))]
 
     def prune(self) -> list[Lease]:
-        """Remove the rows of the leases that have ended; which there were."""
+        """Delete the rows of the leases that have ended; return these leases."""
         with self._database.transaction() as connection:
             ended = self.ended()
             connection.executemany("DELETE FROM leases WHERE id = ?", [(e.id,) for e in ended])
@@ -151,7 +151,7 @@ class LocalLeases:
         return ended
 
     def list(self) -> list[Lease]:
-        """The leases that have not expired, oldest first."""
+        """Return the unexpired leases, oldest first."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM leases WHERE {_LIVE} ORDER BY created_at, id", (self._clock(),)
         )
@@ -167,7 +167,7 @@ class LocalLeases:
         )
 
     def _is_locked(self, lease_id: str) -> bool:
-        """Whether a process has the lock of a held lease."""
+        """Return whether a process has the lock of a held lease."""
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._holders / lease_id, flags)
@@ -188,7 +188,7 @@ class LocalLeases:
 
 
 def _unless_child(parent: int, end: Callable[[], object]) -> None:
-    """What cannot be ended now has ended for `prune`, once its file is not locked any more."""
+    """Call `end` unless this is a child of a fork; after a failure, `prune` ends the lease."""
     if os.getpid() == parent:
         with suppress(NotFound, StoreError, OSError):
             end()

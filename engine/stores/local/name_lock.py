@@ -1,11 +1,11 @@
-"""The lock by which a change of names waits for every kernel that may still know the old ones.
+"""The lock that delays a change of names until no kernel uses the old names.
 
-A mount holds the lock, shared, for as long as its kernel may answer with names that it was given
-before now. Whoever has changed names waits, after the commit and before reporting it, until nobody
-holds the lock, or for `LONGEST`: no longer for a mount that is suspended, or for one that has
-answered a process which does not get to run.
+A mount holds the lock, shared, for as long as its kernel may answer with names that it received
+before now. A process that has changed names waits, after the commit and before it reports it, until
+the lock is free, or for `LONGEST`: no longer for a suspended mount, nor for one that has answered a
+process which does not run.
 
-It is a flock on a file of its own in the store, which ends with the process that holds it.
+It is a flock on its own file in the store, which ends with the process that holds it.
 """
 
 import fcntl
@@ -28,9 +28,9 @@ class NameLock:
         self._held: int | None = None
 
     def hold(self) -> bool:
-        """Take the lock, shared; return False if it cannot be had at once.
+        """Take the lock, shared; return False if it is not available at once.
 
-        To hold it already is to have taken it.
+        If it is held already, this counts as taking it.
         """
         if self._held is None:
             with suppress(OSError):
@@ -44,7 +44,7 @@ class NameLock:
             os.close(held)
 
     def wait(self) -> None:
-        """Wait until no kernel answers with names that it was given before this call."""
+        """Wait until no kernel answers with names that it received before this call."""
         deadline = time.monotonic() + LONGEST
         while time.monotonic() < deadline:
             try:
@@ -58,7 +58,7 @@ class NameLock:
 
 
 def _locked(path: Path, flags: int, operation: int) -> int:
-    """Return a descriptor of the file that has the lock; raise OSError if somebody else has it."""
+    """Return a descriptor of the locked file; raise OSError if another process has the lock."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o600)
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)

@@ -1,18 +1,19 @@
-"""The tables of the store's database, as the migrations that make them.
+"""The tables of the store's database, as the migrations that create them.
 
-Times are seconds since the epoch, sizes are bytes, labels and descriptors are JSON. Which module
-owns what:
+Times are seconds since the epoch, sizes are bytes, labels and descriptors are JSON. The modules
+that own the tables:
 
-    blobs                       content/local.py    a row makes a blob visible
-    refs                        gc.py               which blob's labels hold which; kept by triggers
+    blobs                       content.py      a row makes a blob visible
+    refs                        gc.py           references in labels of blobs; kept by triggers
     leases, lease_resources     leases.py
-    images                      images.py           a row makes an image visible
-    targets, members, manifests images.py           what the store holds below an image's target
-    missing                     images.py           what it lacks there
-    links                       images.py           how many images a blob is in; kept by triggers
-    events                      events.py           what happened
+    images                      images.py       a row makes an image visible
+    targets, members, manifests images.py       the stored content below an image's target
+    missing                     images.py       the absent content below it
+    links                       images.py       the number of images of a blob; kept by triggers
+    events                      events.py       the events
 
-An image's row repeats its target's revision and time, so that listing reads one table.
+The row of an image repeats the revision and the time of its target, so that listing reads one
+table.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ REFS: Final = """
     FROM {blobs} AS blob, json_each(blob.labels) AS label
     WHERE label.key = 'containerd.io/gc.ref.content'
        OR label.key GLOB 'containerd.io/gc.ref.content[./]*'"""
-"""What the labels of `blobs` hold, as the rows of `refs`."""
+"""The query for the references in the labels of `blobs`, as rows of `refs`."""
 _NEW: Final = "(SELECT NEW.digest AS digest, NEW.labels AS labels)"
 _INSERT_REFS: Final = f"INSERT OR IGNORE INTO refs {REFS}"
 
@@ -32,11 +33,11 @@ _CHANGES_KEPT: Final = 10_000
 LINKS: Final = """
     SELECT members.digest AS digest, count(*) AS count
     FROM members JOIN images ON images.digest = members.target GROUP BY members.digest"""
-"""What `members` and `images` say of `links`."""
+"""The query for `links`, computed from `members` and `images`."""
 
 
 def _added(row: str) -> str:
-    """What an image holds has one more link."""
+    """Return the statement that adds one link to the blobs of an image."""
     return f"""
         INSERT INTO links SELECT digest, 1 FROM members WHERE target = {row}.digest
             ON CONFLICT (digest) DO UPDATE SET count = count + 1"""
@@ -199,4 +200,4 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     ("ALTER TABLE events ADD COLUMN error TEXT",),
 )
-"""At index N the statements that lead from schema N to N + 1. What is released never changes."""
+"""The statements at index N migrate schema N to N + 1. Released statements never change."""

@@ -1,9 +1,8 @@
-"""Checking a store against itself: files against their names, rows against files, records against
-graphs.
+"""Check of a store: files against their digests, rows against files, and records against graphs.
 
-A check may run while others load, tag and collect. Whatever looks wrong is looked at once more
-under the database's write lock, where nothing is half done; only then is it a problem. A problem
-that is repaired before the next one is asked for has no further consequences.
+A check may run while other processes load, tag and collect. A suspected problem is examined again
+under the database's write lock, where no change is half done, and reported only if it persists. A
+problem that is repaired before the next one is requested has no further consequences.
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ if TYPE_CHECKING:
 
 
 def check(store: LocalStore, progress: Progress) -> Iterator[Problem]:
-    """The database, the blobs, then the images; `progress` hears how many bytes have been hashed.
+    """Yield the problems of the database, the blobs and the images, in this order.
 
-    StoreError where the database cannot be read.
+    `progress` is called with the number of bytes hashed. Raise StoreError if the database cannot be
+    read.
     """
     yield from database_problems(store)
     if any(database_problems(store)):
-        return  # nothing that it says could be trusted
+        return  # no row can be trusted
     blobs = BlobCheck(store, progress)
     yield from blobs.stored()
     unknown = []
@@ -44,17 +44,17 @@ def check(store: LocalStore, progress: Progress) -> Iterator[Problem]:
 
 
 def check_layers(store: LocalStore) -> Iterator[Problem]:
-    """Every layer, decompressed: is it what configs and labels say?"""
+    """Yield the layers whose decompressed bytes differ from the diff IDs in configs and labels."""
     yield from ImageCheck(store).layers()
 
 
 def unverified_layers(store: LocalStore) -> Iterator[Unverified]:
-    """The layers that `check_layers` has nothing to compare with: encrypted ones, say."""
+    """Yield the layers that `check_layers` cannot verify, for example encrypted ones."""
     yield from ImageCheck(store).unverified()
 
 
 def database_problems(store: LocalStore) -> Iterator[Problem]:
-    """What SQLite finds wrong with the database itself."""
+    """Yield the problems that SQLite finds in the database."""
     path = str(store.database.path)
     for (text,) in store.database.read("PRAGMA integrity_check"):
         if text != "ok":

@@ -1,4 +1,4 @@
-"""Is every blob what its name and its row say?"""
+"""Check of every blob against its digest and its row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PAGE: Final = 256
 
 
 class BlobCheck:
-    """Looks at every file below `blobs/`."""
+    """The check of every file below `blobs/`."""
 
     def __init__(self, store: LocalStore, progress: Progress) -> None:
         self._store = store
@@ -38,19 +38,19 @@ class BlobCheck:
         ((self._total,),) = store.database.read("SELECT ifnull(sum(size), 0) FROM blobs")
 
     def stored(self) -> Iterator[Problem]:
-        """The blobs that have a row."""
+        """Yield the problems of blobs that have a row."""
         infos = self._store.content.walk()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while page := list(islice(infos, _PAGE)):
                 yield from filter(None, pool.map(self._stored, page))
 
     def files(self) -> Iterator[Problem]:
-        """The files that have none."""
+        """Yield the problems of files that have no row."""
         content = self._store.content
         for digest, _ in content.rowless():
             with self._store.database.transaction():
                 if content.sizes([digest]):
-                    continue  # it has been published since
+                    continue  # published in the meantime
                 try:
                     reader = LocalReader(os.open(content.path(digest), os.O_RDONLY | os.O_CLOEXEC))
                 except OSError as error:
@@ -70,7 +70,7 @@ class BlobCheck:
             return None
         with self._store.database.transaction():
             if not self._store.content.sizes([info.digest]):
-                return None  # it has been collected since
+                return None  # collected in the meantime
             return self._look_at(info) if problem.kind is Kind.LOST else problem
 
     def _look_at(self, info: Info) -> Problem | None:
@@ -95,7 +95,7 @@ class BlobCheck:
         return None
 
     def _mismatch(self, reader: ReaderAt, digest: Digest) -> str:
-        """What is wrong with the bytes, "" if they are right."""
+        """Return the difference of the bytes from the digest as text, "" if there is none."""
         hasher = digests.hasher(digest.algorithm)
         try:
             for offset in range(0, reader.size, _CHUNK):

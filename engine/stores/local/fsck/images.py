@@ -1,4 +1,4 @@
-"""Is every image what is recorded of it, and can it be used?"""
+"""Check of every image against its records, and of its completeness."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class ImageCheck:
-    """Looks at every target that an image has."""
+    """The check of every target that an image has."""
 
     def __init__(self, store: LocalStore) -> None:
         self._store = store
 
     def images(self) -> Iterator[Problem]:
-        """Graphs, what is recorded of them, and the labels that hold them together."""
+        """Yield the problems of graphs, of their records, and of the labels that protect them."""
         for target in self._targets():
             if list(self._image(target)):
                 with self._store.database.transaction():
@@ -36,18 +36,18 @@ class ImageCheck:
                 yield from problems
 
     def layers(self) -> Iterator[Problem]:
-        """Diff IDs in configs and labels, against the layers."""
+        """Yield the layers that differ from the diff IDs in configs and labels."""
         known: dict[tuple[str, str], str] = {}
         for target in self._targets():
-            with suppress(EngineError, OSError):  # `images` tells of these
+            with suppress(EngineError, OSError):  # `images` reports these
                 for image in walk.graph(self._store.content, target).complete_images:
                     yield from self._layers(target, image, known)
 
     def unverified(self) -> Iterator[Unverified]:
-        """Layers that cannot be compared with their diff IDs, each once for every reason."""
+        """Yield the layers that cannot be compared with their diff IDs, once for each reason."""
         found: dict[tuple[str, str], set[str]] = {}
         for target in self._targets():
-            with suppress(EngineError, OSError):  # `images` tells of these
+            with suppress(EngineError, OSError):  # `images` reports these
                 for image in walk.graph(self._store.content, target).complete_images:
                     for layer in image.manifest.layers:
                         if reason := layer_types.unreadable(layer.media_type):
@@ -72,7 +72,7 @@ class ImageCheck:
             if layer_types.unreadable(layer.media_type):
                 continue
             if not self._store.content.exists(layer.digest):
-                continue  # it may be absent, or `images` tells of it
+                continue  # absent legitimately, or reported by `images`
             algorithm = parse(diff_id).algorithm
             if (layer.digest, algorithm) not in known:
                 found = known[layer.digest, algorithm] = self._diff_id(layer.digest, algorithm)
@@ -88,7 +88,7 @@ class ImageCheck:
             yield Problem(Kind.LABEL, digest, text, names, {UNCOMPRESSED_LABEL: found})
 
     def _diff_id(self, digest: str, algorithm: str) -> str:
-        """What a layer uncompresses to, or what keeps it from that."""
+        """Return the diff ID of a layer, or the error that prevents its computation."""
         try:
             with self._store.content.open(digest) as reader:
                 if compression_of(reader) == "none":

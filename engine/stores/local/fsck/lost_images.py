@@ -1,7 +1,7 @@
-"""Images that nothing tells of any more, found in blobs whose rows are lost, too.
+"""Recovery of images whose rows are lost, from the blobs.
 
-When the database is gone, the blobs are all there is: a manifest or index that no other one refers
-to, and that is complete, was an image. Its names are lost.
+If the database is lost, a complete manifest or index that no other one refers to was an image. Its
+names cannot be recovered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Problem]:
-    """The images among blobs that have just been given a row."""
+    """Yield the images among blobs whose rows have just been added."""
     documents = [found for digest in adopted if (found := _document(store, digest))]
     below = {child.digest for _, children in documents for child in children}
     for target, _ in documents:
@@ -38,7 +38,7 @@ def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Proble
 def _document(
     store: LocalStore, digest: Digest
 ) -> tuple[Descriptor, tuple[Descriptor, ...]] | None:
-    """A blob as a manifest or an index, and what it refers to; None if it is neither."""
+    """Return a blob as a manifest or an index, with its children; None if it is neither."""
     size = store.content.sizes([digest]).get(digest)
     if size is None or size > DOCUMENT_LIMIT:
         return None

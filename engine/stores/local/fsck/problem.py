@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The results of a check."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,7 +10,7 @@ from engine.spec.oci import Descriptor
 
 
 class Kind(StrEnum):
-    """What is wrong."""
+    """The kinds of problems."""
 
     DATABASE = "database"
     LOST = "lost blob"
@@ -27,19 +27,21 @@ class Kind(StrEnum):
 
     @property
     def is_damage(self) -> bool:
-        """Whether an image has lost something by it."""
+        """Whether an image has lost content."""
         return self in (Kind.LOST, Kind.DAMAGED, Kind.IMAGE, Kind.LAYER)
 
     @property
     def is_rubbish(self) -> bool:
-        """Whether it harms nobody: something that an interrupted command has left."""
+        """Whether it is harmless: a remainder of an interrupted command."""
         return self in (Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY)
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something that is not as it should be: `subject` is a digest, a name or a path; `images` are
-    the familiar names of the images that have it; `labels` are those that a blob should have,
-    `target` is what an image should stand for.
+    """A problem of a store.
+
+    `subject` is a digest, a name or a path; `images` are the familiar names of the images
+    concerned; `labels` are the labels that a blob should have; `target` is the correct target of an
+    image.
     """
 
     kind: Kind
@@ -51,8 +53,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Unverified(msgspec.Struct, frozen=True):
-    """A layer that is what its digest says, and that nobody here can compare with its diff ID;
-    `reason` says why. `images` are the familiar names of the images that have it.
+    """A layer that matches its digest but cannot be compared with its diff ID.
+
+    `reason` explains why; `images` are the familiar names of the images that have it.
     """
 
     digest: str

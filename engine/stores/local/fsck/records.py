@@ -1,4 +1,4 @@
-"""Are rows about something that is there, and what they were derived from?"""
+"""Check of derived rows against the rows and blobs that they are derived from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OUTDATED: Final = """
 
 
 def wrong_records(store: LocalStore) -> Iterator[Problem]:
-    """Names, and what is recorded without an image, or of references."""
+    """Yield the problems of names, of records without an image, and of references."""
     with store.database.transaction():
         found = list(_wrong(store))
     yield from found

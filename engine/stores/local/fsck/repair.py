@@ -1,4 +1,4 @@
-"""Repairs that lose nothing: damaged files are moved to `quarantine/`, the rest is put right."""
+"""Repairs without loss: damaged files are moved to `quarantine/`, other problems are corrected."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def repair(store: LocalStore, problem: Problem) -> str:
-    """Do what is safe; what was done, "" if nothing can be. StoreDamaged where only a new database
-    helps, StoreError, OSError.
+    """Repair the problem if that is safe; return a description of the repair, "" if there is none.
+
+    Raise StoreDamaged if only a new database helps, StoreError, OSError.
     """
     match problem.kind:
         case Kind.DATABASE:
@@ -58,7 +59,7 @@ def repair(store: LocalStore, problem: Problem) -> str:
 
 
 def _quarantine(store: LocalStore, digest: Digest) -> Path:
-    """Take a file and its row out of the store."""
+    """Move a file to `quarantine/` and delete its row."""
     shelf = store.directory / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
     place = shelf / f"{digest.algorithm}-{digest.encoded}-{secrets.token_hex(4)}"
@@ -70,7 +71,7 @@ def _quarantine(store: LocalStore, digest: Digest) -> Path:
 
 
 def _list(store: LocalStore, problem: Problem) -> str:
-    """Give an image its row again, by its digest."""
+    """Add the lost row of an image, named by its digest."""
     target = problem.target
     if target is None:
         return ""
@@ -81,7 +82,7 @@ def _list(store: LocalStore, problem: Problem) -> str:
 
 
 def _record(store: LocalStore, subject: str) -> None:
-    """Derive anew what is recorded: of a target, of a name, or of a blob's references and links."""
+    """Derive the records of a target, of a name, or of a blob's references and links again."""
     images = store.images
     with store.database.transaction() as connection:
         if named := images.names_of(subject):

@@ -1,4 +1,4 @@
-"""A new database for a store whose own is lost, or so damaged that it cannot be opened."""
+"""Replacement of a database that is lost, or too damaged to be opened."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ _FILES = ("imgfs.db", "imgfs.db-wal", "imgfs.db-shm")
 
 
 def replace_database(root: Path) -> dict[str, str]:
-    """Move what is there to `quarantine/` and make an empty one; the names and their targets that
-    could still be read. OSError, StoreError.
+    """Move the database to `quarantine/` and create an empty one.
+
+    Return the names that could still be read, with their targets. Raise OSError or StoreError.
     """
     shelf = root / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
@@ -36,7 +37,7 @@ def replace_database(root: Path) -> dict[str, str]:
 
 
 def restore_names(store: LocalStore, names: Mapping[str, str]) -> list[str]:
-    """Give names back to the images that are there without one; which, in familiar form."""
+    """Restore the names of images that exist without one; return these names in familiar form."""
     restored = []
     with store.database.transaction():
         for name, target in sorted(names.items()):
@@ -47,11 +48,11 @@ def restore_names(store: LocalStore, names: Mapping[str, str]) -> list[str]:
 
 
 def _names(path: Path) -> dict[str, str]:
-    """As many rows as SQLite can read."""
+    """Return as many rows as SQLite can read."""
     found: dict[str, str] = {}
     with suppress(sqlite3.Error), closing(sqlite3.connect(_read_only(path), uri=True)) as damaged:
         rows = damaged.execute("SELECT name, digest FROM images NOT INDEXED WHERE name != digest")
-        for name, target in rows:  # those before the damage stay
+        for name, target in rows:  # keeps the rows before the damage
             found |= {str(name): str(target)}
     return found
 
