@@ -82,7 +82,7 @@ def check_count(count: int, most: int) -> None:
         raise LimitExceeded("archive", "images", most, count)
 
 
-def check_image(intake: MemberIndex, image: walk.ImageManifest) -> None:
+def check_image(members: MemberIndex, image: walk.ImageManifest) -> None:
     """Check the config and the layers of an image.
 
     Raise InvalidDocument for a config that docker could not read, and the errors of `check_layers`.
@@ -90,13 +90,13 @@ def check_image(intake: MemberIndex, image: walk.ImageManifest) -> None:
     subject = f"manifest {image.descriptor.digest}"
     config = image.manifest.config
     named = f"config {config.digest}"
-    docker.check_config(read_blob(intake, config.digest, config.size, subject=named), named)
+    docker.check_config(read_blob(members, config.digest, config.size, subject=named), named)
     if image.config is not None and image.needs_diff_ids:
-        check_layers(intake, subject, image.config.rootfs.diff_ids, image.manifest.layers)
+        check_layers(members, subject, image.config.rootfs.diff_ids, image.manifest.layers)
 
 
 def check_layers(
-    intake: MemberIndex, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
+    members: MemberIndex, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
 ) -> None:
     """Check layers as moby does: one for each diff ID, with that diff ID, and a tar archive.
 
@@ -110,17 +110,17 @@ def check_layers(
             f"has {counted(len(diff_ids), 'diff ID')}: expected as many layers,"
             f" found {counted(len(layers), 'layer')}",
         )
-    present = intake.sizes([layer.digest for layer in layers])
+    present = members.sizes([layer.digest for layer in layers])
     for i, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
         if layer.digest not in present or layer_types.unreadable(layer.media_type):
             continue
         expected = _parsed(diff_id, f"diff ID {i} of {subject}")
-        name = f"layer {i} of {subject} ({intake.stored_as(layer.digest)})"
-        found = intake.diff_id(Digest(layer.digest), expected.algorithm)
+        name = f"layer {i} of {subject} ({members.stored_as(layer.digest)})"
+        found = members.diff_id(Digest(layer.digest), expected.algorithm)
         if found == expected:
-            check_beginning(intake, layer.digest, name)
+            check_beginning(members, layer.digest, name)
             continue
-        with intake.open(layer.digest) as reader:
+        with members.open(layer.digest) as reader:
             if (kind := foreign_compression_of(reader)) != "none":
                 raise BrokenArchive(
                     name, f"is compressed with {kind}: expected a plain layer, gzip or zstd"
@@ -128,13 +128,13 @@ def check_layers(
         raise DigestMismatch(name, expected, found)
 
 
-def check_beginning(intake: MemberIndex, digest: str, name: str) -> None:
+def check_beginning(members: MemberIndex, digest: str, name: str) -> None:
     """Raise BrokenArchive for a layer that is not empty and does not begin with a tar header.
 
     `name` is the name of the layer in the message. The members are checked when the layer is
     applied.
     """
-    with intake.open(digest) as layer:
+    with members.open(digest) as layer:
         first = beginning(layer, BLOCK)
         if first.strip(b"\0") and not file_types.is_tar(first):
             what = file_types.identify(beginning(layer, file_types.SIZE))

@@ -21,46 +21,46 @@ from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, Manifest
 
 
-def read(intake: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
+def read(members: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
     """Return the images of `manifest.json` in its order; compress plain layers if `compression` is
     set.
 
     Raise LimitExceeded for more than `most` names, and the errors of `image`.
     """
-    items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
+    items = docker.parse_manifest_json(members.document(docker.MANIFEST_FILE))
     check_count(sum(len(item.repo_tags or ("",)) for item in items), most)
     graphs: dict[bytes, walk.Graph] = {}
     found = []
     for item in items:
         made_of = go_json.dumps(msgspec.structs.replace(item, repo_tags=None, parent=""))
         if made_of not in graphs:
-            graphs[made_of] = image(intake, item, compression).graph
+            graphs[made_of] = image(members, item, compression).graph
         found.append(ArchiveImage(docker_names(item), graphs[made_of]))
     return Inventory(tuple(found))
 
 
-def parents(intake: MemberIndex) -> dict[str, str]:
+def parents(members: MemberIndex) -> dict[str, str]:
     """Return the parents that `manifest.json` states: the parent's ID by image ID.
 
     Return an empty dict if the file is absent or unreadable, since this information is optional.
     """
-    if not intake.has(docker.MANIFEST_FILE):
+    if not members.has(docker.MANIFEST_FILE):
         return {}
     try:
-        items = docker.parse_manifest_json(intake.document(docker.MANIFEST_FILE))
-        return {intake.find(i.config).digest: i.parent for i in items if i.parent}
+        items = docker.parse_manifest_json(members.document(docker.MANIFEST_FILE))
+        return {members.find(i.config).digest: i.parent for i in items if i.parent}
     except EngineError:
         return {}
 
 
 def found_image(
-    intake: MemberIndex,
+    members: MemberIndex,
     names: tuple[str, ...],
     config: Digest,
     config_size: int,
     layers: list[Descriptor],
 ) -> ArchiveImage:
-    """Return an image of these parts, after creating its manifest and adding it to `intake`."""
+    """Return an image of these parts, after creating its manifest and adding it to `members`."""
     manifest = Manifest(
         schema_version=2,
         media_type=oci.MANIFEST,
@@ -68,20 +68,20 @@ def found_image(
         layers=tuple(layers),
     )
     data = oci.render(manifest)
-    digest = intake.add("manifest", data)
+    digest = members.add("manifest", data)
     target = Descriptor(media_type=oci.MANIFEST, digest=digest, size=len(data))
-    return ArchiveImage(names, walk.graph(intake, target))
+    return ArchiveImage(names, walk.graph(members, target))
 
 
-def layer_descriptor(intake: MemberIndex, digest: Digest, size: int) -> Descriptor:
+def layer_descriptor(members: MemberIndex, digest: Digest, size: int) -> Descriptor:
     """Return the descriptor of a layer; the first bytes determine plain, gzip or zstd."""
-    with intake.open(digest) as reader:
+    with members.open(digest) as reader:
         compression = compression_of(reader)
     return Descriptor(media_type=layer_types.compressed(compression), digest=digest, size=size)
 
 
 def compressed(
-    intake: MemberIndex, layers: list[Descriptor], compression: Compression | None
+    members: MemberIndex, layers: list[Descriptor], compression: Compression | None
 ) -> list[Descriptor]:
     """Return the layers, with plain ones replaced by their compressed form if `compression` asks
     so.
@@ -89,13 +89,13 @@ def compressed(
     if compression is None or compression.kind == "uncompressed":
         return layers
     return [
-        intake.compressed(layer, compression) if layer.media_type == oci.LAYER else layer
+        members.compressed(layer, compression) if layer.media_type == oci.LAYER else layer
         for layer in layers
     ]
 
 
 def image(
-    intake: MemberIndex, item: docker.ManifestItem, compression: Compression | None
+    members: MemberIndex, item: docker.ManifestItem, compression: Compression | None
 ) -> ArchiveImage:
     """Return the image of an item, with a manifest created for it.
 
@@ -104,8 +104,8 @@ def image(
     names = docker_names(item)
     if not item.config:
         raise InvalidDocument(docker.MANIFEST_FILE, "an item has no Config")
-    content = intake.find(item.config)
-    document = intake.document(item.config)
+    content = members.find(item.config)
+    document = members.document(item.config)
     docker.check_config(document, item.config)
     config = oci.parse_config(document, item.config)
     diff_ids = config.rootfs.diff_ids
@@ -114,20 +114,20 @@ def image(
     sources = item.layer_sources
     layers = [
         _layer(
-            intake,
+            members,
             path,
             diff_ids[i] if i < len(diff_ids) else "",
             sources.get(diff_ids[i]) if i < len(diff_ids) else None,
         )
         for i, path in enumerate(paths)
     ]
-    check_layers(intake, subject, diff_ids, layers)
-    layers = compressed(intake, layers, compression)
-    return found_image(intake, names, content.digest, content.size, layers)
+    check_layers(members, subject, diff_ids, layers)
+    layers = compressed(members, layers, compression)
+    return found_image(members, names, content.digest, content.size, layers)
 
 
 def _layer(
-    intake: MemberIndex, path: str, diff_id: str, source: docker.LayerSource | None
+    members: MemberIndex, path: str, diff_id: str, source: docker.LayerSource | None
 ) -> Descriptor:
     """Return the layer at `path`.
 
@@ -135,23 +135,23 @@ def _layer(
     `source` describes. Raise MissingMember if there is none of these.
     """
     try:
-        content = intake.find(path)
+        content = members.find(path)
     except MissingMember:
-        known = _stored(intake, diff_id)
+        known = _stored(members, diff_id)
         if known is not None:
             return known
         if source is not None and oci.is_nondistributable(source.media_type):
             media_type = layer_types.as_oci(source.media_type)
             return Descriptor(media_type, source.digest, source.size, source.urls)
         raise
-    plain = intake.plain(content)
-    return layer_descriptor(intake, plain.digest, plain.size)
+    plain = members.plain(content)
+    return layer_descriptor(members, plain.digest, plain.size)
 
 
-def _stored(intake: MemberIndex, diff_id: str) -> Descriptor | None:
+def _stored(members: MemberIndex, diff_id: str) -> Descriptor | None:
     try:
         digest = Digest(diff_id)
-        size = intake.sizes([digest])[digest]
+        size = members.sizes([digest])[digest]
     except (KeyError, InvalidDigest):
         return None
-    return layer_descriptor(intake, digest, size)
+    return layer_descriptor(members, digest, size)

@@ -19,7 +19,7 @@ from engine.tar.header_decoder import BLOCK
 SIZE: Final = 66 << 10
 """The number of bytes examined, which includes the superblock of btrfs."""
 
-_TOLD: Final = 60
+_QUOTED: Final = 60
 """The number of characters of a text that a message shows."""
 _LINES: Final = 50
 _MESSAGES: Final = (
@@ -269,5 +269,5 @@ def _dockerfile(text: str) -> FileType | None:
 
 def _line(text: str) -> str:
     """Return the beginning of a text on one line."""
-    words = " ".join(text[: 4 * _TOLD].split())
-    return words if len(words) <= _TOLD else f"{words[:_TOLD]}…"
+    words = " ".join(text[: 4 * _QUOTED].split())
+    return words if len(words) <= _QUOTED else f"{words[:_QUOTED]}…"

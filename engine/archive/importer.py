@@ -259,22 +259,22 @@ class Import:
         return Inventory(found.found, found.left_out + again)
 
     def _resolve(self) -> Inventory:
-        intake, most = self._members, self._limits.max_images - len(self._before.found)
+        members, most = self._members, self._limits.max_images - len(self._before.found)
         compression = self._options.compression
-        if oci_archive.is_oci(intake):
-            return oci_archive.read(intake, most, self._matcher, compression)
+        if oci_archive.is_oci(members):
+            return oci_archive.read(members, most, self._matcher, compression)
         no_layout = MissingMember(
             oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
         )
-        has_index = intake.has(oci_archive.INDEX)
-        if has_index and not self._tar.ended and not intake.has(oci_archive.LAYOUT):
+        has_index = members.has(oci_archive.INDEX)
+        if has_index and not self._tar.ended and not members.has(oci_archive.LAYOUT):
             raise no_layout
-        if lookalikes.is_dir_transport(intake.names):
+        if lookalikes.is_dir_transport(members.names):
             raise BrokenArchive("", f"is not an image archive but {lookalikes.DIR_TRANSPORT}")
-        if intake.has(docker.MANIFEST_FILE):
-            return docker_archive.read(intake, most, compression)
-        if intake.has(docker.REPOSITORIES_FILE):
-            return legacy_archive.read(intake, most, compression)
+        if members.has(docker.MANIFEST_FILE):
+            return docker_archive.read(members, most, compression)
+        if members.has(docker.REPOSITORIES_FILE):
+            return legacy_archive.read(members, most, compression)
         if has_index:
             raise no_layout
         raise self._no_image()

@@ -21,13 +21,13 @@ _MAX_CHAIN = 1000
 """The limit of layers, far above that of any graph driver."""
 
 
-def read(intake: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
+def read(members: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
     """Return the images that `repositories` names, in the order of their names.
 
     Compress plain layers if `compression` is set. Raise LimitExceeded for more than `most` names,
     and BrokenArchive if there is none.
     """
-    repositories = docker.parse_repositories(intake.document(docker.REPOSITORIES_FILE))
+    repositories = docker.parse_repositories(members.document(docker.REPOSITORIES_FILE))
     check_count(sum(len(tags) for tags in repositories.values()), most)
     names: dict[str, list[str]] = {}
     for repository, tags in sorted(repositories.items()):
@@ -37,7 +37,7 @@ def read(intake: MemberIndex, most: int, compression: Compression | None = None)
             )
     if not names:
         raise BrokenArchive(docker.REPOSITORIES_FILE, "names no image")
-    layers = _Layers(intake)
+    layers = _Layers(members)
     return Inventory(
         tuple(_image(layers, v1_id, tuple(tags), compression) for v1_id, tags in names.items())
     )
@@ -53,8 +53,8 @@ class _Layer(msgspec.Struct, frozen=True):
 class _Layers:
     """The v1 layers of an archive; each is read once, also if several images share it."""
 
-    def __init__(self, intake: MemberIndex) -> None:
-        self.intake = intake
+    def __init__(self, members: MemberIndex) -> None:
+        self.members = members
         self._layers: dict[str, _Layer] = {}
         self._files: dict[str, tuple[Digest, Descriptor]] = {}
 
@@ -67,15 +67,15 @@ class _Layers:
     def file(self, v1_id: str) -> tuple[Digest, Descriptor]:
         """Return the diff ID of the layer, and its descriptor."""
         if v1_id not in self._files:
-            found = self.intake.plain(self.intake.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
-            diff_id = self.intake.diff_id(found.digest)
-            check_beginning(self.intake, found.digest, f"layer {v1_id} ({found.name})")
-            descriptor = layer_descriptor(self.intake, found.digest, found.size)
+            found = self.members.plain(self.members.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
+            diff_id = self.members.diff_id(found.digest)
+            check_beginning(self.members, found.digest, f"layer {v1_id} ({found.name})")
+            descriptor = layer_descriptor(self.members, found.digest, found.size)
             self._files[v1_id] = diff_id, descriptor
         return self._files[v1_id]
 
     def config(self, v1_id: str) -> bytes:
-        return self.intake.document(f"{v1_id}/{docker.V1_CONFIG_FILE}")
+        return self.members.document(f"{v1_id}/{docker.V1_CONFIG_FILE}")
 
 
 def _image(
@@ -89,9 +89,9 @@ def _image(
         [layers.layer(layer).history for layer in chain],
         f"{v1_id}/{docker.V1_CONFIG_FILE}",
     )
-    digest = layers.intake.add(f"{v1_id}.json", config)
-    descriptors = compressed(layers.intake, [layer for _, layer in files], compression)
-    return found_image(layers.intake, names, Digest(digest), len(config), descriptors)
+    digest = layers.members.add(f"{v1_id}.json", config)
+    descriptors = compressed(layers.members, [layer for _, layer in files], compression)
+    return found_image(layers.members, names, Digest(digest), len(config), descriptors)
 
 
 def _chain(layers: _Layers, v1_id: str) -> list[str]:

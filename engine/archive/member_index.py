@@ -53,7 +53,7 @@ from engine.tar.member import Member, clean_name, resolve_link
 _BUFFERED_MEMBER = 64 << 10
 _BUFFERED_TOTAL = 8 << 20
 _MAX_LINKS = 40
-_TOLD_ABSENT = 20
+_LISTED_ABSENT = 20
 _NAME = 76
 _LINK = 104
 _CONTENT = 250
@@ -223,9 +223,9 @@ class MemberIndex:
             return DigestMismatch(path, digest, self._files[path].digest)
         reason = f"is missing from the archive and from the store, {subject} needs it"
         if others:
-            more = len(others) - _TOLD_ABSENT
-            told = ", ".join(others[:_TOLD_ABSENT]) + (f" and {more} more" if more > 0 else "")
-            reason += f"; also missing: {told}"
+            more = len(others) - _LISTED_ABSENT
+            listed = ", ".join(others[:_LISTED_ABSENT]) + (f" and {more} more" if more > 0 else "")
+            reason += f"; also missing: {listed}"
         return MissingMember(path, reason)
 
     def uncompressed(self, digest: Digest) -> Uncompressed | None:

@@ -36,14 +36,14 @@ LAYOUT, INDEX = "oci-layout", "index.json"
 Key = tuple[str, str, int, bool]
 
 
-def is_oci(intake: MemberIndex) -> bool:
+def is_oci(members: MemberIndex) -> bool:
     """Return whether the archive has an `oci-layout` that states a version.
 
     Raise BrokenArchive for an unsupported version.
     """
-    if not intake.has(LAYOUT):
+    if not members.has(LAYOUT):
         return False
-    layout = go_json.decode(intake.document(LAYOUT), ImageLayout, LAYOUT)
+    layout = go_json.decode(members.document(LAYOUT), ImageLayout, LAYOUT)
     if layout.image_layout_version not in ("", oci.LAYOUT_VERSION):
         raise BrokenArchive(
             LAYOUT,
@@ -53,7 +53,7 @@ def is_oci(intake: MemberIndex) -> bool:
 
 
 def read(
-    intake: MemberIndex,
+    members: MemberIndex,
     most: int,
     matcher: platforms.Matcher = platforms.ALL,
     compression: Compression | None = None,
@@ -65,35 +65,35 @@ def read(
     Raise LimitExceeded for more than `most` images; MissingMember, BrokenArchive or InvalidDocument
     for an archive without an image; and the errors of `check_image`.
     """
-    if not intake.has(INDEX):
+    if not members.has(INDEX):
         raise MissingMember(
             INDEX, f"is missing from the archive, {LAYOUT} {oci.LAYOUT_VERSION} needs it"
         )
-    index = oci.parse_index(intake.document(INDEX), INDEX)
+    index = oci.parse_index(members.document(INDEX), INDEX)
     entries = [_Entry(e, _without_names(e)) for e in index.manifests if _is_document(e)]
     strange = tuple(_strange(e) for e in index.manifests if not _is_document(e))
-    if not entries and intake.has(docker.MANIFEST_FILE):
-        only = docker_archive.read(intake, most, compression)
+    if not entries and members.has(docker.MANIFEST_FILE):
+        only = docker_archive.read(members, most, compression)
         return Inventory(only.found, strange)
     check_count(len(entries), most)
-    graphs, failures = _graphs(intake, entries, matcher)
+    graphs, failures = _graphs(members, entries, matcher)
     usable = [entry for entry in entries if entry.key in graphs]
-    wholes = _wholes(intake, graphs.values(), matcher)
+    wholes = _wholes(members, graphs.values(), matcher)
     below = {blob.digest for whole in wholes for blob in _below(whole)}
-    items, unreadable = _items(intake)
-    named = _named(usable, graphs, below, _tags(intake, items))
+    items, unreadable = _items(members)
+    named = _named(usable, graphs, below, _tags(members, items))
     taken = {name for one in named for name in one.names}
-    beside, incomplete = _beside(intake, items, wholes, compression)
-    found = (*named, *(_without(one, taken) for one in beside))
+    added, incomplete = _only_in_manifest_json(members, items, wholes, compression)
+    found = (*named, *(_without(one, taken) for one in added))
     check_count(sum(len(one.names) or 1 for one in found), most)
-    if not beside and not any(whole.has_content for whole in wholes):
+    if not added and not any(whole.has_content for whole in wholes):
         raise _nothing(list(failures.values()), graphs.values(), strange)
     lost = [
         LeftOut.because(entry.called, failures[entry.key])
         for entry in entries
         if entry.key in failures and (entry.is_named or entry.target.digest not in below)
     ]
-    taken.update(name for one in beside for name in one.names)
+    taken.update(name for one in added for name in one.names)
     left_out = dict.fromkeys((*strange, *lost, *unreadable, *incomplete))
     return Inventory(found, tuple(one for one in left_out if one.name not in taken))
 
@@ -150,7 +150,7 @@ def _without_names(entry: Descriptor) -> Descriptor:
 
 
 def _graphs(
-    intake: MemberIndex, entries: Iterable[_Entry], matcher: platforms.Matcher
+    members: MemberIndex, entries: Iterable[_Entry], matcher: platforms.Matcher
 ) -> tuple[dict[Key, walk.Graph], dict[Key, EngineError]]:
     """Return the graphs of the usable entries, and the errors of the others, by key.
 
@@ -161,39 +161,39 @@ def _graphs(
     for entry in entries:
         if entry.key in graphs or entry.key in failures:
             continue
-        graph = walk.graph(intake, entry.target, matcher)
-        error = _absence(intake, graph)
+        graph = walk.graph(members, entry.target, matcher)
+        error = _absence(members, graph)
         if isinstance(error, ContentMismatch):
             raise error
         if error:
             failures[entry.key] = error
             continue
         for image in graph.complete_images:
-            check_image(intake, image)
+            check_image(members, image)
         graphs[entry.key] = graph
     return graphs, failures
 
 
-def _absence(intake: MemberIndex, graph: walk.Graph) -> EngineError | None:
+def _absence(members: MemberIndex, graph: walk.Graph) -> EngineError | None:
     """Return the error for the absent content of a graph, or None if the graph is usable without
     it.
     """
     target = graph.root.digest
     if not any(blob.digest == target for blob in graph.blobs):
-        return intake.absence(target, INDEX)
+        return members.absence(target, INDEX)
     gaps = [missing.digest for missing in graph.missing]
     if graph.is_usable or not gaps:
         return None
-    return intake.absence(gaps[0], target, gaps[1:])
+    return members.absence(gaps[0], target, gaps[1:])
 
 
 def _wholes(
-    intake: MemberIndex, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
+    members: MemberIndex, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
 ) -> list[walk.Graph]:
     """Return the graphs for all platforms."""
     if matcher is platforms.ALL:
         return list(graphs)
-    return [walk.graph(intake, graph.root) for graph in graphs]
+    return [walk.graph(members, graph.root) for graph in graphs]
 
 
 def _below(whole: walk.Graph) -> list[Descriptor]:
@@ -253,12 +253,12 @@ def _nothing(
 # -- the manifest.json of an OCI archive ---------------------------------------------------------
 
 
-def _items(intake: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
+def _items(members: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
     """Return the items of `manifest.json`; none, and a `LeftOut`, if it is unreadable."""
-    if not intake.has(docker.MANIFEST_FILE):
+    if not members.has(docker.MANIFEST_FILE):
         return [], ()
     try:
-        document = intake.document(docker.MANIFEST_FILE)
+        document = members.document(docker.MANIFEST_FILE)
         if document.strip() in (b"null", b"[]"):
             return [], ()
         return docker.parse_manifest_json(document), ()
@@ -266,18 +266,18 @@ def _items(intake: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOu
         return [], (LeftOut.because(docker.MANIFEST_FILE, error),)
 
 
-def _tags(intake: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
+def _tags(members: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
     """Return the names that `manifest.json` gives to configs that are present, by config digest."""
     tags: dict[str, tuple[str, ...]] = {}
     for item in items:
-        with suppress(InvalidInput, ContentMismatch):  # `_beside` reports it
-            config = intake.find(item.config).digest
+        with suppress(InvalidInput, ContentMismatch):  # `_only_in_manifest_json` reports it
+            config = members.find(item.config).digest
             tags[config] = tags.get(config, ()) + docker_names(item)
     return tags
 
 
-def _beside(
-    intake: MemberIndex,
+def _only_in_manifest_json(
+    members: MemberIndex,
     items: Iterable[docker.ManifestItem],
     wholes: Iterable[walk.Graph],
     compression: Compression | None,
@@ -289,8 +289,8 @@ def _beside(
         called = next(iter(item.repo_tags or ()), item.config)
         try:
             called = next(iter(docker_names(item)), called)
-            if intake.find(item.config).digest not in known:
-                found.append(docker_archive.image(intake, item, compression))
+            if members.find(item.config).digest not in known:
+                found.append(docker_archive.image(members, item, compression))
         except (InvalidInput, ContentMismatch) as error:
             left_out.append(LeftOut.because(called, error))
     return found, left_out

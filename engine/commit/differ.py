@@ -48,7 +48,7 @@ class _Differ:
             *_scattered(parent.links().values(), current),
             *_scattered(self._is_linked.values(), parent),
         }
-        self._told: set[str] = {""}
+        self._reported: set[str] = {""}
         self._sources: dict[int, str] = {}
         self._waiting: dict[int, list[str]] = {}
         self._same_bytes: dict[int, bool] = {}
@@ -80,27 +80,27 @@ class _Differ:
         if entry.kind != "dir" and entry.inode in self._is_linked:
             source = self._sources.get(entry.inode)
             if source is not None:
-                yield from self._tell(path, entry, source)
+                yield from self._report(path, entry, source)
             elif same:
                 self._waiting.setdefault(entry.inode, []).append(path)
             else:
                 self._sources[entry.inode] = path
-                yield from self._tell(path, entry)
+                yield from self._report(path, entry)
                 for other in self._waiting.pop(entry.inode, ()):
-                    yield from self._tell(other, entry, path)
+                    yield from self._report(other, entry, path)
         elif not same:
-            yield from self._tell(path, entry)
+            yield from self._report(path, entry)
 
-    def _tell(self, path: str, entry: FileEntry, link: str = "") -> Iterator[Change]:
-        if path not in self._told:
+    def _report(self, path: str, entry: FileEntry, link: str = "") -> Iterator[Change]:
+        if path not in self._reported:
             yield from self._parents(path)
-            self._told.add(path)
+            self._reported.add(path)
             yield Change(path, entry, link)
 
     def _parents(self, path: str) -> Iterator[Change]:
         above = os.path.dirname(path)
-        if above not in self._told:
-            yield from self._tell(above, self._current[above])
+        if above not in self._reported:
+            yield from self._report(above, self._current[above])
 
     def _is_same(self, path: str, entry: FileEntry) -> bool:
         before = self._parent.get(path)

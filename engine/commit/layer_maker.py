@@ -37,12 +37,12 @@ class Layer(msgspec.Struct, frozen=True):
 class LayerSource(msgspec.Struct, frozen=True):
     """The source of a layer.
 
-    `write` adds its tar to the blocks; `told` is called with the size of each block in bytes;
+    `write` adds its tar to the blocks; `on_progress` hears the size of each block in bytes;
     `fingerprint` identifies the source, so that a layer created before is found again.
     """
 
     write: Callable[[BlockBuffer], None]
-    told: Callable[[int], None]
+    on_progress: Callable[[int], None]
     fingerprint: str
     compression: Compression
 
@@ -81,7 +81,7 @@ class LayerMaker:
         writer = self._store.unnamed_writer()
         try:
             with closing(source.compression.start(writer.write)) as compressor:
-                work = _Work(compressor, source.told)
+                work = _Work(compressor, source.on_progress)
                 blocks = BlockBuffer(work.take, max(1, compressor.held))
                 source.write(blocks)
                 blocks.finish()
@@ -113,9 +113,9 @@ def fingerprint(tree: Tree, *settings: object) -> str:
 class _Work:
     """The processing of each block: it is hashed in another thread while it is compressed."""
 
-    def __init__(self, compressor: Compressor, told: Callable[[int], None]) -> None:
+    def __init__(self, compressor: Compressor, on_progress: Callable[[int], None]) -> None:
         self._compressor = compressor
-        self._told = told
+        self._on_progress = on_progress
         self._measured = Measure()
         self._hashed: Callable[[], None] = _nothing
 
@@ -123,7 +123,7 @@ class _Work:
         self._hashed()
         self._hashed = begin(self._measured.update, block)
         self._compressor.write(block)
-        self._told(len(block))
+        self._on_progress(len(block))
 
     def result(self) -> Uncompressed:
         self._compressor.finish()

@@ -25,7 +25,7 @@ SNIFFED = 14
 
 _SLICE = 128 << 10
 _MAX_HEADER = 1 << 20
-_TOLD = 16
+_QUOTED = 16
 _TAR_MAGIC = slice(257, 262)
 _ENOUGH = 512
 """How many bytes tell what is behind a stream: as many as a tar archive's first header has."""
@@ -332,7 +332,7 @@ class _Streams:
             found = "a tar archive that is not compressed"
         else:
             return BrokenArchive(
-                "", f"has garbage behind a {self.name} stream: {ascii(head[:_TOLD])[1:]}"
+                "", f"has garbage behind a {self.name} stream: {ascii(head[:_QUOTED])[1:]}"
             )
         return BrokenArchive(
             "", f"has {found} behind a {self.name} stream: expected the end, or another such stream"
