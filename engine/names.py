@@ -1,9 +1,15 @@
 """What a user's words mean: names, IDs and digests, as docker takes them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from engine.errors import InvalidReference
 from engine.image import Image
 from engine.spec import reference
-from engine.stores.protocols import ImageStore, Store
+
+if TYPE_CHECKING:
+    from engine.stores.protocols import ImageStore, Store
 
 
 def find(images: ImageStore, name: str) -> list[Image]:

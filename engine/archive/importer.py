@@ -42,7 +42,8 @@ from engine.limits import Expansion
 from engine.spec import docker, oci, platforms
 from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
-from engine.stores.protocols import Lease, Store
+from engine.stores.protocols import Store
+from engine.stores.records import Lease
 from engine.tar.member import Member, clean_name
 from engine.tar.reader import MemberData, MemberEnd, MemberStart
 

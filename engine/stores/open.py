@@ -2,10 +2,15 @@
 module knows the kinds.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import StoreError
-from engine.stores.protocols import Store
+
+if TYPE_CHECKING:
+    from engine.stores.protocols import Store
 
 
 def open_store(location: str) -> Store:

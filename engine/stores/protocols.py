@@ -12,9 +12,7 @@ Every method may be called from any thread. A change is one transaction, or a pa
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, Protocol, Self
-
-import msgspec
+from typing import Protocol, Self
 
 from engine.content.protocols import (
     NO_LABELS,
@@ -28,11 +26,7 @@ from engine.content.protocols import (
 )
 from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry
 from engine.spec.descriptor import Descriptor
-
-EVENTS_KEPT: Final = 10_000
-"""Events that a store remembers, the last ones."""
-LONGEST: Final = 0.5
-"""Seconds for which a change of names waits for a `NameLock` at most."""
+from engine.stores.records import Event, Garbage, Lease
 
 
 class ContentStore(Provider, Ingester, Manager, IngestManager, Protocol):
@@ -157,17 +151,6 @@ class ImageStore(Protocol):
         """Return in how many images (names count) each of these blobs is."""
 
 
-class Lease(msgspec.Struct, frozen=True):
-    """A promise that blobs are not collected. Times are seconds since the epoch; without
-    `expires_at` it lasts until it is deleted, or, if it is held, until its process has ended.
-    """
-
-    id: str
-    created_at: float
-    expires_at: float | None
-    labels: Mapping[str, str]
-
-
 class LeaseManager(Protocol):
     """Leases: what must not be collected although no image refers to it."""
 
@@ -176,43 +159,6 @@ class LeaseManager(Protocol):
 
     def add(self, lease_id: str, digest: str) -> None:
         """Protect a digest, stored or not, by a lease. Raise NotFound if the lease is gone."""
-
-
-class Event(msgspec.Struct, frozen=True):
-    """A change to an image, in the terms of `docker events`.
-
-    `action` is load, load-failed, save, commit, tag, untag, delete or gc; `target` the digest of
-    what the image's name stands for, `name` a full name (of a load that failed, the file's), each
-    "" where there is none; `time_ns` is nanoseconds since the epoch, `reclaimed` the bytes that a
-    gc has freed, `error` why a load failed. Numbers only grow.
-    """
-
-    number: int
-    time_ns: int
-    action: str
-    target: str
-    name: str
-    reclaimed: int | None = None
-    error: str | None = None
-
-    def render(self) -> bytes:
-        """Return a line of JSON with the fields of `docker events --format json`."""
-        attributes = {"name": self.name} if self.name else {}
-        if self.reclaimed is not None:
-            attributes["reclaimed"] = str(self.reclaimed)
-        if self.error is not None:
-            attributes["error"] = self.error
-        document = {
-            "Type": "image",
-            "Action": self.action,
-            "Actor": {"ID": self.target, "Attributes": attributes},
-            "scope": "local",
-            "time": self.time_ns // 10**9,
-            "timeNano": self.time_ns,
-        }
-        from engine.spec import go_json  # most callers render none
-
-        return go_json.dumps(document) + b"\n"
 
 
 class EventLog(Protocol):
@@ -239,17 +185,6 @@ class NameLock(Protocol):
 
     def release(self) -> None:
         """Release the lock, if it is held."""
-
-
-class Garbage(msgspec.Struct, frozen=True):
-    """Something that nothing needs, and why. `kind` is blob, file (without a row), ingest or lease;
-    `size` is in bytes.
-    """
-
-    kind: str
-    name: str
-    size: int
-    reason: str
 
 
 class Store(Protocol):

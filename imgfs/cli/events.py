@@ -7,7 +7,8 @@ from argparse import Namespace
 
 from engine.errors import StoreMissing
 from engine.spec import rfc3339
-from engine.stores.protocols import Event, Store
+from engine.stores.protocols import Store
+from engine.stores.records import Event
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import opened
 from imgfs.cli.support.durations import parse_duration

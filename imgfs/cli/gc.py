@@ -4,7 +4,7 @@ from argparse import Namespace
 from contextlib import suppress
 
 from engine.errors import StoreMissing
-from engine.stores.protocols import Garbage
+from engine.stores.records import Garbage
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed, format_option, human, opened, print_json
 

@@ -1,9 +1,11 @@
 """`imgfs images`: list the images of a store."""
 
+from __future__ import annotations
+
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,7 +14,6 @@ from engine.errors import InvalidPlatform, NotFound, StoreMissing
 from engine.image import Image, ManifestSummary
 from engine.spec import reference, rfc3339
 from engine.spec.descriptor import Platform
-from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import (
     WIDEST,
@@ -24,6 +25,9 @@ from imgfs.cli.support.common import (
     print_json,
     print_table,
 )
+
+if TYPE_CHECKING:
+    from engine.stores.protocols import Store
 
 
 class _Listed(msgspec.Struct, frozen=True):

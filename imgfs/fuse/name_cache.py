@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import trio
 
-from engine.stores.protocols import LONGEST, NameLock
+from engine.stores.protocols import NameLock
+from engine.stores.records import LONGEST
 
 KEPT = 0.1
 """Seconds for which the kernel may cache a listed name, from when the reader has received it."""

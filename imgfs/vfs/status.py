@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from engine.spec import digest, go_json
-from engine.stores.protocols import EVENTS_KEPT, EventLog
+from engine.stores.protocols import EventLog
+from engine.stores.records import EVENTS_KEPT
 from imgfs.vfs.nodes import (
     READ_ONLY_DIRECTORY,
     READ_ONLY_FILE,

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.stores import protocols
+from engine.stores import records
 from engine.stores.local.name_lock import NameLock
 from imgfs.fuse.name_cache import KEPT, NameCache
 
@@ -74,7 +74,7 @@ def test_nobody_waits_for_long_for_a_reader_that_does_not_run(
     async def test(store: Store) -> None:
         assert store.names.keep(1)
         store.names.answered(LISTING)
-        await trio.sleep(protocols.LONGEST + KEPT)
+        await trio.sleep(records.LONGEST + KEPT)
         assert store.is_free
 
     run(tmp_path, monkeypatch, test)

@@ -33,7 +33,7 @@ from engine.image import (
 from engine.spec import go_json
 from engine.spec.descriptor import Descriptor
 from engine.spec.digest import Digest, hasher, of_bytes, parse
-from engine.stores.protocols import EVENTS_KEPT, Event, Garbage, Lease
+from engine.stores.records import EVENTS_KEPT, Event, Garbage, Lease
 
 
 def _nothing(_: Image) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.stores.local.database import Database
-from engine.stores.protocols import EVENTS_KEPT, Event
+from engine.stores.records import EVENTS_KEPT, Event
 
 _NANO: Final = 1_000_000_000
 

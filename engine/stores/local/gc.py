@@ -21,7 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from engine.stores.local.leases import DAY
-from engine.stores.protocols import Garbage, Lease
+from engine.stores.records import Garbage, Lease
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore

@@ -27,7 +27,7 @@ from engine.content.protocols import NO_LABELS
 from engine.errors import AlreadyExists, NotFound, StoreError
 from engine.spec.digest import Digest, parse
 from engine.stores.local.database import Database
-from engine.stores.protocols import Lease
+from engine.stores.records import Lease
 
 DAY: Final = 86400.0
 

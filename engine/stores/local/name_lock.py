@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from engine.stores.protocols import LONGEST
+from engine.stores.records import LONGEST
 
 _POLL: Final = 0.002
 

@@ -24,7 +24,7 @@ from engine.stores.local.events import LocalEvents
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
 from engine.stores.local.name_lock import NameLock
-from engine.stores.protocols import Garbage
+from engine.stores.records import Garbage
 
 
 class LocalStore:

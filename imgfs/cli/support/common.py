@@ -1,16 +1,20 @@
 """Functions for all commands: open the store, and print for people and for programs."""
 
+from __future__ import annotations
+
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError, escaped, printable
 from engine.stores.open import create_store, open_store
-from engine.stores.protocols import Store
 from imgfs.cli.support.command import Parser
+
+if TYPE_CHECKING:
+    from engine.stores.protocols import Store
 
 WIDEST = 300
 """Characters of a table's cell on a terminal."""

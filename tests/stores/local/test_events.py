@@ -10,7 +10,7 @@ from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
 from engine.layouts import combined, selection
 from engine.stores.local import events
 from engine.stores.local.events import LocalEvents
-from engine.stores.protocols import Event
+from engine.stores.records import Event
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine

@@ -17,7 +17,7 @@ from engine.errors import BrokenArchive
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.local.gc import Collector
-from engine.stores.protocols import Garbage
+from engine.stores.records import Garbage
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine

@@ -12,7 +12,7 @@ from engine.errors import AlreadyExists, InvalidDigest, NotFound
 from engine.spec import digest as digests
 from engine.stores.local.database import Database
 from engine.stores.local.leases import LocalLeases
-from engine.stores.protocols import Lease
+from engine.stores.records import Lease
 
 PROJECT = Path(__file__).parents[3]
 A, B = sorted([digests.of_bytes(b"a"), digests.of_bytes(b"b", "sha512")])
