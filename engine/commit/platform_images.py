@@ -145,7 +145,7 @@ class PlatformImages:
         if options.recompresses_base and stored != options.compression.kind:
             return _written(self._recompressed(layer, diff_id), options.note)
         media_type = layer_types.distributable(layer.media_type)
-        if oci.layer_compression(media_type) == "unknown":
+        if not media_type or oci.layer_compression(media_type) == "unknown":
             media_type = layer_types.compressed(compression)
         urls = () if foreign else layer.urls
         return replace(kept, descriptor=replace(layer, media_type=media_type, urls=urls))

@@ -143,3 +143,28 @@ def test_dockers_plain_type_may_be_compressed(engine: LocalEngine, tmp_path: Pat
     upper.directory.mkdir()
     (layer,) = commit(engine, upper, CommitOptions(), "app:1").layers
     assert layer.media_type == oci.LAYER_GZIP
+
+
+def test_a_layer_without_a_media_type_gets_the_one_of_its_bytes(engine: LocalEngine) -> None:
+    app = ImageParts()
+    (layer,) = app.layers
+    blob = archives.compressed(layer)
+    config = descriptor(app.config, archives.OCI_CONFIG)
+    named = {"digest": archives.digest(blob), "size": len(blob)}
+    manifest = archives.to_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": archives.OCI_MANIFEST,
+            "config": config,
+            "layers": [{"mediaType": "", **named}],
+        }
+    )
+    annotations = {"io.containerd.image.name": "docker.io/library/app:1"}
+    entry = descriptor(manifest, archives.OCI_MANIFEST, annotations=annotations)
+    with engine.begin_import() as session:
+        session.feed(archives.tar(archives.oci_members([entry], [manifest, app.config, blob])))
+        session.finish()
+    source = Source((PlatformSource(None, None),), "app:1")
+    engine.commit(source, ("docker.io/library/app:2",), CommitOptions())
+    (made,) = engine.details("app:2").manifest.manifest.layers
+    assert (made.media_type, made.digest) == (oci.LAYER_GZIP, archives.digest(blob))
