@@ -1,4 +1,4 @@
-"""What a user's words mean: names, IDs and digests, as docker takes them."""
+"""Find images by what a user types: names, IDs and digests, as docker takes them."""
 
 from __future__ import annotations
 

@@ -49,13 +49,13 @@ class Committed(msgspec.Struct, frozen=True):
         `containerimage.digest` is the digest of the target, as in docker with the containerd image
         store.
         """
-        told = {
+        fields = {
             "containerimage.config.digest": self.config,
             "containerimage.descriptor": json.loads(go_json.dumps(self.target)),
             "containerimage.digest": self.target.digest,
             "image.name": ",".join(self.names),
         }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in fields.items() if value}
 
 
 def commit(

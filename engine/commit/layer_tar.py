@@ -3,8 +3,8 @@
 It follows containerd's writer: no time but the last modification, owners as numbers without names,
 directories with a trailing slash, no sparse files, removed entries as `.wh.NAME`. An opaque
 directory has a `.wh..wh..opq` with the owner and permissions of the directory, as moby's writer
-creates it. Unlike in containerd, `user.*` attributes are written beside `security.capability`, and
-times have nanoseconds.
+creates it. Unlike in containerd, `user.*` attributes are written as well as `security.capability`,
+and times have nanoseconds.
 """
 
 import base64

@@ -162,7 +162,7 @@ class LeaseManager(Protocol):
 
 
 class EventLog(Protocol):
-    """What has happened to images, in the order of the changes."""
+    """The events of images, in the order of the changes."""
 
     def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
         """Record a change, as a part of its transaction."""

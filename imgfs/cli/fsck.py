@@ -77,9 +77,7 @@ def _fsck(args: Namespace) -> None:
         warning = "the database cannot be used and is made anew; the old one is in quarantine/"
         print(f"imgfs: warning: {warning}", file=sys.stderr)
         found = _check(store, args, report, names)
-    damaged = sorted(
-        {name for one in found if one.problem.kind.is_damage for name in one.problem.images}
-    )
+    damaged = sorted({name for one in found for name in one.lost_by})
     unverified = _unverified(store) if args.deep else []
     if args.format == "json":
         document = {"problems": [one.to_json() for one in found], "damaged": damaged}

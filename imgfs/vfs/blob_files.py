@@ -15,7 +15,7 @@ _BLOCK_SIZE = 1 << 20
 
 
 class BlobSource(msgspec.Struct, frozen=True):
-    """Where blob files get their bytes and link counts.
+    """The source of the bytes and link counts of blob files.
 
     `links` returns how many images contain a blob. All readers share the buffer `window` for reads
     that the page cache answers, in the event loop.

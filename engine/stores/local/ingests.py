@@ -38,6 +38,7 @@ from engine.errors import (
     printable,
 )
 from engine.spec.digest import Digest, from_hash, hasher, parse
+from engine.stores.local.locks import is_locked
 from engine.threads import run_concurrently
 
 BLOB_MODE: Final = 0o444
@@ -285,7 +286,7 @@ class Ingests:
             with suppress(FileNotFoundError):
                 if not path.is_dir():
                     found.append(Abandoned(path.name, path.lstat().st_size, "is being deleted"))
-                elif not _is_locked(path / _DATA) and (why := self._why_abandoned(path, idle)):
+                elif not is_locked(path / _DATA) and (why := self._why_abandoned(path, idle)):
                     found.append(Abandoned(path.name, _size(path / _DATA), why))
         return found
 
@@ -362,20 +363,6 @@ def _open_data(path: Path) -> int:
         # The writer died between `sync` and `move`.
         path.chmod(0o600)
         return os.open(path, flags, 0o600)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _size(path: Path) -> int:

@@ -27,6 +27,7 @@ from engine.content.protocols import NO_LABELS
 from engine.errors import AlreadyExists, NotFound, StoreError
 from engine.spec.digest import Digest, parse
 from engine.stores.local.database import Database
+from engine.stores.local.locks import is_locked
 from engine.stores.records import Lease
 
 DAY: Final = 86400.0
@@ -137,7 +138,9 @@ class LocalLeases:
             " ORDER BY created_at, id",
             (self._clock(),),
         )
-        return [_lease(row[:4]) for row in rows if not (row[4] and self._is_locked(row[0]))]
+        return [
+            _lease(row[:4]) for row in rows if not (row[4] and is_locked(self._holders / row[0]))
+        ]
 
     def prune(self) -> list[Lease]:
         """Delete the rows of the leases that have ended; return these leases."""
@@ -146,7 +149,7 @@ class LocalLeases:
             connection.executemany("DELETE FROM leases WHERE id = ?", [(e.id,) for e in ended])
             known = {row[0] for row in self._database.read("SELECT id FROM leases WHERE held")}
             for name in os.listdir(self._holders):
-                if name not in known and not self._is_locked(name):
+                if name not in known and not is_locked(self._holders / name):
                     (self._holders / name).unlink(missing_ok=True)
         return ended
 
@@ -165,21 +168,6 @@ class LocalLeases:
             f"INSERT INTO leases ({_COLUMNS}, held) VALUES (?, ?, ?, ?, ?)",
             (lease.id, lease.created_at, lease.expires_at, labels, is_held),
         )
-
-    def _is_locked(self, lease_id: str) -> bool:
-        """Return whether a process has the lock of a held lease."""
-        try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._holders / lease_id, flags)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
     def _check_live(self, lease_id: str) -> None:
         query = f"SELECT 1 FROM leases WHERE id = ? AND {_LIVE}"
