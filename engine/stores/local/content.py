@@ -138,6 +138,11 @@ class LocalContent:
 
         return Ingests(self._root / "ingest", self._clock)
 
+    def close(self) -> None:
+        """Remove the unnamed ingests of this process that have not ended."""
+        if "_ingests" in self.__dict__:
+            self._ingests.close()
+
     # Reading
 
     def open(self, digest: str) -> LocalReader:

@@ -78,8 +78,17 @@ class Abandoned(msgspec.Struct, frozen=True):
 class Ingest:
     """An ingest held by this object until it is moved, dropped or closed."""
 
-    def __init__(self, directory: Path, descriptor: int, record: Record, algorithm: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        descriptor: int,
+        record: Record,
+        algorithm: str,
+        unnamed: set[Path] | None = None,
+    ) -> None:
+        """`unnamed` holds the directory until the ingest has ended."""
         self._directory = directory
+        self._unnamed = set() if unnamed is None else unnamed
         self._open: int | None = descriptor
         self._pid = os.getpid()
         self._record = record
@@ -171,6 +180,7 @@ class Ingest:
         (self._directory / _REF).unlink(missing_ok=True)
         (self._directory / _DATA).rename(path)
         _leave(self._directory)
+        self._unnamed.discard(self._directory)
         self.close()
 
     def drop(self) -> None:
@@ -182,6 +192,7 @@ class Ingest:
         if self._open is not None and self._pid == os.getpid():
             _give_up(self._directory, self._open)
             self._open = None
+            self._unnamed.discard(self._directory)
         self.close()
 
     def close(self) -> None:
@@ -219,6 +230,19 @@ class Ingests:
     def __init__(self, root: Path, clock: Callable[[], float]) -> None:
         self._root = root
         self._clock = clock
+        self._pid = os.getpid()
+        self._unnamed: set[Path] = set()
+        """The directories of the unnamed ingests that this process has begun and not ended."""
+
+    def close(self) -> None:
+        """Remove the unnamed ingests that are left: a signal can interrupt the code that begins
+        one before anything refers to it.
+        """
+        if self._pid == os.getpid():
+            for directory in self._unnamed:
+                with suppress(OSError):
+                    _discard(directory)
+            self._unnamed.clear()
 
     def hold(self, ref: str, total: int, expected: Digest | None, algorithm: str) -> Ingest:
         """Hold the ingest of a ref, as `Ingester.writer` does."""
@@ -247,13 +271,14 @@ class Ingests:
         """Begin an ingest for this process alone, which cannot be found or resumed."""
         while True:
             directory = self._root / os.urandom(16).hex()
+            self._unnamed.add(directory)
             # A concurrent `reclaim` may take it for a dead one before it is locked.
             with suppress(Unavailable):
                 descriptor = _lock(directory, directory.name)
                 record = Record("a new blob", total, expected, self._clock())
                 named_by = expected.algorithm if expected else algorithm
                 try:
-                    return Ingest(directory, descriptor, record, named_by)
+                    return Ingest(directory, descriptor, record, named_by, self._unnamed)
                 except BaseException:
                     _give_up(directory, descriptor)
                     raise

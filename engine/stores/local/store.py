@@ -91,6 +91,7 @@ class LocalStore:
 
     def close(self) -> None:
         self.name_lock.release()
+        self.content.close()
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -791,6 +791,17 @@ def test_what_writers_have_abandoned(tmp_path: Path, database: Database, ingest:
     assert os.listdir(tmp_path / "ingest") == []
 
 
+def test_close_removes_unnamed_ingests_that_nothing_ended(
+    store: LocalContent, tmp_path: Path
+) -> None:
+    """A signal may come after the files are made, and before anything refers to them."""
+    store.unnamed_writer().write(b"lost")
+    with written(store, "a", DATA):
+        store.close()
+        assert len(os.listdir(tmp_path / "ingest")) == 1
+    assert [status.ref for status in store.statuses()] == ["a"]
+
+
 def test_an_abandoned_ingest_that_is_resumed(store: LocalContent) -> None:
     with written(store, "a", DATA):
         pass
