@@ -9,7 +9,7 @@ import msgspec
 
 from engine import graph as walk
 from engine.archive import file_types
-from engine.archive.member_index import MemberIndex
+from engine.archive.members import Members
 from engine.content.blobs import read_blob
 from engine.errors import (
     BrokenArchive,
@@ -82,7 +82,7 @@ def check_count(count: int, most: int) -> None:
         raise LimitExceeded("archive", "images", most, count)
 
 
-def check_image(members: MemberIndex, image: walk.ImageManifest) -> None:
+def check_image(members: Members, image: walk.ImageManifest) -> None:
     """Check the config and the layers of an image.
 
     Raise InvalidDocument for a config that docker could not read, and the errors of `check_layers`.
@@ -96,7 +96,7 @@ def check_image(members: MemberIndex, image: walk.ImageManifest) -> None:
 
 
 def check_layers(
-    members: MemberIndex, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
+    members: Members, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
 ) -> None:
     """Check layers as moby does: one for each diff ID, with that diff ID, and a tar archive.
 
@@ -115,8 +115,8 @@ def check_layers(
         if layer.digest not in present or layer_types.unreadable(layer.media_type):
             continue
         expected = _parsed(diff_id, f"diff ID {i} of {subject}")
-        name = f"layer {i} of {subject} ({members.stored_as(layer.digest)})"
-        found = members.diff_id(Digest(layer.digest), expected.algorithm)
+        name = f"layer {i} of {subject} ({members.pool.called(layer.digest)})"
+        found = members.pool.diff_id(Digest(layer.digest), expected.algorithm)
         if found == expected:
             check_beginning(members, layer.digest, name)
             continue
@@ -128,7 +128,7 @@ def check_layers(
         raise DigestMismatch(name, expected, found)
 
 
-def check_beginning(members: MemberIndex, digest: str, name: str) -> None:
+def check_beginning(members: Members, digest: str, name: str) -> None:
     """Raise BrokenArchive for a layer that is not empty and does not begin with a tar header.
 
     `name` is the name of the layer in the message. The members are checked when the layer is

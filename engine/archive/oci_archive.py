@@ -18,7 +18,7 @@ from engine import graph as walk
 from engine.archive import docker_archive
 from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut, check_count, check_image
 from engine.archive.archive_names import docker_names, oci_names, oci_tag
-from engine.archive.member_index import MemberIndex
+from engine.archive.members import Members
 from engine.compression.options import Compression
 from engine.errors import (
     BrokenArchive,
@@ -36,7 +36,7 @@ LAYOUT, INDEX = "oci-layout", "index.json"
 Key = tuple[str, str, int, bool]
 
 
-def is_oci(members: MemberIndex) -> bool:
+def is_oci(members: Members) -> bool:
     """Return whether the archive has an `oci-layout` that states a version.
 
     Raise BrokenArchive for an unsupported version.
@@ -53,7 +53,7 @@ def is_oci(members: MemberIndex) -> bool:
 
 
 def read(
-    members: MemberIndex,
+    members: Members,
     most: int,
     matcher: platforms.Matcher = platforms.ALL,
     compression: Compression | None = None,
@@ -150,7 +150,7 @@ def _without_names(entry: Descriptor) -> Descriptor:
 
 
 def _graphs(
-    members: MemberIndex, entries: Iterable[_Entry], matcher: platforms.Matcher
+    members: Members, entries: Iterable[_Entry], matcher: platforms.Matcher
 ) -> tuple[dict[Key, walk.Graph], dict[Key, EngineError]]:
     """Return the graphs of the usable entries, and the errors of the others, by key.
 
@@ -174,7 +174,7 @@ def _graphs(
     return graphs, failures
 
 
-def _absence(members: MemberIndex, graph: walk.Graph) -> EngineError | None:
+def _absence(members: Members, graph: walk.Graph) -> EngineError | None:
     """Return the error for the absent content of a graph, or None if the graph is usable without
     it.
     """
@@ -188,7 +188,7 @@ def _absence(members: MemberIndex, graph: walk.Graph) -> EngineError | None:
 
 
 def _wholes(
-    members: MemberIndex, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
+    members: Members, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
 ) -> list[walk.Graph]:
     """Return the graphs for all platforms."""
     if matcher is platforms.ALL:
@@ -253,7 +253,7 @@ def _nothing(
 # -- the manifest.json of an OCI archive ---------------------------------------------------------
 
 
-def _items(members: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
+def _items(members: Members) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
     """Return the items of `manifest.json`; none, and a `LeftOut`, if it is unreadable."""
     if not members.has(docker.MANIFEST_FILE):
         return [], ()
@@ -266,7 +266,7 @@ def _items(members: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftO
         return [], (LeftOut.because(docker.MANIFEST_FILE, error),)
 
 
-def _tags(members: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
+def _tags(members: Members, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
     """Return the names that `manifest.json` gives to configs that are present, by config digest."""
     tags: dict[str, tuple[str, ...]] = {}
     for item in items:
@@ -277,7 +277,7 @@ def _tags(members: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[st
 
 
 def _only_in_manifest_json(
-    members: MemberIndex,
+    members: Members,
     items: Iterable[docker.ManifestItem],
     wholes: Iterable[walk.Graph],
     compression: Compression | None,
