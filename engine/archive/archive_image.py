@@ -45,18 +45,19 @@ class LeftOut(msgspec.Struct, frozen=True):
     """An image that the archive names but that cannot be loaded.
 
     `name` is its name in the archive, and `reason` is a clause that explains the failure. `missing`
-    is the name of the absent member, or "" if the reason is another one.
+    are the names of the absent members, none if the reason is another one.
     """
 
     name: str
     reason: str
-    missing: str = ""
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def because(cls, name: str, error: EngineError) -> "LeftOut":
         """Return the record of an image that is left out because of `error`."""
         reason = str(error).removeprefix(f"{name}: ")
-        return cls(name, reason, error.member if isinstance(error, MissingMember) else "")
+        missing = (error.member, *error.others) if isinstance(error, MissingMember) else ()
+        return cls(name, reason, missing)
 
 
 class Inventory(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class Inventory(msgspec.Struct, frozen=True):
         """Raise MissingMember if a member is missing, since the truncated part may have held it."""
         for one in self.left_out:
             if one.missing:
-                raise MissingMember(one.missing).by_truncation
+                raise MissingMember(one.missing[0]).by_truncation
 
 
 def check_count(count: int, most: int) -> None:

@@ -105,6 +105,12 @@ class ContentPool:
             self._buffered -= content.size
         drop(content)
 
+    def withdraw(self, raw: bytes) -> bool:
+        """Take a content with one use out of the pool and keep its bytes; return whether that was
+        possible.
+        """
+        return raw not in self._further_uses and self._by_raw.pop(raw, None) is not None
+
     def get(self, digest: Digest) -> Content | None:
         """Return the content with that digest, or None if it has not been received."""
         return self._by_raw.get(digest.raw)

@@ -7,7 +7,7 @@ the `with` block leaves the store as it was. An `Import` is for one thread at a 
 """
 
 import errno
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -18,8 +18,10 @@ from engine.archive import (
     lookalikes,
     oci_archive,
 )
+from engine.archive.archive_graphs import ArchiveGraphs
 from engine.archive.archive_image import Inventory, LeftOut
 from engine.archive.content_pool import ContentPool
+from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.archive.member_content import Content
@@ -36,9 +38,7 @@ from engine.errors import (
 )
 from engine.limits import Expansion
 from engine.spec import docker, platforms
-from engine.spec.digest import Digest
 from engine.stores.protocols import Store
-from engine.stores.records import Lease
 from engine.tar.member import Member, clean_name
 from engine.tar.reader import MemberData, MemberEnd, MemberStart
 
@@ -60,10 +60,9 @@ class Import:
         self._store = store
         self._options = options
         self._limits = options.limits
-        self._leases = ExitStack()
-        self._lease: Lease | None = None
+        self._held = HeldBlobs(store)
         self._expansion = Expansion(options.limits.max_expanded_bytes)
-        self._members = MemberIndex(ContentPool(store.content, self._hold, self._expansion))
+        self._members = MemberIndex(ContentPool(store.content, self._held.hold, self._expansion))
         self._outer = ArchiveDecompressor()
         self._tar = Tars(self._limits)
         self._before = Inventory(())
@@ -142,8 +141,7 @@ class Import:
     def abort(self) -> None:
         """Discard all that is not published and release the lease; further calls do nothing."""
         self._members.discard()
-        self._lease = None
-        self._leases.close()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,12 +153,6 @@ class Import:
         _trace: TracebackType | None,
     ) -> None:
         self.abort()
-
-    def _hold(self, digest: Digest) -> None:
-        """Lease a stored blob that this archive relies on."""
-        if self._lease is None:
-            self._lease = self._leases.enter_context(self._store.leases.hold())
-        self._store.leases.add(self._lease.id, digest)
 
     def _take(self, plain: bytes | memoryview) -> None:
         for event in self._tar.feed(memoryview(plain)):
@@ -233,7 +225,8 @@ class Import:
         members, most = self._members, self._limits.max_images - len(self._before.found)
         compression = self._options.compression
         if oci_archive.is_oci(members):
-            return oci_archive.read(members, most, self._matcher, compression)
+            graphs = ArchiveGraphs(members, self._matcher)
+            return oci_archive.read(members, most, graphs, compression)
         no_layout = MissingMember(
             oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
         )
