@@ -76,7 +76,7 @@ class ContentPool:
             self._further_uses[raw] = self._further_uses.get(raw, 0) + 1
             drop(content)
             return raw
-        self.table_bytes += _INGEST if isinstance(content, Ingested) else _CONTENT
+        self.table_bytes += _size_in_table(content)
         if isinstance(content, Buffered):
             self._buffered += content.size
             if self._buffered > _BUFFERED_TOTAL:
@@ -101,6 +101,7 @@ class ContentPool:
         content = self._by_raw.pop(raw, None)
         if content is None:
             return
+        self.table_bytes -= _size_in_table(content)
         if isinstance(content, Buffered):
             self._buffered -= content.size
         drop(content)
@@ -109,7 +110,10 @@ class ContentPool:
         """Take a content with one use out of the pool and keep its bytes; return whether that was
         possible.
         """
-        return raw not in self._further_uses and self._by_raw.pop(raw, None) is not None
+        if raw in self._further_uses or (content := self._by_raw.pop(raw, None)) is None:
+            return False
+        self.table_bytes -= _size_in_table(content)
+        return True
 
     def get(self, digest: Digest) -> Content | None:
         """Return the content with that digest, or None if it has not been received."""
@@ -276,6 +280,7 @@ class ContentPool:
             self._spilled = None
         self._by_raw.clear()
         self._further_uses.clear()
+        self._buffered = self.table_bytes = 0
 
     # -- helpers -----------------------------------------------------------------------------------
 
@@ -322,6 +327,10 @@ class ContentPool:
             content.name, content.raw, start, content.size, self._spilled
         )
         self._buffered -= content.size
+
+
+def _size_in_table(content: Content) -> int:
+    return _INGEST if isinstance(content, Ingested) else _CONTENT
 
 
 def missing_blob(digest: str, subject: str, others: Sequence[str] = ()) -> MissingMember:

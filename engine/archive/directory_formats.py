@@ -11,7 +11,7 @@ from engine.archive.archive_image import Inventory
 from engine.archive.members import Members
 from engine.compression.options import Compression
 from engine.errors import BrokenArchive, InvalidDocument, MissingMember
-from engine.spec import docker
+from engine.spec import docker, oci
 
 DOCUMENTS: Final = (
     oci_archive.LAYOUT,
@@ -31,6 +31,8 @@ def read_growing(
     the formats.
     """
     if members.has(oci_archive.LAYOUT) or members.has(oci_archive.INDEX):
+        if _is_new(members):
+            raise MissingMember(oci_archive.INDEX, "names no image yet")
         return _read_oci(members, most, graphs, compression)
     document = members.document(docker.MANIFEST_FILE)
     if dir_transport.is_dir_transport(members):
@@ -76,6 +78,14 @@ def _read_oci(
     return oci_archive.read(members, most, graphs, compression)
 
 
+def _is_new(members: Members) -> bool:
+    """Return whether this is a layout as umoci and crane begin it: with an empty index."""
+    if not members.has(oci_archive.INDEX) or members.has(docker.MANIFEST_FILE):
+        return False
+    index = oci.parse_index(members.document(oci_archive.INDEX), oci_archive.INDEX)
+    return not index.manifests
+
+
 def _layers(item: docker.ManifestItem) -> tuple[str, ...]:
     return item.layers or ()
 
@@ -85,6 +95,14 @@ def _check_all_there(members: Members, items: list[docker.ManifestItem]) -> None
     named: Mapping[str, None] = dict.fromkeys(
         path for item in items for path in (item.config, *_layers(item)) if path
     )
-    missing = [path for path in named if not members.has(path)]
+    missing = [path for path in named if not _is_there(members, path)]
     if missing:
         raise MissingMember(missing[0], "is missing from the directory", tuple(missing[1:]))
+
+
+def _is_there(members: Members, path: str) -> bool:
+    try:
+        members.find(path)
+    except MissingMember:
+        return False
+    return True

@@ -10,57 +10,34 @@ transaction, by the call that brings the last piece; that call raises what is wr
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from threading import RLock
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-import msgspec
-
-from engine.archive import docker_archive
-from engine.archive.archive_graphs import ArchiveGraphs
-from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut
 from engine.archive.content_pool import ContentPool, blob_path
 from engine.archive.directory_formats import DOCUMENTS, read_growing
 from engine.archive.file_writer import FileWriter
+from engine.archive.growing_layout import GrowingLayout, Read
 from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
-from engine.archive.loaded import Loaded, LoadedImage
+from engine.archive.loaded import Loaded
 from engine.archive.member_content import Buffered, Content, Ingested, Stored
 from engine.archive.members import Link, MemberNames, Members, blob_at
-from engine.archive.publisher import Publisher
-from engine.compression.options import Compression
 from engine.content.protocols import ReaderAt
 from engine.errors import (
     DigestMismatch,
     EngineError,
     LimitExceeded,
-    MissingMember,
     NotFound,
     StoreError,
 )
 from engine.limits import BUFFER_SIZE, Expansion
 from engine.spec import digest as digests
-from engine.spec import platforms
 from engine.spec.digest import Digest
 from engine.stores.protocols import Store
 
-Read = Callable[[Members, int, ArchiveGraphs, Compression | None], Inventory]
-
-
-class _Layout:
-    """A directory with images: what has been published of it, and what it waits for."""
-
-    def __init__(self, members: Members, matcher: platforms.Matcher) -> None:
-        self.members = members
-        self.graphs = ArchiveGraphs(members, matcher)
-        self.published: dict[str, LoadedImage] = {}
-        """The images that have been published, by name and target."""
-        self.blobs: set[str] = set()
-        """The digests of the blobs of its images."""
-        self.missing: tuple[str, ...] = ()
-        """Paths of files that it waits for, relative to it."""
-        self.left_out: tuple[LeftOut, ...] = ()
-        self.error: Exception | None = None
+T = TypeVar("T")
 
 
 class DirectoryImport:
@@ -79,14 +56,13 @@ class DirectoryImport:
         self._store = store
         self._options = options
         self._read = read
-        self._matcher = platforms.only(*options.platforms) if options.platforms else platforms.ALL
         self._held = HeldBlobs(store)
         self._expansion = Expansion(options.limits.max_expanded_bytes)
         self._pool = ContentPool(store.content, self._held.hold, self._expansion)
         self._names = MemberNames()
-        self._layouts: dict[str, _Layout] = {}
-        self._waiting: dict[str, set[str]] = {}
-        """The layouts that wait for a blob or another file, by its digest or path."""
+        self._layouts: dict[str, GrowingLayout] = {}
+        self._waiting: dict[Digest, set[str]] = {}
+        """The layouts that wait for a blob, by its digest."""
         self._lock = RLock()
         self._new_blobs = self._new_bytes = 0
 
@@ -114,20 +90,18 @@ class DirectoryImport:
         size = content.sizes([digest]).get(digest)
         if size is not None and digest in self._waiting:
             with suppress(EngineError, OSError):  # `error` keeps it
-                self._arrived(blob_path(digest), digest)
+                self.arrived(blob_path(digest), digest)
         return size
 
     def put(self, path: str, file: FileWriter) -> Digest:
         """Take a file whose writer has closed it, in the place of any at this path; return its
-        digest.
+        digest. Call `arrived` then.
 
-        Raise DigestMismatch for a blob that does not match its name, which is not taken. Raise what
-        is wrong with the images that this file completes, as `Import.finish` does.
+        Raise DigestMismatch for a blob that does not match its name; its bytes are left to `file`.
         """
         content = self._verified(path, file.content(path))
         with self._lock:
             self._replace(path, content)
-        self._arrived(path, content.digest)
         return content.digest
 
     def take_back(self, path: str, file: FileWriter) -> FileWriter:
@@ -163,9 +137,10 @@ class DirectoryImport:
         with self._lock:
             return self._pool.open(digest)
 
-    def is_stored(self, digest: Digest) -> bool:
-        """Return whether a file that has been put is a blob of the store, which cannot change."""
-        return isinstance(self._pool.get(digest), Stored)
+    def is_stored_blob(self, path: str, digest: Digest) -> bool:
+        """Return whether the file at a path is a blob of the store, which cannot change."""
+        content = self._pool.get(digest)
+        return blob_at(path) == digest and (content is None or isinstance(content, Stored))
 
     def link(self, path: str, target: str) -> None:
         """Add a symlink to another path of this directory."""
@@ -173,33 +148,24 @@ class DirectoryImport:
             self._names.put(path, Link("symlink", target))
 
     def copy_name(self, path: str, new: str) -> None:
-        """Give a file a second path, as link(2) does; raise as `put` does."""
+        """Give a file a second path, as link(2) does; raise as `put` does. Call `arrived` then."""
         with self._lock:
-            raw = self._names.get(path)
-            content = self._pool.with_raw(raw) if isinstance(raw, bytes) else None
+            content = self._at(path)
             if content is None:
                 raise NotFound("file", path)
             self._names.put(new, self._pool.add(self._verified(new, content)))
-        self._arrived(new, content.digest)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str) -> list[tuple[str, Digest]]:
         """Move a file, or all files below a directory, to a path that is free or that of a file.
 
-        Raise DigestMismatch, before anything is moved, if a file would get the name of another
-        blob, and what is wrong with the images that are completed.
+        Return the new paths of files and their digests, for `arrived`. Raise DigestMismatch, before
+        anything is moved, if a file would get the name of another blob.
         """
         with self._lock:
             names = [old, *self._names.below(f"{old}/")]
             moved = [(name, new + name[len(old) :]) for name in names if self._names.get(name)]
-            contents = [(name, self._at(name), to) for name, to in moved]
-            verified = []
-            for name, content, to in contents:
-                try:
-                    verified.append((name, content and self._verified(to, content), to))
-                except (OSError, StoreError):  # the ingest has been used up
-                    self._remove(name)
-                    raise
-            for name, content, to in verified:
+            contents = [(name, to, self._verified_move(name, to)) for name, to in moved]
+            for name, to, content in contents:
                 named = self._names.pop(name)
                 assert named is not None
                 self._remove(to)
@@ -207,9 +173,36 @@ class DirectoryImport:
                     self._pool.remove(named)
                     named = self._pool.add(content)
                 self._names.put(to, named)
-            self._move_layouts(old, new)
-        for _, content, to in verified:
-            self._arrived(to, content.digest if content else None)
+            self._end_layouts(old)
+        return [(to, content.digest) for _, to, content in contents if content]
+
+    def arrived(self, path: str, digest: Digest | None) -> None:
+        """Publish the images that a file, or a link (which has no digest), completes.
+
+        Raise what is wrong with them, as `Import.finish` does; they are read again when the next
+        file of them arrives.
+        """
+        root, _, name = path.rpartition("/")
+        root = f"{root}/" if root else ""
+        failure: Exception | None = None
+        with self._lock:
+            if name in DOCUMENTS and root not in self._layouts and not _is_hidden(root):
+                self._layouts[root] = self._new_layout(root)
+                ready = {root}
+            else:
+                ready = {each for each in _roots(path) if self._waits_for_any_file(each)}
+                ready |= {root} if name in DOCUMENTS and root in self._layouts else set()
+            if digest is not None:
+                for each in self._waiting.get(digest, set()) - ready:
+                    if self._of_change(each, partial(self._layouts[each].arrived, digest)):
+                        ready.add(each)
+            for each in sorted(ready):
+                try:
+                    self._publish(each)
+                except Exception as error:  # the others are published too
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
     def remove(self, path: str) -> None:
         """Remove a file or link. Images that have been published stay."""
@@ -251,6 +244,10 @@ class DirectoryImport:
         with self._lock:
             errors = (layout.error for layout in self._layouts.values())
             return next(filter(None, errors), None)
+
+    def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
+        """Return the sizes in bytes of those blobs that the store holds."""
+        return self._store.content.sizes(digests)
 
     def blobs(self, root: str) -> frozenset[str]:
         """Return the digests that the images of the layout at a path refer to, where `root` is ""
@@ -305,6 +302,14 @@ class DirectoryImport:
             return Stored(path, expected, content.size, diff_id)
         return Buffered(path, expected.raw, content.pread(content.size, 0))
 
+    def _verified_move(self, old: str, new: str) -> Content | None:
+        content = self._at(old)
+        try:
+            return content and self._verified(new, content)
+        except (OSError, StoreError):  # the ingest has been used up
+            self._remove(old)
+            raise
+
     def _digest(self, content: Content, algorithm: str) -> Digest:
         if content.digest.algorithm == algorithm:
             return content.digest
@@ -335,115 +340,52 @@ class DirectoryImport:
         if named is not None:
             for root in _roots(path):
                 if layout := self._layouts.get(root):
-                    layout.graphs.forget()
+                    layout.forget()
 
     # -- layouts -----------------------------------------------------------------------------------
 
-    def _arrived(self, path: str, digest: Digest | None) -> None:
-        """Read the layouts again that have waited for a file; raise the first error."""
-        root, _, name = path.rpartition("/")
-        root = f"{root}/" if root else ""
-        failure: Exception | None = None
-        with self._lock:
-            rereads = set(self._waiting.get(path, ()))
-            if name in DOCUMENTS:
-                self._layouts.setdefault(root, self._new_layout(root))
-                rereads.add(root)
-            for each in self._waiting.get(digest or "", set()) - rereads:
-                graphs = self._layouts[each].graphs
-                if digest and graphs.arrived(digest):
-                    rereads.add(each)
-                else:
-                    self._wait(each, self._lacking(self._layouts[each]))
-            for each in sorted(rereads):
-                try:
-                    self._read_layout(each, self._layouts[each])
-                except Exception as error:  # the others are read too
-                    failure = failure or error
-        if failure is not None:
-            raise failure
-
-    def _new_layout(self, root: str) -> _Layout:
-        return _Layout(Members(self._names, self._pool, root), self._matcher)
-
-    def _read_layout(self, root: str, layout: _Layout) -> None:
-        """Publish the images of a layout that are new, or that lack less than before."""
-        layout.error, layout.left_out = None, ()
-        limits = self._options.limits
+    def _new_layout(self, root: str) -> GrowingLayout:
+        members = Members(self._names, self._pool, root)
         place = f"{self.name}/{root}".rstrip("/")
-        naming = msgspec.structs.replace(self._options.naming, directory=place)
-        publisher = Publisher(self._store, layout.members, self._options.platforms)
-        try:
-            inventory = self._read(
-                layout.members, limits.max_images, layout.graphs, self._options.compression
-            )
-            found = naming.applied(inventory.found)
-            publisher.check_platforms(found)
-            new = [one for one in found if _lacks_less(layout.published, one)]
-            if new:
-                self._publish(layout, publisher, new)
-        except MissingMember as error:
-            self._wait(root, (error.member, *error.others, *self._lacking(layout)))
-        except Exception as error:
-            layout.error = error
-            raise
-        else:
-            layout.left_out = inventory.left_out
-            self._wait(root, self._lacking(layout))
+        return GrowingLayout(self._store, members, self._options, place, self._read)
 
-    def _publish(self, layout: _Layout, publisher: Publisher, images: list[ArchiveImage]) -> None:
-        loaded = publisher.publish(images, docker_archive.parents(layout.members))
-        blobs = {blob.digest for image in images for blob in image.graph.blobs}
-        names = {name for image in images for name in image.names}
-        kept = {k: i for k, i in layout.published.items() if names.isdisjoint(i.names)}
-        layout.published = kept | {_key(i.names, i.target): i for i in loaded.images}
-        layout.blobs |= blobs
+    def _waits_for_any_file(self, root: str) -> bool:
+        layout = self._layouts.get(root)
+        return layout is not None and layout.waits_for_any_file
+
+    def _publish(self, root: str) -> None:
+        layout = self._layouts[root]
+        loaded = self._of_change(root, layout.publish)
         self._new_blobs += loaded.new_blobs
         self._new_bytes += loaded.new_bytes
-        self._held.release({Digest(digest) for digest in blobs})  # the images protect them
+        if loaded.images:  # they protect their blobs
+            self._held.release({Digest(digest) for digest in layout.blobs})
 
-    def _lacking(self, layout: _Layout) -> tuple[str, ...]:
-        """Return the paths of the files that a layout's images lack, as far as they are known."""
-        named = (path for one in layout.left_out for path in one.missing if not blob_at(path))
-        paths = (path for path in named if not layout.members.has(path))
-        return (*paths, *map(blob_path, layout.graphs.missing))
-
-    def _wait(self, root: str, missing: tuple[str, ...]) -> None:
-        """Note the files that a layout waits for."""
+    def _of_change(self, root: str, change: Callable[[], T]) -> T:
+        """Return the result of a call that changes which blobs a layout waits for."""
         layout = self._layouts[root]
-        for key in _keys(root, layout.missing):
-            self._waiting.get(key, set()).discard(root)
-            if not self._waiting.get(key):
-                self._waiting.pop(key, None)
-        layout.missing = tuple(dict.fromkeys(filter(None, missing)))
-        for key in _keys(root, layout.missing):
-            self._waiting.setdefault(key, set()).add(root)
+        before = set(filter(None, map(blob_at, layout.missing)))
+        try:
+            return change()
+        finally:
+            after = set(filter(None, map(blob_at, layout.missing)))
+            for digest in before - after:
+                self._waiting[digest].discard(root)
+                if not self._waiting[digest]:
+                    del self._waiting[digest]
+            for digest in after - before:
+                self._waiting.setdefault(digest, set()).add(root)
 
-    def _move_layouts(self, old: str, new: str) -> None:
+    def _end_layouts(self, old: str) -> None:
+        """End the layouts below a directory that is moved; its files arrive elsewhere again."""
         for root in [root for root in self._layouts if root.startswith(f"{old}/")]:
-            missing = self._layouts[root].missing
-            self._wait(root, ())
-            layout = self._layouts.pop(root)
-            to = new + root[len(old) :]
-            moved = self._layouts[to] = self._new_layout(to)
-            moved.published, moved.blobs = layout.published, layout.blobs
-            moved.error, moved.left_out = layout.error, layout.left_out
-            self._wait(to, missing)
+            self._of_change(root, self._layouts[root].close)
+            del self._layouts[root]
 
 
-def _key(names: tuple[str, ...], target: str) -> str:
-    return "\n".join((*names, target))
-
-
-def _lacks_less(published: Mapping[str, LoadedImage], image: ArchiveImage) -> bool:
-    before = published.get(_key(image.names, image.graph.root.digest))
-    return before is None or set(before.missing) > {m.digest for m in image.graph.missing}
-
-
-def _keys(root: str, paths: Iterable[str]) -> Iterator[str]:
-    """Yield what layouts wait for: blobs by their digests, since any directory may bring them."""
-    for path in paths:
-        yield blob_at(path) or root + path
+def _is_hidden(root: str) -> bool:
+    """Return whether a directory is a temporary one of a writer, such as rsync's `.~tmp~`."""
+    return any(part.startswith(".") for part in root.split("/"))
 
 
 def _roots(path: str) -> Iterator[str]:

@@ -56,20 +56,19 @@ class MemberNames:
     def __init__(self) -> None:
         self._named: dict[str, Named] = {}
         self.table_bytes = 0
-        """The approximate memory in bytes of the table; names that are removed still count."""
+        """The approximate memory in bytes of the table."""
 
     def put(self, name: str, named: Named) -> None:
         """Give a name that is free."""
         self._named[name] = named
-        self.table_bytes += _NAME + sys.getsizeof(name)
-        if isinstance(named, Link):
-            self.table_bytes += _LINK + sys.getsizeof(named.target)
-        elif isinstance(named, Damaged):
-            self.table_bytes += _DAMAGED
+        self.table_bytes += _size_in_table(name, named)
 
     def pop(self, name: str) -> Named | None:
         """Free a name; return what it stood for."""
-        return self._named.pop(name, None)
+        named = self._named.pop(name, None)
+        if named is not None:
+            self.table_bytes -= _size_in_table(name, named)
+        return named
 
     def get(self, name: str) -> Named | None:
         """Return what a name stands for, None if it is free."""
@@ -86,6 +85,7 @@ class MemberNames:
     def clear(self) -> None:
         """Free all names."""
         self._named.clear()
+        self.table_bytes = 0
 
 
 class Members:
@@ -174,6 +174,13 @@ class Members:
         """Return what has been received under the name of a blob."""
         named = self._names.get(self._root + blob_path(digest))
         return self.pool.with_raw(named) if isinstance(named, bytes) else _damaged(named)
+
+
+def _size_in_table(name: str, named: Named) -> int:
+    size = _NAME + sys.getsizeof(name)
+    if isinstance(named, Link):
+        return size + _LINK + sys.getsizeof(named.target)
+    return size + _DAMAGED if isinstance(named, Damaged) else size
 
 
 def _damaged(named: Named | None) -> Damaged | None:

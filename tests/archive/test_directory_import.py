@@ -48,7 +48,12 @@ def write(directory: DirectoryImport, path: str, data: bytes) -> None:
     file = directory.new_file(path)
     for offset in range(0, len(data), 70_000):
         file.write(data[offset : offset + 70_000], offset)
-    directory.put(path, file)
+    directory.arrived(path, directory.put(path, file))
+
+
+def write_many(directory: DirectoryImport, count: int) -> None:
+    for number in range(count):
+        write(directory, f"{number}", b"%d" % number)
 
 
 def load(engine: LocalEngine, name: str, files: Iterable[tuple[str, bytes]]) -> list[str]:
@@ -91,7 +96,8 @@ def test_any_order_by_temporary_names(
         with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
             for path in order:
                 write(directory, f"{path}.tmp", LAYOUT[path])
-                directory.rename(f"{path}.tmp", path)
+                for arrived in directory.rename(f"{path}.tmp", path):
+                    directory.arrived(*arrived)
         assert images(engine) == ["app:1", "app:2"]
         assert garbage(engine) == []
 
@@ -193,10 +199,10 @@ def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEn
 
 
 def test_too_many_files(engine: LocalEngine) -> None:
-    options = ImportOptions(limits=Limits(max_table_bytes=10_000))
-    with DirectoryImport(engine.store, options, "app") as directory, pytest.raises(LimitExceeded):
-        for number in range(1000):
-            write(directory, f"{number}", b"")
+    options = ImportOptions(limits=Limits(max_table_bytes=5_000))
+    with DirectoryImport(engine.store, options, "app") as directory:
+        with pytest.raises(LimitExceeded):
+            write_many(directory, 1000)
 
 
 def test_too_large_a_file(engine: LocalEngine) -> None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -17,6 +17,7 @@ from imgfs.fuse.native.library import NativeLibrary
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import Status
+from imgfs.imports.services import ImportServices
 from imgfs.imports.upload import Upload
 from imgfs.threads import DiskThreads
 
@@ -82,6 +83,10 @@ class Nobody:
         """Do nothing."""
 
 
+def _unused(*_: object) -> Any:
+    raise AssertionError("one archive needs no more")
+
+
 def run(
     archive: Archive,
     use: Callable[[Upload], Awaitable[None]],
@@ -93,13 +98,17 @@ def run(
     async def main() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                writer = ArchiveWriter(
+                services = ImportServices(
                     lambda: cast(Import, archive),
+                    _unused,
+                    _unused,
                     path,
                     nursery,
                     DiskThreads(),
                     NativeGathers(native).make,
+                    _unused,
                 )
+                writer = ArchiveWriter(services)
                 receipt = Receipt(0o644, 0, 0, 0)
                 upload = Upload("key", "x.tar", receipt, writer, Nobody())
                 upload.opened(1)
