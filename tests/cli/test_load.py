@@ -114,6 +114,14 @@ BAD = {
 }
 
 
+def test_load_says_what_to_do_about_a_damaged_archive(imgfs: Command) -> None:
+    refused = refusal(imgfs("load", stdin=BAD["wrong blob"]))
+    assert ": unexpected digest: expected sha256:" in refused
+    assert refused.endswith(
+        "; the file is damaged: load it again, and if that fails too, get it anew from its source"
+    )
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_failure_leaves_the_store_as_before(
     imgfs: Command, stock: Callable[..., None], name: str

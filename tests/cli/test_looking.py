@@ -10,8 +10,8 @@ import pytest
 
 from engine.image import Image
 from engine.stores.local.images import LocalImages
+from imgfs import mounts
 from imgfs.cli import info as information
-from imgfs.cli.support import mounts
 from imgfs.cli.support.common import human
 from tests import archives
 from tests.archives import ImageParts, descriptor

@@ -404,6 +404,12 @@ def test_a_damaged_blob_is_named_and_nothing_left(
     succeeded(inside("save", "-o", out, "app:1"))
 
 
+def test_save_says_what_to_do_about_a_damaged_blob(imgfs: Command) -> None:
+    DAMAGES["changed"](blob(imgfs.store, LAYER))
+    refused = refusal(imgfs("save", "ghcr.io/org/other:2"))
+    assert refused.endswith("; imgfs fsck checks the store for damage")
+
+
 def test_a_damaged_blob_spoils_a_pipe(imgfs: Command) -> None:
     DAMAGES["changed"](blob(imgfs.store, LAYER))
     done = imgfs("save", "ghcr.io/org/other:2")

@@ -1,6 +1,7 @@
 """`imgfs umount` of what others use: it says who, at once."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -134,6 +135,34 @@ def test_an_overlay_on_it_is_named(mount: Callable[..., Mounted], tmp_path: Path
     finally:
         run("umount", tmp_path / "over")
     wait_until(lambda: ended(mounted.pid), "the process ends")
+
+
+def test_ending_a_detached_mount_leaves_the_new_mount_at_its_path(
+    mount: Callable[..., Mounted],
+) -> None:
+    detached = mount()
+    used = os.open(detached.path, os.O_RDONLY)
+    try:
+        run(*IMGFS, "umount", "-l", detached.path)
+        assert not ended(detached.pid), "it serves its user"
+        new = mount()
+        os.kill(detached.pid, signal.SIGTERM)
+        wait_until(lambda: ended(detached.pid), "the detached mount's process ends")
+        assert os.path.ismount(new.path)
+        assert new.status("pid") == new.pid
+    finally:
+        os.close(used)
+
+
+@as_root
+def test_ending_leaves_what_is_mounted_over_it(mounted: Mounted) -> None:
+    run("mount", "-t", "tmpfs", "none", mounted.path)
+    try:
+        os.kill(mounted.pid, signal.SIGTERM)
+        wait_until(lambda: ended(mounted.pid), "the process ends")
+        assert os.path.ismount(mounted.path)
+    finally:
+        run("umount", mounted.path)
 
 
 @as_root
