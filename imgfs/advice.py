@@ -18,5 +18,12 @@ def for_archive(error: Exception, again: str) -> str:
 
 
 def for_store(error: Exception) -> str:
-    """Return a clause with what to do about an error that reading the store raised, or ""."""
-    return "imgfs fsck checks the store for damage" if isinstance(error, ContentMismatch) else ""
+    """Return a clause with what to do about an error of a command that reads the store, or "".
+
+    The command may read files too: the archive of `save --append`.
+    """
+    return (
+        "imgfs fsck shows whether the store is damaged"
+        if isinstance(error, ContentMismatch)
+        else ""
+    )

@@ -30,7 +30,7 @@ def _ref_name(image: Image) -> str:
 class Options(Selection, frozen=True):
     """The selection of manifests and the attributes of the layout.
 
-    `mtime` is the time of all entries except blobs, in seconds. `keeps` tells whether a blob is
+    `mtime` is the time of all entries except blobs, in seconds. `keeps` returns whether a blob is
     included, and `ref_name` returns the `org.opencontainers.image.ref.name` of an image.
     """
 

@@ -30,7 +30,7 @@ def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Proble
         if target.digest not in below and not store.images.is_named(target.digest):
             with suppress(EngineError):
                 if graph(store.content, target).complete_images:
-                    text = "is an image, and no name or record tells of it"
+                    text = "is an image without a name or record"
                     yield Problem(Kind.NAMELESS, target.digest, text, target=target)
 
 
