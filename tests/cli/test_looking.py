@@ -341,9 +341,7 @@ def test_history_prints_a_table(inside: Callable[..., Done]) -> None:
     ]
 
 
-def test_history_prints_json_and_full_commands(
-    inside: Callable[..., Done], steps: list[str]
-) -> None:
+def test_history_prints_ids_or_json(inside: Callable[..., Done], steps: list[str]) -> None:
     a, b, c = steps
     assert succeeded(inside("history", "-q", "steps:1")).lines == [c, b, "<none>", a]
     reported = succeeded(inside("history", "--format", "json", "steps:1")).json
@@ -366,7 +364,7 @@ def test_history_prints_json_and_full_commands(
 
 
 @pytest.mark.usefixtures("steps")
-def test_history_of_an_image_without_history(inside: Callable[..., Done]) -> None:
+def test_history_of_a_missing_image_or_platform_is_an_error(inside: Callable[..., Done]) -> None:
     assert refusal(inside("history", "nope:1")) == "image nope:1: not found"
     assert "steps:1" in refusal(inside("history", "--platform", "linux/s390x", "steps:1"))
 

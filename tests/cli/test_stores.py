@@ -217,7 +217,7 @@ def test_a_path_below_a_file_is_refused(inside: Callable[..., Done], tmp_path: P
     assert said == f"store {below}: cannot be opened: Not a directory"
 
 
-def test_a_store_of_a_newer_schema_is_not_changed(
+def test_a_store_of_a_newer_schema_is_refused(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     stock(ARCHIVE)
@@ -227,7 +227,7 @@ def test_a_store_of_a_newer_schema_is_not_changed(
         assert "newer version" in refusal(inside(*command))
 
 
-def test_a_store_of_a_newer_layout_is_not_changed(
+def test_a_store_of_a_newer_layout_is_refused(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     stock(ARCHIVE)

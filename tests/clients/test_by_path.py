@@ -79,7 +79,7 @@ def test_buildah_pulls_an_image_by_its_path(
     [(LAYER, docker_manifests.as_it_is), (LAYER, archives.compressed)],
     ids=["plain", "plain by its media type alone"],
 )
-def test_umoci_and_skopeo_read_layers_of_other_media_types(
+def test_umoci_unpacks_layers_of_other_media_types(
     layer_type: str,
     stored: Callable[[bytes], bytes],
     parts: ImageParts,

@@ -27,7 +27,7 @@ def test_an_open_events_file_shows_later_events(mounted: Mounted) -> None:
     with log.open("rb") as opened:
         assert actions(opened.read()) == ["load", "tag"]
         run(*IMGFS, "--store", mounted.store, "tag", "app:1", "app:2")
-        assert actions(opened.read()) == ["tag"], "who has it open sees what another process does"
+        assert actions(opened.read()) == ["tag"], "an open file shows what another process does"
 
 
 def test_tail_follows_the_events(mounted: Mounted) -> None:

@@ -323,7 +323,7 @@ def test_two_loads_of_one_image_at_the_same_time_succeed(mounted: Mounted) -> No
     assert (mounted / "app:1").is_dir()
 
 
-def test_writing_other_bytes_at_the_same_offset_fails(mounted: Mounted) -> None:
+def test_written_bytes_cannot_be_written_again(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[:1000])
     with pytest.raises(OSError, match="Illegal seek"):

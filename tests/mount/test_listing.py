@@ -40,8 +40,8 @@ def test_numbers_and_types_are_those_of_stat(many: Mounted) -> None:
         }
 
 
-def test_attributes_come_with_the_names_where_the_kernel_asks_for_them(many: Mounted) -> None:
-    """`ls -l` lists so."""
+def test_ls_and_find_list_every_name_with_its_attributes(many: Mounted) -> None:
+    """The kernel requests names and attributes together."""
     lines = run("ls", "-l", many.path).stdout.decode().splitlines()
     assert len(lines) == len(NAMES) + 2
     assert len(run("find", many.path, "-maxdepth", "1").stdout.splitlines()) == len(NAMES) + 2

@@ -114,8 +114,8 @@ def test_the_file_of_a_removed_blob_is_closed(app: Mounted) -> None:
     wait_until(lambda: app.status("backing_files") == 0, "the kernel holds no file")
 
 
-def test_a_blob_file_of_another_size_fails_to_read(app: Mounted) -> None:
-    """Neither bytes of another file are shown, nor zeros in place of missing bytes."""
+def test_a_blob_file_of_another_size_is_not_passed_through(app: Mounted) -> None:
+    """The bytes after the blob's end are not shown."""
     stored(app).chmod(0o600)
     with open(stored(app), "ab") as file:
         file.write(b"more")
@@ -123,7 +123,7 @@ def test_a_blob_file_of_another_size_fails_to_read(app: Mounted) -> None:
     assert app.status("backing_files") == 0
 
 
-def test_a_replaced_blob_file_is_read_anew(app: Mounted) -> None:
+def test_a_blob_is_readable_before_and_after_its_file_is_repaired(app: Mounted) -> None:
     stored(app).chmod(0o600)
     with open(stored(app), "ab") as file:
         file.write(b"more")

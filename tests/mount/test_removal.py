@@ -82,7 +82,7 @@ def test_an_image_under_a_reused_name_shows_all_files(app: Mounted) -> None:
         os.close(held)
 
 
-def test_an_image_tagged_during_a_removal_shows_all_files(app: Mounted) -> None:
+def test_an_image_loaded_during_a_removal_shows_all_files(app: Mounted) -> None:
     """A removal concerns the image that had the name when it began."""
     held = os.open(app / "app:1", os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -132,7 +132,7 @@ def test_a_broken_archive_fails_while_it_is_written(mounted_each_way: Mounted) -
     assert mounted_each_way.report()["status"] == "failed"
 
 
-def test_a_killed_writer_leaves_no_import(mounted_each_way: Mounted) -> None:
+def test_the_file_of_a_killed_writer_can_be_written_anew(mounted_each_way: Mounted) -> None:
     script = "import os, sys\nwhile True: os.write(1, b'\\0' * 10_000)"
     with opened(mounted_each_way.drop / "x.tar") as file:
         writer = subprocess.Popen([sys.executable, "-c", script], stdout=file)

@@ -242,7 +242,7 @@ def test_an_open_directory_shows_its_image_again_when_it_returns(
     assert len(os.listdir(mounted / "app:1")) == 4
 
 
-def test_a_repository_with_a_namespace_named_like_a_layout_file_shows_both(
+def test_layout_files_win_over_namespaces_of_the_same_name(
     mounted: Mounted,
 ) -> None:
     images = [(APP, f"ghcr.io/a{name}:1") for name in ("", "/blobs", "/index.json/x")]
