@@ -27,7 +27,7 @@ from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
 
 if TYPE_CHECKING:
-    from engine.archive.importer import Loaded
+    from engine.archive.loaded import Loaded
 
 _CHUNK = 1 << 20
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import trio
 
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
+from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.imports.gap_spool import GapSpool
 from imgfs.imports.gather import Gather

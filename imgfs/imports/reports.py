@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from engine.spec import go_json
 
 _FIELD_LIMIT = 64 << 10

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from imgfs.imports.archive_writer import ArchiveWriter, nothing_written
 from imgfs.imports.open_files import is_open
 from imgfs.imports.receipt import Receipt

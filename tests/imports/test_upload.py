@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
+from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
