@@ -19,8 +19,9 @@ from engine.limits import Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
 from engine.stores.protocols import Store
+from imgfs import advice
 from imgfs.cli.support.command import Command, Parser, UsageError
-from imgfs.cli.support.common import Failed, format_option, print_json, writable
+from imgfs.cli.support.common import Failed, format_option, print_error, print_json, writable
 from imgfs.cli.support.limits import raise_open_files
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
@@ -95,7 +96,7 @@ def _load(args: Namespace) -> None:
             except (EngineError, OSError) as error:
                 failed = True
                 reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                print(f"imgfs: {printable(f'{source}: {reason}', 2000)}", file=sys.stderr)
+                print_error(f"{source}: {reason}", advice.for_archive(error, "load it again"))
                 continue
             for one in loaded[-1].left_out:
                 text = printable(f"{source}: left out: {one.name}: {one.reason}", 2000)

@@ -31,6 +31,7 @@ from imgfs.fuse.passthrough import Passthrough
 from imgfs.fuse.read_ahead import raise_read_ahead
 from imgfs.imports.directory import ImportDirectory
 from imgfs.imports.services import ImportServices
+from imgfs.mounts import device_at
 from imgfs.threads import DiskThreads
 from imgfs.vfs.blob_files import blob_opener
 from imgfs.vfs.names import FAMILIAR, Names
@@ -117,11 +118,14 @@ class _Mount:
                 source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
                 named = {f"fsname={source}", "subtype=imgfs"}
                 fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
+                path = self._mountpoint.resolve()
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
+                device = device_at(path)
                 try:
                     await self._answer(signals, imports)
                 finally:
-                    pyfuse3.close(unmount=True)
+                    # Another mount may stand at the path: in front of this one, or after umount -l.
+                    pyfuse3.close(unmount=device_at(path) == device)
                     with trio.move_on_after(_PATIENCE, shield=True):
                         await imports.abandon()
                         await self.workers.rest()

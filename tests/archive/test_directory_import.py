@@ -200,9 +200,8 @@ def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEn
 
 def test_too_many_files(engine: LocalEngine) -> None:
     options = ImportOptions(limits=Limits(max_table_bytes=5_000))
-    with DirectoryImport(engine.store, options, "app") as directory:
-        with pytest.raises(LimitExceeded):
-            write_many(directory, 1000)
+    with DirectoryImport(engine.store, options, "app") as directory, pytest.raises(LimitExceeded):
+        write_many(directory, 1000)
 
 
 def test_too_large_a_file(engine: LocalEngine) -> None:
