@@ -4,17 +4,42 @@ An error names an object, what was expected and what was found, but cannot know 
 came from a file that is being loaded or from the store.
 """
 
-from engine.errors import ContentMismatch
+import errno
+
+from engine import errors
+
+_DAMAGED = "the file is damaged: {again}, and if that fails too, get it anew from its source"
+_FULL = "free space on the store's disk, for which imgfs gc may be enough, and copy it again"
+_AFTER_COPY: tuple[tuple[type[Exception], str], ...] = (
+    (errors.ContentMismatch, _DAMAGED.format(again="copy it again")),
+    (
+        errors.LimitExceeded,
+        "if you trust the file, set a higher limit with imgfs mount -o, and copy it again",
+    ),
+    (
+        errors.InvalidInput,
+        "copy it again if it was cut off; else save the image anew (docker save, podman save, …)",
+    ),
+    (errors.StoreDamaged, "let imgfs fsck --repair look at the store, and copy it again"),
+)
 
 
-def for_archive(error: Exception, again: str) -> str:
-    """Return a clause with what to do about an archive that was not loaded, "" if there is none.
+def after_copy(error: Exception) -> str:
+    """Return a sentence with what to do about a file in `import/` that was not loaded."""
+    clause = _after_copy(error)
+    return f"{clause[0].upper()}{clause[1:]}."
 
-    `again` is the clause for another attempt, such as "load it again".
-    """
-    if isinstance(error, ContentMismatch):
-        return f"the file is damaged: {again}, and if that fails too, get it anew from its source"
-    return ""
+
+def _after_copy(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _FULL
+    return next((text for kind, text in _AFTER_COPY if isinstance(error, kind)), "copy it again")
+
+
+def after_load(error: Exception) -> str:
+    """Return a clause with what to do about an archive that `imgfs load` refused, or ""."""
+    is_damaged = isinstance(error, errors.ContentMismatch)
+    return _DAMAGED.format(again="load it again") if is_damaged else ""
 
 
 def for_store(error: Exception) -> str:
@@ -22,8 +47,5 @@ def for_store(error: Exception) -> str:
 
     The command may read files too: the archive of `save --append`.
     """
-    return (
-        "imgfs fsck shows whether the store is damaged"
-        if isinstance(error, ContentMismatch)
-        else ""
-    )
+    is_damaged = isinstance(error, errors.ContentMismatch)
+    return "imgfs fsck shows whether the store is damaged" if is_damaged else ""

@@ -96,7 +96,7 @@ def _load(args: Namespace) -> None:
             except (EngineError, OSError) as error:
                 failed = True
                 reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                print_error(f"{source}: {reason}", advice.for_archive(error, "load it again"))
+                print_error(f"{source}: {reason}", advice.after_load(error))
                 continue
             for one in loaded[-1].left_out:
                 text = printable(f"{source}: left out: {one.name}: {one.reason}", 2000)

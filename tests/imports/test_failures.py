@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from engine.errors import BrokenArchive, DigestMismatch, LimitExceeded, StoreBusy
-from imgfs.imports.failures import Failures, advice, destined, is_reserved
+from engine.errors import BrokenArchive
+from imgfs.imports.failures import Failures, destined, is_reserved
 from imgfs.vfs.nodes import BytesFile
 
 
@@ -84,19 +84,3 @@ def test_old_reports_are_dropped() -> None:
     names = [name for name, _ in failures.children()]
     assert len(names) == 1000
     assert names[-1] == "1999.failed.txt"
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (DigestMismatch("x", "a", "b"), "damaged"),
-        (LimitExceeded("archive", "bytes", 1, 2), "higher limit"),
-        (BrokenArchive("", "bad"), "save the image anew"),
-        (OSError(errno.ENOSPC, "No space left on device"), "imgfs gc"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "imgfs gc"),
-        (OSError(errno.EIO, "Input/output error"), "Copy it again"),
-        (StoreBusy("/store", "is locked"), "Copy it again"),
-    ],
-)
-def test_the_advice_depends_on_the_error(error: Exception, words: str) -> None:
-    assert words in advice(error)
