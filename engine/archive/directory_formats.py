@@ -64,7 +64,7 @@ def read_whole(
     if members.has(docker.REPOSITORIES_FILE):
         return legacy_archive.read(members, most, compression)
     wanted = f"{oci_archive.LAYOUT} and {oci_archive.INDEX}, or {docker.MANIFEST_FILE}"
-    raise BrokenArchive("", f"is not an image in a directory: expected {wanted}")
+    raise BrokenArchive("directory", f"holds no image: expected {wanted}")
 
 
 def _read_oci(

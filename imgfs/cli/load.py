@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -66,9 +67,12 @@ def _count(text: str) -> int:
 
 
 def _load(args: Namespace) -> None:
-    """Load archives from files, or from standard input if none or - is given.
+    """Load archives from files or directories, or from standard input if none or - is given.
+
+    A directory is an OCI layout, an unpacked docker archive, or what skopeo's dir: wrote.
 
     imgfs load -i app.tar
+    imgfs load layout/
     docker save app:1 | imgfs load
     """
     raise_open_files()
@@ -109,7 +113,7 @@ def _load(args: Namespace) -> None:
         raise Failed("")
 
 
-LOAD = Command(_load, _options, words="[FILE…]", most=None)
+LOAD = Command(_load, _options, words="[FILE|DIR…]", most=None)
 
 
 def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
@@ -123,6 +127,11 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
 
 def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
+        if os.path.isdir(path):
+            from engine.archive.load_directory import load_directory  # most are archives
+
+            on_progress = stack.enter_context(progress_of("Loading", progress))
+            return load_directory(store, Path(path), options, on_progress)
         file: BinaryIO
         file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))
         status = os.fstat(file.fileno())

@@ -219,6 +219,7 @@ class ImportDirectory(ReadOnlyDirectory):
         kept = names_of(directory.load.loaded)
         text = f"{path}: {sentence(error)}" if isinstance(error, OSError) else sentence(error)
         self._failures.add(directory.name, text, error, self._mtime, kept)
+        self._services.nursery.start_soon(self._services.failed, directory.name, text)
 
     def _new_key(self) -> str:
         return f"upload:{next(self._numbers)}"

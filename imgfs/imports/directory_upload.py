@@ -6,7 +6,10 @@ that change something, which run in worker threads.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
+
+import trio
 
 from engine.spec.digest import Digest, parse
 from imgfs.imports.gather import Gather
@@ -27,9 +30,10 @@ class DirectoryUpload:
         new_key: Callable[[], str],
         on_refusal: Callable[["DirectoryUpload", str, Exception], None],
     ) -> None:
-        """`on_refusal` is called, in any thread, with the path and the error when something is not
-        taken; `new_key` returns the key of a new node.
+        """`on_refusal` is called with the path and the error when something is not taken; `new_key`
+        returns the key of a new node.
         """
+        self._token = trio.lowlevel.current_trio_token()
         self.load = services.begin_directory(name)
         self.services = services
         self.new_key = new_key
@@ -125,10 +129,11 @@ class DirectoryUpload:
             self._refusal = None
 
     def refuse(self, path: str | None, error: Exception) -> None:
-        """Report that a file, or an image that it completes, was not taken."""
-        if path is not None and (self._refusal is None or self._refusal != (path, error)):
+        """Report that a file, or an image that it completes, was not taken; from any thread."""
+        if path is not None and self._refusal != (path, error):
             self._refusal = (path, error)
-            self._on_refusal(self, path, error)
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._on_refusal, self, path, error)
 
     async def arrived(self, path: str, digest: Digest) -> None:
         """Publish the images that a file completes; raise what is wrong with them."""
