@@ -1,0 +1,193 @@
+"""A directory on disk with an OCI layout, to which one process at a time adds files.
+
+Nothing below the directory is reached through a symlink. A file gets its name when it is complete
+and on the disk. Until then it has a temporary name, `.imgfs-` and 16 hexadecimal digits, at the top
+of the directory; what a process that died has left there is removed by the next one.
+"""
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from engine.archive.entry_content import Content
+from engine.archive.file_copy import FileCopy
+from engine.errors import BrokenArchive, LimitExceeded
+from engine.layouts.entry import Entry
+from engine.layouts.union import INDEX, MANIFEST, REPOSITORIES
+from engine.spec import oci
+from engine.spec.go_json import JSON_LIMIT
+
+LAYOUT: Final = "oci-layout"
+_DOCUMENTS: Final = (LAYOUT, INDEX, MANIFEST, REPOSITORIES)
+_TEMPORARY: Final = re.compile(r"\.imgfs-[0-9a-f]{16}")
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class LayoutDirectory:
+    """The directory, made if it is absent, and locked. Not thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Wait for the lock; raise OSError, also if the parent directory is absent."""
+        self._path = path
+        with suppress(FileExistsError):
+            path.mkdir(0o755)
+        self._root = os.open(path, _DIRECTORY)
+        self._open = {"": self._root}
+        try:
+            with self._naming(""):
+                fcntl.flock(self._root, fcntl.LOCK_EX)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def documents(self) -> tuple[Entry, ...]:
+        """Return the documents of the layout; none of an empty directory.
+
+        Raise BrokenArchive if other files are there instead of a layout, InvalidDocument for a
+        version that is not supported, LimitExceeded for a document that is too large.
+        """
+        with self._naming(""):
+            names = [name for name in os.listdir(self._root) if not _TEMPORARY.fullmatch(name)]
+        if names and LAYOUT not in names:
+            reason = "expected an empty directory or an OCI layout, found other files"
+            raise BrokenArchive(str(self._path), reason)
+        found = {name: self._read(name) for name in _DOCUMENTS if name in names}
+        if LAYOUT in found:
+            oci.parse_layout(found[LAYOUT])
+        return tuple(Entry.file(name, 0o644, 0, data) for name, data in found.items())
+
+    def remove_temporaries(self) -> None:
+        """Remove the files that processes which died have left."""
+        with self._naming(""):
+            for name in filter(_TEMPORARY.fullmatch, os.listdir(self._root)):
+                os.unlink(name, dir_fd=self._root)
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether an entry is there: a blob by its name and size, a document by its bytes.
+
+        The bytes of a blob that is there are not read.
+        """
+        found = self._stat(entry.path)
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
+            return False
+        return not isinstance(entry.content, bytes) or self._read(entry.path) == entry.content
+
+    def put(self, entry: Entry, content: Content, on_copied: Callable[[int], object]) -> None:
+        """Write a file, in the place of any that is there; report each piece by its size in bytes.
+
+        Nothing stays of a file whose content is wrong. Raise the errors of the content.
+        """
+        directory, name = self._place(entry.path)
+        mtime = self._mtime(entry)
+        temporary = f".imgfs-{os.urandom(8).hex()}"
+        with self._naming(entry.path):
+            descriptor = os.open(temporary, _NEW_FILE, 0o644, dir_fd=self._root)
+        try:
+            try:
+                copy = FileCopy(content.descriptor, descriptor)
+                for chunk in content.chunks:
+                    with self._naming(entry.path):
+                        copy.put(chunk)
+                    on_copied(len(chunk))
+                with self._naming(entry.path):
+                    os.utime(descriptor, (mtime, mtime))
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            with self._naming(entry.path):
+                os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=self._root)
+            raise
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        with self._naming(path), suppress(FileNotFoundError):
+            os.unlink(path, dir_fd=self._root)
+
+    def set_time(self, path: str, mtime: int) -> None:
+        """Set the time of a directory in seconds, "" for the whole."""
+        directory = self._directory(path)
+        with self._naming(path):
+            os.utime(directory, (mtime, mtime))
+
+    def sync(self) -> None:
+        """Make all names durable."""
+        for path, descriptor in self._open.items():
+            with self._naming(path):
+                os.fsync(descriptor)
+
+    def _mtime(self, entry: Entry) -> int:
+        """Return the time for a file; a document is later than the other one that it replaces, so
+        that a copy by time and size takes it.
+        """
+        found = self._stat(entry.path)
+        if found is None or not isinstance(entry.content, bytes):
+            return entry.mtime
+        return max(entry.mtime, int(found.st_mtime) + 1)
+
+    def _stat(self, path: str) -> os.stat_result | None:
+        directory, name = self._place(path)
+        with self._naming(path), suppress(FileNotFoundError):
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return None
+
+    def _read(self, path: str) -> bytes:
+        directory, name = self._place(path)
+        with self._naming(path), open(os.open(name, _READ, dir_fd=directory), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise BrokenArchive(str(self._path / path), "expected a regular file")
+            if found.st_size > JSON_LIMIT:
+                subject = str(self._path / path)
+                raise LimitExceeded(subject, "bytes of JSON", JSON_LIMIT, found.st_size)
+            return file.read()
+
+    def _place(self, path: str) -> tuple[int, str]:
+        """Return the directory and the name of a file."""
+        parent, _, name = path.rpartition("/")
+        return self._directory(parent), name
+
+    def _directory(self, path: str) -> int:
+        """Return the descriptor of a directory, made if it is absent."""
+        if path not in self._open:
+            above, name = self._place(path)
+            with self._naming(path):
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=above)
+                self._open[path] = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        return self._open[path]
+
+    @contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Let an OSError name the file for which something was attempted."""
+        try:
+            yield
+        except OSError as error:
+            error.filename, error.filename2 = str(self._path / path), None
+            raise
