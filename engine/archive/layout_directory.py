@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.layouts.entry import Entry
 from engine.layouts.union import INDEX, MANIFEST, REPOSITORIES
 from engine.spec import oci
 from engine.spec.go_json import JSON_LIMIT
+from engine.threads import Workers
 
 LAYOUT: Final = "oci-layout"
 _DOCUMENTS: Final = (LAYOUT, INDEX, MANIFEST, REPOSITORIES)
@@ -29,6 +31,9 @@ _TEMPORARY: Final = re.compile(r"\.imgfs-[0-9a-f]{16}")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_MOST_SYNCING: Final = 16
+"""Files that are on their way to the disk while the next one is copied."""
 
 
 class LayoutDirectory:
@@ -41,6 +46,8 @@ class LayoutDirectory:
             path.mkdir(0o755)
         self._root = os.open(path, _DIRECTORY)
         self._open = {"": self._root}
+        self._syncer = Workers(1)
+        self._syncing: deque[Callable[[], None]] = deque()
         try:
             with self._naming(""):
                 fcntl.flock(self._root, fcntl.LOCK_EX)
@@ -49,6 +56,11 @@ class LayoutDirectory:
             raise
 
     def close(self) -> None:
+        """Release the lock when no file is on its way to the disk any more."""
+        for finish in self._syncing:
+            with suppress(OSError):
+                finish()
+        self._syncer.close()
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
@@ -99,7 +111,8 @@ class LayoutDirectory:
     def put(self, entry: Entry, content: Content, on_copied: Callable[[int], object]) -> None:
         """Write a file, in the place of any that is there; report each piece by its size in bytes.
 
-        Nothing stays of a file whose content is wrong. Raise the errors of the content.
+        The file has its name after the next `sync`, and nothing stays of one whose content is
+        wrong. Raise the errors of the content, and an OSError of this file or an earlier one.
         """
         directory, name = self._place(entry.path)
         mtime = self._mtime(entry)
@@ -107,23 +120,31 @@ class LayoutDirectory:
         with self._naming(entry.path):
             descriptor = os.open(temporary, _NEW_FILE, 0o644, dir_fd=self._root)
         try:
-            try:
-                copy = FileCopy(content.descriptor, descriptor)
-                for chunk in content.chunks:
-                    with self._naming(entry.path):
-                        copy.put(chunk)
-                    on_copied(len(chunk))
+            copy = FileCopy(content.descriptor, descriptor)
+            for chunk in content.chunks:
                 with self._naming(entry.path):
+                    copy.put(chunk)
+                on_copied(len(chunk))
+        except BaseException:
+            os.close(descriptor)
+            self._discard(temporary)
+            raise
+
+        def finish() -> None:
+            with self._naming(entry.path):
+                try:
                     os.utime(descriptor, (mtime, mtime))
                     os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            with self._naming(entry.path):
-                os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=directory)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=self._root)
-            raise
+                    os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=directory)
+                except BaseException:
+                    self._discard(temporary)
+                    raise
+                finally:
+                    os.close(descriptor)
+
+        self._syncing.append(self._syncer.begin(finish))
+        if len(self._syncing) > _MOST_SYNCING:
+            self._syncing.popleft()()
 
     def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
@@ -137,10 +158,16 @@ class LayoutDirectory:
             os.utime(directory, (mtime, mtime))
 
     def sync(self) -> None:
-        """Make all names durable."""
+        """Wait until all files have their names, and make these durable."""
+        while self._syncing:
+            self._syncing.popleft()()
         for path, descriptor in self._open.items():
             with self._naming(path):
                 os.fsync(descriptor)
+
+    def _discard(self, temporary: str) -> None:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=self._root)
 
     def _mtime(self, entry: Entry) -> int:
         """Return the time for a file; a document is later than the other one that it replaces, so
