@@ -4,7 +4,7 @@
 after an interruption at any moment.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,46 +36,49 @@ class DirectoryOutput(msgspec.Struct, frozen=True):
         with LayoutDirectory(self.path) as directory:
             old = directory.documents()
             merged = union(old, entries)
-            forgotten = {entry.path for entry in old} - {entry.path for entry in merged}
             directory.remove_temporaries()
-            self._write_files(directory, merged, provider, forgotten)
+            files = {entry.path: entry for entry in merged if not entry.is_directory}
+            put = _Writer(directory, provider, self, tuple(files.values())).put
+            layout, index = files.pop(LAYOUT), files.pop(INDEX)
+            put(layout)
+            directory.sync()  # other files without this one are not taken for a layout
+            for entry in files.values():
+                put(entry)
+            directory.sync()
+            for forgotten in {entry.path for entry in old} - {entry.path for entry in merged}:
+                directory.remove(forgotten)
             for entry in merged:
                 if entry.is_directory:
                     directory.set_time(entry.path, entry.mtime)
-            directory.set_time("", next(e.mtime for e in merged if e.path == INDEX))
+            put(index)
             directory.sync()
+            directory.set_time("", index.mtime)
         return sum(entry.size for entry in merged)
 
-    def _write_files(
+
+class _Writer:
+    """Writes files one by one and reports the progress of them all."""
+
+    def __init__(
         self,
         directory: LayoutDirectory,
-        entries: Sequence[Entry],
         provider: Provider,
-        forgotten: Collection[str],
+        output: DirectoryOutput,
+        files: Sequence[Entry],
     ) -> None:
-        files = sorted((entry for entry in entries if not entry.is_directory), key=_order)
-        done = Done(0, sum(e.size for e in files), 0, sum(e.is_layer for e in files))
+        self._directory = directory
+        self._provider = provider
+        self._output = output
+        self._done = Done(0, sum(e.size for e in files), 0, sum(e.is_layer for e in files))
 
-        def report(size: int) -> None:
-            nonlocal done
-            done = replace(done, size=done.size + size)
-            self.progress(done)
+    def put(self, entry: Entry) -> None:
+        self._done = replace(self._done, layers=self._done.layers + entry.is_layer)
+        if self._directory.has(entry):
+            self._report(entry.size)
+            return
+        with opened(entry, self._provider, self._output.tracer) as content:
+            self._directory.put(entry, content, self._report)
 
-        for entry in files:
-            done = replace(done, layers=done.layers + entry.is_layer)
-            if entry.path == INDEX:
-                for path in forgotten:
-                    directory.remove(path)
-                directory.sync()
-            if directory.has(entry):
-                report(entry.size)
-                continue
-            with opened(entry, provider, self.tracer) as content:
-                directory.put(entry, content, report)
-
-
-def _order(entry: Entry) -> tuple[int, str]:
-    """Sort `oci-layout` first, then the blobs, then other documents, and `index.json` last."""
-    if "/" in entry.path:
-        return 1, entry.path
-    return {LAYOUT: 0, INDEX: 3}.get(entry.path, 2), entry.path
+    def _report(self, size: int) -> None:
+        self._done = replace(self._done, size=self._done.size + size)
+        self._output.progress(self._done)

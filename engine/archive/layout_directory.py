@@ -42,9 +42,10 @@ class LayoutDirectory:
     def __init__(self, path: Path) -> None:
         """Wait for the lock; raise OSError, also if the parent directory is absent."""
         self._path = path
-        with suppress(FileExistsError):
-            path.mkdir(0o755)
-        self._root = os.open(path, _DIRECTORY)
+        with self._naming(""):
+            with suppress(FileExistsError):
+                path.mkdir(0o755)
+            self._root = os.open(path, _DIRECTORY)
         self._open = {"": self._root}
         self._syncer = Workers(1)
         self._syncing: deque[Callable[[], None]] = deque()
@@ -152,7 +153,7 @@ class LayoutDirectory:
             os.unlink(path, dir_fd=self._root)
 
     def set_time(self, path: str, mtime: int) -> None:
-        """Set the time of a directory in seconds, "" for the whole."""
+        """Set the time of a directory in seconds, "" for the whole; make it if it is absent."""
         directory = self._directory(path)
         with self._naming(path):
             os.utime(directory, (mtime, mtime))

@@ -20,7 +20,7 @@ INDEX, MANIFEST, REPOSITORIES = "index.json", docker.MANIFEST_FILE, docker.REPOS
 def union(old: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
     """Return the entries of both, sorted by path; raise InvalidDocument for an invalid document."""
     entries = {entry.path: entry for entry in (*old, *new)}
-    if not _document(new, REPOSITORIES):
+    if _document(new, REPOSITORIES) is None:
         entries.pop(REPOSITORIES, None)
     merged = {
         INDEX: oci.render(_merged_index(_index(old), _index(new))),
@@ -28,7 +28,7 @@ def union(old: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
         REPOSITORIES: go_json.dumps(_repositories(old, new)),
     }
     for path, data in merged.items():
-        if path in entries and _document(old, path):
+        if path in entries and _document(old, path) is not None:
             entries[path] = msgspec.structs.replace(entries[path], content=data, size=len(data))
     return tuple(entries[path] for path in sorted(entries))
 
@@ -80,23 +80,24 @@ def _without_lost(item: docker.ManifestItem, holders: Mapping[str, str]) -> dock
 
 def _repositories(old: Iterable[Entry], new: Iterable[Entry]) -> dict[str, dict[str, str]]:
     merged: dict[str, dict[str, str]] = {}
-    for data in filter(None, (_document(old, REPOSITORIES), _document(new, REPOSITORIES))):
-        for name, tags in docker.parse_repositories(data).items():
+    for data in (_document(old, REPOSITORIES), _document(new, REPOSITORIES)):
+        for name, tags in (docker.parse_repositories(data) if data is not None else {}).items():
             merged[name] = dict(sorted((merged.get(name, {}) | tags).items()))
     return dict(sorted(merged.items()))
 
 
 def _index(entries: Iterable[Entry]) -> Index:
     data = _document(entries, INDEX)
-    empty = Index(schema_version=2, media_type=oci.INDEX, manifests=())
-    return oci.parse_index(data, INDEX) if data else empty
+    if data is None:
+        return Index(schema_version=2, media_type=oci.INDEX, manifests=())
+    return oci.parse_index(data, INDEX)
 
 
 def _described(entries: Iterable[Entry]) -> list[docker.ManifestItem]:
     data = _document(entries, MANIFEST)
-    return docker.parse_manifest_json(data) if data else []
+    return [] if data is None else docker.parse_manifest_json(data)
 
 
-def _document(entries: Iterable[Entry], path: str) -> bytes:
+def _document(entries: Iterable[Entry], path: str) -> bytes | None:
     found = (e.content for e in entries if e.path == path)
-    return next((data for data in found if isinstance(data, bytes)), b"")
+    return next((data for data in found if isinstance(data, bytes)), None)
