@@ -118,16 +118,19 @@ class LayoutDirectory:
         directory, name = self._place(entry.path)
         mtime = self._mtime(entry)
         temporary = f".imgfs-{os.urandom(8).hex()}"
-        with self._naming(entry.path):
-            descriptor = os.open(temporary, _NEW_FILE, 0o644, dir_fd=self._root)
         try:
-            copy = FileCopy(content.descriptor, descriptor)
-            for chunk in content.chunks:
-                with self._naming(entry.path):
-                    copy.put(chunk)
-                on_copied(len(chunk))
+            with self._naming(entry.path):
+                descriptor = os.open(temporary, _NEW_FILE, 0o644, dir_fd=self._root)
+            try:
+                copy = FileCopy(content.descriptor, descriptor)
+                for chunk in content.chunks:
+                    with self._naming(entry.path):
+                        copy.put(chunk)
+                    on_copied(len(chunk))
+            except BaseException:
+                os.close(descriptor)
+                raise
         except BaseException:
-            os.close(descriptor)
             self._discard(temporary)
             raise
 
@@ -144,8 +147,7 @@ class LayoutDirectory:
                     os.close(descriptor)
 
         self._syncing.append(self._syncer.begin(finish))
-        if len(self._syncing) > _MOST_SYNCING:
-            self._syncing.popleft()()
+        self._wait(_MOST_SYNCING)
 
     def remove(self, path: str) -> None:
         """Remove a file, if it is there."""
@@ -160,11 +162,16 @@ class LayoutDirectory:
 
     def sync(self) -> None:
         """Wait until all files have their names, and make these durable."""
-        while self._syncing:
-            self._syncing.popleft()()
+        self._wait(0)
         for path, descriptor in self._open.items():
             with self._naming(path):
                 os.fsync(descriptor)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many files are on their way to the disk."""
+        while len(self._syncing) > most:
+            self._syncing[0]()  # an interrupt leaves it to `close`
+            self._syncing.popleft()
 
     def _discard(self, temporary: str) -> None:
         with suppress(OSError):

@@ -27,10 +27,17 @@ def union(old: Sequence[Entry], new: Sequence[Entry]) -> tuple[Entry, ...]:
         MANIFEST: docker.render_manifest_json(_items(_described(old), _described(new))),
         REPOSITORIES: go_json.dumps(_repositories(old, new)),
     }
-    for path, data in merged.items():
+    for path, document in merged.items():
         if path in entries and _document(old, path) is not None:
+            data = document + _final_newline(entries[path])
             entries[path] = msgspec.structs.replace(entries[path], content=data, size=len(data))
     return tuple(entries[path] for path in sorted(entries))
+
+
+def _final_newline(document: Entry) -> bytes:
+    """Return what the document ends with: docker save writes a newline, containerd does not."""
+    is_docker = isinstance(document.content, bytes) and document.content.endswith(b"\n")
+    return b"\n" if is_docker else b""
 
 
 def _merged_index(old: Index, new: Index) -> Index:
