@@ -31,13 +31,13 @@ Options = TypeVar("Options", bound=Selection)
 
 def _options(parser: Parser) -> None:
     parser.add_argument(
-        "-o", "--output", metavar="FILE|DIR/", help="Write to a file or directory, not to stdout."
+        "-o", "--output", metavar="PATH", help="Write to a file or a directory, not to stdout."
     )
     parser.repeatable("--platform", metavar="PLATFORM", help="Save only this platform; repeatable.")
     parser.flag("--all-platforms", help="Save all that the store holds (the default).")
     parser.flag("--skip-missing", help="Skip platforms that an image lacks, and report them.")
     parser.add_argument(
-        "--append", metavar="FILE|DIR", help="Add the images to an existing archive or directory."
+        "--append", metavar="PATH", help="Add the images to an existing archive or directory."
     )
     parser.repeatable("--since", metavar="NAME", help="Leave out blobs that this image has.")
     parser.add_argument(

@@ -75,6 +75,19 @@ def test_every_command_reports_a_full_disk_and_succeeds_later(disk: Path) -> Non
         assert succeeded(imgfs(*command, stdin=stores.APP))
 
 
+def test_a_directory_on_a_disk_that_is_too_small(disk: Path, imgfs: Command) -> None:
+    layout = disk / "layout"
+    succeeded(imgfs("load", stdin=LARGE))
+    succeeded(imgfs("save", "-o", f"{layout}/", "base:1"))
+    before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    said = refusal(imgfs("save", "-o", layout, "large:1"))
+    assert said.startswith(f"{layout}/blobs/sha256/")
+    assert said.endswith(": No space left on device")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(layout.glob(".imgfs-*"))
+    succeeded(imgfs("save", "-o", layout, "base:1"))
+
+
 def test_every_operation_succeeds_after_a_full_disk(
     disk: Path, store: Path, tmp_path: Path
 ) -> None:
