@@ -12,6 +12,7 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,6 +35,8 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _MOST_SYNCING: Final = 16
 """Files that are on their way to the disk while the next one is copied."""
+_SYNC_SIZE: Final = 64 << 20
+"""Bytes of a file that are sent to the disk while the next ones are copied."""
 
 
 class LayoutDirectory:
@@ -117,36 +120,22 @@ class LayoutDirectory:
         """
         directory, name = self._place(entry.path)
         mtime = self._mtime(entry)
-        temporary = f".imgfs-{os.urandom(8).hex()}"
+        with self._naming(entry.path):
+            file = _NewFile(self._root)
         try:
-            with self._naming(entry.path):
-                descriptor = os.open(temporary, _NEW_FILE, 0o644, dir_fd=self._root)
-            try:
-                copy = FileCopy(content.descriptor, descriptor)
-                for chunk in content.chunks:
-                    with self._naming(entry.path):
-                        copy.put(chunk)
-                    on_copied(len(chunk))
-            except BaseException:
-                os.close(descriptor)
-                raise
+            copy, unsynced = FileCopy(content.descriptor, file.descriptor), 0
+            for chunk in content.chunks:
+                with self._naming(entry.path):
+                    copy.put(chunk)
+                on_copied(len(chunk))
+                unsynced += len(chunk)
+                if unsynced >= _SYNC_SIZE:
+                    self._begin(entry.path, file.sync)
+                    unsynced = 0
         except BaseException:
-            self._discard(temporary)
+            self._begin(entry.path, file.drop)
             raise
-
-        def finish() -> None:
-            with self._naming(entry.path):
-                try:
-                    os.utime(descriptor, (mtime, mtime))
-                    os.fsync(descriptor)
-                    os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=directory)
-                except BaseException:
-                    self._discard(temporary)
-                    raise
-                finally:
-                    os.close(descriptor)
-
-        self._syncing.append(self._syncer.begin(finish))
+        self._begin(entry.path, partial(file.keep, directory, name, mtime))
         self._wait(_MOST_SYNCING)
 
     def remove(self, path: str) -> None:
@@ -167,15 +156,20 @@ class LayoutDirectory:
             with self._naming(path):
                 os.fsync(descriptor)
 
+    def _begin(self, path: str, work: Callable[[], None]) -> None:
+        """Begin to work on a file while the next one is copied, after all that was begun before."""
+
+        def run() -> None:
+            with self._naming(path):
+                work()
+
+        self._syncing.append(self._syncer.begin(run))
+
     def _wait(self, most: int) -> None:
-        """Wait until at most so many files are on their way to the disk."""
+        """Wait until at most so much work is left; raise its error."""
         while len(self._syncing) > most:
             self._syncing[0]()  # an interrupt leaves it to `close`
             self._syncing.popleft()
-
-    def _discard(self, temporary: str) -> None:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=self._root)
 
     def _mtime(self, entry: Entry) -> int:
         """Return the time for a file; a document is later than the other one that it replaces, so
@@ -226,3 +220,33 @@ class LayoutDirectory:
         except OSError as error:
             error.filename, error.filename2 = str(self._path / path), None
             raise
+
+
+class _NewFile:
+    """An open file with a temporary name, which it keeps until it is on the disk."""
+
+    def __init__(self, root: int) -> None:
+        """Make the file at the top of the directory `root`."""
+        self._root = root
+        self._temporary = f".imgfs-{os.urandom(8).hex()}"
+        self.descriptor = os.open(self._temporary, _NEW_FILE, 0o644, dir_fd=root)
+
+    def sync(self) -> None:
+        os.fdatasync(self.descriptor)
+
+    def keep(self, directory: int, name: str, mtime: int) -> None:
+        """Set the time, close the file and give it its name; drop it if that fails."""
+        try:
+            os.utime(self.descriptor, (mtime, mtime))
+            os.fsync(self.descriptor)
+            os.rename(self._temporary, name, src_dir_fd=self._root, dst_dir_fd=directory)
+        except BaseException:
+            self.drop()
+            raise
+        os.close(self.descriptor)
+
+    def drop(self) -> None:
+        """Close the file and remove it."""
+        os.close(self.descriptor)
+        with suppress(OSError):
+            os.unlink(self._temporary, dir_fd=self._root)

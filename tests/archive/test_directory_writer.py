@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from engine.archive import layout_directory
 from engine.archive.directory_writer import DirectoryOutput
 from engine.content.protocols import ReaderAt
 from engine.errors import (
@@ -358,10 +359,13 @@ def test_a_file_is_no_directory(path: Path) -> None:
 # -- failures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["open", "pwrite", "utime", "fsync", "rename", "mkdir"])
+@pytest.mark.parametrize(
+    "call", ["open", "pwrite", "utime", "fdatasync", "fsync", "rename", "mkdir"]
+)
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
 def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
     """Whichever call finds it full, the old layout is whole and no temporary file stays."""
+    monkeypatch.setattr(layout_directory, "_SYNC_SIZE", 1 << 20)
     write(path, layout(b"old", index=index("old:1")))
     (path / "blobs/sha256" / digest.of_bytes(b"old").encoded).unlink()
     before = (path / "index.json").read_bytes()
@@ -389,6 +393,13 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, num
     assert not list(path.glob(".imgfs-*"))
     write(path, written)
     assert place(path, LARGE).read_bytes() == LARGE
+
+
+def test_many_files(path: Path) -> None:
+    """More than are on their way to the disk at once."""
+    blobs = [b"%d" % number for number in range(100)]
+    write(path, layout(*blobs))
+    assert {place(path, data).read_bytes() for data in blobs} == set(blobs)
 
 
 def test_an_interrupt(path: Path) -> None:
