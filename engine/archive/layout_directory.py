@@ -131,6 +131,7 @@ class LayoutDirectory:
                 unsynced += len(chunk)
                 if unsynced >= _SYNC_SIZE:
                     self._begin(entry.path, file.sync)
+                    self._wait(_MOST_SYNCING)
                     unsynced = 0
         except BaseException:
             self._begin(entry.path, file.drop)
@@ -230,12 +231,23 @@ class _NewFile:
         self._root = root
         self._temporary = f".imgfs-{os.urandom(8).hex()}"
         self.descriptor = os.open(self._temporary, _NEW_FILE, 0o644, dir_fd=root)
+        self._is_lost = False
 
     def sync(self) -> None:
-        os.fdatasync(self.descriptor)
+        """Make the bytes durable; the file is lost if that fails, since Linux reports it once."""
+        try:
+            os.fdatasync(self.descriptor)
+        except OSError:
+            self._is_lost = True
+            raise
 
     def keep(self, directory: int, name: str, mtime: int) -> None:
-        """Set the time, close the file and give it its name; drop it if that fails."""
+        """Set the time, close the file and give it its name; drop it if that fails, or if it is
+        lost.
+        """
+        if self._is_lost:
+            self.drop()
+            return
         try:
             os.utime(self.descriptor, (mtime, mtime))
             os.fsync(self.descriptor)

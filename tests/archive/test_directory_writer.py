@@ -390,6 +390,7 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, num
         assert failure.errno == errno.ENOSPC
         assert str(failure.filename).startswith(str(path))
         assert (path / "index.json").read_bytes() == before
+        assert call != "fdatasync" or not place(path, LARGE).exists()
     assert not list(path.glob(".imgfs-*"))
     write(path, written)
     assert place(path, LARGE).read_bytes() == LARGE
