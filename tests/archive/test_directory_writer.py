@@ -64,7 +64,7 @@ def place(path: Path, data: bytes) -> Path:
 
 
 def picture(path: Path) -> Mapping[str, object]:
-    """Everything below a path: kind, time, inode and bytes."""
+    """Return kind, time, inode and bytes of everything below a path."""
     found: dict[str, object] = {}
     for below in sorted(path.rglob("*")):
         at = below.lstat()
@@ -106,7 +106,7 @@ def test_the_umask_counts(path: Path) -> None:
     assert modes == {0o750, 0o640}
 
 
-def test_a_decompressed_layer(path: Path) -> None:
+def test_a_layer_is_written_decompressed(path: Path) -> None:
     data = b"plain" * 1000
     packed = gzip.compress(data)
     stored, diff_id = digest.of_bytes(packed), digest.of_bytes(data)
@@ -162,7 +162,7 @@ def test_a_blob_of_that_size_is_taken_as_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("data", [SMALL, LARGE])
 @pytest.mark.parametrize("there", ["nothing", "a layout"])
-def test_a_wrong_blob(path: Path, data: bytes, there: str) -> None:
+def test_a_wrong_blob_gets_no_name(path: Path, data: bytes, there: str) -> None:
     if there == "a layout":
         write(path, layout(b"old", index=index("old:1")))
     entries, _ = layout(data, index=index("new:1"))
@@ -177,14 +177,14 @@ def test_a_wrong_blob(path: Path, data: bytes, there: str) -> None:
     assert place(path, data).read_bytes() == data
 
 
-def test_a_blob_of_the_wrong_size(path: Path) -> None:
+def test_a_blob_of_the_wrong_size_gets_no_name(path: Path) -> None:
     entries, _ = layout(SMALL)
     with pytest.raises(SizeMismatch):
         write(path, (entries, MemoryProvider({digest.of_bytes(SMALL): b"s"})))
     assert not place(path, SMALL).exists()
 
 
-def test_an_absent_blob(path: Path) -> None:
+def test_an_absent_blob_leaves_no_index(path: Path) -> None:
     entries, _ = layout(SMALL)
     with pytest.raises(NotFound):
         write(path, (entries, MemoryProvider({})))
@@ -212,7 +212,7 @@ def test_the_index_is_last(path: Path) -> None:
     assert all("oci-layout" in names and "index.json" not in names for names in seen)
 
 
-def test_progress(path: Path) -> None:
+def test_progress_counts_what_is_there_already(path: Path) -> None:
     write(path, layout(SMALL))
     entries, provider = layout(SMALL, LARGE)
     reports: list[Done] = []
@@ -363,7 +363,9 @@ def test_a_file_is_no_directory(path: Path) -> None:
     "call", ["open", "pwrite", "utime", "fdatasync", "fsync", "rename", "mkdir"]
 )
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
-def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+def test_a_full_disk_leaves_the_old_layout(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
     """Whichever call finds it full, the old layout is whole and no temporary file stays."""
     monkeypatch.setattr(layout_directory, "_SYNC_SIZE", 1 << 20)
     write(path, layout(b"old", index=index("old:1")))
@@ -396,14 +398,14 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, num
     assert place(path, LARGE).read_bytes() == LARGE
 
 
-def test_many_files(path: Path) -> None:
+def test_more_files_than_are_synced_at_once_are_written(path: Path) -> None:
     """More than are on their way to the disk at once."""
     blobs = [b"%d" % number for number in range(100)]
     write(path, layout(*blobs))
     assert {place(path, data).read_bytes() for data in blobs} == set(blobs)
 
 
-def test_an_interrupt(path: Path) -> None:
+def test_an_interrupt_leaves_no_temporary_file(path: Path) -> None:
     def interrupt(done: Done) -> None:
         if done.size > 1 << 20:
             raise KeyboardInterrupt

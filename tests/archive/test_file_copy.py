@@ -44,16 +44,18 @@ def forbidden(*_: object) -> int:
     raise AssertionError("needless")
 
 
-def test_without_a_file(tmp_path: Path) -> None:
+def test_bytes_without_a_file_are_written(tmp_path: Path) -> None:
     assert copied(None, tmp_path / "target") == DATA
 
 
-def test_of_a_file(source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_copied_in_the_kernel(
+    source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "pwrite", forbidden)
     assert copied(source, tmp_path / "target") == DATA
 
 
-def test_to_another_file_system(source: int) -> None:
+def test_a_file_is_copied_to_another_file_system(source: int) -> None:
     target = Path(f"/dev/shm/imgfs-{os.urandom(8).hex()}")
     try:
         assert copied(source, target) == DATA
@@ -62,7 +64,7 @@ def test_to_another_file_system(source: int) -> None:
 
 
 @pytest.mark.parametrize("number", ["EXDEV", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EPERM"])
-def test_where_the_kernel_does_not(
+def test_bytes_are_written_where_the_kernel_does_not_copy(
     source: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
     monkeypatch.setattr(os, "copy_file_range", refusing(getattr(errno, number)))

@@ -56,7 +56,7 @@ def save_into(engine: LocalEngine, path: Path, layout: str, names: list[str]) ->
 
 
 def contents(path: Path) -> object:
-    """What a layout holds, whatever the order of its entries."""
+    """Return the content of a layout, independent of the order of its entries."""
     blobs = {str(blob.relative_to(path)): blob.read_bytes() for blob in path.glob("blobs/*/*")}
     index = json.loads((path / "index.json").read_bytes())
     items = json.loads((path / "manifest.json").read_bytes())
@@ -119,7 +119,7 @@ def test_a_directory_is_the_archive(engine: LocalEngine, tmp_path: Path, layout:
     assert names == {str(path.relative_to(tmp_path / "layout")) for path in below}
 
 
-def test_an_image_that_moves(engine: LocalEngine, tmp_path: Path) -> None:
+def test_a_name_moves_to_the_newer_image(engine: LocalEngine, tmp_path: Path) -> None:
     """The name is that of the newer image, and the older one stays without it."""
     save_into(engine, tmp_path / "layout", "combined", ["app:1"])
     with LocalEngine(tmp_path / "store") as other:

@@ -33,7 +33,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """The files of a layout, their blobs verified."""
+    """Return the files of a layout; check its blobs."""
     found = {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
     for name, data in found.items():
         assert not name.startswith("blobs/") or name == f"blobs/sha256/{archives.digest(data)[7:]}"
@@ -59,7 +59,9 @@ def test_it_is_what_the_archive_holds(
     assert files(out) == unpacked(tmp_path / "x.tar", tmp_path / "unpacked")
 
 
-def test_what_is_a_directory(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_a_slash_or_a_directory_means_a_directory(
+    inside: Callable[..., Done], tmp_path: Path
+) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("linked")
     (tmp_path / "linked").mkdir()
@@ -96,7 +98,9 @@ def test_two_saves_are_the_same(inside: Callable[..., Done], tmp_path: Path, lay
     assert todo.stdout == b""
 
 
-def test_two_saves_at_once(imgfs: Command, out: Path, stock: Callable[..., None]) -> None:
+def test_two_saves_at_once_both_end_up_in_it(
+    imgfs: Command, out: Path, stock: Callable[..., None]
+) -> None:
     stock(archives.docker_archive((LARGE, ["large:1"])))
     wanted = ("large:1", "app:1", "app:2", "app:latest")
     started = [
@@ -123,7 +127,7 @@ def test_a_killed_save_is_taken_up(imgfs: Command, out: Path, stock: Callable[..
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_save_that_is_ended(
+def test_a_save_that_is_ended_leaves_no_temporary_file(
     imgfs: Command, out: Path, stock: Callable[..., None], number: signal.Signals
 ) -> None:
     stock(archives.docker_archive((LARGE, ["large:1"])))
@@ -143,14 +147,14 @@ def test_it_is_loaded_again(imgfs: Command, out: Path, tmp_path: Path) -> None:
     assert names(again.store) == {"app:1": APP.id, "app:2": NEXT.id}
 
 
-def test_progress(imgfs: Command, out: Path) -> None:
+def test_progress_ends_with_the_size_of_all_files(imgfs: Command, out: Path) -> None:
     done = imgfs("save", "--progress", "json", "-o", f"{out}/", "app:1")
     last = json.loads(done.err.splitlines()[-1])
     size = sum(len(data) for data in files(out).values())
     assert (last["bytes"], last["total"], last["layers"]) == (size, size, 2)
 
 
-def test_skipped_platforms(inside: Callable[..., Done], out: Path) -> None:
+def test_absent_platforms_are_refused_or_skipped(inside: Callable[..., Done], out: Path) -> None:
     wanted = ("--platform", "linux/riscv64", "--platform", "linux/amd64")
     assert "linux/riscv64" in refusal(inside("save", *wanted, "-o", f"{out}/", "app:1"))
     assert not out.exists(), "nothing is made for what cannot be saved"
@@ -159,7 +163,7 @@ def test_skipped_platforms(inside: Callable[..., Done], out: Path) -> None:
     assert tags(out) == [["app:1"]]
 
 
-def test_an_unknown_image(inside: Callable[..., Done], out: Path) -> None:
+def test_an_unknown_image_makes_no_directory(inside: Callable[..., Done], out: Path) -> None:
     assert refusal(inside("save", "-o", f"{out}/", "nope")) == "image nope: not found"
     assert not out.exists()
 

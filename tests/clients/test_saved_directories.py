@@ -25,7 +25,7 @@ OTHER = ImageParts(layers=[archives.layer("other"), archives.layer("shared")])
 
 @pytest.fixture(params=["combined", "docker"])
 def layout(request: pytest.FixtureRequest, saved: Saved, tmp_path: Path) -> Path:
-    """The directory, its image called `named:1`."""
+    """Return the directory; its image is called `named:1`."""
     imgfs = f"{IMGFS} --store {tmp_path}/store"
     shell(f"{imgfs} load -q -i {saved.archive}")
     shell(f"{imgfs} tag {saved.id} named:1")

@@ -75,7 +75,9 @@ def test_every_command_reports_a_full_disk_and_succeeds_later(disk: Path) -> Non
         assert succeeded(imgfs(*command, stdin=stores.APP))
 
 
-def test_a_directory_on_a_disk_that_is_too_small(disk: Path, imgfs: Command) -> None:
+def test_a_layout_survives_a_save_for_which_the_disk_is_too_small(
+    disk: Path, imgfs: Command
+) -> None:
     layout = disk / "layout"
     succeeded(imgfs("load", stdin=LARGE))
     succeeded(imgfs("save", "-o", f"{layout}/", "base:1"))

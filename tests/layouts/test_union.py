@@ -17,7 +17,7 @@ Described = tuple[str, str | None, str | None]
 
 
 def layout(*images: Described, **documents: Any) -> list[Entry]:
-    """A layout whose index has the (digest, image name, tag) of these images."""
+    """Make a layout whose index has the (digest, image name, tag) of these images."""
     entries = [
         {
             "mediaType": archives.OCI_MANIFEST,
@@ -81,7 +81,7 @@ CASES: dict[str, tuple[list[Described], list[Described], list[Described]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_index(case: str) -> None:
+def test_names_move_in_the_index(case: str) -> None:
     old, new, expected = CASES[case]
     assert images(union(layout(*old), layout(*new))) == expected
 
@@ -106,7 +106,7 @@ def item(config: str, *tags: str) -> dict[str, Any]:
         ([item("a", "a:1")], [item("b", "a:1")], [item("a"), item("b", "a:1")]),
     ],
 )
-def test_the_manifest(old: list[Any], new: list[Any], expected: list[Any]) -> None:
+def test_tags_move_in_the_manifest(old: list[Any], new: list[Any], expected: list[Any]) -> None:
     both = union(layout((A, None, None), manifest_json=old), layout(manifest_json=new))
     assert documents(both)["manifest.json"] == expected
 
@@ -127,6 +127,6 @@ def test_a_layout_and_nothing_is_the_layout() -> None:
     assert union((), new) == tuple(sorted(new, key=lambda entry: entry.path))
 
 
-def test_a_broken_document() -> None:
+def test_a_broken_document_is_refused() -> None:
     with pytest.raises(InvalidDocument, match=r"index\.json"):
         union([Entry.file("index.json", 0o644, 0, b"{")], layout())
