@@ -79,6 +79,13 @@ def test_it_is_the_directory_of_a_mount(mounted: Mounted, tmp_path: Path) -> Non
     run("diff", "-r", mounted / "app:1", tmp_path / "layout")
 
 
+def test_a_mount_loads_what_is_saved_below_import(mounted: Mounted, tmp_path: Path) -> None:
+    imgfs = Command(tmp_path / "store")
+    succeeded(imgfs("load", stdin=archives.oci_archive((APP, "docker.io/library/app:1"))))
+    succeeded(imgfs("save", "-o", f"{mounted.drop}/app/", "app:1"))
+    assert "app:1" in mounted.names()
+
+
 def test_skopeo_and_imgfs_write_by_turns(skopeo: Client, tmp_path: Path) -> None:
     """Each keeps what the other has written; a tag is the name in a layout."""
     imgfs, layout = Command(tmp_path / "store"), tmp_path / "layout"
