@@ -140,10 +140,22 @@ def test_a_save_that_is_ended_leaves_no_temporary_file(
     assert not list(out.glob(".imgfs-*"))
 
 
-def test_it_is_loaded_again(imgfs: Command, out: Path, tmp_path: Path) -> None:
+def test_a_tar_of_it_is_loaded_again(imgfs: Command, out: Path, tmp_path: Path) -> None:
     succeeded(imgfs("save", "-o", f"{out}/", "app:1", "app:2"))
     again = Command(tmp_path / "again")
     succeeded(again("load", stdin=run("tar", "-C", out, "-c", ".").stdout))
+    assert names(again.store) == {"app:1": APP.id, "app:2": NEXT.id}
+
+
+@pytest.mark.parametrize("layout", ["combined", "docker"])
+def test_a_directory_is_loaded_again(
+    imgfs: Command, out: Path, tmp_path: Path, layout: str
+) -> None:
+    succeeded(imgfs("save", "--layout", layout, "-o", f"{out}/", "app:1"))
+    succeeded(imgfs("save", "--layout", layout, "-o", out, "app:2"))
+    (out / ".imgfs-0123456789abcdef").write_bytes(b"of a save that was killed")
+    again = Command(tmp_path / "again")
+    succeeded(again("load", "-q", out))
     assert names(again.store) == {"app:1": APP.id, "app:2": NEXT.id}
 
 
