@@ -127,6 +127,17 @@ class UploadedDirectory(ReadOnlyDirectory):
         return 0 if self.parent is None else self.parent.depth + 1
 
     @property
+    def height(self) -> int:
+        """The number of directories in each other, from this one down."""
+        inner = (c.height for c in self._children.values() if isinstance(c, UploadedDirectory))
+        return 1 + max(inner, default=0)
+
+    def check_depth(self, height: int) -> None:
+        """Raise OSError (EMLINK) if a directory of this height is too deep here."""
+        if self.depth + height >= MAX_DEPTH:
+            raise OSError(errno.EMLINK, f"expected at most {MAX_DEPTH} directories in each other")
+
+    @property
     def is_implied(self) -> bool:
         """Whether nobody has made this directory."""
         return self.parent is not None and self.parent.child(self.name) is not self
@@ -227,8 +238,7 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> "UploadedDirectory":
         """Make a directory; raise OSError (EMLINK) for one that is too deep."""
-        if self.depth + 1 >= MAX_DEPTH:
-            raise OSError(errno.EMLINK, f"expected at most {MAX_DEPTH} directories in each other")
+        self.check_depth(1)
         made = self._implied.pop(name, None)
         if made is None:
             made = UploadedDirectory(self.upload, self, name, Receipt.new(mode, uid, gid))
@@ -273,6 +283,8 @@ class UploadedDirectory(ReadOnlyDirectory):
             return
         replaced = target.child(new_name)
         _check_replacement(child, replaced)
+        if isinstance(child, UploadedDirectory):
+            target.check_depth(child.height)
         old, new = self.path_of(name), target.path_of(new_name)
         try:
             arrived = self.upload.load.rename(old, new)
@@ -367,7 +379,7 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     def _add(self, name: str, child: "Child") -> None:
         existing = self._children.get(name)
-        if existing is not None and not _is_refused(existing):
+        if existing is not None and not _is_refused(existing) and self._left([name]):
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         _detach(existing)
         self.place(name, child)
