@@ -140,16 +140,25 @@ class BrokenArchive(InvalidInput):
 
 
 class MissingMember(BrokenArchive):
-    """A file that the archive requires is absent; `member` is "" if one of several would do."""
+    """A file that the archive requires is absent; `member` is "" if one of several would do.
 
-    def __init__(self, member: str, reason: str = "is missing from the archive") -> None:
+    `others` are further absent files that the same image needs.
+    """
+
+    def __init__(
+        self,
+        member: str,
+        reason: str = "is missing from the archive",
+        others: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(member, reason)
+        self.others = others
 
     @property
     def by_truncation(self) -> "MissingMember":
         """The same error for an archive that is truncated, whose missing end may hold the file."""
         reason = f"{self.reason}; the archive is truncated: its end is missing too"
-        return MissingMember(self.member, reason)
+        return MissingMember(self.member, reason, self.others)
 
 
 class UnreadableLayer(BrokenArchive):

@@ -1,4 +1,6 @@
-"""What holds for every test: the same examples in each run, and no user's store within reach."""
+"""Fixtures for every test: the same generated examples in each run, and no access to the user's
+store.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ hypothesis.settings.load_profile("imgfs")
 
 @pytest.fixture(scope="session", autouse=True)
 def _store_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A command that is not told its store uses one that ends with the tests."""
+    """Set a default store that is removed after the tests."""
     store: Path = tmp_path_factory.mktemp("default") / "store"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGFS_STORE", str(store))
@@ -24,7 +26,9 @@ def _store_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_that_end() -> Iterator[None]:
-    """What nohup and & ignore ends the commands of the tests: a handler is not inherited."""
+    """Restore signals that nohup or & have ignored, since they must end the commands of the
+    tests.
+    """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_IGN]
     for number in ignored:
         signal.signal(number, lambda *_: None)
@@ -44,5 +48,5 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
 
 @pytest.fixture
 def mounted(mount: Callable[..., Mounted]) -> Mounted:
-    """An empty store, mounted."""
+    """Mount an empty store."""
     return mount()

@@ -15,7 +15,7 @@ _TIMING = re.compile(r'"(seconds|rate|remaining)": [0-9.]+')
 
 
 def run_page(page: str, directory: Path, environment: Mapping[str, str]) -> str:
-    """The page as it is when all its commands have been run."""
+    """Return the page with the output of its commands, all of which have been run."""
 
     def block(match: re.Match[str]) -> str:
         commands = [line for line in match[1].splitlines() if line.startswith("$ ")]

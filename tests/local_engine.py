@@ -1,4 +1,4 @@
-"""An engine over a local store, with all that tests look into."""
+"""An engine over a local store, with the parts that tests inspect."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Real mounts for tests: made by the command that a user types."""
+"""Real mounts for tests, made by the command that a user types."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ IMGFS = (sys.executable, "-m", "imgfs")
 
 
 def lacking() -> str | None:
-    """What this machine lacks for a mount, if anything."""
+    """Return what this machine lacks for a mount, or None."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "no access to /dev/fuse"
     return None if shutil.which("fusermount3") else "no fusermount3"
@@ -27,7 +27,7 @@ def lacking() -> str | None:
 
 @dataclass(frozen=True)
 class Mounted:
-    """A store and where it is mounted."""
+    """A mounted store: its directory, the mount point, and the ID of the mount's process."""
 
     store: Path
     path: Path
@@ -41,14 +41,14 @@ class Mounted:
         return self.path / "import"
 
     def load(self, archive: bytes, name: str = "x.tar") -> None:
-        """Drop an archive; OSError as close() says it."""
+        """Write an archive to `import/`; raise the OSError of write() or close()."""
         write(self.drop / name, archive)
 
     def report(self, name: str = "x.tar") -> Any:
         return json.loads((self.path / ".imgfs" / "imports" / f"{name}.json").read_bytes())
 
     def status(self, field: str) -> Any:
-        """What `.imgfs/status.json` tells."""
+        """Return a field of `.imgfs/status.json`."""
         return json.loads((self.path / ".imgfs" / "status.json").read_bytes())[field]
 
     def names(self, below: str = "") -> list[str]:
@@ -56,7 +56,7 @@ class Mounted:
 
 
 def write(path: Path, data: bytes, block: int = 1 << 20) -> None:
-    """Write a new file and close it, every error raised."""
+    """Write a new file and close it; raise every error."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         for offset in range(0, len(data), block):
@@ -69,14 +69,14 @@ def write(path: Path, data: bytes, block: int = 1 << 20) -> None:
 
 
 def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    """A command that must succeed, its output kept."""
+    """Run a command that must succeed; return its output."""
     done = subprocess.run([str(part) for part in command], capture_output=True, check=False, **more)
     assert done.returncode == 0, f"{command}: {done.returncode}: {done.stderr.decode()}"
     return done
 
 
-def ended(pid: int) -> bool:
-    """Whether a process has ended with all its threads, be it a zombie or not."""
+def has_ended(pid: int) -> bool:
+    """Return whether a process and all its threads have ended; a zombie has."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
         threads = os.listdir(f"/proc/{pid}/task")
@@ -86,7 +86,7 @@ def ended(pid: int) -> bool:
 
 
 def _is_mounted(path: Path) -> bool:
-    """Whether something is mounted there, be its process gone or not."""
+    """Return whether something is mounted at a path, even if its process has ended."""
     try:
         os.lstat(path)
     except OSError as error:
@@ -96,8 +96,8 @@ def _is_mounted(path: Path) -> bool:
 
 @contextmanager
 def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
-    """What mounts a store below `root`, and sees to it that whatever happens every mount and its
-    process are gone afterwards.
+    """Provide a function that mounts a store below `root`; unmount everything at the end, and wait
+    for the processes to end.
     """
     mounted: list[Mounted] = []
 
@@ -108,7 +108,7 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
         launcher: tuple[str, ...] = (),
     ) -> Mounted:
         path = root / at
-        with suppress(FileExistsError):  # exist_ok would ask a mount whose process is gone
+        with suppress(FileExistsError):  # exist_ok would stat a mount whose process has ended
             path.mkdir()
         run(*launcher, *IMGFS, "--store", root / store, "mount", *options, path)
         pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
@@ -121,7 +121,7 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
         for one in reversed(mounted):
             if _is_mounted(one.path):
                 subprocess.run(["fusermount3", "-u", "-z", str(one.path)], check=False)
-            if not ended(one.pid):
+            if not has_ended(one.pid):
                 with suppress(ProcessLookupError):
                     os.kill(one.pid, signal.SIGTERM)
-            wait_until(lambda pid=one.pid: ended(pid), "the mount's process ends")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
+            wait_until(lambda pid=one.pid: has_ended(pid), "the mount's process ends")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults

@@ -1,4 +1,4 @@
-"""The image-spec's rules as JSON schemas (`schemas/*.json`), for whatever a test has rendered."""
+"""The rules of the image-spec as JSON schemas (`schemas/*.json`), to check rendered documents."""
 
 import json
 from functools import cache
@@ -19,5 +19,5 @@ def _validator(kind: str) -> jsonschema.Draft202012Validator:
 
 
 def problems(kind: str, document: bytes) -> list[str]:
-    """What is wrong with a "config", "descriptor", "index", "layout" or "manifest"."""
+    """Return the errors of a "config", "descriptor", "index", "layout" or "manifest"."""
     return [error.message for error in _validator(kind).iter_errors(json.loads(document))]

@@ -1,8 +1,9 @@
-"""A directory on a disk that hangs on demand: a mirror, made by pyfuse3, in a process of its own.
+"""A directory on a disk that hangs on demand: a mirror file system, served by another process with
+pyfuse3.
 
-Run as a program with SOURCE, MOUNTPOINT and CONTROL: while CONTROL holds a file named after an
-operation (lookup, open, read, mkdir), that operation waits, and CONTROL holds a file
-`waiting-<number>` for each one that does.
+This module runs as that program with the arguments SOURCE, MOUNTPOINT and CONTROL. While CONTROL
+has a file named after an operation (lookup, open, read, mkdir), the operation waits, and CONTROL
+has a file `waiting-<number>` for each that does.
 """
 
 import errno
@@ -25,7 +26,7 @@ SUBTYPE = "stuckdisk"
 
 
 class StuckDisk:
-    """What a test holds in its hands."""
+    """The controls of a disk that hangs."""
 
     def __init__(self, path: Path, control: Path, process: "subprocess.Popen[bytes]") -> None:
         self.path = path
@@ -35,14 +36,14 @@ class StuckDisk:
     def hang(self, operation: str) -> None:
         (self._control / operation).touch()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         for file in self._control.iterdir():
             if not file.name.startswith("waiting-"):
                 file.unlink()
 
     @property
     def waiting(self) -> int:
-        """How many operations hang."""
+        """Return how many operations hang."""
         return sum(file.name.startswith("waiting-") for file in self._control.iterdir())
 
     def wait_for(self, count: int) -> None:
@@ -51,7 +52,7 @@ class StuckDisk:
 
 @contextmanager
 def stuck_disk(path: Path, scratch: Path) -> Iterator[StuckDisk]:
-    """Have the directory `path` lie on such a disk, until the end."""
+    """Put the directory `path` on such a disk until the end of the block."""
     source, control = scratch / f"{path.name}.real", scratch / f"{path.name}.control"
     path.rename(source)
     path.mkdir(mode=0o700)
@@ -62,7 +63,7 @@ def stuck_disk(path: Path, scratch: Path) -> Iterator[StuckDisk]:
             wait_until(lambda: os.path.ismount(path) or process.poll() is not None, "it is there")
             yield StuckDisk(path, control, process)
         finally:
-            process.kill()  # which ends every operation that waits
+            process.kill()  # this ends every operation that waits
             process.wait()
             subprocess.run(["fusermount3", "-u", "-z", str(path)], check=False)
             path.rmdir()
@@ -71,7 +72,7 @@ def stuck_disk(path: Path, scratch: Path) -> Iterator[StuckDisk]:
 
 
 class _Mirror(pyfuse3.Operations):
-    """The files below a directory, each inode by its path."""
+    """The files below a directory; each inode is known by its path."""
 
     def __init__(self, source: Path, control: Path) -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class _Mirror(pyfuse3.Operations):
         return os.pread(fh, size, off)
 
     async def flush(self, fh: int) -> None:
-        """Nothing is written."""
+        """Do nothing: no bytes are written."""
 
     async def release(self, fh: int) -> None:
         os.close(fh)
@@ -116,12 +117,12 @@ class _Mirror(pyfuse3.Operations):
             status = os.lstat(self._paths[inode])
         except OSError as error:
             raise FUSEError(error.errno or errno.EIO) from None
-        told = EntryAttributes()
-        told.st_ino = inode
-        told.entry_timeout = told.attr_timeout = 0
+        reported = EntryAttributes()
+        reported.st_ino = inode
+        reported.entry_timeout = reported.attr_timeout = 0
         for name in ("st_mode", "st_nlink", "st_uid", "st_gid", "st_size"):
-            setattr(told, name, getattr(status, name))
-        return told
+            setattr(reported, name, getattr(status, name))
+        return reported
 
     async def _pass(self, operation: str) -> None:
         mark = self._control / f"waiting-{next(self._count)}"

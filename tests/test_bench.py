@@ -1,4 +1,4 @@
-"""What `scripts/bench` makes of its measurements, and how it runs what it measures."""
+"""Tests of `scripts/bench`: its statistics, and how it runs commands."""
 
 import json
 import sys
@@ -100,10 +100,10 @@ def test_text_has_the_same_figures() -> None:
 
 
 def test_json_has_samples_and_the_goal_that_counts() -> None:
-    told = json.loads(printing.as_json(report(), WHERE))
-    assert told["rows"][0]["goal"] == 2.5
-    assert told["rows"][0]["met"] is True
-    assert told["contests"][0]["contenders"]["ours"]["samples"][0]["seconds"] == 2
+    reported = json.loads(printing.as_json(report(), WHERE))
+    assert reported["rows"][0]["goal"] == 2.5
+    assert reported["rows"][0]["met"] is True
+    assert reported["contests"][0]["contenders"]["ours"]["samples"][0]["seconds"] == 2
 
 
 def test_a_command_is_measured() -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from engine import graph as walk
 from engine.content.protocols import ReaderAt
 from engine.errors import InvalidDocument, LimitExceeded, NotFound, SizeMismatch
+from engine.graph import MAX_DEPTH, children, gc_labels, graph, summarize
 from engine.spec import platforms
 from engine.spec.oci import Descriptor, Platform
 from tests import archives
@@ -71,45 +71,45 @@ def digests(found: Iterable[Descriptor]) -> list[str]:
 
 
 def test_a_manifest_then_config_then_layers() -> None:
-    graph = walk.graph(Memory(*APP.blobs()), target(APP.manifest(), OCI_MANIFEST))
-    assert digests(graph.blobs) == [archives.digest(blob) for blob in APP.blobs()]
-    assert graph.missing == ()
-    (image,) = graph.images
+    found = graph(Memory(*APP.blobs()), target(APP.manifest(), OCI_MANIFEST))
+    assert digests(found.blobs) == [archives.digest(blob) for blob in APP.blobs()]
+    assert found.missing == ()
+    (image,) = found.images
     assert image.platform == Platform("amd64", "linux")
 
 
 def test_an_index_in_order_and_each_blob_once() -> None:
     document = index(APP, ARM)
-    graph = walk.graph(Memory(document, *APP.blobs(), *ARM.blobs()), target(document, OCI_INDEX))
+    found = graph(Memory(document, *APP.blobs(), *ARM.blobs()), target(document, OCI_INDEX))
     wanted = [document, *APP.blobs(), *ARM.blobs()]
-    assert digests(graph.blobs) == list(dict.fromkeys(archives.digest(blob) for blob in wanted))
-    assert [str(i.platform and i.platform.architecture) for i in graph.images] == ["amd64", "arm64"]
+    assert digests(found.blobs) == list(dict.fromkeys(archives.digest(blob) for blob in wanted))
+    assert [str(i.platform and i.platform.architecture) for i in found.images] == ["amd64", "arm64"]
 
 
 def test_a_platform_narrows_an_index() -> None:
     document = index(APP, ARM)
     blobs = Memory(document, *APP.blobs(), *ARM.blobs())
     matcher = platforms.any_of(Platform("arm64", "linux"))
-    graph = walk.graph(blobs, target(document, OCI_INDEX), matcher)
-    assert digests(graph.blobs) == [archives.digest(b) for b in (document, *ARM.blobs())]
+    found = graph(blobs, target(document, OCI_INDEX), matcher)
+    assert digests(found.blobs) == [archives.digest(b) for b in (document, *ARM.blobs())]
 
 
 def test_an_incomplete_manifest_keeps_itself_and_drops_its_children() -> None:
     document = index(APP, ARM)
-    graph = walk.graph(
+    found = graph(
         Memory(document, *APP.blobs(), ARM.manifest(), ARM.config), target(document, OCI_INDEX)
     )
-    assert digests(graph.blobs) == [
+    assert digests(found.blobs) == [
         archives.digest(b) for b in (document, *APP.blobs(), ARM.manifest())
     ]
-    assert digests(graph.missing) == [archives.digest(ARM.layers[1])]
-    assert [image.missing == () for image in graph.images] == [True, False]
+    assert digests(found.missing) == [archives.digest(ARM.layers[1])]
+    assert [image.missing == () for image in found.images] == [True, False]
 
 
 def test_an_absent_root() -> None:
     root = target(APP.manifest(), OCI_MANIFEST)
-    graph = walk.graph(Memory(), root)
-    assert (graph.blobs, graph.missing) == ((), (root,))
+    found = graph(Memory(), root)
+    assert (found.blobs, found.missing) == ((), (root,))
 
 
 def test_a_layer_that_may_not_be_distributed_is_not_missing() -> None:
@@ -123,42 +123,40 @@ def test_a_layer_that_may_not_be_distributed_is_not_missing() -> None:
             "layers": [foreign],
         }
     )
-    graph = walk.graph(Memory(manifest, APP.config), target(manifest, OCI_MANIFEST))
-    assert graph.missing == ()
-    assert len(graph.complete_images) == 1
+    found = graph(Memory(manifest, APP.config), target(manifest, OCI_MANIFEST))
+    assert found.missing == ()
+    assert len(found.complete_images) == 1
 
 
 def test_an_attestation_is_no_image() -> None:
     annotations = {"vnd.docker.reference.type": "attestation-manifest"}
     entry = descriptor(ARM.manifest(), OCI_MANIFEST, annotations=annotations)
     document = to_json({"schemaVersion": 2, "manifests": [entry]})
-    graph = walk.graph(Memory(document, *ARM.blobs()), target(document, OCI_INDEX))
-    assert graph.images == ()
-    assert graph.artifacts == ()
-    assert archives.digest(ARM.manifest()) in digests(graph.blobs)
-    assert archives.digest(ARM.config) in digests(graph.blobs)
+    found = graph(Memory(document, *ARM.blobs()), target(document, OCI_INDEX))
+    assert found.images == ()
+    assert found.artifacts == ()
+    assert archives.digest(ARM.manifest()) in digests(found.blobs)
+    assert archives.digest(ARM.config) in digests(found.blobs)
 
 
 def test_sizes_must_agree() -> None:
     with pytest.raises(SizeMismatch, match="expected 5"):
-        walk.graph(
-            Memory(APP.manifest()), Descriptor(OCI_MANIFEST, archives.digest(APP.manifest()), 5)
-        )
+        graph(Memory(APP.manifest()), Descriptor(OCI_MANIFEST, archives.digest(APP.manifest()), 5))
 
 
 def test_a_manifest_that_is_an_index_is_refused() -> None:
     document = index(APP)
     with pytest.raises(InvalidDocument):
-        walk.graph(Memory(document), target(document, OCI_MANIFEST))
+        graph(Memory(document), target(document, OCI_MANIFEST))
 
 
 def test_deep_nesting_ends() -> None:
     blobs = [index(APP)]
-    for _ in range(walk.MAX_DEPTH + 2):
+    for _ in range(MAX_DEPTH + 2):
         entry = descriptor(blobs[-1], OCI_INDEX)
         blobs.append(to_json({"schemaVersion": 2, "manifests": [entry]}))
     with pytest.raises(LimitExceeded, match="nested"):
-        walk.graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
+        graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
 
 
 def test_sharing_does_not_multiply() -> None:
@@ -168,17 +166,17 @@ def test_sharing_does_not_multiply() -> None:
         blobs.append(
             to_json({"schemaVersion": 2, "manifests": entries, "annotations": {"l": str(level)}})
         )
-    graph = walk.graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
-    assert len(graph.blobs) == len(blobs) + 4
+    found = graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
+    assert len(found.blobs) == len(blobs) + 4
 
 
 def test_children_of_what_has_none() -> None:
-    assert walk.children(b"x", Descriptor(archives.OCI_LAYER, archives.digest(b"x"), 1)) == ()
+    assert children(b"x", Descriptor(archives.OCI_LAYER, archives.digest(b"x"), 1)) == ()
 
 
 def test_gc_labels_count_children() -> None:
-    refs = walk.children(APP.manifest(), target(APP.manifest(), OCI_MANIFEST))
-    assert walk.gc_labels(refs) == {
+    refs = children(APP.manifest(), target(APP.manifest(), OCI_MANIFEST))
+    assert gc_labels(refs) == {
         f"containerd.io/gc.ref.content.{i}": archives.digest(blob)
         for i, blob in enumerate(APP.blobs()[1:])
     }
@@ -186,8 +184,8 @@ def test_gc_labels_count_children() -> None:
 
 def test_a_summary() -> None:
     document = index(APP, ARM)
-    graph = walk.graph(Memory(document, *APP.blobs()), target(document, OCI_INDEX))
-    summary = walk.summarize(graph)
+    found = graph(Memory(document, *APP.blobs()), target(document, OCI_INDEX))
+    summary = summarize(found)
     assert summary.created == 1706933106
     assert set(summary.blobs) == {archives.digest(b) for b in (document, *APP.blobs())}
     (manifest,) = summary.manifests

@@ -13,7 +13,7 @@ CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 
 
 def make_odd(root: Path) -> None:
-    """Every kind of entry that a root file system may hold; needs root."""
+    """Create every type of entry that a root file system may hold; needs root."""
     (root / "etc/deep/er").mkdir(parents=True)
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
     (root / "empty").touch()
@@ -53,8 +53,8 @@ def make_odd(root: Path) -> None:
     os.utime(root / "etc/deep/er", ns=(0, 98_250_000_000))
 
 
-def told(entry: FileEntry) -> tuple[object, ...]:
-    """What must survive of an entry."""
+def surviving(entry: FileEntry) -> tuple[object, ...]:
+    """Return the properties of an entry that must survive."""
     return (
         entry.kind,
         oct(entry.mode) if entry.kind != "symlink" else "",
@@ -70,7 +70,7 @@ def told(entry: FileEntry) -> tuple[object, ...]:
 
 
 def picture(tree: Tree) -> dict[str, object]:
-    """A tree as values that compare, but for its root, and with its groups of hard links."""
-    entries: dict[str, object] = {path: told(entry) for path, entry in tree.items() if path}
+    """Return a tree as comparable values, without its root, and with its groups of hard links."""
+    entries: dict[str, object] = {path: surviving(entry) for path, entry in tree.items() if path}
     groups = sorted(tree.links().values())
     return {**entries, "links": groups}

@@ -1,4 +1,4 @@
-"""Waiting for a state, never for a time."""
+"""Wait for a state instead of a time."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ _POLL = threading.Event()
 
 
 def wait_until(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    """Return as soon as `holds()`; fail with `what` was waited for after `timeout` seconds."""
+    """Return as soon as `holds()` is true; fail after `timeout` seconds, naming `what`."""
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, f"waited {timeout} s in vain until {what}"

@@ -9,7 +9,7 @@ import msgspec
 
 from engine import graph as walk
 from engine.archive import file_types
-from engine.archive.member_index import MemberIndex
+from engine.archive.members import Members
 from engine.content.blobs import read_blob
 from engine.errors import (
     BrokenArchive,
@@ -45,18 +45,19 @@ class LeftOut(msgspec.Struct, frozen=True):
     """An image that the archive names but that cannot be loaded.
 
     `name` is its name in the archive, and `reason` is a clause that explains the failure. `missing`
-    is the name of the absent member, or "" if the reason is another one.
+    are the names of the absent members, none if the reason is another one.
     """
 
     name: str
     reason: str
-    missing: str = ""
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def because(cls, name: str, error: EngineError) -> "LeftOut":
         """Return the record of an image that is left out because of `error`."""
         reason = str(error).removeprefix(f"{name}: ")
-        return cls(name, reason, error.member if isinstance(error, MissingMember) else "")
+        missing = (error.member, *error.others) if isinstance(error, MissingMember) else ()
+        return cls(name, reason, missing)
 
 
 class Inventory(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class Inventory(msgspec.Struct, frozen=True):
         """Raise MissingMember if a member is missing, since the truncated part may have held it."""
         for one in self.left_out:
             if one.missing:
-                raise MissingMember(one.missing).by_truncation
+                raise MissingMember(one.missing[0]).by_truncation
 
 
 def check_count(count: int, most: int) -> None:
@@ -82,7 +83,7 @@ def check_count(count: int, most: int) -> None:
         raise LimitExceeded("archive", "images", most, count)
 
 
-def check_image(members: MemberIndex, image: walk.ImageManifest) -> None:
+def check_image(members: Members, image: walk.ImageManifest) -> None:
     """Check the config and the layers of an image.
 
     Raise InvalidDocument for a config that docker could not read, and the errors of `check_layers`.
@@ -96,7 +97,7 @@ def check_image(members: MemberIndex, image: walk.ImageManifest) -> None:
 
 
 def check_layers(
-    members: MemberIndex, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
+    members: Members, subject: str, diff_ids: Sequence[str], layers: Sequence[Descriptor]
 ) -> None:
     """Check layers as moby does: one for each diff ID, with that diff ID, and a tar archive.
 
@@ -115,8 +116,8 @@ def check_layers(
         if layer.digest not in present or layer_types.unreadable(layer.media_type):
             continue
         expected = _parsed(diff_id, f"diff ID {i} of {subject}")
-        name = f"layer {i} of {subject} ({members.stored_as(layer.digest)})"
-        found = members.diff_id(Digest(layer.digest), expected.algorithm)
+        name = f"layer {i} of {subject} ({members.pool.called(layer.digest)})"
+        found = members.pool.diff_id(Digest(layer.digest), expected.algorithm)
         if found == expected:
             check_beginning(members, layer.digest, name)
             continue
@@ -128,7 +129,7 @@ def check_layers(
         raise DigestMismatch(name, expected, found)
 
 
-def check_beginning(members: MemberIndex, digest: str, name: str) -> None:
+def check_beginning(members: Members, digest: str, name: str) -> None:
     """Raise BrokenArchive for a layer that is not empty and does not begin with a tar header.
 
     `name` is the name of the layer in the message. The members are checked when the layer is

@@ -11,7 +11,7 @@ import msgspec
 from engine import graph as walk
 from engine.archive.archive_image import ArchiveImage, Inventory, check_count, check_layers
 from engine.archive.archive_names import docker_names
-from engine.archive.member_index import MemberIndex
+from engine.archive.members import Members
 from engine.compression.options import Compression
 from engine.errors import EngineError, InvalidDigest, InvalidDocument, MissingMember
 from engine.layers.diff_ids import compression_of
@@ -21,7 +21,7 @@ from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, Manifest
 
 
-def read(members: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
+def read(members: Members, most: int, compression: Compression | None = None) -> Inventory:
     """Return the images of `manifest.json` in its order; compress plain layers if `compression` is
     set.
 
@@ -39,7 +39,7 @@ def read(members: MemberIndex, most: int, compression: Compression | None = None
     return Inventory(tuple(found))
 
 
-def parents(members: MemberIndex) -> dict[str, str]:
+def parents(members: Members) -> dict[str, str]:
     """Return the parents that `manifest.json` states: the parent's ID by image ID.
 
     Return an empty dict if the file is absent or unreadable, since this information is optional.
@@ -54,7 +54,7 @@ def parents(members: MemberIndex) -> dict[str, str]:
 
 
 def found_image(
-    members: MemberIndex,
+    members: Members,
     names: tuple[str, ...],
     config: Digest,
     config_size: int,
@@ -73,7 +73,7 @@ def found_image(
     return ArchiveImage(names, walk.graph(members, target))
 
 
-def layer_descriptor(members: MemberIndex, digest: Digest, size: int) -> Descriptor:
+def layer_descriptor(members: Members, digest: Digest, size: int) -> Descriptor:
     """Return the descriptor of a layer; the first bytes determine plain, gzip or zstd."""
     with members.open(digest) as reader:
         compression = compression_of(reader)
@@ -81,7 +81,7 @@ def layer_descriptor(members: MemberIndex, digest: Digest, size: int) -> Descrip
 
 
 def compressed(
-    members: MemberIndex, layers: list[Descriptor], compression: Compression | None
+    members: Members, layers: list[Descriptor], compression: Compression | None
 ) -> list[Descriptor]:
     """Return the layers, with plain ones replaced by their compressed form if `compression` asks
     so.
@@ -89,13 +89,13 @@ def compressed(
     if compression is None or compression.kind == "uncompressed":
         return layers
     return [
-        members.compressed(layer, compression) if layer.media_type == oci.LAYER else layer
+        members.pool.compressed(layer, compression) if layer.media_type == oci.LAYER else layer
         for layer in layers
     ]
 
 
 def image(
-    members: MemberIndex, item: docker.ManifestItem, compression: Compression | None
+    members: Members, item: docker.ManifestItem, compression: Compression | None
 ) -> ArchiveImage:
     """Return the image of an item, with a manifest created for it.
 
@@ -127,7 +127,7 @@ def image(
 
 
 def _layer(
-    members: MemberIndex, path: str, diff_id: str, source: docker.LayerSource | None
+    members: Members, path: str, diff_id: str, source: docker.LayerSource | None
 ) -> Descriptor:
     """Return the layer at `path`.
 
@@ -144,11 +144,11 @@ def _layer(
             media_type = layer_types.as_oci(source.media_type)
             return Descriptor(media_type, source.digest, source.size, source.urls)
         raise
-    plain = members.plain(content)
+    plain = members.pool.plain(content)
     return layer_descriptor(members, plain.digest, plain.size)
 
 
-def _stored(members: MemberIndex, diff_id: str) -> Descriptor | None:
+def _stored(members: Members, diff_id: str) -> Descriptor | None:
     try:
         digest = Digest(diff_id)
         size = members.sizes([digest])[digest]

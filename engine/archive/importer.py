@@ -7,14 +7,10 @@ the `with` block leaves the store as it was. An `Import` is for one thread at a 
 """
 
 import errno
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from engine import graph as walk
 from engine.archive import (
     docker_archive,
     file_types,
@@ -22,10 +18,15 @@ from engine.archive import (
     lookalikes,
     oci_archive,
 )
-from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut
+from engine.archive.archive_graphs import ArchiveGraphs
+from engine.archive.archive_image import Inventory, LeftOut
+from engine.archive.content_pool import ContentPool
+from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
+from engine.archive.loaded import Loaded
 from engine.archive.member_content import Content
 from engine.archive.member_index import MemberIndex
+from engine.archive.publisher import Publisher
 from engine.archive.tars import NextArchive, Tars
 from engine.compression.decompress import ArchiveDecompressor
 from engine.errors import (
@@ -33,17 +34,11 @@ from engine.errors import (
     ContentMismatch,
     LimitExceeded,
     MissingMember,
-    NotAnImage,
-    NotFound,
     counted,
 )
-from engine.image import PARENT_LABEL, Image
 from engine.limits import Expansion
-from engine.spec import docker, oci, platforms
-from engine.spec import media_types as layer_types
-from engine.spec.digest import Digest
+from engine.spec import docker, platforms
 from engine.stores.protocols import Store
-from engine.stores.records import Lease
 from engine.tar.member import Member, clean_name
 from engine.tar.reader import MemberData, MemberEnd, MemberStart
 
@@ -56,35 +51,6 @@ _DOCUMENTS = (
 _EMPTY = "is not an image archive: it is empty; see whether what should have written it has failed"
 
 
-class LoadedImage(msgspec.Struct, frozen=True):
-    """An image that was loaded.
-
-    `id` is the digest of its config, as in docker, or "" if it has none. `missing` are the digests
-    that its index names and that neither the archive nor the store holds; `missing_platforms` are
-    the platforms that are incomplete for this reason.
-    """
-
-    names: tuple[str, ...]
-    target: str
-    id: str
-    platforms: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    missing_platforms: tuple[str, ...] = ()
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """The result of a load.
-
-    `images` are in the order of the archive. `new_blobs` and `new_bytes` count the blobs that were
-    new to the store. `left_out` are the images that the archive names but that could not be loaded.
-    """
-
-    images: tuple[LoadedImage, ...]
-    new_blobs: int = 0
-    new_bytes: int = 0
-    left_out: tuple[LeftOut, ...] = ()
-
-
 class Import:
     """The load of one stream, which may hold several archives in succession; for one thread at a
     time.
@@ -94,10 +60,9 @@ class Import:
         self._store = store
         self._options = options
         self._limits = options.limits
-        self._leases = ExitStack()
-        self._lease: Lease | None = None
+        self._held = HeldBlobs(store)
         self._expansion = Expansion(options.limits.max_expanded_bytes)
-        self._members = MemberIndex(store.content, self._hold, self._expansion)
+        self._members = MemberIndex(ContentPool(store.content, self._held.hold, self._expansion))
         self._outer = ArchiveDecompressor()
         self._tar = Tars(self._limits)
         self._before = Inventory(())
@@ -124,7 +89,7 @@ class Import:
     @property
     def layers(self) -> int:
         """The number of layers received so far, recognised by their first bytes."""
-        return self._members.layers
+        return self._members.pool.layers
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the archive.
@@ -161,19 +126,22 @@ class Import:
             self._tar.finish()
             inventory = self._found()
             found = self._options.naming.applied(inventory.found)
-            self._check_platforms(found)
+            publisher = Publisher(self._store, self._members, self._options.platforms)
+            publisher.check_platforms(found)
+            parents = self._parents | docker_archive.parents(self._members)
             try:
-                self._loaded = self._publish(found, inventory.left_out)
-            except Exception as error:  # publication has consumed the ingests
+                loaded = publisher.publish(found, parents)
+            except Exception as error:  # publication has used up the ingests
                 self._failure = error
                 raise
+            left_out = Loaded((), left_out=inventory.left_out)
+            self._loaded = self._published.followed_by(loaded).followed_by(left_out)
         return self._loaded
 
     def abort(self) -> None:
         """Discard all that is not published and release the lease; further calls do nothing."""
         self._members.discard()
-        self._lease = None
-        self._leases.close()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -185,12 +153,6 @@ class Import:
         _trace: TracebackType | None,
     ) -> None:
         self.abort()
-
-    def _hold(self, digest: Digest) -> None:
-        """Lease a stored blob that this archive relies on."""
-        if self._lease is None:
-            self._lease = self._leases.enter_context(self._store.leases.hold())
-        self._store.leases.add(self._lease.id, digest)
 
     def _take(self, plain: bytes | memoryview) -> None:
         for event in self._tar.feed(memoryview(plain)):
@@ -263,7 +225,8 @@ class Import:
         members, most = self._members, self._limits.max_images - len(self._before.found)
         compression = self._options.compression
         if oci_archive.is_oci(members):
-            return oci_archive.read(members, most, self._matcher, compression)
+            graphs = ArchiveGraphs(members, self._matcher)
+            return oci_archive.read(members, most, graphs, compression)
         no_layout = MissingMember(
             oci_archive.LAYOUT, f"is missing from the archive, {oci_archive.INDEX} needs it"
         )
@@ -316,96 +279,3 @@ class Import:
         if not wanted:
             return platforms.ALL
         return platforms.only(*wanted)
-
-    def _check_platforms(self, found: Sequence[ArchiveImage]) -> None:
-        """Raise NotFound for an image that has none of the wanted platforms.
-
-        Raise NotAnImage if the archive holds artifacts only. An artifact has no platform, and is
-        loaded along with the images that have a wanted one.
-        """
-        wanted = self._options.platforms
-        others = [one for one in found if wanted and one.graph.best(self._matcher) is None]
-        images = [one for one in others if walk.graph(self._members, one.graph.root).images]
-        for one in images or (others if len(others) == len(found) else ()):
-            subject = one.names[0] if one.names else one.graph.root.digest
-            if not images and one.graph.artifacts:
-                raise NotAnImage(subject, one.graph.artifact_type)
-            text = " or ".join(platforms.format_all(platform) for platform in wanted)
-            raise NotFound("platform", f"{text} of {subject}")
-
-    def _publish(self, found: list[ArchiveImage], left_out: tuple[LeftOut, ...]) -> Loaded:
-        store = self._store
-        graphs = {image.graph.root.digest: image.graph for image in found}
-        wholes: dict[str, walk.Graph] = {}
-        blobs: dict[str, dict[str, str]] = {}
-        for graph in graphs.values():
-            blobs.update(self._labels(graph))
-        parents = self._parents | docker_archive.parents(self._members)
-        self._members.prepare(blobs)
-        with store.transaction():
-            added = self._members.publish(blobs)
-            for digest, graph in graphs.items():
-                is_partial = bool(self._options.platforms or graph.missing)
-                whole = walk.graph(store.content, graph.root) if is_partial else graph
-                wholes[digest] = whole
-                store.images.record(digest, walk.summarize(whole))
-            for image in found:
-                self._create(image, parents)
-            for target in store.images.lacking(info.digest for info in added):
-                store.images.record(
-                    target.digest, walk.summarize(walk.graph(store.content, target))
-                )
-        loaded = tuple(_loaded_image(f, wholes[f.graph.root.digest]) for f in found)
-        before = self._published
-        return Loaded(
-            before.images + loaded,
-            before.new_blobs + len(added),
-            before.new_bytes + sum(info.size for info in added),
-            before.left_out + left_out,
-        )
-
-    def _create(self, found: ArchiveImage, parents: Mapping[str, str]) -> None:
-        images, target = self._store.images, found.graph.root
-        configs = [image.manifest.config.digest for image in found.graph.images]
-        known = [parents[config] for config in configs if config in parents]
-        labels = {PARENT_LABEL: known[0]} if known else {}
-        for name in found.names or ("",):
-            self._store.events.add("load", target.digest, name)
-        for name in found.names:
-            images.put(Image(name, target, labels))
-        if not images.is_named(target.digest):
-            images.put(Image(target.digest, target, labels))
-
-    def _labels(self, graph: walk.Graph) -> dict[str, dict[str, str]]:
-        labels: dict[str, dict[str, str]] = {}
-        for blob in graph.blobs:
-            labels[blob.digest] = {}
-            if oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type):
-                with self._members.open(Digest(blob.digest)) as reader:
-                    data = reader.pread(blob.size, 0)
-                labels[blob.digest] = walk.gc_labels(walk.children(data, blob))
-        for image in graph.complete_images:
-            for layer in image.manifest.layers:
-                if layer_types.unreadable(layer.media_type):
-                    continue
-                if oci.layer_compression(layer.media_type) and layer.digest in labels:
-                    uncompressed = self._members.uncompressed(Digest(layer.digest))
-                    if uncompressed:
-                        labels[layer.digest] = uncompressed.labels
-        return labels
-
-
-def _loaded_image(found: ArchiveImage, whole: walk.Graph) -> LoadedImage:
-    summary = walk.summarize(whole)
-    manifests = summary.manifests
-    return LoadedImage(
-        found.names,
-        found.graph.root.digest,
-        manifests[0].config if manifests else "",
-        tuple(dict.fromkeys(manifest.platform for manifest in manifests if manifest.config)),
-        summary.missing,
-        whole.missing_platforms,
-    )
-
-
-__all__ = ["Import", "Loaded", "LoadedImage"]

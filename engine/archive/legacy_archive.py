@@ -10,7 +10,7 @@ import msgspec
 from engine.archive.archive_image import ArchiveImage, Inventory, check_beginning, check_count
 from engine.archive.archive_names import full_name
 from engine.archive.docker_archive import compressed, found_image, layer_descriptor
-from engine.archive.member_index import MemberIndex
+from engine.archive.members import Members
 from engine.compression.options import Compression
 from engine.errors import BrokenArchive
 from engine.spec import docker
@@ -21,7 +21,7 @@ _MAX_CHAIN = 1000
 """The limit of layers, far above that of any graph driver."""
 
 
-def read(members: MemberIndex, most: int, compression: Compression | None = None) -> Inventory:
+def read(members: Members, most: int, compression: Compression | None = None) -> Inventory:
     """Return the images that `repositories` names, in the order of their names.
 
     Compress plain layers if `compression` is set. Raise LimitExceeded for more than `most` names,
@@ -53,7 +53,7 @@ class _Layer(msgspec.Struct, frozen=True):
 class _Layers:
     """The v1 layers of an archive; each is read once, also if several images share it."""
 
-    def __init__(self, members: MemberIndex) -> None:
+    def __init__(self, members: Members) -> None:
         self.members = members
         self._layers: dict[str, _Layer] = {}
         self._files: dict[str, tuple[Digest, Descriptor]] = {}
@@ -67,8 +67,8 @@ class _Layers:
     def file(self, v1_id: str) -> tuple[Digest, Descriptor]:
         """Return the diff ID of the layer, and its descriptor."""
         if v1_id not in self._files:
-            found = self.members.plain(self.members.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
-            diff_id = self.members.diff_id(found.digest)
+            found = self.members.pool.plain(self.members.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
+            diff_id = self.members.pool.diff_id(found.digest)
             check_beginning(self.members, found.digest, f"layer {v1_id} ({found.name})")
             descriptor = layer_descriptor(self.members, found.digest, found.size)
             self._files[v1_id] = diff_id, descriptor

@@ -1,6 +1,7 @@
-"""The states of an archive member's content: in memory, in an ingest, or in the content store."""
+"""The states of the content of a file that is loaded: in memory, in an ingest, or in the content
+store.
+"""
 
-from collections.abc import Iterable
 from typing import Self
 
 import msgspec
@@ -82,34 +83,6 @@ class Damaged(msgspec.Struct, frozen=True):
 
 Small = Buffered | Spilled
 Content = Small | Ingested | Stored
-
-
-class Contents:
-    """The contents received, by digest."""
-
-    def __init__(self) -> None:
-        self._by_raw: dict[bytes, Content] = {}
-
-    def get(self, digest: Digest) -> Content | None:
-        return self._by_raw.get(digest.raw)
-
-    def add(self, content: Content) -> Content:
-        """Add the content unless one with its digest is present; return the one that is kept."""
-        raw = content.raw if isinstance(content, Small) else content.digest.raw
-        return self._by_raw.setdefault(raw, content)
-
-    def replace(self, content: Content) -> None:
-        """Replace the content that has the same digest."""
-        self._by_raw[content.digest.raw] = content
-
-    def remove(self, digest: Digest) -> None:
-        self._by_raw.pop(digest.raw, None)
-
-    def values(self) -> Iterable[Content]:
-        return self._by_raw.values()
-
-    def clear(self) -> None:
-        self._by_raw.clear()
 
 
 def drop(content: Content) -> None:

@@ -49,7 +49,7 @@ class IngestSink:
         self._name = name
         self._writer = writer
         self._size = 0
-        self._diff = _DiffHasher(expansion)
+        self._diff = DiffHasher(expansion)
 
     def write(self, data: memoryview) -> None:
         measured = run_concurrently(self._diff.write, data)
@@ -91,7 +91,7 @@ class CheckSink:
         """Do nothing: no data is kept."""
 
 
-class _DiffHasher:
+class DiffHasher:
     """Measures the uncompressed bytes of a compressed layer as it arrives."""
 
     def __init__(self, expansion: Expansion) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.archive.archive_image import ArchiveImage
-from engine.errors import InvalidInput, InvalidReference
+from engine.errors import InvalidDigest, InvalidInput, InvalidReference
 from engine.image import check_name
 from engine.spec import reference
+from engine.spec.digest import parse
 
 
 class InvalidNaming(InvalidInput):
@@ -27,12 +28,16 @@ class Naming(msgspec.Struct, frozen=True):
     `base` is the repository of images that have only a tag, as with ctr's --base-name. `renames`
     are pairs of an old and a new name: a repository with all its tags, or one tagged name. `prefix`
     precedes every familiar name. `name` is for the one image that has no name after these rules.
+    `directory` is the name of a directory that holds a layout: it is the repository of images that
+    have only a tag, and the name of the only image that has neither; one that is no valid name of
+    an image is ignored.
     """
 
     base: str = ""
     renames: tuple[tuple[str, str], ...] = ()
     prefix: str = ""
     name: str = ""
+    directory: str = ""
 
     def applied(self, found: Sequence[ArchiveImage]) -> list[ArchiveImage]:
         """Return the images with their names in the store.
@@ -44,7 +49,7 @@ class Naming(msgspec.Struct, frozen=True):
             return list(found)
         called = [msgspec.structs.replace(f, names=self._names(f)) for f in found]
         if not self.name:
-            return called
+            return self._named_after_directory(called)
         unnamed = [f for f in called if not f.names]
         images = [f for f in unnamed if f.graph.images] or unnamed
         digests = {f.graph.root.digest for f in images}
@@ -59,7 +64,20 @@ class Naming(msgspec.Struct, frozen=True):
         names = found.names
         if not names and found.tag and self.base:
             names = (_full(f"{self.base}:{found.tag}"),)
+        elif not names and found.tag and (place := _reference(self.directory)):
+            names = (_full(f"{place.name}:{found.tag}"),)
         return tuple(dict.fromkeys(self._prefixed(self._renamed(name)) for name in names))
+
+    def _named_after_directory(self, found: list[ArchiveImage]) -> list[ArchiveImage]:
+        place = _reference(self.directory)
+        others = {one.graph.root.digest for one in found if not one.names and not one.tag}
+        if place is None or len(others) != 1:
+            return found
+        name = self._prefixed(self._renamed(str(reference.tag_name_only(place))))
+        return [
+            msgspec.structs.replace(one, names=(name,)) if one.graph.root.digest in others else one
+            for one in found
+        ]
 
     def _renamed(self, name: str) -> str:
         ref = reference.parse_normalized(name)
@@ -75,6 +93,26 @@ class Naming(msgspec.Struct, frozen=True):
         if not self.prefix:
             return name
         return _full(f"{self.prefix}{reference.parse_normalized(name).familiar}")
+
+
+def _reference(directory: str) -> reference.Reference | None:
+    """Return the image name that a directory's name is, without a digest; None if it is none."""
+    try:
+        if _is_digest(directory.rpartition("/")[2]):
+            return None
+        place = reference.parse_normalized(directory)
+        check_name(str(reference.tag_name_only(place)), "")
+    except (InvalidReference, InvalidDigest):
+        return None
+    return place if place.digest is None else None
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        parse(text)
+    except InvalidDigest:
+        return False
+    return True
 
 
 def _full(text: str) -> str:

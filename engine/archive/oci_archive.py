@@ -16,9 +16,10 @@ import msgspec
 
 from engine import graph as walk
 from engine.archive import docker_archive
-from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut, check_count, check_image
+from engine.archive.archive_graphs import ArchiveGraphs, Key, key_of
+from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut, check_count
 from engine.archive.archive_names import docker_names, oci_names, oci_tag
-from engine.archive.member_index import MemberIndex
+from engine.archive.members import Members
 from engine.compression.options import Compression
 from engine.errors import (
     BrokenArchive,
@@ -28,15 +29,13 @@ from engine.errors import (
     InvalidInput,
     MissingMember,
 )
-from engine.spec import docker, go_json, oci, platforms
+from engine.spec import docker, go_json, oci
 from engine.spec.oci import Descriptor, ImageLayout
 
 LAYOUT, INDEX = "oci-layout", "index.json"
 
-Key = tuple[str, str, int, bool]
 
-
-def is_oci(members: MemberIndex) -> bool:
+def is_oci(members: Members) -> bool:
     """Return whether the archive has an `oci-layout` that states a version.
 
     Raise BrokenArchive for an unsupported version.
@@ -53,13 +52,13 @@ def is_oci(members: MemberIndex) -> bool:
 
 
 def read(
-    members: MemberIndex,
+    members: Members,
     most: int,
-    matcher: platforms.Matcher = platforms.ALL,
+    graphs: ArchiveGraphs,
     compression: Compression | None = None,
 ) -> Inventory:
-    """Return the images of an OCI archive in the order of `index.json`, on the platforms that
-    match.
+    """Return the images of an OCI archive in the order of `index.json`, on the platforms of
+    `graphs`.
 
     Plain layers of images that only `manifest.json` names are compressed if `compression` is set.
     Raise LimitExceeded for more than `most` images; MissingMember, BrokenArchive or InvalidDocument
@@ -76,18 +75,18 @@ def read(
         only = docker_archive.read(members, most, compression)
         return Inventory(only.found, strange)
     check_count(len(entries), most)
-    graphs, failures = _graphs(members, entries, matcher)
-    usable = [entry for entry in entries if entry.key in graphs]
-    wholes = _wholes(members, graphs.values(), matcher)
+    usable_graphs, failures = _usable(graphs, entries)
+    usable = [entry for entry in entries if entry.key in usable_graphs]
+    wholes = [graphs.whole(graph.root) for graph in usable_graphs.values()]
     below = {blob.digest for whole in wholes for blob in _below(whole)}
     items, unreadable = _items(members)
-    named = _named(usable, graphs, below, _tags(members, items))
+    named = _named(usable, usable_graphs, below, _tags(members, items))
     taken = {name for one in named for name in one.names}
     added, incomplete = _only_in_manifest_json(members, items, wholes, compression)
     found = (*named, *(_without(one, taken) for one in added))
     check_count(sum(len(one.names) or 1 for one in found), most)
     if not added and not any(whole.has_content for whole in wholes):
-        raise _nothing(list(failures.values()), graphs.values(), strange)
+        raise _nothing(list(failures.values()), usable_graphs.values(), strange)
     lost = [
         LeftOut.because(entry.called, failures[entry.key])
         for entry in entries
@@ -106,9 +105,8 @@ class _Entry(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """The properties of the target on which the graph below it depends."""
-        target = self.target
-        return target.digest, target.media_type, target.size, oci.is_attestation(target)
+        """The key of the graph below the target."""
+        return key_of(self.target)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,51 +147,24 @@ def _without_names(entry: Descriptor) -> Descriptor:
     return msgspec.structs.replace(entry, annotations=annotations, platform=None)
 
 
-def _graphs(
-    members: MemberIndex, entries: Iterable[_Entry], matcher: platforms.Matcher
+def _usable(
+    graphs: ArchiveGraphs, entries: Iterable[_Entry]
 ) -> tuple[dict[Key, walk.Graph], dict[Key, EngineError]]:
     """Return the graphs of the usable entries, and the errors of the others, by key.
 
     Raise ContentMismatch or InvalidDocument for content that is present and wrong.
     """
-    graphs: dict[Key, walk.Graph] = {}
+    usable: dict[Key, walk.Graph] = {}
     failures: dict[Key, EngineError] = {}
     for entry in entries:
-        if entry.key in graphs or entry.key in failures:
+        if entry.key in usable or entry.key in failures:
             continue
-        graph = walk.graph(members, entry.target, matcher)
-        error = _absence(members, graph)
-        if isinstance(error, ContentMismatch):
-            raise error
-        if error:
-            failures[entry.key] = error
-            continue
-        for image in graph.complete_images:
-            check_image(members, image)
-        graphs[entry.key] = graph
-    return graphs, failures
-
-
-def _absence(members: MemberIndex, graph: walk.Graph) -> EngineError | None:
-    """Return the error for the absent content of a graph, or None if the graph is usable without
-    it.
-    """
-    target = graph.root.digest
-    if not any(blob.digest == target for blob in graph.blobs):
-        return members.absence(target, INDEX)
-    gaps = [missing.digest for missing in graph.missing]
-    if graph.is_usable or not gaps:
-        return None
-    return members.absence(gaps[0], target, gaps[1:])
-
-
-def _wholes(
-    members: MemberIndex, graphs: Iterable[walk.Graph], matcher: platforms.Matcher
-) -> list[walk.Graph]:
-    """Return the graphs for all platforms."""
-    if matcher is platforms.ALL:
-        return list(graphs)
-    return [walk.graph(members, graph.root) for graph in graphs]
+        match graphs.usable(entry.target, INDEX):
+            case walk.Graph() as graph:
+                usable[entry.key] = graph
+            case error:
+                failures[entry.key] = error
+    return usable, failures
 
 
 def _below(whole: walk.Graph) -> list[Descriptor]:
@@ -253,7 +224,7 @@ def _nothing(
 # -- the manifest.json of an OCI archive ---------------------------------------------------------
 
 
-def _items(members: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
+def _items(members: Members) -> tuple[list[docker.ManifestItem], tuple[LeftOut, ...]]:
     """Return the items of `manifest.json`; none, and a `LeftOut`, if it is unreadable."""
     if not members.has(docker.MANIFEST_FILE):
         return [], ()
@@ -266,7 +237,7 @@ def _items(members: MemberIndex) -> tuple[list[docker.ManifestItem], tuple[LeftO
         return [], (LeftOut.because(docker.MANIFEST_FILE, error),)
 
 
-def _tags(members: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
+def _tags(members: Members, items: Iterable[docker.ManifestItem]) -> dict[str, tuple[str, ...]]:
     """Return the names that `manifest.json` gives to configs that are present, by config digest."""
     tags: dict[str, tuple[str, ...]] = {}
     for item in items:
@@ -277,7 +248,7 @@ def _tags(members: MemberIndex, items: Iterable[docker.ManifestItem]) -> dict[st
 
 
 def _only_in_manifest_json(
-    members: MemberIndex,
+    members: Members,
     items: Iterable[docker.ManifestItem],
     wholes: Iterable[walk.Graph],
     compression: Compression | None,

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from engine import graph as walk
 from engine.commit.document import Document
 from engine.errors import InvalidInput
+from engine.graph import gc_labels
 from engine.spec import digest as digests
 from engine.spec import go_json, oci, platforms, reference
 from engine.spec.digest import of_bytes
@@ -101,7 +101,7 @@ def manifest(target: Descriptor, statements: Sequence[bytes]) -> list[Document]:
             config=config,
             layers=tuple(described),
         ),
-        walk.gc_labels((config, *described)),
+        gc_labels((config, *described)),
     )
     annotations = {
         oci.REFERENCE_DIGEST: target.digest,

@@ -12,7 +12,6 @@ from functools import partial
 
 import msgspec
 
-from engine import graph as walk
 from engine.commit import image_writer
 from engine.commit.document import Document
 from engine.commit.image_writer import InvalidSource, PlatformImage, WriterOptions, Written
@@ -22,6 +21,7 @@ from engine.commit.source import CommitOptions, PlatformSource, Progress, Source
 from engine.content.protocols import Writer
 from engine.details import details
 from engine.errors import NotFound
+from engine.graph import graph, summarize
 from engine.image import Image
 from engine.spec import go_json, oci, platforms
 from engine.spec.digest import Digest
@@ -162,7 +162,7 @@ def _publish(
     target = written.target
     with store.transaction():
         store.content.publish(writers)
-        store.images.record(target.digest, walk.summarize(walk.graph(store.content, target)))
+        store.images.record(target.digest, summarize(graph(store.content, target)))
         for name in names or ("",):
             store.events.add("commit", target.digest, name)
         for name in names:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine import graph as walk
 from engine.commit import annotations, attestations
 from engine.commit import config as configs
 from engine.commit import epoch as epochs
@@ -18,6 +17,7 @@ from engine.commit.annotations import Annotation
 from engine.commit.document import Document
 from engine.commit.history import LayerNote
 from engine.errors import InvalidInput
+from engine.graph import gc_labels
 from engine.spec import media_types as layer_types
 from engine.spec import oci
 from engine.spec.digest import of_bytes
@@ -125,7 +125,7 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
         annotations=annotations.chosen(options.annotations, annotations.INDEX),
     )
     noted = annotations.chosen(options.annotations, annotations.INDEX_DESCRIPTOR)
-    document = Document.of(index, walk.gc_labels(entries)).described(noted)
+    document = Document.of(index, gc_labels(entries)).described(noted)
     return Written(document.descriptor, config, (*documents, document))
 
 
@@ -153,7 +153,7 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
         layers=tuple(_converted(layer.descriptor, options.is_oci) for layer in layers),
         annotations=annotations.chosen(options.annotations, annotations.MANIFEST, image.platform),
     )
-    document = Document.of(manifest, walk.gc_labels((described, *manifest.layers)))
+    document = Document.of(manifest, gc_labels((described, *manifest.layers)))
     noted = annotations.chosen(options.annotations, annotations.MANIFEST_DESCRIPTOR, image.platform)
     return Document(described, data), document.described(noted)
 

@@ -10,7 +10,6 @@ from threading import Lock
 import msgspec
 from msgspec.structs import replace
 
-from engine import graph as walk
 from engine.commit import config as configs
 from engine.commit import differ, instructions, overlay
 from engine.commit import layer_tar as layer
@@ -27,6 +26,7 @@ from engine.errors import BrokenArchive, DigestMismatch
 from engine.filetree import directory
 from engine.filetree.merged import MergedImage
 from engine.filetree.tree import EMPTY, Tree
+from engine.graph import ImageManifest
 from engine.layers.diff_ids import compression_of, uncompressed_pieces
 from engine.spec import go_json, oci, platforms
 from engine.spec import media_types as layer_types
@@ -44,7 +44,7 @@ class Base(msgspec.Struct, frozen=True):
     config: bytes
 
 
-def base_of(content: ContentStore, image: walk.ImageManifest) -> Base:
+def base_of(content: ContentStore, image: ImageManifest) -> Base:
     """Return the base for a commit from a stored image."""
     config = image.manifest.config
     data = read_blob(content, config.digest, config.size)

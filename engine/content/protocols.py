@@ -107,6 +107,13 @@ class Writer(Protocol):
         After an error `status().offset` is the number of bytes that were written.
         """
 
+    def pwrite(self, data: Bytes, offset: int) -> int:
+        """Write all of `data` at an offset, over what is there, and return its length.
+
+        Bytes between the end and a later offset read as zeros. The digest is computed anew when it
+        is asked for, so append with `write` what comes in order.
+        """
+
     def pread(self, length: int, offset: int) -> bytes:
         """Return written bytes, as `ReaderAt.pread` does."""
 

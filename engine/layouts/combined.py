@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from engine import graph as walk
+from engine.graph import Blobs, Graph
 from engine.image import Image
 from engine.layouts.entry import Entry
 from engine.layouts.selection import Selection
@@ -30,7 +30,7 @@ def _ref_name(image: Image) -> str:
 class Options(Selection, frozen=True):
     """The selection of manifests and the attributes of the layout.
 
-    `mtime` is the time of all entries except blobs, in seconds. `keeps` tells whether a blob is
+    `mtime` is the time of all entries except blobs, in seconds. `keeps` returns whether a blob is
     included, and `ref_name` returns the `org.opencontainers.image.ref.name` of an image.
     """
 
@@ -39,7 +39,7 @@ class Options(Selection, frozen=True):
     ref_name: Callable[[Image], str] = _ref_name
 
 
-def layout(images: Sequence[Image], blobs: walk.Blobs, options: Options) -> tuple[Entry, ...]:
+def layout(images: Sequence[Image], blobs: Blobs, options: Options) -> tuple[Entry, ...]:
     """Return the entries of one archive with these images.
 
     Images keep the order of `images` where the format allows it. Raise the errors of
@@ -90,7 +90,7 @@ def _names(image: Image, options: Options) -> dict[str, str]:
 
 
 def _items(
-    images: Sequence[Image], graphs: dict[str, walk.Graph], options: Options
+    images: Sequence[Image], graphs: dict[str, Graph], options: Options
 ) -> list[docker.ManifestItem]:
     items: dict[str, docker.ManifestItem] = {}
     for image in images:

@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
-from engine import graph as walk
 from engine.errors import NotAnImage
+from engine.graph import Blobs, ImageManifest
 from engine.image import PARENT_LABEL, Image
 from engine.layouts.docker_image import DockerImage, docker_image
 from engine.layouts.entry import Entry
@@ -46,7 +46,7 @@ class _Named(msgspec.Struct, frozen=True):
 
 def layout(
     images: Sequence[Image],
-    blobs: walk.Blobs,
+    blobs: Blobs,
     uncompressed_size: Callable[[str], int],
     options: Options,
 ) -> tuple[Entry, ...]:
@@ -79,12 +79,12 @@ def layout(
 
 def _named(
     images: Sequence[Image],
-    blobs: walk.Blobs,
+    blobs: Blobs,
     uncompressed_size: Callable[[str], int],
     options: Options,
 ) -> list[_Named]:
     """Return each image once, with its names."""
-    manifests: dict[str, walk.ImageManifest] = {}
+    manifests: dict[str, ImageManifest] = {}
     made: dict[str, DockerImage] = {}
     names: dict[str, dict[Reference, None]] = {}
     parents: dict[str, str] = {}
@@ -101,7 +101,7 @@ def _named(
     return [_Named(image, tuple(names[i]), parents[i]) for i, image in made.items()]
 
 
-def _manifest(image: Image, blobs: walk.Blobs, options: Options) -> walk.ImageManifest:
+def _manifest(image: Image, blobs: Blobs, options: Options) -> ImageManifest:
     graph = options.graph(image, blobs)
     manifest = options.described(image, graph)
     if manifest is None:

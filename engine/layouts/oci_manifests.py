@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from engine import graph as walk
 from engine.content.blobs import read_blob
 from engine.errors import InvalidDocument, LimitExceeded
+from engine.graph import MAX_DEPTH, Blobs
 from engine.layers.diff_ids import compression_of
 from engine.layouts.entry import Entry
 from engine.spec import digest, oci
@@ -25,7 +25,7 @@ _INDEX = "index.json"
 _SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd"}
 
 
-def with_oci_manifests(entries: Sequence[Entry], blobs: walk.Blobs) -> tuple[Entry, ...]:
+def with_oci_manifests(entries: Sequence[Entry], blobs: Blobs) -> tuple[Entry, ...]:
     """Return the entries of an OCI layout, sorted by path, with OCI manifests in place of Docker's.
 
     Only manifests and indexes are read, and the first bytes of layers whose media type does not
@@ -71,7 +71,7 @@ class _Document(msgspec.Struct, frozen=True):
 class _Conversion:
     """The replacements of the manifests and indexes of one layout, each created once."""
 
-    def __init__(self, blobs: walk.Blobs) -> None:
+    def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._known: dict[tuple[str, str], _Document | None] = {}
 
@@ -91,8 +91,8 @@ class _Conversion:
 
         An attestation refers to the replacement of its manifest.
         """
-        if depth > walk.MAX_DEPTH:
-            raise LimitExceeded(refs[0].digest, "nested indexes", walk.MAX_DEPTH, depth)
+        if depth > MAX_DEPTH:
+            raise LimitExceeded(refs[0].digest, "nested indexes", MAX_DEPTH, depth)
         found = ((ref.digest, self._document(ref, depth)) for ref in refs)
         made = {digest: document for digest, document in found if document is not None}
         if not made:

@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine import graph as walk
 from engine.errors import NotAnImage, NotExportable, NotFound
+from engine.graph import Blobs, Graph, ImageManifest, graph
 from engine.image import Image
 from engine.spec import oci, platforms
 from engine.spec.oci import Platform
 
 
-def nothing(_: walk.Graph) -> walk.ImageManifest | None:
+def nothing(_: Graph) -> ImageManifest | None:
     """Return None: there is no fallback."""
     return None
 
 
-def any_complete(graph: walk.Graph) -> walk.ImageManifest | None:
+def any_complete(graph: Graph) -> ImageManifest | None:
     """Return the best image for this host, else the first complete one, None if there is none."""
     here = graph.best(platforms.only(platforms.host()))
     return here or next(iter(graph.complete_images), None)
@@ -34,10 +34,10 @@ class Selection(msgspec.Struct, frozen=True):
     preferred: platforms.Matcher = msgspec.field(
         default_factory=lambda: platforms.only(platforms.host())
     )
-    fallback: Callable[[walk.Graph], walk.ImageManifest | None] = nothing
+    fallback: Callable[[Graph], ImageManifest | None] = nothing
     required: tuple[Platform, ...] = ()
 
-    def graph(self, image: Image, blobs: walk.Blobs) -> walk.Graph:
+    def graph(self, image: Image, blobs: Blobs) -> Graph:
         """Return the graph of the image, restricted to the platform, or whole for the fallback.
 
         Raise NotExportable if the target is neither manifest nor index; NotAnImage if platforms of
@@ -48,24 +48,24 @@ class Selection(msgspec.Struct, frozen=True):
         if not (oci.is_manifest_type(target.media_type) or oci.is_index_type(target.media_type)):
             reason = f"only manifests may be exported, found {target.media_type}"
             raise NotExportable(image.familiar, reason)
-        graph = walk.graph(blobs, target, self.platform)
-        if not any(blob.digest == target.digest for blob in graph.blobs):
+        found = graph(blobs, target, self.platform)
+        if not any(blob.digest == target.digest for blob in found.blobs):
             raise NotFound("blob", target.digest)
-        if self.required and not graph.images:
-            every = walk.graph(blobs, target)
+        if self.required and not found.images:
+            every = graph(blobs, target)
             if every.is_artifact:
                 raise NotAnImage(image.familiar, every.artifact_type)
         for platform in self.required:
-            if graph.best(platforms.only(platform)) is None:
+            if found.best(platforms.only(platform)) is None:
                 raise NotFound("platform", f"{platforms.format_all(platform)} of {image.familiar}")
-        if graph.complete_images or self.platform is platforms.ALL:
-            return graph
-        whole = walk.graph(blobs, target)
+        if found.complete_images or self.platform is platforms.ALL:
+            return found
+        whole = graph(blobs, target)
         if whole.complete_images and self.fallback(whole) is None:
             raise NotFound("manifest for the platform of", image.familiar)
         return whole
 
-    def described(self, image: Image, graph: walk.Graph) -> walk.ImageManifest | None:
+    def described(self, image: Image, graph: Graph) -> ImageManifest | None:
         """Return the manifest to describe; None if the graph has no image, as for an artifact.
 
         Raise NotFound if no manifest matches the platform.

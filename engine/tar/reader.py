@@ -260,7 +260,7 @@ class TarReader:
         return self._extend_map(known, block[386:483])
 
     def _extend_map(self, known: "_GnuMap", piece: bytes) -> Iterable[Event]:
-        """Add a piece of a GNU sparse map, whose last byte tells if another block follows."""
+        """Add a piece of a GNU sparse map, whose last byte states whether another block follows."""
         member, stored, segments = known
         segments += sparse.gnu_segments(piece[:-1], member.name)
         size, limit = len(segments) * sparse.GNU_SEGMENT, self._limits.max_header_bytes

@@ -109,6 +109,20 @@ class ContentSuite:
         with pytest.raises(InvalidDigest):
             store.writer("a", expected="md5:00")
 
+    def test_pwrite_in_any_order(self, store: ContentStore) -> None:
+        with store.writer("a") as writer:
+            assert writer.write(b"0123456789") == 10
+            assert writer.pwrite(b"xy", 4) == 2
+            assert writer.pwrite(b"end", 12) == 3
+            assert writer.write(b"!") == 1
+            expected = b"0123xy6789\0\0end!"
+            assert writer.pread(100, 0) == expected
+            assert writer.digest() == digests.of_bytes(expected)
+            assert writer.status().offset == len(expected)
+            writer.truncate(6)
+            assert writer.commit().info.digest == digests.of_bytes(b"0123xy")
+        assert read_blob(store, digests.of_bytes(b"0123xy")) == b"0123xy"
+
     def test_pread_sees_what_was_written(self, store: ContentStore) -> None:
         with store.writer("a") as writer:
             writer.write(b"0123")

@@ -20,7 +20,7 @@ LIKE_IT = "docker.io/library/reg:5000"
 
 
 def summary(name: str) -> Summary:
-    """Return what is below a target with one manifest, whose config `name` tells from others."""
+    """Return what is below a target with one manifest, with a config that differs by `name`."""
     config = of_bytes(name.encode())
     manifest = ManifestSummary(of_bytes(b"m"), config, "linux/amd64", 42)
     return Summary(7, tuple(sorted((of_bytes(b"m"), config, of_bytes(b"layer")))), (manifest,))

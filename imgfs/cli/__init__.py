@@ -17,8 +17,9 @@ from importlib import import_module
 from typing import NoReturn
 
 from engine.errors import EngineError, printable
+from imgfs import advice
 from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
-from imgfs.cli.support.common import Failed
+from imgfs.cli.support.common import Failed, print_error
 from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
 
 _COMMANDS = (
@@ -97,8 +98,10 @@ def run(arguments: list[str]) -> int:
         return _failed("interrupted", 130)
     except BrokenPipeError:
         return 1
-    except (Failed, EngineError) as error:
+    except Failed as error:
         return _failed(str(error), 1) if str(error) else 1
+    except EngineError as error:
+        return _failed(str(error), 1, advice.for_store(error))
     except OSError as error:
         where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}", 1)
@@ -154,6 +157,6 @@ def _end(number: int, _frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _failed(sentence: str, status: int) -> int:
-    print(f"imgfs: {printable(sentence, 2000)}", file=sys.stderr)
+def _failed(sentence: str, status: int, what_to_do: str = "") -> int:
+    print_error(sentence, what_to_do)
     return status

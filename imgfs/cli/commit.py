@@ -223,7 +223,7 @@ def _without_directories(
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """Return (platform, "") of each platform, and the names."""
     if len(words) > 1:
-        raise UsageError("expected NAME[,NAME…] beside --config-only")
+        raise UsageError("expected NAME[,NAME…] and nothing else with --config-only")
     return [(platform, "") for platform in wanted or ("",)], parse_names(words[0] if words else "")
 
 
@@ -236,7 +236,7 @@ def _operands(
         if not all(directory for _, directory in pairs):
             raise UsageError("--platform needs a directory for each of several platforms")
         if len(words) > 1:
-            raise UsageError("expected NAME[,NAME…] beside --platform P=DIR")
+            raise UsageError("expected NAME[,NAME…] and nothing else with --platform P=DIR")
         return pairs, parse_names(words[0] if words else "")
     if len(pairs) > 1:
         raise UsageError("--platform needs a directory for each of several platforms")

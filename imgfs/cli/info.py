@@ -15,7 +15,7 @@ from engine.errors import StoreMissing, escaped, printable
 from engine.spec import platforms
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import format_option, human, opened, print_json, store_path
-from imgfs.cli.support.mounts import mountpoints
+from imgfs.mounts import mountpoints
 
 _PATIENCE = 2.0
 """Seconds that a mount has for its answer."""

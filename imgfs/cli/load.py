@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -19,14 +20,15 @@ from engine.limits import Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
 from engine.stores.protocols import Store
+from imgfs import advice
 from imgfs.cli.support.command import Command, Parser, UsageError
-from imgfs.cli.support.common import Failed, format_option, print_json, writable
+from imgfs.cli.support.common import Failed, format_option, print_error, print_json, writable
 from imgfs.cli.support.limits import raise_open_files
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
 
 if TYPE_CHECKING:
-    from engine.archive.importer import Loaded
+    from engine.archive.loaded import Loaded
 
 _CHUNK = 1 << 20
 
@@ -65,9 +67,12 @@ def _count(text: str) -> int:
 
 
 def _load(args: Namespace) -> None:
-    """Load archives from files, or from standard input if none or - is given.
+    """Load archives from files or directories, or from standard input if none or - is given.
+
+    A directory is an OCI layout, an unpacked docker archive, or what skopeo's dir: wrote.
 
     imgfs load -i app.tar
+    imgfs load layout/
     docker save app:1 | imgfs load
     """
     raise_open_files()
@@ -95,7 +100,7 @@ def _load(args: Namespace) -> None:
             except (EngineError, OSError) as error:
                 failed = True
                 reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                print(f"imgfs: {printable(f'{source}: {reason}', 2000)}", file=sys.stderr)
+                print_error(f"{source}: {reason}", advice.after_load(error))
                 continue
             for one in loaded[-1].left_out:
                 text = printable(f"{source}: left out: {one.name}: {one.reason}", 2000)
@@ -108,7 +113,7 @@ def _load(args: Namespace) -> None:
         raise Failed("")
 
 
-LOAD = Command(_load, _options, words="[FILE…]", most=None)
+LOAD = Command(_load, _options, words="[FILE|DIR…]", most=None)
 
 
 def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
@@ -122,6 +127,11 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
 
 def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
+        if os.path.isdir(path):
+            from engine.archive.load_directory import load_directory  # most are archives
+
+            on_progress = stack.enter_context(progress_of("Loading", progress))
+            return load_directory(store, Path(path), options, on_progress)
         file: BinaryIO
         file = widen(sys.stdin.buffer) if path == "-" else stack.enter_context(open(path, "rb"))
         status = os.fstat(file.fileno())

@@ -77,6 +77,7 @@ class _Options(msgspec.Struct, frozen=True):
     names: str = "familiar"
     limits: Limits = Limits()
     gc_interval: float | None = None
+    import_expiry: float = 86400.0
     no_passthrough: bool = False
     nonempty: bool = False
     fuse: tuple[str, ...] = ()
@@ -98,7 +99,7 @@ def _mount_options(parser: Parser) -> None:
     parser.repeatable(
         "-o",
         metavar="OPTION,…",
-        help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, names=safe, …",
+        help="allow_other, gc_interval=1h, import_expiry=1d, layout=docker, max_archive_bytes=N, …",
     )
     parser.add_argument(
         "--gc-interval",
@@ -150,6 +151,7 @@ def _mount(args: Namespace) -> None:
                 view,
                 options.limits,
                 interval,
+                options.import_expiry,
                 options.fuse,
                 args.source or "imgfs",
                 native,
@@ -184,6 +186,8 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, limits=options.limits.changed({name: value}))
         elif name == "gc_interval" and (seconds := parse_duration(value)):
             options = replace(options, gc_interval=seconds)
+        elif name == "import_expiry" and (seconds := parse_duration(value)):
+            options = replace(options, import_expiry=seconds)
         elif name == "platform" and value:
             options = replace(options, platforms=(*options.platforms, value))
         elif name == "layout" and value in _VIEWS:

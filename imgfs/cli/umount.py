@@ -14,7 +14,7 @@ from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed
 from imgfs.cli.support.files import followed
 from imgfs.cli.support.holders import other_mounts, overlays, processes
-from imgfs.cli.support.mounts import MountInfo, mountpoints, mounts
+from imgfs.mounts import MountInfo, mountpoints, mounts, mounts_at
 
 _PATIENCE = 30.0
 _SILENCE = 2.0
@@ -45,7 +45,7 @@ def _umount(args: Namespace) -> None:
         unmount(mountpoint, lazily=True)  # its process may never answer
         return
     pid = None if is_stale(mountpoint) else daemon(mountpoint)
-    *_, mount = _mounts_at(_real(mountpoint))
+    *_, mount = mounts_at(_real(mountpoint))
     unmount(mountpoint, lazily=False)
     if pid is not None:
         _wait_for_end(mountpoint, pid, mount)
@@ -113,7 +113,7 @@ def _run(command: Sequence[str]) -> str | None:
 def _busy(mountpoint: Path) -> str:
     """Return a text that names the users of a mount and how to end it."""
     path = _real(mountpoint)
-    users: list[object] = [user for mount in _mounts_at(path)[-1:] for user in processes(mount)]
+    users: list[object] = [user for mount in mounts_at(path)[-1:] for user in processes(mount)]
     users += [f"a mount at {mount.path}" for mount in mounts() if path in mount.path.parents]
     who = _named(users) or "a process that this user may not look at"
     return f"{who}; end that, or detach the mount with imgfs umount -l {mountpoint}"
@@ -149,11 +149,6 @@ def _named(things: Sequence[object]) -> str:
     """Return the names of the first few, and the number of the others."""
     more = len(things) - _MOST_NAMED
     return ", ".join([*map(str, things[:_MOST_NAMED]), *([f"{more} more"] if more > 0 else [])])
-
-
-def _mounts_at(path: Path) -> list[MountInfo]:
-    """Return the mounts at a path; the last one is visible."""
-    return [mount for mount in mounts() if mount.path == path]
 
 
 def _real(mountpoint: Path) -> Path:

@@ -17,13 +17,14 @@ import msgspec
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
+from imgfs.fuse.callers import call_of
 from imgfs.fuse.errnos import errno_of
 from imgfs.fuse.handles import Handles, OpenReader
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.name_cache import KEPT, NameCache
 from imgfs.fuse.native.library import PLAIN, number_of
-from imgfs.fuse.open_files import OpenFile, OpenForReading, OpenForWriting
+from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
 from imgfs.vfs.nodes import (
@@ -115,7 +116,10 @@ class Operations(pyfuse3.Operations):
     @_as_fuse_error
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         parent = self._directory(parent_inode)
-        child = await self._child(parent, os.fsdecode(name), ctx.pid)
+        text = os.fsdecode(name)
+        if parent.depends_on_call(text):
+            parent = parent.seen_by(call_of(ctx.pid))
+        child = await self._child(parent, text, ctx.pid)
         return self._entry(child, parent.entry_timeout(child), parent_inode)
 
     @_as_fuse_error
@@ -171,15 +175,13 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        file = self._node(inode).writable()
         self._require_owner(ctx)
-        file.set_xattr(os.fsdecode(name), value)
+        self._node(inode).set_xattr(os.fsdecode(name), value)
 
     @_as_fuse_error
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        file = self._node(inode).writable()
         self._require_owner(ctx)
-        file.remove_xattr(os.fsdecode(name))
+        self._node(inode).remove_xattr(os.fsdecode(name))
 
     @_as_fuse_error
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
@@ -262,6 +264,9 @@ class Operations(pyfuse3.Operations):
             return await self._open_for_writing(file, flags, ctx.pid)
         if not _is_file(node):
             raise FUSEError(errno.EISDIR)
+        if node.may_change:
+            number = self._files.add(OpenForLiveReading(node.writable(), ctx.pid, self.callers))
+            return FileInfo(fh=number, direct_io=True, keep_cache=False)
         backed = self._passthrough.known(inode)
         if backed is None:
             reader = await self._open_reader(node, ctx.pid)
@@ -270,7 +275,10 @@ class Operations(pyfuse3.Operations):
                 backed = self._passthrough.back(inode, descriptor, node.attributes().size)
             if backed is None:
                 opened = OpenForReading(reader, ctx.pid, self._workers, self.callers)
-                return FileInfo(fh=self._files.add(opened), keep_cache=True)
+                number = self._files.add(opened)
+                return FileInfo(
+                    fh=number, keep_cache=not node.may_change, direct_io=node.may_change
+                )
             reader.close()
         return FileInfo(fh=backed.opened(self._files.add(backed)), keep_cache=False)
 
@@ -362,7 +370,7 @@ class Operations(pyfuse3.Operations):
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
         child = await self._child(parent, os.fsdecode(name), ctx.pid)
-        parent.unlink(os.fsdecode(name), child)
+        await self._apply(parent, ctx.pid, parent.unlink, os.fsdecode(name), child)
 
     @_as_fuse_error
     async def mkdir(
@@ -370,14 +378,21 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
-        made = await self._apply(parent, ctx.pid, parent.mkdir, os.fsdecode(name))
+        made = await self._apply(
+            parent, ctx.pid, parent.mkdir, os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid
+        )
         return self._entry(made, 0, parent_inode)
 
     @_as_fuse_error
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        raise refusal_of(self._directory(new_parent_inode))
+        self._require_owner(ctx)
+        parent = self._directory(new_parent_inode)
+        made = await self._apply(
+            parent, ctx.pid, parent.link, os.fsdecode(new_name), self._node(inode)
+        )
+        return self._entry(made, 0)
 
     # -- helpers ----------------------------------------------------------------------------------
 

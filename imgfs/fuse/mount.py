@@ -13,6 +13,7 @@ import msgspec
 import pyfuse3
 import trio
 
+from engine.archive.directory_import import DirectoryImport
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from engine.errors import EngineError, printable
@@ -29,7 +30,10 @@ from imgfs.fuse.native.library import NativeLibrary
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.fuse.read_ahead import raise_read_ahead
 from imgfs.imports.directory import ImportDirectory
+from imgfs.imports.services import ImportServices
+from imgfs.mounts import device_at
 from imgfs.threads import DiskThreads
+from imgfs.vfs.blob_files import blob_opener
 from imgfs.vfs.names import FAMILIAR, Names
 from imgfs.vfs.nodes import Node
 from imgfs.vfs.status import StatusDirectory
@@ -42,6 +46,7 @@ _PATIENCE = 5.0
 """Seconds that running requests have to finish when the mount ends, and that the abort of running
 imports then has.
 """
+DAY = 86400.0
 _MAX_REQUESTS = 1000
 """The number of requests that are handled at a time."""
 
@@ -50,7 +55,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     """The options of a mount.
 
     `fuse` holds options of the kernel and fusermount3, `source` is the source in /proc/mounts.
-    Garbage is collected every `gc_interval` seconds, unless that is None. `native` is the native
+    Garbage is collected every `gc_interval` seconds, unless that is None. An unfinished directory
+    of `import/` is dropped after `import_expiry` seconds without a change. `native` is the native
     library, or the reason why it cannot be used; `passthrough` allows the kernel to read blobs
     itself.
     """
@@ -58,6 +64,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     view: View = msgspec.field(default_factory=CombinedView)
     limits: Limits = msgspec.field(default_factory=Limits)
     gc_interval: float | None = None
+    import_expiry: float = DAY
     fuse: tuple[str, ...] = ()
     source: str = "imgfs"
     native: NativeLibrary | str = "not asked for"
@@ -111,17 +118,20 @@ class _Mount:
                 source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
                 named = {f"fsname={source}", "subtype=imgfs"}
                 fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
+                path = self._mountpoint.resolve()
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
+                device = device_at(path)
                 try:
-                    await self._answer(signals)
+                    await self._answer(signals, imports)
                 finally:
-                    pyfuse3.close(unmount=True)
+                    # Another mount may stand at the path: in front of this one, or after umount -l.
+                    pyfuse3.close(unmount=device_at(path) == device)
                     with trio.move_on_after(_PATIENCE, shield=True):
                         await imports.abandon()
                         await self.workers.rest()
                 nursery.cancel_scope.cancel()
 
-    async def _answer(self, signals: AsyncIterator[int]) -> None:
+    async def _answer(self, signals: AsyncIterator[int], imports: ImportDirectory) -> None:
         async with trio.open_nursery() as nursery:
             assert self._operations is not None
             nursery.start_soon(_stop_on, signals, nursery.cancel_scope)
@@ -130,6 +140,7 @@ class _Mount:
             nursery.start_soon(drop_gone_names, self._tree, self._operations.inodes, self.workers)
             nursery.start_soon(self._passthrough.close_idle)
             nursery.start_soon(self.workers.read, raise_read_ahead, self._mountpoint)
+            nursery.start_soon(imports.expire, self._options.import_expiry)
             if self._options.gc_interval is not None:
                 nursery.start_soon(_collect_every, self._options.gc_interval, self._store)
             self._ready()
@@ -140,12 +151,16 @@ class _Mount:
     def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:
         options = ImportOptions(limits=self._options.limits)
         return ImportDirectory(
-            lambda: Import(self._store, options),
-            self._store.directory,
-            nursery,
-            self.workers,
-            NativeGathers(self._options.native).make,
-            self._failed,
+            ImportServices(
+                lambda: Import(self._store, options),
+                lambda name: DirectoryImport(self._store, options, name),
+                blob_opener(self._store.content),
+                self._store.directory,
+                nursery,
+                self.workers,
+                NativeGathers(self._options.native).make,
+                self._failed,
+            )
         )
 
     def _wire(self, imports: ImportDirectory) -> Operations:

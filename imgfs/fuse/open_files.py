@@ -52,13 +52,21 @@ class OpenForReading(OpenFile):
         self._reader.close()
 
 
-class OpenForWriting(OpenFile):
-    """A file that the process `pid` has opened for writing."""
+class OpenForLiveReading(OpenFile):
+    """A file that may change, which the process `pid` has opened for reading."""
 
     def __init__(self, file: WritableFile, pid: int, callers: KilledCallers) -> None:
         self._file = file
         self._pid = pid
         self._callers = callers
+
+    async def read(self, offset: int, size: int) -> bytes:
+        with self._callers.unless_killed(self._pid):
+            return await self._file.read(offset, size)
+
+
+class OpenForWriting(OpenForLiveReading):
+    """A file that the process `pid` has opened for writing."""
 
     async def write(self, offset: int, data: bytes) -> int:
         with self._callers.unless_killed(self._pid):

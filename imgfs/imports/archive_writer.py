@@ -11,17 +11,16 @@ import errno
 import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-import trio
-
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
+from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.imports.gap_spool import GapSpool
 from imgfs.imports.gather import Gather
 from imgfs.imports.reports import Status, names_of, sentence
+from imgfs.imports.serial_calls import SerialCalls
+from imgfs.imports.services import ImportServices
 from imgfs.imports.write_queue import WriteQueue
-from imgfs.threads import DiskThreads
 
 log = logging.getLogger(__name__)
 
@@ -37,32 +36,20 @@ class ArchiveWriter:
     that of the last unsuccessful operation; a write clears both.
     """
 
-    def __init__(
-        self,
-        begin: Callable[[], Import],
-        spool_directory: Path,
-        nursery: trio.Nursery,
-        workers: DiskThreads,
-        make_gather: Callable[[], Gather],
-    ) -> None:
-        """`begin` starts an import, `make_gather` returns a gather for an open file."""
+    def __init__(self, services: ImportServices) -> None:
         self.size = 0
         self.result: Loaded | None = None
         self.error: Exception | None = None
         self.kept: tuple[str, ...] = ()
         """The images of the last successful flush, which stay loaded if what follows is wrong."""
-        self._begin = begin
-        self._spool_directory = spool_directory
-        self._nursery = nursery
-        self._workers = workers
-        self._make_gather = make_gather
+        self._services = services
+        self._calls = SerialCalls(services.nursery, services.workers)
         self._gather = Gather()
         self._import: Import | None = None
         self._spool: GapSpool | None = None
         self._lost: OSError | None = None
         self._accepted = 0
         self._queue: WriteQueue | None = None
-        self._engine_lock = trio.Lock()
 
     @property
     def status(self) -> Status:
@@ -79,7 +66,7 @@ class ArchiveWriter:
 
     def open(self) -> None:
         """Start to gather writes; call this when the file is opened first."""
-        self._gather = self._make_gather()
+        self._gather = self._services.make_gather()
 
     def handle(self, number: int) -> int:
         """Return the FUSE file handle of an open file with this number."""
@@ -175,24 +162,8 @@ class ArchiveWriter:
         self._accepted = 0
 
     async def run_in_thread(self, call: Callable[[], None]) -> None:
-        """Run calls in a worker thread, one after the other. If this is cancelled, the call still
-        runs to its end.
-        """
-        failure: list[Exception] = []
-        ended = trio.Event()
-
-        async def run() -> None:
-            async with self._engine_lock:
-                try:
-                    await self._workers.write(call)
-                except Exception as error:  # raised below, in the task that waits
-                    failure.append(error)
-            ended.set()
-
-        self._nursery.start_soon(run)
-        await ended.wait()
-        if failure:
-            raise failure[0]
+        """Run calls as `SerialCalls.run` does."""
+        await self._calls.run(call)
 
     @property
     def _written(self) -> int:
@@ -215,9 +186,9 @@ class ArchiveWriter:
 
     def _keep(self, data: bytes) -> None:
         if self._queue is None:
-            self._import = self._begin()
+            self._import = self._services.begin()
             self._queue = WriteQueue(
-                partial(self._consume, self._import), self.run_in_thread, self._nursery
+                partial(self._consume, self._import), self.run_in_thread, self._services.nursery
             )
         self._queue.put(data)
         self._accepted += len(data)
@@ -229,7 +200,7 @@ class ArchiveWriter:
     async def _put_aside(self, offset: int, data: bytes) -> None:
         try:
             if self._spool is None:
-                self._spool = GapSpool(self._spool_directory)
+                self._spool = GapSpool(self._services.spool_directory)
             await self.run_in_thread(partial(self._spool.put, offset, data))
         except OSError as error:
             self.error = self._lost = error

@@ -1,36 +1,38 @@
-"""The directory `import/`, in which each file is an upload.
+"""The directory `import/`, in which each file is an archive that is loaded, and each directory a
+layout.
 
-Only the reports about failures are listed, because uploads cannot be read. An upload can be looked
-up by its name until it fails; once it is loaded, until the end of the mount.
+Directories and the reports about failures are listed. Files are not, because they cannot be read;
+one can be looked up by its name until it fails, or once it is loaded until the end of the mount.
 """
 
 import errno
 import itertools
+import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import ClassVar
 
 import trio
 
-from engine.archive.importer import Import
 from imgfs.imports.archive_writer import ArchiveWriter
+from imgfs.imports.directory_upload import DirectoryUpload
 from imgfs.imports.failures import SUFFIX, Failures, is_reserved
-from imgfs.imports.gather import Gather
 from imgfs.imports.receipt import Receipt
-from imgfs.imports.reports import Reported, Status, sentence
+from imgfs.imports.reports import Reported, Status, names_of, sentence
+from imgfs.imports.services import ImportServices
 from imgfs.imports.upload import Upload
-from imgfs.threads import DiskThreads
+from imgfs.imports.uploaded_directory import UploadedDirectory
 from imgfs.vfs.nodes import (
     AttributeChange,
     Attributes,
     Directory,
     Node,
     ReadOnlyDirectory,
-    refusal_of,
 )
 
 _REPORTS_KEPT = 1000
+_EXPIRY_PERIOD = 60.0
+"""Seconds between two looks for directories that have been left."""
 
 
 class ImportDirectory(ReadOnlyDirectory):
@@ -39,28 +41,12 @@ class ImportDirectory(ReadOnlyDirectory):
     key = "import"
     refusal: ClassVar[int] = errno.EPERM
 
-    def __init__(
-        self,
-        begin: Callable[[], Import],
-        spool_directory: Path,
-        nursery: trio.Nursery,
-        workers: DiskThreads,
-        make_gather: Callable[[], Gather],
-        failed: Callable[[str, str], Awaitable[None]],
-    ) -> None:
-        """`begin` starts an import. `make_gather` returns a gather for as long as a file is open.
-        `failed` is awaited with the name of each file that is closed without being loaded, and the
-        reason.
-        """
-        self._begin = begin
-        self._spool_directory = spool_directory
-        self._nursery = nursery
-        self._workers = workers
-        self._make_gather = make_gather
-        self._failed = failed
+    def __init__(self, services: ImportServices) -> None:
+        self._services = services
         self._failures = Failures()
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
+        self._directories: dict[str, DirectoryUpload] = {}
         self._reports: dict[str, Reported] = {}
         self._mtime = time.time_ns()
 
@@ -71,24 +57,38 @@ class ImportDirectory(ReadOnlyDirectory):
         """Ignore the change: copiers set the times of a directory that they copy into."""
 
     def lookup(self, name: str, /) -> Node | None:
-        return self._failures.lookup(name) or self._upload(name)
+        directory = self._directory(name)
+        shown = directory.root if directory else None
+        return self._failures.lookup(name) or self._upload(name) or shown
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        return self._failures.children()
+        directories = [(name, one.root) for name, one in self._directories.items()]
+        return sorted([*directories, *self._failures.children()], key=lambda child: child[0])
 
     def create(self, name: str, mode: int, uid: int, gid: int, /) -> Upload:
         """Make an empty upload; OSError (EPERM, EEXIST) if it cannot have this name."""
-        if is_reserved(name):
-            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
-        if self._upload(name) is not None:
-            raise OSError(errno.EEXIST, "there is a file of that name")
-        writer = ArchiveWriter(
-            self._begin, self._spool_directory, self._nursery, self._workers, self._make_gather
-        )
-        receipt = Receipt(mode & 0o7777, uid, gid, time.time_ns())
-        upload = Upload(f"upload:{next(self._numbers)}", name, receipt, writer, self)
-        self._put(name, upload)
+        self._check_free(name)
+        writer = ArchiveWriter(self._services)
+        upload = Upload(self._new_key(), name, Receipt.new(mode, uid, gid), writer, self)
+        self._uploads[name] = upload
+        self._put_report(name, upload)
         return upload
+
+    def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> UploadedDirectory:
+        """Make an empty directory for a layout; OSError (EPERM, EEXIST) as for `create`."""
+        self._check_free(name)
+        receipt = Receipt.new(mode, uid, gid)
+        made = DirectoryUpload(name, receipt, self._services, self._new_key, self._refused)
+        self._directories[name] = made
+        self._put_report(name, made)
+        return made.root
+
+    def rmdir(self, name: str, _child: Directory, /) -> None:
+        """Remove a directory in which nothing is left; loaded images stay."""
+        directory = self._directories.get(name)
+        if directory is None or not directory.root.is_empty:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        self._drop(directory)
 
     def unlink(self, name: str, _child: Node, /) -> None:
         """Remove a file or the report about a failure; loaded images stay."""
@@ -103,7 +103,10 @@ class ImportDirectory(ReadOnlyDirectory):
     def rename(self, name: str, target: Directory, new_name: str, /) -> None:
         """Rename a file within this directory, and replace one of the same name."""
         if target is not self:
-            raise refusal_of(self)
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if (directory := self._directory(name)) is not None:
+            self._rename_directory(directory, new_name)
+            return
         if is_reserved(new_name) or self._failures.lookup(name) is not None:
             raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
         upload = self._upload(name)
@@ -114,7 +117,8 @@ class ImportDirectory(ReadOnlyDirectory):
             self._failures.end(new_name)
         self._reports.pop(name, None)
         upload.name = new_name
-        self._put(new_name, upload)
+        self._uploads[new_name] = upload
+        self._put_report(new_name, upload)
 
     def report(self, name: str) -> bytes | None:
         """Return the report about a file as JSON, even if the file was removed, or None."""
@@ -146,27 +150,87 @@ class ImportDirectory(ReadOnlyDirectory):
         self._add_failure(upload, upload.error)
         if self._uploads.get(upload.name) is upload:
             del self._uploads[upload.name]
-        await self._failed(upload.name, sentence(upload.error))
+        await self._services.failed(upload.name, sentence(upload.error))
 
     async def abandon(self) -> None:
         """Drop every import that is not finished, at the end of the mount."""
-        reported: list[Reported] = [*self._uploads.values(), *self._reports.values()]
+        reported: list[Reported] = [
+            *self._uploads.values(),
+            *self._directories.values(),
+            *self._reports.values(),
+        ]
         for one in reported:
             await one.abandon()
+
+    async def expire(self, age: float) -> None:
+        """Drop unfinished directories in which nothing has changed for `age` seconds, until this
+        is cancelled.
+        """
+        while True:
+            await trio.sleep(min(age, _EXPIRY_PERIOD))
+            for directory in list(self._directories.values()):
+                if directory.status is not Status.LOADED and directory.idle >= age:
+                    self._drop(directory)
 
     def _upload(self, name: str) -> Upload | None:
         """Return the upload with a name unless it has failed, even if it is still open."""
         upload = self._uploads.get(name)
         return None if upload is None or upload.status is Status.FAILED else upload
 
+    def _directory(self, name: str) -> DirectoryUpload | None:
+        """Return the directory with a name unless its images have been removed since."""
+        directory = self._directories.get(name)
+        if directory is not None and directory.is_outdated():
+            self._drop(directory)
+            return None
+        return directory
+
+    def _check_free(self, name: str) -> None:
+        if is_reserved(name):
+            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
+        if self._upload(name) is not None or self._directory(name) is not None:
+            raise OSError(errno.EEXIST, "there is a file of that name")
+
+    def _rename_directory(self, directory: DirectoryUpload, new_name: str) -> None:
+        replaced = self._directory(new_name)
+        if self._upload(new_name) is not None:
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if replaced is not None and not replaced.root.is_empty:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        if is_reserved(new_name):
+            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
+        if replaced is not None:
+            self._drop(replaced)
+        del self._directories[directory.name]
+        self._reports.pop(directory.name, None)
+        directory.name = new_name
+        self._directories[new_name] = directory
+        self._put_report(new_name, directory)
+
+    def _drop(self, directory: DirectoryUpload) -> None:
+        del self._directories[directory.name]
+        directory.root.is_removed = True
+        self._mtime = time.time_ns()
+        self._services.nursery.start_soon(directory.abandon)
+
+    def _refused(self, directory: DirectoryUpload, path: str, error: Exception) -> None:
+        """Show why a file of a directory, or an image that it completes, was not taken."""
+        self._mtime = time.time_ns()
+        kept = names_of(directory.load.loaded)
+        text = f"{path}: {sentence(error)}" if isinstance(error, OSError) else sentence(error)
+        self._failures.add(directory.name, text, error, self._mtime, kept)
+        self._services.nursery.start_soon(self._services.failed, directory.name, text)
+
+    def _new_key(self) -> str:
+        return f"upload:{next(self._numbers)}"
+
     def _add_failure(self, upload: Upload, error: Exception) -> None:
         self._mtime = time.time_ns()
         self._failures.add(upload.name, sentence(error), error, self._mtime, upload.kept)
 
-    def _put(self, name: str, upload: Upload) -> None:
-        self._uploads[name] = upload
+    def _put_report(self, name: str, reported: Reported) -> None:
         self._reports.pop(name, None)
-        self._reports[name] = upload
+        self._reports[name] = reported
         while len(self._reports) > _REPORTS_KEPT:
             del self._reports[next(iter(self._reports))]
         self._shrink_reports()
@@ -175,5 +239,9 @@ class ImportDirectory(ReadOnlyDirectory):
     def _shrink_reports(self) -> None:
         """Replace uploads that are gone by their reports."""
         for name, reported in self._reports.items():
-            if self._uploads.get(name) is not reported and not reported.is_open:
+            kept: tuple[Reported | None, ...] = (
+                self._uploads.get(name),
+                self._directories.get(name),
+            )
+            if reported not in kept and not reported.is_open:
                 self._reports[name] = reported.finished()

@@ -4,34 +4,15 @@ They exist because a file manager shows only "Bad message" for a failed copy. Ca
 event loop only.
 """
 
-import errno
 import re
 from collections.abc import Iterable, Sequence
 
-from engine import errors
 from engine.spec import digest
+from imgfs.advice import after_copy
 from imgfs.vfs.nodes import BytesFile, Node
 
 SUFFIX = ".failed.txt"
 _KEPT = 1000
-_COPY_AGAIN = "Copy it again."
-_ADVICE: tuple[tuple[type[Exception], str], ...] = (
-    (
-        errors.ContentMismatch,
-        "The file is damaged: copy it again, and if that fails too, get it anew from its source.",
-    ),
-    (
-        errors.LimitExceeded,
-        "If you trust the file, set a higher limit with imgfs mount -o, and copy it again.",
-    ),
-    (
-        errors.InvalidInput,
-        "Copy it again if it was cut off. Else save the image anew (docker save, podman save, …).",
-    ),
-    (errors.StoreDamaged, "Let imgfs fsck --repair look at the store, and copy it again."),
-    (errors.StoreError, _COPY_AGAIN),
-)
-_FULL = "Free space on the store's disk, for which imgfs gc may be enough, and copy it again."
 _TEMPORARY = (
     re.compile(r"\.(?P<name>.+)\.[A-Za-z0-9]{6}"),  # rsync
     re.compile(r"\.tmp-(?P<name>.+?)[0-9]+"),  # docker save -o
@@ -53,13 +34,6 @@ def is_reserved(name: str) -> bool:
     return name.endswith(SUFFIX) or destined(name).endswith(SUFFIX)
 
 
-def advice(error: Exception) -> str:
-    """Return a sentence with what can be done about an error."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _FULL
-    return next((text for kind, text in _ADVICE if isinstance(error, kind)), _COPY_AGAIN)
-
-
 class Failures:
     """The last failure of each file."""
 
@@ -76,7 +50,7 @@ class Failures:
         rest = f"What was loaded of it before is kept: {', '.join(kept)}."
         text = (
             f"{name} was not loaded: {sentence}\n\n"
-            f"{advice(error)} {rest if kept else 'Nothing of it was kept.'}\n"
+            f"{after_copy(error)} {rest if kept else 'Nothing of it was kept.'}\n"
         )
         data = text.encode(errors="replace")
         key = f"failure:{name}\n{time_ns}\n{digest.of_bytes(data)}"

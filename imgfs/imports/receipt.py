@@ -2,6 +2,7 @@
 
 import errno
 import stat
+import time
 
 import msgspec
 
@@ -18,10 +19,27 @@ class Receipt(msgspec.Struct):
     """
 
     mode: int
-    uid: int
-    gid: int
+    uid: int | None
+    gid: int | None
     mtime: int
     xattrs: dict[str, bytes] = {}
+
+    @classmethod
+    def new(cls, mode: int, uid: int, gid: int) -> "Receipt":
+        """Return the attributes of a file that is made now."""
+        return cls(mode & 0o7777, uid, gid, time.time_ns())
+
+    def of_new(self, mode: int) -> "Receipt":
+        """Return the attributes of a file with the same owner and time."""
+        return Receipt(mode, self.uid, self.gid, self.mtime)
+
+    def copy(self) -> "Receipt":
+        """Return equal attributes that change by themselves."""
+        return Receipt(self.mode, self.uid, self.gid, self.mtime, dict(self.xattrs))
+
+    def touch(self) -> None:
+        """Set the time of the last change to now."""
+        self.mtime = time.time_ns()
 
     def attributes(self, size: int) -> Attributes:
         """Return the attributes of a file of `size` bytes; the kernel must not cache them."""

@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from engine.spec import go_json
 
 _FIELD_LIMIT = 64 << 10
 """Characters of an error's field that a report contains."""
+_MISSING_LISTED = 1000
 
 
 class Status(StrEnum):
@@ -81,6 +82,26 @@ def render(
         if kept:
             document["kept"] = list(kept)
     if result is not None:
+        document |= _result_fields(result)
+    return _escaped(go_json.dumps_indented(document).decode()).encode() + b"\n"
+
+
+def render_directory(
+    name: str,
+    status: Status,
+    error: Exception | None,
+    result: Loaded,
+    missing: Sequence[str],
+) -> bytes:
+    """Return the report about the directory `name` as JSON; `missing` are the paths in it that
+    images wait for, of which the first _MISSING_LISTED are listed.
+    """
+    document: dict[str, Any] = {"directory": name, "status": status.value}
+    if error is not None:
+        document |= _error_fields(error)
+    if missing:
+        document |= {"missing_files": len(missing), "missing": list(missing[:_MISSING_LISTED])}
+    if result.images:
         document |= _result_fields(result)
     return _escaped(go_json.dumps_indented(document).decode()).encode() + b"\n"
 

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from imgfs.imports.archive_writer import ArchiveWriter, nothing_written
 from imgfs.imports.open_files import is_open
 from imgfs.imports.receipt import Receipt
@@ -83,10 +83,10 @@ class Upload(ReadOnlyNode):
             xattrs["user.imgfs.images"] = "\n".join(names_of(self.result)).encode()
         return xattrs
 
-    def set_xattr(self, name: str, value: bytes) -> None:
+    def set_xattr(self, name: str, value: bytes, /) -> None:
         self._receipt.set_xattr(name, value)
 
-    def remove_xattr(self, name: str) -> None:
+    def remove_xattr(self, name: str, /) -> None:
         self._receipt.remove_xattr(name)
 
     def open(self) -> Reader:
@@ -114,6 +114,10 @@ class Upload(ReadOnlyNode):
             self._writer.open()
         self._handles += 1
         return self._writer.handle(number)
+
+    async def read(self, _offset: int, _size: int) -> bytes:
+        """Raise OSError (EOPNOTSUPP): the bytes are not kept."""
+        raise OSError(errno.EOPNOTSUPP, "an upload cannot be read")
 
     async def write(self, offset: int, data: bytes) -> int:
         """Write bytes at any offset that has not been passed on yet; see `ArchiveWriter.write`."""

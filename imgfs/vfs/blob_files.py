@@ -1,6 +1,7 @@
 """The files of the mounted tree whose bytes are in blobs."""
 
 import errno
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -50,7 +51,13 @@ class BlobFile(ReadOnlyNode, msgspec.Struct, frozen=True):
         return {name: value.encode() for name, value in values.items() if value}
 
     def open(self) -> Reader:
-        return _BlobReader(self.source.provider.open(self.digest), self.source.window)
+        return BlobReader(self.source.provider.open(self.digest), self.source.window)
+
+
+def blob_opener(provider: Provider) -> Callable[[Digest], Reader]:
+    """Return a function that opens blobs, whose readers share a buffer in the event loop."""
+    window = memoryview(mmap.mmap(-1, _BLOCK_SIZE))
+    return lambda digest: BlobReader(provider.open(digest), window)
 
 
 class LayoutFile(ReadOnlyNode, msgspec.Struct, frozen=True):
@@ -90,7 +97,7 @@ class _LayoutReader:
         self._reader.close()
 
 
-class _BlobReader:
+class BlobReader:
     """An open blob, which can be read even after it is deleted from the store."""
 
     def __init__(self, reader: ReaderAt, window: memoryview) -> None:

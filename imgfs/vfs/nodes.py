@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -80,6 +81,14 @@ class Node(Protocol):
         """Return the extended attributes by their full names."""
         ...
 
+    def set_xattr(self, name: str, value: bytes, /) -> None:
+        """Set an extended attribute, or raise OSError."""
+        ...
+
+    def remove_xattr(self, name: str, /) -> None:
+        """Remove an extended attribute, or raise OSError."""
+        ...
+
     def readlink(self) -> bytes:
         """Return the target of a symlink; raise OSError (EINVAL) for other nodes."""
         ...
@@ -89,14 +98,36 @@ class Node(Protocol):
         ...
 
 
+class Call(Enum):
+    """A system call that looks a name up."""
+
+    MAKE_DIRECTORY = "mkdir"
+    MAKE_FILE = "open with O_CREAT and O_EXCL"
+    WRITE_FILE = "open for writing"
+    OTHER = "any other"
+    UNKNOWN = "unknown"
+
+
 class Directory(Node, Protocol):
     """A directory."""
 
     changes_block: ClassVar[bool]
-    """True if `mkdir`, `rename`, `rmdir` and `symlink` can wait for the disk."""
+    """True if `link`, `mkdir`, `rename`, `rmdir`, `symlink` and `unlink` can wait for the disk."""
 
     def lookup(self, name: str, /) -> Node | None:
         """Return the child with this name, or None."""
+        ...
+
+    def depends_on_call(self, name: str, /) -> bool:
+        """Return whether it depends on the system call what there is under a name.
+
+        A kernel looks a name up before it makes a file or directory of that name, and its request
+        does not say why.
+        """
+        ...
+
+    def seen_by(self, call: "Call", /) -> "Directory":
+        """Return this directory as a system call finds it."""
         ...
 
     def children(self) -> Iterable[tuple[str, Node]]:
@@ -121,8 +152,12 @@ class Directory(Node, Protocol):
         """Make an empty file."""
         ...
 
-    def mkdir(self, name: str, /) -> Node:
+    def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> Node:
         """Make a directory."""
+        ...
+
+    def link(self, name: str, child: Node, /) -> Node:
+        """Give a file a second name, in this directory."""
         ...
 
     def rename(self, name: str, target: "Directory", new_name: str, /) -> None:
@@ -174,18 +209,23 @@ class File(Node, Protocol):
         """Whether `open` can wait for the disk."""
         ...
 
+    @property
+    def may_change(self) -> bool:
+        """Whether the bytes can change, so that the kernel must not keep them."""
+        ...
+
     def open(self) -> Reader: ...
 
 
 class WritableFile(File, Protocol):
     """A file that can be written to. Call it from the event loop only."""
 
-    def set_xattr(self, name: str, value: bytes) -> None: ...
-
-    def remove_xattr(self, name: str) -> None: ...
-
     def opened(self, number: int) -> int:
         """Count one more open file with this number, and return its FUSE file handle."""
+        ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`: fewer only at the end of the file."""
         ...
 
     async def write(self, offset: int, data: bytes) -> int: ...
@@ -207,9 +247,16 @@ class ReadOnlyNode:
     __slots__ = ()
     refusal: ClassVar[int] = errno.EROFS
     is_directory: ClassVar[bool] = False
+    may_change: ClassVar[bool] = False
 
     def xattrs(self) -> Mapping[str, bytes]:
         return {}
+
+    def set_xattr(self, _name: str, _value: bytes, /) -> None:
+        raise refusal_of(self)
+
+    def remove_xattr(self, _name: str, /) -> None:
+        raise refusal_of(self)
 
     async def set_attributes(self, _change: AttributeChange, /) -> None:
         raise refusal_of(self)
@@ -231,6 +278,12 @@ class ReadOnlyDirectory(ReadOnlyNode):
     def may_block(self, _name: str | None, /) -> bool:
         return False
 
+    def depends_on_call(self, _name: str, /) -> bool:
+        return False
+
+    def seen_by(self, _call: Call, /) -> Any:
+        return self
+
     def entry_timeout(self, _child: Node, /) -> float:
         return NEVER
 
@@ -240,7 +293,7 @@ class ReadOnlyDirectory(ReadOnlyNode):
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise refusal_of(self)
 
-    create = mkdir = rename = symlink = unlink = rmdir = image_path = _refuse
+    create = mkdir = link = rename = symlink = unlink = rmdir = image_path = _refuse
 
 
 def refusal_of(node: Node | ReadOnlyNode) -> OSError:

@@ -373,7 +373,7 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     def image_path(self, name: str, /) -> str:
         return f"{self.prefix}{self.tree.names.meanings(name)[0]}"
 
-    def mkdir(self, name: str, /) -> "NameDirectory":
+    def mkdir(self, name: str, _mode: int, _uid: int, _gid: int, /) -> "NameDirectory":
         return self.tree.make_namespace(self.image_path(name))
 
     def rename(self, name: str, target: Directory, new_name: str, /) -> None:

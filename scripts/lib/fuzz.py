@@ -1,7 +1,8 @@
 """Run one fuzz target of tests/fuzz with atheris, or all of them in turn.
 
-The corpus of a target is its seeds and what earlier runs have added. An input that a target rejects
-is kept beside the corpus, in a file whose name starts with "crash-", "timeout-" or "oom-".
+The corpus of a target consists of its seeds and of the inputs that earlier runs have added. An
+input on which a target fails is kept next to the corpus, in a file whose name starts with "crash-",
+"timeout-" or "oom-".
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 FOLDER = Path("build/fuzz")
 _LIMITS = ("-timeout=60", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1")
 _WORD = re.compile(rb'"[^"\\\\\n]{1,80}"|-- [^\n]+ --\n|[A-Za-z][A-Za-z.]{2,40}|@\d|"#\d"')
-"""What the documents are made of: put in whole, it is found sooner."""
+"""Words that documents consist of; the fuzzer inserts them whole, and so reaches more code."""
 _NAMES = (
     "tar",
     "pax",

@@ -32,7 +32,7 @@ IMAGES = 60
 SLACK_BYTES = 24 << 20
 REPORTS_BYTES = 4 << 20
 GONE = {errno.ENOENT, errno.ESTALE, errno.EPERM, errno.EEXIST, errno.EINVAL}
-"""What a client may hear when another one has been there before it."""
+"""The errnos that a client may get because of another client's change."""
 
 
 @dataclass(frozen=True)

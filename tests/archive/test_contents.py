@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,

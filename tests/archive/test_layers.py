@@ -12,7 +12,7 @@ import lz4.frame
 import pytest
 
 from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from engine.compression.options import Compression
 from engine.errors import BrokenArchive, DigestMismatch, EngineError, LimitExceeded
 from engine.limits import Limits

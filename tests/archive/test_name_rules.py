@@ -2,16 +2,16 @@
 
 import pytest
 
-from engine import graph as walk
 from engine.archive.archive_image import ArchiveImage
 from engine.archive.name_rules import InvalidNaming, Naming, parse_rename
 from engine.errors import InvalidReference
+from engine.graph import Graph
 from engine.spec.oci import Descriptor
 
 
 def found(*names: str, tag: str = "", number: int = 0) -> ArchiveImage:
     root = Descriptor("m/m", f"sha256:{number:064x}", 1)
-    return ArchiveImage(names, walk.Graph(root, (), (), (), ()), tag)
+    return ArchiveImage(names, Graph(root, (), (), (), ()), tag)
 
 
 HUB = "docker.io/library"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
+from engine.archive.loaded import Loaded
 from engine.archive.tars import NextArchive, Tars
 from engine.errors import BrokenArchive, EngineError, LimitExceeded
 from engine.limits import Limits

@@ -1,4 +1,4 @@
-"""Running `imgfs` and judging what it says, and looking at the store behind its back."""
+"""Run `imgfs`, check what it prints, and inspect the store without it."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _TABLES = ("blobs", "images", "targets", "members", "manifests", "leases", "leas
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended."""
+    """The result of a command that has ended."""
 
     status: int
     out: bytes
@@ -32,7 +32,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Command:
-    """`imgfs` as a process of its own, with a store."""
+    """Run `imgfs` as a process, on a store."""
 
     store: Path
 
@@ -62,7 +62,7 @@ def succeeded(done: Done) -> Done:
 
 
 def refusal(done: Done, status: int = 1) -> str:
-    """What a command says that has failed, which is one line that any terminal can show."""
+    """Return the error of a failed command: one line that is safe for any terminal."""
     text = done.err.decode()
     assert done.status == status, text
     assert text.startswith("imgfs: ")
@@ -75,7 +75,7 @@ def refusal(done: Done, status: int = 1) -> str:
 
 
 def names(store: Path) -> dict[str, str]:
-    """Familiar name → image ID of everything that is stored."""
+    """Return the familiar name and the image ID of every stored image."""
     with LocalEngine(store) as engine:
         return {
             image.familiar: engine.images.manifests(image.target.digest)[0].config
@@ -84,7 +84,7 @@ def names(store: Path) -> dict[str, str]:
 
 
 def picture(store: Path) -> object:
-    """Every row and every file of a store."""
+    """Return every row and every file of a store."""
     with LocalEngine(store) as engine:
         rows = [engine.database.read(f"SELECT * FROM {table}") for table in _TABLES]
     files = [(str(p), p.stat().st_size) for p in sorted(store.rglob("*")) if p.is_file()]

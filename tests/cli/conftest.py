@@ -1,4 +1,4 @@
-"""A store for each test, and two ways to run a command on it."""
+"""Fixtures: a store for each test, and two ways to run a command on it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +17,13 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def imgfs(store: Path) -> Command:
-    """The command as a process."""
+    """Return a function that runs the command as a process."""
     return Command(store)
 
 
 @pytest.fixture
 def inside(store: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
-    """The command inside this process: for what concerns no process."""
+    """Return a function that runs the command in this process, which is faster."""
 
     def run(*arguments: str | Path) -> Done:
         capsysbinary.readouterr()
@@ -35,7 +35,7 @@ def inside(store: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[
 
 @pytest.fixture
 def stock(store: Path) -> Callable[..., None]:
-    """Load archives, without a command."""
+    """Return a function that loads archives without a command."""
 
     def load(*archives: bytes) -> None:
         with LocalEngine(store) as engine:

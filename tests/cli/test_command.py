@@ -1,4 +1,4 @@
-"""How the line of a command is read, whatever the command does."""
+"""Parsing of a command's arguments."""
 
 from argparse import Namespace
 
@@ -14,11 +14,11 @@ def options(parser: Parser) -> None:
 
 
 def read(*arguments: str, least: int = 0, most: int | None = None) -> Namespace:
-    """What the command would be run with."""
-    told: list[Namespace] = []
-    command = Command(told.append, options, words="NAME…", least=least, most=most)
+    """Return the arguments with which the command would run."""
+    reported: list[Namespace] = []
+    command = Command(reported.append, options, words="NAME…", least=least, most=most)
     command.call("imgfs try", arguments, "/store")
-    (args,) = told
+    (args,) = reported
     return args
 
 
@@ -37,17 +37,17 @@ def test_options_and_words_may_be_mixed(line: str) -> None:
     assert (args.quiet, args.output, args.words) == (True, "x", ["a", "b"])
 
 
-def test_what_is_not_given() -> None:
+def test_missing_options_have_defaults() -> None:
     args = read()
     assert (args.quiet, args.output, args.platform, args.words) == (False, None, [], [])
     assert args.store == "/store"
 
 
-def test_the_store_behind_the_name_counts() -> None:
+def test_the_store_option_after_the_command_is_preferred() -> None:
     assert read("a", "--store", "/other").store == "/other"
 
 
-def test_an_option_again() -> None:
+def test_repeated_options() -> None:
     args = read("--platform", "a", "-o", "x", "--platform=b=c", "-o", "y")
     assert (args.platform, args.output) == (["a", "b=c"], "y")
     assert read().platform == []
@@ -55,18 +55,18 @@ def test_an_option_again() -> None:
 
 @pytest.mark.parametrize("value", ["-q", "--quiet", "-", "-x", "--x=y", "", "-1", "- x", "a=b"])
 @pytest.mark.parametrize("option", ["-o", "--output"])
-def test_a_value_may_be_anything(option: str, value: str) -> None:
+def test_a_value_may_look_like_an_option(option: str, value: str) -> None:
     args = read(option, value, "a")
     assert (args.output, args.quiet, args.words) == (value, False, ["a"])
 
 
 @pytest.mark.parametrize("line", ["-o --", "-o=--", "-o--", "--output --", "--output=--"])
-def test_a_value_that_ends_options(line: str) -> None:
+def test_two_dashes_are_no_value(line: str) -> None:
     assert "-- is no value" in refused(*line.split(), "a")
 
 
 @pytest.mark.parametrize("word", ["-q", "--help", "--", "-", "--bogus"])
-def test_behind_two_dashes_all_are_words(word: str) -> None:
+def test_after_two_dashes_all_arguments_are_words(word: str) -> None:
     args = read("a", "--", word, "-o", "x")
     assert (args.output, args.quiet, args.words) == (None, False, ["a", word, "-o", "x"])
 
@@ -75,7 +75,7 @@ def test_one_dash_is_a_word() -> None:
     assert read("-", "-q").words == ["-"]
 
 
-def test_options_that_nobody_knows() -> None:
+def test_unknown_options_are_refused() -> None:
     assert refused("a", "--bogus") == "no such option --bogus"
     assert refused("-1") == "no such option -1"
     assert refused("--platfrm=x") == "no such option --platfrm=x, did you mean --platform?"
@@ -84,14 +84,16 @@ def test_options_that_nobody_knows() -> None:
     assert "-o/--output" in refused("a", "-o")
 
 
-def test_how_many_words() -> None:
+def test_too_few_or_too_many_words_are_refused() -> None:
     assert refused("a", least=2) == "too few arguments, expected NAME…"
     assert read("a", "b", least=2).words == ["a", "b"]
     assert refused("a", "b", "c", most=1) == "unexpected argument b"
     assert read("a", most=1).words == ["a"]
 
 
-def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_has_the_usage_the_text_and_the_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
 
     def run(_: Namespace) -> None:
@@ -102,9 +104,10 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         pytest.fail("it was run")
 
     Command(run, options, words="NAME…", least=1).call("imgfs try", ["--help"], None)
-    told = capsys.readouterr().out.splitlines()
-    assert told[:5] == ["usage: imgfs try [OPTION…] NAME…", "", "Do it.", "", "imgfs try this"]
+    reported = capsys.readouterr().out.splitlines()
+    assert reported[:5] == ["usage: imgfs try [OPTION…] NAME…", "", "Do it.", "", "imgfs try this"]
     assert any(
-        line.split() == ["--platform", "P", "As", "often", "as", "you", "like."] for line in told
+        line.split() == ["--platform", "P", "As", "often", "as", "you", "like."]
+        for line in reported
     )
-    assert not any("\x1b" in line for line in told)
+    assert not any("\x1b" in line for line in reported)

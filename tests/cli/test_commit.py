@@ -1,4 +1,4 @@
-"""`imgfs commit`."""
+"""Tests of `imgfs commit`."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_digest_is_printed(inside: Callable[..., Done], root: Path, store: Path) -> None:
+def test_commit_prints_the_digest(inside: Callable[..., Done], root: Path, store: Path) -> None:
     (digest,) = succeeded(inside("commit", root, "app:1,app:2")).lines
     assert digest.startswith("sha256:")
     assert sorted(names(store)) == ["app:1", "app:2"]
@@ -29,25 +29,25 @@ def test_the_digest_is_printed(inside: Callable[..., Done], root: Path, store: P
     assert found["digest"] == digest
 
 
-def test_without_a_name_it_is_untagged(
+def test_an_image_without_a_name_is_untagged(
     inside: Callable[..., Done], root: Path, store: Path
 ) -> None:
     (digest,) = succeeded(inside("commit", root)).lines
     assert list(names(store)) == [digest]
 
 
-def test_files_that_build_tools_expect(
+def test_the_files_that_build_tools_expect_are_written(
     inside: Callable[..., Done], root: Path, tmp_path: Path
 ) -> None:
     files = ("--iidfile", tmp_path / "iid", "--metadata-file", tmp_path / "meta.json")
     (digest,) = succeeded(inside("commit", *files, root, "app:1")).lines
-    told = json.loads((tmp_path / "meta.json").read_bytes())
-    assert told["containerimage.digest"] == digest
-    assert told["containerimage.config.digest"] == (tmp_path / "iid").read_text()
-    assert told["image.name"] == "docker.io/library/app:1"
+    reported = json.loads((tmp_path / "meta.json").read_bytes())
+    assert reported["containerimage.digest"] == digest
+    assert reported["containerimage.config.digest"] == (tmp_path / "iid").read_text()
+    assert reported["image.name"] == "docker.io/library/app:1"
 
 
-def test_what_is_said_of_it(inside: Callable[..., Done], root: Path) -> None:
+def test_options_set_the_config_and_the_history(inside: Callable[..., Done], root: Path) -> None:
     options = (
         "-c",
         'CMD ["/hello"]',
@@ -67,7 +67,7 @@ def test_what_is_said_of_it(inside: Callable[..., Done], root: Path) -> None:
     assert "said" in inside("history", "app:1").out.decode()
 
 
-def test_it_is_said_to_be_made_by_imgfs(
+def test_the_history_names_imgfs(
     inside: Callable[..., Done], stock: Callable[..., None], root: Path
 ) -> None:
     stock(archives.docker_archive((ImageParts(extra={"history": []}), ["base:1"])))
@@ -75,14 +75,16 @@ def test_it_is_said_to_be_made_by_imgfs(
     succeeded(inside("commit", "--base", "base:1", root, "app:2"))
     (found,) = inside("inspect", "app:1").json
     assert found["Comment"] == "imgfs"
-    told = [
+    reported = [
         [(step["created_by"], step["comment"]) for step in steps.json]
         for steps in (inside("history", "--format", "json", f"app:{n}") for n in (1, 2))
     ]
-    assert told == [[("imgfs commit", "imgfs")], [("imgfs commit", "imgfs"), ("", "imgfs")]]
+    assert reported == [[("imgfs commit", "imgfs")], [("imgfs commit", "imgfs"), ("", "imgfs")]]
 
 
-def test_a_config_from_a_file(inside: Callable[..., Done], root: Path, tmp_path: Path) -> None:
+def test_the_config_can_come_from_a_file(
+    inside: Callable[..., Done], root: Path, tmp_path: Path
+) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"os":"linux","architecture":"riscv64","config":{"User":"me"}}')
     succeeded(inside("commit", "--config", config, root, "app:1"))
@@ -90,14 +92,14 @@ def test_a_config_from_a_file(inside: Callable[..., Done], root: Path, tmp_path:
     assert (found["Architecture"], found["Config"]["User"]) == ("riscv64", "me")
 
 
-def test_several_platforms(inside: Callable[..., Done], root: Path) -> None:
+def test_several_platforms_make_an_index(inside: Callable[..., Done], root: Path) -> None:
     wanted = [f"--platform=linux/{arch}={root}" for arch in ("amd64", "arm64")]
     succeeded(inside("commit", *wanted, "multi:1"))
     (found,) = inside("images", "--format", "json").json
     assert found["platforms"] == ["linux/amd64", "linux/arm64"]
 
 
-def test_an_epoch_from_the_environment(imgfs: Command, root: Path) -> None:
+def test_source_date_epoch_sets_the_time(imgfs: Command, root: Path) -> None:
     succeeded(imgfs("commit", root, "app:1", SOURCE_DATE_EPOCH="86400"))
     (found,) = imgfs("inspect", "app:1").json
     assert found["Created"] == "1970-01-02T00:00:00Z"
@@ -105,21 +107,21 @@ def test_an_epoch_from_the_environment(imgfs: Command, root: Path) -> None:
     assert said == "SOURCE_DATE_EPOCH: expected seconds since 1970, found soon"
 
 
-def test_reproducible(inside: Callable[..., Done], root: Path) -> None:
+def test_reproducible_images_are_equal(inside: Callable[..., Done], root: Path) -> None:
     found = {succeeded(inside("commit", "--reproducible", root, "app:1")).out for _ in range(2)}
     assert len(found) == 1
     (image,) = inside("inspect", "app:1").json
     assert image["Created"] == "1970-01-01T00:00:00Z"
 
 
-def test_docker_and_zstd(inside: Callable[..., Done], root: Path) -> None:
+def test_docker_media_types_and_zstd(inside: Callable[..., Done], root: Path) -> None:
     succeeded(inside("commit", "--docker", "--compression", "zstd:5", root, "app:1"))
     (found,) = inside("inspect", "app:1").json
     assert found["Manifest"]["mediaType"].startswith("application/vnd.docker.")
     assert found["Layers"][0]["mediaType"].endswith(".zstd")
 
 
-def test_what_goes_with_it(
+def test_annotations_and_attestations_are_added(
     inside: Callable[..., Done], root: Path, store: Path, tmp_path: Path
 ) -> None:
     statement, cache = tmp_path / "statement.json", tmp_path / "cache"
@@ -151,7 +153,7 @@ def test_what_goes_with_it(
     ]
 
 
-def test_only_another_config(inside: Callable[..., Done], root: Path) -> None:
+def test_a_commit_can_change_only_the_config(inside: Callable[..., Done], root: Path) -> None:
     succeeded(inside("commit", root, "app:1"))
     succeeded(inside("commit", "--base", "app:1", "--config-only", "-c", "USER me", "app:2"))
     (before,), (after,) = (inside("inspect", name).json for name in ("app:1", "app:2"))
@@ -159,7 +161,9 @@ def test_only_another_config(inside: Callable[..., Done], root: Path) -> None:
     assert after["Layers"] == before["Layers"]
 
 
-def test_options_of_build_tools(inside: Callable[..., Done], root: Path, store: Path) -> None:
+def test_options_of_build_tools_are_accepted(
+    inside: Callable[..., Done], root: Path, store: Path
+) -> None:
     options = '"name=app:2,app:3",compression=zstd,oci-mediatypes=false,push=true'
     done = inside("commit", "-o", options, root, "app:1")
     assert done.status == 0
@@ -211,7 +215,7 @@ def test_options_of_build_tools(inside: Callable[..., Done], root: Path, store: 
         (("--platform", "linux/!!", "{root}", "a:1"), 1, "linux/!!"),
     ],
 )
-def test_refused(
+def test_invalid_arguments_are_refused(
     inside: Callable[..., Done],
     root: Path,
     store: Path,
@@ -237,7 +241,7 @@ CHANGES = ("--change", "ENV C=d", "--change", "LABEL c=d", "--change", "EXPOSE 1
 
 
 @pytest.mark.parametrize("culprit", [*ODD_CONFIGS, "config"])
-def test_a_config_that_gos_types_do_not_take(
+def test_a_config_that_gos_types_cannot_hold_is_refused(
     inside: Callable[..., Done], root: Path, tmp_path: Path, culprit: str
 ) -> None:
     file = tmp_path / "config.json"
@@ -249,7 +253,7 @@ def test_a_config_that_gos_types_do_not_take(
 
 
 @pytest.mark.parametrize("culprit", ODD_CONFIGS)
-def test_a_base_whose_config_gos_types_do_not_take(
+def test_a_base_whose_config_gos_types_cannot_hold_is_refused(
     inside: Callable[..., Done],
     root: Path,
     tmp_path: Path,
@@ -259,14 +263,14 @@ def test_a_base_whose_config_gos_types_do_not_take(
     parts = ImageParts(extra=ODD_CONFIGS[culprit])
     archive = tmp_path / "odd.tar"
     archive.write_bytes(archives.oci_archive((parts, "docker.io/library/odd:1")))
-    with monkeypatch.context() as unchecked:  # as in a store that other software has filled
+    with monkeypatch.context() as unchecked:  # as in a store that another program has written
         unchecked.setattr(docker, "check_config", lambda _data, _subject: None)
         succeeded(inside("load", archive))
     assert culprit in refusal(inside("commit", "--base", "odd:1", *CHANGES, root, "a:1"))
     assert len(inside("images", "-q").lines) == 1
 
 
-def test_a_base_with_an_encrypted_layer(
+def test_a_base_with_an_encrypted_layer_is_refused(
     inside: Callable[..., Done], root: Path, tmp_path: Path
 ) -> None:
     parts = ImageParts()
@@ -293,6 +297,6 @@ def test_a_base_with_an_encrypted_layer(
     assert archives.digest(noise) in said
     assert "is encrypted" in refusal(inside("save", "--layout", "docker", "secret:1"))
     assert "is encrypted" in succeeded(inside("history", "secret:1")).lines[-1]
-    told = succeeded(inside("fsck", "--deep")).lines
-    assert told[-1] == "nothing is wrong"
-    assert "is encrypted" in told[0]
+    reported = succeeded(inside("fsck", "--deep")).lines
+    assert reported[-1] == "nothing is wrong"
+    assert "is encrypted" in reported[0]

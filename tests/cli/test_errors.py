@@ -1,4 +1,4 @@
-"""What a command says, and with which status it ends, when something is wrong."""
+"""Messages and exit statuses of commands that fail."""
 
 import os
 import subprocess
@@ -49,40 +49,40 @@ USAGE = [
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
-def test_usage(inside: Callable[..., Done], arguments: list[str]) -> None:
+def test_usage_errors_have_status_2(inside: Callable[..., Done], arguments: list[str]) -> None:
     done = inside(*arguments)
     said = refusal(done, status=2)
     assert done.out == b""
     assert "--help" in said
 
 
-def test_usage_of_a_process(imgfs: Command) -> None:
+def test_a_usage_error_ends_a_process_with_status_2(imgfs: Command) -> None:
     assert refusal(imgfs(), status=2) == "missing command (see 'imgfs --help')"
     assert refusal(imgfs("rm"), status=2).endswith("(see 'imgfs rm --help')")
 
 
-def test_help(imgfs: Command) -> None:
-    told = succeeded(imgfs("--help")).out.decode()
+def test_help_lists_the_commands(imgfs: Command) -> None:
+    reported = succeeded(imgfs("--help")).out.decode()
     commands = ("mount", "umount", "load", "save", "images", "inspect", "history", "tag", "rm")
-    assert all(f"\n  {command} " in told for command in commands)
+    assert all(f"\n  {command} " in reported for command in commands)
     assert succeeded(imgfs("--version")).out.startswith(b"imgfs ")
     assert not imgfs.store.exists()
 
 
 @pytest.mark.parametrize("command", ["mount", "umount", "load", "save", "ls", "history", "rmi"])
-def test_help_of_a_command(inside: Callable[..., Done], command: str) -> None:
+def test_each_command_has_help(inside: Callable[..., Done], command: str) -> None:
     for flag in ("--help", "-h"):
         assert f" {command} " in succeeded(inside(command, flag)).lines[0]
 
 
-def test_statuses_of_a_process(imgfs: Command) -> None:
+def test_the_exit_statuses_of_processes(imgfs: Command) -> None:
     succeeded(imgfs("load", "-q", stdin=ARCHIVE))
     assert refusal(imgfs("inspect", "nope:1"), status=1) == "image nope:1: not found"
     assert refusal(imgfs("inspect"), status=2)
 
 
 @pytest.mark.parametrize("arguments", [["images"], ["inspect", "app:1"], ["info"], ["--help"]])
-def test_a_reader_that_is_gone(
+def test_a_closed_pipe_ends_a_command_silently(
     imgfs: Command, stock: Callable[..., None], arguments: list[str]
 ) -> None:
     stock(ARCHIVE)
@@ -94,7 +94,7 @@ def test_a_reader_that_is_gone(
     assert (process.returncode, err) == (1, b"")
 
 
-def test_a_full_disk(imgfs: Command, stock: Callable[..., None]) -> None:
+def test_a_full_disk_is_reported(imgfs: Command, stock: Callable[..., None]) -> None:
     stock(ARCHIVE)
     with (
         open("/dev/full", "wb") as full,
@@ -116,7 +116,9 @@ CLOSED = {
 
 
 @pytest.mark.parametrize("line", CLOSED)
-def test_closed_standard_streams(imgfs: Command, stock: Callable[..., None], line: str) -> None:
+def test_closed_standard_streams_are_reported(
+    imgfs: Command, stock: Callable[..., None], line: str
+) -> None:
     stock(ARCHIVE)
     expected, status = CLOSED[line]
     shell = ["sh", "-c", line.replace("imgfs", '"$@"', 1), "sh", *IMGFS]
@@ -129,7 +131,7 @@ def test_closed_standard_streams(imgfs: Command, stock: Callable[..., None], lin
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_what_the_output_cannot_encode(
+def test_characters_that_the_output_cannot_encode_are_escaped(
     imgfs: Command, stock: Callable[..., None], encoding: str
 ) -> None:
     stock(ARCHIVE)
@@ -140,7 +142,7 @@ def test_what_the_output_cannot_encode(
     assert (f"{'x' * 10}…" in refused.err.decode(encoding)) is (encoding == "utf-8")
 
 
-def test_an_interrupt(
+def test_an_interrupt_has_status_130(
     inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock()
@@ -153,7 +155,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_what_nobody_foresaw(
+def test_an_unexpected_exception_is_one_line(
     inside: Callable[..., Done],
     stock: Callable[..., None],
     store: Path,
@@ -161,11 +163,11 @@ def test_what_nobody_foresaw(
 ) -> None:
     stock()
 
-    def surprise(*_: object) -> None:
+    def raise_value_error(*_: object) -> None:
         raise ValueError("first\nsecond\x1b[31m")
 
     monkeypatch.delenv("IMGFS_DEBUG", raising=False)
-    monkeypatch.setattr(names, "find", surprise)
+    monkeypatch.setattr(names, "find", raise_value_error)
     done = inside("save", "-o", "/dev/null", "app:1")
     assert done.status == 1
     assert done.err.decode() == (
@@ -177,6 +179,6 @@ def test_what_nobody_foresaw(
         cli.run(["--store", str(store), "save", "-o", "/dev/null", "app:1"])
 
 
-def test_a_long_name_is_cut(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_a_very_long_name_is_cut(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
     stock()
     assert len(refusal(inside("inspect", "x" * 100_000))) < 1000

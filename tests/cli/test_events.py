@@ -1,4 +1,4 @@
-"""`imgfs events`."""
+"""Tests of `imgfs events`."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ def actions(out: bytes) -> list[str]:
     return [json.loads(line)["Action"] for line in out.splitlines()]
 
 
-def test_what_happened(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_past_events_are_printed(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
     stock(ARCHIVE)
     succeeded(inside("tag", "app:1", "app:2"))
     for since in ("0", "1h", "1970-01-01T00:00:00Z"):
@@ -28,7 +28,7 @@ def test_what_happened(inside: Callable[..., Done], stock: Callable[..., None]) 
     assert succeeded(inside("events", "--until", "0s")).out == b"", "only what is new"
 
 
-def test_as_it_happens(imgfs: Command) -> None:
+def test_new_events_are_printed_as_they_happen(imgfs: Command) -> None:
     succeeded(imgfs("load", stdin=ARCHIVE))
     with imgfs.start("events", "--since", "0", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -43,5 +43,5 @@ def test_as_it_happens(imgfs: Command) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1d", "2024-13-01T00:00:00Z", "-1", "٣"])
-def test_times_that_are_none(inside: Callable[..., Done], text: str) -> None:
+def test_invalid_times_are_refused(inside: Callable[..., Done], text: str) -> None:
     assert "expected RFC 3339" in refusal(inside("events", "--since", text, "--until", "0s"), 2)

@@ -1,4 +1,4 @@
-"""`imgfs gc` and `imgfs fsck` as commands."""
+"""Tests of the commands `imgfs gc` and `imgfs fsck`."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def _loaded(imgfs: Command) -> None:
     succeeded(imgfs("load", stdin=ARCHIVE))
 
 
-def test_gc_of_nothing(imgfs: Command) -> None:
+def test_gc_without_garbage_prints_nothing(imgfs: Command) -> None:
     assert succeeded(imgfs("gc")).lines == ["freed 0B"]
     assert succeeded(imgfs("gc", "-q")).lines == []
     assert succeeded(imgfs("gc", "--format", "json")).json == {"removed": [], "freed": 0}
 
 
-def test_gc(imgfs: Command) -> None:
+def test_gc_removes_garbage(imgfs: Command) -> None:
     succeeded(imgfs("rm", "app:1"))
     planned = succeeded(imgfs("gc", "--dry-run")).lines
     assert layer_file(imgfs).exists()
@@ -40,7 +40,7 @@ def test_gc(imgfs: Command) -> None:
     assert any(line.startswith(f"removed blob {LAYER} (") for line in removed)
 
 
-def test_gc_as_json(imgfs: Command) -> None:
+def test_gc_prints_json(imgfs: Command) -> None:
     succeeded(imgfs("rm", "app:1"))
     planned = succeeded(imgfs("gc", "-n", "--format", "json")).json
     done = succeeded(imgfs("gc", "--format", "json")).json
@@ -49,14 +49,14 @@ def test_gc_as_json(imgfs: Command) -> None:
     assert {one["kind"] for one in done["removed"]} == {"blob"}
 
 
-def test_fsck_of_a_good_store(imgfs: Command) -> None:
+def test_fsck_finds_no_problem_in_a_good_store(imgfs: Command) -> None:
     assert succeeded(imgfs("fsck")).lines == ["nothing is wrong"]
     assert succeeded(imgfs("fsck", "--deep", "--repair")).lines == ["nothing is wrong"]
     assert succeeded(imgfs("fsck", "-q")).lines == []
     assert succeeded(imgfs("fsck", "--format", "json")).json == {"problems": [], "damaged": []}
 
 
-def test_fsck_of_damage(imgfs: Command) -> None:
+def test_fsck_reports_damage(imgfs: Command) -> None:
     layer_file(imgfs).unlink()
     done = imgfs("fsck")
     assert (done.status, done.err) == (1, b"")
@@ -73,7 +73,7 @@ def test_fsck_of_damage(imgfs: Command) -> None:
     succeeded(imgfs("fsck", "--deep"))
 
 
-def test_what_is_repaired_whole(imgfs: Command) -> None:
+def test_fsck_succeeds_if_everything_is_repaired(imgfs: Command) -> None:
     layer_file(imgfs).chmod(0o666)
     assert imgfs("fsck", "-q").status == 1
     assert succeeded(imgfs("fsck", "--repair")).lines == [
@@ -82,7 +82,7 @@ def test_what_is_repaired_whole(imgfs: Command) -> None:
     ]
 
 
-def test_rubbish_is_no_failure(imgfs: Command) -> None:
+def test_garbage_is_no_failure(imgfs: Command) -> None:
     layer_file(imgfs).with_name("tmp").touch()
     lines = succeeded(imgfs("fsck")).lines
     assert lines == [
@@ -91,7 +91,7 @@ def test_rubbish_is_no_failure(imgfs: Command) -> None:
     ]
 
 
-def test_fsck_as_json(imgfs: Command) -> None:
+def test_fsck_prints_json(imgfs: Command) -> None:
     layer_file(imgfs).unlink()
     done = imgfs("fsck", "--format", "json")
     assert done.status == 1

@@ -1,4 +1,4 @@
-"""`imgfs load`."""
+"""Tests of `imgfs load`."""
 
 import os
 import pty
@@ -39,35 +39,35 @@ def other(tmp_path: Path) -> Path:
     return path
 
 
-def test_files(imgfs: Command, app: Path, other: Path) -> None:
+def test_load_files(imgfs: Command, app: Path, other: Path) -> None:
     done = succeeded(imgfs("load", "-i", app, other))
     assert done.lines == ["Loaded image: app:1", "Loaded image: ghcr.io/org/other:2"]
     assert names(imgfs.store) == {"app:1": APP.id, "ghcr.io/org/other:2": OTHER.id}
 
 
 @pytest.mark.parametrize("arguments", [[], ["-"], ["-i", "-"], ["--input", "-"]])
-def test_standard_input(imgfs: Command, arguments: list[str]) -> None:
+def test_load_standard_input(imgfs: Command, arguments: list[str]) -> None:
     done = succeeded(imgfs("load", *arguments, stdin=APP_TAR))
     assert done.lines == ["Loaded image: app:1"]
     assert names(imgfs.store) == {"app:1": APP.id}
 
 
-def test_standard_input_between_files(imgfs: Command, app: Path) -> None:
+def test_load_standard_input_and_files(imgfs: Command, app: Path) -> None:
     done = succeeded(imgfs("load", "-", app, stdin=OTHER_TAR))
     assert done.lines == ["Loaded image: ghcr.io/org/other:2", "Loaded image: app:1"]
 
 
-def test_what_has_no_name_is_told_by_id(imgfs: Command) -> None:
+def test_an_image_without_a_name_is_printed_by_its_id(imgfs: Command) -> None:
     done = succeeded(imgfs("load", stdin=archives.docker_archive((APP, None))))
     assert done.lines == [f"Loaded image ID: {APP.id}"]
 
 
-def test_quiet(imgfs: Command, app: Path, other: Path) -> None:
+def test_quiet_prints_nothing(imgfs: Command, app: Path, other: Path) -> None:
     assert succeeded(imgfs("load", "-q", app, other)).out == b""
     assert set(names(imgfs.store)) == {"app:1", "ghcr.io/org/other:2"}
 
 
-def test_json(imgfs: Command, app: Path, other: Path) -> None:
+def test_load_prints_json(imgfs: Command, app: Path, other: Path) -> None:
     both = imgfs("load", "--format", "json", app, other)
     first, second = succeeded(both).json
     assert first["images"][0] | {"target": ""} == {
@@ -86,17 +86,19 @@ def test_json(imgfs: Command, app: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_a_bad_one_among_good_ones(imgfs: Command, app: Path, other: Path, form: str) -> None:
+def test_a_bad_archive_does_not_prevent_the_others(
+    imgfs: Command, app: Path, other: Path, form: str
+) -> None:
     bad = app.with_name("bad.tar")
     bad.write_bytes(APP_TAR[:2000])
     done = imgfs("load", "--format", form, app, bad, other)
     assert refusal(done).startswith(f"{bad}: ")
     assert set(names(imgfs.store)) == {"app:1", "ghcr.io/org/other:2"}
-    told = len(done.json) if form == "json" else len(done.lines)
-    assert told == 2
+    reported = len(done.json) if form == "json" else len(done.lines)
+    assert reported == 2
 
 
-def test_every_bad_one_is_told(imgfs: Command, tmp_path: Path) -> None:
+def test_every_failure_is_reported(imgfs: Command, tmp_path: Path) -> None:
     done = imgfs("load", tmp_path / "nope.tar", tmp_path, "-")
     assert done.status == 1
     assert done.out == b""
@@ -114,6 +116,14 @@ BAD = {
 }
 
 
+def test_load_says_what_to_do_about_a_damaged_archive(imgfs: Command) -> None:
+    refused = refusal(imgfs("load", stdin=BAD["wrong blob"]))
+    assert ": unexpected digest: expected sha256:" in refused
+    assert refused.endswith(
+        "; the file is damaged: load it again, and if that fails too, get it anew from its source"
+    )
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_failure_leaves_the_store_as_before(
     imgfs: Command, stock: Callable[..., None], name: str
@@ -124,12 +134,12 @@ def test_a_failure_leaves_the_store_as_before(
     assert picture(imgfs.store) == before
 
 
-def test_a_wrong_blob_is_named(imgfs: Command) -> None:
+def test_a_blob_that_does_not_match_is_named(imgfs: Command) -> None:
     said = refusal(imgfs("load", stdin=BAD["wrong blob"]))
     assert archives.digest(OTHER.layers[0]) in said
 
 
-def test_a_name_that_is_taken_moves(imgfs: Command, stock: Callable[..., None]) -> None:
+def test_a_load_moves_a_name(imgfs: Command, stock: Callable[..., None]) -> None:
     stock(APP_TAR)
     succeeded(imgfs("load", stdin=archives.docker_archive((OTHER, ["app:1"]))))
     after = names(imgfs.store)
@@ -137,13 +147,13 @@ def test_a_name_that_is_taken_moves(imgfs: Command, stock: Callable[..., None]) 
     assert list(after.values()) == [APP.id]
 
 
-def test_max_bytes(imgfs: Command) -> None:
+def test_max_bytes_refuses_a_larger_archive(imgfs: Command) -> None:
     limit = str(len(APP_TAR))
     assert "limit" in refusal(imgfs("load", "--max-bytes", limit, stdin=APP_TAR + b"\0"))
     succeeded(imgfs("load", "--max-bytes", limit, stdin=APP_TAR))
 
 
-def test_a_terminal_is_no_archive(imgfs: Command) -> None:
+def test_a_terminal_as_standard_input_is_refused(imgfs: Command) -> None:
     ours, theirs = pty.openpty()
     with imgfs.start("load", stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:
         out, err = load.communicate()
@@ -153,7 +163,7 @@ def test_a_terminal_is_no_archive(imgfs: Command) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "shows"), [(["load"], True), (["load", "-q"], False)])
-def test_progress_is_for_terminals(
+def test_progress_is_shown_only_on_terminals(
     imgfs: Command, app: Path, arguments: list[str], shows: bool
 ) -> None:
     ours, theirs = pty.openpty()
@@ -163,7 +173,7 @@ def test_progress_is_for_terminals(
     try:
         while data := os.read(ours, 4096):
             shown += data
-    except OSError:  # as Linux says that the other side is closed
+    except OSError:  # Linux reports so that the other side is closed
         pass
     os.close(ours)
     assert process.wait() == 0
@@ -179,7 +189,7 @@ def test_progress_is_for_terminals(
         (signal.SIGHUP, 129, b""),
     ],
 )
-def test_a_signal_takes_the_load_back(
+def test_a_signal_undoes_the_load(
     imgfs: Command,
     stock: Callable[..., None],
     number: signal.Signals,
@@ -208,14 +218,14 @@ def test_a_signal_takes_the_load_back(
     assert picture(imgfs.store) == before
 
 
-def test_a_file_whose_name_is_odd(imgfs: Command, tmp_path: Path) -> None:
+def test_odd_file_names_are_escaped(imgfs: Command, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m\n.tar")
     assert r"\x1b[31m\n.tar: No such file" in refusal(imgfs("load", odd))
     Path(odd).write_bytes(APP_TAR)
     assert succeeded(imgfs("load", odd)).lines == ["Loaded image: app:1"]
 
 
-def test_names_are_given(imgfs: Command, tmp_path: Path) -> None:
+def test_load_sets_names(imgfs: Command, tmp_path: Path) -> None:
     archive = tmp_path / "x.tar"
     archive.write_bytes(archives.docker_archive((APP, ["app:1"]), (OTHER, None)))
     given = ("--rename", "app=ghcr.io/org/app", "--name", "other:2", "--prefix", "mirror/")
@@ -223,7 +233,7 @@ def test_names_are_given(imgfs: Command, tmp_path: Path) -> None:
     assert sorted(names(imgfs.store)) == ["mirror/ghcr.io/org/app:1", "other:2"]
 
 
-def test_a_bare_tag_has_a_base_name(imgfs: Command) -> None:
+def test_base_name_completes_a_bare_tag(imgfs: Command) -> None:
     tagged = archives.descriptor(
         APP.manifest(),
         archives.OCI_MANIFEST,
@@ -236,7 +246,7 @@ def test_a_bare_tag_has_a_base_name(imgfs: Command) -> None:
     assert list(names(imgfs.store)) == ["ghcr.io/org/app:3"]
 
 
-def test_only_one_platform(imgfs: Command) -> None:
+def test_load_restricts_an_image_to_a_platform(imgfs: Command) -> None:
     images = [
         ImageParts(architecture=name, layers=[archives.layer(name)]) for name in ("s390x", "arm64")
     ]
@@ -256,13 +266,13 @@ def test_only_one_platform(imgfs: Command) -> None:
 
 
 @pytest.mark.parametrize("archive", [APP_TAR, OTHER_TAR])
-def test_a_platform_that_is_not_in_it(imgfs: Command, archive: bytes) -> None:
+def test_a_platform_that_is_not_in_the_archive_is_an_error(imgfs: Command, archive: bytes) -> None:
     said = refusal(imgfs("load", "--platform", "linux/s390x", stdin=archive))
     assert "platform linux/s390x of " in said
     assert names(imgfs.store) == {}
 
 
-def test_what_is_missing_is_told(imgfs: Command) -> None:
+def test_missing_platforms_are_printed(imgfs: Command) -> None:
     here, absent = ImageParts(), ImageParts(architecture="s390x")
     archive = archives.multi_platform("docker.io/library/multi:1", [here], [absent])
     assert succeeded(imgfs("load", stdin=archive)).lines == [
@@ -271,7 +281,7 @@ def test_what_is_missing_is_told(imgfs: Command) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
-def test_plain_layers_are_compressed(imgfs: Command, kind: str, tmp_path: Path) -> None:
+def test_uncompressed_layers_are_compressed(imgfs: Command, kind: str, tmp_path: Path) -> None:
     big = ImageParts(layers=[archives.layer("big", b"x" * 300_000), archives.layer("app")])
     archive = archives.docker_archive((big, ["big:1"]), (APP, ["app:1"]))
     succeeded(imgfs("load", "--compress", kind, stdin=archive))
@@ -290,7 +300,7 @@ def test_plain_layers_are_compressed(imgfs: Command, kind: str, tmp_path: Path) 
 # -- what an archive names and cannot give --------------------------------------------------------
 
 
-def test_what_is_left_out_is_a_warning(imgfs: Command) -> None:
+def test_images_that_are_left_out_are_warnings(imgfs: Command) -> None:
     entries = [
         archives.descriptor(parts.manifest(), archives.OCI_MANIFEST, annotations={NAME: name})
         for parts, name in ((APP, "docker.io/library/app:1"), (OTHER, "docker.io/library/other:1"))
@@ -307,7 +317,7 @@ def test_what_is_left_out_is_a_warning(imgfs: Command) -> None:
     assert left_out["name"] == "docker.io/library/other:1"
 
 
-def test_one_missing_blob_is_told_in_good_words(imgfs: Command) -> None:
+def test_one_missing_blob_is_counted_in_the_singular(imgfs: Command) -> None:
     manifest = ImageParts(architecture="", os="").manifest()
     lacking = archives.descriptor(manifest, archives.OCI_MANIFEST)
     whole = archives.descriptor(APP.manifest(), archives.OCI_MANIFEST)

@@ -1,4 +1,4 @@
-"""What a program reads is whole, however long a name is; a table on a terminal is cut."""
+"""Long names: programs get them complete, a table on a terminal cuts them."""
 
 import os
 import pty
@@ -28,7 +28,7 @@ def loaded(inside: Callable[..., Done], tmp_path: Path) -> Done:
 
 
 def on_a_terminal(imgfs: Command, *arguments: str) -> str:
-    """What a command prints there."""
+    """Return what a command prints on a terminal."""
     ours, theirs = pty.openpty()
     process = imgfs.start(*arguments, stdout=theirs)
     os.close(theirs)
@@ -36,14 +36,14 @@ def on_a_terminal(imgfs: Command, *arguments: str) -> str:
     try:
         while data := os.read(ours, 4096):
             shown += data
-    except OSError:  # as Linux says that the other side is closed
+    except OSError:  # Linux reports so that the other side is closed
         pass
     os.close(ours)
     assert process.wait() == 0
     return shown.decode()
 
 
-def test_loading_tells_it_whole(loaded: Done) -> None:
+def test_load_prints_long_names_complete(loaded: Done) -> None:
     assert len(PATH) == 255
     assert loaded.lines == [f"Loaded image: {NAME}"]
 
@@ -62,12 +62,12 @@ def test_loading_tells_it_whole(loaded: Done) -> None:
     ],
     ids=lambda value: " ".join(value[:3])[:30],
 )
-def test_a_pipe_gets_it_whole(
+def test_a_pipe_gets_long_names_complete(
     inside: Callable[..., Done], arguments: list[str], parts: list[str]
 ) -> None:
-    told = succeeded(inside(*arguments)).out.decode()
-    assert "…" not in told
-    assert all(part in told for part in parts)
+    reported = succeeded(inside(*arguments)).out.decode()
+    assert "…" not in reported
+    assert all(part in reported for part in parts)
 
 
 @pytest.mark.usefixtures("loaded")
@@ -76,7 +76,7 @@ def test_a_pipe_gets_it_whole(
     [("images", f"{DOMAIN}/{PATH}"[:300]), (f"history {NAME}", COMMAND[:59])],
     ids=["images", "history"],
 )
-def test_a_table_on_a_terminal_is_cut(imgfs: Command, command: str, expected: str) -> None:
+def test_a_table_on_a_terminal_cuts_long_names(imgfs: Command, command: str, expected: str) -> None:
     assert f"{expected}…" in on_a_terminal(imgfs, *command.split())
     assert "…" not in on_a_terminal(imgfs, *command.split(), "--no-trunc")
 
@@ -84,7 +84,7 @@ def test_a_table_on_a_terminal_is_cut(imgfs: Command, command: str, expected: st
 @pytest.mark.parametrize(
     "command", ["images", "inspect", "history", "rm", "save", "tag {} x", "tag {}"]
 )
-def test_a_refusal_names_it_whole(
+def test_an_error_has_long_names_complete(
     inside: Callable[..., Done], stock: Callable[..., None], command: str
 ) -> None:
     stock()
@@ -104,5 +104,5 @@ DIGEST = f"{NAME}@sha512:{'0' * 128}"
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_the_longest_name_is_whole_in_a_sentence(error: Exception) -> None:
+def test_an_error_has_the_longest_name_complete(error: Exception) -> None:
     assert DIGEST in str(error)

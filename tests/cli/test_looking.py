@@ -1,4 +1,4 @@
-"""`imgfs images`, `inspect`, `history` and `info`."""
+"""Tests of `imgfs images`, `inspect`, `history` and `info`."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ import pytest
 
 from engine.image import Image
 from engine.stores.local.images import LocalImages
+from imgfs import mounts
 from imgfs.cli import info as information
-from imgfs.cli.support import mounts
 from imgfs.cli.support.common import human
 from tests import archives
 from tests.archives import ImageParts, descriptor
@@ -28,12 +28,12 @@ MANIFEST = archives.digest(APP.manifest())
 
 
 def table(done: Done) -> list[list[str]]:
-    """The cells of what is printed in columns."""
+    """Return the cells of a printed table."""
     return [[cell.strip() for cell in line.split("   ") if cell] for line in done.lines]
 
 
 def index(images: Sequence[ImageParts], platforms: Sequence[dict[str, Any] | None]) -> bytes:
-    """An archive of one index, which says these platforms of the images whatever they are."""
+    """Return an archive of one index that states these platforms, whatever the configs say."""
     manifests = [
         descriptor(
             image.manifest(), archives.OCI_MANIFEST, **({"platform": platform} if platform else {})
@@ -53,7 +53,9 @@ def index(images: Sequence[ImageParts], platforms: Sequence[dict[str, Any] | Non
 
 
 @pytest.mark.parametrize("command", ["images", "ls"])
-def test_images(inside: Callable[..., Done], stock: Callable[..., None], command: str) -> None:
+def test_images_prints_a_table(
+    inside: Callable[..., Done], stock: Callable[..., None], command: str
+) -> None:
     stock(APP_TAR, archives.docker_archive((BARE, None)))
     size = human(sum(map(len, APP.blobs())))
     less = human(sum(map(len, OTHER.blobs())))
@@ -66,7 +68,7 @@ def test_images(inside: Callable[..., Done], stock: Callable[..., None], command
     ]
 
 
-def test_images_as_json(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_images_prints_json(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
     stock(APP_TAR, archives.docker_archive((BARE, None)))
     first, _, third, bare = succeeded(inside("images", "--format", "json")).json
     assert first == {
@@ -85,13 +87,15 @@ def test_images_as_json(inside: Callable[..., Done], stock: Callable[..., None])
     assert bare["id"] == BARE.id
 
 
-def test_images_without_an_image(inside: Callable[..., Done]) -> None:
+def test_images_of_an_empty_store(inside: Callable[..., Done]) -> None:
     assert len(succeeded(inside("images")).lines) == 1
     assert succeeded(inside("images", "-q")).out == b""
     assert succeeded(inside("images", "--format", "json")).json == []
 
 
-def test_images_in_other_widths(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_images_prints_only_ids_or_full_digests_on_request(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
     stock(archives.oci_archive((APP, "app:1")))
     assert succeeded(inside("images", "-q")).lines == [APP.id[7:19]]
     assert succeeded(inside("images", "-q", "--no-trunc")).lines == [APP.id]
@@ -110,7 +114,7 @@ def test_images_in_other_widths(inside: Callable[..., Done], stock: Callable[...
         (f"ghcr.io/org/other@{archives.digest(OTHER.manifest())}", ["ghcr.io/org/other:2"]),
     ],
 )
-def test_images_by_name(
+def test_images_finds_by_name(
     inside: Callable[..., Done], stock: Callable[..., None], name: str, expected: list[str]
 ) -> None:
     stock(APP_TAR)
@@ -118,7 +122,7 @@ def test_images_by_name(
     assert [image["name"] for image in found] == expected
 
 
-def test_images_that_are_there_are_listed_beside_one_that_is_not(
+def test_images_lists_the_found_and_reports_the_missing(
     inside: Callable[..., Done], stock: Callable[..., None]
 ) -> None:
     stock(APP_TAR)
@@ -136,7 +140,7 @@ def test_images_reads_no_blob(
     assert inside("images") == before
 
 
-def test_images_when_one_is_removed_meanwhile(
+def test_images_leaves_out_one_that_is_removed_meanwhile(
     inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock(APP_TAR)
@@ -173,7 +177,7 @@ S390X, PPC = (ImageParts(architecture=name, layers=[archives.layer(name)]) for n
         ([{"os": "linux", "architecture": "amd64"}] * 2, "linux/amd64"),
     ],
 )
-def test_images_of_whatever_platforms(
+def test_images_prints_the_platforms_of_an_index(
     inside: Callable[..., Done],
     stock: Callable[..., None],
     platforms: list[dict[str, Any] | None],
@@ -185,7 +189,7 @@ def test_images_of_whatever_platforms(
     assert row[2] in (S390X.id[7:19], PPC.id[7:19])
 
 
-def test_images_without_any_platform(
+def test_images_prints_no_platform_where_none_is_known(
     inside: Callable[..., Done], stock: Callable[..., None]
 ) -> None:
     nowhere = [ImageParts(os="", architecture="", layers=[archives.layer(n)]) for n in "ab"]
@@ -209,78 +213,82 @@ def test_images_without_any_platform(
         (12_345 * 10**12, "12345TB"),
     ],
 )
-def test_human(size: int, text: str) -> None:
+def test_sizes_are_printed_as_docker_does(size: int, text: str) -> None:
     assert human(size) == text
 
 
 # -- inspect --------------------------------------------------------------------------------------
 
 
-def test_inspect(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_inspect_prints_the_image(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
     stock(APP_TAR)
-    (told,) = succeeded(inside("inspect", "app:1")).json
+    (reported,) = succeeded(inside("inspect", "app:1")).json
     layers = [archives.digest(layer) for layer in APP.layers]
-    assert {key: told[key] for key in ("Id", "RepoTags", "RepoDigests", "Created", "Size")} == {
+    assert {key: reported[key] for key in ("Id", "RepoTags", "RepoDigests", "Created", "Size")} == {
         "Id": APP.id,
         "RepoTags": ["app:1", "me/app:x"],
         "RepoDigests": [f"app@{MANIFEST}", f"me/app@{MANIFEST}"],
         "Created": "2024-02-03T04:05:06Z",
         "Size": sum(map(len, APP.layers)),
     }
-    assert (told["Os"], told["Architecture"], told["Platforms"]) == (
+    assert (reported["Os"], reported["Architecture"], reported["Platforms"]) == (
         "linux",
         "amd64",
         ["linux/amd64"],
     )
-    assert told["Config"] == {"Cmd": ["/hello"]}
-    assert told["RootFS"] == {"Type": "layers", "Layers": layers}
-    assert told["Descriptor"]["digest"] == MANIFEST
-    assert [layer["digest"] for layer in told["Layers"]] == layers
+    assert reported["Config"] == {"Cmd": ["/hello"]}
+    assert reported["RootFS"] == {"Type": "layers", "Layers": layers}
+    assert reported["Descriptor"]["digest"] == MANIFEST
+    assert [layer["digest"] for layer in reported["Layers"]] == layers
 
 
 @pytest.mark.parametrize("name", [OTHER.id, OTHER.id[7:15], archives.digest(OTHER.manifest())])
-def test_inspect_by_id(inside: Callable[..., Done], stock: Callable[..., None], name: str) -> None:
+def test_inspect_finds_by_id(
+    inside: Callable[..., Done], stock: Callable[..., None], name: str
+) -> None:
     stock(APP_TAR)
-    (told,) = succeeded(inside("inspect", name)).json
-    assert told["Id"] == OTHER.id
+    (reported,) = succeeded(inside("inspect", name)).json
+    assert reported["Id"] == OTHER.id
 
 
-def test_inspect_tells_the_others_when_one_is_not_there(
+def test_inspect_prints_the_found_and_reports_the_missing(
     inside: Callable[..., Done], stock: Callable[..., None]
 ) -> None:
     stock(APP_TAR)
     done = inside("inspect", "app:1", "nope:1", "ghcr.io/org/other:2")
     assert refusal(done) == "image nope:1: not found"
-    assert [told["Id"] for told in done.json] == [APP.id, OTHER.id]
+    assert [reported["Id"] for reported in done.json] == [APP.id, OTHER.id]
 
 
 def test_inspect_without_a_tag_means_latest(
     inside: Callable[..., Done], stock: Callable[..., None]
 ) -> None:
     stock(APP_TAR, archives.docker_archive((BARE, ["app"])))
-    (told,) = succeeded(inside("inspect", "app")).json
-    assert told["Id"] == BARE.id
+    (reported,) = succeeded(inside("inspect", "app")).json
+    assert reported["Id"] == BARE.id
 
 
-def test_inspect_a_platform(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_inspect_selects_a_platform(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
     platforms = [{"os": "linux", "architecture": name} for name in ("s390x", "ppc64le")]
     stock(index([S390X, PPC], platforms))
-    (told,) = succeeded(inside("inspect", "--platform", "linux/ppc64le", "multi:1")).json
-    assert told["Id"] == PPC.id
-    assert told["Platforms"] == ["linux/s390x", "linux/ppc64le"]
+    (reported,) = succeeded(inside("inspect", "--platform", "linux/ppc64le", "multi:1")).json
+    assert reported["Id"] == PPC.id
+    assert reported["Platforms"] == ["linux/s390x", "linux/ppc64le"]
     assert "multi:1" in refusal(inside("inspect", "--platform", "linux/riscv64", "multi:1"))
 
 
-def test_inspect_a_config_that_is_not_utf_8(
+def test_inspect_accepts_a_config_that_is_not_utf_8(
     inside: Callable[..., Done], stock: Callable[..., None]
 ) -> None:
     config = APP.config.replace(b"/hello", b"/he\xffllo")
     items = [{"Config": "c.json", "RepoTags": ["app:1"], "Layers": ["a", "b"]}]
     layers = zip("ab", APP.layers, strict=True)
     stock(archives.tar([("c.json", config), *layers, ("manifest.json", archives.to_json(items))]))
-    (told,) = succeeded(inside("inspect", "app:1")).json
-    assert told["Id"] == archives.digest(config)
-    assert told["Config"] == {"Cmd": ["/he\ufffdllo"]}
+    (reported,) = succeeded(inside("inspect", "app:1")).json
+    assert reported["Id"] == archives.digest(config)
+    assert reported["Config"] == {"Cmd": ["/he\ufffdllo"]}
 
 
 @pytest.mark.parametrize("command", ["inspect", "history"])
@@ -317,13 +325,13 @@ STEPS = ImageParts(
 
 @pytest.fixture
 def steps(stock: Callable[..., None]) -> list[str]:
-    """The digests of the layers of steps:1."""
+    """Load steps:1; return the digests of its layers."""
     stock(archives.oci_archive((STEPS, "docker.io/library/steps:1")))
     return [archives.digest(layer) for layer in STEPS.layers]
 
 
 @pytest.mark.usefixtures("steps")
-def test_history(inside: Callable[..., Done]) -> None:
+def test_history_prints_a_table(inside: Callable[..., Done]) -> None:
     assert table(succeeded(inside("history", "steps:1"))) == [
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         ["-", "10.2kB"],
@@ -333,11 +341,11 @@ def test_history(inside: Callable[..., Done]) -> None:
     ]
 
 
-def test_history_in_other_forms(inside: Callable[..., Done], steps: list[str]) -> None:
+def test_history_prints_ids_or_json(inside: Callable[..., Done], steps: list[str]) -> None:
     a, b, c = steps
     assert succeeded(inside("history", "-q", "steps:1")).lines == [c, b, "<none>", a]
-    told = succeeded(inside("history", "--format", "json", "steps:1")).json
-    assert told[2:] == [
+    reported = succeeded(inside("history", "--format", "json", "steps:1")).json
+    assert reported[2:] == [
         {
             "created": "2024-01-02T00:00:00.5Z",
             "created_by": "ENV x=1",
@@ -356,7 +364,7 @@ def test_history_in_other_forms(inside: Callable[..., Done], steps: list[str]) -
 
 
 @pytest.mark.usefixtures("steps")
-def test_history_of_nothing(inside: Callable[..., Done]) -> None:
+def test_history_of_a_missing_image_or_platform_is_an_error(inside: Callable[..., Done]) -> None:
     assert refusal(inside("history", "nope:1")) == "image nope:1: not found"
     assert "steps:1" in refusal(inside("history", "--platform", "linux/s390x", "steps:1"))
 
@@ -364,20 +372,22 @@ def test_history_of_nothing(inside: Callable[..., Done]) -> None:
 # -- info -----------------------------------------------------------------------------------------
 
 
-def test_info(inside: Callable[..., Done], stock: Callable[..., None], store: Path) -> None:
+def test_info_describes_the_store(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
     stock(APP_TAR)
-    told = succeeded(inside("info", "--format", "json")).json
+    reported = succeeded(inside("info", "--format", "json")).json
     stored = [path.stat().st_size for path in (store / "blobs").rglob("*") if path.is_file()]
-    assert (told["store"], told["images"], told["mounts"]) == (str(store), 3, [])
-    assert (told["blobs"], told["bytes"]) == (len(stored), sum(stored))
+    assert (reported["store"], reported["images"], reported["mounts"]) == (str(store), 3, [])
+    assert (reported["blobs"], reported["bytes"]) == (len(stored), sum(stored))
     printed = dict(line.split(maxsplit=1) for line in succeeded(inside("info")).lines)
-    assert printed.keys() == {f"{key}:" for key in told}
+    assert printed.keys() == {f"{key}:" for key in reported}
     assert printed["store:"] == str(store)
     assert printed["bytes:"] == human(sum(stored))
     assert printed["mounts:"] == "none"
 
 
-def test_info_of_mounts_that_do_not_answer(
+def test_info_does_not_wait_for_mounts_that_hang(
     inside: Callable[..., Done],
     store: Path,
     tmp_path: Path,
@@ -388,16 +398,16 @@ def test_info_of_mounts_that_do_not_answer(
         (path / ".imgfs").mkdir(parents=True)
         (path / ".imgfs/status.json").write_text(text)
     (stuck / ".imgfs").mkdir(parents=True)
-    os.mkfifo(stuck / ".imgfs/status.json")  # who opens it waits
+    os.mkfifo(stuck / ".imgfs/status.json")  # opening it waits for a writer
     monkeypatch.setattr(information, "mountpoints", lambda: [stuck, other, ours, tmp_path])
     monkeypatch.setattr(information, "_PATIENCE", 0.2)
     done = inside("info", "--format", "json")
     assert (done.status, done.err) == (0, f"imgfs: {stuck}: does not answer\n".encode())
     assert done.json["passthrough"] == {str(ours): "on"}
-    os.close(os.open(stuck / ".imgfs/status.json", os.O_RDWR | os.O_NONBLOCK))  # it ends
+    os.close(os.open(stuck / ".imgfs/status.json", os.O_RDWR | os.O_NONBLOCK))  # this ends the wait
 
 
-def test_mountpoints() -> None:
+def test_mounts_are_parsed_from_mountinfo() -> None:
     mountinfo = (
         b"24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
         b"90 24 0:50 / /mnt/b\xc3\xbccher\\040und\\134mehr rw shared:9 - fuse.imgfs imgfs rw\n"
@@ -435,7 +445,7 @@ EVIL = "\x1b]0;evil\x07\x1b[2J\r\n\x9b31m\u202e\x00"
         ["load", EVIL.replace("\x00", "")],
     ],
 )
-def test_nothing_for_a_terminal_to_obey(
+def test_control_characters_are_escaped_on_a_terminal(
     inside: Callable[..., Done], stock: Callable[..., None], arguments: list[str]
 ) -> None:
     image = ImageParts(
@@ -463,7 +473,7 @@ def test_nothing_for_a_terminal_to_obey(
         assert line.isprintable()
 
 
-def test_a_member_that_is_named_for_a_terminal(
+def test_control_characters_of_a_member_name_are_escaped(
     inside: Callable[..., Done], tmp_path: Path, store: Path
 ) -> None:
     items = [{"Config": f"c{EVIL}.json", "RepoTags": [f"x:{EVIL}"], "Layers": [EVIL]}]

@@ -1,4 +1,4 @@
-"""`imgfs mount` and `umount` as far as no mount is needed: what is understood, what is refused."""
+"""Tests of `imgfs mount` and `umount` that need no mount: options, and what is refused."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from tests.cli.command import Done, refusal, succeeded
 
 @dataclass
 class Served:
-    """What would have been served."""
+    """The mounts that would have been served."""
 
     calls: list[tuple[Path, Path, MountOptions]] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
-    """A command line as it stands, without a store before it."""
+    """Return a function that runs a command line without adding a store."""
 
     def run(*arguments: str | Path) -> Done:
         capsysbinary.readouterr()
@@ -66,13 +66,15 @@ def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
     return run
 
 
-def test_plain(inside: Callable[..., Done], served: Served, store: Path, place: Path) -> None:
+def test_mount_uses_defaults_without_options(
+    inside: Callable[..., Done], served: Served, store: Path, place: Path
+) -> None:
     succeeded(inside("mount", "-f", place))
     assert served.only == (store, place, MountOptions(native="a session"))
 
 
 @pytest.mark.parametrize("option", [("--no-passthrough",), ("-o", "no_passthrough")])
-def test_no_passthrough(
+def test_passthrough_can_be_switched_off(
     inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
 ) -> None:
     succeeded(inside("mount", "-f", *option, place))
@@ -80,14 +82,14 @@ def test_no_passthrough(
 
 
 @pytest.mark.parametrize("option", [("--names", "safe"), ("-o", "names=safe")])
-def test_names_without_colons(
+def test_names_without_colons_can_be_chosen(
     inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
 ) -> None:
     succeeded(inside("mount", "-f", *option, place))
     assert served.only[2] == MountOptions(native="a session", names=SAFE)
 
 
-def test_a_relative_place_is_made(
+def test_a_missing_relative_mount_point_is_made(
     inside: Callable[..., Done], served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -100,7 +102,7 @@ def test_a_relative_place_is_made(
     assert (tmp_path / "new").is_dir()
 
 
-def test_a_place_that_was_made_in_vain_goes(
+def test_a_mount_point_that_was_made_is_removed_if_the_mount_fails(
     inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, served: Served, tmp_path: Path
 ) -> None:
     def fail(*_: object) -> None:
@@ -112,7 +114,7 @@ def test_a_place_that_was_made_in_vain_goes(
     assert not served.calls
 
 
-def test_a_place_that_is_not_empty(
+def test_a_mount_point_that_is_not_empty_is_refused(
     inside: Callable[..., Done], served: Served, place: Path
 ) -> None:
     (place / "mine").touch()
@@ -125,7 +127,7 @@ def test_a_place_that_is_not_empty(
 
 
 @pytest.mark.parametrize("below", [".", "images", "images/here"])
-def test_a_place_that_has_the_store_in_it(
+def test_a_mount_point_that_contains_the_store_is_refused(
     inside: Callable[..., Done], served: Served, store: Path, below: str
 ) -> None:
     store.parent.joinpath("link").symlink_to(store.parent)
@@ -136,7 +138,7 @@ def test_a_place_that_has_the_store_in_it(
     assert not store.parent.joinpath("images").exists()
 
 
-def test_a_place_that_has_no_place(
+def test_a_mount_point_without_a_parent_is_refused(
     inside: Callable[..., Done], served: Served, tmp_path: Path
 ) -> None:
     absent, link = tmp_path / "absent", tmp_path / "link"
@@ -148,7 +150,7 @@ def test_a_place_that_has_no_place(
 
 
 @pytest.mark.parametrize("option", [("--nonempty",), ("-o", "nonempty"), ("-o", "ro,nonempty")])
-def test_a_place_that_may_be_full(
+def test_nonempty_allows_a_mount_point_with_content(
     inside: Callable[..., Done], served: Served, place: Path, option: tuple[str, ...]
 ) -> None:
     (place / "mine").touch()
@@ -156,7 +158,9 @@ def test_a_place_that_may_be_full(
     assert "nonempty" not in served.only[2].fuse
 
 
-def test_options(inside: Callable[..., Done], served: Served, place: Path, tmp_path: Path) -> None:
+def test_mount_options_are_parsed(
+    inside: Callable[..., Done], served: Served, place: Path, tmp_path: Path
+) -> None:
     limits = "max_archive_bytes=1000,max_images=7"
     given = f"allow_other,ro,{limits},platform=linux/s390x,store={tmp_path}/other"
     succeeded(
@@ -170,7 +174,7 @@ def test_options(inside: Callable[..., Done], served: Served, place: Path, tmp_p
     assert options.view == CombinedView(wanted)
 
 
-def test_what_fstab_says_to_others_is_ignored(
+def test_options_of_fstab_for_other_programs_are_ignored(
     inside: Callable[..., Done], served: Served, place: Path
 ) -> None:
     given = "defaults,rw,nosuid,nodev,relatime,noauto,user,_netdev,nofail,x-systemd.automount,,"
@@ -195,7 +199,7 @@ def test_what_fstab_says_to_others_is_ignored(
         "bo\x1b[31mgus\n",
     ],
 )
-def test_an_option_that_nobody_knows(
+def test_unknown_mount_options_are_refused(
     inside: Callable[..., Done], served: Served, place: Path, word: str
 ) -> None:
     said = refusal(inside("mount", "-f", "-o", f"rw,{word}", place), status=2)
@@ -217,7 +221,7 @@ def test_the_source_is_the_store(
 
 
 @pytest.mark.parametrize("source", ["none", "imgfs"])
-def test_a_source_that_is_none(
+def test_a_source_that_is_no_path_leaves_the_store_to_the_options(
     bare: Callable[..., Done], served: Served, place: Path, tmp_path: Path, source: str
 ) -> None:
     succeeded(bare(source, place, "-o", f"store={tmp_path}/other", "-f"))
@@ -226,7 +230,7 @@ def test_a_source_that_is_none(
     assert options.source == source
 
 
-def test_without_any_store_it_is_the_users(
+def test_without_a_store_the_users_own_is_mounted(
     bare: Callable[..., Done], served: Served, place: Path
 ) -> None:
     succeeded(bare("none", place, "-o", "rw", "-f"))
@@ -245,7 +249,7 @@ def test_a_mistyped_command_mounts_nothing(
 # -- where it cannot be ---------------------------------------------------------------------------
 
 
-def test_places_that_cannot_be_mounted_on(
+def test_impossible_mount_points_are_refused(
     inside: Callable[..., Done], served: Served, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
@@ -256,14 +260,16 @@ def test_places_that_cannot_be_mounted_on(
     assert not served.calls
 
 
-def test_platforms_that_cannot_be(inside: Callable[..., Done], served: Served, place: Path) -> None:
+def test_invalid_platforms_are_refused(
+    inside: Callable[..., Done], served: Served, place: Path
+) -> None:
     assert "!!" in refusal(inside("mount", "-f", "--platform", "!!", place))
     assert "a/b/c/d" in refusal(inside("mount", "-f", "-o", "platform=a/b/c/d", place))
     assert not served.calls
 
 
 @pytest.mark.parametrize("options", [[], ["-l"]])
-def test_umount_of_what_is_not_mounted(
+def test_umount_refuses_what_is_not_mounted(
     inside: Callable[..., Done], place: Path, options: list[str]
 ) -> None:
     for path in (place, place / "nowhere"):

@@ -1,4 +1,4 @@
-"""`imgfs tag` and `imgfs rm`."""
+"""Tests of `imgfs tag` and `imgfs rm`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,25 +40,25 @@ def _stocked(stock: Callable[..., None], store: Path) -> None:
         f"other@{OTHER_DIGEST}",
     ],
 )
-def test_tag(inside: Callable[..., Done], store: Path, source: str) -> None:
+def test_tag_adds_a_name(inside: Callable[..., Done], store: Path, source: str) -> None:
     done = succeeded(inside("tag", source, "other", "ghcr.io/me/other:3", "localhost:5000/x:1"))
     assert done.out == b""
     new = dict.fromkeys(("other:latest", "ghcr.io/me/other:3", "localhost:5000/x:1"), OTHER.id)
     assert names(store) == ALL | new
 
 
-def test_a_source_without_a_tag_is_its_latest(inside: Callable[..., Done], store: Path) -> None:
+def test_a_source_without_a_tag_means_latest(inside: Callable[..., Done], store: Path) -> None:
     succeeded(inside("tag", "app", "x:1"))
     assert refusal(inside("tag", "other", "x:2")) == "image other: not found"
     assert names(store) == ALL | {"x:1": APP.id}
 
 
-def test_tagging_what_is_untagged(inside: Callable[..., Done], store: Path) -> None:
+def test_an_untagged_image_can_be_tagged(inside: Callable[..., Done], store: Path) -> None:
     succeeded(inside("tag", BARE.id[7:19], "bare:1"))
     assert names(store) == {k: v for k, v in ALL.items() if k != BARE_DIGEST} | {"bare:1": BARE.id}
 
 
-def test_a_tag_that_is_taken_moves(inside: Callable[..., Done], store: Path) -> None:
+def test_tag_moves_a_name(inside: Callable[..., Done], store: Path) -> None:
     succeeded(inside("tag", "app:1", "other:2"))
     assert names(store) == ALL | {"other:2": APP.id, OTHER_DIGEST: OTHER.id}
 
@@ -69,7 +69,7 @@ def test_tagging_again_changes_nothing(inside: Callable[..., Done], store: Path)
 
 
 @pytest.mark.parametrize("name", ["Upper:1", "x:1:2", "", "x y", f"x@{APP_DIGEST}", "\x1b[2J", "-"])
-def test_a_name_that_cannot_be_among_good_ones(
+def test_an_invalid_name_does_not_prevent_the_others(
     inside: Callable[..., Done], store: Path, name: str
 ) -> None:
     refusal(inside("tag", "--", "app:1", "x:1", name, "y:1"))
@@ -77,7 +77,9 @@ def test_a_name_that_cannot_be_among_good_ones(
 
 
 @pytest.mark.parametrize("source", ["nope:1", f"sha256:{'0' * 64}", "Upper:1", "nope"])
-def test_a_source_that_is_not_there(inside: Callable[..., Done], store: Path, source: str) -> None:
+def test_a_missing_source_is_an_error(
+    inside: Callable[..., Done], store: Path, source: str
+) -> None:
     before = picture(store)
     assert source in refusal(inside("tag", source, "x:1"))
     assert picture(store) == before
@@ -87,12 +89,14 @@ def test_a_source_that_is_not_there(inside: Callable[..., Done], store: Path, so
 
 
 @pytest.mark.parametrize("command", ["rm", "rmi"])
-def test_rm_of_one_name_of_several(inside: Callable[..., Done], store: Path, command: str) -> None:
+def test_rm_of_one_name_keeps_the_others(
+    inside: Callable[..., Done], store: Path, command: str
+) -> None:
     assert succeeded(inside(command, "app:1")).lines == ["Untagged: app:1"]
     assert names(store) == {k: v for k, v in ALL.items() if k != "app:1"}
 
 
-def test_rm_of_the_last_name(inside: Callable[..., Done], store: Path) -> None:
+def test_rm_of_the_last_name_removes_the_image(inside: Callable[..., Done], store: Path) -> None:
     done = succeeded(inside("rm", "other:2"))
     assert done.lines == ["Untagged: other:2", f"Deleted: {OTHER_DIGEST}"]
     assert names(store) == {k: v for k, v in ALL.items() if k != "other:2"}
@@ -100,13 +104,13 @@ def test_rm_of_the_last_name(inside: Callable[..., Done], store: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [APP.id, APP.id[7:19], APP.id[:19], APP_DIGEST])
-def test_rm_by_id_takes_every_name(inside: Callable[..., Done], store: Path, name: str) -> None:
+def test_rm_by_id_removes_every_name(inside: Callable[..., Done], store: Path, name: str) -> None:
     done = succeeded(inside("rm", name))
     assert done.lines == ["Untagged: app:1", "Untagged: app:latest", f"Deleted: {APP_DIGEST}"]
     assert names(store) == {"other:2": OTHER.id, BARE_DIGEST: BARE.id}
 
 
-def test_rm_of_what_is_untagged(inside: Callable[..., Done], store: Path) -> None:
+def test_rm_removes_an_untagged_image(inside: Callable[..., Done], store: Path) -> None:
     assert succeeded(inside("rm", BARE.id[7:19])).lines == [f"Deleted: {BARE_DIGEST}"]
     assert BARE_DIGEST not in names(store)
 
@@ -117,7 +121,7 @@ def test_rm_without_a_tag_means_latest(inside: Callable[..., Done], store: Path)
     assert refusal(inside("rm", "other")) == "image other: not found"
 
 
-def test_rm_goes_on_when_one_is_not_there(inside: Callable[..., Done], store: Path) -> None:
+def test_rm_continues_after_a_missing_name(inside: Callable[..., Done], store: Path) -> None:
     done = inside("rm", "nope:1", "Upper:1", "app:1", "app:1", "other:2")
     assert done.status == 1
     assert done.err.decode().splitlines() == [
@@ -128,14 +132,14 @@ def test_rm_goes_on_when_one_is_not_there(inside: Callable[..., Done], store: Pa
     assert names(store) == {"app:latest": APP.id, BARE_DIGEST: BARE.id}
 
 
-def test_rm_of_an_ambiguous_id(inside: Callable[..., Done], store: Path) -> None:
+def test_rm_refuses_an_ambiguous_id(inside: Callable[..., Done], store: Path) -> None:
     prefixes = [digest[7:8] for digest in (APP.id, OTHER.id, BARE.id, APP_DIGEST, OTHER_DIGEST)]
     prefix = next(p for p in sorted(prefixes) if prefixes.count(p) > 1)
     assert "ambiguous" in refusal(inside("rm", prefix))
     assert names(store) == ALL
 
 
-def test_what_is_removed_can_be_loaded_again(
+def test_a_removed_image_can_be_loaded_again(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     succeeded(inside("rm", "other:2"))

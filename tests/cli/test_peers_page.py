@@ -1,4 +1,4 @@
-"""docs/peers.md: what it shows is what happens."""
+"""Run the examples of docs/peers.md."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="no skopeo")
-def test_the_page_is_true(tmp_path: Path) -> None:
+def test_the_examples_of_the_page_print_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     imgfs = tmp_path / "bin" / "imgfs"
     imgfs.write_text(f'#!/bin/sh\nPYTHONPATH={PROJECT} exec {sys.executable} -m imgfs "$@"\n')

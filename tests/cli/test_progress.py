@@ -1,4 +1,4 @@
-"""The progress of `imgfs load` and `imgfs save`."""
+"""Tests of the progress of `imgfs load` and `imgfs save`."""
 
 import io
 import json
@@ -25,13 +25,13 @@ class Terminal(io.StringIO):
 
 
 def last(said: bytes) -> dict[str, object]:
-    """The last line of a report, without what the clock says."""
-    told = json.loads(said.splitlines()[-1])
-    return {k: v for k, v in told.items() if k not in ("seconds", "rate", "remaining")}
+    """Return the last line of a report, without its times."""
+    reported = json.loads(said.splitlines()[-1])
+    return {k: v for k, v in reported.items() if k not in ("seconds", "rate", "remaining")}
 
 
 @pytest.mark.parametrize("archive", [ARCHIVE, archives.oci_archive((APP, "app:1"), gzipped=True)])
-def test_a_load_in_json(imgfs: Command, archive: bytes) -> None:
+def test_load_reports_progress_as_json(imgfs: Command, archive: bytes) -> None:
     done = imgfs("load", "-q", "--progress", "json", stdin=archive)
     assert (done.status, done.err) == (0, b"")
     for _ in ("new", "known"):
@@ -46,7 +46,9 @@ def test_a_load_in_json(imgfs: Command, archive: bytes) -> None:
 
 
 @pytest.mark.parametrize("layout", ["combined", "docker"])
-def test_a_save_in_json(imgfs: Command, stock: Callable[..., None], layout: str) -> None:
+def test_save_reports_progress_as_json(
+    imgfs: Command, stock: Callable[..., None], layout: str
+) -> None:
     stock(ARCHIVE)
     done = imgfs("save", "--progress", "json", "--layout", layout, "app:1")
     assert done.status == 0
@@ -59,7 +61,7 @@ def test_a_save_in_json(imgfs: Command, stock: Callable[..., None], layout: str)
     }
 
 
-def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "100")
@@ -72,7 +74,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("how", ["none", "auto"])
-def test_nothing_in_a_pipe(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_a_pipe_gets_no_progress(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)
     with progress_of("Saving", how) as tell:

@@ -1,4 +1,4 @@
-"""`imgfs save`."""
+"""Tests of `imgfs save`."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def _stocked(stock: Callable[..., None]) -> None:
 
 
 def content(archive: bytes) -> dict[str, bytes]:
-    """The files of an archive, their blobs verified."""
+    """Return the files of an archive; verify its blobs."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         files = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}  # type: ignore[union-attr]  # never None for a file
     for name, data in files.items():
@@ -46,7 +46,7 @@ def content(archive: bytes) -> dict[str, bytes]:
 
 
 def tags(archive: bytes) -> list[Any]:
-    """What `docker load` would tag, an entry an image."""
+    """Return the tags that `docker load` would set, one entry for each image."""
     return [item["RepoTags"] for item in json.loads(content(archive)["manifest.json"])]
 
 
@@ -56,7 +56,7 @@ def blob(store: Path, digest: str) -> Path:
     return path
 
 
-def test_into_a_pipe_and_back(imgfs: Command, tmp_path: Path) -> None:
+def test_a_saved_archive_can_be_loaded(imgfs: Command, tmp_path: Path) -> None:
     saved = succeeded(imgfs("save", "app:1"))
     assert tags(saved.out) == [["app:1"]]
     again = Command(tmp_path / "again")
@@ -65,7 +65,7 @@ def test_into_a_pipe_and_back(imgfs: Command, tmp_path: Path) -> None:
     assert again("save", "app:1").out == saved.out
 
 
-def test_into_a_file(imgfs: Command, tmp_path: Path) -> None:
+def test_save_writes_a_file(imgfs: Command, tmp_path: Path) -> None:
     out = tmp_path / "x.tar"
     old = os.umask(0o027)
     try:
@@ -106,7 +106,9 @@ WANTED = {
 
 
 @pytest.mark.parametrize("case", WANTED)
-def test_what_is_asked_for(inside: Callable[..., Done], tmp_path: Path, case: str) -> None:
+def test_save_selects_the_named_images(
+    inside: Callable[..., Done], tmp_path: Path, case: str
+) -> None:
     asked, expected = WANTED[case]
     succeeded(inside("save", "-o", tmp_path / "x.tar", *asked))
     assert tags((tmp_path / "x.tar").read_bytes()) == expected
@@ -122,7 +124,7 @@ STORED = {
 
 @pytest.mark.parametrize("layout", ["combined", "appended"])
 @pytest.mark.parametrize("case", STORED)
-def test_what_is_stored_by_a_digest_keeps_that_name(tmp_path: Path, case: str, layout: str) -> None:
+def test_an_image_stored_by_digest_keeps_that_name(tmp_path: Path, case: str, layout: str) -> None:
     digest = archives.digest(APP.manifest())
     stored = [name.format(app="ghcr.io/org/app", digest=digest) for name in STORED[case]]
     here, there = Command(tmp_path / "here"), Command(tmp_path / "there")
@@ -156,7 +158,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_before_a_byte_is_written(
+def test_errors_come_before_the_first_byte(
     inside: Callable[..., Done], tmp_path: Path, case: str
 ) -> None:
     asked, expected = REFUSED[case]
@@ -169,7 +171,9 @@ def test_refused_before_a_byte_is_written(
     assert done.out == b""
 
 
-def test_an_ambiguous_id(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
+def test_an_ambiguous_id_is_refused(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
     twin = next(
         image
         for image in (ImageParts(extra={"author": str(i)}) for i in count())
@@ -182,7 +186,7 @@ def test_an_ambiguous_id(inside: Callable[..., Done], stock: Callable[..., None]
     assert OTHER.id in said
 
 
-def test_one_platform_of_several(
+def test_save_selects_one_platform(
     inside: Callable[..., Done], stock: Callable[..., None], tmp_path: Path
 ) -> None:
     images = [
@@ -200,7 +204,7 @@ def test_one_platform_of_several(
     assert item["Config"] == f"blobs/sha256/{images[0].id[7:]}"
 
 
-def test_every_platform_asked_for_is_there_or_left_out_on_request(
+def test_missing_platforms_are_an_error_or_left_out_on_request(
     inside: Callable[..., Done], stock: Callable[..., None], tmp_path: Path
 ) -> None:
     images = [ImageParts(architecture="s390x"), ImageParts(architecture="arm64")]
@@ -222,9 +226,7 @@ def test_every_platform_asked_for_is_there_or_left_out_on_request(
     assert "no image has any" in nothing.err.decode()
 
 
-def test_append_is_what_one_save_would_have_written(
-    inside: Callable[..., Done], tmp_path: Path
-) -> None:
+def test_append_equals_one_save_of_all_images(inside: Callable[..., Done], tmp_path: Path) -> None:
     appended, whole = tmp_path / "a.tar", tmp_path / "b.tar"
     succeeded(inside("save", "-o", appended, "app:1"))
     succeeded(inside("save", "--append", appended, "app:2", "ghcr.io/org/other"))
@@ -235,9 +237,7 @@ def test_append_is_what_one_save_would_have_written(
     assert content(appended.read_bytes()).keys() == content(whole.read_bytes()).keys()
 
 
-def test_append_keeps_what_this_store_does_not_hold(
-    inside: Callable[..., Done], tmp_path: Path
-) -> None:
+def test_append_keeps_images_of_other_stores(inside: Callable[..., Done], tmp_path: Path) -> None:
     out = tmp_path / "a.tar"
     elsewhere = ImageParts(layers=[archives.layer("elsewhere")])
     out.write_bytes(archives.oci_archive((elsewhere, "docker.io/library/app:1")))
@@ -262,7 +262,7 @@ def test_append_keeps_what_this_store_does_not_hold(
         (archives.tar([("index.json", b"{"), ("oci-layout", b"{}")]), "index.json"),
     ],
 )
-def test_what_nothing_can_be_appended_to(
+def test_append_refuses_what_is_no_saved_archive(
     inside: Callable[..., Done], tmp_path: Path, data: bytes, words: str
 ) -> None:
     out = tmp_path / "a.tar"
@@ -272,7 +272,7 @@ def test_what_nothing_can_be_appended_to(
     assert sorted(os.listdir(tmp_path)) == ["a.tar", "store"]
 
 
-def test_a_damaged_archive_is_not_appended_to(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_append_refuses_a_damaged_archive(inside: Callable[..., Done], tmp_path: Path) -> None:
     out = tmp_path / "a.tar"
     succeeded(inside("save", "-o", out, "ghcr.io/org/other"))
     data = bytearray(out.read_bytes())
@@ -282,7 +282,7 @@ def test_a_damaged_archive_is_not_appended_to(inside: Callable[..., Done], tmp_p
     assert out.read_bytes() == data
 
 
-def test_only_what_an_older_image_lacks(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_since_saves_only_the_new_blobs(inside: Callable[..., Done], tmp_path: Path) -> None:
     out = tmp_path / "x.tar"
     succeeded(inside("save", "-o", out, "--since", "app:1", "app:2"))
     saved = {name for name in content(out.read_bytes()) if name.startswith("blobs/")}
@@ -315,18 +315,18 @@ def test_every_missing_blob_is_named(inside: Callable[..., Done], tmp_path: Path
     assert all(archives.digest(blob)[7:] in said for blob in APP.blobs()[1:])
 
 
-def test_a_terminal_is_refused(imgfs: Command) -> None:
+def test_a_terminal_as_standard_output_is_refused(imgfs: Command) -> None:
     ours, theirs = pty.openpty()
     with imgfs.start("save", "app:1", stdout=theirs, stderr=subprocess.PIPE) as process:
         _, err = process.communicate()
     os.close(theirs)
-    with pytest.raises(OSError, match="Input/output error"):  # nothing was written
+    with pytest.raises(OSError, match="Input/output error"):  # nothing may have been written
         os.read(ours, 1)
     os.close(ours)
     assert "-o FILE" in refusal(Done(process.returncode, b"", err))
 
 
-def test_a_reader_that_goes_away(imgfs: Command, stock: Callable[..., None]) -> None:
+def test_a_closed_pipe_ends_save(imgfs: Command, stock: Callable[..., None]) -> None:
     longer = ImageParts(layers=[archives.layer("longer than a pipe", bytes(3 << 20))])
     stock(archives.docker_archive((longer, ["longer:1"])))
     with imgfs.start("save", "longer:1", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -338,7 +338,7 @@ def test_a_reader_that_goes_away(imgfs: Command, stock: Callable[..., None]) -> 
         assert process.wait(30) == 1
 
 
-def test_a_full_disk(imgfs: Command) -> None:
+def test_a_full_disk_is_reported(imgfs: Command) -> None:
     with (
         open("/dev/full", "wb") as full,
         imgfs.start("save", "app:1", stdout=full, stderr=subprocess.PIPE) as process,
@@ -347,7 +347,7 @@ def test_a_full_disk(imgfs: Command) -> None:
     assert "No space left on device" in refusal(Done(process.returncode, b"", err))
 
 
-def test_an_existing_file_is_replaced(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_save_replaces_a_file(inside: Callable[..., Done], tmp_path: Path) -> None:
     out, held = tmp_path / "x.tar", tmp_path / "held"
     out.write_bytes(b"old")
     held.hardlink_to(out)
@@ -356,7 +356,7 @@ def test_an_existing_file_is_replaced(inside: Callable[..., Done], tmp_path: Pat
     assert held.read_bytes() == b"old"
 
 
-def test_a_link_stays_a_link(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_save_through_a_symlink_keeps_it(inside: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     out = tmp_path / "x.tar"
     out.symlink_to("elsewhere/y.tar")
@@ -365,7 +365,7 @@ def test_a_link_stays_a_link(inside: Callable[..., Done], tmp_path: Path) -> Non
     assert tags((tmp_path / "elsewhere/y.tar").read_bytes()) == [["app:1"]]
 
 
-def test_a_fifo_stays_a_fifo(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_save_into_a_fifo_keeps_it(inside: Callable[..., Done], tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -376,7 +376,9 @@ def test_a_fifo_stays_a_fifo(inside: Callable[..., Done], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("place", ["nowhere/x.tar", "store"])
-def test_where_no_file_can_be(inside: Callable[..., Done], tmp_path: Path, place: str) -> None:
+def test_save_reports_an_impossible_path(
+    inside: Callable[..., Done], tmp_path: Path, place: str
+) -> None:
     assert refusal(inside("save", "-o", tmp_path / place, "app:1")).startswith(
         f"{tmp_path}/{place}: "
     )
@@ -392,7 +394,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("digest", [LAYER, OTHER.id, archives.digest(OTHER.manifest())])
-def test_a_damaged_blob_is_named_and_nothing_left(
+def test_a_damaged_blob_is_named_and_leaves_no_file(
     inside: Callable[..., Done], store: Path, tmp_path: Path, digest: str, damage: str
 ) -> None:
     DAMAGES[damage](blob(store, digest))
@@ -404,7 +406,13 @@ def test_a_damaged_blob_is_named_and_nothing_left(
     succeeded(inside("save", "-o", out, "app:1"))
 
 
-def test_a_damaged_blob_spoils_a_pipe(imgfs: Command) -> None:
+def test_save_says_what_to_do_about_a_damaged_blob(imgfs: Command) -> None:
+    DAMAGES["changed"](blob(imgfs.store, LAYER))
+    refused = refusal(imgfs("save", "ghcr.io/org/other:2"))
+    assert refused.endswith("; imgfs fsck shows whether the store is damaged")
+
+
+def test_a_damaged_blob_leaves_a_truncated_archive_in_a_pipe(imgfs: Command) -> None:
     DAMAGES["changed"](blob(imgfs.store, LAYER))
     done = imgfs("save", "ghcr.io/org/other:2")
     assert LAYER in refusal(done)
@@ -426,7 +434,7 @@ def test_an_interrupt_leaves_the_old_file(
     assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]
 
 
-def test_as_docker_save_writes_it(imgfs: Command, tmp_path: Path) -> None:
+def test_the_docker_layout_equals_dockers_archive(imgfs: Command, tmp_path: Path) -> None:
     saved = succeeded(imgfs("save", "--layout", "docker", "ghcr.io/org/other:2", "app:1")).out
     found = content(saved)
     assert found["oci-layout"] == b'{"imageLayoutVersion": "1.0.0"}'
@@ -437,7 +445,7 @@ def test_as_docker_save_writes_it(imgfs: Command, tmp_path: Path) -> None:
     assert loaded == b"Loaded image: ghcr.io/org/other:2\nLoaded image: app:1\n"
 
 
-def test_docker_saves_no_image_of_another_system(
+def test_the_docker_layout_refuses_an_image_of_another_system(
     imgfs: Command, stock: Callable[..., None]
 ) -> None:
     stock(archives.docker_archive((ImageParts(os="windows"), ["win:1"])))

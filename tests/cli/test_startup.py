@@ -1,4 +1,4 @@
-"""What a command imports before it works: its start is felt, and every module is a part of it."""
+"""The modules that a command imports before it works; each one delays its start."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ PRINTS = {"rich", "logging", "importlib.metadata", "email", "platformdirs", "ope
 CODECS = {"isal", "lz4", "zlib_ng", "backports.zstd", "compression.zstd", "bz2", "lzma"}
 PROCESSES = {"subprocess", "multiprocessing", "concurrent.futures", "ctypes", "tempfile", "secrets"}
 TYPES = {"inspect", "dataclasses"}
-if sys.version_info < (3, 14):  # whose annotationlib, which msgspec needs, brings it
+if sys.version_info < (3, 14):  # its annotationlib, which msgspec needs, imports this
     TYPES.add("ast")
 NEVER = MOUNTS | PRINTS | CODECS | PROCESSES | TYPES | {"shutil", "difflib"}
 CONTENT = {
@@ -34,10 +34,9 @@ DOCUMENTS = {"json", "engine.spec.oci", "engine.spec.go_json", "engine.spec.plat
 
 @pytest.fixture
 def imported(store: Path) -> Callable[..., set[str]]:
-    """Return the modules that a command imports, with those that Python starts with.
-
-    typing_extensions, which msgspec imports if it is there, is hidden: it is installed only with
-    development tools.
+    """Return the modules that a command imports, with those of Python's start.
+    typing_extensions, which msgspec imports if present, is hidden: only development tools install
+    it.
     """
     program = (
         "import sys; sys.modules['typing_extensions'] = None\n"
@@ -78,7 +77,7 @@ def imported(store: Path) -> Callable[..., set[str]]:
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",
 )
-def test_a_command_imports_what_it_needs(
+def test_a_command_imports_only_what_it_needs(
     imported: Callable[..., set[str]],
     stock: Callable[..., None],
     command: tuple[str, ...],
@@ -99,7 +98,7 @@ def test_plain_layers_are_loaded_without_a_decompressor(
     assert not found & (MOUNTS | CODECS | {"rich", "ctypes", "secrets"})
 
 
-def test_garbage_is_looked_for_once_a_command_works(store: Path) -> None:
+def test_garbage_is_collected_only_when_a_command_runs(store: Path) -> None:
     program = (
         "import gc, sys; gc.disable(); from imgfs import cli\n"
         "assert cli.run(['--store', sys.argv[1], 'images']) == 0\n"
@@ -108,7 +107,9 @@ def test_garbage_is_looked_for_once_a_command_works(store: Path) -> None:
     subprocess.run([sys.executable, "-c", program, store], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_a_commit_imports_what_it_needs(imported: Callable[..., set[str]], tmp_path: Path) -> None:
+def test_a_commit_imports_only_what_it_needs(
+    imported: Callable[..., set[str]], tmp_path: Path
+) -> None:
     (tmp_path / "root").mkdir()
     found = imported("commit", "-q", tmp_path / "root", "app:1")
     assert "isal" in found

@@ -1,4 +1,4 @@
-"""Progress of a long command on a terminal."""
+"""Tests of the progress of long commands on a terminal."""
 
 import io
 import sys
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, out: io.StringIO, quiet: bool = False) -> list[str]:
-    """The lines that somebody sees who looks at the end."""
+    """Return the lines that are visible at the end."""
     monkeypatch.setattr(sys, "stderr", out)
     with steps(quiet) as tell:
         tell("exporting layers", 0)
@@ -25,11 +25,11 @@ def shown(monkeypatch: pytest.MonkeyPatch, out: io.StringIO, quiet: bool = False
     return [line.split("\r")[-1].removesuffix("\033[K") for line in lines]
 
 
-def test_a_line_for_each_step_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_step_has_a_line_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, Terminal(newline=""))
     assert lines == ["exporting layers 4.2MB", "naming to app:1", ""]
 
 
-def test_nothing_in_a_pipe_and_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_and_quiet_show_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, io.StringIO()) == [""]
     assert shown(monkeypatch, Terminal(), quiet=True) == [""]

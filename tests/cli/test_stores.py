@@ -1,4 +1,4 @@
-"""Which store a command uses, and what it says of one that it cannot use."""
+"""The store that a command chooses, and errors about stores that cannot be used."""
 
 import os
 import sqlite3
@@ -18,12 +18,12 @@ from tests.mounts import IMGFS
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 
 
-def test_the_environment_names_it(imgfs: Command) -> None:
+def test_the_environment_names_the_store(imgfs: Command) -> None:
     assert succeeded(imgfs("info", "--format", "json")).json["store"] == str(imgfs.store)
 
 
 @pytest.mark.parametrize("order", [["--store", "{}", "info"], ["info", "--store", "{}"]])
-def test_an_option_goes_before_the_environment(
+def test_an_option_overrides_the_environment(
     imgfs: Command, tmp_path: Path, order: list[str]
 ) -> None:
     other = tmp_path / "other"
@@ -34,12 +34,14 @@ def test_an_option_goes_before_the_environment(
     assert not imgfs.store.exists()
 
 
-def test_the_nearer_option_counts(tmp_path: Path, inside: Callable[..., Done]) -> None:
+def test_the_option_after_the_command_overrides_the_one_before(
+    tmp_path: Path, inside: Callable[..., Done]
+) -> None:
     done = inside("info", "--store", tmp_path / "nearer", "--format", "json")
     assert succeeded(done).json["store"] == str(tmp_path / "nearer")
 
 
-def test_a_relative_one_is_below_the_working_directory(
+def test_a_relative_store_is_below_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -65,14 +67,14 @@ def begun(store: Path) -> None:
 
 
 def missing(_store: Path) -> None:
-    """Leave it so."""
+    """Create nothing."""
 
 
 NONE_YET = [missing, empty, of_a_disk, begun]
 
 
 def tree(path: Path) -> list[tuple[str, int, bytes]]:
-    """Everything below a directory and itself: names, modes, bytes."""
+    """Return the names, modes and bytes of a directory and everything below it."""
     return [
         (str(p), p.lstat().st_mode, p.read_bytes() if p.is_file() else b"")
         for p in (path, *sorted(path.rglob("*")))
@@ -80,7 +82,7 @@ def tree(path: Path) -> list[tuple[str, int, bytes]]:
 
 
 @pytest.mark.parametrize("prepare", NONE_YET)
-def test_what_only_reads_makes_none(
+def test_commands_that_read_make_no_store(
     inside: Callable[..., Done], store: Path, tmp_path: Path, prepare: Callable[[Path], None]
 ) -> None:
     prepare(store)
@@ -89,8 +91,8 @@ def test_what_only_reads_makes_none(
     assert len(succeeded(inside("images")).lines) == 1
     assert succeeded(inside("gc")).lines == ["freed 0B"]
     assert succeeded(inside("gc", "--format", "json")).json == {"removed": [], "freed": 0}
-    told = succeeded(inside("info", "--format", "json")).json
-    assert (told["store"], told["images"], told["blobs"]) == (str(store), 0, 0)
+    reported = succeeded(inside("info", "--format", "json")).json
+    assert (reported["store"], reported["images"], reported["blobs"]) == (str(store), 0, 0)
     assert succeeded(inside("info")).lines[0].endswith(f"{store} (there is none yet)")
     said = f"store {store}: there is none yet; imgfs load, commit or mount makes one"
     for command in (
@@ -109,7 +111,7 @@ def test_what_only_reads_makes_none(
 
 
 @pytest.mark.parametrize("prepare", NONE_YET)
-def test_what_writes_makes_one(
+def test_commands_that_write_make_a_store(
     imgfs: Command, store: Path, prepare: Callable[[Path], None]
 ) -> None:
     prepare(store)
@@ -118,7 +120,7 @@ def test_what_writes_makes_one(
     assert len(succeeded(imgfs("images", "-q")).lines) == 1
 
 
-def test_events_wait_for_one(imgfs: Command) -> None:
+def test_events_wait_for_a_store(imgfs: Command) -> None:
     with imgfs.start("events", stdout=subprocess.PIPE) as events:
         succeeded(imgfs("load", stdin=ARCHIVE))
         assert events.stdout is not None
@@ -126,7 +128,7 @@ def test_events_wait_for_one(imgfs: Command) -> None:
         events.terminate()
 
 
-def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGFS_STORE", "")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert store_path(None) == Path("/var/lib/imgfs")
@@ -138,7 +140,7 @@ def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store_path(None) == Path("/home/me/.local/share/imgfs")
 
 
-def test_it_is_made_closed_to_others(inside: Callable[..., Done], store: Path) -> None:
+def test_a_new_store_is_closed_to_other_users(inside: Callable[..., Done], store: Path) -> None:
     store.parent.joinpath("x.tar").write_bytes(ARCHIVE)
     succeeded(inside("load", store.parent / "x.tar"))
     assert store.stat().st_mode & 0o777 == 0o700
@@ -158,7 +160,7 @@ OTHERS: dict[str, dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("files", OTHERS.values(), ids=OTHERS)
-def test_another_directory_is_left_alone(
+def test_a_directory_that_is_no_store_is_not_changed(
     imgfs: Command, store: Path, tmp_path: Path, files: dict[str, bytes]
 ) -> None:
     for name, data in files.items():
@@ -181,7 +183,7 @@ def test_another_directory_is_left_alone(
     assert tree(tmp_path) == before
 
 
-def test_a_shared_directory_is_left_alone(imgfs: Command, store: Path) -> None:
+def test_a_shared_directory_is_not_changed(imgfs: Command, store: Path) -> None:
     store.mkdir()
     store.chmod(0o1777)
     said = refusal(imgfs("load", stdin=ARCHIVE))
@@ -190,9 +192,9 @@ def test_a_shared_directory_is_left_alone(imgfs: Command, store: Path) -> None:
     assert list(store.iterdir()) == []
 
 
-def test_a_version_that_is_no_file(imgfs: Command, store: Path) -> None:
+def test_a_version_that_is_no_regular_file_is_refused(imgfs: Command, store: Path) -> None:
     store.mkdir()
-    os.mkfifo(store / "version")  # who opens it waits
+    os.mkfifo(store / "version")  # opening it would wait for a writer
     for command in (["images"], ["load"]):
         said = refusal(imgfs(*command, stdin=ARCHIVE))
         assert said == f"store {store}/version: is not a file, as the version of a store is"
@@ -201,21 +203,21 @@ def test_a_version_that_is_no_file(imgfs: Command, store: Path) -> None:
 COMMANDS = [["images"], ["save", "app:1"], ["rm", "app:1"], ["info"]]
 
 
-def test_a_file_is_none(inside: Callable[..., Done], store: Path) -> None:
+def test_a_file_is_refused_as_a_store(inside: Callable[..., Done], store: Path) -> None:
     store.write_bytes(b"mine")
     for command in COMMANDS:
         assert refusal(inside(*command)).startswith(f"store {store}: ")
     assert store.read_bytes() == b"mine"
 
 
-def test_below_a_file_is_none(inside: Callable[..., Done], tmp_path: Path) -> None:
+def test_a_path_below_a_file_is_refused(inside: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     below = tmp_path / "file/store"
     said = refusal(inside("images", "--store", below))
     assert said == f"store {below}: cannot be opened: Not a directory"
 
 
-def test_a_newer_schema_is_left_alone(
+def test_a_store_of_a_newer_schema_is_refused(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     stock(ARCHIVE)
@@ -225,7 +227,7 @@ def test_a_newer_schema_is_left_alone(
         assert "newer version" in refusal(inside(*command))
 
 
-def test_a_newer_layout_is_left_alone(
+def test_a_store_of_a_newer_layout_is_refused(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     stock(ARCHIVE)
@@ -234,7 +236,7 @@ def test_a_newer_layout_is_left_alone(
         assert "expected store version 1, found '2'" in refusal(inside(*command))
 
 
-def test_a_version_that_is_no_text_is_left_alone(
+def test_a_version_that_is_no_text_is_refused(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     stock(ARCHIVE)
@@ -244,7 +246,7 @@ def test_a_version_that_is_no_text_is_left_alone(
 
 
 @pytest.mark.parametrize("version", [b"", b"\0\0"])
-def test_a_version_that_was_not_written_is_written(
+def test_an_empty_version_file_is_completed(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path, version: bytes
 ) -> None:
     stock(ARCHIVE)
@@ -253,7 +255,7 @@ def test_a_version_that_was_not_written_is_written(
     assert (store / "version").read_bytes() == b"1\n"
 
 
-def test_a_damaged_database_is_named(
+def test_a_damaged_database_is_reported(
     inside: Callable[..., Done], stock: Callable[..., None], store: Path
 ) -> None:
     stock(ARCHIVE)
@@ -267,7 +269,7 @@ def test_a_damaged_database_is_named(
 
 @pytest.fixture
 def read_only(store: Path) -> Iterator[Path]:
-    """A directory that not even root may write to, if root has lost its privilege to."""
+    """Make a directory unwritable, for root too if root lacks the capability to override modes."""
     store.mkdir()
     store.chmod(0o555)
     yield store
@@ -283,7 +285,7 @@ def unprivileged(store: Path, *arguments: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def test_where_nothing_may_be_written(read_only: Path) -> None:
+def test_a_store_cannot_be_made_in_an_unwritable_directory(read_only: Path) -> None:
     expected = f"store {read_only}: cannot be opened: Permission denied"
     assert refusal(unprivileged(read_only, "load")) == expected
     assert read_only.stat().st_mode & 0o777 == 0o555
@@ -293,7 +295,7 @@ def test_where_nothing_may_be_written(read_only: Path) -> None:
     assert list(read_only.iterdir()) == []
 
 
-def test_a_store_that_may_only_be_read(stock: Callable[..., None], store: Path) -> None:
+def test_a_read_only_store_can_be_read(stock: Callable[..., None], store: Path) -> None:
     stock(ARCHIVE)
     for path in (*store.glob("imgfs.db*"), store):
         path.chmod(path.stat().st_mode & 0o555)

@@ -1,4 +1,4 @@
-"""Spans, as moby's save has them."""
+"""Tests of trace spans, which are those of moby's image save."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,10 +23,10 @@ ARCHIVE = archives.docker_archive((APP, ["app:1"]))
 
 
 @pytest.mark.parametrize("layout", ["combined", "docker"])
-def test_save(tmp_path: Path, layout: str) -> None:
-    told = InMemorySpanExporter()
+def test_save_makes_a_span_for_each_layer(tmp_path: Path, layout: str) -> None:
+    reported = InMemorySpanExporter()
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(told))
+    provider.add_span_processor(SimpleSpanProcessor(reported))
     output = Output(len, tracer=OpenTelemetry(provider))
     with LocalEngine(tmp_path / "store") as engine:
         with engine.begin_import() as session:
@@ -38,7 +38,7 @@ def test_save(tmp_path: Path, layout: str) -> None:
         else:
             options = docker_save.Options(fallback=selection.any_complete)
             save_for_docker(engine.store, images, options, output)
-    spans = told.get_finished_spans()
+    spans = reported.get_finished_spans()
     assert {span.name for span in spans} == {
         "save",
         "saveImage",
@@ -51,7 +51,7 @@ def test_save(tmp_path: Path, layout: str) -> None:
     assert archives.digest(APP.layers[0]) in layers
 
 
-def test_it_is_configured_by_the_environment(imgfs: Command) -> None:
+def test_tracing_is_configured_by_the_environment(imgfs: Command) -> None:
     succeeded(imgfs("load", stdin=ARCHIVE))
     done = imgfs("save", "app:1", OTEL_TRACES_EXPORTER="console")
     assert done.status == 0
@@ -59,7 +59,7 @@ def test_it_is_configured_by_the_environment(imgfs: Command) -> None:
     assert succeeded(imgfs("save", "app:1")).out == done.out
 
 
-def test_spans_go_to_a_collector(imgfs: Command) -> None:
+def test_spans_are_sent_to_a_collector(imgfs: Command) -> None:
     received: list[tuple[str, bytes]] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ def test_spans_go_to_a_collector(imgfs: Command) -> None:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name for it)
-            """Nothing is printed."""
+            """Print nothing."""
 
     succeeded(imgfs("load", stdin=ARCHIVE))
     with HTTPServer(("127.0.0.1", 0), Collector) as server:

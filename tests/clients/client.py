@@ -1,8 +1,8 @@
-"""A real client, kept to a test's own directories.
+"""Real clients, restricted to the directories of a test.
 
-`Client` is the one way in which tests run docker, podman, skopeo and the others: called with
-arguments it gives the text that the tool prints, and written into a shell's command line it stands
-for the whole command. `daemon` runs what some of them talk to.
+Tests run docker, podman, skopeo and the others only as a `Client`: called with arguments, it
+returns what the tool prints; formatted into a shell's command line, it is the whole command.
+`daemon` runs the daemons that some of them need.
 """
 
 import os
@@ -23,17 +23,17 @@ from tests.waiting import wait_until
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A command with the arguments and the environment that keep it where it belongs."""
+    """A command with arguments and an environment that restrict it to the test's directories."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *arguments: str | Path, stdin: bytes | IO[bytes] | None = None) -> str:
-        """What it prints on stdout, stripped; it must succeed."""
+        """Run it; return its standard output without surrounding white space. It must succeed."""
         return self.output(*arguments, stdin=stdin).decode().strip()
 
     def output(self, *arguments: str | Path, stdin: bytes | IO[bytes] | None = None) -> bytes:
-        """Its stdout as it is; it must succeed."""
+        """Run it; return its standard output as bytes. It must succeed."""
         done = self.run(*arguments, stdin=stdin)
         said = done.stderr.decode(errors="replace")
         assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.returncode}: {said}"
@@ -42,7 +42,7 @@ class Client:
     def run(
         self, *arguments: str | Path, stdin: bytes | IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run it to its end, whatever that is."""
+        """Run it to its end; return the result even if it failed."""
         command = [*self.command, *(str(argument) for argument in arguments)]
         environment = {**os.environ, **self.environment}
         if stdin is None or isinstance(stdin, bytes):
@@ -54,18 +54,20 @@ class Client:
         )
 
     def __str__(self) -> str:
-        """The command as a shell reads it: f"tar -c . | {docker} load"."""
+        """Return the command for a shell: f"tar -c . | {docker} load"."""
         changes = [f"{name}={value}" for name, value in self.environment.items()]
         return shlex.join(["env", *changes, *self.command])
 
 
 def shell(script: str) -> str:
-    """What a shell's pipeline prints, stripped; each command of it must succeed."""
+    """Run a shell script; return its stripped output. Each command of a pipeline must succeed."""
     return Client(("bash", "-euo", "pipefail", "-c"))(script)
 
 
 def find(tool: str) -> str:
-    """Where a tool is, also if only root is meant to find it; skips the test if it is nowhere."""
+    """Return the path of a tool, also from directories that only root's PATH has; skip the test if
+    it is missing.
+    """
     path = shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if path is None:
         pytest.skip(f"{tool} is not installed")
@@ -73,7 +75,7 @@ def find(tool: str) -> str:
 
 
 def require_root(why: str) -> None:
-    """Skip the test unless it may make name spaces, as root on a real machine may."""
+    """Skip the test unless it may create namespaces, as root may on a real machine."""
     if os.geteuid() != 0:
         pytest.skip(f"{why} needs root")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
@@ -82,8 +84,9 @@ def require_root(why: str) -> None:
 
 @contextmanager
 def daemon(*command: str, log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    """A daemon in process and mount name spaces of its own, so that whatever it starts or mounts
-    ends with it, and with a /run that no daemon of the machine shares. It dies with this process.
+    """Run a daemon in process and mount namespaces of its own, with its own /run.
+
+    Whatever it starts or mounts ends with it. The daemon ends with this process.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -114,7 +117,7 @@ def daemon(*command: str, log: Path, ready: Callable[[], bool]) -> Iterator[None
 
 @contextmanager
 def directory(path: Path) -> Iterator[Path]:
-    """A new directory that is gone afterwards, with whatever was left mounted below it."""
+    """Create a directory; at the end unmount everything below it, and remove it."""
     path.mkdir(parents=True)
     try:
         yield path
@@ -125,7 +128,7 @@ def directory(path: Path) -> Iterator[Path]:
 
 
 def _mounts_below(path: Path) -> list[str]:
-    """The mount points at and below a directory, in the order in which they were mounted."""
+    """Return the mount points at and below a directory, in the order of mounting."""
     lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     points = [line.split(" ")[4] for line in lines.splitlines()]
     return [point for point in points if Path(point).is_relative_to(path)]

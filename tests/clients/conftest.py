@@ -1,7 +1,8 @@
-"""Real docker, containerd, podman, buildah, skopeo and umoci, each skipped where it is lacking.
+"""Fixtures: real docker, containerd, podman, buildah, skopeo and umoci; tests are skipped where a
+tool is missing.
 
-Daemons and storages live as long as the tests and are emptied after each one that used them, so
-that an image which a test loads has not been there before.
+Daemons and storages are kept for all tests, and emptied after each test that used them, so that an
+image which a test loads was not there before.
 """
 
 import subprocess
@@ -20,7 +21,7 @@ from tests.clients.saved import MAKERS, SHAPES, Saved
 
 @pytest.fixture(scope="session")
 def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system that holds one static busybox."""
+    """Return a root file system that has one static busybox."""
     busybox = find("busybox")
     if not subprocess.run(["ldd", busybox], capture_output=True, check=False).returncode:
         pytest.skip("busybox is not static (package busybox-static)")
@@ -40,7 +41,9 @@ def _dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
 
 @pytest.fixture
 def dockerd(_dockerd: Dockerd) -> Iterator[Dockerd]:
-    """A docker daemon without images: dockerd.docker("load", stdin=archive), dockerd.run(name)."""
+    """Provide a docker daemon without images: dockerd.docker("load", stdin=archive),
+    dockerd.run(name).
+    """
     yield _dockerd
     _dockerd.clear()
 
@@ -58,14 +61,14 @@ def _containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd
 
 @pytest.fixture
 def containerd(_containerd: Containerd) -> Iterator[Containerd]:
-    """A containerd without images: containerd.ctr("images", "import", path)."""
+    """Provide a containerd without images: containerd.ctr("images", "import", path)."""
     yield _containerd
     _containerd.clear()
 
 
 @pytest.fixture(scope="session")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which podman, buildah and skopeo keep to themselves."""
+    """Return the environment that restricts podman, buildah and skopeo to a directory."""
     with directory(tmp_path_factory.mktemp("containers") / "s") as root:
         yield environment(root)
 
@@ -84,20 +87,20 @@ def _podman(containers: dict[str, str]) -> Podman:
 
 @pytest.fixture
 def podman(_podman: Podman) -> Iterator[Podman]:
-    """podman without images: podman.podman("load", "-i", path), podman.run(name)."""
+    """Provide podman without images: podman.podman("load", "-i", path), podman.run(name)."""
     yield _podman
     _podman.clear()
 
 
 @pytest.fixture(scope="session")
 def buildah(containers: dict[str, str]) -> Client:
-    """buildah, which works in the storage of `podman`."""
+    """Return buildah, which works on the storage of `podman`."""
     return Client((find("buildah"),), containers)
 
 
 @pytest.fixture(scope="session")
 def skopeo(containers: dict[str, str]) -> Client:
-    """skopeo; its containers-storage: is that of `podman`."""
+    """Return skopeo; its containers-storage: is that of `podman`."""
     return Client((find("skopeo"), "--insecure-policy"), containers)
 
 
@@ -108,38 +111,38 @@ def umoci() -> Client:
 
 @pytest.fixture
 def docker_image(dockerd: Dockerd, busybox_root: Path) -> Image:
-    """One layer, by docker import."""
+    """Make an image of one layer with docker import."""
     return images.import_image(dockerd.docker, busybox_root, "imported:1")
 
 
 @pytest.fixture
 def docker_built_image(dockerd: Dockerd, busybox_root: Path, tmp_path: Path) -> Image:
-    """Three layers, by docker build."""
+    """Make an image of three layers with docker build."""
     return images.build_image(dockerd.docker, busybox_root, tmp_path / "docker-build", "built:1")
 
 
 @pytest.fixture
 def podman_image(podman: Podman, busybox_root: Path) -> Image:
-    """One layer, by podman import."""
+    """Make an image of one layer with podman import."""
     return images.import_image(podman.podman, busybox_root, "localhost/imported:1")
 
 
 @pytest.fixture
 def podman_built_image(podman: Podman, busybox_root: Path, tmp_path: Path) -> Image:
-    """Three layers, by podman build."""
+    """Make an image of three layers with podman build."""
     context = tmp_path / "podman-build"
     return images.build_image(podman.podman, busybox_root, context, "localhost/built:1")
 
 
 @pytest.fixture
 def buildah_image(podman: Podman, buildah: Client, busybox_root: Path) -> Image:
-    """One layer, by buildah from scratch."""
+    """Make an image of one layer with buildah from scratch."""
     return images.commit_image(buildah, podman.podman, busybox_root, "localhost/committed:1")
 
 
 @pytest.fixture
 def umoci_image(umoci: Client, busybox_root: Path, tmp_path: Path) -> Image:
-    """Two layers in an OCI layout, by umoci; its name is PATH:TAG."""
+    """Make an image of two layers in an OCI layout with umoci; its name is PATH:TAG."""
     return images.insert_image(umoci, busybox_root, tmp_path / "umoci", "1")
 
 
@@ -147,7 +150,7 @@ def umoci_image(umoci: Client, busybox_root: Path, tmp_path: Path) -> Image:
 def saved(
     request: pytest.FixtureRequest, busybox_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Saved:
-    """An image by each maker in turn. Its tools keep nothing of it."""
+    """Provide the image of each maker in turn, removed from the maker's own storage."""
     make, *tools = {**MAKERS, **SHAPES}[request.param]
     found = [request.getfixturevalue(tool) for tool in tools]
     return make(busybox_root, tmp_path_factory.mktemp("saved"), *found)

@@ -1,4 +1,4 @@
-"""podman, buildah and skopeo, sharing one storage and nothing with the machine."""
+"""podman, buildah and skopeo with one storage of their own."""
 
 import json
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.clients.client import Client
 
-# Limits of its own, since the usual ones are above what this process may give; no network, which
-# needs more packages; runc and conmon are found as podman finds them.
+# The usual resource limits are above those that this process may grant. There is no network, which
+# needs more packages. runc and conmon are searched as podman does.
 CONTAINERS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -34,12 +34,12 @@ DRIVERS = ("overlay", "vfs")
 
 @dataclass(frozen=True, slots=True)
 class Podman:
-    """podman with a storage of its own."""
+    """podman with its own storage."""
 
     podman: Client
 
     def run(self, image: str) -> str:
-        """What a container of the image prints."""
+        """Return what a container of the image prints."""
         return self.podman("run", "--rm", "--network", "none", image)
 
     def clear(self) -> None:
@@ -49,7 +49,9 @@ class Podman:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Write the settings that keep these tools below `root`, and say how they are told of them."""
+    """Write the settings that restrict these tools to `root`; return the environment that names
+    them.
+    """
     policy = root / "home" / ".config" / "containers" / "policy.json"
     policy.parent.mkdir(parents=True)
     policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
@@ -71,5 +73,5 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def use_driver(root: Path, driver: str) -> None:
-    """Have the storage below `root` kept by this driver."""
+    """Set the storage driver of the storage below `root`."""
     (root / "storage.conf").write_text(STORAGE.format(root=root, driver=driver))

@@ -1,4 +1,4 @@
-"""The daemons that docker and ctr talk to, each with all that it writes below one directory."""
+"""The daemons for docker and ctr, each restricted to one directory."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ path = "{root}/opt"
 
 @dataclass(frozen=True, slots=True)
 class Dockerd:
-    """A docker daemon without a network, building with its classic builder."""
+    """A docker daemon without a network, which builds with its classic builder."""
 
     docker: Client
 
     def run(self, image: str) -> str:
-        """What a container of the image prints."""
+        """Return what a container of the image prints."""
         return self.docker("run", "--rm", "--network", "none", image)
 
     def clear(self) -> None:
@@ -39,31 +39,31 @@ class Dockerd:
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """A containerd, seen by ctr in one namespace."""
+    """A containerd, used through ctr in one namespace."""
 
     ctr: Client
     log: Path
 
     def run(self, image: str) -> str:
-        """What a container of the image prints.
+        """Return what a container of the image prints.
 
-        Its shim writes that to a file: ctr itself may stop reading before it has read everything.
+        The shim writes the output to a file, because ctr may stop reading too early.
         """
         self.log.unlink(missing_ok=True)
         self.ctr("run", "--rm", "--log-uri", f"file://{self.log}", image, "container")
         return self.log.read_text().strip()
 
     def clear(self) -> None:
-        """Remove every image, and then the content that nothing names."""
+        """Remove every image, then the content that is unreferenced."""
         for name in self.ctr("images", "ls", "-q").splitlines():
             self.ctr("images", "rm", "--sync", name)
 
 
 @contextmanager
 def running_dockerd(root: Path) -> Iterator[Dockerd]:
-    """A docker daemon with its own containerd and the storage driver that it finds best here.
+    """Run a docker daemon with its own containerd and the best storage driver here.
 
-    Debian's client is taken where it is installed, since it is the one that belongs to the daemon.
+    Debian's client is preferred, because it belongs to Debian's daemon.
     """
     socket = root / "sock"
     settings = root / "daemon.json"
@@ -95,7 +95,7 @@ def running_dockerd(root: Path) -> Iterator[Dockerd]:
 
 @contextmanager
 def running_containerd(root: Path) -> Iterator[Containerd]:
-    """A containerd without the parts that only Kubernetes needs."""
+    """Run a containerd without the plugins for Kubernetes."""
     socket = root / "sock"
     settings = root / "config.toml"
     settings.write_text(CONTAINERD.format(root=root))

@@ -1,4 +1,4 @@
-"""Real images, made by real clients from one small root file system and without a network."""
+"""Real images, made by real clients from a small root file system, without a network."""
 
 import json
 import os
@@ -23,18 +23,20 @@ CMD ["cat", "/etc/salute"]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in a tool's own storage."""
+    """An image in the storage of a tool."""
 
     name: str
-    """as the tool prints it, with its tag"""
+    """The name with its tag, as the tool prints it."""
     id: str
-    """sha256:<hex> of its config"""
+    """sha256:<hex> of the config."""
     says: str
-    """what a container of it prints"""
+    """The output of a container of the image."""
 
 
 def make_root(root: Path) -> Path:
-    """A root file system of one static busybox, the same in every run; `root` must not exist."""
+    """Create a root file system with one static busybox, the same in every run; `root` must not
+    exist.
+    """
     busybox = Path(find("busybox")).read_bytes()
     for folder in ("bin", "etc", "tmp"):
         (root / folder).mkdir(parents=True)
@@ -50,14 +52,16 @@ def make_root(root: Path) -> Path:
 
 
 def import_image(client: Client, root: Path, name: str) -> Image:
-    """An image of one layer, made by `docker import` or `podman import` from a tar on stdin."""
+    """Make an image of one layer with `docker import` or `podman import`, from a tar on standard
+    input.
+    """
     tar = Client((find("tar"),)).output("-C", root, "--numeric-owner", "-c", ".")
     client("import", "--change", 'CMD ["echo", "imported"]', "-", name, stdin=tar)
     return Image(name, image_id(client, name), "imported")
 
 
 def build_image(client: Client, root: Path, context: Path, name: str) -> Image:
-    """An image of three layers, made by `docker build` or `podman build` in a new directory."""
+    """Make an image of three layers with `docker build` or `podman build` in a new directory."""
     context.mkdir()
     (context / "Dockerfile").write_text(DOCKERFILE)
     (context / "greeting").write_text("built\n")
@@ -67,7 +71,7 @@ def build_image(client: Client, root: Path, context: Path, name: str) -> Image:
 
 
 def commit_image(buildah: Client, podman: Client, root: Path, name: str) -> Image:
-    """An image of one layer, made by `buildah from scratch` in the storage that podman uses."""
+    """Make an image of one layer with `buildah from scratch` in podman's storage."""
     container = buildah("from", "scratch")
     buildah("copy", container, root, "/")
     buildah("config", "--cmd", "echo committed", container)
@@ -76,7 +80,7 @@ def commit_image(buildah: Client, podman: Client, root: Path, name: str) -> Imag
 
 
 def insert_image(umoci: Client, root: Path, layout: Path, tag: str) -> Image:
-    """An image of two layers in a new OCI layout, made by umoci."""
+    """Make an image of two layers in a new OCI layout with umoci."""
     name = f"{layout}:{tag}"
     rootless = ["--rootless"] if os.geteuid() else []
     umoci("init", "--layout", layout)
@@ -88,7 +92,7 @@ def insert_image(umoci: Client, root: Path, layout: Path, tag: str) -> Image:
 
 
 def image_id(client: Client, name: str) -> str:
-    """The ID that docker or podman gives an image, as sha256:<hex>."""
+    """Return the ID that docker or podman gives an image, as sha256:<hex>."""
     found = client("image", "inspect", "--format", "{{.Id}}", name)
     return f"sha256:{found.removeprefix('sha256:')}"
 

@@ -1,4 +1,4 @@
-"""Images as their makers save them: one archive of each kind that real tools write today."""
+"""Archives that real tools write today, one of each kind."""
 
 import json
 import sys
@@ -20,19 +20,19 @@ IMGFS = f"{sys.executable} -m imgfs"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An image, and the archive that a tool wrote of it."""
+    """An image, and the archive of it that a tool wrote."""
 
     archive: Path
     id: str
-    """sha256:<hex> of its config"""
+    """sha256:<hex> of the config."""
     says: str
-    """what a container of it prints"""
+    """The output of a container of the image."""
     directory: str | None
-    """where the mount shows it; None for an archive that tells no name"""
+    """The image's path in a mount; None if the archive names no image."""
 
     @property
     def manifest(self) -> str | None:
-        """The digest of its manifest, where the archive has one."""
+        """Return the digest of the manifest, None if the archive has none."""
         with tarfile.open(self.archive) as archive:
             names = {name.removeprefix("./"): name for name in archive.getnames()}
             if "index.json" not in names:
@@ -91,7 +91,7 @@ def containerd_export(root: Path, folder: Path, umoci: Client, containerd: Conta
 
 
 def umoci_layout(root: Path, folder: Path, umoci: Client) -> Saved:
-    """Its only name is a tag without a repository."""
+    """Make a layout whose only name is a tag without a repository."""
     image = images.insert_image(umoci, root, folder / "layout", "1")
     saved = _saved(image, folder, None)
     shell(f"tar -C {folder}/layout -cf {saved.archive} .")
@@ -106,7 +106,9 @@ def skopeo_oci_archive(root: Path, folder: Path, umoci: Client, skopeo: Client) 
 
 
 def newer_docker(root: Path, folder: Path, dockerd: Dockerd) -> Saved:
-    """What docker saves since 25, byte for byte, of an image that an older one has built."""
+    """Make the archive, byte for byte, that docker since 25 saves of an image built by an older
+    docker.
+    """
     built = docker_build(root, folder, dockerd)
     saved = replace(built, archive=folder / "newer.tar")
     imgfs = f"{IMGFS} --store {folder}/store"
@@ -167,7 +169,7 @@ MAKERS: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
     "ctr images export": (containerd_export, "umoci", "_containerd"),
     "tar of a layout by umoci": (umoci_layout, "umoci"),
 }
-"""What makes each archive, and the fixtures that it works with."""
+"""The makers of archives, and the fixtures that they need."""
 
 SHAPES: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
     "docker save since 25": (newer_docker, "_dockerd"),
@@ -175,6 +177,4 @@ SHAPES: Mapping[str, tuple[Callable[..., Saved], *tuple[str, ...]]] = {
     "crane pull": (crane,),
     "crane pull legacy": (legacy_crane,),
 }
-"""Archives of other shapes: of tools that are not here, or too like the others to be tried in every
-way.
-"""
+"""Makers of further kinds: of tools that are missing here, or similar to others."""

@@ -1,4 +1,4 @@
-"""Images whose manifests are Docker's, and names without colons, by the paths that people type."""
+"""Images with Docker's manifests, and names without colons, by the paths that people type."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def parts(busybox_root: Path) -> ImageParts:
 
 
 def load(mounted: Mounted, parts: ImageParts, path: str) -> str:
-    """Load an image with a manifest of Docker's that is to stand at a path; return the path."""
+    """Load an image with a Docker manifest that is to be shown at a path; return the path."""
     if "{digest}" not in path:
         full = path if "/" in path else f"docker.io/library/{path}"
         mounted.load(docker_manifests.saved(full, parts))
@@ -41,7 +41,7 @@ def load(mounted: Mounted, parts: ImageParts, path: str) -> str:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_skopeo_copies_it(
+def test_skopeo_copies_an_image_by_its_path(
     path: str, parts: ImageParts, mounted: Mounted, skopeo: Client, tmp_path: Path
 ) -> None:
     path = load(mounted, parts, path)
@@ -51,13 +51,13 @@ def test_skopeo_copies_it(
     skopeo("copy", "--digestfile", pushed, f"oci:{mounted / path}", copied)
     made = archives.digest(parts.manifest(gzipped=True))
     assert pushed.read_text() == made
-    told = json.loads(skopeo("inspect", f"oci:{mounted / path}"))
-    assert told["Digest"] == made
+    reported = json.loads(skopeo("inspect", f"oci:{mounted / path}"))
+    assert reported["Digest"] == made
     assert (tmp_path / "pushed" / parts.id[7:]).read_bytes() == parts.config
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_umoci_unpacks_it(
+def test_umoci_unpacks_an_image_by_its_path(
     path: str, parts: ImageParts, mounted: Mounted, umoci: Client, tmp_path: Path
 ) -> None:
     path = load(mounted, parts, path)
@@ -66,7 +66,7 @@ def test_umoci_unpacks_it(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_buildah_pulls_it(
+def test_buildah_pulls_an_image_by_its_path(
     path: str, parts: ImageParts, mounted: Mounted, podman: Podman, buildah: Client
 ) -> None:
     path = load(mounted, parts, path)
@@ -79,7 +79,7 @@ def test_buildah_pulls_it(
     [(LAYER, docker_manifests.as_it_is), (LAYER, archives.compressed)],
     ids=["plain", "plain by its media type alone"],
 )
-def test_layers_of_other_media_types(
+def test_umoci_unpacks_layers_of_other_media_types(
     layer_type: str,
     stored: Callable[[bytes], bytes],
     parts: ImageParts,
@@ -94,7 +94,7 @@ def test_layers_of_other_media_types(
     assert (tmp_path / "bundle/rootfs/etc/own").exists()
 
 
-def test_skopeo_copies_all_of_a_list(
+def test_skopeo_copies_every_platform_of_a_list(
     parts: ImageParts, mounted: Mounted, skopeo: Client, tmp_path: Path
 ) -> None:
     other = replace(parts, architecture="s390x")
@@ -123,8 +123,8 @@ def test_podman_mounts_and_loads_safe_names(
     podman.podman("load", "-i", safe / path)
     assert podman.podman("images", "--quiet", "--no-trunc") == parts.id
     for option in (f"-v={safe / path}:/tmp:ro", f"--mount=type=bind,src={safe / path},dst=/tmp"):
-        told = podman.podman("run", "--rm", option, parts.id, "ls", "/tmp")
-        assert told.split() == ["blobs", "index.json", "manifest.json", "oci-layout"]
+        reported = podman.podman("run", "--rm", option, parts.id, "ls", "/tmp")
+        assert reported.split() == ["blobs", "index.json", "manifest.json", "oci-layout"]
 
 
 @pytest.mark.parametrize("path", ["app--1", "sha256--{digest}"])
@@ -139,20 +139,20 @@ def test_buildah_and_skopeo_read_safe_names(
     path = path.format(digest=archives.digest(parts.manifest())[7:])
     assert buildah("pull", f"oci:{safe / path}") == parts.id[7:]
     assert podman.podman("images", "--quiet", "--no-trunc") == parts.id
-    told = json.loads(skopeo("inspect", f"oci:{safe / path}"))
-    assert told["Digest"] == archives.digest(parts.manifest())
+    reported = json.loads(skopeo("inspect", f"oci:{safe / path}"))
+    assert reported["Digest"] == archives.digest(parts.manifest())
 
 
 @pytest.mark.parametrize("path", ["app:1", "localhost--5000/team/my---app:1.0"])
-def test_tags_are_read_in_a_mount_of_safe_names(
+def test_tools_read_tags_in_a_mount_with_safe_names(
     path: str, safe: Mounted, parts: ImageParts, skopeo: Client, umoci: Client, tmp_path: Path
 ) -> None:
-    told = json.loads(skopeo("inspect", f"oci:{safe / path}"))
-    assert told["Digest"] == archives.digest(parts.manifest())
+    reported = json.loads(skopeo("inspect", f"oci:{safe / path}"))
+    assert reported["Digest"] == archives.digest(parts.manifest())
     umoci("unpack", "--image", safe / path, tmp_path / "bundle")
     assert (tmp_path / "bundle/rootfs/etc/own").exists()
 
 
-def test_rsync_takes_safe_names_as_they_are(safe: Mounted, tmp_path: Path) -> None:
+def test_rsync_needs_no_prefix_for_safe_names(safe: Mounted, tmp_path: Path) -> None:
     run("rsync", "-a", "app--1", tmp_path, cwd=safe.path)
     assert (tmp_path / "app--1/oci-layout").exists()

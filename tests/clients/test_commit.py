@@ -1,4 +1,4 @@
-"""What imgfs makes of a directory, other tools unpack and run."""
+"""Other tools unpack and run the images that `imgfs commit` makes."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def imgfs(tmp_path: Path) -> Client:
 
 @pytest.fixture
 def odd(busybox_root: Path, tmp_path: Path) -> Path:
-    """A root with a shell and every kind of entry."""
+    """Return a root with a shell and every type of file."""
     root = tmp_path / "odd"
     shutil.copytree(busybox_root, root, symlinks=True)
     shutil.rmtree(root / "etc")
@@ -38,7 +38,9 @@ def odd(busybox_root: Path, tmp_path: Path) -> Path:
 
 
 def change(root: Path) -> None:
-    """What a second layer has to tell: removals, other types, renames, hard links."""
+    """Change a root in the ways that a layer can record: removals, other types, renames, hard
+    links.
+    """
     (root / "empty").unlink()
     (root / "noted").unlink()
     (root / "noted").mkdir()
@@ -53,7 +55,7 @@ def change(root: Path) -> None:
 
 @pytest.fixture(params=["gzip", "zstd", "uncompressed"])
 def two_layers(request: pytest.FixtureRequest, odd: Path, imgfs: Client) -> str:
-    """An image of two layers of that compression, the second against the first."""
+    """Return an image of two layers of each compression; the second is a difference."""
     how = ("--compression", request.param)
     imgfs("commit", *how, "-c", 'CMD ["echo", "made"]', odd, "odd:1")
     change(odd)
@@ -62,7 +64,7 @@ def two_layers(request: pytest.FixtureRequest, odd: Path, imgfs: Client) -> str:
 
 
 WITHOUT_ZSTD = pytest.mark.parametrize("two_layers", ["gzip", "uncompressed"], indirect=True)
-"""For tools of a time before zstd."""
+"""Return a gzip image for tools that are older than zstd."""
 
 
 @WITHOUT_ZSTD
@@ -85,7 +87,7 @@ def test_podman_has_the_same_tree(two_layers: str, odd: Path, podman: Podman) ->
 
 
 @WITHOUT_ZSTD
-def test_docker_runs_it(two_layers: str, imgfs: Client, dockerd: Dockerd) -> None:
+def test_docker_runs_a_committed_image(two_layers: str, imgfs: Client, dockerd: Dockerd) -> None:
     shell(f"{two_layers} | {dockerd.docker} load")
     assert image_id(dockerd.docker, "odd:2") == json.loads(imgfs("inspect", "odd:2"))[0]["Id"]
     assert dockerd.run("odd:2") == "made"
@@ -101,26 +103,26 @@ def test_docker_has_the_same_tree(two_layers: str, odd: Path, dockerd: Dockerd) 
     finally:
         dockerd.docker("rm", container)
     exported = picture(applier.tree())
-    for path, told in picture(scan(odd)).items():
-        if path not in ("etc", "links"):  # docker puts files of its own into etc
-            assert exportable(exported[path]) == exportable(told), path
+    for path, reported in picture(scan(odd)).items():
+        if path not in ("etc", "links"):  # docker adds its own files to etc
+            assert exportable(exported[path]) == exportable(reported), path
 
 
-def exportable(told: object) -> object:
-    """What docker exports of an entry: whole seconds, and of attributes not the user's."""
-    assert isinstance(told, tuple)
-    kind, mode, uid, gid, mtime_ns, *facts, xattrs, content = told
+def exportable(reported: object) -> object:
+    """Return what docker exports of an entry: whole seconds, and no user attributes."""
+    assert isinstance(reported, tuple)
+    kind, mode, uid, gid, mtime_ns, *facts, xattrs, content = reported
     facts += [kind, mode, uid, gid, mtime_ns // 10**9]
     return facts, "security.capability" in xattrs, content
 
 
-def test_containerd_runs_it(two_layers: str, containerd: Containerd) -> None:
+def test_containerd_runs_a_committed_image(two_layers: str, containerd: Containerd) -> None:
     shell(f"{two_layers} | {containerd.ctr} images import -")
     assert containerd.run("docker.io/library/odd:2") == "made"
 
 
 @pytest.mark.parametrize("kind", ["--oci", "--docker"])
-def test_three_platforms(
+def test_tools_select_from_three_platforms(
     kind: str,
     busybox_root: Path,
     imgfs: Client,
@@ -143,7 +145,7 @@ def test_three_platforms(
     assert containerd.run("docker.io/library/three:1") == "made"
 
 
-def test_an_upper_directory(
+def test_an_image_of_an_upper_directory_has_the_merged_tree(
     busybox_root: Path, imgfs: Client, umoci: Client, tmp_path: Path
 ) -> None:
     lower, upper, work, merged = (tmp_path / name for name in ("lower", "upper", "work", "merged"))

@@ -1,4 +1,4 @@
-"""What desktops and backup programs do with a mount: copy in, delete, and back up all of it."""
+"""Desktop and backup programs on a mount: copy in, delete, back up."""
 
 import os
 import pty
@@ -41,7 +41,7 @@ def truncated(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def app(mounted: Mounted, archive: Path) -> Mounted:
-    """A mount with images, a receipt and a failure."""
+    """Return a mount with images, a loaded file and a failure."""
     shutil.copyfile(archive, mounted.drop / "app.tar")
     with pytest.raises(OSError, match="Bad message"):
         mounted.load(ARCHIVE[:-20_000], "cut.tar")
@@ -49,7 +49,7 @@ def app(mounted: Mounted, archive: Path) -> Mounted:
 
 
 def client(tmp_path: Path, *command: str) -> Client:
-    """A program that keeps its settings to the test's own directory."""
+    """Return a program restricted to the settings in the test's directory."""
     home = str(tmp_path / "home")
     own = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), home)
     return Client((find(command[0]), *command[1:]), {**own, "LC_ALL": "C.UTF-8", "TERM": "xterm"})
@@ -65,7 +65,7 @@ COPIERS = {
 
 
 @pytest.mark.parametrize("command", COPIERS.values(), ids=list(COPIERS))
-def test_copying_in(
+def test_programs_copy_archives_in(
     command: tuple[str, ...], mounted: Mounted, archive: Path, truncated: Path, tmp_path: Path
 ) -> None:
     copy = client(tmp_path, *command)
@@ -79,7 +79,7 @@ def test_copying_in(
 
 
 @pytest.mark.parametrize("again", [("cp", "-u"), ("cp", "-n"), ("rsync", "-a"), ("rsync", "-u")])
-def test_what_failed_is_tried_again(
+def test_a_failed_copy_can_be_repeated(
     again: tuple[str, ...], mounted: Mounted, archive: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(OSError, match="Bad message"):
@@ -93,7 +93,7 @@ def test_what_failed_is_tried_again(
 
 
 def test_gio_removes_from_the_leaves(app: Mounted, tmp_path: Path) -> None:
-    """As file managers do, which use its library."""
+    """File managers remove so, because they use gio's library."""
     remove = client(tmp_path, "gio", "remove")
     image = app / "ghcr.io/org/app:1"
     for path in [*sorted(image.rglob("*"), reverse=True), image, image.parent, app / "ghcr.io"]:
@@ -102,7 +102,7 @@ def test_gio_removes_from_the_leaves(app: Mounted, tmp_path: Path) -> None:
 
 
 def test_gio_has_no_trash_here(app: Mounted, tmp_path: Path) -> None:
-    """So a file manager asks whether it shall delete instead."""
+    """Therefore file managers ask whether to delete at once."""
     before = sorted(app.path.rglob("*"))
     trash = client(tmp_path, "gio", "trash")
     for path in (app / "app:1", app / "app:1/index.json", app.drop / "cut.tar.failed.txt"):
@@ -112,7 +112,7 @@ def test_gio_has_no_trash_here(app: Mounted, tmp_path: Path) -> None:
     assert sorted(app.path.rglob("*")) == before
 
 
-def test_mv_takes_an_image_out(app: Mounted, tmp_path: Path) -> None:
+def test_mv_moves_an_image_out_of_the_mount(app: Mounted, tmp_path: Path) -> None:
     client(tmp_path, "mv")(app / "app:1", tmp_path / "out")
     assert (tmp_path / "out/blobs/sha256" / APP.id[7:]).is_file()
     assert app.names() == ["ghcr.io", "import"]
@@ -123,7 +123,7 @@ ESCAPES = re.compile(rb"\x1b[\[(][0-9;?]*[a-zA-Z]")
 
 @contextmanager
 def terminal(command: Client, *arguments: str | Path) -> Iterator[Callable[[str, str], None]]:
-    """A program on a terminal; what is yielded waits for a text on it, and then types."""
+    """Run a program on a terminal; provide a function that waits for a text and then types keys."""
     pid, descriptor = pty.fork()
     if not pid:
         words = [*command.command, *map(str, arguments)]
@@ -166,7 +166,7 @@ def test_mc_deletes_an_image(app: Mounted, tmp_path: Path) -> None:
         wait_until(lambda: app.names() == ["ghcr.io", "import"], "mc has deleted it")
 
 
-def test_rm_on_a_terminal_asks_nothing(app: Mounted, tmp_path: Path) -> None:
+def test_rm_on_a_terminal_asks_no_question(app: Mounted, tmp_path: Path) -> None:
     with terminal(client(tmp_path, "rm", "-rv"), app / "app:1") as type_after:
         type_after(f"removed directory '{app.path}/app:1'", "")
     assert app.names() == ["ghcr.io", "import"]
@@ -202,8 +202,8 @@ def test_restic_backs_up_the_mount(app: Mounted, tmp_path: Path) -> None:
     restic("init")
     files = len([path for path in app.path.rglob("*") if path.is_file()])
     assert f"Files: {files:11} new" in restic("backup", app.path)
-    told = restic("backup", app.path)
-    assert f"Files: {0:11} new, {0:5} changed, {files:5} unmodified" in told
+    reported = restic("backup", app.path)
+    assert f"Files: {0:11} new, {0:5} changed, {files:5} unmodified" in reported
     restic("restore", "latest", "--target", tmp_path / "restored")
     assert same(app.path, tmp_path / "restored" / app.path.relative_to("/"))
 

@@ -1,5 +1,5 @@
-"""Whatever a tool saved comes out of `imgfs save --layout docker` into every other tool: the same
-image ID, and a container that still runs.
+"""Archives that a tool saved, loaded and saved by `imgfs save --layout docker`, load into every
+other tool with the same image ID, and their containers run.
 """
 
 import json
@@ -19,7 +19,7 @@ IMGFS = f"{sys.executable} -m imgfs --store"
 
 @pytest.fixture
 def archive(saved: Saved, tmp_path: Path) -> Path:
-    """The archive, its image called `named:1` too."""
+    """Return the archive; its image also has the name `named:1`."""
     imgfs = f"{IMGFS} {tmp_path}/store"
     shell(f"{imgfs} load -q -i {saved.archive}")
     shell(f"{imgfs} tag {saved.id} named:1")

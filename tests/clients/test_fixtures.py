@@ -1,4 +1,4 @@
-"""That the real clients work on this machine, before anything is said about imgfs with them."""
+"""Tests that the real clients work on this machine without imgfs."""
 
 import json
 import os
@@ -93,13 +93,13 @@ def test_every_test_starts_with_empty_storages(
     assert podman.podman("images", "-q", "--all") == ""
 
 
-def test_a_client_that_fails_is_an_error_with_what_it_said(tmp_path: Path) -> None:
+def test_a_failed_client_raises_an_error_with_its_output(tmp_path: Path) -> None:
     client = Client(("ls",), {"LC_ALL": "C"})
     with pytest.raises(AssertionError, match="No such file"):
         client(tmp_path / "absent")
 
 
-def test_a_directory_is_gone_with_what_is_mounted_below(tmp_path: Path) -> None:
+def test_a_directory_is_removed_with_the_mounts_below(tmp_path: Path) -> None:
     require_root("a mount")
     with directory(tmp_path / "gone") as path:
         (path / "mnt").mkdir()
@@ -108,7 +108,7 @@ def test_a_directory_is_gone_with_what_is_mounted_below(tmp_path: Path) -> None:
     assert str(path) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_a_daemon_that_cannot_start_is_an_error_with_its_log(tmp_path: Path) -> None:
+def test_a_daemon_that_cannot_start_raises_an_error_with_its_log(tmp_path: Path) -> None:
     require_root("a daemon")
     starting = daemon("sh", "-c", "echo no luck >&2; exit 1", log=tmp_path / "log", ready=bool)
     with pytest.raises(AssertionError, match="no luck"), starting:

@@ -1,4 +1,4 @@
-"""The layers that other tools write are merged to the tree that umoci unpacks of them."""
+"""Layers of other tools are merged to the tree that umoci unpacks."""
 
 import os
 import shutil
@@ -33,8 +33,8 @@ def load(engine: LocalEngine, archive: bytes) -> None:
         session.finish()
 
 
-def agree(engine: LocalEngine, umoci: Client, folder: Path) -> None:
-    """Whether the one image of a store has the tree that umoci unpacks."""
+def has_the_tree_of_umoci(engine: LocalEngine, umoci: Client, folder: Path) -> None:
+    """Return whether the only image of a store has the tree that umoci unpacks."""
     (image,) = engine.images.all()
     engine.tag(image.name, "one:1")
     (folder / "layout").mkdir()
@@ -46,11 +46,11 @@ def agree(engine: LocalEngine, umoci: Client, folder: Path) -> None:
     assert picture(merged.tree) == picture(scan(folder / "bundle" / "rootfs"))
 
 
-def test_layers_of_real_tools(
+def test_layers_of_real_tools_are_merged_as_by_umoci(
     saved: Saved, engine: LocalEngine, umoci: Client, tmp_path: Path
 ) -> None:
     load(engine, saved.archive.read_bytes())
-    agree(engine, umoci, tmp_path)
+    has_the_tree_of_umoci(engine, umoci, tmp_path)
 
 
 FORMATS = {
@@ -64,7 +64,9 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_layers_of_any_tar(name: str, engine: LocalEngine, umoci: Client, tmp_path: Path) -> None:
+def test_layers_of_any_tar_are_merged_as_by_umoci(
+    name: str, engine: LocalEngine, umoci: Client, tmp_path: Path
+) -> None:
     tool, *options = FORMATS[name]
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")
@@ -75,4 +77,4 @@ def test_layers_of_any_tar(name: str, engine: LocalEngine, umoci: Client, tmp_pa
     command = [tool, *options, "--numeric-owner", "-C", str(root), "-cf", "-", "."]
     layer = subprocess.run(command, capture_output=True, check=True).stdout
     load(engine, archives.oci_archive((ImageParts((layer,)), None)))
-    agree(engine, umoci, tmp_path)
+    has_the_tree_of_umoci(engine, umoci, tmp_path)

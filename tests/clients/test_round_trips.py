@@ -1,5 +1,5 @@
-"""What a tool wrote, loaded by imgfs and saved again, is the same image to the same tool: with the
-ID that it had, and with the manifest where the tool keeps one.
+"""An image that imgfs loads from a tool's archive and saves is the same to that tool: it has the
+same ID, and the same manifest if the tool keeps manifests.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.clients.saved import IMGFS, Saved
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tool makes of an archive with one image."""
+    """The properties of an archive's only image, as a tool reads them."""
 
     id: str
     manifest: str | None = None
@@ -32,9 +32,9 @@ def by_docker(archive: Path, _folder: Path, dockerd: Dockerd) -> Seen:
 
 def by_podman(archive: Path, _folder: Path, podman: Podman) -> Seen:
     podman.podman("load", "-i", archive)
-    told = podman.podman("images", "--no-trunc", "--format", "{{.ID}} {{.Digest}}")
+    reported = podman.podman("images", "--no-trunc", "--format", "{{.ID}} {{.Digest}}")
     podman.clear()
-    ((image_id, digest),) = {tuple(line.split()) for line in told.splitlines()}
+    ((image_id, digest),) = {tuple(line.split()) for line in reported.splitlines()}
     return Seen(image_id, digest)
 
 
@@ -102,7 +102,7 @@ TRIPS = (
 
 @pytest.mark.parametrize("layout", ["combined", "docker"])
 @pytest.mark.parametrize(("saved", "reader"), TRIPS, indirect=["saved"])
-def test_the_way_there_and_back(
+def test_a_tool_reads_the_same_image_after_a_round_trip(
     saved: Saved, reader: str, layout: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     imgfs = f"{IMGFS} --store {tmp_path}/store"

@@ -1,4 +1,6 @@
-"""Images of several platforms, of another platform, without a name and with many, in every tool."""
+"""Images of several platforms, of another platform, without a name and with many names, in every
+tool.
+"""
 
 import json
 import subprocess
@@ -23,7 +25,7 @@ ELSEWHERE = "arm64" if HERE == "amd64" else "amd64"
 
 @pytest.fixture(scope="session")
 def parts(busybox_root: Path) -> ImageParts:
-    """An image for this machine that says hello."""
+    """Return an image for this machine that prints hello."""
     tar = subprocess.run(["tar", "-C", busybox_root, "-c", "."], capture_output=True, check=True)
     config = {"config": {"Cmd": ["echo", "hello"]}}
     return ImageParts((tar.stdout, archives.layer("etc/own")), HERE, extra=config)
@@ -31,13 +33,13 @@ def parts(busybox_root: Path) -> ImageParts:
 
 @pytest.fixture
 def elsewhere(parts: ImageParts) -> ImageParts:
-    """The same image for machines of another kind."""
+    """Return the same image for machines of another architecture."""
     return replace(parts, architecture=ELSEWHERE)
 
 
 @pytest.fixture
 def several(parts: ImageParts, elsewhere: ImageParts, mounted: Mounted) -> Path:
-    """Three platforms, of which the store lacks one."""
+    """Load three platforms, one of which the store lacks."""
     absent = replace(parts, architecture="s390x", layers=(archives.layer("absent"),))
     name = "docker.io/library/several:1"
     mounted.load(archives.multi_platform(name, [elsewhere, parts], [absent]))
@@ -46,7 +48,7 @@ def several(parts: ImageParts, elsewhere: ImageParts, mounted: Mounted) -> Path:
 
 @pytest.fixture
 def foreign(elsewhere: ImageParts, mounted: Mounted) -> Path:
-    """An index that knows only another platform."""
+    """Load an index that has only another platform."""
     mounted.load(archives.multi_platform("docker.io/library/foreign:1", [elsewhere]))
     return mounted / "foreign:1"
 
@@ -120,7 +122,7 @@ def test_umoci_unpacks_the_only_platform(
 
 @pytest.fixture
 def untagged(parts: ImageParts, mounted: Mounted) -> Path:
-    """An image without a name."""
+    """Load an image without a name."""
     mounted.load(archives.oci_archive((parts, None)))
     return mounted / archives.digest(parts.manifest())
 
@@ -160,7 +162,7 @@ def test_an_untagged_image_is_found_by_path(
 
 @pytest.fixture
 def repository(parts: ImageParts, mounted: Mounted) -> Path:
-    """A repository with three tags of two images, in a name space."""
+    """Load a repository with three tags of two images in a namespace."""
     name = "registry.test/team/app"
     second = replace(parts, layers=(*parts.layers, archives.layer("etc/second")))
     mounted.load(

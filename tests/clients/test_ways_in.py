@@ -1,4 +1,4 @@
-"""Every tool writes an image into `import/` in its own way, and the image is there with its ID."""
+"""Every tool writes an image into `import/` in its own way, and the image has the right ID."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.mounts import Mounted
 
 
 def config_of(directory: Path) -> str:
-    """The image ID of an image directory."""
+    """Return the image ID of an image directory."""
     (item,) = json.loads((directory / "manifest.json").read_bytes())
     return "sha256:" + str(item["Config"]).removeprefix("blobs/sha256/")
 
@@ -32,7 +32,7 @@ def config_of(directory: Path) -> str:
         "save {name} | zstd -q > {drop}/x.tar.zst",
     ],
 )
-def test_docker_saves_into_it(
+def test_docker_saves_into_import(
     writes: str, dockerd: Dockerd, docker_built_image: Image, mounted: Mounted
 ) -> None:
     shell(f"{dockerd.docker} {writes.format(drop=mounted.drop, name=docker_built_image.name)}")
@@ -41,7 +41,7 @@ def test_docker_saves_into_it(
 
 @pytest.mark.parametrize("kind", ["docker-archive", "oci-archive"])
 @pytest.mark.parametrize("target", ["-o {drop}/x.tar {name}", "{name} | cat > {drop}/x.tar"])
-def test_podman_saves_into_it(
+def test_podman_saves_into_import(
     kind: str, target: str, podman: Podman, podman_built_image: Image, mounted: Mounted
 ) -> None:
     writes = target.format(drop=mounted.drop, name=podman_built_image.name)
@@ -49,7 +49,7 @@ def test_podman_saves_into_it(
     assert config_of(mounted / podman_built_image.name) == podman_built_image.id
 
 
-def test_podman_saves_several_images_into_it(
+def test_podman_saves_several_images_into_import(
     podman: Podman, podman_image: Image, podman_built_image: Image, mounted: Mounted
 ) -> None:
     names = f"{podman_image.name} {podman_built_image.name}"
@@ -59,7 +59,7 @@ def test_podman_saves_several_images_into_it(
 
 
 @pytest.mark.parametrize("kind", ["docker-archive", "oci-archive"])
-def test_buildah_pushes_into_it(
+def test_buildah_pushes_into_import(
     kind: str, buildah: Client, buildah_image: Image, mounted: Mounted
 ) -> None:
     buildah("push", buildah_image.name, f"{kind}:{mounted.drop}/x.tar:{buildah_image.name}")
@@ -67,7 +67,7 @@ def test_buildah_pushes_into_it(
 
 
 @pytest.mark.parametrize("kind", ["docker-archive", "oci-archive"])
-def test_skopeo_copies_into_it(
+def test_skopeo_copies_into_import(
     kind: str, skopeo: Client, umoci_image: Image, mounted: Mounted
 ) -> None:
     target = f"{kind}:{mounted.drop}/x.tar:docker.io/library/copied:2"
@@ -75,7 +75,7 @@ def test_skopeo_copies_into_it(
     assert config_of(mounted / "copied:2") == umoci_image.id
 
 
-def test_skopeo_copies_from_a_mount_into_it(
+def test_skopeo_copies_from_a_mount_into_import(
     skopeo: Client, umoci_image: Image, mounted: Mounted
 ) -> None:
     for source, name in ((f"oci:{umoci_image.name}", "a:1"), (f"oci:{mounted.path}/a:1", "b:1")):
@@ -85,14 +85,14 @@ def test_skopeo_copies_from_a_mount_into_it(
 
 
 @pytest.mark.parametrize("saved", ["podman save oci-archive"], indirect=True)
-def test_ctr_exports_into_it(containerd: Containerd, saved: Saved, mounted: Mounted) -> None:
+def test_ctr_exports_into_import(containerd: Containerd, saved: Saved, mounted: Mounted) -> None:
     containerd.ctr("images", "import", saved.archive)
     (name,) = containerd.ctr("images", "ls", "-q").splitlines()
     containerd.ctr("images", "export", f"{mounted.drop}/x.tar", name)
     assert config_of(mounted / str(saved.directory)) == saved.id
 
 
-def test_umoci_s_layout_is_packed_into_it(umoci_image: Image, mounted: Mounted) -> None:
+def test_the_tar_of_a_layout_of_umoci_loads(umoci_image: Image, mounted: Mounted) -> None:
     shell(f"tar -C {umoci_image.name.removesuffix(':1')} -cf {mounted.drop}/x.tar .")
     (untagged,) = [name for name in mounted.names() if name.startswith("sha256:")]
     assert config_of(mounted / untagged) == umoci_image.id
@@ -116,7 +116,9 @@ def test_umoci_s_layout_is_packed_into_it(umoci_image: Image, mounted: Mounted) 
         "install -m 600 {archive} {drop}/x.tar",
     ],
 )
-def test_an_archive_is_dropped(writes: str, saved: Saved, mounted: Mounted, tmp_path: Path) -> None:
+def test_an_archive_copied_into_import_loads(
+    writes: str, saved: Saved, mounted: Mounted, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy.tar"
     shell(writes.format(archive=saved.archive, drop=mounted.drop, copy=copy))
     (found,) = mounted.path.rglob("manifest.json")

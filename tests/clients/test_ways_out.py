@@ -1,5 +1,5 @@
-"""Whatever a tool saved comes out of its image directory into every other tool: the same image ID,
-the same manifest where the tool keeps one, and a container that still runs.
+"""An image that a tool saved loads from its image directory into every other tool: with the same
+ID, with the same manifest if the tool keeps manifests, and its container runs.
 """
 
 import json
@@ -16,12 +16,12 @@ from tests.clients.saved import Saved
 from tests.mounts import Mounted
 
 TARS = ("tar -C {0} -c .", "tar -C {0} -c $(ls {0})", f"{sys.executable} -m imgfs save {{1}}")
-"""The ways in which an image directory {0}, or the image {1} itself, becomes an archive."""
+"""The ways to make an archive of an image directory {0}, or of the image {1}."""
 
 
 @pytest.fixture
 def shown(saved: Saved, mounted: Mounted) -> str:
-    """The image's directory in a mount, named by the user if its archive named it not."""
+    """Return the image's directory in a mount; name the image if its archive does not."""
     shell(f"cp {saved.archive} {mounted.drop}/x.tar")
     if saved.directory is not None:
         return saved.directory
@@ -32,7 +32,7 @@ def shown(saved: Saved, mounted: Mounted) -> str:
 
 @pytest.fixture(params=TARS, ids=("dot", "ls", "save"))
 def tar(request: pytest.FixtureRequest, shown: str, mounted: Mounted) -> str:
-    """A command that writes the image's archive on its stdout."""
+    """Return a command that writes the image's archive to its standard output."""
     made: str = request.param.format(mounted / shown, shown)
     return f"IMGFS_STORE={mounted.store} {made}"
 
@@ -96,7 +96,7 @@ def test_a_copied_directory_is_a_layout(
 
 
 def full(name: str) -> str:
-    """The full form of a name that docker prints."""
+    """Return the full form of a name that docker prints."""
     first, slash, _ = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return name
@@ -104,6 +104,6 @@ def full(name: str) -> str:
 
 
 def copied(directory: Path) -> dict[str, dict[str, str]]:
-    """The manifest in a directory that skopeo wrote."""
+    """Return the manifest in a directory that skopeo wrote."""
     manifest: dict[str, dict[str, str]] = json.loads((directory / "manifest.json").read_bytes())
     return manifest

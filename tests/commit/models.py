@@ -90,7 +90,9 @@ class Model:
         return Tree(self.entries)
 
     def remove(self, path: str) -> dict[str, FileEntry]:
-        """What was removed, by its path from there on."""
+        """Remove a path and everything below it; return the entries by their paths relative
+        to it.
+        """
         gone = [p for p in self.entries if p == path or p.startswith(f"{path}/")]
         return {p[len(path) :]: self.entries.pop(p) for p in gone}
 
@@ -201,7 +203,7 @@ _FIELDS: st.SearchStrategy[dict[str, object]] = st.just({}) | st.lists(
 
 
 def steps(actions: Iterable[str] = ACTIONS) -> st.SearchStrategy[list[Step]]:
-    """What is done to a tree."""
+    """Generate sequences of changes to a tree."""
     number = st.sampled_from(range(24))
     step = st.builds(
         Step,

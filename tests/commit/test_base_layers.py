@@ -1,4 +1,4 @@
-"""What becomes of the layers of the image that a commit stands on."""
+"""The layers of the base image of a commit."""
 
 import json
 from collections.abc import Iterator

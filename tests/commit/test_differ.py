@@ -1,4 +1,4 @@
-"""A layer is what leads from one tree to another."""
+"""The differ returns the changes that lead from one tree to another."""
 
 import io
 import itertools

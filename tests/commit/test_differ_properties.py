@@ -1,4 +1,4 @@
-"""Whatever two trees are, the layer between them makes one of the other."""
+"""For any two trees, applying the layer between them to the first gives the second."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,7 @@ from engine.filetree.tree import EMPTY, Tree
 from engine.limits import Limits
 from tests.commit.models import NAMES, SECOND, Bodies, Model, Step, steps
 from tests.commit.tars import tar_of
-from tests.trees import picture, told
+from tests.trees import picture, surviving
 
 MANY = settings(max_examples=300)
 
@@ -73,9 +73,9 @@ def check(parent: Tree, current: Tree, found: Tree) -> None:
         if before is not None and before.mtime_ns == entry.mtime_ns:
             assert is_same_time(entry.mtime_ns, expected.mtime_ns), path
             expected = msgspec.structs.replace(expected, mtime_ns=entry.mtime_ns)
-            if entry.mtime_ns % SECOND and told(before) == told(entry):
+            if entry.mtime_ns % SECOND and surviving(before) == surviving(entry):
                 expected = msgspec.structs.replace(expected, content=before.content)
-        assert told(entry) == told(expected), path
+        assert surviving(entry) == surviving(expected), path
 
 
 @MANY
@@ -160,7 +160,7 @@ def is_whiteout(entry: FileEntry) -> bool:
 
 
 def mounted(lower: Tree, upper: Tree) -> Tree:
-    """What an overlay mount shows."""
+    """Return the tree that an overlay mount shows."""
     entries = {path: entry for path, entry in upper.items() if not is_whiteout(entry)}
     for path, entry in lower.items():
         if path not in upper and is_seen(path, upper):
@@ -169,7 +169,7 @@ def mounted(lower: Tree, upper: Tree) -> Tree:
 
 
 def is_seen(path: str, upper: Tree) -> bool:
-    """Whether nothing above a lower path hides it."""
+    """Return whether no upper entry hides a lower path."""
     parts = path.split("/")
     above = [upper.get("/".join(parts[:depth])) for depth in range(1, len(parts))]
     return all(

@@ -1,4 +1,4 @@
-"""What a layer's tar says of a change."""
+"""The tar of a layer: the members for a change."""
 
 import io
 import tarfile

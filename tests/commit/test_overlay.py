@@ -1,4 +1,4 @@
-"""What an upper directory says, change by change."""
+"""The changes that an overlayfs upper directory records."""
 
 import pytest
 

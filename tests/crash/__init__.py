@@ -1,6 +1,7 @@
-"""What is left when a process is killed, the power fails, or many work at once.
+"""The state of a store after a process is killed, after a power failure, and with many processes at
+work.
 
-`IMGFS_CRASH_ROUNDS=N` (1 by default) makes everything here longer: N times as many kills of real
-commands, states of a disk drawn at random, and steps of the workers. From 2 on a disk is looked at
-after every single call. `scripts/crash [N]` runs them so.
+`IMGFS_CRASH_ROUNDS=N` (default 1) multiplies the kills of real commands, the random states of a
+disk and the steps of the workers by N. From 2 on, the states of a disk are examined after every
+call. `scripts/crash [N]` runs the tests so.
 """

@@ -1,4 +1,4 @@
-"""One operation that is made to fail, again and again, each time in a place of its own."""
+"""An operation that is interrupted again and again, each time in a new place."""
 
 import os
 import random
@@ -12,12 +12,12 @@ from tests.crash.judge import judge_of
 from tests.crash.operations import Operation, Place
 
 ROUNDS = int(os.environ.get("IMGFS_CRASH_ROUNDS", "1"))
-"""How long everything here is to be."""
+"""The factor for the length of every test here."""
 T = TypeVar("T")
 
 
 class Case:
-    """An operation in a directory `room`."""
+    """An operation in the directory `room`."""
 
     def __init__(self, operation: Operation, room: Path) -> None:
         self.operation = operation
@@ -27,16 +27,18 @@ class Case:
         self._numbers = count()
 
     def victim(self) -> Place:
-        """A new place in which it can begin."""
+        """Create a place in which the operation can begin."""
         return self._place.copy(self.room / f"{next(self._numbers)}")
 
     def command(self, place: Place) -> list[str]:
-        """The operation as a process of its own."""
+        """Return the operation as the command of a process."""
         return [sys.executable, "-B", "-m", "imgfs", *self.operation.arguments(place)]
 
 
-def drawn(moments: Sequence[T], number: int) -> list[T]:
-    """So many of them at random, the first and the last among them; or all."""
+def sample(moments: Sequence[T], number: int) -> list[T]:
+    """Return `number` of the moments at random, with the first and the last; or all if there are
+    fewer.
+    """
     if number >= len(moments):
         return list(moments)
     chosen = random.Random(len(moments)).sample(range(1, len(moments) - 1), number - 2)

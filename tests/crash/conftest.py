@@ -1,4 +1,4 @@
-"""Where stores fail, and how often."""
+"""Fixtures: directories for stores that are interrupted, and the operations."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ from tests.crash.operations import OPERATIONS, Operation
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Path]:
-    """A directory for stores that come and go, in memory if it can be."""
+    """Return a directory for short-lived stores, in memory if possible."""
     memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path
@@ -38,7 +38,7 @@ def case(request: pytest.FixtureRequest, room: Path) -> Case:
 
 @pytest.fixture
 def recorded(case: Case) -> straces.Recording:
-    """What the operation of the case does to the files."""
+    """Record the changes to files that the operation of the case makes."""
     if reason := straces.lacking():
         pytest.skip(reason)
     victim = case.victim()

@@ -1,9 +1,9 @@
-"""A model of a disk: what system calls changed, and what is left of that when the power fails.
+"""A model of a disk: the changes that system calls made, and what remains of them after a power
+failure.
 
-A file or directory is an inode, by a number. What is written to a file is durable once the file is
-fsynced, and a name once its directory is; until then anything may be there, for each change alone:
-nothing of it, all of it, a part, or zeros of its length. A rename is durable with either directory,
-and may leave the old name behind.
+A file or directory is an inode with a number. Data is durable after fsync of its file, and a name
+after fsync of its directory. Until then each change may independently be lost, complete, partial,
+or zeros of its length. A rename is durable with either directory, and may leave the old name too.
 """
 
 import random
@@ -19,21 +19,21 @@ ROOT = 0
 
 @dataclass
 class Disk:
-    """Inodes, and what is in them; `ROOT` is the directory that everything is below."""
+    """Inodes and their content; everything is below the directory `ROOT`."""
 
     files: dict[int, bytearray] = field(default_factory=dict)
     directories: dict[int, dict[str, int]] = field(default_factory=lambda: {ROOT: {}})
     modes: dict[int, int] = field(default_factory=dict)
 
     def files_below(self, inode: int = ROOT, path: str = "") -> Iterator[tuple[str, int]]:
-        """(path, inode) of everything that has a name, parents first."""
+        """Yield the path and inode of everything that has a name, parents first."""
         for name, child in sorted(self.directories[inode].items()):
             yield f"{path}{name}", child
             if child in self.directories:
                 yield from self.files_below(child, f"{path}{name}/")
 
     def write_out(self, root: Path) -> None:
-        """Make it a directory."""
+        """Create the directories and files below `root`."""
         root.mkdir()
         for path, inode in self.files_below():
             if inode in self.directories:
@@ -97,7 +97,7 @@ class Chmod:
 
 @dataclass(frozen=True)
 class Link:
-    """A new file or directory gets its name."""
+    """A new file or directory gets a name."""
 
     directory: int
     name: str
@@ -142,7 +142,7 @@ class Rename:
 
 @dataclass(frozen=True)
 class Sync:
-    """The content of a file, or the names in a directory, are durable from here on."""
+    """The content of a file, or the names in a directory, become durable."""
 
     inode: int
 
@@ -154,10 +154,10 @@ Step = Change | Sync
 
 
 class Journal:
-    """The steps of one command, and the states that a loss of power can leave."""
+    """The steps of a command, and the states that a power failure can leave."""
 
     def __init__(self, before: Disk) -> None:
-        """All of `before` is durable."""
+        """Start with the disk `before`, all of which is durable."""
         self._before = before
         self._numbers = count(1 + max((ROOT, *before.files, *before.directories)))
         self.now = deepcopy(before)
@@ -169,7 +169,9 @@ class Journal:
         self.steps.append(step)
 
     def new_file(self, mode: int) -> int:
-        """The number of a file that has no name yet. What is not named is not on the disk."""
+        """Return the number of a new file without a name; it is on the disk only once it is
+        named.
+        """
         inode = next(self._numbers)
         for disk in (self.now, self._before):
             disk.files[inode] = bytearray()
@@ -183,15 +185,15 @@ class Journal:
         return inode
 
     def moments(self) -> list[int]:
-        """Where most is at stake: just before each sync, and at the end."""
+        """Return the moments with most to lose: just before each sync, and at the end."""
         syncs = [i for i, step in enumerate(self.steps) if isinstance(step, Sync)]
         return [*syncs, len(self.steps)]
 
     def states(
         self, moment: int, chance: random.Random, drawn: int
     ) -> Iterator[Mapping[int, Change]]:
-        """The changes that may be left if the power fails before step number `moment`, by their
-        numbers: the plain cases, then so many that are drawn.
+        """Yield the sets of changes, by number, that may remain if the power fails before step
+        `moment`: the simple cases, then `drawn` random ones.
         """
         durable, pending = self._split(moment)
         for kept in _variants(pending):
@@ -205,14 +207,14 @@ class Journal:
             yield {**durable, **kept}
 
     def disk(self, changes: Mapping[int, Change]) -> Disk:
-        """What is there after these."""
+        """Return the disk after these changes."""
         disk = deepcopy(self._before)
         for number in sorted(changes):
             changes[number].apply(disk)
         return disk
 
     def _split(self, moment: int) -> tuple[dict[int, Change], dict[int, Change]]:
-        """The changes that are durable by then, and those that are not."""
+        """Return the changes that are durable at that moment, and those that are not."""
         durable: dict[int, Change] = {}
         pending: dict[int, Change] = {}
         for i, step in enumerate(self.steps[:moment]):
@@ -250,7 +252,7 @@ def _zeros(step: Change) -> Change:
 
 
 def disk_of(root: Path) -> Disk:
-    """A directory as a disk."""
+    """Return a directory as a disk."""
     disk = Disk()
     inodes = {root: ROOT}
     for number, path in enumerate(sorted(root.rglob("*")), 1):

@@ -1,6 +1,5 @@
-"""What must hold of a store after anything has happened to it.
-
-It is looked at by the engine, by fsck, and behind both their backs by hashing files.
+"""Checks of a store after any interruption: by the engine, by fsck, and by hashing the files
+without either.
 """
 
 import hashlib
@@ -17,8 +16,8 @@ _CONTENT = {"blobs", "imgfs.db", "ingest", "leases", "version"}
 
 @dataclass(frozen=True)
 class Judge:
-    """Of what an operation leaves: `before` and `after` are the images there were without it, and
-    with it whole.
+    """Checks after an operation; `before` and `after` are the images without it and after its
+    success.
     """
 
     operation: Operation
@@ -26,14 +25,14 @@ class Judge:
     after: Names
 
     def judge_killed(self, place: Place, is_done: bool) -> None:
-        """As `judge`, where all is there that was written."""
+        """Check as `judge` does, after a kill, which loses nothing that was written."""
         if place.output.exists():
             check_archive(place.output)
         self.judge(place, is_done)
 
     def judge(self, place: Place, is_done: bool) -> None:
-        """Look at the store in which it was interrupted, collect, and do it again; `is_done` says
-        that it had told its success.
+        """Check the interrupted store, collect garbage, and repeat the operation; `is_done` states
+        that it had reported its success.
         """
         found = examine(place.store)
         assert found == self.after or (found == self.before and not is_done)
@@ -43,7 +42,9 @@ class Judge:
 
 
 def judge_of(operation: Operation, place: Place, root: Path) -> Judge:
-    """Its judge, who does it once without any interruption in a copy of the place."""
+    """Return the judge of an operation, which is done once without interruption in a copy of the
+    place.
+    """
     before = place.names() if operation.stocked else {}
     done = place.copy(root)
     assert operation.run(done) == 0
@@ -51,8 +52,8 @@ def judge_of(operation: Operation, place: Place, root: Path) -> Judge:
 
 
 def examine(store: Path) -> Names:
-    """Every image is whole, nothing but rubbish is wrong, and a collection takes all of that; what
-    is listed.
+    """Check that every image is complete and that a collection removes whatever else is there;
+    return the images.
     """
     with LocalEngine(store) as engine:
         listed = _names(engine)
@@ -77,7 +78,7 @@ def check_images(engine: LocalEngine) -> None:
 
 
 def check_collected(engine: LocalEngine) -> None:
-    """There is what the images need, and nothing else."""
+    """Check that the store has what its images need, and nothing else."""
     needed = {str(digest) for digest in engine.blobs_of(engine.images.all())}
     assert {str(info.digest) for info in engine.content.walk()} == needed
     assert engine.leases.list() == engine.leases.ended() == []
@@ -88,7 +89,7 @@ def check_collected(engine: LocalEngine) -> None:
 
 
 def check_archive(path: Path) -> None:
-    """An archive that was saved is whole."""
+    """Check that a saved archive is complete."""
     with tarfile.open(path) as archive:
         names = set(archive.getnames())
         assert {"index.json", "oci-layout"} <= names

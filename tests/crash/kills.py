@@ -1,9 +1,9 @@
-"""Killing a process right before its N-th call that changes anything.
+"""Kill a process right before its N-th call that changes anything.
 
-`python -m tests.crash.kills` reads lines of JSON: N and the arguments of a command. Each is done
-by a fork of its own, and answered by how that ended, as a `returncode`: -9 if it was killed; and by
-how many calls it made. They are those of Python to the system and to SQLite; which calls SQLite
-makes itself, only strace sees (`straces.py`).
+`python -m tests.crash.kills` reads lines of JSON: N and the arguments of a command. It runs each in
+a fork, and answers with the `returncode`, -9 if it was killed, and the number of calls. These are
+Python's calls to the system and to SQLite; SQLite's own calls are seen only by strace
+(`straces.py`).
 """
 
 import fcntl
@@ -42,7 +42,7 @@ _ENGINE: Final = (
 
 
 class Killer:
-    """A profiler that counts calls, of all threads, and ends its process at the N-th."""
+    """A profiler that counts the calls of all threads, and kills its process at the N-th."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -69,8 +69,8 @@ class Forks:
         self._process = process
 
     def run(self, at: int, arguments: list[str]) -> tuple[int, int]:
-        """Do a command up to its call number `at`, counted from 1 (0: all of it); how it ended,
-        and how many calls it made, 0 if it was killed.
+        """Run a command up to its call number `at`, counted from 1, or all of it for 0; return the
+        return code and the number of calls, 0 if it was killed.
         """
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None

@@ -1,4 +1,6 @@
-"""A store with a past, and what is done to it when it fails: each one command of `imgfs`."""
+"""A store with a history, and the operations on it that are interrupted: each is one `imgfs`
+command.
+"""
 
 import contextlib
 import io
@@ -17,7 +19,7 @@ from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
 
 Names = Mapping[str, str]
-"""Full name → digest of the target."""
+"""Full names, and the digests of their targets."""
 
 _RANDOM = random.Random(5)
 _SHARED = archives.layer("shared", _RANDOM.randbytes(90_000))
@@ -43,7 +45,7 @@ _DOCKER_ARCHIVE = archives.docker_archive(
 
 @dataclass(frozen=True)
 class Place:
-    """A directory with a store and what commands read and write beside it."""
+    """A directory with a store, and the files that commands read and write."""
 
     root: Path
 
@@ -66,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Operation:
-    """A command, in the words of a place; `again` is its status when it is done a second time."""
+    """A command, with words for a place; `again` is its exit status when it is repeated."""
 
     name: str
     words: Sequence[str]
@@ -86,7 +88,7 @@ class Operation:
         return ["--store", str(place.store), *words]
 
     def prepare(self, root: Path) -> Place:
-        """A place in which it can begin."""
+        """Create a place in which it can begin."""
         place = Place(root)
         root.mkdir()
         for name, data in self.files.items():
@@ -98,7 +100,7 @@ class Operation:
         return place
 
     def run(self, place: Place) -> int:
-        """Do it in this process; its status."""
+        """Run it in this process; return its exit status."""
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return cli.run(self.arguments(place))
 
@@ -127,7 +129,7 @@ OPERATIONS = (
 
 
 def stock(path: Path) -> None:
-    """Images, one of them removed since, and what processes that died have left."""
+    """Create a store with images, one of them removed, and with leftovers of killed processes."""
     with LocalEngine(path) as engine:
         for archive in _STOCK:
             load(engine, archive)

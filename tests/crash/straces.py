@@ -1,7 +1,8 @@
-"""Commands under strace: every call that changes files, SQLite's too, recorded or killed.
+"""Commands under strace: every call that changes files, SQLite's included, is recorded, or the
+command is killed before it.
 
-A record that lacks something would prove nothing: a call that is not understood is an error, and
-what the record comes to must be what is there.
+An incomplete record would prove nothing. Therefore a call that is not understood is an error, and
+the recorded changes must lead to the files that are there.
 """
 
 import os
@@ -40,7 +41,7 @@ _UNFINISHED: Final = " <unfinished ...>"
 _LINE: Final = re.compile(r"(\d+) +(?:<\.\.\. \w+ resumed>)?(.*)")
 _CALL: Final = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _SHARED_MEMORY: Final = "imgfs.db-shm"
-"""SQLite maps it and never syncs it: after a crash nothing in it counts."""
+"""SQLite maps this file and never syncs it: its content is lost in a crash."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Call:
 
 @cache
 def lacking() -> str:
-    """What this machine lacks for it, if anything."""
+    """Return what this machine lacks for strace, or None."""
     if not shutil.which("strace"):
         return "no strace"
     done = subprocess.run([*_STRACE, "-o", os.devnull, "true"], capture_output=True, check=False)
@@ -64,14 +65,14 @@ def lacking() -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a command changed, and the calls by which it did: their names and numbers."""
+    """The changes of a command, and the calls that made them, by name and number."""
 
     journal: Journal
     moments: tuple[tuple[str, int], ...]
 
 
 def record(command: Sequence[str], root: Path, log: Path) -> Recording:
-    """Run a command that must succeed, and see what it changes below `root`."""
+    """Run a command that must succeed, and record its changes below `root`."""
     translator = _Translator(root)
     traced = ",".join(f"?{name}" for name in _TRACED)
     options = ("-xx", "-s", str(1 << 24), "-o", str(log), "-e", f"trace={traced}")
@@ -84,7 +85,7 @@ def record(command: Sequence[str], root: Path, log: Path) -> Recording:
 
 
 def kill(command: Sequence[str], call: str, number: int) -> int:
-    """Kill a command before its call of that name and number; its return code."""
+    """Kill a command before its call of that name and number; return its return code."""
     options = ("-o", os.devnull, "-e", f"trace={call}")
     inject = ("-e", f"inject={call}:signal=KILL:when={number}")
     done = subprocess.run(
@@ -111,7 +112,7 @@ def _calls(log: Path) -> Iterator[Call]:
 
 
 class _Translator:
-    """Calls → steps of a journal."""
+    """Translate calls into the steps of a journal."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -123,7 +124,7 @@ class _Translator:
         self._positions: dict[int, int] = {}
 
     def changes(self, call: Call) -> bool:
-        """Take a call; whether it changed or synced anything."""
+        """Add a call; return whether it changed or synced anything."""
         before = len(self.journal.steps)
         if call.result >= 0:
             self._translate(call)
@@ -161,7 +162,7 @@ class _Translator:
                 raise NotImplementedError(call)
 
     def _with_whole_paths(self, arguments: Sequence[str]) -> list[str]:
-        """The arguments without descriptors of directories, their paths put before those below."""
+        """Return the arguments without descriptors of directories, and with absolute paths."""
         found: list[str] = []
         for argument in arguments:
             if argument.startswith('"') and arguments[0][0] != '"' and found:

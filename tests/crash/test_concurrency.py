@@ -1,5 +1,5 @@
-"""Several processes load, tag, save, remove, commit, check and collect one store that is mounted,
-others are killed meanwhile; each knows what it may see.
+"""Several processes load, tag, save, remove, commit, check and collect on one mounted store, while
+others are killed; each process knows what it may see.
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.crash.judge import examine
 from tests.crash.kills import Forks
 from tests.crash.workers import POOL
 from tests.local_engine import LocalEngine
-from tests.mounts import ended, lacking, mounts
+from tests.mounts import has_ended, lacking, mounts
 from tests.waiting import wait_until
 
 WORKERS = 3
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.timeout(300 + 100 * ROUNDS)
 
 
 @pytest.mark.parametrize("kind", ["engine", "mount"])
-def test_many_at_once(kind: str, room: Path, forked: Forks) -> None:
-    """Engines alone, then engines beside a mount."""
+def test_many_processes_can_share_a_store(kind: str, room: Path, forked: Forks) -> None:
+    """First without a mount, then with one."""
     store = room / "store"
     LocalEngine(store).close()
     if kind == "engine":
@@ -50,7 +50,7 @@ def test_many_at_once(kind: str, room: Path, forked: Forks) -> None:
 
 
 def _together(store: Path, forked: Forks, more: list[tuple[str, Path]]) -> dict[str, str]:
-    """Have all of them work; their names, as they say in the end."""
+    """Run all workers; return the names that they report at the end."""
     places = [*(("engine", store) for _ in range(WORKERS)), *more]
     workers = [_start(kind, place, number) for number, (kind, place) in enumerate(places)]
     try:
@@ -74,7 +74,7 @@ def _start(kind: str, place: Path, number: int) -> "subprocess.Popen[str]":
 
 
 def _kill(store: Path, forked: Forks) -> None:
-    """Loads that are killed: what they would have named is as it was, or as it was to be."""
+    """Kill loads; each of their names is as before or as after the load."""
     chance = random.Random(0)
     archive = store.parent / "victim.tar"
     with LocalEngine(store) as engine:
@@ -97,4 +97,4 @@ def _mounted(room: Path) -> Iterator[Path]:
         mounted = start()
         yield mounted.path
         os.kill(mounted.pid, signal.SIGTERM)
-        wait_until(lambda: ended(mounted.pid), "the mount's process ends")
+        wait_until(lambda: has_ended(mounted.pid), "the mount's process ends")

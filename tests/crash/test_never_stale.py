@@ -1,4 +1,4 @@
-"""Names change by commands and through two mounts, at random, and every mount shows it at once."""
+"""Names change at random, by commands and through two mounts, and every mount shows it at once."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, lacking, mounts
 
 STEPS = 40
-"""Changes in a round, each followed by all checks on both mounts."""
+"""Changes in a round; after each of them both mounts are checked."""
 IMAGES = [ImageParts(layers=[archives.layer(name)]) for name in ("one", "two", "three")]
 DIGESTS = [archives.digest(image.manifest()) for image in IMAGES]
 PATHS = ["app:1", "app:2", "app:prod", "ghcr.io/org/app:1", "ghcr.io/org/app:2", "reg:5000/x:1"]
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300 + 100 * ROUNDS)
 
 
 class Model(msgspec.Struct):
-    """What the store holds: at each path an image, and images that have no name."""
+    """The expected content: the image at each path, and the images without a name."""
 
     names: dict[str, int] = {}
     untagged: set[int] = set()
@@ -63,7 +63,7 @@ class Model(msgspec.Struct):
 
 
 class Changes:
-    """Each way to change names, drawn at random, done to the store and to the model."""
+    """The ways to change names, chosen at random, applied to the store and to the model."""
 
     def __init__(self, room: Path, chance: random.Random, mounted: list[Mounted]) -> None:
         self.model = Model()
@@ -75,8 +75,8 @@ class Changes:
     def close(self) -> None:
         self._engine.close()
 
-    def take(self) -> str:
-        """Make one change; return what it was."""
+    def make_one(self) -> str:
+        """Make one change; return its description."""
         ways = [self._load_by_command, self._load_by_mount, self._load_by_engine]
         if self.model.names:
             ways += [self._tag_by_command, self._tag_by_engine, self._tag_by_engine]
@@ -184,7 +184,7 @@ class Changes:
         return f"mv {source} {mount.path.name}/{path}"
 
     def _linkable(self) -> str | None:
-        """Return a free path whose directory is there."""
+        """Return a free path whose parent directory exists."""
         parents = {name.rpartition("/")[0] for name in self.model.names} | {""}
         free = sorted(set(PATHS) - self.model.names.keys())
         there = [path for path in free if path.rpartition("/")[0] in parents]
@@ -192,7 +192,7 @@ class Changes:
 
 
 def shown_tags(directory: Path) -> dict[str, str]:
-    """Return what the OCI layout in a directory says, if there is one."""
+    """Return the tags of the OCI layout in a directory; {} if there is none."""
     try:
         index = json.loads((directory / "index.json").read_bytes())
     except FileNotFoundError:
@@ -214,8 +214,8 @@ def check_image(directory: Path, model: Model, image: int) -> None:
 def check(
     mount: Mounted, model: Model, chance: random.Random, held_directories: Mapping[str, int]
 ) -> None:
-    """Look at everything in a mount, in an order of its own; also through descriptors that have
-    been open since before the change.
+    """Check everything in a mount, in random order, also through descriptors opened before the
+    change.
     """
 
     def names() -> None:
@@ -259,7 +259,7 @@ def check(
 
 @pytest.fixture
 def two(room: Path) -> Iterator[list[Mounted]]:
-    """Two mounts of one store."""
+    """Mount one store twice."""
     if reason := lacking():
         pytest.skip(reason)
     with mounts(room) as start:
@@ -273,7 +273,7 @@ def test_every_mount_shows_every_change_at_once(room: Path, two: list[Mounted]) 
     done: list[str] = []
     try:
         for _ in range(STEPS * ROUNDS):
-            done.append(changes.take())
+            done.append(changes.make_one())
             for mount in chance.sample(two, 2):
                 check(mount, changes.model, chance, held[mount.path])
     except BaseException as error:

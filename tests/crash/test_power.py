@@ -1,4 +1,4 @@
-"""The power fails at any moment of every command that changes a store."""
+"""A power failure at every moment of each command that changes a store."""
 
 import random
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.crash.cases import ROUNDS, Case, drawn
+from tests.crash.cases import ROUNDS, Case, sample
 from tests.crash.disk import Change, Journal
 from tests.crash.judge import check_archive
 from tests.crash.operations import Place
@@ -16,9 +16,9 @@ STATES = 20
 pytestmark = pytest.mark.timeout(300 + 200 * ROUNDS)
 
 
-def test_the_power_fails(case: Case, recorded: Recording) -> None:
-    """What was not synced may be lost, in any part; what had been told to be done may not."""
-    for number, (changes, is_done) in enumerate(drawn(_states(recorded.journal), STATES * ROUNDS)):
+def test_a_power_failure_leaves_a_sound_store(case: Case, recorded: Recording) -> None:
+    """Unsynced changes may be lost in any part; reported success must not be."""
+    for number, (changes, is_done) in enumerate(sample(_states(recorded.journal), STATES * ROUNDS)):
         place = Place(case.room / f"state-{number}")
         recorded.journal.disk(changes).write_out(place.root)
         if case.operation.replaces_output:
@@ -28,8 +28,8 @@ def test_the_power_fails(case: Case, recorded: Recording) -> None:
 
 
 def _states(journal: Journal) -> list[tuple[Mapping[int, Change], bool]]:
-    """The changes that can be left, those that come to the same but once; and whether the command
-    was done by then.
+    """Yield the sets of changes that can remain, each resulting disk once, and whether the command
+    had finished.
     """
     end = len(journal.steps)
     found: dict[tuple[bytes, bool], Mapping[int, Change]] = {}

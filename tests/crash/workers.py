@@ -1,9 +1,9 @@
 """Processes that share a store, each with a model of what it may see.
 
-`python -m tests.crash.workers KIND STORE NUMBER STEPS` does so many steps, drawn by its number, and
-ends with what it says of its own names as JSON. A worker alone changes its own names, and so knows
-what they are; names that are shared may be anything that anybody gives them, or gone. Every image
-but those that are committed is one of `POOL`.
+`python -m tests.crash.workers KIND STORE NUMBER STEPS` makes so many random steps, seeded by
+NUMBER, and prints its own names as JSON at the end. Only the worker itself changes its own names,
+and so it knows them; shared names may be anything that a worker gives them, or missing. Every image
+that is not committed is one of `POOL`.
 """
 
 import errno
@@ -34,13 +34,13 @@ POOL: Final = {
     archives.digest(image.manifest()): image
     for image in (ImageParts(layers=[below, top]) for below in _LAYERS for top in _TOPS)
 }
-"""Target → image."""
+"""Targets, and their images."""
 _SHARED: Final = tuple(f"docker.io/library/shared-{i}:1" for i in range(3))
 _OWN_NAMES: Final = 3
 
 
 class Worker:
-    """Steps upon a store, with names of its own."""
+    """A worker that changes a store, with names of its own."""
 
     def __init__(self, engine: LocalEngine, number: int) -> None:
         self._engine = engine
@@ -67,14 +67,16 @@ class Worker:
     # -- steps ------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Two images, one of them with a shared name."""
+        """Load two images; one of them has a shared name."""
         name, shared = self._chance.choice(self._names), self._chance.choice(_SHARED)
         first, second = self._chance.choices([*POOL], k=2)
         load(self._engine, archives.oci_archive((POOL[first], name), (POOL[second], shared)))
         self.own[name] = first
 
     def load_on_what_is_there(self) -> None:
-        """An archive without layers, of an image that is there, and perhaps of one that is not."""
+        """Load an archive without layers, of an image that is stored and maybe of one that is
+        not.
+        """
         with self._some_own() as (_, target):
             if target in POOL:
                 name = self._chance.choice(self._names)
@@ -135,12 +137,14 @@ class Worker:
             assert self._saved(self._chance.choice(_SHARED)) in POOL
 
     def save_what_goes(self) -> None:
-        """It is removed and collected when saving has begun."""
+        """Remove and collect an image while it is being saved."""
         with self._some_own() as (name, target):
             assert self._saved(name, lambda: self._drop(target)) == target
 
     def load_what_goes(self) -> None:
-        """What the first half of an archive has found in the store goes before the second half."""
+        """Remove the blobs that the first half of an archive has found in the store, before the
+        second.
+        """
         with self._some_own() as (name, target):
             if target in POOL:
                 archive = archives.oci_archive((POOL[target], name))
@@ -159,7 +163,7 @@ class Worker:
     # -- within -----------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Everything that is listed now can be explained."""
+        """Check that every listed image has an explanation."""
         listed = {image.name: image.target.digest for image in self._engine.images.all()}
         own = {name: target for name, target in listed.items() if name.startswith(self._prefix)}
         assert own == self.own
@@ -167,22 +171,23 @@ class Worker:
 
     @contextmanager
     def _some_own(self) -> Iterator[tuple[str, str]]:
-        """One of the own names and its target; if there is none, one is loaded."""
+        """Return one of its own names and the target; load one if there is none."""
         if not self.own:
             self.load()
         yield self._chance.choice(sorted(self.own.items()))
 
     def _drop(self, target: str) -> None:
-        """Remove all own names of an image, and what nothing needs then."""
+        """Remove all its own names of an image, and collect."""
         for name in [name for name, known in self.own.items() if known == target]:
             self._engine.remove(name)
             del self.own[name]
         self.collect()
 
     def _saved(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> str:
-        """The target of an image that was saved whole: it loads as the same in another store.
+        """Save an image that must be complete; return its target, by loading it into another
+        store.
 
-        `meanwhile` is called when a part of it has been written.
+        `meanwhile` is called when a part has been written.
         """
         out = BytesIO()
         once = iter([meanwhile])
@@ -202,7 +207,7 @@ class Worker:
 
 
 class Visitor:
-    """Steps through a mount of the store: archives dropped, trees read."""
+    """A worker that uses a mount of the store: it copies archives in and reads trees."""
 
     def __init__(self, mount: Path, number: int) -> None:
         self._mount = mount
@@ -227,7 +232,7 @@ class Visitor:
             assert self._read(name.rpartition("/")[2]) == target
 
     def read_any(self, _step: int) -> None:
-        """What others have; it may be gone before it is read."""
+        """Read an image of another worker, which may be removed meanwhile."""
         for name in self._chance.sample(sorted(set(os.listdir(self._mount)) - {"import"}), 1):
             try:
                 found = self._read(name)
@@ -238,7 +243,7 @@ class Visitor:
                 assert found in POOL or name.startswith("own-") or name == found, name
 
     def _read(self, name: str) -> str:
-        """The target of an image whose every file is read: blobs are what they are called."""
+        """Read every file of an image, and check the digests of the blobs; return the target."""
         root = self._mount / name
         for blob in os.listdir(root / "blobs/sha256"):
             data = (root / "blobs/sha256" / blob).read_bytes()
@@ -248,11 +253,11 @@ class Visitor:
 
 
 def _nothing() -> None:
-    """Once is enough."""
+    """Do nothing."""
 
 
 def _thin(target: str, name: str) -> bytes:
-    """An archive of an image that lacks its layers."""
+    """Return an archive of an image without its layers."""
     image = POOL[target]
     annotations = {"io.containerd.image.name": name}
     entry = archives.descriptor(image.manifest(), archives.OCI_MANIFEST, annotations=annotations)

@@ -1,4 +1,4 @@
-"""Stores of these tests lie in memory where that is possible: what is flushed often is not slow."""
+"""Fixtures: stores, in memory where possible, since these tests sync files often."""
 
 import os
 import tempfile
@@ -25,7 +25,7 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A closed store with an image, `base:1`."""
+    """Return the path of a closed store with the image `base:1`."""
     with LocalEngine(tmp_path / "store") as engine:
         stores.load(engine, stores.BASE)
     return tmp_path / "store"
@@ -33,5 +33,5 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def imgfs(store: Path) -> Command:
-    """The command as a process, on that store."""
+    """Return a function that runs the command as a process on that store."""
     return Command(store)

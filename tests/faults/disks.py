@@ -1,4 +1,4 @@
-"""Small and odd file systems, for as long as a block runs."""
+"""Small and unusual file systems, mounted for the length of a block."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def mounted(path: Path, *options: str) -> Iterator[Path]:
-    """What `mount OPTIONS… path` mounts; skips where this user or machine cannot."""
+    """Mount with `mount OPTIONS… path`; skip the test where this user or machine cannot."""
     path.mkdir(exist_ok=True)
     done = subprocess.run(["mount", *options, str(path)], capture_output=True, check=False)
     if done.returncode:
@@ -31,8 +31,8 @@ def memory(path: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def ext4(path: Path, size: int) -> Iterator[Path]:
-    """An ext4 file system on a loop device."""
-    # Debian has it in /sbin, which is not on the path of a root that has come by su.
+    """Mount an ext4 file system on a loop device."""
+    # Debian has it in /sbin, which is not on the PATH of a root shell started with su.
     mkfs = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if mkfs is None:
         pytest.skip("no mkfs.ext4")
@@ -49,14 +49,14 @@ def ext4(path: Path, size: int) -> Iterator[Path]:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
-    """What is at `path`, seen through a mount that cannot be written to."""
+    """Make what is at `path` read-only."""
     with mounted(path, "--bind", str(path)):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
         yield
 
 
 def fill(directory: Path) -> Path:
-    """A file that takes all the room there is."""
+    """Write a file that takes all free space; return its path."""
     path = directory / "filler"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     for size in (1 << 20, 4096, 1):

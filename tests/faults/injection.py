@@ -1,4 +1,4 @@
-"""Faults on demand: the nth system call of a block, or every one from there on, fails."""
+"""Faults on demand: the n-th system call of a block fails, or every call from the n-th on."""
 
 import builtins
 import errno
@@ -24,13 +24,13 @@ CALLS: tuple[tuple[ModuleType, str], ...] = (
     (builtins, "open"),
     (fcntl, "flock"),
 )
-"""Where the engine calls the system. `stat` and `lstat` are what pathlib asks with."""
+"""The functions by which the engine calls the system; pathlib uses `stat` and `lstat`."""
 STATEMENT = "an SQL statement"
 
 
 @dataclass
 class Fault:
-    """What fails: the call of that number (0 is the first), and those behind it if it is lasting.
+    """The calls that fail: number `at`, counted from 0, and also the later ones if `is_lasting`.
 
     `hit` are the calls that have failed.
     """
@@ -43,27 +43,29 @@ class Fault:
     _count: int = 0
     _lock: Any = field(default_factory=threading.Lock)
 
-    def comes(self, call: str) -> bool:
-        """Whether this call is to fail."""
+    def fails(self, call: str) -> bool:
+        """Count a call; return whether it is to fail."""
         with self._lock:
             number, self._count = self._count, self._count + 1
-            comes = number == self.at or (self.is_lasting and number > self.at)
-            if comes:
+            fails = number == self.at or (self.is_lasting and number > self.at)
+            if fails:
                 self.hit.append(call)
-            return comes
+            return fails
 
-    def failing(self, call: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """The call, which may fail now."""
+    def wrap(self, call: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that makes the call or fails."""
 
         def made(*args: Any, **options: Any) -> Any:
-            if self.comes(call):
+            if self.fails(call):
                 raise OSError(self.number, os.strerror(self.number))
             return real(*args, **options)
 
         return made
 
-    def failing_statement(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        """A cursor's translation of errors, which gets one to translate now."""
+    def wrap_statements(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap the function in which a cursor translates SQLite's errors, so that statements
+        fail.
+        """
 
         def fail(*_: object, **__: object) -> None:
             error = sqlite3.OperationalError("injected")
@@ -71,21 +73,21 @@ class Fault:
             raise error
 
         def made(cursor: object, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-            comes = call.__name__.startswith("execute") and self.comes(STATEMENT)
-            return real(cursor, fail if comes else call, *args, **options)
+            fails = call.__name__.startswith("execute") and self.fails(STATEMENT)
+            return real(cursor, fail if fails else call, *args, **options)
 
         return made
 
 
 @contextmanager
 def injected(fault: Fault) -> Iterator[Fault]:
-    """Within the block it happens to whoever calls the system."""
+    """Inject a fault into the system calls of a block."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in CALLS:
-            patch.setattr(module, name, fault.failing(name, getattr(module, name)))
+            patch.setattr(module, name, fault.wrap(name, getattr(module, name)))
         translating = "engine.stores.local.database._Cursor._translating"
         from engine.stores.local import database
 
         real = vars(vars(database)["_Cursor"])["_translating"]
-        patch.setattr(translating, fault.failing_statement(real))
+        patch.setattr(translating, fault.wrap_statements(real))
         yield fault

@@ -1,5 +1,7 @@
-"""`python -m tests.faults.poor COMMAND…` runs it as on a file system without hard links, symlinks,
-extended attributes and unnamed files: the kernel refuses the calls, by a seccomp filter.
+"""Run a command as on a file system without hard links, symlinks, extended attributes and unnamed
+files: `python -m tests.faults.poor COMMAND…`.
+
+A seccomp filter has the kernel refuse the calls.
 """
 
 import ctypes
@@ -25,7 +27,7 @@ class _Program(ctypes.Structure):
 
 
 def lacking() -> str | None:
-    """Why there can be no such file system here, if so."""
+    """Return why this machine cannot filter system calls, or None."""
     return None if platform.machine() == "x86_64" else "the filter is for x86-64"
 
 

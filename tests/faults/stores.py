@@ -1,4 +1,4 @@
-"""What a store holds, seen from outside and without times, and what is done to it."""
+"""Operations on a store, and its content without times, read independently of them."""
 
 import shutil
 from collections.abc import Callable
@@ -22,7 +22,7 @@ APP = archives.oci_archive(
         "docker.io/library/app:1",
     )
 )
-"""It has a layer in common with the base, and one that is too large to be kept in memory."""
+"""An archive that shares a layer with the base; another layer is too large to be kept in memory."""
 
 
 def load(engine: LocalEngine, archive: bytes = APP) -> None:
@@ -33,7 +33,7 @@ def load(engine: LocalEngine, archive: bytes = APP) -> None:
 
 
 def commit(engine: LocalEngine) -> None:
-    """A directory that stands beside this file, as an image."""
+    """Commit the directory `rootfs` as an image."""
     options = CommitOptions(created="2024-01-02T03:04:05Z")
     directory = Path(__file__).parent / "rootfs"
     ref = Ref(directory, description="test", created=options.created)
@@ -72,8 +72,9 @@ OPERATIONS: dict[str, Callable[[LocalEngine], None]] = {
 
 
 def listed(engine: LocalEngine) -> object:
-    """Every image with its summary, and every blob with the size and labels that its row tells;
-    each must be whole.
+    """Return every image with its summary, and every blob with its recorded size and labels.
+
+    Each must be complete.
     """
     images = engine.images.all()
     blobs = list(engine.content.walk())
@@ -86,8 +87,8 @@ def listed(engine: LocalEngine) -> object:
     )
 
 
-def rubbish(engine: LocalEngine) -> list[str]:
-    """What lies about that nothing refers to."""
+def leftovers(engine: LocalEngine) -> list[str]:
+    """Return the files and rows that nothing refers to."""
     ingests = [path.name for path in (engine.path / "ingest").iterdir()]
     holders = [path.name for path in (engine.path / "leases").iterdir()]
     files = [str(digest) for digest, _ in engine.content.rowless()]
@@ -99,7 +100,7 @@ def rubbish(engine: LocalEngine) -> list[str]:
 
 
 def copied(template: Path, to: Path) -> Path:
-    """A closed store once more."""
+    """Copy a closed store; return the path of the copy."""
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(template, to)
     return to

@@ -1,4 +1,4 @@
-"""The clock is set forward and back while something is at work."""
+"""The clock is set forward and back while operations run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ class Clock:
 
 @dataclass
 class Clocked:
-    """A store whose time is told by `clock`."""
+    """A store that reads its time from `clock`."""
 
     clock: Clock
     store: LocalStore
 
     def load(self, archive: bytes, jump: float = 0.0) -> None:
-        """Load it; the clock jumps in the middle, and everything unneeded is collected then."""
+        """Load an archive; in the middle, set the clock and collect garbage."""
         session = Import(self.store, ImportOptions())
         with session:
             cut = len(archive) - 20_000
@@ -68,10 +68,10 @@ def clocked(tmp_path: Path) -> Iterator[Clocked]:
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
-def test_a_load(clocked: Clocked, jump: float) -> None:
+def test_a_load_is_complete_when_the_clock_is_set(clocked: Clocked, jump: float) -> None:
     clocked.load(stores.BASE)
     before = clocked.image("base:1")
-    clocked.store.images.delete(before.name)  # from here on the load alone wants its layer
+    clocked.store.images.delete(before.name)  # from here on, only the load needs its layer
     clocked.load(stores.APP, jump)
     loaded = clocked.image("app:1")
     assert loaded.created_at == NOW + jump
@@ -82,7 +82,9 @@ def test_a_load(clocked: Clocked, jump: float) -> None:
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
-def test_names(clocked: Clocked, jump: float) -> None:
+def test_images_keep_their_creation_time_when_the_clock_is_set(
+    clocked: Clocked, jump: float
+) -> None:
     clocked.load(stores.BASE)
     base = clocked.image("base:1")
     clocked.clock.now += jump
@@ -94,12 +96,14 @@ def test_names(clocked: Clocked, jump: float) -> None:
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS])
-def test_an_ingest_that_may_be_resumed(clocked: Clocked, jump: float) -> None:
+def test_a_paused_ingest_is_collected_after_a_jump_of_the_clock(
+    clocked: Clocked, jump: float
+) -> None:
     content = clocked.store.content
     with content.writer("held") as held, content.writer("paused") as paused:
         held.write(b"held")
         paused.write(b"paused")
-        # The file system tells the time of its last write by the real clock.
+        # The file system takes the time of the last write from the real clock.
         clocked.clock.now = paused.status().updated_at
         paused.close()
         assert clocked.collect() == []
@@ -109,7 +113,7 @@ def test_an_ingest_that_may_be_resumed(clocked: Clocked, jump: float) -> None:
         assert held.commit().added
 
 
-def test_a_lease(clocked: Clocked) -> None:
+def test_expired_leases_are_collected_unless_held(clocked: Clocked) -> None:
     leases = clocked.store.leases
     leases.create("for a day")
     leases.create("for ever", expires_in=None)

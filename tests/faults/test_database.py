@@ -1,4 +1,4 @@
-"""The database: locked, damaged, lost, replaced, or of another version."""
+"""The database is locked, damaged, lost, replaced, or of another version."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from imgfs import cli
 from imgfs.fuse.errnos import errno_of
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import stores
-from tests.faults.stores import OPERATIONS, listed, rubbish
+from tests.faults.stores import OPERATIONS, leftovers, listed
 from tests.local_engine import LocalEngine
 
 PROJECT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ sys.stdin.read()
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Another process is in the middle of a transaction."""
+    """Have another process hold a transaction during the block."""
     command = [sys.executable, "-c", HOLD, str(store / "imgfs.db")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -47,12 +47,12 @@ def locked(store: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
-    """A command inside this process."""
+def run_inside(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
+    """Run a command inside this process."""
     status = cli.run([*map(str, arguments)])
     out, err = capsys.readouterr()
     return Done(status, out.encode(), err.encode())
@@ -61,8 +61,10 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
 # Locked
 
 
-@pytest.mark.usefixtures("impatient")
-def test_writers_wait_and_give_up(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("short_wait")
+def test_writers_of_a_locked_database_wait_and_give_up(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with LocalEngine(store) as engine:
         before = listed(engine)
         with locked(store):
@@ -70,24 +72,26 @@ def test_writers_wait_and_give_up(store: Path, capsys: pytest.CaptureFixture[str
                 with pytest.raises(StoreBusy) as caught:
                     OPERATIONS[name](engine)
                 assert os.strerror(errno_of(caught.value)) == "Device or resource busy"
-            said = refusal(told(capsys, "--store", store, "tag", "base:1", "base:2"))
+            said = refusal(run_inside(capsys, "--store", store, "tag", "base:1", "base:2"))
             assert "another process has kept the database locked" in said
             assert "try again later" in said
-        assert (listed(engine), rubbish(engine)) == (before, [])
+        assert (listed(engine), leftovers(engine)) == (before, [])
         stores.load(engine)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_readers_do_not_wait(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("short_wait")
+def test_readers_of_a_locked_database_do_not_wait(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with locked(store), LocalEngine(store) as engine:
         assert [image.familiar for image in engine.images.all()] == ["base:1"]
         assert engine.database.data_version()
-        assert succeeded(told(capsys, "--store", store, "images", "-q")).lines
-        assert succeeded(told(capsys, "--store", store, "inspect", "base:1")).lines
+        assert succeeded(run_inside(capsys, "--store", store, "images", "-q")).lines
+        assert succeeded(run_inside(capsys, "--store", store, "inspect", "base:1")).lines
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_new_store_that_somebody_keeps_making(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short_wait")
+def test_a_store_that_another_process_is_making_is_busy(tmp_path: Path) -> None:
     script = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
     script += "; print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(tmp_path)]
@@ -105,7 +109,7 @@ def test_a_new_store_that_somebody_keeps_making(tmp_path: Path) -> None:
 
 
 def damage(path: Path, offset: int, length: int) -> Callable[[], None]:
-    """Spoil bytes of a file in its place; what puts them back."""
+    """Damage bytes of a file in place; return a function that restores them."""
     with path.open("rb") as file:
         file.seek(offset)
         good = file.read(length)
@@ -127,7 +131,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_a_damaged_database(imgfs: Command, what: str) -> None:
+def test_a_damaged_database_is_reported_and_not_changed(imgfs: Command, what: str) -> None:
     offset, length, sentence = DAMAGES[what]
     with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
@@ -140,8 +144,10 @@ def test_a_damaged_database(imgfs: Command, what: str) -> None:
         assert listed(engine) == before
 
 
-def test_a_database_that_is_damaged_while_it_is_open(store: Path, tmp_path: Path) -> None:
-    """Another process spoils it: to close the file here would let go of SQLite's locks."""
+def test_damage_to_an_open_database_is_reported(store: Path, tmp_path: Path) -> None:
+    """Another process does the damage: closing the file in this one would release SQLite's
+    locks.
+    """
     spoil = "import sys; f = open(sys.argv[1], 'r+b'); f.seek(4096); f.write(bytes([0xa5]) * {})"
     restore = "import sys; f = open(sys.argv[1], 'r+b'); f.write(open(sys.argv[2], 'rb').read())"
     file = store / "imgfs.db"
@@ -155,7 +161,7 @@ def test_a_database_that_is_damaged_while_it_is_open(store: Path, tmp_path: Path
         subprocess.run([sys.executable, "-c", restore, file, tmp_path / "good"], check=True)
         stores.load(engine)
         stores.tag(engine)
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
         assert len(engine.images.all()) == 3
 
 
@@ -163,7 +169,7 @@ def test_a_database_that_is_damaged_while_it_is_open(store: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_lost_database_is_not_hidden_by_a_new_one(imgfs: Command, is_there: bool) -> None:
+def test_a_lost_database_is_not_replaced_by_an_empty_one(imgfs: Command, is_there: bool) -> None:
     good = (imgfs.store / "imgfs.db").read_bytes()
     (imgfs.store / "imgfs.db").unlink()
     if is_there:
@@ -179,13 +185,13 @@ def test_a_lost_database_is_not_hidden_by_a_new_one(imgfs: Command, is_there: bo
     assert len(succeeded(imgfs("images", "-q")).lines) == 1
 
 
-def test_an_empty_database_without_blobs_is_a_new_one(tmp_path: Path) -> None:
+def test_an_empty_database_without_blobs_is_created_anew(tmp_path: Path) -> None:
     (tmp_path / "imgfs.db").touch()
     with LocalEngine(tmp_path) as engine:
         stores.load(engine, stores.BASE)
 
 
-def test_a_directory_in_its_place(imgfs: Command) -> None:
+def test_a_directory_in_place_of_the_database_is_reported(imgfs: Command) -> None:
     (imgfs.store / "imgfs.db").rename(imgfs.store.parent / "kept")
     (imgfs.store / "imgfs.db").mkdir()
     said = refusal(imgfs("images"))
@@ -208,8 +214,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("lost", "names"), [("-shm", 2), ("-wal", 1), ("-*", 1)])
-def test_lost_companions(store: Path, lost: str, names: int) -> None:
-    """Without what had not gone from the log to the file, the store is what it was before."""
+def test_a_store_whose_log_files_are_lost_is_as_before_the_last_changes(
+    store: Path, lost: str, names: int
+) -> None:
+    """The changes that were only in the log are lost."""
     done = subprocess.run([sys.executable, "-c", DIE, store], cwd=PROJECT, check=False)
     assert done.returncode == -signal.SIGKILL
     for path in store.glob(f"imgfs.db{lost}"):
@@ -220,7 +228,7 @@ def test_lost_companions(store: Path, lost: str, names: int) -> None:
         stores.load(engine)
 
 
-def test_a_database_that_is_removed_and_put_back(store: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_moved_away_and_back_works_again(store: Path, tmp_path: Path) -> None:
     file, kept = store / "imgfs.db", tmp_path / "kept"
     with LocalEngine(store) as engine:
         file.rename(kept)
@@ -241,7 +249,7 @@ def test_a_database_that_is_removed_and_put_back(store: Path, tmp_path: Path) ->
 # Of another version
 
 
-def test_a_migration_while_another_process_is_at_it(tmp_path: Path) -> None:
+def test_a_process_of_the_old_version_cannot_write_after_a_migration(tmp_path: Path) -> None:
     path = tmp_path / "imgfs.db"
     with Database(path, MIGRATIONS[:1]) as old:
         assert old.read("SELECT * FROM images") == []
@@ -261,8 +269,8 @@ def test_a_migration_while_another_process_is_at_it(tmp_path: Path) -> None:
     Database(path).close()
 
 
-def test_a_migration_waits_for_the_one_who_writes(tmp_path: Path) -> None:
-    """Under the lock of a process of an older version nothing is changed."""
+def test_a_migration_waits_for_a_writer(tmp_path: Path) -> None:
+    """Nothing is changed while a process of an older version holds the lock."""
     path = tmp_path / "imgfs.db"
     with Database(path, MIGRATIONS[:1]) as old, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BUSY_SECONDS", 0.05)
@@ -273,7 +281,7 @@ def test_a_migration_waits_for_the_one_who_writes(tmp_path: Path) -> None:
         assert old.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
-def test_two_versions_of_the_command(imgfs: Command) -> None:
+def test_an_older_command_refuses_a_newer_database(imgfs: Command) -> None:
     with closing(sqlite3.connect(imgfs.store / "imgfs.db")) as newer:
         newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         for command in (("images",), ("rm", "base:1"), ("load",)):
@@ -283,7 +291,7 @@ def test_two_versions_of_the_command(imgfs: Command) -> None:
     succeeded(imgfs("rm", "base:1"))
 
 
-def test_a_newer_version_while_it_is_open(store: Path) -> None:
+def test_a_store_that_is_open_refuses_a_newer_database(store: Path) -> None:
     with LocalEngine(store) as engine, closing(sqlite3.connect(store / "imgfs.db")) as newer:
         before = listed(engine)
         newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
@@ -293,4 +301,4 @@ def test_a_newer_version_while_it_is_open(store: Path) -> None:
         assert listed(engine) == before
         newer.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         stores.load(engine)
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or poor, and a process that may open no more files."""
+"""Disks that are full, read-only or lack features, and a process without free descriptors."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import disks, poor, stores
-from tests.faults.stores import OPERATIONS, copied, listed, rubbish
+from tests.faults.stores import OPERATIONS, copied, leftovers, listed
 from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS
 
@@ -35,7 +35,7 @@ DISKS = {"tmpfs": partial(disks.memory, size="16m"), "ext4": partial(disks.ext4,
 
 @pytest.fixture(params=DISKS)
 def disk(request: pytest.FixtureRequest, tmp_path: Path, store: Path) -> Iterator[Path]:
-    """A disk of 16 MB that the store is on."""
+    """Put the store on a disk of 16 MB."""
     if os.getuid():
         pytest.skip("a small disk needs root")
     make: Callable[[Path], AbstractContextManager[Path]] = DISKS[request.param]
@@ -44,7 +44,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path, store: Path) -> Iterato
         yield path
 
 
-def test_an_archive_that_is_too_large(disk: Path) -> None:
+def test_an_archive_that_does_not_fit_leaves_nothing(disk: Path) -> None:
     imgfs = Command(disk / "store")
     with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
@@ -53,12 +53,12 @@ def test_an_archive_that_is_too_large(disk: Path) -> None:
         with pytest.raises(OSError, match="No space left") as caught:
             stores.load(engine, LARGE)
         assert caught.value.errno == errno.ENOSPC
-        assert (listed(engine), rubbish(engine)) == (before, [])
+        assert (listed(engine), leftovers(engine)) == (before, [])
         stores.load(engine)
     assert succeeded(imgfs("images", "-q")).lines
 
 
-def test_a_disk_without_any_room(disk: Path) -> None:
+def test_every_command_reports_a_full_disk_and_succeeds_later(disk: Path) -> None:
     imgfs = Command(disk / "store")
     with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
@@ -69,13 +69,15 @@ def test_a_disk_without_any_room(disk: Path) -> None:
         assert listed(engine) == before
         filler.unlink()
         stores.collect(engine)
-        assert (listed(engine), rubbish(engine)) == (before, [])
+        assert (listed(engine), leftovers(engine)) == (before, [])
         stores.load(engine)
     for command in COMMANDS.values():
         assert succeeded(imgfs(*command, stdin=stores.APP))
 
 
-def test_an_engine_on_a_disk_without_any_room(disk: Path, store: Path, tmp_path: Path) -> None:
+def test_every_operation_succeeds_after_a_full_disk(
+    disk: Path, store: Path, tmp_path: Path
+) -> None:
     for name, operation in OPERATIONS.items():
         with LocalEngine(copied(store, tmp_path / "other")) as other:
             operation(other)
@@ -90,11 +92,11 @@ def test_an_engine_on_a_disk_without_any_room(disk: Path, store: Path, tmp_path:
                 operation(engine)
             stores.collect(engine)
             assert listed(engine) == after, name
-            assert rubbish(engine) == [], name
+            assert leftovers(engine) == [], name
 
 
-def test_a_full_quota(imgfs: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By injection: a real one needs a kernel with a format of quotas."""
+def test_an_exceeded_quota_leaves_nothing(imgfs: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is injected: a real quota needs support by the kernel."""
 
     def refuse(*_: object) -> int:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
@@ -105,12 +107,12 @@ def test_a_full_quota(imgfs: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(os, "write", refuse)
             with pytest.raises(OSError, match="Disk quota exceeded"):
                 stores.load(engine)
-        assert (listed(engine), rubbish(engine)) == (before, [])
+        assert (listed(engine), leftovers(engine)) == (before, [])
         stores.load(engine)
 
 
 @contextmanager
-def remounted(path: Path) -> Iterator[None]:
+def remounted_read_only(path: Path) -> Iterator[None]:
     subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
     try:
         yield
@@ -118,9 +120,9 @@ def remounted(path: Path) -> Iterator[None]:
         subprocess.run(["mount", "-o", "remount,rw", str(path)], check=True)
 
 
-def test_a_read_only_disk(disk: Path) -> None:
+def test_a_store_on_a_read_only_disk_can_be_read(disk: Path) -> None:
     imgfs = Command(disk / "store")
-    with remounted(disk):
+    with remounted_read_only(disk):
         for command in (*COMMANDS.values(), ("images",), ("gc",)):
             said = refusal(imgfs(*command))
             assert said == f"store {imgfs.store}: cannot be opened: Read-only file system"
@@ -130,7 +132,7 @@ def test_a_read_only_disk(disk: Path) -> None:
         succeeded(imgfs(*command, stdin=stores.APP))
 
 
-def test_a_store_that_becomes_read_only(store: Path) -> None:
+def test_writes_fail_while_the_disk_is_read_only(store: Path) -> None:
     with LocalEngine(store) as engine:
         before = listed(engine)
         with disks.read_only(store):
@@ -138,12 +140,12 @@ def test_a_store_that_becomes_read_only(store: Path) -> None:
                 with pytest.raises(OSError, match="Read-only file system"):
                     operation(engine)
             assert listed(engine) == before
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
         stores.load(engine)
         stores.commit(engine)
 
 
-def test_a_directory_that_may_not_be_written_to(imgfs: Command) -> None:
+def test_a_store_in_an_unwritable_directory_is_reported(imgfs: Command) -> None:
     lowered = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     shelf = imgfs.store / "blobs/sha256"
     shelf.chmod(0o500)
@@ -161,7 +163,7 @@ def test_a_directory_that_may_not_be_written_to(imgfs: Command) -> None:
         "standard input: Permission denied"
     )
     with LocalEngine(imgfs.store) as engine:
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
     succeeded(imgfs("load", stdin=stores.APP))
 
 
@@ -182,7 +184,9 @@ def lowest_free() -> int:
 
 
 @pytest.mark.parametrize("name", ["load", "commit", "tag", "save"])
-def test_no_more_open_files(store: Path, tmp_path: Path, name: str) -> None:
+def test_operations_without_free_descriptors_leave_nothing(
+    store: Path, tmp_path: Path, name: str
+) -> None:
     failed = 0
     for spare in range(30):
         with LocalEngine(copied(store, tmp_path / "other")) as engine:
@@ -194,12 +198,12 @@ def test_no_more_open_files(store: Path, tmp_path: Path, name: str) -> None:
             except OSError as error:
                 assert error.errno == errno.EMFILE  # noqa: PT017 (which are left is what counts)
             failed += 1
-            assert (listed(engine), rubbish(engine)) == (before, []), spare
+            assert (listed(engine), leftovers(engine)) == (before, []), spare
             OPERATIONS[name](engine)
     assert failed or name == "tag"
 
 
-def test_opening_without_open_files(store: Path) -> None:
+def test_opening_a_store_without_free_descriptors_fails(store: Path) -> None:
     for spare in range(10):
         try:
             with open_files(lowest_free() + spare), LocalEngine(store):
@@ -210,7 +214,7 @@ def test_opening_without_open_files(store: Path) -> None:
     LocalEngine(store).close()
 
 
-def test_a_command_without_open_files(imgfs: Command) -> None:
+def test_a_command_without_free_descriptors_says_so(imgfs: Command) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
 
@@ -227,11 +231,13 @@ def test_a_command_without_open_files(imgfs: Command) -> None:
     said = refusal(Done(done.returncode, done.stdout, done.stderr))
     assert said == "standard input: Too many open files"
     with LocalEngine(imgfs.store) as engine:
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
     succeeded(imgfs("load", stdin=archive))
 
 
-def test_a_poor_file_system(imgfs: Command, tmp_path: Path) -> None:
+def test_commands_work_on_a_file_system_without_links_and_attributes(
+    imgfs: Command, tmp_path: Path
+) -> None:
     if reason := poor.lacking():
         pytest.skip(reason)
 

@@ -1,5 +1,5 @@
-"""Whichever call of an operation fails, the store is as before and the next try does it, in the
-same process.
+"""Whichever system call of an operation fails, the store stays as it was, and the next attempt in
+the same process succeeds.
 """
 
 import errno
@@ -13,7 +13,7 @@ import pytest
 from engine.errors import StoreError
 from tests.faults import stores
 from tests.faults.injection import Fault, injected
-from tests.faults.stores import OPERATIONS, listed, rubbish
+from tests.faults.stores import OPERATIONS, leftovers, listed
 from tests.local_engine import LocalEngine
 
 FAULTS = {
@@ -22,12 +22,12 @@ FAULTS = {
     "for good": Fault(0, is_lasting=True),
 }
 LEAVING = {"unlink", "rmdir", "rename"}
-"""What such a call was about to remove is for collection."""
+"""If one of these calls fails, its file is left for the next collection."""
 
 
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
-    """A closed store that has an image, and a blob to collect."""
+    """Return the path of a closed store that has an image, and a blob to collect."""
     path = tmp_path / "template"
     with LocalEngine(path) as engine:
         stores.load(engine, stores.BASE)
@@ -48,7 +48,9 @@ def outcome(path: Path, operation: Callable[[LocalEngine], None]) -> object:
     ("name", "kind"),
     [*((name, kind) for name in OPERATIONS for kind in ("once", "for good")), ("load", "full")],
 )
-def test_a_failed_call(template: Path, tmp_path: Path, name: str, kind: str) -> None:
+def test_an_operation_succeeds_after_each_failed_call(
+    template: Path, tmp_path: Path, name: str, kind: str
+) -> None:
     operation = OPERATIONS[name]
     path = stores.copied(template, tmp_path / "store")
     with LocalEngine(path) as engine:
@@ -73,10 +75,10 @@ def test_a_failed_call(template: Path, tmp_path: Path, name: str, kind: str) -> 
                 if name != "collect":
                     assert listed(engine) == before, fault
                     if not fault.is_lasting and fault.hit[0] not in LEAVING:
-                        assert rubbish(engine) == [], fault
+                        assert leftovers(engine) == [], fault
                 operation(engine)
             stores.collect(engine)
             assert listed(engine) == after, fault
-            assert rubbish(engine) == [], fault
+            assert leftovers(engine) == [], fault
     assert sentences
     assert all(sentence.isprintable() for sentence in sentences)

@@ -1,10 +1,12 @@
-"""A library user forks: the child harms nothing of its parent's, and is told so."""
+"""A library user forks: the child cannot use the store of its parent, gets an error, and harms
+nothing.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.faults.stores import listed, load, rubbish
+from tests.faults.stores import leftovers, listed, load
 from tests.local_engine import LocalEngine
 
 PROJECT = Path(__file__).parents[2]
@@ -19,7 +21,7 @@ from tests.faults import stores
 store = Path(sys.argv[1])
 
 def child(work):
-    # Runs it in a forked process that ends as a Python process ends; its exit status.
+    # Runs it in a forked process that exits as a Python process does; has its exit status.
     pid = os.fork()
     if pid == 0:
         work()
@@ -47,7 +49,7 @@ def run(script: str, store: Path) -> None:
     assert done.stderr == b""
 
 
-def test_a_child_in_mid_load_leaves_the_load_alone(store: Path) -> None:
+def test_a_child_does_not_disturb_the_load_of_its_parent(store: Path) -> None:
     run(
         """
 half = len(stores.APP) - 20_000
@@ -60,11 +62,11 @@ def work():
 
 with engine, engine.begin_import() as session:
     session.feed(stores.APP[:half])
-    left = stores.rubbish(engine)
+    left = stores.leftovers(engine)
     assert left
     assert child(work) == 0
     assert child(lambda: sys.exit(0)) == 0
-    assert stores.rubbish(engine) == left
+    assert stores.leftovers(engine) == left
     assert [item.kind for item in engine.collector().plan()] == []
     session.feed(stores.APP[half:])
     session.finish()
@@ -74,10 +76,10 @@ with engine, engine.begin_import() as session:
     with LocalEngine(store) as engine:
         listed(engine)
         assert [image.familiar for image in engine.images.all()] == ["app:1", "base:1"]
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
 
 
-def test_a_child_cannot_use_the_store_that_was_open(store: Path) -> None:
+def test_a_child_cannot_use_the_open_store_of_its_parent(store: Path) -> None:
     run(
         """
 engine = LocalEngine(store)
@@ -110,8 +112,8 @@ assert child(lambda: LocalEngine(store).close()) == 0
         assert len(engine.images.all()) == 3
 
 
-def test_a_child_of_a_thread_beside_one_that_writes(store: Path) -> None:
-    """Whatever lock another thread has at the fork, the child does not wait for it."""
+def test_a_child_does_not_wait_for_locks_of_other_threads(store: Path) -> None:
+    """Another thread may hold any lock at the time of the fork."""
     run(
         """
 engine = LocalEngine(store)
@@ -137,7 +139,7 @@ engine.close()
         assert len(engine.images.all()) == 2
 
 
-def test_a_store_of_a_child_of_its_own(store: Path) -> None:
+def test_a_child_can_open_the_store_itself(store: Path) -> None:
     run(
         """
 def work():

@@ -1,4 +1,4 @@
-"""A store whose database is lost or damaged is put right by `imgfs fsck --repair`."""
+"""`imgfs fsck --repair` restores a store whose database is lost or damaged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,14 +34,16 @@ def empty(path: Path) -> None:
 
 
 def damage_the_schema(path: Path) -> None:
-    """The first page has the schema, behind the header."""
+    """Damage the first page behind its header, where the schema is."""
     data = bytearray(path.read_bytes())
     data[100:4096] = b"x" * (4096 - 100)
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, overwrite, empty, damage_the_schema])
-def test_images_come_back(imgfs: Command, damage: Callable[[Path], None]) -> None:
+def test_fsck_finds_the_images_of_a_lost_database(
+    imgfs: Command, damage: Callable[[Path], None]
+) -> None:
     targets = {image["digest"] for image in succeeded(imgfs("images", "--format", "json")).json}
     before = (imgfs.store / "imgfs.db").read_bytes()
     damage(imgfs.store / "imgfs.db")
@@ -66,8 +68,8 @@ def test_images_come_back(imgfs: Command, damage: Callable[[Path], None]) -> Non
         assert kept.read_bytes() != before
 
 
-def test_names_that_can_still_be_read_come_back(imgfs: Command) -> None:
-    """A damaged table of blobs, and all names as they were."""
+def test_fsck_keeps_the_names_that_are_readable(imgfs: Command) -> None:
+    """The table of blobs is damaged; all names must be as they were."""
     database = imgfs.store / "imgfs.db"
     with LocalEngine(imgfs.store) as engine:
         ((page,),) = engine.database.read("SELECT rootpage FROM sqlite_master WHERE name = 'blobs'")

@@ -1,4 +1,4 @@
-"""Faults under a mount: the daemon says what is wrong, and serves again when it is well."""
+"""Faults under a mount: its process reports them, and serves again when they end."""
 
 import errno
 import os
@@ -14,8 +14,8 @@ import pytest
 from tests import archives
 from tests.archives import ImageParts
 from tests.faults import disks, poor, stores
-from tests.faults.stores import copied, rubbish
-from tests.faults.test_signals import stopped
+from tests.faults.stores import copied, leftovers
+from tests.faults.test_signals import is_stopped
 from tests.local_engine import LocalEngine
 from tests.mounts import Mounted, run, write
 from tests.waiting import wait_until
@@ -27,32 +27,32 @@ LARGE = archives.docker_archive((ImageParts(layers=[LAYER]), ["large:1"]))
 
 @pytest.fixture
 def served(store: Path, mount: Callable[..., Mounted]) -> Mounted:
-    """The store with `base:1`, mounted."""
+    """Mount the store that has `base:1`."""
     assert store.name == "store"
     return mount()
 
 
-def check_well(mounted: Mounted) -> None:
-    """The same daemon lists, reads, loads and renames."""
+def check_mount(mounted: Mounted) -> None:
+    """Check that the same process lists, reads, loads and renames."""
     mounted.load(LARGE, "after.tar")
     os.rename(mounted / "large:1", mounted / "large:2")
     assert {"base:1", "large:2"} <= set(mounted.names())
     assert (mounted / "large:2/index.json").read_bytes()
     os.kill(mounted.pid, 0)
     with LocalEngine(mounted.store) as engine:
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
 
 
-def failing(expected: int, call: Callable[..., object], *arguments: object) -> None:
+def expect_errno(expected: int, call: Callable[..., object], *arguments: object) -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011 (the errno is what is asserted)
         call(*arguments)
     assert caught.value.errno == expected
 
 
-def test_a_disk_that_fills_up_under_a_load(
+def test_a_load_fails_when_the_disk_fills_up(
     tmp_path: Path, store: Path, mount: Callable[..., Mounted]
 ) -> None:
-    """With a lease that can neither be made nor be taken back."""
+    """The lease can neither be made nor removed then."""
     if os.getuid():
         pytest.skip("a small disk needs root")
     with disks.memory(tmp_path / "disk", "8m") as disk:
@@ -62,12 +62,12 @@ def test_a_disk_that_fills_up_under_a_load(
         os.write(descriptor, stores.APP[:150_000])
         os.fsync(descriptor)
         filler = disks.fill(disk)
-        failing(errno.ENOSPC, write_all, descriptor, stores.APP[150_000:])
-        failing(errno.ENOSPC, mounted.load, LARGE, "y.tar")
+        expect_errno(errno.ENOSPC, write_all, descriptor, stores.APP[150_000:])
+        expect_errno(errno.ENOSPC, mounted.load, LARGE, "y.tar")
         assert mounted.names() == ["base:1", "import"]
         assert (mounted / "base:1/index.json").read_bytes()
         filler.unlink()
-        check_well(mounted)
+        check_mount(mounted)
         run("fusermount3", "-u", mounted.path)
 
 
@@ -78,24 +78,24 @@ def write_all(descriptor: int, data: bytes) -> None:
         os.close(descriptor)
 
 
-def test_a_store_that_becomes_read_only(served: Mounted) -> None:
+def test_a_mount_serves_reads_while_the_disk_is_read_only(served: Mounted) -> None:
     with disks.read_only(served.store):
-        failing(errno.EROFS, served.load, LARGE)
+        expect_errno(errno.EROFS, served.load, LARGE)
         assert "Read-only file system" in served.report()["error"]
         assert (served / "base:1/index.json").read_bytes()
-    check_well(served)
+    check_mount(served)
 
 
-def test_no_more_open_files(served: Mounted) -> None:
+def test_a_mount_without_free_descriptors_recovers(served: Mounted) -> None:
     blob = next((served / "base:1/blobs/sha256").iterdir())
     before = resource.prlimit(served.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(served.pid, resource.RLIMIT_NOFILE, (8, before[1]))
-    failing(errno.EMFILE, blob.read_bytes)
-    failing(errno.EMFILE, served.load, LARGE)
+    expect_errno(errno.EMFILE, blob.read_bytes)
+    expect_errno(errno.EMFILE, served.load, LARGE)
     assert served.names() == ["base:1", "import"]
     resource.prlimit(served.pid, resource.RLIMIT_NOFILE, before)
     assert blob.read_bytes()
-    check_well(served)
+    check_mount(served)
 
 
 SPOIL = """
@@ -112,41 +112,45 @@ with open(sys.argv[1], "r+b") as file:
 """
 
 
-def test_a_database_that_is_damaged_for_a_while(served: Mounted) -> None:
+def test_a_mount_reports_a_damaged_database_and_recovers(served: Mounted) -> None:
     command = [sys.executable, "-c", SPOIL, str(served.store / "imgfs.db")]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        failing(errno.EIO, os.listdir, served.path)
-        failing(errno.EIO, served.load, LARGE)
+        expect_errno(errno.EIO, os.listdir, served.path)
+        expect_errno(errno.EIO, served.load, LARGE)
         other.communicate()
     assert "damaged: run imgfs fsck" in served.report()["error"]
     assert served.names() == ["base:1", "import"]
-    check_well(served)
+    check_mount(served)
 
 
-def test_signals_that_end_nothing(served: Mounted) -> None:
+def test_a_mount_survives_sigpipe_and_sigstop(served: Mounted) -> None:
     descriptor = os.open(served.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, stores.APP[:150_000])
-    os.fsync(descriptor)  # it is stopped outside of a transaction, which would keep others waiting
+    os.fsync(
+        descriptor
+    )  # it is is_stopped outside a transaction, since others would wait for its lock
     os.kill(served.pid, signal.SIGPIPE)
     os.kill(served.pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: stopped(served.pid), "it has stopped")
+        wait_until(lambda: is_stopped(served.pid), "it has stopped")
         with LocalEngine(
             served.store
-        ) as engine:  # a new process would wait to close our descriptor
+        ) as engine:  # a new process would wait until our descriptor is closed
             stores.tag(engine)
     finally:
         os.kill(served.pid, signal.SIGCONT)
     write_all(descriptor, stores.APP[150_000:])
     assert served.names() == ["app:1", "base:1", "base:2", "import"]
-    check_well(served)
+    check_mount(served)
 
 
-def test_a_poor_file_system(tmp_path: Path, store: Path, mount: Callable[..., Mounted]) -> None:
-    """Out of order too, which needs a file without a name."""
+def test_a_mount_works_on_a_file_system_without_links_and_attributes(
+    tmp_path: Path, store: Path, mount: Callable[..., Mounted]
+) -> None:
+    """Writes out of order are loaded too; they need a file without a name."""
     if reason := poor.lacking():
         pytest.skip(reason)
     mounted = mount(launcher=(sys.executable, "-m", "tests.faults.poor"))
@@ -158,4 +162,4 @@ def test_a_poor_file_system(tmp_path: Path, store: Path, mount: Callable[..., Mo
     write(mounted.drop / "y.tar", stores.APP)
     assert mounted.names() == ["app:1", "base:1", "import", "small:1"]
     assert {path.name for path in tmp_path.iterdir()} == {"store", "mnt"}
-    check_well(mounted)
+    check_mount(mounted)

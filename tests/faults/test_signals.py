@@ -1,4 +1,4 @@
-"""Signals in the middle of a command: it ends tidily, or goes on."""
+"""Signals to a running command: it leaves no ingest behind, or continues."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
 from tests.faults import stores
-from tests.faults.stores import listed, rubbish
+from tests.faults.stores import leftovers, listed
 from tests.local_engine import LocalEngine
 from tests.waiting import wait_until
 
@@ -24,8 +24,8 @@ HALF = 3 << 20
 
 
 @contextmanager
-def started(imgfs: Command, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command with pipes to and from it; it is gone afterwards, whatever happens."""
+def running(imgfs: Command, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command with pipes for its standard streams; kill it at the end of the block."""
     pipe = subprocess.PIPE
     with imgfs.start(*arguments, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
@@ -34,21 +34,21 @@ def started(imgfs: Command, *arguments: str | Path) -> Iterator[subprocess.Popen
             process.kill()
 
 
-def ended(process: subprocess.Popen[bytes], rest: bytes = b"") -> Done:
+def wait_for_end(process: subprocess.Popen[bytes], rest: bytes = b"") -> Done:
     out, err = process.communicate(rest, timeout=60)
     return Done(process.returncode, out, err)
 
 
-def stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     return status.rpartition(")")[2].split()[0] == "T"
 
 
 @contextmanager
 def loading(imgfs: Command) -> Iterator[subprocess.Popen[bytes]]:
-    """A load that has read half of its archive and waits for more."""
+    """Run a load that has read half of its archive and waits for more."""
     ingest = imgfs.store / "ingest"
-    with started(imgfs, "load", "-q") as process:
+    with running(imgfs, "load", "-q") as process:
         assert process.stdin is not None
         process.stdin.write(APP[:HALF])
         process.stdin.flush()
@@ -64,44 +64,46 @@ def check_end(done: Done, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_a_load_that_is_ended(imgfs: Command, number: signal.Signals) -> None:
+def test_load_removes_its_ingests_when_a_signal_ends_it(
+    imgfs: Command, number: signal.Signals
+) -> None:
     with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
         with loading(imgfs) as process:
             process.send_signal(number)
-            check_end(ended(process), number)
-        assert (listed(engine), rubbish(engine)) == (before, [])
+            check_end(wait_for_end(process), number)
+        assert (listed(engine), leftovers(engine)) == (before, [])
     succeeded(imgfs("load", stdin=APP))
 
 
 @pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGSTOP])
-def test_a_load_that_goes_on(imgfs: Command, number: signal.Signals) -> None:
+def test_load_continues_after_sigpipe_and_sigcont(imgfs: Command, number: signal.Signals) -> None:
     with loading(imgfs) as process:
         process.send_signal(number)
         if number == signal.SIGSTOP:
-            wait_until(lambda: stopped(process.pid), "it has stopped")
-            succeeded(imgfs("tag", "base:1", "base:2"))  # it keeps nobody waiting
+            wait_until(lambda: is_stopped(process.pid), "it has stopped")
+            succeeded(imgfs("tag", "base:1", "base:2"))  # no other command waits for it
             process.send_signal(signal.SIGCONT)
-        succeeded(ended(process, APP[HALF:]))
+        succeeded(wait_for_end(process, APP[HALF:]))
     with LocalEngine(imgfs.store) as engine:
         assert len(engine.images.all()) in (2, 3)
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
 
 
-def test_nohup(imgfs: Command) -> None:
-    """What its caller has told to ignore a hangup ignores it."""
+def test_load_ignores_a_hangup_that_its_caller_ignores(imgfs: Command) -> None:
+    """nohup(1) sets the signal's disposition so before it starts the command."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with loading(imgfs) as process:
             process.send_signal(signal.SIGHUP)
-            succeeded(ended(process, APP[HALF:]))
+            succeeded(wait_for_end(process, APP[HALF:]))
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
 def large(imgfs: Command) -> bytes:
-    """An image that takes a while, `large:1`, in the store."""
+    """Store the image `large:1`, which takes a while to save; return its archive."""
     layer = archives.layer("large", os.urandom(1 << 20) * 32)
     archive = archives.docker_archive((ImageParts(layers=[layer]), ["large:1"]))
     with LocalEngine(imgfs.store) as engine:
@@ -111,46 +113,50 @@ def large(imgfs: Command) -> bytes:
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("number", ENDING)
-def test_a_save_that_is_ended(imgfs: Command, number: signal.Signals, tmp_path: Path) -> None:
+def test_save_leaves_no_partial_file_when_a_signal_ends_it(
+    imgfs: Command, number: signal.Signals, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with started(imgfs, "save", "-o", out / "x.tar", "large:1") as process:
+    with running(imgfs, "save", "-o", out / "x.tar", "large:1") as process:
         wait_until(lambda: any(out.iterdir()), "it writes")
         process.send_signal(number)
-        done = ended(process)
-    if done.status in (0, -number):  # it was done, or Python itself was on its way out
+        done = wait_for_end(process)
+    if done.status in (0, -number):  # it had finished, or Python's own exit had begun
         assert (out / "x.tar").exists()
     else:
         check_end(done, number)
-    if left := [path.name for path in out.iterdir()]:  # a signal may come when all is done
+    if left := [path.name for path in out.iterdir()]:  # the signal may come after the end
         assert left == ["x.tar"]
         assert (out / "x.tar").read_bytes() == imgfs("save", "large:1").out
     with LocalEngine(imgfs.store) as engine:
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
 
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("number", [*ENDING, signal.SIGSTOP])
-def test_a_save_into_a_pipe(imgfs: Command, number: signal.Signals) -> None:
-    with started(imgfs, "save", "large:1") as process:
+def test_save_into_a_pipe_ends_or_continues_as_the_signal_says(
+    imgfs: Command, number: signal.Signals
+) -> None:
+    with running(imgfs, "save", "large:1") as process:
         assert process.stdout is not None
         assert process.stdout.read(1)
         process.send_signal(number)
         if number == signal.SIGSTOP:
-            wait_until(lambda: stopped(process.pid), "it has stopped")
+            wait_until(lambda: is_stopped(process.pid), "it has stopped")
             process.send_signal(signal.SIGCONT)
-            done = ended(process)
+            done = wait_for_end(process)
             assert (done.status, done.err) == (0, b"")
             assert len(done.out) > 32 << 20
         else:
-            check_end(ended(process), number)
+            check_end(wait_for_end(process), number)
     with LocalEngine(imgfs.store) as engine:
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
 
 
-def test_a_save_whose_reader_goes(imgfs: Command, large: bytes) -> None:
+def test_save_ends_silently_when_its_reader_closes_the_pipe(imgfs: Command, large: bytes) -> None:
     assert large
-    with started(imgfs, "save", "large:1") as process:
+    with running(imgfs, "save", "large:1") as process:
         assert process.stdout is not None
         process.stdout.read(1)
         process.stdout.close()
@@ -158,23 +164,25 @@ def test_a_save_whose_reader_goes(imgfs: Command, large: bytes) -> None:
         assert process.stderr is not None
         assert (process.returncode, process.stderr.read()) == (1, b"")
     with LocalEngine(imgfs.store) as engine:
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_a_commit_that_is_ended(imgfs: Command, number: signal.Signals, tmp_path: Path) -> None:
+def test_commit_removes_its_ingests_when_a_signal_ends_it(
+    imgfs: Command, number: signal.Signals, tmp_path: Path
+) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "large").write_bytes(os.urandom(1 << 20) * 48)
     with LocalEngine(imgfs.store) as engine:
         before = listed(engine)
-        with started(imgfs, "commit", "-q", "--base", "base:1", root, "made:1") as process:
+        with running(imgfs, "commit", "-q", "--base", "base:1", root, "made:1") as process:
             ingest = imgfs.store / "ingest"
             wait_until(lambda: any(ingest.iterdir()), "it writes to the store")
             process.send_signal(number)
-            done = ended(process)
+            done = wait_for_end(process)
         if done.status:
             check_end(done, number)
             assert listed(engine) == before
-        assert rubbish(engine) == []
+        assert leftovers(engine) == []
     succeeded(imgfs("commit", "-q", "--base", "base:1", root, "made:1"))

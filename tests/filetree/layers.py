@@ -103,6 +103,6 @@ def shown(tree: Tree, layers: Sequence[bytes]) -> Shown:
 
 
 def merged(*layers: Iterable[Member]) -> Shown:
-    """What layers come to."""
+    """Return the tree that layers are merged to."""
     made = [layer(*members) for members in layers]
     return shown(applied(made), made)

@@ -8,7 +8,7 @@ import trio
 from imgfs.threads import DiskThreads
 
 
-def test_who_awaits_may_give_up_and_the_call_goes_on() -> None:
+def test_a_call_continues_when_its_await_is_cancelled() -> None:
     go_on, done = threading.Event(), threading.Event()
 
     def call() -> None:
@@ -32,7 +32,7 @@ def test_who_awaits_may_give_up_and_the_call_goes_on() -> None:
     trio.run(main)
 
 
-def test_those_who_read_do_not_wait_for_those_who_write() -> None:
+def test_reads_do_not_wait_for_writes() -> None:
     go_on = threading.Event()
 
     async def main() -> None:
@@ -47,7 +47,7 @@ def test_those_who_read_do_not_wait_for_those_who_write() -> None:
     trio.run(main)
 
 
-def test_what_a_call_raises_is_raised() -> None:
+def test_an_exception_of_a_call_is_raised() -> None:
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
             await DiskThreads().read(divmod, 1, 0)

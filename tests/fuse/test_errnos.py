@@ -10,7 +10,7 @@ from imgfs.fuse.errnos import errno_of
 
 
 def kinds(base: type[Exception] = errors.EngineError) -> list[type[Exception]]:
-    """Every error below `base` that is raised; what only errors have in common is private."""
+    """Yield every error class below `base` that is raised; private classes are only bases."""
     below = [kind for child in base.__subclasses__() for kind in (child, *kinds(child))]
     return [kind for kind in below if not kind.__name__.startswith("_")]
 
@@ -33,12 +33,12 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("error", EXPECTED, ids=lambda error: f"{type(error).__name__}-{error}")
-def test_the_errno_of_an_error(error: Exception) -> None:
+def test_errors_have_the_documented_errno(error: Exception) -> None:
     assert errno_of(error) == EXPECTED[error]
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_no_error_of_the_engine_is_a_surprise(
+def test_every_error_of_the_engine_has_an_errno(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -46,6 +46,6 @@ def test_no_error_of_the_engine_is_a_surprise(
     assert not caplog.records
 
 
-def test_a_surprise_is_logged_and_an_input_output_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_exception_is_logged_and_is_eio(caplog: pytest.LogCaptureFixture) -> None:
     assert errno_of(ZeroDivisionError("oops")) == errno.EIO
     assert "ZeroDivisionError: oops" in caplog.text

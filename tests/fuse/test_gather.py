@@ -1,4 +1,4 @@
-"""Tests of gathered writes, with a socket in place of the kernel."""
+"""Tests of gathered writes, with a socket in the place of the kernel."""
 
 import ctypes
 import socket
@@ -79,7 +79,7 @@ def gather(native: NativeLibrary) -> Iterator[Gather]:
     made.close()
 
 
-def test_what_follows_is_gathered(kernel: Kernel, gather: Gather) -> None:
+def test_consecutive_writes_are_gathered(kernel: Kernel, gather: Gather) -> None:
     handle = gather.handle(5)
     assert not kernel.ask(write_request(handle, 0, b"before it began"))
     gather.begin(15)
@@ -96,7 +96,7 @@ def test_what_follows_is_gathered(kernel: Kernel, gather: Gather) -> None:
     assert gather.take() == b""
 
 
-def test_what_does_not_fit_goes_its_way(kernel: Kernel, gather: Gather) -> None:
+def test_a_write_that_does_not_fit_is_passed_on(kernel: Kernel, gather: Gather) -> None:
     handle, piece, offset = gather.handle(1), b"0123456789" * 10_000, 0
     gather.begin(0)
     while kernel.ask(write_request(handle, offset, piece)):
@@ -105,7 +105,7 @@ def test_what_does_not_fit_goes_its_way(kernel: Kernel, gather: Gather) -> None:
     assert gather.take() == piece * (offset // len(piece))
 
 
-def test_there_are_places_for_some(native: NativeLibrary) -> None:
+def test_only_64_uploads_gather_at_a_time(native: NativeLibrary) -> None:
     gathers = NativeGathers(native)
     made = [gathers.make() for _ in range(100)]
     handles = {one.handle(0) for one in made}
@@ -134,7 +134,9 @@ _STEPS = st.lists(
 
 
 @given(steps=_STEPS)
-def test_as_a_model(native: NativeLibrary, steps: list[tuple[str, int, bytes]]) -> None:
+def test_gathers_behave_like_a_model(
+    native: NativeLibrary, steps: list[tuple[str, int, bytes]]
+) -> None:
     """Each of three concurrent uploads gets the bytes that follow its own, in order."""
     gathers = NativeGathers(native)
     places = [gathers.make() for _ in range(3)]

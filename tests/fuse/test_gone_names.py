@@ -1,4 +1,4 @@
-"""Tests of the names that the kernel is made to forget."""
+"""Tests of the names that the kernel is asked to forget."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ def image(path: str, revision: int = 1) -> ImageDirectory:
     return ImageDirectory(TREE, TreeEntry(path, path, "{}", revision, 0))
 
 
-def test_what_is_gone_and_what_nobody_has_looked_up_since() -> None:
+def test_names_that_are_gone_are_forgotten_unless_looked_up_since() -> None:
     inodes = Inodes(NameDirectory(TREE, ""))
     parent = inodes.look_up(NameDirectory(TREE, "team/"))
     inodes.look_up(moved := image("moved:1", 2))
@@ -27,10 +27,10 @@ def test_what_is_gone_and_what_nobody_has_looked_up_since() -> None:
     ]
 
 
-def test_names_whose_parent_the_kernel_does_not_know() -> None:
+def test_names_below_an_unknown_parent_are_ignored() -> None:
     assert gone_names({"team/gone:1": None}, Inodes(NameDirectory(TREE, ""))) == []
 
 
-def test_names_as_the_mount_shows_them() -> None:
+def test_names_are_forgotten_in_the_form_that_the_mount_shows() -> None:
     inodes = Inodes(NameDirectory(TREE, ""))
     assert gone_names({"gone:1": None}, inodes, SAFE) == [(1, b"gone--1")]

@@ -1,4 +1,4 @@
-"""Tests of handle numbers and of closing a file while it is read."""
+"""Tests of handle numbers, and of closing a file during a read."""
 
 import threading
 
@@ -41,7 +41,7 @@ def test_numbers_are_never_used_twice() -> None:
         handles.get(first)
 
 
-def test_what_is_closed_while_it_is_read_is_let_go_of_afterwards() -> None:
+def test_a_reader_closed_during_a_read_is_released_after_it() -> None:
     slow, opened = Slow(), OpenReader()
     opened.open(lambda: slow)
     read: list[bytes] = []
@@ -59,7 +59,7 @@ def test_what_is_closed_while_it_is_read_is_let_go_of_afterwards() -> None:
     assert slow.closed == 1
 
 
-def test_what_is_closed_while_it_is_opened_is_let_go_of() -> None:
+def test_a_reader_closed_while_it_is_opened_is_released() -> None:
     slow, opened = Slow(), OpenReader()
 
     def opens() -> Slow:
@@ -70,7 +70,7 @@ def test_what_is_closed_while_it_is_opened_is_let_go_of() -> None:
     assert slow.closed == 1
 
 
-def test_a_reader_has_the_file_of_what_it_reads() -> None:
+def test_an_open_reader_has_the_descriptor_of_its_file() -> None:
     opened = OpenReader()
     opened.open(Slow)
     assert opened.fileno() == 7

@@ -18,7 +18,7 @@ def file(key: str) -> BytesFile:
     return BytesFile(key, b"")
 
 
-def test_the_root_is_one_and_is_never_forgotten() -> None:
+def test_the_root_has_number_1_and_is_never_forgotten() -> None:
     known = Inodes(ROOT)
     known.forget(inodes.ROOT, 99)
     assert known.get(inodes.ROOT) is ROOT
@@ -31,7 +31,7 @@ def test_a_number_is_the_same_in_every_mount() -> None:
     assert one.look_up(file("blob:x")) == other.look_up(file("blob:x"))
 
 
-def test_numbers_that_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colliding_numbers_are_made_different(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashlib, "blake2b", lambda *_, **__: hashlib.md5(b"all the same"))
     known = Inodes(ROOT)
     numbers = [known.look_up(file(key)) for key in "abca"]
@@ -60,7 +60,7 @@ def test_a_node_is_held_until_every_lookup_is_given_back(
     assert all((known.known(key) is not None) == (key in held) for key in counts)
 
 
-def test_forgetting_what_is_not_known() -> None:
+def test_forgetting_an_unknown_inode_is_ignored() -> None:
     known = Inodes(ROOT)
     known.forget(12345, 1)
     assert len(known) == 1

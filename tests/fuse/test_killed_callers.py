@@ -12,12 +12,12 @@ from imgfs.fuse.killed_callers import KilledCallers, is_killed
 WAITING = "import sys; print(flush=True); sys.stdin.read()"
 
 
-def test_a_process_that_lives_is_not_killed() -> None:
+def test_a_running_process_is_not_reported_as_killed() -> None:
     assert not is_killed(os.getpid())
     assert not is_killed(0)
 
 
-def test_whoever_is_killed_is_answered() -> None:
+def test_the_request_of_a_killed_process_is_cancelled() -> None:
     async def wait_for(pid: int) -> None:
         callers = KilledCallers()
         async with trio.open_nursery() as nursery:
@@ -35,11 +35,11 @@ def test_whoever_is_killed_is_answered() -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        process.kill()  # it stays a zombie until it is waited for
+        process.kill()  # it stays a zombie until its parent waits for it
         trio.run(wait_for, process.pid)
 
 
-def test_whoever_is_answered_is_not_looked_after() -> None:
+def test_an_answered_request_is_not_watched() -> None:
     async def answer() -> str:
         callers = KilledCallers()
         with callers.unless_killed(os.getpid()):

@@ -1,4 +1,4 @@
-"""The names of a listing are kept for as long as a change of names waits for them."""
+"""Tests of how long the kernel keeps listed names, and changes of names wait for that."""
 
 import fcntl
 import time
@@ -17,7 +17,7 @@ LISTING, OTHER = 7, 8
 
 
 class Store:
-    """A store whose version is set by hand, with one mount's cache and somebody who waits."""
+    """A store with a version that tests set, the cache of one mount, and a change that waits."""
 
     def __init__(self, directory: Path) -> None:
         self.version = 1
@@ -26,7 +26,7 @@ class Store:
 
     @property
     def is_free(self) -> bool:
-        """Whether a change of names would be reported at once."""
+        """Return whether a change of names would be reported at once."""
         try:
             with (self._directory / "names.lock").open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,7 +38,7 @@ class Store:
 def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[Store], Awaitable[None]]
 ) -> None:
-    """Run a test by a clock that jumps to the next deadline."""
+    """Run a test with a clock that jumps to the next deadline."""
 
     async def main() -> None:
         monkeypatch.setattr(time, "monotonic", trio.current_time)
@@ -51,7 +51,7 @@ def run(
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def test_a_change_waits_until_the_reader_has_run_and_the_names_have_expired(
+def test_a_change_waits_for_the_reader_and_for_expiry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(store: Store) -> None:
@@ -68,7 +68,7 @@ def test_a_change_waits_until_the_reader_has_run_and_the_names_have_expired(
     run(tmp_path, monkeypatch, test)
 
 
-def test_nobody_waits_for_long_for_a_reader_that_does_not_run(
+def test_a_change_does_not_wait_long_for_a_suspended_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(store: Store) -> None:
@@ -97,7 +97,7 @@ def test_newer_names_are_not_kept_while_older_ones_may_be(
     run(tmp_path, monkeypatch, test)
 
 
-def test_what_is_not_kept_is_not_waited_for(
+def test_a_change_does_not_wait_for_names_that_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(store: Store) -> None:

@@ -14,7 +14,7 @@ _READDIRPLUS, _READDIRPLUS_AUTO = 1 << 13, 1 << 14
 
 
 def accepted(flags: int, offered: int, max_write: int = 4096) -> tuple[int, ...]:
-    """Return the fields of an answer after the native library has changed it."""
+    """Return the fields of an answer that the native library has changed."""
     library = load()
     if isinstance(library, str):
         pytest.skip(library)

@@ -15,7 +15,7 @@ _READ = struct.Struct("=QQIIQII")
 _ENTRY = struct.Struct("=QQII")
 _ATTRIBUTES = 128
 _PARAM = 1024
-"""At least the size of a `struct fuse_entry_param`, in which st_ino is at offset 24."""
+"""An upper limit for the size of `struct fuse_entry_param`, in which st_ino is at offset 24."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def native() -> NativeLibrary:
 
 
 def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
-    """Return the opcode and handle to which the library changes a request to list handle 7."""
+    """Return the opcode and handle into which the library changes a request to list handle 7."""
     request = _IN.pack(80, opcode, 9, 1, 0, 0, 1, 0) + _READ.pack(7, 5, 4096, 0, 0, 0, 0)
     buffer = ctypes.create_string_buffer(request, len(request))
     native.listing_request(buffer, ctypes.c_size_t(len(request)))  # type: ignore[attr-defined]  # a function of the native library
@@ -35,7 +35,7 @@ def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
 
 
 def answered(native: NativeLibrary, names: list[bytes], size: int) -> bytes:
-    """Return the answer into which pyfuse3 puts as many names as fit."""
+    """Return an answer that pyfuse3 has filled with the names that fit."""
     add = native.fuse_add_direntry_plus  # type: ignore[attr-defined]  # a function of the native library
     add.restype = ctypes.c_size_t
     answer = ctypes.create_string_buffer(size)
@@ -61,7 +61,9 @@ NAME = st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name
 
 
 @given(names=st.lists(NAME, max_size=40), size=st.integers(300, 8000))
-def test_names_alone(native: NativeLibrary, names: list[bytes], size: int) -> None:
+def test_a_listing_is_changed_to_names_only(
+    native: NativeLibrary, names: list[bytes], size: int
+) -> None:
     opcode, handle = asked(native, READDIR)
     assert (opcode, number_of(handle), handle & PLAIN) == (READDIRPLUS, 7, PLAIN)
     plain = [entry(*item) for item in enumerate(names)]

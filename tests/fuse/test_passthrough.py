@@ -27,7 +27,7 @@ def privileged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Kernel:
-    """The native library, as far as passthrough goes."""
+    """The functions of the native library for passthrough."""
 
     def __init__(self, answer: int = 0, agreed: bool = True, shook_hands: bool = True) -> None:
         self.answer = answer
@@ -86,7 +86,9 @@ def blob(tmp_path: Path) -> Iterator[int]:
         (Kernel(answer=-1), "off: the kernel refuses it: Operation not permitted"),
     ],
 )
-def test_the_status(store: Path, blob: int, native: Kernel | str, status: str) -> None:
+def test_the_status_says_whether_passthrough_works(
+    store: Path, blob: int, native: Kernel | str, status: str
+) -> None:
     way = made(native, store)
     assert way.status == status
     assert (way.back(INODE, blob, 5) is not None) == (status == "on")
@@ -106,9 +108,7 @@ def test_an_inode_has_one_id_until_it_is_forgotten(store: Path, blob: int) -> No
     assert way.known(INODE) is None
 
 
-def test_a_file_of_another_size_is_read_through_us_until_it_is_forgotten(
-    store: Path, blob: int
-) -> None:
+def test_a_file_of_another_size_is_not_passed_through(store: Path, blob: int) -> None:
     kernel = Kernel()
     way = made(kernel, store)
     assert way.back(INODE, blob, 6) is None
@@ -117,7 +117,7 @@ def test_a_file_of_another_size_is_read_through_us_until_it_is_forgotten(
     assert way.back(INODE, blob, 5) is not None
 
 
-def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
+def test_idle_files_are_closed(store: Path, blob: int) -> None:
     kernel = Kernel()
     way = made(kernel, store)
 
@@ -143,7 +143,7 @@ def test_what_nobody_has_open_is_let_go_of(store: Path, blob: int) -> None:
     assert kernel.open == set()
 
 
-def test_it_is_not_asked_for_without_the_privilege(
+def test_passthrough_is_not_requested_without_the_privilege(
     monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
     monkeypatch.setattr(passthrough, "_capabilities", lambda: 0)
@@ -152,7 +152,7 @@ def test_it_is_not_asked_for_without_the_privilege(
     assert not kernel.wanted
 
 
-def test_why_there_is_no_native_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_returns_why_there_is_no_native_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(library, "find_spec", lambda _: None)
         assert load() == "pyfuse3 brings a libfuse of its own"

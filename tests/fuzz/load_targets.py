@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Loaded
+from engine.archive.loaded import Loaded
 from engine.compression import decompress
 from engine.compression.options import Compression
 from engine.image import Image

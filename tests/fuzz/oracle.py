@@ -1,7 +1,7 @@
-"""What every fuzz target has in common: how an answer is told, and how bytes are cut up.
+"""Shared by all fuzz targets: outcomes, and ways to cut up input.
 
-An `EngineError` is an answer as good as any other, as long as it is one line that a terminal may
-show. Whatever else is raised is a finding.
+An `EngineError` is a valid outcome if its sentence is one line that is safe for a terminal. Any
+other exception is a finding.
 """
 
 import random
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Refused:
-    """An error that was raised on purpose."""
+    """The error of a rejected input."""
 
     kind: type[EngineError]
     sentence: str
 
 
 def answer(question: Callable[[], T]) -> T | Refused:
-    """What comes of it, be it a refusal."""
+    """Return the outcome of a call: its result, or the error with which it rejected the input."""
     try:
         return question()
     except EngineError as error:

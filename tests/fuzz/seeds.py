@@ -1,4 +1,4 @@
-"""What fuzzing begins with: small inputs of every kind, made here."""
+"""Seeds of the fuzz targets: small inputs of every kind, made here."""
 
 import bz2
 import gzip
@@ -29,7 +29,7 @@ ARM = ImageParts(architecture="arm64", layers=(archives.layer("a", b"x" * 2000),
 
 
 def seeds(target: str) -> list[bytes]:
-    """The inputs of a target, none of which it finds fault with."""
+    """Return the seeds of a target; it must accept them all."""
     return list(dict.fromkeys(_SEEDS[target]()))
 
 

@@ -23,11 +23,11 @@ _ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 
 class TooMuch(Exception):
-    """A bomb, which is left alone."""
+    """The error for a decompression bomb, which is not read on."""
 
 
 def streams(data: bytes) -> None:
-    """A stream is the same however it is cut up, whichever decoder reads it, and for Python."""
+    """Check that a stream decompresses the same in any pieces, by any decoder, and by Python."""
     name = decompress.sniff(data[: decompress.SNIFFED])
     if name == "none":
         return
@@ -48,7 +48,7 @@ def streams(data: bytes) -> None:
 
 
 def theirs(name: str, data: bytes) -> bytes | Refused:
-    """What Python's own decoder makes of streams with zeros between and behind them."""
+    """Return what Python's own decoder makes of streams with zeros between and after them."""
     out = b""
     while data:
         decoder = _THEIRS[name]()
@@ -107,7 +107,7 @@ class Blob:
 
 
 def seeks(name: str, data: bytes, plain: bytes) -> None:
-    """Every chunk can be had first, and again once the index knows more."""
+    """Check that every chunk can be read first, and again when the index is larger."""
     blob, index = Blob(data), SeekIndex(name)
     chunks = range(0, max(len(plain), 1), CHUNK)
     for start in [*reversed(chunks), *chunks]:

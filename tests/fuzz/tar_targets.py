@@ -19,12 +19,12 @@ LIMITS = Limits(
 )
 BLOCK = 512
 MENDED = b"M"
-"""What an input begins with whose headers get their checksums after they were mutated."""
+"""The first byte of an input whose headers get valid checksums after the mutation."""
 
 
 @dataclass
 class Read:
-    """A member as it was told."""
+    """A member as the reader reported it."""
 
     member: Member
     offset: int
@@ -33,7 +33,9 @@ class Read:
 
 
 def tar(data: bytes) -> None:
-    """The first byte says what of the headers is mended."""
+    """Read an archive; the first byte of the input states whether header checksums are
+    corrected.
+    """
     archive(mended(data[1:]) if data[:1] == MENDED else data[1:])
 
 
@@ -54,7 +56,7 @@ def pax(data: bytes) -> None:
 
 
 def mended(data: bytes) -> bytes:
-    """The right checksum in every block that calls itself ustar's."""
+    """Return the data with the right checksum in every block that claims to be a ustar header."""
     body = bytearray(data)
     for start in range(0, len(body) - BLOCK + 1, BLOCK):
         if body[start + 257 : start + 262] == b"ustar":
@@ -87,7 +89,7 @@ def archive(data: bytes) -> None:
 
 
 def read(parts: Iterable[memoryview]) -> Iterator[Read | Refused]:
-    """The members as far as they were told, and the refusal that ended it."""
+    """Return the members that were reported, and the error that ended it."""
     found: list[Read] = []
     refused = answer(lambda: _read(parts, found))
     yield from found
@@ -200,7 +202,7 @@ def shown(tree: Tree) -> dict[str, str]:
 
 
 def check(tree: Tree) -> None:
-    """Every path is below a directory, and none of it is outside or a whiteout."""
+    """Check that every path is below a directory, and none is outside the root or a whiteout."""
     assert tree[""].kind == "dir"
     for path, entry in tree.items():
         assert entry.kind in (*KINDS.values(), "block device")

@@ -1,4 +1,4 @@
-"""The fuzz targets by name: each takes any bytes, and raises only if something is wrong."""
+"""The fuzz targets by name: each accepts any bytes, and raises only for a finding."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""A short run of the fuzz targets, the same every time; `scripts/fuzz` is the long one."""
+"""A short run of the fuzz targets, the same every time; `scripts/fuzz` runs them for longer."""
 
 import random
 from typing import Final
@@ -47,7 +47,9 @@ def test_any_bytes(name: str, data: bytes) -> None:
 
 
 def mutated(seed: bytes, other: bytes, chance: random.Random) -> bytes:
-    """A seed with some bytes changed, cut out, put in, doubled or taken from the other one."""
+    """Return a seed with bytes changed, removed, inserted, doubled or copied from the other
+    seed.
+    """
     data = bytearray(seed)
     for _ in range(chance.randint(1, 4)):
         start = chance.randrange(len(data) + 1)

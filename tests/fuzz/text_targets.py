@@ -15,7 +15,7 @@ DOCUMENTS = (
     ("index", oci.parse_index),
     ("manifest.json", docker.parse_manifest_json),
 )
-"""What is read, and can be written again."""
+"""Documents that can be parsed and rendered."""
 
 
 def json_values(data: bytes) -> None:
@@ -47,7 +47,9 @@ def json_values(data: bytes) -> None:
 
 
 def documents(data: bytes) -> None:
-    """A document that is read, written and read again is the same, and so are its bytes."""
+    """Check that a document that was parsed, rendered and parsed again is the same, bytes
+    included.
+    """
     for subject, parse in DOCUMENTS:
         value = answer(lambda parse=parse, subject=subject: parse(data, subject))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
         if isinstance(value, Refused):
@@ -83,7 +85,7 @@ def configs(data: bytes) -> None:
 
 
 def references(data: bytes) -> None:
-    """A name that is written in full means the same; so does a digest, and a platform."""
+    """Check that the full form of a name, a digest or a platform has the same meaning."""
     text = as_text(data)
     bare = answer(lambda: reference.parse(text))
     if isinstance(bare, Reference):

@@ -1,4 +1,4 @@
-"""What a hostile case is, and the archives around whatever is hostile."""
+"""A hostile case, and archives that are valid except for what is hostile."""
 
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ class Case:
     error: type[Exception] | None = None
     says: str = ""
     options: tuple[str, ...] = ()
-    """Of `imgfs load`."""
+    """Options of `imgfs load`."""
 
 
 def whole(data: Callable[[], bytes]) -> Callable[[], Iterable[bytes]]:

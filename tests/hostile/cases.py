@@ -1,4 +1,4 @@
-"""Every hostile archive: point by point what others may send, and how its load must end."""
+"""Every hostile archive, and the expected result of loading it."""
 
 from tests.hostile.bombs import BOMBS
 from tests.hostile.case import Case

@@ -1,4 +1,4 @@
-"""A store with an image in it, which hostile archives must leave as it is."""
+"""A store with an image, which hostile archives must not change."""
 
 import os
 import subprocess

@@ -473,7 +473,7 @@ def _values(name: str, opening: bytes, value: bytes, closing: bytes, count: int)
 
 
 def _layers(count: int) -> Iterable[bytes]:
-    """As many layers as manifest.json says, all the same, and as many diff IDs."""
+    """Return an archive with as many equal layers as manifest.json states, and as many diff IDs."""
     parts = ImageParts(layers=[PLAIN])
     diff_ids = parts.config.replace(b'"diff_ids":[', b'"diff_ids":[' + b'"x",' * (count - 1))
     yield docker(items=[item(Layers=["l.tar"] * count)], config=diff_ids)

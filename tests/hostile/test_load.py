@@ -1,4 +1,4 @@
-"""Every hostile archive, loaded by the command: how it ends, what it takes, and what it leaves."""
+"""Every hostile archive, loaded by the command: its result, its cost, and its leftovers."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ def copy(store: Path, to: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ordinary() -> dict[str, int]:
-    """What an ordinary load takes, once it is known."""
+    """The cost of an ordinary load, measured once."""
     return {}
 
 

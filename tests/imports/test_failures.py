@@ -1,12 +1,12 @@
-"""Tests of the reports about failures."""
+"""Tests of the reports about failed loads."""
 
 import errno
 import os
 
 import pytest
 
-from engine.errors import BrokenArchive, DigestMismatch, LimitExceeded, StoreBusy
-from imgfs.imports.failures import Failures, advice, destined, is_reserved
+from engine.errors import BrokenArchive
+from imgfs.imports.failures import Failures, destined, is_reserved
 from imgfs.vfs.nodes import BytesFile
 
 
@@ -29,7 +29,7 @@ def test_a_temporary_name_stands_for_the_final_one(name: str, final: str) -> Non
     assert destined(name) == final
 
 
-def test_names_that_are_ours() -> None:
+def test_names_of_reports_are_reserved() -> None:
     assert is_reserved("x.tar.failed.txt")
     assert is_reserved(".x.tar.failed.txt.Ab3xYz"), "as rsync makes it"
     assert not is_reserved("failed.txt")
@@ -55,7 +55,7 @@ def test_a_failure_is_reported_until_the_file_is_loaded_or_the_report_removed() 
     assert list(failures.children()) == []
 
 
-def test_a_failure_names_what_was_loaded_before() -> None:
+def test_a_report_names_the_images_that_were_loaded_before() -> None:
     failures = Failures()
     error = BrokenArchive("", "is truncated")
     failures.add("x.tar", str(error), error, 5, ("a:1", "b:1"))
@@ -65,7 +65,7 @@ def test_a_failure_names_what_was_loaded_before() -> None:
     assert b"Nothing" not in file.data
 
 
-def test_a_later_failure_is_another_file() -> None:
+def test_a_later_report_has_another_key() -> None:
     failures = Failures()
     error = BrokenArchive("", "is truncated")
     keys = set()
@@ -77,26 +77,10 @@ def test_a_later_failure_is_another_file() -> None:
     assert len(keys) == 2
 
 
-def test_old_ones_are_forgotten() -> None:
+def test_old_reports_are_dropped() -> None:
     failures = Failures()
     for number in range(2000):
         failures.add(f"{number:04}", "bad", OSError(errno.EIO, os.strerror(errno.EIO)), 0)
     names = [name for name, _ in failures.children()]
     assert len(names) == 1000
     assert names[-1] == "1999.failed.txt"
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (DigestMismatch("x", "a", "b"), "damaged"),
-        (LimitExceeded("archive", "bytes", 1, 2), "higher limit"),
-        (BrokenArchive("", "bad"), "save the image anew"),
-        (OSError(errno.ENOSPC, "No space left on device"), "imgfs gc"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "imgfs gc"),
-        (OSError(errno.EIO, "Input/output error"), "Copy it again"),
-        (StoreBusy("/store", "is locked"), "Copy it again"),
-    ],
-)
-def test_what_to_do_fits_the_error(error: Exception, words: str) -> None:
-    assert words in advice(error)

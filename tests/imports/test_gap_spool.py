@@ -1,4 +1,4 @@
-"""Bytes that are written ahead of a gap are returned in order, each once."""
+"""Tests of the spool, which returns bytes that were written ahead of a gap in order and once."""
 
 import tempfile
 from pathlib import Path
@@ -13,7 +13,7 @@ from imgfs.imports.gap_spool import GapSpool
     data=st.binary(min_size=1, max_size=300),
     pieces=st.lists(st.tuples(st.integers(0, 299), st.integers(1, 80)), max_size=12),
 )
-def test_what_was_put_is_taken_in_order(data: bytes, pieces: list[tuple[int, int]]) -> None:
+def test_bytes_are_taken_in_order(data: bytes, pieces: list[tuple[int, int]]) -> None:
     spool = GapSpool(Path(tempfile.gettempdir()))
     held: set[int] = set()
     for offset, size in pieces:

@@ -3,25 +3,27 @@
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
+from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import Status
+from imgfs.imports.services import ImportServices
 from imgfs.imports.upload import Upload
 from imgfs.threads import DiskThreads
 
 
 class Archive:
-    """An import that takes bytes while `go_on` is set, and is complete at a length."""
+    """An import that accepts bytes while `go_on` is set, and is complete at a length."""
 
     failed = False
     ended = False
@@ -52,7 +54,7 @@ class Archive:
 
 
 class FakeLibrary:
-    """The native library, as far as it gathers writes."""
+    """The functions of the native library for gathered writes."""
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[int, bytes]] = {}
@@ -65,7 +67,7 @@ class FakeLibrary:
         return self.open.pop(place, (0, b""))[1]
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write as the kernel does, to the only upload."""
+        """Write to the only upload as the kernel does."""
         ((place, (start, before)),) = self.open.items()
         assert offset == start + len(before)
         self.open[place] = start, before + data
@@ -81,6 +83,10 @@ class Nobody:
         """Do nothing."""
 
 
+def _unused(*_: object) -> Any:
+    raise AssertionError("one archive needs no more")
+
+
 def run(
     archive: Archive,
     use: Callable[[Upload], Awaitable[None]],
@@ -92,13 +98,17 @@ def run(
     async def main() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                writer = ArchiveWriter(
+                services = ImportServices(
                     lambda: cast(Import, archive),
+                    _unused,
+                    _unused,
                     path,
                     nursery,
                     DiskThreads(),
                     NativeGathers(native).make,
+                    _unused,
                 )
+                writer = ArchiveWriter(services)
                 receipt = Receipt(0o644, 0, 0, 0)
                 upload = Upload("key", "x.tar", receipt, writer, Nobody())
                 upload.opened(1)
@@ -108,7 +118,7 @@ def run(
     trio.run(main)
 
 
-def test_small_writes_come_together(tmp_path: Path) -> None:
+def test_small_writes_are_joined(tmp_path: Path) -> None:
     archive = Archive(300 * 10_000)
 
     async def use(upload: Upload) -> None:
@@ -122,7 +132,7 @@ def test_small_writes_come_together(tmp_path: Path) -> None:
     assert len(archive.pieces) == 3
 
 
-def test_a_flush_waits_for_what_came_before_it_alone(tmp_path: Path) -> None:
+def test_a_flush_waits_only_for_earlier_writes(tmp_path: Path) -> None:
     """A forked process closes an inherited descriptor while the writer waits for that process."""
     archive = Archive()
     archive.go_on.clear()
@@ -148,7 +158,7 @@ def test_a_flush_waits_for_what_came_before_it_alone(tmp_path: Path) -> None:
     run(archive, use, tmp_path)
 
 
-def test_what_begins_anew_forgets_what_came(tmp_path: Path) -> None:
+def test_truncating_to_zero_drops_the_written_bytes(tmp_path: Path) -> None:
     archive = Archive(5)
 
     async def use(upload: Upload) -> None:
@@ -164,7 +174,7 @@ def test_what_begins_anew_forgets_what_came(tmp_path: Path) -> None:
     assert archive.taken == 5
 
 
-def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
+def test_gathered_writes_are_taken_before_the_next_write(tmp_path: Path) -> None:
     archive = Archive(400)
     native = FakeLibrary()
 
@@ -187,7 +197,7 @@ def test_what_was_gathered_is_taken_first(tmp_path: Path) -> None:
     assert (archive.taken, native.open) == (400, {})
 
 
-def test_what_was_gathered_is_not_written_twice(tmp_path: Path) -> None:
+def test_writing_over_gathered_bytes_fails(tmp_path: Path) -> None:
     archive = Archive()
     native = FakeLibrary()
 
@@ -202,7 +212,7 @@ def test_what_was_gathered_is_not_written_twice(tmp_path: Path) -> None:
     run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
-def test_nothing_is_gathered_behind_a_gap(tmp_path: Path) -> None:
+def test_writes_after_a_gap_are_not_gathered(tmp_path: Path) -> None:
     archive = Archive(30)
     native = FakeLibrary()
 
@@ -218,7 +228,7 @@ def test_nothing_is_gathered_behind_a_gap(tmp_path: Path) -> None:
     run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
-def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
+def test_truncating_to_zero_drops_the_gathered_bytes(tmp_path: Path) -> None:
     archive = Archive()
     native = FakeLibrary()
 
@@ -235,8 +245,8 @@ def test_what_begins_anew_forgets_what_was_gathered(tmp_path: Path) -> None:
     run(archive, use, tmp_path, cast(NativeLibrary, native))
 
 
-def test_the_import_is_busy_while_more_comes(tmp_path: Path) -> None:
-    """The thread feeds it all bytes that have arrived, even while the event loop is busy."""
+def test_the_import_works_while_writes_arrive(tmp_path: Path) -> None:
+    """Its thread is given all bytes that have arrived, even while the event loop is busy."""
     archive = Archive(10_000_000)
     archive.go_on.clear()
 

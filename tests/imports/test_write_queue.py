@@ -22,7 +22,7 @@ def run(consume: Callable[[bytes], None], use: Callable[[WriteQueue], Awaitable[
 
 
 @given(sizes=st.lists(st.integers(1, 300_000), max_size=30))
-def test_everything_comes_in_order(sizes: list[int]) -> None:
+def test_bytes_are_consumed_in_order(sizes: list[int]) -> None:
     pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
     seen: list[bytes] = []
 
@@ -35,7 +35,7 @@ def test_everything_comes_in_order(sizes: list[int]) -> None:
     run(seen.append, use)
 
 
-def test_small_pieces_come_as_one() -> None:
+def test_small_pieces_are_joined() -> None:
     seen: list[int] = []
 
     async def use(feed: WriteQueue) -> None:
@@ -48,7 +48,7 @@ def test_small_pieces_come_as_one() -> None:
     assert seen == [1_050_000, 1_050_000, 400_000, 1_000_000]
 
 
-def test_so_much_may_wait() -> None:
+def test_all_but_waits_until_few_bytes_are_left() -> None:
     go_on = threading.Event()
     seen: list[bytes] = []
 

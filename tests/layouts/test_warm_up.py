@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine import graph as walk
+from engine.graph import Blobs
 from engine.image import Image
 from engine.layouts import combined, warm_up
 from engine.layouts.entry import Entry
@@ -13,7 +13,7 @@ def test_it_looks_at_a_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = combined.layout
 
     def seeing(
-        images: Sequence[Image], blobs: walk.Blobs, options: combined.Options
+        images: Sequence[Image], blobs: Blobs, options: combined.Options
     ) -> tuple[Entry, ...]:
         seen.extend(layout(images, blobs, options))
         return tuple(seen)

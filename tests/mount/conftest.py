@@ -1,4 +1,4 @@
-"""Every test here needs a mount; each is skipped where there can be none."""
+"""Fixtures of tests that mount. The tests are skipped on machines where nothing can be mounted."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def engine(mounted: Mounted) -> Iterator[LocalEngine]:
-    """The store of `mounted`, opened by another process: this one."""
+    """Open the store of `mounted` in this process, while the mount's process uses it too."""
     with LocalEngine(mounted.store) as opened:
         yield opened
 
@@ -29,14 +29,12 @@ _WITHOUT_NATIVE = (sys.executable, str(Path(__file__).with_name("without_native.
 
 @pytest.fixture(params=["passthrough", "no-passthrough", "without-native"])
 def mounted_each_way(request: pytest.FixtureRequest, mount: Callable[..., Mounted]) -> Mounted:
-    """An empty store, mounted so that the kernel reads blobs by itself, so that it does not, and by
-    an imgfs that was built without its native library.
-    """
+    """Mount an empty store with kernel passthrough, without it, and without the native library."""
     if request.param == "no-passthrough":
         return mount(options=("--no-passthrough",))
     if request.param == "without-native":
         return mount(launcher=_WITHOUT_NATIVE)
     mounted = mount()
-    if (told := mounted.status("passthrough")) != "on":
-        pytest.skip(f"passthrough is {told}")
+    if (reported := mounted.status("passthrough")) != "on":
+        pytest.skip(f"passthrough is {reported}")
     return mounted

@@ -1,5 +1,5 @@
-"""The mount under abuse: killed and suspended clients and daemons, thousands of handles, many at
-once, and an end in the middle of everything.
+"""Mounts under abuse: killed and suspended clients and processes, thousands of handles, many
+requests at the same time, and signals while requests run.
 """
 
 import errno
@@ -19,7 +19,7 @@ import pytest
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
-from tests.mounts import IMGFS, Mounted, ended, run, write
+from tests.mounts import IMGFS, Mounted, has_ended, run, write
 from tests.stuck_disk import stuck_disk
 from tests.waiting import wait_until
 
@@ -43,19 +43,19 @@ def status(mounted: Mounted, field: str) -> int:
     return int(json.loads((mounted / ".imgfs/status.json").read_bytes())[field])
 
 
-def settles(mounted: Mounted) -> None:
-    """Nothing is open."""
+def wait_until_closed(mounted: Mounted) -> None:
+    """Wait until the mount has no open handle."""
     wait_until(lambda: status(mounted, "handles") == 0, "every handle is released")
 
 
-def descriptors(mounted: Mounted) -> int:
+def open_descriptors(mounted: Mounted) -> int:
     links = [os.readlink(link) for link in Path(f"/proc/{mounted.pid}/fd").iterdir()]
     return sum("imgfs.db" not in link for link in links)
 
 
 @contextmanager
 def python(script: str, *arguments: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A client that has printed a line: it is where it is to be abused."""
+    """Run a Python script until it has printed its first line, `ready`; kill it at the end."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         try:
@@ -68,7 +68,7 @@ def python(script: str, *arguments: str | Path) -> Iterator["subprocess.Popen[by
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A file that is open, be its mount alive or not."""
+    """Open a file, and ignore an error when closing it, since its mount may have ended."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         yield descriptor
@@ -80,13 +80,13 @@ def opened(path: Path) -> Iterator[int]:
 # -- clients --------------------------------------------------------------------------------------
 
 
-def test_readers_killed_in_mid_read(app: Mounted) -> None:
+def test_killed_readers_leave_no_open_handle(app: Mounted) -> None:
     for _ in range(5):
         with subprocess.Popen(["cat", layer_of(app)], stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
             reader.stdout.read(100_000)
             reader.kill()
-    settles(app)
+    wait_until_closed(app)
     assert layer_of(app).read_bytes() == LAYER
 
 
@@ -102,14 +102,14 @@ while True:
 """
 
 
-def test_a_writer_killed_in_mid_write(app: Mounted, tmp_path: Path) -> None:
+def test_a_writer_killed_between_writes_leaves_no_ingest(app: Mounted, tmp_path: Path) -> None:
     archive = archives.docker_archive((ImageParts(layers=[LAYER, archives.layer()]), ["new:1"]))
     (tmp_path / "half").write_bytes(archive[:1_500_000])
     script = WRITE_HALF.replace("sys.stdin.buffer", f"open({str(tmp_path / 'half')!r}, 'rb')")
     with python(script, app.drop / "new.tar", "1500000") as writer:
         writer.kill()
         writer.wait(IN_TIME)
-    settles(app)
+    wait_until_closed(app)
     wait_until(lambda: not list((app.store / "ingest").iterdir()), "nothing half done is left")
     assert app.names() == ["app:1", "import"]
     assert app.report("new.tar")["status"] == "failed"
@@ -128,8 +128,8 @@ os.close(descriptor)
 """
 
 
-def test_a_writer_killed_while_close_loads(app: Mounted) -> None:
-    """The last member is a hole of 8 GiB, of which the daemon has to make zeros."""
+def test_a_writer_killed_in_close_leaves_no_ingest(app: Mounted) -> None:
+    """The last member is a hole of 8 GiB, for which the mount's process has to produce zeros."""
     head = b"layer.tar".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2
     size = b"\x80" + (8 << 30).to_bytes(11)
     rest = b"00000000000\0" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000"
@@ -139,7 +139,7 @@ def test_a_writer_killed_while_close_loads(app: Mounted) -> None:
         wait_until(lambda: any((app.store / "ingest").glob("*/data")), "the load has begun")
         writer.kill()
         writer.wait(IN_TIME)
-    settles(app)
+    wait_until_closed(app)
     wait_until(lambda: not list((app.store / "ingest").iterdir()), "nothing half done is left")
 
 
@@ -160,19 +160,23 @@ sys.stdin.read()
 """
 
 
-def test_handles_leaked_by_the_thousand(app: Mounted) -> None:
-    before = descriptors(app)
+def test_thousands_of_open_handles_do_not_disturb_others(app: Mounted) -> None:
+    before = open_descriptors(app)
     with python(LEAK, app / "app:1", "1000", layer_of(app)) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"0\n"
         assert status(app, "handles") == 3000
         assert app.names() == ["app:1", "import"]
-    settles(app)
-    assert descriptors(app) <= before
+    wait_until_closed(app)
+    wait_until(
+        lambda: open_descriptors(app) <= before, "names.lock is released, and all else closed"
+    )
 
 
-def test_more_handles_than_the_daemon_may_have(mount: Callable[..., Mounted]) -> None:
-    """Where it has a file of its own open for each."""
+def test_handles_beyond_the_limit_of_descriptors_fail_and_disturb_nobody(
+    mount: Callable[..., Mounted],
+) -> None:
+    """Without passthrough, the mount's process has a file open for each handle."""
     app = mount(options=("--no-passthrough",))
     app.load(ARCHIVE)
     run("ls", "-lR", app / "app:1")
@@ -182,11 +186,11 @@ def test_more_handles_than_the_daemon_may_have(mount: Callable[..., Mounted]) ->
         assert int(client.stdout.readline()) > 50
         assert app.names() == ["app:1", "import"]
         run("ls", "-lR", app / "app:1", timeout=IN_TIME)
-    settles(app)
+    wait_until_closed(app)
     assert layer_of(app).read_bytes() == LAYER
 
 
-def test_a_forget_storm(mounted: Mounted) -> None:
+def test_inodes_are_dropped_when_the_kernel_forgets_them(mounted: Mounted) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can have the kernel forget")
     before = status(mounted, "inodes")
@@ -203,7 +207,7 @@ def test_a_forget_storm(mounted: Mounted) -> None:
     run("find", mounted / tags[0], "-ls")
 
 
-def test_two_hundred_clients(app: Mounted) -> None:
+def test_two_hundred_clients_load_read_and_list_at_the_same_time(app: Mounted) -> None:
     wrong: list[object] = []
     ready = threading.Barrier(200)
 
@@ -238,17 +242,17 @@ def test_two_hundred_clients(app: Mounted) -> None:
 # -- the daemon -----------------------------------------------------------------------------------
 
 
-def test_a_lazy_unmount_with_open_files(app: Mounted) -> None:
+def test_open_files_stay_readable_after_a_lazy_unmount(app: Mounted) -> None:
     with open(layer_of(app), "rb") as file, open(app / "app:1/index.json", "rb") as index:
         run(*IMGFS, "umount", "--lazy", app.path)
         assert not os.path.ismount(app.path)
-        assert not ended(app.pid)
+        assert not has_ended(app.pid)
         assert file.read() == LAYER
         assert json.load(index)["schemaVersion"] == 2
-    wait_until(lambda: ended(app.pid), "the process ends with the last file")
+    wait_until(lambda: has_ended(app.pid), "the process ends with the last file")
 
 
-def test_a_suspended_daemon(app: Mounted) -> None:
+def test_requests_of_a_suspended_mount_can_be_killed_and_continue_later(app: Mounted) -> None:
     os.kill(app.pid, signal.SIGSTOP)
     with (
         subprocess.Popen(["cat", layer_of(app)], stdout=subprocess.PIPE) as waits,
@@ -264,22 +268,24 @@ def test_a_suspended_daemon(app: Mounted) -> None:
         assert waits.communicate(timeout=IN_TIME)[0] == LAYER
 
 
-def test_a_suspended_daemon_can_be_unmounted(app: Mounted) -> None:
+def test_a_suspended_mount_can_be_unmounted_lazily(app: Mounted) -> None:
     os.kill(app.pid, signal.SIGSTOP)
     try:
         run(*IMGFS, "umount", "--lazy", app.path, timeout=IN_TIME)
         assert not os.path.ismount(app.path)
     finally:
         os.kill(app.pid, signal.SIGCONT)
-    wait_until(lambda: ended(app.pid), "the process ends")
+    wait_until(lambda: has_ended(app.pid), "the process ends")
 
 
 def waits_for_an_answer(pid: int) -> bool:
-    """Whether a process is in the kernel and waits for a mount."""
+    """Return whether a process waits in the kernel for the answer of a mount."""
     return Path(f"/proc/{pid}/wchan").read_text() in ("request_wait_answer", "0")
 
 
-def test_an_end_in_the_middle_of_everything(mount: Callable[..., Mounted]) -> None:
+def test_sigterm_with_open_files_and_running_loads_leaves_no_ingest(
+    mount: Callable[..., Mounted],
+) -> None:
     one = mount()
     one.load(ARCHIVE)
     with opened(layer_of(one)):
@@ -289,7 +295,7 @@ def test_an_end_in_the_middle_of_everything(mount: Callable[..., Mounted]) -> No
             os.write(file, ARCHIVE[: 100_000 + number])
             writing.append(file)
         os.kill(one.pid, signal.SIGTERM)
-        wait_until(lambda: ended(one.pid), "the process ends", IN_TIME)
+        wait_until(lambda: has_ended(one.pid), "the process ends", IN_TIME)
         for file in writing:
             with pytest.raises(OSError, match=r"not connected|abort"):
                 os.close(file)
@@ -299,7 +305,7 @@ def test_an_end_in_the_middle_of_everything(mount: Callable[..., Mounted]) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_was_reported_as_done_is_there(
+def test_loads_that_have_succeeded_survive_a_signal(
     mount: Callable[..., Mounted], number: signal.Signals
 ) -> None:
     one = mount()
@@ -323,7 +329,7 @@ def test_what_was_reported_as_done_is_there(
         thread.start()
     assert enough.wait(30)
     os.kill(one.pid, number)
-    wait_until(lambda: ended(one.pid), "the process ends", IN_TIME)
+    wait_until(lambda: has_ended(one.pid), "the process ends", IN_TIME)
     for thread in threads:
         thread.join()
     two = mount()
@@ -334,7 +340,7 @@ def test_what_was_reported_as_done_is_there(
         run("cp", "-r", two / name, two.store.parent / name.replace(":", "-"))
 
 
-def test_an_interrupt_in_the_foreground(tmp_path: Path) -> None:
+def test_sigint_ends_a_foreground_mount_with_open_files(tmp_path: Path) -> None:
     path = tmp_path / "mnt"
     path.mkdir()
     command = [*IMGFS, "--store", str(tmp_path / "store"), "mount", "-f", str(path)]
@@ -354,9 +360,9 @@ def test_an_interrupt_in_the_foreground(tmp_path: Path) -> None:
     assert not os.path.ismount(path)
 
 
-def test_a_killed_daemon_is_cleaned_up(app: Mounted) -> None:
+def test_umount_removes_the_mount_of_a_killed_process(app: Mounted) -> None:
     os.kill(app.pid, signal.SIGKILL)
-    wait_until(lambda: ended(app.pid), "the process ends")
+    wait_until(lambda: has_ended(app.pid), "the process ends")
     looks: list[Callable[[Path], object]] = [os.listdir, os.statvfs]
     for look in looks:
         with pytest.raises(OSError) as raised:  # noqa: PT011 (the errno is what is asserted)
@@ -367,7 +373,7 @@ def test_a_killed_daemon_is_cleaned_up(app: Mounted) -> None:
     assert os.listdir(app.path) == []
 
 
-def test_a_dead_mount_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_mount_and_umount_refuse_a_dead_mount_of_another_file_system(tmp_path: Path) -> None:
     path = tmp_path / "other"
     path.mkdir()
     with stuck_disk(path, tmp_path) as disk:

@@ -1,5 +1,5 @@
-"""Who may do what: in a mount with and without allow_other, in a store, and where files are written
-beside those of others.
+"""The permissions of other users: in a mount with and without allow_other, in a store, and on the
+way to files that imgfs writes.
 """
 
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become a
 
 @pytest.fixture
 def room() -> Iterator[Path]:
-    """A directory that others can enter; pytest's own they cannot."""
+    """Return a directory that other users can enter; they cannot enter tmp_path."""
     path = Path(tempfile.mkdtemp(prefix="imgfs-access-"))
     path.chmod(0o755)
     yield path
@@ -39,7 +39,7 @@ def start(room: Path) -> Iterator[Callable[..., Mounted]]:
         yield start
 
 
-def by_somebody(*command: str | Path) -> "subprocess.CompletedProcess[bytes]":
+def run_as_other_user(*command: str | Path) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
         [str(part) for part in command],
         user=SOMEBODY,
@@ -60,17 +60,17 @@ def test_others_see_nothing_without_allow_other(start: Callable[..., Mounted]) -
     mounted = start()
     mounted.load(ARCHIVE)
     for command in (("ls", mounted.path), ("cat", mounted / "app:1/index.json")):
-        assert b"Permission denied" in by_somebody(*command).stderr
+        assert b"Permission denied" in run_as_other_user(*command).stderr
 
 
 def test_others_read_with_allow_other(start: Callable[..., Mounted]) -> None:
     mounted = start(options=("-o", "allow_other"))
     mounted.load(ARCHIVE)
-    assert by_somebody("ls", mounted.path).stdout == b"app:1\nimport\n"
-    saved = by_somebody("tar", "-C", mounted / "app:1", "-c", ".")
+    assert run_as_other_user("ls", mounted.path).stdout == b"app:1\nimport\n"
+    saved = run_as_other_user("tar", "-C", mounted / "app:1", "-c", ".")
     assert saved.returncode == 0
     assert b"index.json" in saved.stdout
-    assert by_somebody("ls", mounted.store).returncode != 0
+    assert run_as_other_user("ls", mounted.store).returncode != 0
 
 
 WRITES = {
@@ -100,7 +100,7 @@ def test_others_change_nothing(start: Callable[..., Mounted], mode: int, owner: 
     archive.write_bytes(archives.docker_archive((APP, ["evil:1"])))
     before = mounted.names(), mounted.names("import"), (mounted.drop / "x.tar").stat()
     for what, command in WRITES.items():
-        done = by_somebody("bash", "-c", command.format(archive=archive, mnt=mounted.path))
+        done = run_as_other_user("bash", "-c", command.format(archive=archive, mnt=mounted.path))
         assert done.returncode != 0, what
         now = mounted.names(), mounted.names("import"), (mounted.drop / "x.tar").stat()
         assert now == before, what
@@ -115,11 +115,11 @@ imgfs mount -o allow_other $M
 cp $HOME/x.tar $M/import/
 stat -c %a $M/app:1
 """
-"""A user's mount that others may read: what he does before they come."""
+"""The steps of a user who mounts for others to read, before they come."""
 
 
 def test_others_change_nothing_in_a_users_mount(room: Path) -> None:
-    """The kernel checks no modes there, so that he can remove images."""
+    """The kernel checks no modes in this mount, so that its owner can remove images."""
     stranger = SOMEBODY - 1
     home = room / "home"
     (home / "mnt").mkdir(parents=True)
@@ -146,19 +146,19 @@ def test_others_change_nothing_in_a_users_mount(room: Path) -> None:
         {become.format(SOMEBODY)} bash -c 'rm -r {home}/mnt/app:1 && ls {home}/mnt'
     """
     done = run("unshare", "-m", "bash", "-ec", script, cwd="/")
-    told = done.stdout.decode().splitlines()
-    assert told[0] == "555"
-    assert not [line for line in told if line.startswith("done: ")]
-    assert {"app:1", "index.json"} < set(told), "he could read"
-    end = told.index("may not write") + 1
-    assert told[end] == "import"
-    assert [name[:7] for name in told[end + 1 :]] == ["sha256:"]
+    reported = done.stdout.decode().splitlines()
+    assert reported[0] == "555"
+    assert not [line for line in reported if line.startswith("done: ")]
+    assert {"app:1", "index.json"} < set(reported), "he could read"
+    end = reported.index("may not write") + 1
+    assert reported[end] == "import"
+    assert [name[:7] for name in reported[end + 1 :]] == ["sha256:"]
 
 
 # -- the store ------------------------------------------------------------------------------------
 
 
-def test_a_store_is_closed_to_others(room: Path) -> None:
+def test_other_users_cannot_enter_a_store(room: Path) -> None:
     (room / "store").mkdir()
     (room / "store").chmod(0o777)
     (room / "x.tar").write_bytes(ARCHIVE)
@@ -166,8 +166,8 @@ def test_a_store_is_closed_to_others(room: Path) -> None:
     assert (room / "store").stat().st_mode & 0o7777 == 0o700
 
 
-def planted(store: Path, how: str) -> None:
-    """What somebody else can do to the way to a store."""
+def plant(store: Path, how: str) -> None:
+    """Put something of another user on the path of a store."""
     other = store.parent / "other"
     other.mkdir()
     os.chown(other, SOMEBODY, SOMEBODY)
@@ -203,10 +203,10 @@ def planted(store: Path, how: str) -> None:
         "a directory of everybody",
     ],
 )
-def test_nothing_is_made_where_somebody_else_can_turn_the_path(room: Path, how: str) -> None:
+def test_no_store_is_made_on_a_path_that_another_user_can_redirect(room: Path, how: str) -> None:
     store = room / "way/store"
     store.parent.mkdir()
-    planted(store, how)
+    plant(store, how)
     (room / "x.tar").write_bytes(ARCHIVE)
     done = imgfs(store, "load", "-i", room / "x.tar")
     assert done.returncode == 1
@@ -215,7 +215,7 @@ def test_nothing_is_made_where_somebody_else_can_turn_the_path(room: Path, how: 
     assert [p for p in room.rglob("*") if p.is_file()] == [room / "x.tar"]
 
 
-def test_a_symlink_of_our_own_is_followed(room: Path) -> None:
+def test_a_store_behind_the_users_own_symlink_is_used(room: Path) -> None:
     (room / "real").mkdir()
     (room / "store").symlink_to("real")
     (room / "x.tar").write_bytes(ARCHIVE)
@@ -229,7 +229,7 @@ def test_a_symlink_of_our_own_is_followed(room: Path) -> None:
 
 @pytest.fixture
 def shared(room: Path) -> Path:
-    """A directory as /tmp is, with a symlink of somebody else to a file of ours."""
+    """Return a directory with the mode of /tmp; another user has a symlink to root's file in it."""
     path = room / "shared"
     path.mkdir()
     path.chmod(0o1777)
@@ -250,7 +250,7 @@ def shared(room: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_no_file_is_written_through_a_symlink_of_somebody_else(
+def test_no_file_is_written_through_a_symlink_of_another_user(
     room: Path, shared: Path, words: tuple[str, ...]
 ) -> None:
     (room / "x.tar").write_bytes(ARCHIVE)
@@ -266,7 +266,7 @@ def test_no_file_is_written_through_a_symlink_of_somebody_else(
     assert [path.name for path in shared.iterdir()] == ["out"]
 
 
-def test_files_are_written_through_a_symlink_of_our_own(room: Path, shared: Path) -> None:
+def test_files_are_written_through_the_users_own_symlink(room: Path, shared: Path) -> None:
     (room / "x.tar").write_bytes(ARCHIVE)
     run(*IMGFS, "--store", room / "store", "load", "-q", "-i", room / "x.tar")
     (shared / "mine").symlink_to(room / "ours")

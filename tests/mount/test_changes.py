@@ -1,4 +1,4 @@
-"""What has changed shows at once, on every path of every mount, whoever has changed it."""
+"""A change shows at once on every path of every mount, whichever process made it."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def shows(directory: Path, image: ImageParts) -> bool:
 
 
 @pytest.mark.parametrize("name", ["app:1", "ghcr.io/org/app:1"])
-def test_a_tag_that_moves_and_goes(app: Mounted, engine: LocalEngine, name: str) -> None:
+def test_a_moved_or_removed_tag_shows_at_once(app: Mounted, engine: LocalEngine, name: str) -> None:
     assert shows(app / name, APP)
     engine.tag("other:1", name)
     assert shows(app / name, OTHER)
@@ -39,8 +39,10 @@ def test_a_tag_that_moves_and_goes(app: Mounted, engine: LocalEngine, name: str)
     assert not (app / name).exists()
 
 
-def test_a_tag_that_has_just_been_listed(app: Mounted, engine: LocalEngine) -> None:
-    """The kernel may keep the names of a listing for a moment, and that is waited for."""
+def test_a_tag_that_has_just_been_listed_shows_its_change_at_once(
+    app: Mounted, engine: LocalEngine
+) -> None:
+    """The kernel may keep the names of a listing for a moment; a change of names waits for that."""
     for source, image in [("other:1", OTHER), ("ghcr.io/org/app:1", APP)] * 3:
         with os.scandir(app.path) as entries:
             assert all(entry.stat() for entry in entries)
@@ -48,7 +50,7 @@ def test_a_tag_that_has_just_been_listed(app: Mounted, engine: LocalEngine) -> N
         assert shows(app / "app:1", image)
 
 
-def test_links(app: Mounted, engine: LocalEngine) -> None:
+def test_the_link_count_of_a_blob_follows_the_tags(app: Mounted, engine: LocalEngine) -> None:
     assert (app / "app:1" / BLOB).stat().st_nlink == 2
     engine.tag("app:1", "app:2")
     assert (app / "app:1" / BLOB).stat().st_nlink == 3
@@ -58,7 +60,7 @@ def test_links(app: Mounted, engine: LocalEngine) -> None:
 
 @contextmanager
 def busy_readers(app: Mounted) -> Iterator[None]:
-    """Processes that list and look all the time."""
+    """Run processes that list and stat the mount all the time."""
     ended = Event()
 
     def look() -> None:
@@ -78,18 +80,16 @@ def busy_readers(app: Mounted) -> Iterator[None]:
             reader.join()
 
 
-def test_looking_while_a_tag_moves(app: Mounted, engine: LocalEngine) -> None:
-    """Nobody waits for those who look, longer than for a moment, and no answer of theirs stays."""
+def test_a_moved_tag_shows_at_once_to_busy_readers(app: Mounted, engine: LocalEngine) -> None:
+    """A change waits only a moment for readers, and the kernel keeps none of their old answers."""
     with busy_readers(app):
         for image, source in [(OTHER, "other:1"), (APP, "ghcr.io/org/app:1")] * 5:
             engine.tag(source, "app:1")
             assert shows(app / "app:1", image)
 
 
-def test_who_is_in_a_directory_that_stays_is_left_in_peace(
-    app: Mounted, engine: LocalEngine
-) -> None:
-    """What the kernel drops cannot be found any more by those who are in it."""
+def test_an_unchanged_working_directory_stays_reachable(app: Mounted, engine: LocalEngine) -> None:
+    """A process cannot find its working directory any more if the kernel drops the name."""
     here = os.getcwd()
     os.chdir(app / "app:1")
     try:
@@ -101,7 +101,7 @@ def test_who_is_in_a_directory_that_stays_is_left_in_peace(
         os.chdir(here)
 
 
-def test_a_suspended_mount_holds_nobody_up_and_wakes_up_right(
+def test_a_suspended_mount_delays_no_change_and_shows_it_when_resumed(
     app: Mounted, engine: LocalEngine
 ) -> None:
     with os.scandir(app.path) as entries:
@@ -114,7 +114,7 @@ def test_a_suspended_mount_holds_nobody_up_and_wakes_up_right(
     assert shows(app / "app:1", OTHER)
 
 
-def test_a_dead_mount_holds_nobody_up(mount: Callable[..., Mounted], app: Mounted) -> None:
+def test_a_dead_mount_delays_no_change(mount: Callable[..., Mounted], app: Mounted) -> None:
     other = mount(at="other")
     with os.scandir(other.path) as entries:
         assert all(entry.stat() for entry in entries)

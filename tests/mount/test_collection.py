@@ -1,4 +1,4 @@
-"""Collections while images are mounted and read."""
+"""Collections of garbage while images are mounted and read."""
 
 import mmap
 import os
@@ -28,7 +28,7 @@ def collect(mounted: Mounted) -> None:
     run(*IMGFS, "--store", mounted.store, "gc")
 
 
-def test_an_open_blob_is_read_to_its_end(mounted: Mounted) -> None:
+def test_an_open_blob_stays_readable_after_its_collection(mounted: Mounted) -> None:
     mounted.load(ARCHIVE)
     layer = mounted.path / "app:1" / "blobs" / LAYER.replace(":", "/")
     with (
@@ -46,7 +46,9 @@ def test_an_open_blob_is_read_to_its_end(mounted: Mounted) -> None:
     assert mounted.names() == ["import"]
 
 
-def test_an_open_layer_of_dockers_layout(mount: Callable[..., Mounted]) -> None:
+def test_an_open_layer_of_the_docker_layout_stays_readable_after_its_collection(
+    mount: Callable[..., Mounted],
+) -> None:
     mounted = mount(options=("--layout", "docker"))
     mounted.load(archives.oci_archive((APP, "docker.io/library/app:1"), gzipped=True))
     (layer,) = (mounted.path / "app:1" / "blobs" / "sha256").glob(LAYER.partition(":")[2])
@@ -58,7 +60,7 @@ def test_an_open_layer_of_dockers_layout(mount: Callable[..., Mounted]) -> None:
         assert start + rest == APP.layers[0]
 
 
-def test_what_is_loaded_again_after_a_collection(mounted: Mounted) -> None:
+def test_a_collected_image_can_be_loaded_again(mounted: Mounted) -> None:
     mounted.load(ARCHIVE)
     run(*IMGFS, "--store", mounted.store, "rm", "app:1")
     collect(mounted)
@@ -69,7 +71,9 @@ def test_what_is_loaded_again_after_a_collection(mounted: Mounted) -> None:
 
 
 @pytest.mark.parametrize("options", [("--gc-interval", "0.05s"), ("-o", "gc_interval=0.05")])
-def test_it_collects_by_itself(mount: Callable[..., Mounted], options: tuple[str, ...]) -> None:
+def test_a_mount_with_gc_interval_collects_regularly(
+    mount: Callable[..., Mounted], options: tuple[str, ...]
+) -> None:
     mounted = mount(options=options)
     mounted.load(ARCHIVE)
     mounted.load(archives.docker_archive((OTHER, ["other:1"])), "y.tar")
@@ -82,4 +86,4 @@ def test_it_collects_by_itself(mount: Callable[..., Mounted], options: tuple[str
         )
         assert list(engine.check()) == []
     events = mounted.path / ".imgfs" / "events"
-    wait_until(lambda: b'"Action":"gc"' in events.read_bytes(), "it is told")
+    wait_until(lambda: b'"Action":"gc"' in events.read_bytes(), "the event is written")

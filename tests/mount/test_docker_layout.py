@@ -1,4 +1,4 @@
-"""`imgfs mount --layout docker`: an image directory is what docker save would write."""
+"""`imgfs mount --layout docker`: image directories as docker save writes them."""
 
 import io
 import os
@@ -27,7 +27,7 @@ ARCHIVE = archives.oci_archive(
 
 
 def members(archive: bytes) -> dict[str, tuple[int, int, bytes]]:
-    """Mode, time and bytes of everything but the root."""
+    """Return the mode, time and bytes of every member but the root."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return {
             os.path.normpath(info.name): (
@@ -47,7 +47,7 @@ def docker(request: pytest.FixtureRequest, mount: Callable[..., Mounted]) -> Mou
     return mounted
 
 
-def test_tar_of_it_is_what_save_writes(docker: Mounted) -> None:
+def test_tar_of_an_image_directory_equals_the_archive_of_save(docker: Mounted) -> None:
     seen = subprocess.check_output(["tar", "-C", docker.path / "big:1", "-c", "."])
     saved = subprocess.check_output(
         [*IMGFS, "--store", docker.store, "save", "--layout", "docker", "big:1"]
@@ -60,7 +60,7 @@ def test_tar_of_it_is_what_save_writes(docker: Mounted) -> None:
     assert expected[layer][2] == BIG.layers[0]
 
 
-def test_a_layer_is_read_anywhere(docker: Mounted) -> None:
+def test_a_layer_is_readable_at_every_offset(docker: Mounted) -> None:
     plain = BIG.layers[0]
     path = docker.path / "big:2" / "blobs/sha256" / archives.digest(plain)[7:]
     assert path.stat().st_size == len(plain)
@@ -71,12 +71,12 @@ def test_a_layer_is_read_anywhere(docker: Mounted) -> None:
     assert path.read_bytes() == plain
 
 
-def test_an_image_that_docker_would_not_save_is_shown_all_the_same(docker: Mounted) -> None:
+def test_an_image_that_docker_does_not_save_is_shown(docker: Mounted) -> None:
     blobs = docker.names("win:1/blobs/sha256")
     assert blobs == sorted(archives.digest(blob)[7:] for blob in WINDOWS.blobs(gzipped=True))
 
 
-def test_the_archive_goes_in_again(docker: Mounted) -> None:
+def test_the_archive_can_be_loaded_again(docker: Mounted) -> None:
     archive = subprocess.check_output(["tar", "-C", docker.path / "big:1", "-c", "."])
     run(*IMGFS, "--store", docker.store, "rm", "big:1", "big:2")
     docker.load(archive)
@@ -84,7 +84,7 @@ def test_the_archive_goes_in_again(docker: Mounted) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
-def test_a_layer_that_was_committed(mount: Callable[..., Mounted], kind: str) -> None:
+def test_a_committed_layer_is_shown_uncompressed(mount: Callable[..., Mounted], kind: str) -> None:
     mounted = mount(options=("--layout", "docker"))
     root = mounted.path.parent / "root"
     root.mkdir()

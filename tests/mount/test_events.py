@@ -1,4 +1,4 @@
-"""`.imgfs/events`."""
+"""The file `.imgfs/events`."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def actions(data: bytes) -> list[str]:
     return [json.loads(line)["Action"] for line in data.splitlines()]
 
 
-def test_it_grows(mounted: Mounted) -> None:
+def test_an_open_events_file_shows_later_events(mounted: Mounted) -> None:
     log = mounted.path / ".imgfs" / "events"
     assert log.read_bytes() == b""
     mounted.load(ARCHIVE)
@@ -27,10 +27,10 @@ def test_it_grows(mounted: Mounted) -> None:
     with log.open("rb") as opened:
         assert actions(opened.read()) == ["load", "tag"]
         run(*IMGFS, "--store", mounted.store, "tag", "app:1", "app:2")
-        assert actions(opened.read()) == ["tag"], "who has it open sees what another process does"
+        assert actions(opened.read()) == ["tag"], "an open file shows what another process does"
 
 
-def test_tail_follows_it(mounted: Mounted) -> None:
+def test_tail_follows_the_events(mounted: Mounted) -> None:
     log = mounted.path / ".imgfs" / "events"
     command = ("tail", "-n", "+1", "-s", "0.05", "-f", str(log))
     with subprocess.Popen(command, stdout=subprocess.PIPE) as tail:
@@ -42,11 +42,11 @@ def test_tail_follows_it(mounted: Mounted) -> None:
         tail.terminate()
 
 
-def test_a_failed_load_is_told(mounted: Mounted) -> None:
+def test_a_failed_load_is_an_event(mounted: Mounted) -> None:
     log = mounted.path / ".imgfs" / "events"
     with pytest.raises(OSError, match="Bad message"):
         mounted.load(ARCHIVE[:-20_000])
-    wait_until(lambda: log.read_bytes() != b"", "it is told")
+    wait_until(lambda: log.read_bytes() != b"", "the event is written")
     (event,) = map(json.loads, log.read_bytes().splitlines())
     assert (event["Action"], event["Actor"]["ID"]) == ("load-failed", "")
     attributes = event["Actor"]["Attributes"]

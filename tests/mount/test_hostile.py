@@ -1,4 +1,4 @@
-"""Hostile archives, dropped into a mount: the errno of close, the report, and what is left."""
+"""Hostile archives copied to `import/`: the errno of close, the report, and what remains."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ ERRNOS = {
 
 
 def write(path: Path, data: Iterable[bytes]) -> None:
-    """Write a file and close it; the error of whichever fails first."""
+    """Write a file and close it; raise the first error of either."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         for piece in pieces(data):
@@ -48,7 +48,7 @@ def write(path: Path, data: Iterable[bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", ERRNOS)
-def test_closing_says_what_it_is(mounted: Mounted, name: str) -> None:
+def test_close_fails_with_the_errno_of_the_error(mounted: Mounted, name: str) -> None:
     mounted.load(archives.docker_archive((ImageParts(), ["before:1"])), "before.tar")
     before = picture(mounted.store)
     with pytest.raises(OSError, match=r"\[Errno") as raised:

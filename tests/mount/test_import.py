@@ -1,4 +1,4 @@
-"""Loading through `import/`: every writer, every outcome."""
+"""Loading through `import/`: ways of writing, and outcomes."""
 
 import errno
 import gzip
@@ -23,7 +23,7 @@ ARCHIVE = archives.docker_archive((APP, ["app:1"]))
 
 
 def rows(mounted: Mounted) -> list[object]:
-    """Every row of the store."""
+    """Return every row of the store."""
     with LocalEngine(mounted.store) as engine:
         tables = ("blobs", "images", "targets", "members", "manifests", "leases", "lease_resources")
         return [engine.database.read(f"SELECT * FROM {table}") for table in tables]
@@ -70,7 +70,9 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("command", WRITERS.values(), ids=list(WRITERS))
-def test_every_writer_loads(mounted: Mounted, archive: Path, command: str) -> None:
+def test_every_program_that_writes_a_file_loads_it(
+    mounted: Mounted, archive: Path, command: str
+) -> None:
     run("bash", "-c", command.format(a=archive, d=mounted.drop))
     assert (mounted / "app:1").is_dir()
     assert mounted.names("import") == []
@@ -82,13 +84,13 @@ def test_every_writer_loads(mounted: Mounted, archive: Path, command: str) -> No
     assert mounted.report(name)["images"][0]["id"] == APP.id
 
 
-def test_rsync_does_not_send_what_is_there(mounted: Mounted, archive: Path) -> None:
+def test_rsync_skips_a_file_that_is_loaded(mounted: Mounted, archive: Path) -> None:
     run("rsync", "-a", archive, f"{mounted.drop}/")
     second = run("rsync", "-ai", archive, f"{mounted.drop}/")
     assert second.stdout == b""
 
 
-def test_attributes_of_a_receipt(mounted: Mounted) -> None:
+def test_a_loaded_file_shows_the_attributes_of_its_images(mounted: Mounted) -> None:
     mounted.load(ARCHIVE)
     receipt = mounted.drop / "x.tar"
     os.setxattr(receipt, "user.note", b"hi")
@@ -107,7 +109,7 @@ def test_attributes_of_a_receipt(mounted: Mounted) -> None:
         os.removexattr(receipt, "user.note")
 
 
-def test_what_was_written_cannot_be_cut(mounted: Mounted) -> None:
+def test_a_file_with_written_bytes_cannot_be_truncated(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE)
     with pytest.raises(OSError, match="Invalid"):
@@ -118,7 +120,7 @@ def test_what_was_written_cannot_be_cut(mounted: Mounted) -> None:
     assert (mounted.drop / "x.tar").stat().st_size == len(ARCHIVE)
 
 
-def test_writes_out_of_order(mounted: Mounted) -> None:
+def test_writes_out_of_order_load(mounted: Mounted) -> None:
     pieces = [(i, ARCHIVE[i : i + 7000]) for i in range(0, len(ARCHIVE), 7000)]
     random.Random(7).shuffle(pieces)
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
@@ -128,7 +130,7 @@ def test_writes_out_of_order(mounted: Mounted) -> None:
     assert (mounted / "app:1").is_dir()
 
 
-def test_pieces_that_overlap(mounted: Mounted) -> None:
+def test_overlapping_writes_load(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.pwrite(descriptor, ARCHIVE[100_000:200_000], 100_000)
     os.pwrite(descriptor, ARCHIVE[150_000:], 150_000)
@@ -138,12 +140,14 @@ def test_pieces_that_overlap(mounted: Mounted) -> None:
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
-def test_a_compressed_archive(mounted: Mounted, compress: Callable[[bytes], bytes]) -> None:
+def test_a_compressed_archive_is_loaded(
+    mounted: Mounted, compress: Callable[[bytes], bytes]
+) -> None:
     mounted.load(compress(ARCHIVE))
     assert (mounted / "app:1").is_dir()
 
 
-def broken() -> dict[str, tuple[bytes, int, str]]:
+def broken_archives() -> dict[str, tuple[bytes, int, str]]:
     image = APP.manifest()
     entry = archives.descriptor(image, archives.OCI_MANIFEST)
     wrong = ImageParts(layers=[archives.layer("a")])
@@ -177,7 +181,7 @@ def broken() -> dict[str, tuple[bytes, int, str]]:
     }
 
 
-BROKEN = broken()
+BROKEN = broken_archives()
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -195,11 +199,11 @@ def test_a_bad_archive_fails_at_close_and_changes_nothing(mounted: Mounted, name
     assert culprit in report["error"]
     assert mounted.names("import") == ["x.tar.failed.txt"]
     assert not (mounted.drop / "x.tar").exists()
-    told = (mounted.drop / "x.tar.failed.txt").read_text()
-    assert told.startswith(f"x.tar was not loaded: {report['error']}\n")
+    text = (mounted.drop / "x.tar.failed.txt").read_text()
+    assert text.startswith(f"x.tar was not loaded: {report['error']}\n")
 
 
-def test_cp_fails_where_the_archive_is_bad(mounted: Mounted, tmp_path: Path) -> None:
+def test_cp_fails_for_a_bad_archive(mounted: Mounted, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tar"
     bad.write_bytes(ARCHIVE[:-20_000])
     done = subprocess.run(["cp", bad, mounted.drop], capture_output=True, check=False)
@@ -209,7 +213,7 @@ def test_cp_fails_where_the_archive_is_bad(mounted: Mounted, tmp_path: Path) -> 
     assert mounted.report("bad.tar")["status"] == "loaded"
 
 
-def test_a_flush_with_nothing_written_succeeds(mounted: Mounted) -> None:
+def test_a_flush_before_the_first_write_succeeds(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.close(os.dup(descriptor))
     os.write(descriptor, ARCHIVE)
@@ -217,7 +221,7 @@ def test_a_flush_with_nothing_written_succeeds(mounted: Mounted) -> None:
     assert (mounted / "app:1").is_dir()
 
 
-def test_who_passes_a_file_on_may_close_it_before_anything_is_written(mounted: Mounted) -> None:
+def test_a_shell_may_close_the_file_before_its_command_writes(mounted: Mounted) -> None:
     with (mounted.drop / "x.tar").open("wb") as file:
         writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
     writer.communicate(ARCHIVE)
@@ -225,7 +229,7 @@ def test_who_passes_a_file_on_may_close_it_before_anything_is_written(mounted: M
     assert (mounted / "app:1").is_dir()
 
 
-def test_an_empty_file_is_no_archive(mounted: Mounted, tmp_path: Path) -> None:
+def test_closing_an_empty_file_fails(mounted: Mounted, tmp_path: Path) -> None:
     (tmp_path / "x.tar").touch()
     done = subprocess.run(
         ["cp", tmp_path / "x.tar", mounted.drop], capture_output=True, check=False
@@ -235,14 +239,14 @@ def test_an_empty_file_is_no_archive(mounted: Mounted, tmp_path: Path) -> None:
     assert "nothing was written" in mounted.report()["error"]
 
 
-def test_a_redirection_that_brings_nothing_is_told(mounted: Mounted) -> None:
+def test_a_redirection_without_output_is_reported(mounted: Mounted) -> None:
     run("bash", "-c", f": > {mounted.drop}/x.tar")
     wait_until(lambda: mounted.report()["status"] == "failed", "the last descriptor is closed")
     mounted.load(ARCHIVE)
     assert mounted.report()["status"] == "loaded"
 
 
-def test_archives_behind_one_another(mounted: Mounted, tmp_path: Path) -> None:
+def test_two_archives_in_one_file_both_load(mounted: Mounted, tmp_path: Path) -> None:
     one, two = tmp_path / "1.tar", tmp_path / "2.tar"
     one.write_bytes(archives.docker_archive((ImageParts(), ["one:1"])))
     two.write_bytes(ARCHIVE)
@@ -254,7 +258,7 @@ def test_archives_behind_one_another(mounted: Mounted, tmp_path: Path) -> None:
     ]
 
 
-def test_an_archive_behind_a_hole(mounted: Mounted) -> None:
+def test_an_archive_after_a_hole_loads(mounted: Mounted) -> None:
     one = archives.docker_archive((ImageParts(), ["one:1"]))
     with (mounted.drop / "x.tar").open("wb") as file:
         file.write(one)
@@ -263,7 +267,7 @@ def test_an_archive_behind_a_hole(mounted: Mounted) -> None:
     assert mounted.names() == ["app:1", "import", "one:1"]
 
 
-def test_a_flush_in_mid_archive_says_so_and_spoils_nothing(mounted: Mounted) -> None:
+def test_a_flush_within_an_archive_fails_and_loading_continues(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[:100_000])
     with pytest.raises(OSError, match="Bad message"):
@@ -274,7 +278,7 @@ def test_a_flush_in_mid_archive_says_so_and_spoils_nothing(mounted: Mounted) -> 
     assert mounted.report()["status"] == "loaded"
 
 
-def test_a_receipt_can_be_renamed_changed_and_removed(mounted: Mounted) -> None:
+def test_a_loaded_file_can_be_renamed_changed_and_removed(mounted: Mounted) -> None:
     mounted.load(ARCHIVE)
     receipt = mounted.drop / "x.tar"
     receipt.chmod(0o600)
@@ -288,7 +292,7 @@ def test_a_receipt_can_be_renamed_changed_and_removed(mounted: Mounted) -> None:
     assert (mounted / "app:1").is_dir()
 
 
-def test_a_name_moves_to_the_new_image_and_the_old_one_stays(mounted: Mounted) -> None:
+def test_a_load_moves_the_name_and_keeps_the_old_image(mounted: Mounted) -> None:
     mounted.load(ARCHIVE)
     first = os.getxattr(mounted / "app:1", "user.oci.digest").decode()
     other = ImageParts(layers=[archives.layer("other")])
@@ -298,7 +302,7 @@ def test_a_name_moves_to_the_new_image_and_the_old_one_stays(mounted: Mounted) -
     assert mounted.names() == ["app:1", "import", first]
 
 
-def test_two_loads_of_one_image_at_once(mounted: Mounted) -> None:
+def test_two_loads_of_one_image_at_the_same_time_succeed(mounted: Mounted) -> None:
     errors: list[OSError] = []
     barrier = threading.Barrier(4)
 
@@ -319,7 +323,7 @@ def test_two_loads_of_one_image_at_once(mounted: Mounted) -> None:
     assert (mounted / "app:1").is_dir()
 
 
-def test_bytes_cannot_be_written_twice(mounted: Mounted) -> None:
+def test_written_bytes_cannot_be_written_again(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[:1000])
     with pytest.raises(OSError, match="Illegal seek"):
@@ -328,14 +332,14 @@ def test_bytes_cannot_be_written_twice(mounted: Mounted) -> None:
     os.close(descriptor)
 
 
-def test_over_the_configured_limit(mount: Callable[..., Mounted]) -> None:
+def test_an_archive_over_the_configured_limit_fails(mount: Callable[..., Mounted]) -> None:
     one = mount(options=("-o", f"max_archive_bytes={len(ARCHIVE) - 1}"))
     with pytest.raises(OSError, match="File too large"):
         one.load(ARCHIVE)
     assert one.report()["status"] == "failed"
 
 
-def test_what_an_archive_cannot_give_is_in_the_report(mounted: Mounted) -> None:
+def test_the_report_lists_what_the_archive_lacks(mounted: Mounted) -> None:
     other = ImageParts(layers=[archives.layer("other")])
     entries = [
         archives.descriptor(
@@ -360,19 +364,19 @@ def test_a_failure_is_listed_until_its_file_is_loaded(mounted: Mounted) -> None:
         with pytest.raises(OSError, match="Bad message"):
             mounted.load(ARCHIVE[:-20_000], name)
     assert mounted.names("import") == [f"{name}.tar.failed.txt" for name in "abc"]
-    told = (mounted.drop / "a.tar.failed.txt").stat()
-    assert (told.st_mode & 0o777, told.st_size > 100) == (0o444, True)
+    status = (mounted.drop / "a.tar.failed.txt").stat()
+    assert (status.st_mode & 0o777, status.st_size > 100) == (0o444, True)
     mounted.load(ARCHIVE, "a.tar")
     mounted.load(ARCHIVE, ".c.tar.Zz9999")
     os.rename(mounted.drop / ".c.tar.Zz9999", mounted.drop / "c.tar")
     assert mounted.names("import") == ["b.tar.failed.txt"]
     (mounted.drop / "b.tar.failed.txt").unlink()
     assert mounted.names("import") == []
-    assert mounted.report("b.tar")["status"] == "failed", "what is told of the mount stays"
+    assert mounted.report("b.tar")["status"] == "failed", "the report of the mount stays"
 
 
-def test_a_failure_says_what_an_earlier_close_has_loaded(mounted: Mounted) -> None:
-    """As `{ cat a.tar; cat b.tar; } > import/x.tar`, where each cat closes the file."""
+def test_the_report_of_a_failure_names_what_an_earlier_close_loaded(mounted: Mounted) -> None:
+    """As in `{ cat a.tar; cat b.tar; } > import/x.tar`, where each cat closes the file."""
     fd = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     try:
         assert os.write(fd, ARCHIVE) == len(ARCHIVE)
@@ -381,14 +385,14 @@ def test_a_failure_says_what_an_earlier_close_has_loaded(mounted: Mounted) -> No
     finally:
         with pytest.raises(OSError, match="Bad message"):
             os.close(fd)
-    told = (mounted.drop / "x.tar.failed.txt").read_text()
-    assert "loaded of it before is kept: docker.io/library/app:1." in told
+    text = (mounted.drop / "x.tar.failed.txt").read_text()
+    assert "loaded of it before is kept: docker.io/library/app:1." in text
     assert mounted.report()["kept"] == ["docker.io/library/app:1"]
     assert "app:1" in mounted.names()
 
 
-def test_a_file_that_replaces_a_failed_one_by_its_name(mounted: Mounted) -> None:
-    """As of browsers, which load x.tar.part and then rename it."""
+def test_renaming_a_loaded_file_over_a_failed_one_removes_the_report(mounted: Mounted) -> None:
+    """Browsers load x.tar.part and then rename it."""
     with pytest.raises(OSError, match="Bad message"):
         mounted.load(ARCHIVE[:-20_000], "x.tar")
     mounted.load(ARCHIVE, "other")
@@ -396,7 +400,7 @@ def test_a_file_that_replaces_a_failed_one_by_its_name(mounted: Mounted) -> None
     assert mounted.names("import") == []
 
 
-def test_what_is_told_of_a_failure_is_not_written_over(mounted: Mounted) -> None:
+def test_a_report_of_a_failure_cannot_be_replaced(mounted: Mounted) -> None:
     with pytest.raises(OSError, match="Bad message"):
         mounted.load(ARCHIVE[:-20_000], "x.tar")
     mounted.load(ARCHIVE, "good.tar")
@@ -410,7 +414,7 @@ def test_what_is_told_of_a_failure_is_not_written_over(mounted: Mounted) -> None
     assert mounted.names("import") == ["x.tar.failed.txt"]
 
 
-def test_a_name_that_failed_in_mid_archive_is_back_when_more_is_written(mounted: Mounted) -> None:
+def test_a_failed_file_is_listed_again_when_more_is_written(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[:100_000])
     with pytest.raises(OSError, match="Bad message"):
@@ -426,16 +430,16 @@ def test_a_name_that_failed_in_mid_archive_is_back_when_more_is_written(mounted:
 
 
 @pytest.mark.parametrize("how", ["touch {}", "cp /dev/null {}", "truncate -s 20000 {}", ": > {}"])
-def test_a_file_into_which_nothing_was_written(mounted: Mounted, how: str) -> None:
-    """It is told, whether closing it says so or not."""
+def test_a_file_without_bytes_is_reported(mounted: Mounted, how: str) -> None:
+    """It is reported whether or not close() fails."""
     subprocess.run(["bash", "-c", how.format(mounted.drop / "x.tar")], check=False)
-    wait_until(lambda: mounted.names("import") == ["x.tar.failed.txt"], "it is told")
+    wait_until(lambda: mounted.names("import") == ["x.tar.failed.txt"], "the failure is listed")
     assert "is empty" in (mounted.drop / "x.tar.failed.txt").read_text()
     assert not (mounted.drop / "x.tar").exists()
 
 
-def test_what_is_listed_can_be_read(mounted: Mounted) -> None:
-    """While a file is written, after it is loaded, after it has failed."""
+def test_tar_can_read_everything_that_is_listed(mounted: Mounted) -> None:
+    """The files are one that is written, one that is loaded and one that has failed."""
     mounted.load(ARCHIVE, "a.tar")
     with pytest.raises(OSError, match="Bad message"):
         mounted.load(ARCHIVE[:-20_000], "b.tar")

@@ -1,4 +1,4 @@
-"""From `imgfs mount` to a clean end."""
+"""The life of a mount, from `imgfs mount` to its end."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import imgfs
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
-from tests.mounts import IMGFS, Mounted, ended, run
+from tests.mounts import IMGFS, Mounted, has_ended, run
 from tests.waiting import wait_until
 
 BIG = archives.docker_archive(
@@ -26,21 +26,21 @@ ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_cleanly(mounted: Mounted, number: signal.Signals) -> None:
+def test_a_signal_ends_a_mount_cleanly(mounted: Mounted, number: signal.Signals) -> None:
     mounted.load(ARCHIVE)
     os.kill(mounted.pid, number)
-    wait_until(lambda: ended(mounted.pid), "the process ends")
+    wait_until(lambda: has_ended(mounted.pid), "the process ends")
     assert not os.path.ismount(mounted.path)
 
 
 @pytest.mark.parametrize("command", [("fusermount3", "-u"), ("umount",), (*IMGFS, "umount")])
-def test_unmounting_ends_it(mounted: Mounted, command: tuple[str, ...]) -> None:
+def test_unmounting_ends_the_process(mounted: Mounted, command: tuple[str, ...]) -> None:
     run(*command, mounted.path)
-    wait_until(lambda: ended(mounted.pid), "the process ends")
+    wait_until(lambda: has_ended(mounted.pid), "the process ends")
     assert not os.path.ismount(mounted.path)
 
 
-def test_what_was_loaded_is_there_after_a_remount(mount: Callable[..., Mounted]) -> None:
+def test_loaded_images_are_there_after_a_remount(mount: Callable[..., Mounted]) -> None:
     first = mount()
     first.load(ARCHIVE)
     run(*IMGFS, "umount", first.path)
@@ -49,37 +49,37 @@ def test_what_was_loaded_is_there_after_a_remount(mount: Callable[..., Mounted])
     assert second.names("import") == []
 
 
-def test_two_mounts_of_one_store(mount: Callable[..., Mounted]) -> None:
+def test_two_mounts_of_one_store_show_the_same_images(mount: Callable[..., Mounted]) -> None:
     first, second = mount(at="one"), mount(at="two")
     first.load(ARCHIVE)
     wait_until(lambda: second.names() == ["app:1", "import"], "the other mount shows it", 1.0)
 
 
-def test_a_killed_daemon_is_replaced(mount: Callable[..., Mounted]) -> None:
+def test_mount_replaces_a_mount_whose_process_was_killed(mount: Callable[..., Mounted]) -> None:
     first = mount()
     first.load(ARCHIVE)
     os.kill(first.pid, signal.SIGKILL)
-    wait_until(lambda: ended(first.pid), "the process ends")
+    wait_until(lambda: has_ended(first.pid), "the process ends")
     with pytest.raises(OSError, match="not connected"):
         os.listdir(first.path)
     assert mount().names() == ["app:1", "import"]
 
 
-def test_a_killed_load_leaves_nothing_that_is_listed(mount: Callable[..., Mounted]) -> None:
+def test_a_load_that_is_killed_leaves_no_listed_image(mount: Callable[..., Mounted]) -> None:
     first = mount()
     descriptor = os.open(first.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[: len(ARCHIVE) // 2])
     os.kill(first.pid, signal.SIGKILL)
     with pytest.raises(OSError):  # noqa: PT011 (ENOTCONN or ECONNABORTED)
         os.close(descriptor)
-    wait_until(lambda: ended(first.pid), "the process ends")
+    wait_until(lambda: has_ended(first.pid), "the process ends")
     second = mount()
     assert second.names() == ["import"]
     second.load(ARCHIVE)
     assert second.names() == ["app:1", "import"]
 
 
-def test_ending_in_mid_load_takes_it_back(mount: Callable[..., Mounted]) -> None:
+def test_ending_a_mount_takes_back_running_loads(mount: Callable[..., Mounted]) -> None:
     first = mount()
     first.load(BIG, "before.tar")
     with LocalEngine(first.store) as engine:
@@ -87,7 +87,7 @@ def test_ending_in_mid_load_takes_it_back(mount: Callable[..., Mounted]) -> None
     descriptor = os.open(first.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, BIG[: len(BIG) - 20_000])
     os.kill(first.pid, signal.SIGTERM)
-    wait_until(lambda: ended(first.pid), "the process ends")
+    wait_until(lambda: has_ended(first.pid), "the process ends")
     with pytest.raises(OSError, match=r"not connected|abort"):
         os.close(descriptor)
     with LocalEngine(first.store) as engine:
@@ -96,7 +96,7 @@ def test_ending_in_mid_load_takes_it_back(mount: Callable[..., Mounted]) -> None
     assert list((first.store / "ingest").iterdir()) == []
 
 
-def test_in_the_foreground(tmp_path: Path) -> None:
+def test_a_foreground_mount_serves_until_sigterm(tmp_path: Path) -> None:
     path = tmp_path / "mnt"
     path.mkdir()
     command = [*IMGFS, "--store", str(tmp_path / "store"), "mount", "-f", str(path)]
@@ -108,14 +108,14 @@ def test_in_the_foreground(tmp_path: Path) -> None:
     assert not os.path.ismount(path)
 
 
-def test_a_second_mount_on_the_same_place_is_refused(mounted: Mounted) -> None:
+def test_a_second_mount_at_the_same_path_is_refused(mounted: Mounted) -> None:
     command = [*IMGFS, "--store", str(mounted.store), "mount", str(mounted.path)]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
 
 
-def test_mounting_a_file_or_a_bad_store_says_why(tmp_path: Path) -> None:
+def test_mounting_on_a_file_or_with_a_bad_store_fails_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "mnt").mkdir()
     (tmp_path / "store").mkdir()
@@ -149,7 +149,7 @@ def test_an_ordinary_user_can_mount(tmp_path: Path) -> None:
         parent.chmod(parent.stat().st_mode | 0o111)
     script = home / "script"
     script.write_text(AS_A_USER.format(imgfs=" ".join(IMGFS)))
-    # In a mount namespace with a /dev/fuse that everybody may open, as a distribution sets it up.
+    # In a mount namespace whose /dev/fuse everybody may open, as distributions set it up.
     enter = f"""
         mknod {tmp_path}/fuse c 10 229 && chmod 666 {tmp_path}/fuse
         mount --bind {tmp_path}/fuse /dev/fuse

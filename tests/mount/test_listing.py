@@ -1,4 +1,4 @@
-"""Many names in a directory: all of them, once, whichever way the kernel asks."""
+"""Directories with many names list each name once, whichever way the kernel lists them."""
 
 import os
 from pathlib import Path
@@ -22,14 +22,14 @@ def many(mounted_each_way: Mounted) -> Mounted:
     return mounted_each_way
 
 
-def test_all_names(many: Mounted) -> None:
+def test_every_name_is_listed_once(many: Mounted) -> None:
     assert sorted(os.listdir(many.path)) == sorted([*NAMES, "import"])
     listed = run("ls", "-U", many.path).stdout.decode().split()
     assert listed == sorted(listed)
 
 
 def test_numbers_and_types_are_those_of_stat(many: Mounted) -> None:
-    """Both of what is listed with its attributes, and of what is not."""
+    """This holds for entries that are listed with their attributes, and for those without."""
     with os.scandir(many.path) as found:
         seen = {item.name: (item.inode(), item.is_dir(follow_symlinks=False)) for item in found}
     assert seen == {name: (os.stat(many / name).st_ino, True) for name in [*NAMES, "import"]}
@@ -40,15 +40,15 @@ def test_numbers_and_types_are_those_of_stat(many: Mounted) -> None:
         }
 
 
-def test_looked_at_while_it_is_listed(many: Mounted) -> None:
-    """As ls -l does; names and attributes come together."""
+def test_ls_and_find_list_every_name_with_its_attributes(many: Mounted) -> None:
+    """The kernel requests names and attributes together."""
     lines = run("ls", "-l", many.path).stdout.decode().splitlines()
     assert len(lines) == len(NAMES) + 2
     assert len(run("find", many.path, "-maxdepth", "1").stdout.splitlines()) == len(NAMES) + 2
 
 
-def test_names_alone_make_no_inodes(mounted: Mounted) -> None:
-    """But for those that come with the first answer."""
+def test_listing_only_names_makes_no_inodes(mounted: Mounted) -> None:
+    """The kernel asks for attributes with its first request only."""
     if isinstance(part := load(), str):
         pytest.skip(part)
     mounted.load(archives.docker_archive((APP, NAMES)))
@@ -56,8 +56,8 @@ def test_names_alone_make_no_inodes(mounted: Mounted) -> None:
     assert mounted.status("inodes") < len(NAMES) // 2
 
 
-def test_what_was_listed_is_forgotten(many: Mounted) -> None:
-    """Each lookup that was counted is given back when the name has gone."""
+def test_listed_inodes_are_dropped_when_their_names_have_gone(many: Mounted) -> None:
+    """Each lookup that a listing has counted is given back."""
     for _ in range(3):
         assert len(os.listdir(many.path)) == len(NAMES) + 1
     with LocalEngine(many.store) as engine:
@@ -68,12 +68,12 @@ def test_what_was_listed_is_forgotten(many: Mounted) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "import", "ghcr.io", "ghcr.io/org", ".imgfs"])
-def test_each_directory_lists_itself_and_its_parent(mounted_each_way: Mounted, name: str) -> None:
+def test_fixed_directories_list_dot_and_dot_dot(mounted_each_way: Mounted, name: str) -> None:
     mounted_each_way.load(archives.docker_archive((APP, ["ghcr.io/org/app:1"])))
     check_dots(mounted_each_way / name)
 
 
-def test_so_do_those_of_an_image(mounted_each_way: Mounted) -> None:
+def test_image_directories_list_dot_and_dot_dot(mounted_each_way: Mounted) -> None:
     mounted_each_way.load(archives.docker_archive((APP, ["ghcr.io/org/app:1"])))
     for name in ("", "blobs", "blobs/sha256"):
         check_dots(mounted_each_way / "ghcr.io/org/app:1" / name)

@@ -1,4 +1,4 @@
-"""What must not be done in the tree gives the right errno and changes nothing."""
+"""Forbidden operations fail with the right errno and change nothing."""
 
 import errno
 import os
@@ -88,7 +88,7 @@ def test_an_image_directory_cannot_be_changed(app: Mounted, name: str) -> None:
     assert app.names() == names
 
 
-def test_import_takes_files_alone(app: Mounted) -> None:
+def test_import_accepts_only_files(app: Mounted) -> None:
     with pytest.raises(OSError, match="not permitted"):
         os.mkdir(app.drop / "directory")
     with pytest.raises(OSError, match="not permitted"):

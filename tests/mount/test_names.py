@@ -47,12 +47,12 @@ def test_ln_adds_a_tag(app: Mounted) -> None:
 
 
 @pytest.mark.parametrize("target", ["ghcr.io/org/app:1", "{mount}/ghcr.io/org/app:1", "./app:1"])
-def test_ln_takes_any_path_to_an_image(app: Mounted, target: str) -> None:
+def test_ln_accepts_every_path_of_an_image(app: Mounted, target: str) -> None:
     os.symlink(target.format(mount=app.path), app / "new:1")
     assert ref_names(app / "new:1") == ["docker.io/library/new:1"]
 
 
-def test_a_blobs_links_count_its_images(app: Mounted) -> None:
+def test_the_link_count_of_a_blob_is_the_number_of_its_images(app: Mounted) -> None:
     blob = f"blobs/sha256/{APP.id[7:]}"
     assert (app / "app:1" / blob).stat().st_nlink == 2
     os.symlink("app:1", app / "app:2")
@@ -61,7 +61,7 @@ def test_a_blobs_links_count_its_images(app: Mounted) -> None:
     assert (app / "app:1" / blob).stat().st_nlink == 2
 
 
-def test_rmdir_untags_and_the_image_stays_by_its_digest(app: Mounted) -> None:
+def test_rmdir_untags_and_the_image_stays_under_its_digest(app: Mounted) -> None:
     digest = os.getxattr(app / "app:1", "user.oci.digest").decode()
     os.rmdir(app / "app:1")
     assert app.names() == ["ghcr.io", "import"]
@@ -81,7 +81,7 @@ def test_rmdir_untags_and_the_image_stays_by_its_digest(app: Mounted) -> None:
         ("import/x:1", "Operation not permitted"),
     ],
 )
-def test_names_that_cannot_be_given(app: Mounted, new: str, message: str) -> None:
+def test_invalid_names_are_refused(app: Mounted, new: str, message: str) -> None:
     before = app.names()
     with pytest.raises(OSError, match=message):
         os.symlink("app:1", app / new)
@@ -90,7 +90,7 @@ def test_names_that_cannot_be_given(app: Mounted, new: str, message: str) -> Non
     assert app.names() == before
 
 
-def test_a_link_to_nothing_is_refused(app: Mounted) -> None:
+def test_a_link_to_a_missing_image_is_refused(app: Mounted) -> None:
     with pytest.raises(FileNotFoundError):
         os.symlink("nope:1", app / "new:1")
     with pytest.raises(OSError, match="cross-device"):
@@ -98,7 +98,7 @@ def test_a_link_to_nothing_is_refused(app: Mounted) -> None:
 
 
 @pytest.mark.parametrize("name", ["import", "ghcr.io", ".imgfs"])
-def test_what_is_no_image_stays(app: Mounted, name: str) -> None:
+def test_what_is_no_image_cannot_be_removed_or_renamed(app: Mounted, name: str) -> None:
     with pytest.raises(OSError):  # noqa: PT011 (EPERM or ENOTEMPTY)
         os.rmdir(app / name)
     with pytest.raises(OSError):  # noqa: PT011 (EPERM or EROFS)
@@ -123,7 +123,7 @@ def test_an_image_moves_into_a_new_namespace_and_back(app: Mounted, name: str) -
 
 
 @pytest.mark.parametrize("target", ["../app:1", "app:1", "{mount}/app:1"])
-def test_a_link_into_a_new_namespace(app: Mounted, target: str) -> None:
+def test_ln_tags_into_a_new_namespace(app: Mounted, target: str) -> None:
     (app / "team").mkdir()
     os.symlink(target.format(mount=app.path), app / "team/app:1")
     assert ref_names(app / "team/app:1") == ["docker.io/team/app:1"]
@@ -146,7 +146,7 @@ def test_an_empty_namespace_is_removed_by_rmdir(app: Mounted) -> None:
 
 
 @pytest.mark.parametrize("name", [".Trash-0", "New Folder", "app:2", "a:b", "ghcr.io/A", "ü"])
-def test_what_no_name_can_begin_with_is_no_namespace(app: Mounted, name: str) -> None:
+def test_mkdir_refuses_what_no_image_name_can_begin_with(app: Mounted, name: str) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         (app / name).mkdir()
     assert not (app / name).exists()

@@ -1,4 +1,4 @@
-"""Blobs that the kernel reads by itself: they cannot be told from those that it does not."""
+"""Blobs read by kernel passthrough behave like those that the mount's process reads."""
 
 import mmap
 import os
@@ -15,7 +15,7 @@ import pytest
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
-from tests.mounts import Mounted, ended, run
+from tests.mounts import Mounted, has_ended, run
 from tests.waiting import wait_until
 
 LAYER = archives.layer("big", Random(1).randbytes(3_000_000))
@@ -41,8 +41,8 @@ def is_passed_through(mounted: Mounted) -> bool:
     return bool(mounted.status("passthrough") == "on")
 
 
-def test_both_ways_are_what_they_are_called(app: Mounted) -> None:
-    """Else the others here would show nothing."""
+def test_the_mount_uses_passthrough_only_where_it_is_on(app: Mounted) -> None:
+    """Otherwise the other tests in this module would prove nothing."""
     with open(layer_of(app), "rb"):
         assert app.status("backing_files") == is_passed_through(app)
     info = run(sys.executable, "-m", "imgfs", "--store", app.store, "info").stdout.decode()
@@ -50,11 +50,11 @@ def test_both_ways_are_what_they_are_called(app: Mounted) -> None:
 
 
 def test_the_native_library_is_used(mounted: Mounted) -> None:
-    """Whatever libfuse is installed, where the native library was built."""
+    """It can be used with any libfuse if it was built."""
     assert not mounted.status("passthrough").startswith("off: libfuse")
 
 
-def test_reads_at_random(app: Mounted) -> None:
+def test_reads_at_random_offsets_return_the_content(app: Mounted) -> None:
     chance = Random(2)
     with open(layer_of(app), "rb", buffering=0) as file:
         for _ in range(300):
@@ -62,7 +62,7 @@ def test_reads_at_random(app: Mounted) -> None:
             assert os.pread(file.fileno(), size, offset) == LAYER[offset : offset + size]
 
 
-def test_direct_reads(app: Mounted) -> None:
+def test_direct_reads_return_the_content(app: Mounted) -> None:
     descriptor = os.open(layer_of(app), os.O_RDONLY | os.O_DIRECT)
     buffer = mmap.mmap(-1, 1 << 20)
     try:
@@ -73,7 +73,7 @@ def test_direct_reads(app: Mounted) -> None:
         buffer.close()
 
 
-def test_splice_and_copy_file_range(app: Mounted, tmp_path: Path) -> None:
+def test_splice_and_copy_file_range_return_the_content(app: Mounted, tmp_path: Path) -> None:
     with open(layer_of(app), "rb") as file, open(tmp_path / "copy", "wb") as copy:
         read_end, write_end = os.pipe()
         moved = os.splice(file.fileno(), write_end, 4096, offset_src=1000)
@@ -84,7 +84,7 @@ def test_splice_and_copy_file_range(app: Mounted, tmp_path: Path) -> None:
             os.copy_file_range(file.fileno(), copy.fileno(), 4096)
 
 
-def test_it_cannot_be_opened_to_write(app: Mounted) -> None:
+def test_a_blob_cannot_be_opened_for_writing(app: Mounted) -> None:
     with pytest.raises(OSError, match="Read-only"):
         os.open(layer_of(app), os.O_RDWR)
     with open(layer_of(app), "rb") as file:
@@ -93,7 +93,7 @@ def test_it_cannot_be_opened_to_write(app: Mounted) -> None:
             os.write(file.fileno(), b"x")
 
 
-def test_opened_and_closed_by_many_at_once(app: Mounted) -> None:
+def test_many_threads_can_open_and_close_a_blob(app: Mounted) -> None:
     def look(number: int) -> bool:
         with open(layer_of(app), "rb", buffering=0) as file:
             offset = number * 1000
@@ -104,7 +104,7 @@ def test_opened_and_closed_by_many_at_once(app: Mounted) -> None:
     wait_until(lambda: app.status("handles") == 0, "all are closed")
 
 
-def test_the_file_of_a_removed_blob_is_let_go_of(app: Mounted) -> None:
+def test_the_file_of_a_removed_blob_is_closed(app: Mounted) -> None:
     with open(layer_of(app), "rb") as file, open(stored(app), "rb") as same:
         with LocalEngine(app.store) as engine:
             engine.remove("app:1")
@@ -114,8 +114,8 @@ def test_the_file_of_a_removed_blob_is_let_go_of(app: Mounted) -> None:
     wait_until(lambda: app.status("backing_files") == 0, "the kernel holds no file")
 
 
-def test_a_blob_of_another_length(app: Mounted) -> None:
-    """Nothing that is not the blob's is shown, nor zeros in the place of what is missing."""
+def test_a_blob_file_of_another_size_is_not_passed_through(app: Mounted) -> None:
+    """The bytes after the blob's end are not shown."""
     stored(app).chmod(0o600)
     with open(stored(app), "ab") as file:
         file.write(b"more")
@@ -123,7 +123,7 @@ def test_a_blob_of_another_length(app: Mounted) -> None:
     assert app.status("backing_files") == 0
 
 
-def test_a_damaged_blob_that_is_replaced(app: Mounted) -> None:
+def test_a_blob_is_readable_before_and_after_its_file_is_repaired(app: Mounted) -> None:
     stored(app).chmod(0o600)
     with open(stored(app), "ab") as file:
         file.write(b"more")
@@ -133,23 +133,27 @@ def test_a_damaged_blob_that_is_replaced(app: Mounted) -> None:
             assert before.read() == after.read() == LAYER
 
 
-def test_a_mount_that_is_killed(app: Mounted) -> None:
-    """What is open stays readable as far as the kernel has it: all of it, if it reads the file."""
+def test_an_open_blob_stays_readable_with_passthrough_when_the_mount_is_killed(
+    app: Mounted,
+) -> None:
+    """Without passthrough, only the bytes that the kernel has cached may be read."""
     descriptor = os.open(layer_of(app), os.O_RDONLY)
     passed_through = is_passed_through(app)
     assert os.pread(descriptor, 10, 0) == LAYER[:10]
     os.kill(app.pid, signal.SIGKILL)
     run("umount", "-l", app.path)
-    wait_until(lambda: ended(app.pid), "the mount's process has ended")
+    wait_until(lambda: has_ended(app.pid), "the mount's process has ended")
     if passed_through:
         assert os.pread(descriptor, len(LAYER), 0) == LAYER
     else:
         with suppress(OSError):
             assert LAYER.startswith(os.pread(descriptor, len(LAYER), 0))
-    with suppress(OSError):  # whose process cannot be told of it
+    with suppress(OSError):  # the process that would release it has ended
         os.close(descriptor)
 
 
 @pytest.mark.parametrize("options", [("--no-passthrough",), ("-o", "no_passthrough")])
-def test_switched_off(mount: Callable[..., Mounted], options: tuple[str, ...]) -> None:
+def test_passthrough_can_be_switched_off(
+    mount: Callable[..., Mounted], options: tuple[str, ...]
+) -> None:
     assert mount(options=options).status("passthrough") == "off: switched off"

@@ -1,4 +1,4 @@
-"""Images removed as people and programs do it: from the leaves to the directory itself."""
+"""Images removed as people and programs remove directories: the files first, then the directory."""
 
 import os
 import shutil
@@ -34,7 +34,9 @@ def app(mounted: Mounted) -> Mounted:
         "rm {d}/*.json {d}/oci-layout {d}/blobs/*/* && rmdir {d}/blobs/sha256 {d}/blobs {d}",
     ],
 )
-def test_an_image_is_removed(app: Mounted, tmp_path: Path, command: str) -> None:
+def test_every_way_to_remove_a_directory_removes_an_image(
+    app: Mounted, tmp_path: Path, command: str
+) -> None:
     run("bash", "-c", command.format(d=app / "app:1", out=tmp_path / "out"))
     assert app.names() == ["ghcr.io", "import"]
     run("bash", "-c", command.format(d=app / "ghcr.io/org/team/app:1", out=tmp_path / "out2"))
@@ -51,7 +53,7 @@ def test_a_namespace_is_removed_with_all_that_is_in_it(app: Mounted, command: st
     assert not (app / "ghcr.io").exists()
 
 
-def test_what_was_unlinked_is_gone_and_the_rest_is_there(app: Mounted) -> None:
+def test_only_unlinked_files_are_hidden(app: Mounted) -> None:
     image, blob = app / "app:1", f"blobs/sha256/{APP.id[7:]}"
     (image / blob).unlink()
     (image / "index.json").unlink()
@@ -68,7 +70,7 @@ def test_what_was_unlinked_is_gone_and_the_rest_is_there(app: Mounted) -> None:
         assert (app / whole / "index.json").read_bytes()
 
 
-def test_a_name_given_again_shows_the_image_whole(app: Mounted) -> None:
+def test_an_image_under_a_reused_name_shows_all_files(app: Mounted) -> None:
     image = app / "app:1"
     held = os.open(image, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -80,8 +82,8 @@ def test_a_name_given_again_shows_the_image_whole(app: Mounted) -> None:
         os.close(held)
 
 
-def test_an_image_that_comes_meanwhile_is_whole(app: Mounted) -> None:
-    """A removal is of the image that was there when it began."""
+def test_an_image_loaded_during_a_removal_shows_all_files(app: Mounted) -> None:
+    """A removal concerns the image that had the name when it began."""
     held = os.open(app / "app:1", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.unlink("index.json", dir_fd=held)
@@ -94,20 +96,20 @@ def test_an_image_that_comes_meanwhile_is_whole(app: Mounted) -> None:
     assert (app / "app:1/blobs/sha256" / OTHER.id[7:]).is_file()
 
 
-def test_an_open_file_stays_readable(app: Mounted) -> None:
+def test_an_open_file_stays_readable_after_the_removal(app: Mounted) -> None:
     with open(app / "app:1/manifest.json", "rb") as file:
         shutil.rmtree(app / "app:1")
         assert file.read().startswith(b"[")
 
 
-def test_rmdir_of_what_is_half_removed_removes_the_rest(app: Mounted) -> None:
+def test_rmdir_removes_a_half_removed_image(app: Mounted) -> None:
     (app / "app:1/index.json").unlink()
     os.rmdir(app / "app:1")
     assert app.names() == ["ghcr.io", "import"]
 
 
-def test_an_archive_can_be_read_while_an_image_of_it_is_removed(app: Mounted) -> None:
-    """One blob is one inode in both."""
+def test_a_shared_blob_stays_readable_during_the_removal_of_an_image(app: Mounted) -> None:
+    """The blob is the same inode in both images."""
     blob = f"blobs/sha256/{APP.id[7:]}"
     other = app / "ghcr.io/org/team/app:1" / blob
     before = other.read_bytes()
@@ -120,15 +122,15 @@ def test_an_archive_can_be_read_while_an_image_of_it_is_removed(app: Mounted) ->
 
 
 class Clock:
-    """The mount's clock: a file's time, in seconds."""
+    """The clock of the mount: the modification time of a file, in seconds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
         self.now = 0.0
-        self.passes(1000)
+        self.advance(1000)
 
-    def passes(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
         os.utime(self.path, (self.now, self.now))
 
@@ -157,18 +159,20 @@ def picture(directory: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("held", ["", "blobs", "blobs/sha256", "index.json"])
-def test_a_removal_that_stops_is_taken_back(timed: Mounted, clock: Clock, held: str) -> None:
-    """Also where somebody still holds what is gone, as a suspended `rm` does."""
+def test_an_unfinished_removal_is_undone_after_a_while(
+    timed: Mounted, clock: Clock, held: str
+) -> None:
+    """This holds even if a process still has a removed file open, as a suspended `rm` has."""
     image = timed / "app:1"
     before = picture(image)
     holding = os.open(image / held, os.O_RDONLY)
     try:
         run("bash", "-c", f"rm -r '{image}'/*")
         assert os.listdir(image) == []
-        clock.passes(PATIENCE - 1)
+        clock.advance(PATIENCE - 1)
         assert os.listdir(image) == []
         assert not (image / "index.json").exists()
-        clock.passes(1)
+        clock.advance(1)
         assert picture(image) == before
         run("tar", "-C", image, "-cf", "/dev/null", ".")
     finally:
@@ -178,21 +182,23 @@ def test_a_removal_that_stops_is_taken_back(timed: Mounted, clock: Clock, held: 
     assert "app:1" not in timed.names()
 
 
-def test_each_entry_gives_the_rest_its_time(timed: Mounted, clock: Clock) -> None:
+def test_each_unlink_extends_the_time_of_the_removal(timed: Mounted, clock: Clock) -> None:
     image = timed / "app:1"
     for path in sorted(image.rglob("*"), reverse=True):
-        clock.passes(PATIENCE - 1)
+        clock.advance(PATIENCE - 1)
         if path.is_dir():
             path.rmdir()
         else:
             path.unlink()
     assert os.listdir(image) == []
-    clock.passes(PATIENCE)
+    clock.advance(PATIENCE)
     assert len(os.listdir(image)) == 4
 
 
-def test_a_listing_that_began_before_tells_nothing_for_long(timed: Mounted, clock: Clock) -> None:
-    """What it makes the kernel look at is not kept."""
+def test_a_listing_that_began_before_the_removal_is_not_cached(
+    timed: Mounted, clock: Clock
+) -> None:
+    """The kernel does not keep the entries that such a listing looks up."""
     image = timed / "app:1"
     with os.scandir(image) as listing:
         next(listing)
@@ -201,5 +207,5 @@ def test_a_listing_that_began_before_tells_nothing_for_long(timed: Mounted, cloc
             with suppress(FileNotFoundError):
                 entry.stat()
     assert not (image / "oci-layout").exists()
-    clock.passes(PATIENCE)
+    clock.advance(PATIENCE)
     assert (image / "oci-layout").exists()

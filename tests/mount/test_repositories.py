@@ -1,4 +1,4 @@
-"""What a repository's directory shows of images whose manifests are Docker's."""
+"""Repository directories of images whose manifests are Docker's."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from tests.mounts import Mounted
 APP = ImageParts()
 
 
-def test_a_made_manifest_tells_its_own_digest(mounted: Mounted) -> None:
+def test_a_converted_manifest_has_its_own_digest(mounted: Mounted) -> None:
     for name in ("docker.io/library/app:1", "docker.io/library/other:1"):
         mounted.load(docker_manifests.saved(name, APP))
     came = os.getxattr(mounted / "app:1", "user.oci.digest").decode()
@@ -19,8 +19,10 @@ def test_a_made_manifest_tells_its_own_digest(mounted: Mounted) -> None:
     assert entry["digest"] == archives.digest(APP.manifest(gzipped=True))
     blob = f"blobs/sha256/{entry['digest'][7:]}"
     assert (mounted / "app" / blob).read_bytes() == APP.manifest(gzipped=True)
-    told = {n: os.getxattr(mounted / "app" / blob, n) for n in os.listxattr(mounted / "app" / blob)}
-    assert told == {
+    reported = {
+        n: os.getxattr(mounted / "app" / blob, n) for n in os.listxattr(mounted / "app" / blob)
+    }
+    assert reported == {
         "user.oci.digest": entry["digest"].encode(),
         "user.oci.mediatype": archives.OCI_MANIFEST.encode(),
     }

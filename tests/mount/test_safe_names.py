@@ -1,4 +1,4 @@
-"""A mount whose names have no colons."""
+"""`imgfs mount -o names=safe`: names without colons."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def name_of(directory: Path) -> str:
     return os.getxattr(directory, "user.oci.name").decode()
 
 
-def test_no_name_has_a_colon_and_attributes_tell_the_true_ones(safe: Mounted) -> None:
+def test_no_name_has_a_colon_and_attributes_have_the_image_names(safe: Mounted) -> None:
     assert safe.names() == ["app--1", "ghcr.io", "import", "localhost--5000"]
     assert safe.names("ghcr.io/org") == ["a---b--1.0"]
     assert safe.names("localhost--5000/team") == ["app--1"]
@@ -38,7 +38,7 @@ def test_no_name_has_a_colon_and_attributes_tell_the_true_ones(safe: Mounted) ->
     assert entry["annotations"]["org.opencontainers.image.ref.name"] == "1"
 
 
-def test_names_with_colons_lead_to_the_same_unlisted(safe: Mounted) -> None:
+def test_names_with_colons_resolve_but_are_not_listed(safe: Mounted) -> None:
     digest = os.getxattr(safe / "app--1", "user.oci.digest").decode()
     assert name_of(safe / "localhost:5000/team/app:1") == "localhost:5000/team/app:1"
     assert name_of(safe / "localhost:5000/team/app--1") == "localhost:5000/team/app:1"
@@ -48,7 +48,7 @@ def test_names_with_colons_lead_to_the_same_unlisted(safe: Mounted) -> None:
     assert safe.names() == ["app--1", "ghcr.io", "import", "localhost--5000"]
 
 
-def test_a_repository_is_a_layout_by_its_tags(safe: Mounted) -> None:
+def test_a_repository_directory_is_a_layout_with_its_tags(safe: Mounted) -> None:
     for path in ("app", "ghcr.io/org/a---b", "ghcr.io/org/a--b", "localhost--5000/team/app"):
         (entry,) = json.loads((safe / path / "index.json").read_bytes())["manifests"]
         assert entry["annotations"]["org.opencontainers.image.ref.name"] in ("1", "1.0")
@@ -74,7 +74,7 @@ def test_tags_are_changed_by_either_name(safe: Mounted, tmp_path: Path) -> None:
         os.rename(safe / "app--old", safe / "no-tag")
 
 
-def test_what_a_command_has_changed_shows_at_once_by_either_name(
+def test_a_change_by_a_command_shows_at_once_under_both_names(
     safe: Mounted, tmp_path: Path
 ) -> None:
     other = ImageParts(layers=[archives.layer("other")])
@@ -90,14 +90,14 @@ def test_what_a_command_has_changed_shows_at_once_by_either_name(
             assert safe.names()[0] == "app--1"
 
 
-def test_an_untagged_image(mount: Callable[..., Mounted]) -> None:
+def test_an_untagged_image_is_shown_by_its_digest(mount: Callable[..., Mounted]) -> None:
     one = mount(options=("--names", "safe"))
     one.load(archives.docker_archive((APP, None)))
     (name,) = (name for name in one.names() if name != "import")
     assert name == os.getxattr(one / name, "user.oci.digest").decode().replace(":", "--")
 
 
-def test_the_same_archive_by_every_name(safe: Mounted, mount: Callable[..., Mounted]) -> None:
+def test_every_name_gives_the_same_archive(safe: Mounted, mount: Callable[..., Mounted]) -> None:
     other = mount(at="familiar")
     tars = {
         run("tar", "-C", path, "-c", ".").stdout

@@ -1,4 +1,4 @@
-"""Archives written in small pieces: the same whether the native library gathers them or not."""
+"""Archives written in small pieces load the same with and without the native library."""
 
 import errno
 import os
@@ -37,12 +37,12 @@ def imported(mounted: Mounted, name: str = "x.tar") -> bool:
 
 
 @pytest.mark.parametrize("size", [1000, 10_240, 32_768, 65_536, 1_000_001])
-def test_any_size(mounted_each_way: Mounted, size: int) -> None:
+def test_writes_of_every_size_load(mounted_each_way: Mounted, size: int) -> None:
     write(mounted_each_way.drop / "x.tar", ARCHIVE, size)
     assert imported(mounted_each_way)
 
 
-def test_its_size_is_known_after_each_write(mounted_each_way: Mounted) -> None:
+def test_each_write_extends_the_size(mounted_each_way: Mounted) -> None:
     with opened(mounted_each_way.drop / "x.tar") as file:
         for end in range(100, 1100, 100):
             os.write(file, ARCHIVE[end - 100 : end])
@@ -53,7 +53,7 @@ def test_its_size_is_known_after_each_write(mounted_each_way: Mounted) -> None:
     assert imported(mounted_each_way)
 
 
-def test_a_gap_is_filled_later(mounted_each_way: Mounted) -> None:
+def test_a_gap_can_be_filled_later(mounted_each_way: Mounted) -> None:
     chance = Random(2)
     pieces = [(at, ARCHIVE[at : at + 9999]) for at in range(0, len(ARCHIVE), 9999)]
     for place in range(0, len(pieces), 7):
@@ -77,7 +77,7 @@ def test_bytes_are_not_written_twice(mounted_each_way: Mounted) -> None:
     assert imported(mounted_each_way)
 
 
-def test_begun_anew(mounted_each_way: Mounted) -> None:
+def test_a_file_that_is_truncated_to_zero_can_be_written_anew(mounted_each_way: Mounted) -> None:
     with opened(mounted_each_way.drop / "x.tar") as file:
         for _ in range(20):
             os.write(file, b"no archive at all")
@@ -88,7 +88,7 @@ def test_begun_anew(mounted_each_way: Mounted) -> None:
     assert imported(mounted_each_way)
 
 
-def test_two_writers_of_one_file(mounted_each_way: Mounted) -> None:
+def test_two_processes_can_write_one_file(mounted_each_way: Mounted) -> None:
     path = mounted_each_way.drop / "x.tar"
     with opened(path) as one, opened(path, 0) as two:
         for start in range(0, len(ARCHIVE), 20_000):
@@ -97,7 +97,7 @@ def test_two_writers_of_one_file(mounted_each_way: Mounted) -> None:
     assert imported(mounted_each_way)
 
 
-def test_appended(mounted_each_way: Mounted) -> None:
+def test_a_file_can_be_appended_to(mounted_each_way: Mounted) -> None:
     path = mounted_each_way.drop / "x.tar"
     half = len(ARCHIVE) // 2
     with opened(path, os.O_CREAT | os.O_APPEND) as file:
@@ -108,8 +108,8 @@ def test_appended(mounted_each_way: Mounted) -> None:
     assert imported(mounted_each_way)
 
 
-def test_more_writers_than_places(mounted_each_way: Mounted) -> None:
-    """They write by turns."""
+def test_more_writers_than_gathers_load(mounted_each_way: Mounted) -> None:
+    """The writers write by turns."""
     count = 70
     paths = [mounted_each_way.drop / f"{number}.tar" for number in range(count)]
     small = archives.docker_archive((ImageParts(), ["app:1"]))
@@ -123,7 +123,7 @@ def test_more_writers_than_places(mounted_each_way: Mounted) -> None:
 
 
 def test_a_broken_archive_fails_while_it_is_written(mounted_each_way: Mounted) -> None:
-    """Its writer need not bring all of it."""
+    """The writer need not write the rest."""
     archive = ARCHIVE[:1000] + b"x" * 100_000_000
     with pytest.raises(OSError, match="message") as refused:
         write(mounted_each_way.drop / "x.tar", archive, 10_000)
@@ -132,7 +132,7 @@ def test_a_broken_archive_fails_while_it_is_written(mounted_each_way: Mounted) -
     assert mounted_each_way.report()["status"] == "failed"
 
 
-def test_a_killed_writer(mounted_each_way: Mounted) -> None:
+def test_the_file_of_a_killed_writer_can_be_written_anew(mounted_each_way: Mounted) -> None:
     script = "import os, sys\nwhile True: os.write(1, b'\\0' * 10_000)"
     with opened(mounted_each_way.drop / "x.tar") as file:
         writer = subprocess.Popen([sys.executable, "-c", script], stdout=file)

@@ -1,4 +1,6 @@
-"""The store lies on a disk that hangs: what is known is still told, and nobody waits in vain."""
+"""A store on a disk that hangs: the mount still answers what needs no disk, and blocked processes
+can be killed.
+"""
 
 import os
 import signal
@@ -11,7 +13,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import Mounted, ended, run
+from tests.mounts import Mounted, has_ended, run
 from tests.stuck_disk import StuckDisk, stuck_disk
 from tests.waiting import wait_until
 
@@ -28,8 +30,8 @@ def loaded(mounted_each_way: Mounted) -> Mounted:
 
 
 @pytest.fixture
-def read_by_us(mount: Callable[..., Mounted]) -> Mounted:
-    """Where nobody reads a blob's file himself, who would be held by such a disk, killed or not."""
+def without_passthrough(mount: Callable[..., Mounted]) -> Mounted:
+    """Mount without passthrough: a process that reads a blob's file itself could not be killed."""
     mounted = mount(options=("--no-passthrough",))
     mounted.load(archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"])))
     return mounted
@@ -37,15 +39,15 @@ def read_by_us(mount: Callable[..., Mounted]) -> Mounted:
 
 @pytest.fixture
 def disk(loaded: Mounted, tmp_path: Path) -> Iterator[StuckDisk]:
-    """Where the blobs of `loaded` lie."""
+    """Put the blobs of `loaded` on a disk that can hang."""
     run("ls", "-lR", loaded / "app:1")
     with stuck_disk(loaded.store / "blobs", tmp_path) as disk:
         yield disk
 
 
 @contextmanager
-def waiting(*command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A command that is dead at the end."""
+def started(*command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command, and kill it at the end."""
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -60,10 +62,10 @@ def layer_of(mounted: Mounted) -> Path:
 
 
 @pytest.mark.parametrize("operation", ["lookup", "open", "read"])
-def test_only_who_reads_waits(loaded: Mounted, disk: StuckDisk, operation: str) -> None:
+def test_only_readers_of_the_disk_wait(loaded: Mounted, disk: StuckDisk, operation: str) -> None:
     disk.hang(operation)
     layer = layer_of(loaded)
-    with waiting("cat", layer) as first, waiting("cat", layer) as second:
+    with started("cat", layer) as first, started("cat", layer) as second:
         disk.wait_for(1)
         listed = run("ls", "-l", loaded.path, loaded / "app:1", timeout=IN_TIME).stdout
         assert b"other:1" in listed
@@ -71,12 +73,14 @@ def test_only_who_reads_waits(loaded: Mounted, disk: StuckDisk, operation: str) 
         run("stat", layer, loaded / "other:1", timeout=IN_TIME)
         run("cat", loaded / "app:1/index.json", loaded / ".imgfs/status.json", timeout=IN_TIME)
         run("mv", loaded / "other:1", loaded / "other:2", timeout=IN_TIME)
-        disk.go_on()
+        disk.resume()
         assert first.communicate(timeout=IN_TIME)[0] == LAYER
         assert second.communicate(timeout=IN_TIME)[0] == LAYER
 
 
-def test_hundreds_of_readers_that_wait_hold_up_nobody(loaded: Mounted, disk: StuckDisk) -> None:
+def test_hundreds_of_waiting_readers_delay_no_other_request(
+    loaded: Mounted, disk: StuckDisk
+) -> None:
     disk.hang("lookup")
     script = f"for i in $(seq 150); do cat {layer_of(loaded)} >/dev/null & done; wait"
     with subprocess.Popen(["bash", "-c", script], start_new_session=True) as readers:
@@ -97,33 +101,33 @@ def processes_in(session: int) -> int:
     return len(done.stdout.splitlines())
 
 
-def test_an_image_that_is_not_known_yet_holds_up_only_who_looks_into_it(
+def test_an_image_that_is_not_cached_delays_only_its_readers(
     loaded: Mounted, disk: StuckDisk
 ) -> None:
     disk.hang("read")
-    with waiting("ls", loaded / "other:1/") as looking:
+    with started("ls", loaded / "other:1/") as looking:
         disk.wait_for(1)
         assert loaded.names() == ["app:1", "import", "other:1"]
         run("ls", "-lR", loaded / "app:1", timeout=IN_TIME)
-        disk.go_on()
+        disk.resume()
         assert b"index.json" in looking.communicate(timeout=IN_TIME)[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("operation", ["open", "read"])
-def test_a_reader_that_waits_can_be_ended(
-    read_by_us: Mounted, tmp_path: Path, operation: str, number: signal.Signals
+def test_a_waiting_reader_can_be_killed(
+    without_passthrough: Mounted, tmp_path: Path, operation: str, number: signal.Signals
 ) -> None:
-    run("ls", "-lR", read_by_us / "app:1")
-    with stuck_disk(read_by_us.store / "blobs", tmp_path) as disk:
+    run("ls", "-lR", without_passthrough / "app:1")
+    with stuck_disk(without_passthrough.store / "blobs", tmp_path) as disk:
         disk.hang(operation)
-        with waiting("cat", layer_of(read_by_us)) as reader:
+        with started("cat", layer_of(without_passthrough)) as reader:
             disk.wait_for(1)
             reader.send_signal(number)
             assert reader.wait(IN_TIME) == -number
-        disk.go_on()
-        assert layer_of(read_by_us).read_bytes() == LAYER
-        wait_until(lambda: open_blobs(read_by_us) == [], "nothing stays open")
+        disk.resume()
+        assert layer_of(without_passthrough).read_bytes() == LAYER
+        wait_until(lambda: open_blobs(without_passthrough) == [], "nothing stays open")
 
 
 def open_blobs(mounted: Mounted) -> list[str]:
@@ -132,36 +136,38 @@ def open_blobs(mounted: Mounted) -> list[str]:
     return [target for target in targets if "/sha256/" in target]
 
 
-def test_a_writer_that_waits_can_be_ended(loaded: Mounted, tmp_path: Path) -> None:
+def test_a_waiting_writer_can_be_killed(loaded: Mounted, tmp_path: Path) -> None:
     new = ImageParts(layers=[archives.layer("new", os.urandom(30_000_000))])
     (tmp_path / "new.tar").write_bytes(archives.docker_archive((new, ["new:1"])))
     with stuck_disk(loaded.store / "ingest", tmp_path) as disk:
         disk.hang("mkdir")
-        with waiting("cp", tmp_path / "new.tar", loaded.drop) as writer:
+        with started("cp", tmp_path / "new.tar", loaded.drop) as writer:
             disk.wait_for(1)
             run("ls", "-lR", loaded / "app:1", loaded.drop, timeout=IN_TIME)
             assert layer_of(loaded).read_bytes() == LAYER
             writer.kill()
             writer.wait(IN_TIME)
-        disk.go_on()
+        disk.resume()
     loaded.load((tmp_path / "new.tar").read_bytes())
     assert (loaded / "new:1").is_dir()
 
 
 @pytest.mark.parametrize("directory", ["blobs", "ingest"])
-def test_the_mount_can_be_ended(read_by_us: Mounted, tmp_path: Path, directory: str) -> None:
+def test_the_mount_ends_while_its_disk_hangs(
+    without_passthrough: Mounted, tmp_path: Path, directory: str
+) -> None:
     new = ImageParts(layers=[archives.layer("new", os.urandom(2_000_000))])
     (tmp_path / "new.tar").write_bytes(archives.docker_archive((new, ["new:1"])))
     operation, command = {
-        "blobs": ("read", ("cat", layer_of(read_by_us))),
-        "ingest": ("mkdir", ("cp", tmp_path / "new.tar", read_by_us.drop)),
+        "blobs": ("read", ("cat", layer_of(without_passthrough))),
+        "ingest": ("mkdir", ("cp", tmp_path / "new.tar", without_passthrough.drop)),
     }[directory]
-    with stuck_disk(read_by_us.store / directory, tmp_path) as disk:
+    with stuck_disk(without_passthrough.store / directory, tmp_path) as disk:
         disk.hang(operation)
-        with waiting(*command) as client:
+        with started(*command) as client:
             disk.wait_for(1)
-            os.kill(read_by_us.pid, signal.SIGTERM)
+            os.kill(without_passthrough.pid, signal.SIGTERM)
             assert client.wait(IN_TIME * 2) != 0
-            wait_until(lambda: not os.path.ismount(read_by_us.path), "it is unmounted")
-        disk.go_on()
-        wait_until(lambda: ended(read_by_us.pid), "the process ends")
+            wait_until(lambda: not os.path.ismount(without_passthrough.path), "it is unmounted")
+        disk.resume()
+        wait_until(lambda: has_ended(without_passthrough.pid), "the process ends")

@@ -1,4 +1,4 @@
-"""Everyday tools and readers on the tree."""
+"""Everyday tools and ways to read, used on the tree."""
 
 import hashlib
 import mmap
@@ -39,7 +39,7 @@ def content(directory: Path) -> dict[str, str]:
     }
 
 
-def test_ls_find_and_stat(app: Mounted) -> None:
+def test_ls_find_and_stat_succeed(app: Mounted) -> None:
     listed = run("ls", "-lR", app / "app:1").stdout.decode()
     assert "manifest.json" in listed
     found = run("find", app.path, "-type", "f", "-name", "oci-layout").stdout.splitlines()
@@ -55,12 +55,12 @@ def test_du_counts_a_shared_layer_once(app: Mounted) -> None:
     assert int(both[-1].split()[0]) < one + len(BASE)
 
 
-def test_df_tells_the_disk(app: Mounted) -> None:
+def test_df_shows_the_disk_of_the_store(app: Mounted) -> None:
     assert b"imgfs" in run("df", app.path).stdout
 
 
 @pytest.mark.parametrize("command", ["cp -r {s} {d}", "cp -a {s} {d}", "rsync -aH {s}/ {d}/"])
-def test_a_copy_is_the_same(app: Mounted, tmp_path: Path, command: str) -> None:
+def test_a_copy_equals_the_image_directory(app: Mounted, tmp_path: Path, command: str) -> None:
     copy = tmp_path / "copy"
     run("bash", "-c", command.format(s=app / "app:1", d=copy))
     assert content(copy) == content(app / "app:1")
@@ -89,7 +89,7 @@ def test_a_tar_holds_no_links_and_no_holes(app: Mounted, tmp_path: Path) -> None
             assert not member.issparse()
 
 
-def test_sha256sum_mmap_and_sendfile(app: Mounted) -> None:
+def test_sha256sum_mmap_and_sendfile_return_the_content(app: Mounted) -> None:
     path = base_blob(app / "app:1")
     assert run("sha256sum", path).stdout.split()[0].decode() == path.name
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
@@ -110,7 +110,7 @@ def test_sha256sum_mmap_and_sendfile(app: Mounted) -> None:
     assert bytes(received) == BASE
 
 
-def test_reads_anywhere(app: Mounted) -> None:
+def test_reads_at_every_offset_return_the_content(app: Mounted) -> None:
     descriptor = os.open(base_blob(app / "app:1"), os.O_RDONLY)
     try:
         for offset, size in [(0, 1), (4095, 2), (len(BASE) - 1, 10), (len(BASE), 1), (1 << 40, 1)]:
@@ -119,7 +119,7 @@ def test_reads_anywhere(app: Mounted) -> None:
         os.close(descriptor)
 
 
-def test_eight_readers_and_two_loads_at_once(app: Mounted) -> None:
+def test_eight_readers_and_two_loads_run_at_the_same_time(app: Mounted) -> None:
     failures: list[object] = []
 
     def attempt(what: Callable[[], object], expected: object) -> None:
@@ -150,7 +150,7 @@ def test_eight_readers_and_two_loads_at_once(app: Mounted) -> None:
     assert {"new:0", "new:1"} < set(app.names())
 
 
-def test_copying_an_image_directory_back_in_by_tar(app: Mounted, tmp_path: Path) -> None:
+def test_the_tar_of_an_image_directory_can_be_loaded_again(app: Mounted, tmp_path: Path) -> None:
     archive = tmp_path / "app.tar"
     run("bash", "-c", f"tar -C '{app.path}/app:1' -c . > '{archive}'")
     digest = os.getxattr(app / "app:1", "user.oci.digest")

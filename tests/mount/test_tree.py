@@ -1,4 +1,4 @@
-"""What the mounted tree shows."""
+"""The tree of a mount: names, attributes and content."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
-def test_an_empty_store_has_import_alone(mounted: Mounted) -> None:
+def test_an_empty_store_shows_only_import(mounted: Mounted) -> None:
     assert mounted.names() == ["import"]
     assert mounted.names("import") == []
 
 
-def test_an_image_directory_is_both_layouts(mounted: Mounted) -> None:
+def test_an_image_directory_has_both_layouts(mounted: Mounted) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     directory = mounted / "app:1"
     assert os.listdir(directory) == ["blobs", "index.json", "manifest.json", "oci-layout"]
@@ -64,7 +64,7 @@ def test_modes_times_and_owner_are_fixed(mounted: Mounted) -> None:
         assert status.st_blocks * 512 >= status.st_size
 
 
-def test_names_stand_where_docker_prints_them(mounted: Mounted) -> None:
+def test_image_directories_have_the_names_that_docker_prints(mounted: Mounted) -> None:
     names = [
         "ghcr.io/org/app:1.2",
         "localhost:5000/team/app:1",
@@ -102,7 +102,7 @@ def test_a_repository_that_is_a_namespace_too_is_listed_and_shows_both(mounted: 
     assert (mounted / "org" / "app:1" / "oci-layout").is_file()
 
 
-def test_an_untagged_image_stands_by_its_digest(mounted: Mounted) -> None:
+def test_an_untagged_image_is_shown_by_its_digest(mounted: Mounted) -> None:
     mounted.load(archives.docker_archive((APP, None)))
     (name,) = [n for n in mounted.names() if n != "import"]
     assert name.startswith("sha256:")
@@ -112,7 +112,7 @@ def test_an_untagged_image_stands_by_its_digest(mounted: Mounted) -> None:
     assert json.loads((mounted / name / "manifest.json").read_bytes())[0]["RepoTags"] is None
 
 
-def test_a_tagged_image_resolves_by_digest_unlisted(mounted: Mounted) -> None:
+def test_a_tagged_image_resolves_by_digest_but_is_not_listed_so(mounted: Mounted) -> None:
     mounted.load(archives.docker_archive((APP, ["org/app:1"])))
     digest = os.getxattr(mounted / "org/app:1", "user.oci.digest").decode()
     assert files(mounted / digest).keys() == files(mounted / "org/app:1").keys()
@@ -136,16 +136,16 @@ def test_a_tagged_image_resolves_by_digest_unlisted(mounted: Mounted) -> None:
         "x" * 300,
     ],
 )
-def test_what_cannot_exist_is_enoent(mounted: Mounted, name: str) -> None:
+def test_impossible_names_are_enoent(mounted: Mounted, name: str) -> None:
     assert not os.path.lexists(mounted / name)
 
 
-def test_extended_attributes_tell_what_it_is(mounted: Mounted) -> None:
+def test_extended_attributes_describe_images_and_blobs(mounted: Mounted) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     directory = mounted / "app:1"
-    told = {name: os.getxattr(directory, name).decode() for name in os.listxattr(directory)}
+    reported = {name: os.getxattr(directory, name).decode() for name in os.listxattr(directory)}
     (entry,) = json.loads((directory / "index.json").read_bytes())["manifests"]
-    assert told == {
+    assert reported == {
         "user.oci.digest": entry["digest"],
         "user.oci.mediatype": "application/vnd.oci.image.manifest.v1+json",
         "user.oci.name": "docker.io/library/app:1",
@@ -158,7 +158,7 @@ def test_extended_attributes_tell_what_it_is(mounted: Mounted) -> None:
         os.getxattr(directory, "user.nope")
 
 
-def test_a_blob_is_one_inode_with_honest_links(mounted: Mounted) -> None:
+def test_a_blob_is_one_inode_with_a_true_link_count(mounted: Mounted) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])), "1.tar")
     shared = f"blobs/sha256/{archives.digest(APP.layers[0])[7:]}"
     assert (mounted / "app:1" / shared).stat().st_nlink == 1
@@ -178,7 +178,7 @@ def test_tars_of_two_images_hold_a_shared_layer_once(mounted: Mounted) -> None:
     assert len(both) < 1.5 * (1 << 20)
 
 
-def test_two_tars_are_the_same_over_remounts_and_stores(
+def test_tars_are_the_same_across_remounts_and_stores(
     mount: Callable[..., Mounted],
 ) -> None:
     tars = []
@@ -194,7 +194,7 @@ def test_two_tars_are_the_same_over_remounts_and_stores(
     assert inodes == {p.name: p.stat().st_ino for p in (again / "app:1").rglob("*")}
 
 
-def test_changes_of_another_process_show_up(mounted: Mounted, engine: LocalEngine) -> None:
+def test_changes_of_another_process_show(mounted: Mounted, engine: LocalEngine) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     assert (mounted / "app:1").is_dir()
     engine.tag("app:1", "app:2")
@@ -204,9 +204,7 @@ def test_changes_of_another_process_show_up(mounted: Mounted, engine: LocalEngin
     assert mounted.names() == ["app:2", "import"]
 
 
-def test_a_directory_that_is_held_never_shows_another_image(
-    mounted: Mounted, engine: LocalEngine
-) -> None:
+def test_an_open_directory_never_shows_another_image(mounted: Mounted, engine: LocalEngine) -> None:
     other = ImageParts(layers=[archives.layer("other")])
     mounted.load(archives.docker_archive((APP, ["app:1"]), (other, ["other:1"])))
     engine.tag("app:1", "moved:1")
@@ -225,7 +223,7 @@ def test_a_directory_that_is_held_never_shows_another_image(
         assert shown == (mounted / "app:1" / name).read_bytes().replace(b"app:1", b"moved:1")
 
 
-def test_a_directory_that_is_held_while_its_image_is_away(
+def test_an_open_directory_shows_its_image_again_when_it_returns(
     mounted: Mounted, engine: LocalEngine
 ) -> None:
     mounted.load(archives.docker_archive((APP, ["app:1"])))
@@ -244,7 +242,9 @@ def test_a_directory_that_is_held_while_its_image_is_away(
     assert len(os.listdir(mounted / "app:1")) == 4
 
 
-def test_a_repository_whose_namespace_is_called_like_an_archives_file(mounted: Mounted) -> None:
+def test_layout_files_win_over_namespaces_of_the_same_name(
+    mounted: Mounted,
+) -> None:
     images = [(APP, f"ghcr.io/a{name}:1") for name in ("", "/blobs", "/index.json/x")]
     mounted.load(archives.oci_archive(*images))
     assert sorted(os.listdir(mounted / "ghcr.io/a/blobs")) == ["sha256"]
@@ -267,7 +267,7 @@ def test_an_open_file_stays_readable_when_its_image_is_removed(
         assert file.read() == APP.layers[0]
 
 
-def test_a_platform_that_is_absent_leaves_the_rest(mounted: Mounted) -> None:
+def test_an_absent_platform_leaves_the_others(mounted: Mounted) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     absent = ImageParts(layers=[archives.layer("s390x")], architecture="s390x")
     mounted.load(archives.multi_platform("docker.io/library/multi:1", [APP, arm], [absent]))
@@ -278,7 +278,7 @@ def test_a_platform_that_is_absent_leaves_the_rest(mounted: Mounted) -> None:
     assert platforms == "linux/amd64,linux/arm64"
 
 
-def test_a_platform_asked_for_narrows_what_is_shown(mount: Callable[..., Mounted]) -> None:
+def test_a_requested_platform_restricts_what_is_shown(mount: Callable[..., Mounted]) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
     one = mount(options=("--platform", "linux/arm64"))
     one.load(archives.multi_platform("docker.io/library/multi:1", [APP, arm]))
@@ -289,7 +289,7 @@ def test_a_platform_asked_for_narrows_what_is_shown(mount: Callable[..., Mounted
     assert item["Config"].endswith(arm.id[7:])
 
 
-def test_an_image_without_the_platform_asked_for_is_shown_whole(
+def test_an_image_without_the_requested_platform_is_shown_whole(
     mount: Callable[..., Mounted],
 ) -> None:
     arm = ImageParts(layers=[archives.layer("arm")], architecture="arm64")
@@ -300,6 +300,6 @@ def test_an_image_without_the_platform_asked_for_is_shown_whole(
     assert (one / "multi:1/manifest.json").exists()
 
 
-def test_statfs_tells_the_stores_disk(mounted: Mounted) -> None:
+def test_statfs_describes_the_disk_of_the_store(mounted: Mounted) -> None:
     shown, disk = os.statvfs(mounted.path), os.statvfs(mounted.store)
     assert (shown.f_blocks, shown.f_frsize) == (disk.f_blocks, disk.f_frsize)

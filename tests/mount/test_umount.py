@@ -1,6 +1,7 @@
-"""`imgfs umount` of what others use: it says who, at once."""
+"""`imgfs umount` of a busy mount: the error names its users at once."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,17 +12,17 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import IMGFS, Mounted, ended, run
+from tests.mounts import IMGFS, Mounted, has_ended, run
 from tests.waiting import wait_until
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 IN_TIME = 10.0
-"""Less than umount waits for a process that ends slowly."""
+"""Seconds; umount would wait longer for a process that is slow to end."""
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
 
 
-def refused(path: Path) -> str:
+def error_of_umount(path: Path) -> str:
     done = subprocess.run(
         [*IMGFS, "umount", str(path)], capture_output=True, check=False, timeout=IN_TIME
     )
@@ -33,8 +34,8 @@ def refused(path: Path) -> str:
 
 
 @contextmanager
-def waiting(code: str, *words: str | Path, launcher: tuple[str, ...] = ()) -> Iterator[int]:
-    """A process that has run some Python and waits; its ID."""
+def running(code: str, *words: str | Path, launcher: tuple[str, ...] = ()) -> Iterator[int]:
+    """Run Python code in a process that then waits; provide its ID."""
     script = f"import mmap, os, sys\n{code}\nprint(flush=True)\nsys.stdin.read()"
     command = [*launcher, sys.executable, "-c", script, *map(str, words)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -58,26 +59,26 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_who_uses_it_is_named(mounted: Mounted, use: str) -> None:
+def test_umount_names_a_process_that_uses_the_mount(mounted: Mounted, use: str) -> None:
     mounted.load(ARCHIVE)
     image = mounted / "app:1"
-    with waiting(use, image) as pid:
-        said = refused(mounted.path)
+    with running(use, image) as pid:
+        said = error_of_umount(mounted.path)
         command = Path(f"/proc/{pid}/comm").read_text().strip()
         assert f": is busy: process {pid} ({command}) at {image}" in said
         assert said.endswith(f"imgfs umount -l {mounted.path}\n")
         assert os.path.ismount(mounted.path)
     run(*IMGFS, "umount", mounted.path)
-    wait_until(lambda: ended(mounted.pid), "the process ends")
+    wait_until(lambda: has_ended(mounted.pid), "the process ends")
 
 
-def test_many_are_counted(mounted: Mounted) -> None:
+def test_umount_counts_further_processes(mounted: Mounted) -> None:
     kept = [os.open(mounted.path, os.O_RDONLY)]
     processes = [
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=mounted.path) for _ in "12345"
     ]
     try:
-        said = refused(mounted.path)
+        said = error_of_umount(mounted.path)
         assert said.count(": process ") + said.count(", process ") == 4
         assert ", 2 more; " in said
     finally:
@@ -87,58 +88,86 @@ def test_many_are_counted(mounted: Mounted) -> None:
 
 
 @as_root
-def test_a_mount_on_it_is_named(mounted: Mounted) -> None:
+def test_umount_names_a_mount_inside_the_mount(mounted: Mounted) -> None:
     run("mount", "-t", "tmpfs", "none", mounted / "import")
     try:
-        assert f": is busy: a mount at {mounted.path}/import; " in refused(mounted.path)
+        assert f": is busy: a mount at {mounted.path}/import; " in error_of_umount(mounted.path)
     finally:
         run("umount", mounted / "import")
 
 
 @as_root
-def test_another_mount_namespace_is_named(mounted: Mounted) -> None:
-    with waiting("", launcher=("unshare", "-m", "--propagation", "private")) as pid:
-        said = refused(mounted.path)
+def test_umount_names_another_mount_namespace(mounted: Mounted) -> None:
+    with running("", launcher=("unshare", "-m", "--propagation", "private")) as pid:
+        said = error_of_umount(mounted.path)
         assert f": is unmounted, but its process {mounted.pid} goes on, because of a mount" in said
         assert f"at {mounted.path} in the mount namespace of process {pid} (" in said
         assert f"nsenter -t {pid} -m umount {mounted.path}" in said
         assert not os.path.ismount(mounted.path)
-        assert not ended(mounted.pid)
+        assert not has_ended(mounted.pid)
         run("nsenter", "-t", str(pid), "-m", "umount", mounted.path)
-        wait_until(lambda: ended(mounted.pid), "the process ends")
+        wait_until(lambda: has_ended(mounted.pid), "the process ends")
 
 
 @as_root
-def test_the_same_mount_elsewhere_is_named(mounted: Mounted, tmp_path: Path) -> None:
+def test_umount_names_a_bind_mount(mounted: Mounted, tmp_path: Path) -> None:
     mounted.load(ARCHIVE)
     (tmp_path / "bound").mkdir()
     run("mount", "--bind", mounted / "app:1", tmp_path / "bound")
     try:
-        said = refused(mounted.path)
+        said = error_of_umount(mounted.path)
         assert f"because of a mount at {tmp_path}/bound (umount {tmp_path}/bound)\n" in said
     finally:
         run("umount", tmp_path / "bound")
-    wait_until(lambda: ended(mounted.pid), "the process ends")
+    wait_until(lambda: has_ended(mounted.pid), "the process ends")
 
 
 @as_root
-def test_an_overlay_on_it_is_named(mount: Callable[..., Mounted], tmp_path: Path) -> None:
+def test_umount_names_an_overlay(mount: Callable[..., Mounted], tmp_path: Path) -> None:
     mounted = mount(options=("--no-passthrough",))
     mounted.load(ARCHIVE)
     (tmp_path / "over").mkdir()
     lower = f"lowerdir={mounted.path}/app\\:1:{tmp_path}"
     run("mount", "-t", "overlay", "none", "-o", lower, tmp_path / "over")
     try:
-        said = refused(mounted.path)
+        said = error_of_umount(mounted.path)
         assert f"because of an overlay at {tmp_path}/over (umount {tmp_path}/over)\n" in said
     finally:
         run("umount", tmp_path / "over")
-    wait_until(lambda: ended(mounted.pid), "the process ends")
+    wait_until(lambda: has_ended(mounted.pid), "the process ends")
+
+
+def test_ending_a_detached_mount_leaves_the_new_mount_at_its_path(
+    mount: Callable[..., Mounted],
+) -> None:
+    detached = mount()
+    used = os.open(detached.path, os.O_RDONLY)
+    try:
+        run(*IMGFS, "umount", "-l", detached.path)
+        assert not has_ended(detached.pid), "it serves its user"
+        new = mount()
+        os.kill(detached.pid, signal.SIGTERM)
+        wait_until(lambda: has_ended(detached.pid), "the detached mount's process ends")
+        assert os.path.ismount(new.path)
+        assert new.status("pid") == new.pid
+    finally:
+        os.close(used)
+
+
+@as_root
+def test_ending_leaves_what_is_mounted_over_it(mounted: Mounted) -> None:
+    run("mount", "-t", "tmpfs", "none", mounted.path)
+    try:
+        os.kill(mounted.pid, signal.SIGTERM)
+        wait_until(lambda: has_ended(mounted.pid), "the process ends")
+        assert os.path.ismount(mounted.path)
+    finally:
+        run("umount", mounted.path)
 
 
 @as_root
 def test_without_mtab_an_ordinary_user_unmounts(tmp_path: Path) -> None:
-    """Here fusermount3 refuses; umount and the end of the mount's process do it all the same."""
+    """fusermount3 refuses here; umount(8) and the end of the mount's process succeed."""
     home, etc = tmp_path / "home", tmp_path / "etc"
     for path in (home / "mnt", etc):
         path.mkdir(parents=True)

@@ -151,6 +151,12 @@ class MemoryWriter(Closing):
         self.ingest.updated_at = time.time()
         return len(added)
 
+    def pwrite(self, data: Bytes, offset: int) -> int:
+        added, kept = memoryview(data).tobytes(), self.ingest.data
+        kept += bytes(max(0, offset - len(kept)))
+        kept[offset : offset + len(added)] = added
+        return len(added)
+
     def pread(self, length: int, offset: int) -> bytes:
         return bytes(self.ingest.data[offset : offset + length])
 

@@ -10,7 +10,8 @@ import pytest
 
 from engine import names
 from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Import, Loaded
+from engine.archive.importer import Import
+from engine.archive.loaded import Loaded
 from engine.archive.save import Output, save
 from engine.archive.save_for_docker import save_for_docker
 from engine.commit.commit import Committed, commit

@@ -31,7 +31,7 @@ def references(draw: st.DrawFn) -> str:
 
 
 @given(references() | st.sampled_from(("sha256", "sha384", "sha512")).map(f"{{}}:{HEX}".format))
-def test_every_reference_comes_back(name: str) -> None:
+def test_every_reference_survives_a_round_trip(name: str) -> None:
     shown = without_colons(name)
     assert ":" not in shown
     assert with_colons(shown) == name
@@ -43,18 +43,18 @@ def test_every_reference_comes_back(name: str) -> None:
 
 
 @given(st.from_regex(r"[a-z0-9.-]{0,12}", fullmatch=True))
-def test_every_name_without_colons_stands_for_one_name(shown: str) -> None:
+def test_every_name_without_colons_means_one_name(shown: str) -> None:
     assert without_colons(with_colons(shown)) == shown
 
 
 @given(st.lists(COMPONENTS, min_size=1, max_size=3), TAGS)
-def test_a_familiar_name_becomes_a_repositorys(components: list[str], tag: str) -> None:
-    """podman and buildah name an image after the path that they read it from."""
+def test_a_safe_name_is_a_valid_repository_name(components: list[str], tag: str) -> None:
+    """podman and buildah name an image after the path from which they read it."""
     name = f"{'/'.join(components)}:{tag}"
     try:
         reference.parse_normalized(f"localhost/mnt/{'/'.join(components)}/{tag}")
     except (InvalidReference, InvalidDigest):
-        return  # the tag is none that a repository could be called by
+        return  # such a tag cannot be part of a repository name
     reference.parse_normalized(f"localhost/mnt/{without_colons(name)}")
 
 
@@ -72,13 +72,13 @@ def test_a_familiar_name_becomes_a_repositorys(components: list[str], tag: str) 
         ("oci-layout", "oci-layout"),
     ],
 )
-def test_examples(name: str, shown: str) -> None:
+def test_examples_of_names_without_colons(name: str, shown: str) -> None:
     assert without_colons(name) == shown
     assert with_colons(shown) == name
     assert FAMILIAR.shown(name) == name
 
 
-def test_a_name_that_may_be_meant_as_it_is_comes_second() -> None:
+def test_the_literal_meaning_of_a_name_comes_second() -> None:
     assert SAFE.meanings("xn--bcher-kva.example") == (
         "xn:bcher-kva.example",
         "xn--bcher-kva.example",

@@ -1,10 +1,10 @@
-"""Tests of namespaces without an image."""
+"""Tests of namespaces that have no image."""
 
 from imgfs.vfs.namespaces import PATIENCE, Namespaces
 from tests.vfs.test_removals import Clock
 
 
-def test_one_that_was_made_stays_until_it_is_removed() -> None:
+def test_a_made_namespace_exists_until_it_is_removed() -> None:
     clock = Clock()
     namespaces = Namespaces(clock)
     namespaces.make("a/")
@@ -21,7 +21,7 @@ def test_one_that_was_made_stays_until_it_is_removed() -> None:
     assert not namespaces.exists("a/")
 
 
-def test_one_that_was_filled_is_there_by_its_images_alone() -> None:
+def test_a_filled_namespace_exists_only_by_its_images() -> None:
     namespaces = Namespaces(Clock())
     for path in ("a/", "a/b/", "a/c/", "ab/"):
         namespaces.make(path)
@@ -30,7 +30,7 @@ def test_one_that_was_filled_is_there_by_its_images_alone() -> None:
     assert namespaces.below("") == {"a", "ab"}, "as long as another is in it"
 
 
-def test_one_that_was_emptied_can_be_removed_for_a_minute_and_is_not_listed() -> None:
+def test_an_emptied_namespace_is_unlisted_and_removable_for_a_minute() -> None:
     clock = Clock()
     namespaces = Namespaces(clock)
     namespaces.emptied("a/b/app:1")

@@ -9,7 +9,7 @@ MOVED = TreeEntry("app:1", "docker.io/library/app:1", "{}", 2, 0)
 
 
 class Clock:
-    """A clock whose seconds a test sets."""
+    """A clock that tests set, in seconds."""
 
     now = 1000.0
 
@@ -17,7 +17,7 @@ class Clock:
         return self.now
 
 
-def test_what_is_removed_is_back_a_minute_after_the_last_removal() -> None:
+def test_hidden_entries_return_a_minute_after_the_last_removal() -> None:
     clock = Clock()
     removals = Removals(clock)
     removals.add(APP, "index.json")
@@ -31,13 +31,13 @@ def test_what_is_removed_is_back_a_minute_after_the_last_removal() -> None:
     assert removals.hidden(APP) == {"oci-layout"}, "what is back does not go again"
 
 
-def test_it_is_of_one_image_alone() -> None:
+def test_hidden_entries_belong_to_one_image() -> None:
     removals = Removals(Clock())
     removals.add(APP, "index.json")
     assert removals.hidden(MOVED) == set(), "another image at the same path is whole"
 
 
-def test_it_ends_with_the_image() -> None:
+def test_hidden_entries_end_with_the_image() -> None:
     clock = Clock()
     removals = Removals(clock)
     assert not removals.end(APP)
@@ -49,7 +49,7 @@ def test_it_ends_with_the_image() -> None:
     assert not removals.end(APP)
 
 
-def test_a_directory_shows_what_is_left_of_it() -> None:
+def test_a_directory_shows_the_entries_that_are_not_hidden() -> None:
     clock = Clock()
     removals = Removals(clock)
     nodes = {name: BytesFile(name, b"") for name in ("a", "b")}

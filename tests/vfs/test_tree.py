@@ -77,7 +77,7 @@ def found(directory: Directory, path: str) -> Node | None:
 
 @settings(max_examples=60)
 @given(st.sets(NAMES, min_size=1, max_size=6))
-def test_what_is_listed_is_found_and_what_is_found_is_right(names: set[str]) -> None:
+def test_every_listed_name_resolves_to_its_image(names: set[str]) -> None:
     with tree(names) as (engine, images):
         shown = dict(listed(images.root))
         for path, node in shown.items():
@@ -115,14 +115,14 @@ def hides(path: str) -> bool:
     return any(part in ("blobs", "index.json", "oci-layout") for part in path.split("/")[:-1])
 
 
-def test_an_archives_files_are_those_of_the_repository() -> None:
+def test_files_of_a_layout_hide_namespaces_of_the_same_name() -> None:
     with tree({"ghcr.io/a:1", "ghcr.io/a/blobs/x:1"}) as (_, images):
         blobs = found(images.root, "ghcr.io/a/blobs")
         assert isinstance(blobs, FixedDirectory)
         assert list(blobs.nodes) == ["sha256"]
 
 
-def test_the_same_place_shows_the_same_nodes() -> None:
+def test_an_index_of_another_descriptor_is_another_node() -> None:
     with tree({"docker.io/library/app:1"}) as (engine, images):
         before = found(images.root, "app:1/index.json")
         other = Descriptor(
@@ -138,7 +138,7 @@ def test_the_same_place_shows_the_same_nodes() -> None:
         assert before.key != after.key, "other bytes are another inode"
 
 
-def test_every_name_of_an_image_has_a_number_of_its_own() -> None:
+def test_each_name_of_an_image_has_its_own_number() -> None:
     names = {f"docker.io/library/app:{tag}" for tag in range(300)}
     with tree(names) as (engine, images), tree(names) as (_, others):
         numbers = {path: Inodes(images.root).look_up(node) for path, node in listed(images.root)}
@@ -149,7 +149,7 @@ def test_every_name_of_an_image_has_a_number_of_its_own() -> None:
         assert numbers == again, "the same in every mount"
 
 
-def test_places_whose_numbers_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_with_colliding_numbers_get_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TreeEntry, "number", 12345)
     with tree({f"docker.io/library/app:{tag}" for tag in "abc"}) as (_, images):
         inodes = Inodes(images.root)

@@ -83,6 +83,9 @@ class LocalWriter:
     def write(self, data: Bytes) -> int:
         return self.ingest.write(data)
 
+    def pwrite(self, data: Bytes, offset: int) -> int:
+        return self.ingest.pwrite(data, offset)
+
     def pread(self, length: int, offset: int) -> bytes:
         return self.ingest.pread(length, offset)
 

@@ -96,6 +96,7 @@ class Ingest:
         self._offset = 0
         self._begun = 0
         self._synced = False
+        self._hash_is_stale = False
         self._hash: hashlib._Hash
         self._take_up(os.fstat(descriptor).st_size)
 
@@ -106,6 +107,8 @@ class Ingest:
 
     def write(self, data: Bytes) -> int:
         """Append all of `data`. After an error the bytes written are counted and hashed."""
+        if self._hash_is_stale:
+            return self.pwrite(data, self._offset)
         self._synced = False
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
@@ -124,6 +127,19 @@ class Ingest:
         self._write_out_early()
         return length
 
+    def pwrite(self, data: Bytes, offset: int) -> int:
+        """Write at any offset; hash everything anew when the digest is wanted."""
+        self._synced = False
+        self._hash_is_stale = True
+        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        written = 0
+        try:
+            while written < len(view):
+                written += os.pwrite(self._descriptor, view[written:], offset + written)
+        finally:
+            self._offset = os.lseek(self._descriptor, 0, os.SEEK_END)
+        return written
+
     def _write_out_early(self) -> None:
         """Make the kernel begin to write the data to disk, so that `sync` has little left to do."""
         size = self._offset - self._begun
@@ -135,6 +151,8 @@ class Ingest:
         return os.pread(self._descriptor, length, offset)
 
     def digest(self) -> Digest:
+        if self._hash_is_stale:
+            self._take_up(self._offset)
         return from_hash(self._algorithm, self._hash)
 
     def status(self) -> Status:
@@ -212,6 +230,7 @@ class Ingest:
     def _take_up(self, size: int) -> None:
         """Hash the first `size` bytes and continue after them."""
         self._hash = hasher(self._algorithm)
+        self._hash_is_stale = False
         self._offset = size
         buffer = memoryview(bytearray(min(size, _CHUNK)))
         position = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError, escaped, printable
 from engine.stores.open import create_store, open_store
+from imgfs import advice
 from imgfs.cli.support.command import Parser
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ def human(size: int) -> str:
     return f"{amount:.3g}TB" if amount < 999.5 else f"{amount:.0f}TB"
 
 
+def print_error(*clauses: str) -> None:
+    """Print an error on one line of standard error: its sentence, and what to do if that is known.
+
+    Empty clauses are left out.
+    """
+    print(f"imgfs: {printable('; '.join(filter(None, clauses)), 2000)}", file=sys.stderr)
+
+
 def each(names: Sequence[str], work: Callable[[str], object]) -> None:
     """Call `work` for every name; print each EngineError, and raise Failed at the end if any."""
     failed = False
@@ -105,6 +114,6 @@ def each(names: Sequence[str], work: Callable[[str], object]) -> None:
             work(name)
         except EngineError as error:
             failed = True
-            print(f"imgfs: {printable(str(error), 2000)}", file=sys.stderr)
+            print_error(str(error), advice.for_store(error))
     if failed:
         raise Failed("")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from imgfs.cli.support.mounts import MountInfo, parse
+from imgfs.mounts import MountInfo, parse
 
 _PROC = Path("/proc")
 _PLACES = ("cwd", "root", "exe")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.lib.bench.running import Daemon, call
-from tests.mounts import ended
+from tests.mounts import has_ended
 from tests.waiting import wait_until
 
 IMGFS = (sys.executable, "-m", "imgfs")
@@ -69,8 +69,8 @@ class Mount:
             return
         pid = self.daemon.pid
         with suppress(AssertionError):
-            wait_until(lambda: ended(pid), "the mount's process ends", 10)
-        if not ended(pid):
+            wait_until(lambda: has_ended(pid), "the mount's process ends", 10)
+        if not has_ended(pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._status = {}

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import graph as walk
 from engine.content.blobs import write_blob
+from engine.graph import Blobs, Graph, graph
 from engine.progress import Done
 from engine.spec import digest as digests
 from engine.spec.oci import Descriptor
+from engine.stores.local.fsck import images as fsck_images
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.fsck.replacement import replace_database
 from tests import archives
@@ -348,9 +349,7 @@ def test_a_store_that_was_copied(engine: LocalEngine, tmp_path: Path) -> None:
 def test_an_image_that_goes_while_it_is_looked_at(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = walk.graph
-
-    def goes(content: walk.Blobs, target: Descriptor) -> walk.Graph:
+    def goes(content: Blobs, target: Descriptor) -> Graph:
         found = graph(content, target)
         if target.digest in {image.target.digest for image in engine.images.all()}:
             engine.images.delete(engine.images.names_of(target.digest)[0].name)
@@ -358,6 +357,6 @@ def test_an_image_that_goes_while_it_is_looked_at(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(walk, "graph", goes)
+        patch.setattr(fsck_images, "graph", goes)
         assert list(engine.check()) == []
     assert saved(engine) == {}

@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive.member_index import MemberIndex
+from engine.archive.content_pool import ContentPool
 from engine.content.blobs import write_blob
+from engine.content.protocols import Writer
 from engine.errors import BrokenArchive
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
@@ -218,16 +219,17 @@ def test_a_blob_that_goes_before_a_load_has_it(
     layer = archives.digest(APP.layers[0])
     entry = archives.descriptor(APP.manifest(False), archives.OCI_MANIFEST)
     lacking = [b for b in APP.blobs(False) if archives.digest(b) != layer]
-    prepare = MemberIndex.prepare
+    prepare = ContentPool.prepare
 
-    def prepare_late(self: MemberIndex, wanted: Iterable[str]) -> None:
-        prepare(self, wanted)
+    def prepare_late(self: ContentPool, wanted: Iterable[str]) -> Mapping[str, Writer]:
+        prepared = prepare(self, wanted)
         engine.remove("app:1")
         list(engine.collector().collect())
+        return prepared
 
     with engine.begin_import() as session, monkeypatch.context() as patch:
         session.feed(archives.tar(archives.oci_members([entry], lacking)))
-        patch.setattr(MemberIndex, "prepare", prepare_late)
+        patch.setattr(ContentPool, "prepare", prepare_late)
         with pytest.raises(BrokenArchive, match="missing from the archive and from the store"):
             session.finish()
     assert engine.images.all() == []

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from engine import graph as walk
 from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, EngineError, NotFound, counted
+from engine.graph import ImageManifest, children, gc_labels, graph, summarize
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.spec import media_types as layer_types
 from engine.spec import oci
@@ -40,7 +40,7 @@ class ImageCheck:
         known: dict[tuple[str, str], str] = {}
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` reports these
-                for image in walk.graph(self._store.content, target).complete_images:
+                for image in graph(self._store.content, target).complete_images:
                     yield from self._layers(target, image, known)
 
     def unverified(self) -> Iterator[Unverified]:
@@ -48,7 +48,7 @@ class ImageCheck:
         found: dict[tuple[str, str], set[str]] = {}
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` reports these
-                for image in walk.graph(self._store.content, target).complete_images:
+                for image in graph(self._store.content, target).complete_images:
                     for layer in image.manifest.layers:
                         if reason := layer_types.unreadable(layer.media_type):
                             found.setdefault((layer.digest, reason), set()).update(
@@ -58,7 +58,7 @@ class ImageCheck:
             yield Unverified(digest, reason, tuple(sorted(names)))
 
     def _layers(
-        self, target: Descriptor, image: walk.ImageManifest, known: dict[tuple[str, str], str]
+        self, target: Descriptor, image: ImageManifest, known: dict[tuple[str, str], str]
     ) -> Iterator[Problem]:
         names = self._names(target)
         wanted = image.config.rootfs.diff_ids if image.config else ()
@@ -100,23 +100,23 @@ class ImageCheck:
     def _image(self, target: Descriptor) -> Iterator[Problem]:
         names = self._names(target)
         try:
-            graph = walk.graph(self._store.content, target)
-            references = [p for blob in graph.blobs for p in self._references(blob, names)]
+            found = graph(self._store.content, target)
+            references = [p for blob in found.blobs for p in self._references(blob, names)]
         except (EngineError, OSError) as error:
             yield Problem(Kind.IMAGE, target.digest, str(error), names)
             return
-        found = walk.summarize(graph)
+        summary = summarize(found)
         images = self._store.images
         try:
             recorded = images.summary(target.digest), images.target(target.digest).revision
         except NotFound:
             recorded = None
-        if recorded != (found, found.revision):
+        if recorded != (summary, summary.revision):
             text = "what is recorded of it is not what there is"
             yield Problem(Kind.RECORD, target.digest, text, names)
-        if not graph.is_usable:
-            lacking = [blob.digest for blob in graph.missing]
-            lacking += [blob.digest for image in graph.images for blob in image.missing]
+        if not found.is_usable:
+            lacking = [blob.digest for blob in found.missing]
+            lacking += [blob.digest for image in found.images for blob in image.missing]
             text = f"none of it is complete; missing: {', '.join(lacking) or 'everything'}"
             yield Problem(Kind.IMAGE, target.digest, text, names)
         yield from references
@@ -126,7 +126,7 @@ class ImageCheck:
             return
         content = self._store.content
         data = read_blob(content, blob.digest, blob.size)
-        expected: Mapping[str, str] = walk.gc_labels(walk.children(data, blob))
+        expected: Mapping[str, str] = gc_labels(children(data, blob))
         labels = content.info(blob.digest).labels
         wrong = {key: value for key, value in expected.items() if labels.get(key) != value}
         for key, value in list(wrong.items())[:1]:

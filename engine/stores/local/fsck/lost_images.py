@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from engine import graph as walk
 from engine.content.blobs import DOCUMENT_LIMIT, read_blob
 from engine.errors import EngineError
+from engine.graph import children, graph
 from engine.spec import oci
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
@@ -29,9 +29,8 @@ def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Proble
     for target, _ in documents:
         if target.digest not in below and not store.images.is_named(target.digest):
             with suppress(EngineError):
-                graph = walk.graph(store.content, target)
-                if graph.complete_images:
-                    text = "is an image, and no name or record tells of it"
+                if graph(store.content, target).complete_images:
+                    text = "is an image without a name or record"
                     yield Problem(Kind.NAMELESS, target.digest, text, target=target)
 
 
@@ -46,5 +45,5 @@ def _document(
         data = read_blob(store.content, digest, size)
         if media_type := oci.own_media_type(data, digest):
             target = Descriptor(media_type=media_type, digest=digest, size=size)
-            return target, walk.children(data, target)
+            return target, children(data, target)
     return None

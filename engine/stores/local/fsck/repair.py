@@ -7,8 +7,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import graph as walk
 from engine.errors import StoreDamaged
+from engine.graph import graph, summarize
 from engine.image import Image
 from engine.spec.digest import Digest, parse
 from engine.stores.local.fsck import database_problems
@@ -76,7 +76,7 @@ def _list(store: LocalStore, problem: Problem) -> str:
     if target is None:
         return ""
     with store.database.transaction():
-        store.images.record(target.digest, walk.summarize(walk.graph(store.content, target)))
+        store.images.record(target.digest, summarize(graph(store.content, target)))
         store.images.put(Image(target.digest, target))
     return "listed by its digest"
 
@@ -86,8 +86,7 @@ def _record(store: LocalStore, subject: str) -> None:
     images = store.images
     with store.database.transaction() as connection:
         if named := images.names_of(subject):
-            graph = walk.graph(store.content, named[0].target)
-            images.record(subject, walk.summarize(graph))
+            images.record(subject, summarize(graph(store.content, named[0].target)))
         elif image := images.find(subject):
             images.put(image)
         else:

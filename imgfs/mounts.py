@@ -36,6 +36,19 @@ def mounts() -> list[MountInfo]:
     return parse(_MOUNTINFO.read_bytes())
 
 
+def mounts_at(path: Path) -> list[MountInfo]:
+    """Return the mounts at a path without symlinks; the last one is visible."""
+    return [mount for mount in mounts() if mount.path == path]
+
+
+def device_at(path: Path) -> str | None:
+    """Return the device of the visible mount at a path without symlinks, None if there is none.
+
+    It comes from mountinfo: stat(2) would wait for the file system to answer.
+    """
+    return next((mount.device for mount in reversed(mounts_at(path))), None)
+
+
 def parse(mountinfo: bytes) -> list[MountInfo]:
     """Parse the content of a file such as /proc/self/mountinfo."""
     found = []

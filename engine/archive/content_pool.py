@@ -1,0 +1,351 @@
+"""The contents of the files that a load has received, by digest, in front of the content store.
+
+Nothing is visible in the content store before `publish`, and `discard` leaves no trace. A pool is
+for one thread at a time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+
+from engine.archive.member_content import (
+    Buffered,
+    Content,
+    ContentReader,
+    Ingested,
+    Small,
+    Spilled,
+    Stored,
+    drop,
+)
+from engine.compression.options import Compression
+from engine.content.protocols import Info, ReaderAt, Writer
+from engine.errors import BrokenArchive, MissingMember
+from engine.layers.diff_ids import (
+    UNCOMPRESSED_LABEL,
+    Uncompressed,
+    compression_of,
+    foreign_compression_of,
+    may_be_layer,
+    measure,
+    pieces_of,
+)
+from engine.limits import BUFFER_SIZE, Expansion
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.spec.oci import Descriptor
+from engine.stores.protocols import ContentStore
+
+BUFFERED_FILE = 64 << 10
+"""The size in bytes up to which a file is kept in memory."""
+_BUFFERED_TOTAL = 8 << 20
+_LISTED = 20
+_CONTENT = 250
+_INGEST = 2000
+"""The approximate memory in bytes of an entry of the table, without the data."""
+
+
+class ContentPool:
+    """Contents by digest; those that have been received come before those of the store."""
+
+    def __init__(
+        self, store: ContentStore, hold: Callable[[Digest], None], expansion: Expansion
+    ) -> None:
+        """`hold` leases a blob of the store; `expansion` counts uncompressed bytes of layers."""
+        self.store = store
+        self.hold = hold
+        self.expansion = expansion
+        self._by_raw: dict[bytes, Content] = {}
+        self._further_uses: dict[bytes, int] = {}
+        """The number of uses of a content beyond the first."""
+        self._measured: dict[Digest, Uncompressed] = {}
+        self._made: dict[str, bytes] = {}
+        self._buffered = 0
+        self._spilled: Writer | None = None
+        self.layers = 0
+        """The number of contents so far that look like layers."""
+        self.table_bytes = 0
+        """The approximate memory in bytes of the table of contents, without their data."""
+
+    def add(self, content: Content) -> bytes:
+        """Add a use of a content, and drop its bytes if the pool has them; return its raw digest,
+        which takes less memory than text.
+        """
+        raw = content.raw if isinstance(content, Small) else content.digest.raw
+        kept = self._by_raw.setdefault(raw, content)
+        if kept is not content:
+            self._further_uses[raw] = self._further_uses.get(raw, 0) + 1
+            drop(content)
+            return raw
+        self.table_bytes += _size_in_table(content)
+        if isinstance(content, Buffered):
+            self._buffered += content.size
+            if self._buffered > _BUFFERED_TOTAL:
+                self._spill(content)
+        if not isinstance(content, Stored):
+            with self.open(content.digest) as reader:
+                self.layers += may_be_layer(reader)
+        return raw
+
+    def add_document(self, name: str, data: bytes) -> Digest:
+        """Add a small document; return its digest."""
+        document = Buffered(name, digests.of_bytes(data).raw, data)
+        self.add(document)
+        return document.digest
+
+    def remove(self, raw: bytes) -> None:
+        """Remove a use of the content with a raw digest; drop it with its last use."""
+        if further := self._further_uses.pop(raw, 0):
+            if further > 1:
+                self._further_uses[raw] = further - 1
+            return
+        content = self._by_raw.pop(raw, None)
+        if content is None:
+            return
+        self.table_bytes -= _size_in_table(content)
+        if isinstance(content, Buffered):
+            self._buffered -= content.size
+        drop(content)
+
+    def withdraw(self, raw: bytes) -> bool:
+        """Take a content with one use out of the pool and keep its bytes; return whether that was
+        possible.
+        """
+        if raw in self._further_uses or (content := self._by_raw.pop(raw, None)) is None:
+            return False
+        self.table_bytes -= _size_in_table(content)
+        return True
+
+    def get(self, digest: Digest) -> Content | None:
+        """Return the content with that digest, or None if it has not been received."""
+        return self._by_raw.get(digest.raw)
+
+    def with_raw(self, raw: bytes) -> Content | None:
+        """Return the content with that raw digest, or None if it is no longer there."""
+        return self._by_raw.get(raw)
+
+    def open(self, digest: str) -> ReaderAt:
+        """Open a content or a blob of the store; raise NotFound if there is neither."""
+        content = self.get(Digest(digest))
+        if isinstance(content, Small | Ingested):
+            return ContentReader(content)
+        return self.store.open(digest)
+
+    def sizes(self, wanted: Iterable[str]) -> Mapping[str, int]:
+        """Return the sizes in bytes of those blobs that have been received or are stored."""
+        wanted = tuple(wanted)
+        found = ((digest, self.get(Digest(digest))) for digest in wanted)
+        known = {d: c.size for d, c in found if isinstance(c, Small | Ingested)}
+        others = [digest for digest in wanted if digest not in known]
+        return {**self.store.sizes(others), **known} if others else known
+
+    def called(self, digest: str) -> str:
+        """Return the name of the file that has a content, else the digest, for use in messages."""
+        content = self.get(Digest(digest))
+        return content.name if content else digest
+
+    # -- layers ------------------------------------------------------------------------------------
+
+    def uncompressed(self, digest: Digest) -> Uncompressed | None:
+        """Return the diff ID and the size of a layer, or None if they were not determined on
+        arrival.
+        """
+        content = self.get(digest)
+        if isinstance(content, Ingested):
+            return content.uncompressed
+        return self._measured.get(digest)
+
+    def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
+        """Return the digest of a layer's uncompressed bytes; raise BrokenArchive if damaged."""
+        known = self._known_diff_id(digest)
+        if known is not None and known.algorithm == algorithm:
+            return known
+        with self.open(digest) as reader:
+            if digest.algorithm == algorithm and compression_of(reader) == "none":
+                return digest
+            measured = measure(reader, self.called(digest), algorithm, self.expansion.add)
+        self._measured[digest] = measured
+        return measured.diff_id
+
+    def labelled_diff_id(self, digest: Digest) -> Digest | None:
+        """Return the diff ID that is a label of a blob of the store, None if there is no label."""
+        label = self.store.info(digest).labels.get(UNCOMPRESSED_LABEL)
+        return digests.parse(label) if label else None
+
+    def compressed(self, layer: Descriptor, compression: Compression) -> Descriptor:
+        """Return the compressed form of a plain layer, from the store if it holds one."""
+        kind = compression.kind
+        for info in self.store.labelled(UNCOMPRESSED_LABEL, layer.digest):
+            self.hold(info.digest)
+            if self.store.exists(info.digest):
+                with self.store.open(info.digest) as reader:
+                    if compression_of(reader) == kind:
+                        return Descriptor(compression.media_type, info.digest, info.size)
+
+        def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
+            with closing(compression.start(writer.write)) as compressor:
+                for offset in range(0, reader.size, BUFFER_SIZE):
+                    compressor.write(reader.pread(BUFFER_SIZE, offset))
+                compressor.finish()
+            return Uncompressed(Digest(layer.digest), layer.size)
+
+        made = self._make(layer.digest, write)
+        return Descriptor(compression.media_type, made.digest, made.size)
+
+    def plain(self, layer: Content) -> Content:
+        """Return a layer in a form that an image can hold.
+
+        xz, bzip2, lzma and lz4, for which OCI has no media type, are decompressed. Raise
+        BrokenArchive or LimitExceeded.
+        """
+
+        def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
+            size = 0
+            try:
+                for piece in pieces_of(reader, kind):
+                    self.expansion.add(len(piece))
+                    writer.write(piece)
+                    size += len(piece)
+            except BrokenArchive as error:
+                raise BrokenArchive(layer.name, error.reason) from error
+            return Uncompressed(writer.digest(), size)
+
+        with self.open(layer.digest) as reader:
+            kind = foreign_compression_of(reader)
+        return layer if kind == "none" else self._make(layer.digest, write)
+
+    # -- publication -------------------------------------------------------------------------------
+
+    def prepare(self, wanted: Iterable[str]) -> Mapping[str, Writer]:
+        """Return ingests of those blobs that the store lacks, and make their bytes durable, so that
+        `publish` is short.
+        """
+        writers: dict[str, Writer] = {}
+        try:
+            for digest in wanted:
+                content = self.get(Digest(digest))
+                if isinstance(content, Ingested):
+                    writers[digest] = content.writer
+                elif isinstance(content, Small):
+                    writers[digest] = self.store.unnamed_writer(content.size, content.digest)
+                    writers[digest].write(content.pread(content.size, 0))
+            self.store.prepare(writers.values())
+        except BaseException:
+            for digest, writer in writers.items():
+                if isinstance(self.get(Digest(digest)), Small):
+                    writer.abort()
+            raise
+        return writers
+
+    def publish(
+        self, wanted: Mapping[str, Mapping[str, str]], prepared: Mapping[str, Writer]
+    ) -> list[Info]:
+        """Publish prepared blobs with these labels; return the ones that are new.
+
+        The caller holds a transaction, which undoes this if it fails. Raise MissingMember if a blob
+        that only the store held has been collected in the meantime.
+        """
+        committed = self.store.publish([(w, wanted[digest]) for digest, w in prepared.items()])
+        held = self.store.sizes(wanted)
+        for digest in wanted:
+            if digest not in held:
+                raise missing_blob(digest, "an image of it")
+        for digest, labels in wanted.items():
+            if labels and digest not in prepared and self._is_unlabelled(digest):
+                self.store.update(digest, labels)
+        return [each.info for each in committed if each.added]
+
+    def published(self, digests_of_blobs: Iterable[str]) -> None:
+        """Keep of published contents only that the store holds them."""
+        for digest in map(Digest, digests_of_blobs):
+            content = self.get(digest)
+            if content is not None and not isinstance(content, Stored):
+                if isinstance(content, Buffered):
+                    self._buffered -= content.size
+                uncompressed = self.uncompressed(digest)
+                diff_id = uncompressed.diff_id if uncompressed else None
+                self._by_raw[digest.raw] = Stored(content.name, digest, content.size, diff_id)
+
+    def forget_ingests(self, used: Iterable[str]) -> None:
+        """Forget contents whose ingests a failed publication has used up."""
+        for digest in map(Digest, used):
+            if isinstance(self.get(digest), Ingested):
+                del self._by_raw[digest.raw]
+
+    def discard(self) -> None:
+        """Discard all contents that were not published."""
+        for content in self._by_raw.values():
+            drop(content)
+        if self._spilled is not None:
+            self._spilled.abort()
+            self._spilled = None
+        self._by_raw.clear()
+        self._further_uses.clear()
+        self._buffered = self.table_bytes = 0
+
+    # -- helpers -----------------------------------------------------------------------------------
+
+    def _known_diff_id(self, digest: Digest) -> Digest | None:
+        match self.get(digest):
+            case Ingested(uncompressed=found):
+                return found.diff_id if found else None
+            case Stored(diff_id=known) if known is not None:
+                return known
+            case Stored() | None if self.store.exists(digest):
+                return self.labelled_diff_id(digest)
+        measured = self._measured.get(digest)
+        return measured.diff_id if measured else None
+
+    def _make(self, source: str, write: Callable[[ReaderAt, Writer], Uncompressed]) -> Content:
+        """Return the content that `write` creates from a blob; it is created once."""
+        made = self.with_raw(self._made.get(source, b""))
+        if made is None:
+            writer = self.store.unnamed_writer()
+            try:
+                with self.open(source) as reader:
+                    plain = write(reader, writer)
+                size = writer.status().offset
+            except BaseException:
+                writer.abort()
+                raise
+            content = Ingested(self.called(source), writer.digest(), size, writer, plain)
+            self._made[source] = self.add(content)
+            made = self._by_raw[self._made[source]]
+        return made
+
+    def _is_unlabelled(self, digest: str) -> bool:
+        """Return whether the store may lack labels of a blob that this load has learnt of."""
+        is_measured = Digest(digest) in self._measured
+        return is_measured or not self.store.info(digest).labels
+
+    def _spill(self, content: Buffered) -> None:
+        """Move a small file out of memory to a file shared with others."""
+        if self._spilled is None:
+            self._spilled = self.store.unnamed_writer()
+        start = self._spilled.status().offset
+        self._spilled.write(content.data)
+        self._by_raw[content.raw] = Spilled(
+            content.name, content.raw, start, content.size, self._spilled
+        )
+        self._buffered -= content.size
+
+
+def _size_in_table(content: Content) -> int:
+    return _INGEST if isinstance(content, Ingested) else _CONTENT
+
+
+def missing_blob(digest: str, subject: str, others: Sequence[str] = ()) -> MissingMember:
+    """Return the error for a blob that is neither in an archive nor in the store.
+
+    `others` are further absent blobs that `subject` needs.
+    """
+    reason = f"is missing from the archive and from the store, {subject} needs it"
+    if others:
+        more = len(others) - _LISTED
+        listed = ", ".join(others[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+        reason += f"; also missing: {listed}"
+    return MissingMember(blob_path(digest), reason, tuple(map(blob_path, others)))
+
+
+def blob_path(digest: str) -> str:
+    """Return the path of a blob in an OCI layout."""
+    return f"blobs/{digest.replace(':', '/', 1)}"

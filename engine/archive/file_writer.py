@@ -1,0 +1,114 @@
+"""One file of a directory that is loaded, written at any offset."""
+
+from engine.archive.content_pool import BUFFERED_FILE
+from engine.archive.member_content import Buffered, Ingested
+from engine.archive.member_sinks import DiffHasher
+from engine.content.protocols import Writer
+from engine.errors import LimitExceeded
+from engine.limits import Expansion
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.stores.protocols import ContentStore
+from engine.threads import run_concurrently
+
+
+class FileWriter:
+    """The bytes of one file: in memory while there are few, then in an ingest; for one thread at a
+    time.
+
+    Bytes that come in order are hashed, and decompressed if they are a layer, as they come.
+    """
+
+    def __init__(
+        self, store: ContentStore, expansion: Expansion, most: int, algorithm: str = "sha256"
+    ) -> None:
+        """`most` is the limit of the file's size in bytes; `algorithm` is that of its digest."""
+        self._store = store
+        self._most = most
+        self._algorithm = algorithm
+        self._data = bytearray()
+        self._ingest: Writer | None = None
+        self._diff: DiffHasher | None = DiffHasher(expansion)
+        self.size = 0
+
+    @property
+    def ingest(self) -> Writer | None:
+        """The ingest with the bytes, None while they are in memory."""
+        return self._ingest
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Write bytes at an offset; bytes before it that were never written are zeros.
+
+        Raise LimitExceeded if the file becomes too large, and OSError.
+        """
+        end = offset + len(data)
+        if end > self._most:
+            raise LimitExceeded("file", "bytes", self._most, end)
+        if self._ingest is None and end > BUFFERED_FILE:
+            self._ingest = self._store.unnamed_writer(algorithm=self._algorithm)
+            self._append(memoryview(bytes(self._data)))
+            self._data.clear()
+        if self._ingest is None:
+            self._data += bytes(max(0, offset - len(self._data)))
+            self._data[offset:end] = data
+        elif offset == self.size:
+            self._append(memoryview(data))
+        else:
+            self._diff = None
+            self._ingest.pwrite(data, offset)
+        self.size = max(self.size, end)
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
+        if self._ingest is None:
+            return bytes(self._data[offset : offset + length])
+        return self._ingest.pread(length, offset)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file at `size` bytes, or extend it with zeros; raise as `write` does."""
+        if size > self.size:
+            self.write(b"\0", size - 1)
+        elif self._ingest is None:
+            del self._data[size:]
+        elif size < self.size:
+            self._diff = None
+            self._ingest.truncate(size)
+        self.size = size
+
+    def content(self, name: str) -> Buffered | Ingested:
+        """Return the content so far under a name. More may be written afterwards."""
+        if self._ingest is None:
+            data = bytes(self._data)
+            return Buffered(name, digests.of_bytes(data, self._algorithm).raw, data)
+        digest = self._ingest.digest()
+        uncompressed = self._diff.close(digest, self.size) if self._diff else None
+        return Ingested(name, digest, self.size, self._ingest, uncompressed)
+
+    def digest(self) -> Digest:
+        """Return the digest of the bytes so far."""
+        if self._ingest is None:
+            return digests.of_bytes(self._data, self._algorithm)
+        return self._ingest.digest()
+
+    def sync(self) -> None:
+        """Make the bytes of an ingest durable."""
+        if self._ingest is not None:
+            self._store.prepare([self._ingest])
+
+    def abort(self) -> None:
+        """Drop the bytes."""
+        self._data.clear()
+        if self._ingest is not None:
+            self._ingest.abort()
+
+    def _append(self, data: memoryview) -> None:
+        assert self._ingest is not None
+        measured = run_concurrently(self._measure, data)
+        try:
+            self._ingest.write(data)
+        finally:
+            measured()
+
+    def _measure(self, data: memoryview) -> None:
+        if self._diff is not None:
+            self._diff.write(data)

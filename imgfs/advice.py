@@ -1,0 +1,51 @@
+"""Advice: what a user can do about an error, where the error itself does not say it.
+
+An error names an object, what was expected and what was found, but cannot know whether the object
+came from a file that is being loaded or from the store.
+"""
+
+import errno
+
+from engine import errors
+
+_DAMAGED = "the file is damaged: {again}, and if that fails too, get it anew from its source"
+_FULL = "free space on the store's disk, for which imgfs gc may be enough, and copy it again"
+_AFTER_COPY: tuple[tuple[type[Exception], str], ...] = (
+    (errors.ContentMismatch, _DAMAGED.format(again="copy it again")),
+    (
+        errors.LimitExceeded,
+        "if you trust the file, set a higher limit with imgfs mount -o, and copy it again",
+    ),
+    (
+        errors.InvalidInput,
+        "copy it again if it was cut off; else save the image anew (docker save, podman save, …)",
+    ),
+    (errors.StoreDamaged, "let imgfs fsck --repair look at the store, and copy it again"),
+)
+
+
+def after_copy(error: Exception) -> str:
+    """Return a sentence with what to do about a file in `import/` that was not loaded."""
+    clause = _after_copy(error)
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
+def _after_copy(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _FULL
+    return next((text for kind, text in _AFTER_COPY if isinstance(error, kind)), "copy it again")
+
+
+def after_load(error: Exception) -> str:
+    """Return a clause with what to do about an archive that `imgfs load` refused, or ""."""
+    is_damaged = isinstance(error, errors.ContentMismatch)
+    return _DAMAGED.format(again="load it again") if is_damaged else ""
+
+
+def for_store(error: Exception) -> str:
+    """Return a clause with what to do about an error of a command that reads the store, or "".
+
+    The command may read files too: the archive of `save --append`.
+    """
+    is_damaged = isinstance(error, errors.ContentMismatch)
+    return "imgfs fsck shows whether the store is damaged" if is_damaged else ""

@@ -1,0 +1,413 @@
+"""The directories below `import/`, with the files, links and stored blobs in them.
+
+`blobs/ALGORITHM/HEX` exists in every directory if the store holds that blob. All three parts are
+implied: they are not listed, and can be made by a writer that has not looked first, such as tar.
+Methods that change something may be called from any thread, one at a time for each upload.
+"""
+
+import errno
+import os
+import posixpath
+import stat
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from engine.archive.members import blob_at
+from engine.spec.digest import ALGORITHMS, Digest
+from imgfs.imports.receipt import Receipt
+from imgfs.imports.uploaded_file import UploadedFile
+from imgfs.vfs.nodes import (
+    NEVER,
+    READ_ONLY_FILE,
+    AttributeChange,
+    Attributes,
+    Call,
+    Directory,
+    Node,
+    Reader,
+    ReadOnlyDirectory,
+    ReadOnlyNode,
+    refusal_of,
+)
+
+if TYPE_CHECKING:
+    from imgfs.imports.directory_upload import DirectoryUpload
+
+MAX_DEPTH = 64
+"""The number of nested directories in one upload."""
+_BLOBS = "blobs"
+
+
+class StoredBlob(ReadOnlyNode):
+    """A blob of the store where nobody has written it; it is read-only, and has no time.
+
+    A name that no system call has seen may be made, as tar does, which does not look first.
+    """
+
+    may_block: ClassVar[bool] = True
+
+    def __init__(self, parent: "UploadedDirectory", digest: Digest, size: int) -> None:
+        self.key = f"{parent.key}/{digest}"
+        self.digest = digest
+        self.size = size
+        self._parent = parent
+
+    def attributes(self) -> Attributes:
+        return Attributes(READ_ONLY_FILE, self.size, block_size=1 << 20, timeout=NEVER)
+
+    async def set_attributes(self, _change: AttributeChange, /) -> None:
+        """Ignore the change: copiers set the times and permissions of what they find."""
+
+    def set_xattr(self, _name: str, _value: bytes, /) -> None:
+        """Ignore the attribute, as `set_attributes` does."""
+
+    def open(self) -> Reader:
+        return self._parent.upload.services.open_blob(self.digest)
+
+    def writable(self) -> UploadedFile:
+        """Return a file that takes the blob's own bytes only, and is listed from now on."""
+        return self._parent.adopt(self, Receipt(0o444, None, None, 0))
+
+
+class UploadedLink(ReadOnlyNode):
+    """A symlink to a path of the same upload."""
+
+    refusal: ClassVar[int] = errno.EPERM
+
+    def __init__(self, key: str, target: bytes, receipt: Receipt) -> None:
+        self.key = key
+        self.receipt = receipt
+        self._target = target
+
+    def attributes(self) -> Attributes:
+        made = self.receipt
+        mode, size = stat.S_IFLNK | 0o777, len(self._target)
+        return Attributes(mode, size, made.mtime, uid=made.uid, gid=made.gid, timeout=NEVER)
+
+    async def set_attributes(self, change: AttributeChange, /) -> None:
+        self.receipt.change(change)
+
+    def readlink(self) -> bytes:
+        return self._target
+
+
+class UploadedDirectory(ReadOnlyDirectory):
+    """One directory; `parent` is None for the root of the upload, and once it is removed."""
+
+    refusal: ClassVar[int] = errno.EPERM
+    changes_block: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        upload: "DirectoryUpload",
+        parent: "UploadedDirectory | None",
+        name: str,
+        receipt: Receipt,
+    ) -> None:
+        self.key = upload.new_key()
+        self.upload = upload
+        self.parent = parent
+        self.name = name
+        self.receipt = receipt
+        self.is_removed = False
+        self._children: dict[str, Child] = {}
+        self._implied: dict[str, UploadedDirectory] = {}
+        self._shown: set[Digest] = set()
+
+    @property
+    def path(self) -> str:
+        """The path in the upload, "" for its root."""
+        return "" if self.parent is None else self.parent.path_of(self.name)
+
+    @property
+    def depth(self) -> int:
+        """The number of directories above this one in the upload."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def is_implied(self) -> bool:
+        """Whether nobody has made this directory."""
+        return self.parent is not None and self.parent.child(self.name) is not self
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._children
+
+    def child(self, name: str) -> "Child | None":
+        """Return what has been made under a name."""
+        return self._children.get(name)
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a child in the upload."""
+        return f"{self.path}/{name}".lstrip("/")
+
+    # -- node -------------------------------------------------------------------------------------
+
+    def attributes(self) -> Attributes:
+        shown = self.receipt.attributes(0)
+        return Attributes(
+            stat.S_IFDIR | self.receipt.mode,
+            0,
+            shown.mtime,
+            uid=shown.uid,
+            gid=shown.gid,
+            timeout=0,
+        )
+
+    async def set_attributes(self, change: AttributeChange, /) -> None:
+        self.receipt.change(change)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        own = self.upload.xattrs() if self.upload.root is self else {}
+        return {**self.receipt.xattrs, **own}
+
+    def set_xattr(self, name: str, value: bytes, /) -> None:
+        self.receipt.set_xattr(name, value)
+
+    def remove_xattr(self, name: str, /) -> None:
+        self.receipt.remove_xattr(name)
+
+    # -- lookup -----------------------------------------------------------------------------------
+
+    def may_block(self, name: str | None, /) -> bool:
+        return self._is_for_blobs and (name is None or name not in self._children)
+
+    def depends_on_call(self, name: str, /) -> bool:
+        return name not in self._children
+
+    def seen_by(self, call: Call, /) -> "_SeenBy":
+        return _SeenBy(self, call)
+
+    def lookup(self, name: str, /) -> Node | None:
+        return self.find(name, Call.OTHER)
+
+    def find(self, name: str, call: Call) -> Node | None:
+        """Return what a system call finds under a name."""
+        child = self._children.get(name)
+        if child is not None:
+            return child if name in self._left([name]) else None
+        if name == _BLOBS or (self.name == _BLOBS and name in ALGORITHMS):
+            is_free = call in (Call.MAKE_DIRECTORY, Call.UNKNOWN)
+            return None if is_free else self._implied_directory(name)
+        digest = self._blob(name)
+        size = self.upload.load.held(digest) if digest else None
+        if digest is None or size is None:
+            return None
+        if call is Call.MAKE_FILE and digest not in self._shown:
+            return None
+        self._shown.add(digest)
+        blob = StoredBlob(self, digest, size)
+        return blob.writable() if call is Call.WRITE_FILE else blob
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        """Return what has been made here, and the stored blobs that the images refer to."""
+        children = dict(self._children)
+        found: dict[str, Node] = {name: children[name] for name in self._left(children)}
+        if self._is_for_blobs:
+            root = self.path.removesuffix(f"{_BLOBS}/{self.name}")
+            for digest, size in self.upload.blobs(root, self.name).items():
+                found.setdefault(digest.encoded, StoredBlob(self, digest, size))
+        return sorted(found.items(), key=lambda item: item[0])
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    def create(self, name: str, mode: int, uid: int, gid: int, /) -> UploadedFile:
+        """Make an empty file, or one that holds a stored blob already."""
+        receipt = Receipt.new(mode, uid, gid)
+        if (digest := self._blob(name)) and (size := self.upload.load.sizes([digest]).get(digest)):
+            return self.adopt(StoredBlob(self, digest, size), receipt)
+        file = UploadedFile(self.upload, self, name, receipt)
+        self._add(name, file)
+        return file
+
+    def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> "UploadedDirectory":
+        """Make a directory; raise OSError (EMLINK) for one that is too deep."""
+        if self.depth + 1 >= MAX_DEPTH:
+            raise OSError(errno.EMLINK, f"expected at most {MAX_DEPTH} directories in each other")
+        made = self._implied.pop(name, None)
+        if made is None:
+            made = UploadedDirectory(self.upload, self, name, Receipt.new(mode, uid, gid))
+        made.receipt = Receipt.new(mode, uid, gid)
+        self._add(name, made)
+        return made
+
+    def symlink(self, name: str, target: str, _mountpoint: str, /) -> UploadedLink:
+        """Make a symlink; raise OSError (EPERM) if it leads out of the upload."""
+        resolved = posixpath.normpath(posixpath.join(self.path, target))
+        if target.startswith("/") or resolved.split("/")[0] == "..":
+            raise OSError(errno.EPERM, "the link leads out of the directory")
+        link = UploadedLink(self.upload.new_key(), os.fsencode(target), self.receipt.of_new(0o777))
+        self._add(name, link)
+        path = self.path_of(name)
+        self.upload.load.link(path, resolved)
+        self.upload.publish([(path, None)])
+        return link
+
+    def link(self, name: str, child: Node, /) -> UploadedFile:
+        """Give a file that is closed a second name, as a file of its own."""
+        path = child.path if isinstance(child, UploadedFile) else None
+        if not isinstance(child, UploadedFile) or path is None or child.digest is None:
+            raise refusal_of(self)
+        if child.parent is None or child.parent.upload is not self.upload:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        self.upload.load.copy_name(path, self.path_of(name))
+        made = UploadedFile(self.upload, self, name, child.receipt.copy())
+        made.digest, made.size = child.digest, child.size
+        self._add(name, made)
+        self.upload.publish([(self.path_of(name), made.digest)])
+        return made
+
+    def rename(self, name: str, target: Directory, new_name: str, /) -> None:
+        """Move a child within the upload, over a file or an empty directory."""
+        child = self._children.get(name)
+        if child is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not isinstance(target, UploadedDirectory) or target.upload is not self.upload:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if target is self and name == new_name:
+            return
+        replaced = target.child(new_name)
+        _check_replacement(child, replaced)
+        old, new = self.path_of(name), target.path_of(new_name)
+        try:
+            arrived = self.upload.load.rename(old, new)
+        except Exception as error:
+            self.upload.refuse(new, error)
+            raise
+        if isinstance(child, UploadedFile) and child.digest is None:
+            self.upload.load.remove(new)
+        _detach(replaced)
+        del self._children[name]
+        if not isinstance(child, UploadedLink):
+            child.parent, child.name = target, new_name
+        target.place(new_name, child)
+        self._changed()
+        self.upload.publish(arrived)
+
+    def unlink(self, name: str, _child: Node, /) -> None:
+        """Remove a file or link. Images stay, and so does a stored blob that nobody has written."""
+        child = self._children.pop(name, None)
+        if child is not None:
+            self.upload.load.remove(self.path_of(name))
+            _detach(child)
+        if digest := self._blob(name):
+            self._shown.discard(digest)
+        self._changed()
+        self.upload.removed()
+
+    def rmdir(self, name: str, child: Directory, /) -> None:
+        """Remove a directory in which nothing has been made."""
+        if not isinstance(child, UploadedDirectory) or not child.is_empty:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        _detach(self._children.pop(name, None))
+        self._changed()
+
+    def adopt(self, blob: StoredBlob, receipt: Receipt) -> UploadedFile:
+        """Return the file with a stored blob, which is listed from now on."""
+        name = blob.digest.encoded
+        child = self._children.get(name)
+        if isinstance(child, UploadedFile):
+            return child
+        file = UploadedFile(self.upload, self, name, receipt)
+        file.digest, file.size = blob.digest, blob.size
+        self.place(name, file)
+        return file
+
+    def lose(self, file: UploadedFile) -> None:
+        """Remove a file whose bytes are lost or refused."""
+        if self._children.get(file.name) is file:
+            del self._children[file.name]
+        _detach(file)
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _implied_directory(self, name: str) -> "UploadedDirectory":
+        if name not in self._implied:
+            receipt = self.receipt.of_new(0o755)
+            self._implied[name] = UploadedDirectory(self.upload, self, name, receipt)
+        return self._implied[name]
+
+    def _blob(self, name: str) -> Digest | None:
+        return blob_at(self.path_of(name)) if self._is_for_blobs else None
+
+    @property
+    def _is_for_blobs(self) -> bool:
+        is_below_blobs = self.parent is not None and self.parent.name == _BLOBS
+        return is_below_blobs and self.name in ALGORITHMS
+
+    def _left(self, names: Iterable[str]) -> Collection[str]:
+        """Return the names without those of blobs that have been removed from the store."""
+        names = tuple(names)
+        files = (self._children.get(name) for name in names) if self._is_for_blobs else ()
+        stored = [file.stored for file in files if isinstance(file, UploadedFile) and file.stored]
+        if not stored:
+            return names
+        gone = set(stored) - self.upload.load.sizes(stored).keys()
+        return [name for name in names if f"{self.name}:{name}" not in gone]
+
+    def _add(self, name: str, child: "Child") -> None:
+        if name in self._children:
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.place(name, child)
+        self._changed()
+
+    def place(self, name: str, child: "Child") -> None:
+        """Put a child here, and make this directory if it is only implied."""
+        if self.is_removed:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._children[name] = child
+        self._implied.pop(name, None)
+        if self.parent is not None and self.is_implied:
+            self.parent.place(self.name, self)
+
+    def _changed(self) -> None:
+        self.receipt.touch()
+        self.upload.changed()
+
+
+class _SeenBy(ReadOnlyDirectory):
+    """An `UploadedDirectory` as one system call finds it."""
+
+    def __init__(self, directory: UploadedDirectory, call: Call) -> None:
+        self.key = directory.key
+        self._directory = directory
+        self._call = call
+
+    def attributes(self) -> Attributes:
+        return self._directory.attributes()
+
+    def may_block(self, name: str | None, /) -> bool:
+        return self._directory.may_block(name)
+
+    def lookup(self, name: str, /) -> Node | None:
+        return self._directory.find(name, self._call)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        return self._directory.children()
+
+
+def _detach(child: "Child | None") -> None:
+    """Note that a child is no longer in its directory."""
+    if isinstance(child, UploadedFile):
+        child.parent = None
+    elif isinstance(child, UploadedDirectory):
+        child.is_removed = True
+
+
+def _check_replacement(
+    child: "Child",
+    replaced: "Child | None",
+) -> None:
+    """Raise OSError as rename(2) does for a child that cannot be replaced by another."""
+    if replaced is None:
+        return
+    if isinstance(replaced, UploadedDirectory):
+        if not child.is_directory:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not replaced.is_empty:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+    elif child.is_directory:
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+Child = UploadedDirectory | UploadedFile | UploadedLink

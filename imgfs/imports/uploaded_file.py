@@ -1,0 +1,270 @@
+"""A file below a directory of `import/`. Call it from the event loop only.
+
+Bytes that come in order wait in a queue, from which a worker thread writes them. Every other access
+waits until the queue is empty, and takes the bytes of the native library before anything else.
+"""
+
+import errno
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from engine.archive.file_writer import FileWriter
+from engine.errors import ContentMismatch
+from engine.spec.digest import Digest
+from imgfs.imports.gather import Gather
+from imgfs.imports.receipt import Receipt
+from imgfs.imports.serial_calls import SerialCalls
+from imgfs.imports.stored_blob import StoredBlobWriter
+from imgfs.imports.write_queue import WriteQueue
+from imgfs.vfs.nodes import AttributeChange, Attributes, Reader, ReadOnlyNode
+
+if TYPE_CHECKING:
+    from imgfs.imports.directory_upload import DirectoryUpload
+    from imgfs.imports.uploaded_directory import UploadedDirectory
+
+T = TypeVar("T")
+
+_AHEAD = 8 << 20
+"""Bytes that may wait for the thread."""
+
+
+class UploadedFile(ReadOnlyNode):
+    """One file, a `WritableFile`; `parent` is None once it is removed."""
+
+    may_block: ClassVar[bool] = False
+    may_change: ClassVar[bool] = True
+    refusal: ClassVar[int] = errno.EPERM
+
+    def __init__(
+        self, upload: "DirectoryUpload", parent: "UploadedDirectory", name: str, receipt: Receipt
+    ) -> None:
+        self.key = upload.new_key()
+        self.parent: UploadedDirectory | None = parent
+        self.name = name
+        self.receipt = receipt
+        self.size = 0
+        self.digest: Digest | None = None
+        """The digest of the bytes as the load has taken them, None if there are newer ones."""
+        self._upload = upload
+        self._load = upload.load
+        self._calls = SerialCalls(upload.services.nursery, upload.services.workers)
+        self._queue: WriteQueue | None = None
+        self._writer: FileWriter | StoredBlobWriter | None = None
+        self._gather = Gather()
+        self._handles = 0
+        self._position = 0
+        """The end of the bytes that were written last, where the queue continues."""
+        self._consumed = 0
+        """The end of the bytes that the thread has written last."""
+        self._error: Exception | None = None
+        """Why bytes were lost."""
+
+    @property
+    def path(self) -> str | None:
+        """The path in the upload, None once the file is removed."""
+        return None if self.parent is None else self.parent.path_of(self.name)
+
+    @property
+    def stored(self) -> Digest | None:
+        """The digest if the file is a blob of the store, else None."""
+        digest = self.digest
+        return digest if digest is not None and self._is_stored_blob(digest) else None
+
+    # -- node -------------------------------------------------------------------------------------
+
+    def attributes(self) -> Attributes:
+        self._take_gathered()
+        return self.receipt.attributes(self.size)
+
+    async def set_attributes(self, change: AttributeChange, /) -> None:
+        if change.size is not None:
+            await self.truncate(change.size)
+            if not self._handles:
+                await self._put()
+                await self._close_writer()
+        self.receipt.change(change)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return self.receipt.xattrs
+
+    def set_xattr(self, name: str, value: bytes, /) -> None:
+        self.receipt.set_xattr(name, value)
+
+    def remove_xattr(self, name: str, /) -> None:
+        self.receipt.remove_xattr(name)
+
+    def open(self) -> Reader:
+        """Raise OSError (EOPNOTSUPP): the bytes may change, so they are read with `read`."""
+        raise OSError(errno.EOPNOTSUPP, "an upload is not opened for reading alone")
+
+    def writable(self) -> "UploadedFile":
+        return self
+
+    # -- open file --------------------------------------------------------------------------------
+
+    def opened(self, number: int) -> int:
+        if not self._handles:
+            self._gather = self._upload.opened()
+        self._handles += 1
+        return self._gather.handle(number)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        await self._drained()
+        return await self._call(partial(self._read, offset, size))
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Write bytes at an offset; raise what an earlier write has failed with."""
+        self._take_gathered()
+        if self._error is not None:
+            raise self._error
+        if offset == self._position and self._writer is not None:
+            await self._enqueue(data).all_but(_AHEAD)
+        else:
+            await self._drained()
+            self._position = self._consumed = offset
+            await self._enqueue(data).all_but(0)
+        self.size = max(self.size, self._position)
+        self._gather.begin(self._position)
+        return len(data)
+
+    async def truncate(self, size: int) -> None:
+        await self._drained()
+        await self._call(partial(self._truncate, size))
+        self._position = self._consumed = size
+
+    async def sync(self) -> None:
+        await self._drained()
+        if self._error is not None:
+            raise self._error
+        if isinstance(self._writer, FileWriter):
+            await self._call(self._writer.sync)
+
+    async def flush(self) -> None:
+        """Hand the file over to the load; raise what is wrong with it or with what it completes."""
+        await self._drained()
+        if self._error is not None:
+            self._upload.refuse(self.path, self._error)
+            raise self._error
+        await self._put()
+
+    async def released(self) -> None:
+        """Count one open file less; after the last one drop bytes that the load does not take."""
+        self._handles -= 1
+        if self._handles:
+            return
+        await self._drained()
+        self._gather.close()
+        self._gather = Gather()
+        if self._error is None:
+            with suppress(Exception):  # the flush before has raised it
+                await self._put()
+        await self._close_writer()
+        self._upload.closed()
+
+    # -- in the worker thread ---------------------------------------------------------------------
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if self._writer is not None:
+            return self._writer.read(size, offset)
+        if self.digest is None:
+            return b""
+        with self._load.open(self.digest) as reader:
+            return reader.pread(size, offset)
+
+    def _consume(self, data: bytes) -> None:
+        if self._error is None:
+            try:
+                self._begin().write(data, self._consumed)
+                self._consumed += len(data)
+            except Exception as error:  # raised by the next call
+                self._error = error
+
+    def _truncate(self, size: int) -> None:
+        is_stored = self.stored is not None
+        if size == 0 and not is_stored:
+            if self.digest is None and isinstance(self._writer, FileWriter):
+                self._writer.abort()
+            self._writer, self.digest, self._error = self._load.new_file(self._path), None, None
+        else:
+            self._begin().truncate(size)
+        if not is_stored:
+            self.size = size
+
+    def _begin(self) -> FileWriter | StoredBlobWriter:
+        """Return the writer of newer bytes; the load gives back those that it has taken."""
+        writer, digest, path = self._writer, self.digest, self.path
+        if path is None and digest is not None:  # removed, and its bytes with it
+            writer = self._writer = digest = self.digest = None
+        if digest is not None and self._is_stored_blob(digest):
+            if not isinstance(writer, StoredBlobWriter):
+                reader = self._load.open(digest)
+                writer = self._writer = StoredBlobWriter(self._path, digest, reader)
+            return writer
+        if writer is None:
+            path = self._path
+            new = self._load.new_file(path) if digest is None else self._load.reopen(path, digest)
+            writer = self._writer = new
+        elif digest is not None and isinstance(writer, FileWriter):
+            writer = self._writer = self._load.take_back(self._path, writer)
+        self.digest = None
+        return writer
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _path(self) -> str:
+        return self.path or ""
+
+    def _is_stored_blob(self, digest: Digest) -> bool:
+        return self._load.is_stored_blob(self._path, digest)
+
+    def _take_gathered(self) -> None:
+        if data := self._gather.take():
+            self._enqueue(data)
+            self.size = max(self.size, self._position)
+
+    def _enqueue(self, data: bytes) -> WriteQueue:
+        if self._queue is None:  # not before, since a worker thread may have made this file
+            nursery = self._upload.services.nursery
+            self._queue = WriteQueue(self._consume, self._calls.run, nursery)
+        self._queue.put(data)
+        self._position += len(data)
+        return self._queue
+
+    async def _drained(self) -> None:
+        self._take_gathered()
+        if self._queue is not None:
+            await self._queue.all_but(0)
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Call in the file's worker thread, and return the result."""
+        results: list[T] = []
+        await self._calls.run(lambda: results.append(call()))
+        return results[0]
+
+    async def _put(self) -> None:
+        """Hand bytes that are new over to the load, and publish the images that they complete."""
+        path, writer = self.path, self._writer
+        if path is None or self.digest is not None or not isinstance(writer, FileWriter):
+            return
+        try:
+            self.digest = await self._call(partial(self._load.put, path, writer))
+        except Exception as error:
+            if not isinstance(error, ContentMismatch):  # of a mismatch the bytes are left
+                self._error = error
+            self._upload.refuse(path, error)
+            raise
+        await self._upload.arrived(path, self.digest)
+
+    async def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if isinstance(writer, StoredBlobWriter):
+            writer.close()
+        elif writer is not None and self.digest is None:
+            await self._call(writer.abort)
+            self.size = 0
+            if self.parent is not None:
+                self.parent.lose(self)
+        self._error = None

@@ -1,0 +1,245 @@
+"""Loading of directories whose files arrive in any order."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.archive.directory_import import DirectoryImport
+from engine.archive.import_options import ImportOptions
+from engine.errors import DigestMismatch, LimitExceeded
+from engine.limits import Limits
+from engine.spec.digest import Digest
+from tests import archives
+from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
+
+LARGE = archives.layer("large", os.urandom(200_000))
+APP = ImageParts(layers=[LARGE, archives.layer("app")])
+OTHER = ImageParts(layers=[LARGE, archives.layer("other")])
+
+Files = dict[str, bytes]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
+        yield opened
+
+
+def entry(image: ImageParts, name: str = "", tag: str = "") -> dict[str, object]:
+    names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag}
+    annotations = {key: value for key, value in names.items() if value}
+    data = image.manifest(gzipped=True)
+    return archives.descriptor(data, archives.OCI_MANIFEST, annotations=annotations)
+
+
+def oci_layout(*images: ImageParts, tags: Iterable[str] = ()) -> Files:
+    entries = [entry(image, tag=tag) for image, tag in zip(images, tags or "ab", strict=False)]
+    blobs = [blob for image in images for blob in image.blobs(True)]
+    return dict(archives.oci_members(entries, blobs))
+
+
+def write(directory: DirectoryImport, path: str, data: bytes) -> None:
+    file = directory.new_file(path)
+    for offset in range(0, len(data), 70_000):
+        file.write(data[offset : offset + 70_000], offset)
+    directory.arrived(path, directory.put(path, file))
+
+
+def write_many(directory: DirectoryImport, count: int) -> None:
+    for number in range(count):
+        write(directory, f"{number}", b"%d" % number)
+
+
+def load(engine: LocalEngine, name: str, files: Iterable[tuple[str, bytes]]) -> list[str]:
+    with DirectoryImport(engine.store, ImportOptions(), name) as directory:
+        for path, data in files:
+            write(directory, path, data)
+        assert (directory.error, directory.missing) == (None, ())
+    return images(engine)
+
+
+def images(engine: LocalEngine) -> list[str]:
+    return [image.familiar for image in engine.images.all()]
+
+
+def garbage(engine: LocalEngine) -> list[str]:
+    return [found.name for found in engine.collector().plan()]
+
+
+LAYOUT = oci_layout(APP, OTHER, tags=["1", "2"])
+DOCKER = dict(archives.members(archives.docker_archive((APP, ["app:3"]))))
+
+
+@given(order=st.permutations(sorted(LAYOUT)))
+@settings(max_examples=60, deadline=None)
+def test_any_order_of_an_oci_layout(
+    tmp_path_factory: pytest.TempPathFactory, order: list[str]
+) -> None:
+    with LocalEngine(tmp_path_factory.mktemp("store")) as engine:
+        assert load(engine, "app", ((path, LAYOUT[path]) for path in order)) == ["app:1", "app:2"]
+        assert garbage(engine) == []
+        assert list(engine.check()) == []
+
+
+@given(order=st.permutations(sorted(LAYOUT)))
+@settings(max_examples=60, deadline=None)
+def test_any_order_by_temporary_names(
+    tmp_path_factory: pytest.TempPathFactory, order: list[str]
+) -> None:
+    with LocalEngine(tmp_path_factory.mktemp("store")) as engine:
+        with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+            for path in order:
+                write(directory, f"{path}.tmp", LAYOUT[path])
+                for arrived in directory.rename(f"{path}.tmp", path):
+                    directory.arrived(*arrived)
+        assert images(engine) == ["app:1", "app:2"]
+        assert garbage(engine) == []
+
+
+@given(order=st.permutations(sorted(DOCKER)))
+@settings(max_examples=40, deadline=None)
+def test_any_order_of_an_unpacked_docker_archive(
+    tmp_path_factory: pytest.TempPathFactory, order: list[str]
+) -> None:
+    with LocalEngine(tmp_path_factory.mktemp("store")) as engine:
+        assert load(engine, "directory", ((path, DOCKER[path]) for path in order)) == ["app:3"]
+        assert garbage(engine) == []
+
+
+def test_the_images_appear_with_the_last_piece_only(engine: LocalEngine) -> None:
+    files = sorted(oci_layout(APP, tags=["1"]).items(), reverse=True)
+    with DirectoryImport(engine.store, ImportOptions(), "team/app") as directory:
+        for path, data in files[:-1]:
+            write(directory, path, data)
+            assert images(engine) == []
+            assert directory.missing or not directory.loaded.images
+        assert list(directory.missing) == [files[-1][0]]
+        write(directory, *files[-1])
+        assert images(engine) == ["team/app:1"]
+        assert not directory.missing
+
+
+def test_a_second_index_adds_images(engine: LocalEngine) -> None:
+    first, both = oci_layout(APP, tags=["1"]), oci_layout(APP, OTHER, tags=["1", "2"])
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path, data in first.items():
+            write(directory, path, data)
+        for path, data in sorted((both.items() - first.items()), key=lambda item: item[0]):
+            write(directory, path, data)
+        assert images(engine) == ["app:1", "app:2"]
+        assert len(directory.loaded.images) == 2
+
+
+def test_layouts_in_layouts_share_their_blobs(engine: LocalEngine) -> None:
+    """As rsync -r writes them: it skips a blob that the first layout has brought."""
+    first, second = oci_layout(APP, tags=["1"]), oci_layout(OTHER)
+    files = [(f"b/{path}", data) for path, data in second.items() if path not in first]
+    files += [(f"b/{path}", second[path]) for path in ("index.json", "oci-layout")]
+    files += [(f"a/{path}", data) for path, data in first.items()]
+    assert load(engine, "x", files) == ["x/a:1", "x/b:a"]
+
+
+def test_a_stored_blob_is_held_and_completes(engine: LocalEngine) -> None:
+    load(engine, "app", oci_layout(APP, tags=["1"]).items())
+    files = oci_layout(APP, OTHER, tags=["1", "2"])
+    layer = next(path for path, data in files.items() if data == archives.compressed(LARGE))
+    digest = Digest(layer.removeprefix("blobs/").replace("/", ":"))
+    with DirectoryImport(engine.store, ImportOptions(), "again") as directory:
+        assert directory.held(digest) == len(files[layer])
+        engine.remove("app:1")
+        assert list(engine.collector().collect()) != []
+        for path, data in files.items():
+            if path != layer:
+                write(directory, path, data)
+    assert images(engine) == ["again:1", "again:2"]
+
+
+def test_a_wrong_blob_is_refused_and_can_be_written_again(engine: LocalEngine) -> None:
+    files = oci_layout(APP, tags=["1"])
+    layer = max(files, key=lambda path: len(files[path]))
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        file = directory.new_file(layer)
+        file.write(files[layer][:-1], 0)
+        with pytest.raises(DigestMismatch):
+            directory.put(layer, file)
+        file.write(files[layer][-1:], len(files[layer]) - 1)
+        directory.put(layer, file)
+        write(directory, "x", b"x" * 100_000)
+        with pytest.raises(DigestMismatch):
+            directory.rename("x", layer)
+        for path, data in files.items():
+            if path != layer:
+                write(directory, path, data)
+    assert images(engine) == ["app:1"]
+
+
+def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEngine) -> None:
+    app = ImageParts(layers=[archives.layer("app")])
+    wrong = archives.digest(b"another layer").encode()
+    config = app.config.replace(archives.digest(app.layers[0]).encode(), wrong)
+    manifest = json.loads(app.manifest())
+    manifest["config"] |= {"digest": archives.digest(config), "size": len(config)}
+    data = archives.to_json(manifest)
+    files = archives.oci_members(
+        [archives.descriptor(data, archives.OCI_MANIFEST)], [config, data, *app.layers]
+    )
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path, each in files[:-1]:
+            write(directory, path, each)
+        with pytest.raises(DigestMismatch):
+            write(directory, *files[-1])
+        assert directory.error is not None
+    assert images(engine) == []
+
+
+def test_too_many_files(engine: LocalEngine) -> None:
+    options = ImportOptions(limits=Limits(max_table_bytes=5_000))
+    with DirectoryImport(engine.store, options, "app") as directory, pytest.raises(LimitExceeded):
+        write_many(directory, 1000)
+
+
+def test_too_large_a_file(engine: LocalEngine) -> None:
+    options = ImportOptions(limits=Limits(max_archive_bytes=100))
+    with DirectoryImport(engine.store, options, "app") as directory:
+        file = directory.new_file("x")
+        with pytest.raises(LimitExceeded):
+            file.write(b"x", 100)
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(
+            st.integers(0, 200_000), st.integers(0, 100_000), st.binary(min_size=1, max_size=1)
+        ),
+        max_size=12,
+    ),
+    cut=st.integers(0, 250_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_writes_in_any_order_are_those_of_a_file(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, int, bytes]], cut: int
+) -> None:
+    expected = tmp_path_factory.mktemp("file") / "x"
+    with (
+        LocalEngine(tmp_path_factory.mktemp("store")) as engine,
+        DirectoryImport(engine.store, ImportOptions(), "app") as directory,
+        expected.open("wb", buffering=0) as model,
+    ):
+        file = directory.new_file("x")
+        for offset, size, byte in pieces:
+            if size:
+                os.pwrite(model.fileno(), byte * size, offset)
+                file.write(byte * size, offset)
+        model.truncate(cut)
+        file.truncate(cut)
+        assert file.size == cut
+        digest = directory.put("x", file)
+        assert digest == archives.digest(expected.read_bytes())
+        with directory.open(digest) as reader:
+            assert reader.pread(1 << 20, 0) == expected.read_bytes()

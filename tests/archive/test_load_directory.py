@@ -1,0 +1,134 @@
+"""Loading of directories on disk."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.archive.import_options import ImportOptions
+from engine.archive.load_directory import load_directory
+from engine.errors import BrokenArchive, DigestMismatch, EngineError, MissingMember
+from engine.spec import platforms
+from tests import archives
+from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
+
+LARGE = archives.layer("large", os.urandom(200_000))
+APP = ImageParts(layers=[LARGE, archives.layer("app")])
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
+        yield opened
+
+
+def unpacked(archive: bytes, path: Path) -> Path:
+    for name, data in archives.members(archive):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def load(engine: LocalEngine, path: Path, *wanted: str) -> list[str]:
+    options = ImportOptions(platforms=tuple(map(platforms.parse, wanted)))
+    load_directory(engine.store, path, options)
+    return [image.familiar for image in engine.images.all()]
+
+
+def leftovers(engine: LocalEngine) -> list[str]:
+    return [found.name for found in engine.collector().plan()]
+
+
+@pytest.mark.parametrize(
+    ("archive", "name"),
+    [
+        (archives.oci_archive((APP, "app:3")), "app:3"),
+        (archives.oci_archive((APP, None)), "layout:latest"),
+        (archives.docker_archive((APP, ["app:4"])), "app:4"),
+        (archives.docker_archive((APP, None)), "layout:latest"),
+    ],
+)
+def test_load_of_an_unpacked_archive(
+    engine: LocalEngine, tmp_path: Path, archive: bytes, name: str
+) -> None:
+    assert load(engine, unpacked(archive, tmp_path / "layout")) == [name]
+    assert leftovers(engine) == []
+    assert list(engine.check()) == []
+
+
+def test_load_of_what_skopeos_dir_transport_writes(engine: LocalEngine, tmp_path: Path) -> None:
+    layout = tmp_path / "app"
+    layout.mkdir()
+    (layout / "version").write_bytes(b"Directory Transport Version: 1.1\n")
+    (layout / "manifest.json").write_bytes(APP.manifest())
+    for blob in APP.blobs():
+        (layout / archives.digest(blob).removeprefix("sha256:")).write_bytes(blob)
+    assert load(engine, layout) == ["app:latest"]
+    assert engine.images.all()[0].target.digest == archives.digest(APP.manifest())
+
+
+def test_only_what_the_store_lacks_is_read(engine: LocalEngine, tmp_path: Path) -> None:
+    layout = unpacked(archives.oci_archive((APP, "app:1")), tmp_path / "a")
+    assert load(engine, layout) == ["app:1"]
+    for path in layout.glob("blobs/*/*"):
+        path.write_bytes(b"")
+    again = unpacked(archives.oci_archive((APP, "app:2")), tmp_path / "b")
+    (again / "index.json").rename(layout / "index.json")
+    assert load(engine, layout) == ["app:1", "app:2"]
+
+
+def test_a_wrong_blob_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
+    layout = unpacked(archives.oci_archive((APP, "app:1")), tmp_path / "layout")
+    layer = max(layout.glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    layer.write_bytes(layer.read_bytes() + b"more")
+    with pytest.raises(DigestMismatch):
+        load(engine, layout)
+    assert engine.images.all() == []
+    assert leftovers(engine) == []
+
+
+def test_a_missing_blob_is_named(engine: LocalEngine, tmp_path: Path) -> None:
+    layout = unpacked(archives.oci_archive((APP, "app:1")), tmp_path / "layout")
+    layer = max(layout.glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    layer.unlink()
+    with pytest.raises(MissingMember, match=layer.name):
+        load(engine, layout)
+    assert leftovers(engine) == []
+
+
+def test_a_directory_without_an_image_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
+    with pytest.raises(BrokenArchive, match="holds no image"):
+        load(engine, tmp_path)
+
+
+@pytest.mark.parametrize("target", ["../outside", "/etc/hostname", "fifo", "layer"])
+def test_a_link_out_of_the_directory_is_not_followed(
+    engine: LocalEngine, tmp_path: Path, target: str
+) -> None:
+    layout = unpacked(archives.oci_archive((APP, "app:1")), tmp_path / "layout")
+    os.mkfifo(layout / "fifo")
+    layer = max(layout.glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    layer.rename(tmp_path / "outside")
+    layer.symlink_to(layout / target if target == "fifo" else target.replace("layer", layer.name))
+    with pytest.raises(EngineError):
+        load(engine, layout)
+    assert leftovers(engine) == []
+
+
+def test_a_link_in_the_directory_is_followed(engine: LocalEngine, tmp_path: Path) -> None:
+    layout = unpacked(archives.oci_archive((APP, "app:1")), tmp_path / "layout")
+    layer = max(layout.glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    layer.rename(layout / "layer.tar")
+    layer.symlink_to("../../layer.tar")
+    assert load(engine, layout) == ["app:1"]
+
+
+def test_one_platform_of_several(engine: LocalEngine, tmp_path: Path) -> None:
+    arm = ImageParts(layers=[LARGE], architecture="arm64")
+    layout = unpacked(archives.multi_platform("app:1", [APP, arm]), tmp_path / "layout")
+    assert load(engine, layout, "linux/arm64") == ["app:1"]
+    stored = engine.store.content
+    assert stored.exists(archives.digest(arm.config))
+    assert not stored.exists(archives.digest(APP.config))
