@@ -310,6 +310,6 @@ def test_an_ingest_and_a_lease_end_with_the_directory(mounted: Mounted) -> None:
         shutil.rmtree(directory)
         leased = "SELECT * FROM lease_resources"
         wait_until(lambda: engine.database.read(leased) == [], "the lease ends")
-        engine.collector().collect()
+        list(engine.collector().collect())
         assert engine.database.read("SELECT * FROM blobs") == []
     assert ingests(mounted) == []
