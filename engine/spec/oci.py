@@ -55,8 +55,6 @@ ATTESTATION_MANIFEST: Final = "attestation-manifest"
 
 LAYOUT_VERSION: Final = "1.0.0"
 
-DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The config and the layers, lowest first, of one image for one platform."""
@@ -337,25 +335,3 @@ def image_created(config: ImageConfig) -> int:
     if config.created or not config.history:
         return created_seconds(config.created)
     return created_seconds(config.history[-1].created)
-
-
-def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
-    """Parse an `oci-layout` file; raise InvalidDocument for a version other than 1.0.0."""
-    layout = go_json.decode(data, ImageLayout, subject)
-    if layout.image_layout_version != LAYOUT_VERSION:
-        version = layout.image_layout_version
-        raise InvalidDocument(subject, f"unsupported imageLayoutVersion {version!r}")
-    return layout
-
-
-def is_docker_type(media_type: str) -> bool:
-    """Return whether this is one of Docker's own media types."""
-    return media_type.startswith("application/vnd.docker.")
-
-
-def layer_compression_strict(media_type: str) -> str | None:
-    """Return the compression as umoci reads it: None for all but OCI layers, or "unsupported"."""
-    base, _, suffix = media_type.partition("+")
-    if base not in (LAYER, LAYER_NONDISTRIBUTABLE):
-        return None
-    return suffix if suffix in ("", "gzip", "zstd") else "unsupported"

@@ -108,13 +108,6 @@ class _Exact(msgspec.Struct, frozen=True):
             and self.has_features(_counted_features(own, platform))
         )
 
-    def matches_os(self, platform: Platform) -> bool:
-        return (
-            self.platform.os == normalize(platform).os
-            and self.fits_version(platform)
-            and self.has_features(platform.os_features)
-        )
-
     def has_features(self, features: Iterable[str]) -> bool:
         return set(features) <= set(self.platform.os_features)
 
@@ -230,57 +223,3 @@ def _windows_runs(own: tuple[int, int, int], image: tuple[int, int, int]) -> boo
         return own == image
     floor = max((ltsc for ltsc in _WINDOWS_LTSC_BUILDS if ltsc < build), default=oldest)
     return floor <= image[2] <= build
-
-
-def only_strict(platform: Platform) -> Matcher:
-    """Match this platform, however it is spelled, and none that merely runs on it (OnlyStrict)."""
-    return any_of(platform)
-
-
-def only_os(platform: Platform) -> Matcher:
-    """Match every architecture of this os, os version and features; prefer its own (OnlyOS)."""
-    return _OnlyOS(_Exact.of(platform))
-
-
-def any_equally(*platforms: Platform) -> Matcher:
-    """Match any of these platforms alike, but prefer more os features (Any)."""
-    return _AnyEqually(tuple(map(_Exact.of, platforms)))
-
-
-def newest_windows(platform: Platform) -> Matcher:
-    """Match this platform; prefer the greatest os version, compared as text."""
-    return _NewestWindows(_Exact.of(platform))
-
-
-class _AnyEqually(msgspec.Struct, frozen=True):
-    choices: tuple[_Exact, ...]
-
-    def matches(self, platform: Platform) -> bool:
-        return any(choice.matches(platform) for choice in self.choices)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        if self.matches(platform):
-            return 0, -len(platform.os_features)
-        return (1,) if self.matches(msgspec.structs.replace(platform, os_features=())) else (2,)
-
-
-class _OnlyOS(msgspec.Struct, frozen=True):
-    wanted: _Exact
-
-    def matches(self, platform: Platform) -> bool:
-        return self.wanted.matches_os(platform)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        return (0, *_Ordered((self.wanted,)).rank(platform)) if self.matches(platform) else (1,)
-
-
-class _NewestWindows(msgspec.Struct, frozen=True):
-    wanted: _Exact
-
-    def matches(self, platform: Platform) -> bool:
-        return self.wanted.matches(platform)
-
-    def rank(self, platform: Platform) -> tuple[int, ...]:
-        if not self.matches(platform):
-            return (1,)
-        return 0, *(-ord(character) for character in platform.os_version), 1

@@ -48,16 +48,12 @@ _SENTENCES: Final = {
     "reference_invalid_format": "invalid reference format",
     "name_contains_uppercase": "repository name has upper-case letters",
     "name_too_long": f"repository name is longer than {MAX_PATH_LENGTH} characters",
-    "name_not_canonical": "not a full image name with its registry",
     "identifier_not_allowed": "64 hex digits are an image ID and no name",
     "tag_invalid_format": "invalid tag",
     "digest_invalid_format": InvalidDigest.SENTENCES["invalid_format"],
     "digest_unsupported": InvalidDigest.SENTENCES["unsupported"],
     "digest_invalid_length": InvalidDigest.SENTENCES["invalid_length"],
 }
-
-_OCI_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_OCI_NAME: Final = rf"{_OCI_COMPONENT}(?:/{_OCI_COMPONENT})*"
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -225,60 +221,6 @@ def _invalid(text: str, kind: str) -> InvalidReference:
     return InvalidReference(text, kind, _SENTENCES[kind])
 
 
-def parse_named(text: str) -> Reference:
-    """Parse a full name (ParseNamed); raise InvalidReference (name_not_canonical) for others."""
-    ref = parse_normalized(text)
-    if str(ref) != text:
-        raise _invalid(text, "name_not_canonical")
-    return ref
-
-
-def parse_docker_ref(text: str) -> Reference:
-    """Parse a reference by digest, else by tag, by default `latest` (ParseDockerRef)."""
-    ref = parse_normalized(text)
-    return tag_name_only(ref) if ref.digest is None else without_tag(ref)
-
-
-def with_name(text: str) -> Reference:
-    """Parse a repository by the bare grammar, without tag and digest (WithName)."""
-    match = re.fullmatch(_NAME, text)
-    if match is None:
-        raise _invalid(text, "reference_invalid_format")
-    return Reference(match["domain"] or "", _checked_path(match["path"], text))
-
-
-def with_digest(ref: Reference, digest: str) -> Reference:
-    """Return `ref` with this digest and its tag; check only the grammar, as WithDigest does."""
-    if not re.fullmatch(_DIGEST, digest):
-        raise _invalid(digest, "digest_invalid_format")
-    return replace(ref, digest=Digest(digest))
-
-
-def without_tag(ref: Reference) -> Reference:
-    """Return `ref` without its tag, but with its digest."""
-    return replace(ref, tag=None)
-
-
-def trim(ref: Reference) -> Reference:
-    """Return the repository of `ref` (TrimNamed)."""
-    return Reference(ref.domain, ref.path)
-
-
-def familiar_match(pattern: str, ref: Reference) -> bool:
-    """Return whether Go's path.Match accepts the familiar reference or its familiar name.
-
-    `*` and `?` stop at slashes. InvalidInput for a malformed pattern.
-    """
-    from engine.spec import path_match as go_path
-
-    return go_path.match(pattern, ref.familiar) or go_path.match(pattern, ref.familiar_name)
-
-
-def valid_ref_name(text: str) -> bool:
-    """Return whether image-spec allows `text` as org.opencontainers.image.ref.name."""
-    return re.fullmatch(_OCI_NAME, text) is not None
-
-
 def with_prefix(prefix: str, ref_name: str) -> str:
     """Return the name of an archive's `ref_name`; a bare tag goes below `prefix` (AddRefPrefix).
 
@@ -288,13 +230,3 @@ def with_prefix(prefix: str, ref_name: str) -> str:
         return ""
     is_full = any(mark in ref_name for mark in "/:@")
     return ref_name if is_full else f"{prefix}:{ref_name}"
-
-
-def filter_prefix(prefix: str, ref_name: str) -> str:
-    """Return as `with_prefix`, but "" for a full name of another repository (FilterRefPrefix).
-
-    `prefix` may be a repository or a namespace, but not part of a component.
-    """
-    full = with_prefix(prefix, ref_name)
-    below = full.startswith(prefix) and full[len(prefix) :][:1] in {"", "/", ":", "@"}
-    return full if below else ""

@@ -248,28 +248,7 @@ def test_the_highest_arm64_runs_all_lower_ones() -> None:
 )
 def test_matches(wanted: str, candidate: str, only: bool, strict: bool) -> None:
     assert platforms.only(at(wanted)).matches(at(candidate)) is only
-    assert platforms.only_strict(at(wanted)).matches(at(candidate)) is strict
-
-
-@pytest.mark.parametrize(
-    ("candidate", "fits"),
-    [
-        ("linux/riscv64", True),
-        ("linux(+a)/arm64", True),
-        ("linux(+b)/amd64", False),
-        ("darwin/amd64", False),
-    ],
-)
-def test_only_os_takes_every_architecture(candidate: str, fits: bool) -> None:
-    assert platforms.only_os(at("linux(+a)/amd64")).matches(at(candidate)) is fits
-
-
-def test_only_os_prefers_its_own_architecture() -> None:
-    matcher = platforms.only_os(at("linux/arm64"))
-    assert (
-        ranked(matcher, "darwin/arm64 linux/amd64 linux/arm64/v8")
-        == "linux/arm64/v8 linux/amd64 darwin/arm64"
-    )
+    assert platforms.any_of(at(wanted)).matches(at(candidate)) is strict
 
 
 def test_all_takes_everything_and_prefers_nothing() -> None:
@@ -294,14 +273,6 @@ def test_any_of_ranks_by_place() -> None:
     )
 
 
-def test_any_equally_ranks_by_features_alone() -> None:
-    matcher = platforms.any_equally(at("linux/s390x"), at("linux(+a+b)/amd64"))
-    names = "linux/386 linux(+c)/amd64 linux(+a)/amd64 linux/s390x linux(+a+b)/amd64"
-    assert ranked(matcher, names) == (
-        "linux(+a+b)/amd64 linux(+a)/amd64 linux/s390x linux(+c)/amd64 linux/386"
-    )
-
-
 def test_what_lacks_a_match_for_its_features_alone_comes_next() -> None:
     matcher = platforms.only(at("linux/amd64"))
     names = "darwin/amd64 linux(+x)/386 linux(+x)/amd64 linux/386"
@@ -309,22 +280,10 @@ def test_what_lacks_a_match_for_its_features_alone_comes_next() -> None:
 
 
 def test_more_features_are_better_on_the_same_platform() -> None:
-    matcher = platforms.only_strict(at("linux(+a+b)/amd64"))
+    matcher = platforms.any_of(at("linux(+a+b)/amd64"))
     names = "linux/amd64 linux(+b)/amd64 linux(+a)/amd64 linux(+a+b)/amd64"
     assert ranked(matcher, names) == (
         "linux(+a+b)/amd64 linux(+b)/amd64 linux(+a)/amd64 linux/amd64"
-    )
-
-
-def test_the_newest_windows_comes_first_as_text() -> None:
-    matcher = platforms.newest_windows(at("windows(10.0.17763)/amd64"))
-    names = (
-        "linux/amd64 windows/amd64 windows(10.0.17763.10)/amd64 windows(10.0.17763.9)/amd64"
-        " windows(10.0.17763)/amd64"
-    )
-    assert ranked(matcher, names) == (
-        "windows(10.0.17763.9)/amd64 windows(10.0.17763.10)/amd64 windows(10.0.17763)/amd64"
-        " windows/amd64 linux/amd64"
     )
 
 
@@ -354,10 +313,7 @@ def test_entries_without_a_platform_pass_and_come_last() -> None:
 MATCHERS = st.one_of(
     st.just(platforms.ALL),
     PLATFORMS.map(platforms.only),
-    PLATFORMS.map(platforms.only_os),
-    PLATFORMS.map(platforms.newest_windows),
     st.lists(PLATFORMS, max_size=3).map(lambda found: platforms.any_of(*found)),
-    st.lists(PLATFORMS, max_size=3).map(lambda found: platforms.any_equally(*found)),
 )
 
 
@@ -370,5 +326,5 @@ def test_what_matches_is_better_than_what_does_not(
 
 
 @given(PLATFORMS)
-def test_only_strict_takes_the_platform_itself(platform: Platform) -> None:
-    assert platforms.only_strict(platform).matches(platforms.normalize(platform))
+def test_any_of_takes_the_platform_itself(platform: Platform) -> None:
+    assert platforms.any_of(platform).matches(platforms.normalize(platform))
