@@ -23,7 +23,9 @@
     └── StoreError              the store cannot be used
         ├── StoreMissing        it does not exist
         ├── StoreDamaged        its database is missing or damaged
-        └── StoreBusy           another process holds its lock
+        ├── StoreBusy           another process holds its lock
+        └── Unsupported         this kind of store cannot do it
+            └── StoreReadOnly   it cannot be changed
 
 `str(error)` is one line that names the object, what was expected and what was found. Failures of
 the operating system, such as a missing file or a full disk, remain OSError.
@@ -291,6 +293,17 @@ class StoreDamaged(StoreError):
 
 class StoreBusy(StoreError):
     """Another process holds the lock of the store; a later attempt may succeed."""
+
+
+class Unsupported(StoreError):
+    """This kind of store cannot do what was asked of it."""
+
+
+class StoreReadOnly(Unsupported):
+    """The store cannot be changed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "is read-only; name a store that can be changed")
 
 
 def escaped(text: str) -> str:

@@ -141,10 +141,10 @@ class ImageSuite:
         assert below == ["ghcr.io/org/app:2", "ghcr.io/z/x:1"]
         assert images.has_paths("ghcr.io/")
         assert not images.has_paths("ghcr/")
-        found = images.at("ghcr.io/org/app:2")
+        found = images.place_at("ghcr.io/org/app:2")
         assert found is not None
         assert found.name == OTHER
-        assert images.at("ghcr.io") is None
+        assert images.place_at("ghcr.io") is None
 
     @pytest.mark.parametrize("names", [(REGISTRY_S, LIKE_IT), (LIKE_IT, REGISTRY_S)])
     def test_an_image_called_like_a_registry_makes_way_for_it(

@@ -90,9 +90,9 @@ class ImageTree:
         NAME@DIGEST, or None.
         """
         images = self._store.images
-        image = images.at(path)
-        if image is not None or ("@" not in path and ":" not in path):
-            return image
+        place = images.place_at(path)
+        if place is not None or ("@" not in path and ":" not in path):
+            return place.image if place else None
         try:
             if "/" not in path and "@" not in path:
                 named = images.names_of(parse(path))
@@ -218,10 +218,10 @@ class ImageTree:
         self.namespaces.remove(prefix)
 
     def _listed(self, path: str) -> Image:
-        image = self._store.images.at(path)
-        if image is None:
+        place = self._store.images.place_at(path)
+        if place is None:
             raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
-        return image
+        return place.image
 
     def _add(self, image: Image, path: str) -> None:
         try:

@@ -28,6 +28,7 @@ from engine.errors import AlreadyExists, NotFound, StoreError
 from engine.spec.digest import Digest, parse
 from engine.stores.local.database import Database
 from engine.stores.local.locks import is_locked
+from engine.stores.protocols import LeaseManager
 from engine.stores.records import Lease
 
 DAY: Final = 86400.0
@@ -36,12 +37,13 @@ _COLUMNS: Final = "id, created_at, expires_at, labels"
 _LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
 
 
-class LocalLeases:
+class LocalLeases(LeaseManager):
     """The leases of the store at `root` with `database`."""
 
     def __init__(
         self, root: Path, database: Database, clock: Callable[[], float] = time.time
     ) -> None:
+        super().__init__()
         self._database = database
         self._clock = clock
         self._holders = root / "leases"

@@ -22,8 +22,9 @@ from engine.content.blobs import read_blob, write_blob
 from engine.content.protocols import NO_LABELS
 from engine.errors import DigestMismatch, NotFound, Unavailable
 from engine.spec import digest as digests
-from engine.stores.local.content import LocalContent, LocalWriter
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
+from engine.stores.local.writer import LocalWriter
 from engine.testing.content import ContentSuite, content
 
 PROJECT = Path(__file__).parents[3]

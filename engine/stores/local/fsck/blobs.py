@@ -18,7 +18,7 @@ from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.local.content import LocalReader
 from engine.stores.local.fsck.problem import Kind, Problem
-from engine.stores.local.ingests import BLOB_MODE
+from engine.stores.local.writer import BLOB_MODE
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
