@@ -59,8 +59,9 @@ def write_images(
                         store.leases.add(lease.id, Digest(blob))
         with tracer.span("writeTar"):
             size = writer.write_archive(layout(), provider, output.write, output.progress, tracer)
-    with store.transaction():
-        for image in images:
-            name = "" if image.is_untagged else image.name
-            store.events.add("save", image.target.digest, name)
+    if store.supports_changes:
+        with store.transaction():
+            for image in images:
+                name = "" if image.is_untagged else image.name
+                store.events.add("save", image.target.digest, name)
     return size

@@ -68,8 +68,9 @@ def commit(
     """Create an image from directories, with these full names.
 
     Raise InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError,
-    or NotFound if the base image lacks one of the wanted platforms.
+    StoreReadOnly, or NotFound if the base image lacks one of the wanted platforms.
     """
+    store.check_changes()
     bases = [_base(store, source.base, part.platform) for part in source.platforms]
     _check(source)
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.errors import InvalidInput, printable
+from engine.units import NS_PER_SECOND
 
 _PAIR = re.compile(
     r"""((?:[^\s"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')*)(?:\s+|$)"""
@@ -21,9 +22,9 @@ _NANOSECONDS = {
     "us": 1_000,
     "µs": 1_000,
     "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
+    "s": NS_PER_SECOND,
+    "m": 60 * NS_PER_SECOND,
+    "h": 3600 * NS_PER_SECOND,
 }
 _MAX_INT = (1 << 63) - 1
 _SHELL = ["/bin/sh", "-c"]

@@ -21,8 +21,8 @@ from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile
 from engine.tar import header_encoder as encode
 from engine.tar.header_encoder import Header
+from engine.units import NS_PER_SECOND
 
-_SECOND = 1_000_000_000
 _FLAGS = {
     "file": encode.FILE,
     "dir": encode.DIRECTORY,
@@ -66,7 +66,7 @@ def _header(change: Change, entry: FileEntry) -> Header:
     mtime = entry.mtime_ns
     is_link = bool(change.link)
     records = {} if is_link else dict(_xattr(k, v) for k, v in kept_xattrs(entry).items())
-    if mtime % _SECOND:
+    if mtime % NS_PER_SECOND:
         records["mtime"] = encode.time(mtime)
     return Header(
         path=f"{change.path}/" if entry.kind == "dir" else change.path,
@@ -75,7 +75,7 @@ def _header(change: Change, entry: FileEntry) -> Header:
         uid=entry.uid,
         gid=entry.gid,
         size=0 if is_link else entry.size,
-        mtime=mtime // _SECOND,
+        mtime=mtime // NS_PER_SECOND,
         linkname=change.link or entry.linkname,
         device=entry.device,
         records=records,

@@ -234,9 +234,10 @@ class ImageStore(ABC):
 
     def newest(self, prefix: str) -> int:
         """Return when the newest image whose path begins with `prefix` was created, in seconds
-        since the epoch; 0 if there is none.
+        since the epoch; 0 if none is known.
         """
-        return max((place.created for place in self.places(prefix)), default=0)
+        places = self.places(prefix) if self.supports_listing else ()
+        return max((place.created for place in places), default=0)
 
     def _path(self, name: str) -> str:
         """Return the path of an image: its name if the path is that of a registry here."""

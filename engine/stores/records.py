@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from engine.units import NS_PER_SECOND
+
 EVENTS_KEPT: Final = 10_000
 """Events that a store remembers, the last ones."""
 LONGEST: Final = 0.5
@@ -51,7 +53,7 @@ class Event(msgspec.Struct, frozen=True):
             "Action": self.action,
             "Actor": {"ID": self.target, "Attributes": attributes},
             "scope": "local",
-            "time": self.time_ns // 10**9,
+            "time": self.time_ns // NS_PER_SECOND,
             "timeNano": self.time_ns,
         }
         from engine.spec import go_json  # most callers render none

@@ -23,6 +23,7 @@ from engine.layouts.entry import Decompressed, Entry
 from engine.spec import reference, rfc3339
 from engine.spec.digest import Digest, of_bytes, parse
 from engine.stores.protocols import Store
+from engine.units import NS_PER_SECOND
 from imgfs.vfs.blob_files import BlobFile, BlobSource, LayoutFile
 from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.names import FAMILIAR, Names
@@ -80,7 +81,11 @@ class ImageTree:
         if images.has_paths(f"{path}/"):
             self.namespaces.filled(f"{path}/")
             return NameDirectory(self, f"{path}/")
-        if images.has_paths(f"{path}:") or self.namespaces.exists(f"{path}/"):
+        if (
+            images.has_paths(f"{path}:")
+            or self.namespaces.exists(f"{path}/")
+            or (not images.supports_listing and _can_contain_images(path))
+        ):
             return NameDirectory(self, f"{path}/")
         image = self.resolve(path)
         return ImageDirectory(self, images.place(image, path)) if image else None
@@ -130,9 +135,9 @@ class ImageTree:
         its index by what follows the colon: a tag, or with a registry's port the rest of the path.
         Return an empty mapping if there are no such images.
         """
-        places = tuple(self._store.images.places(f"{path}:"))
-        if not places:
+        if not self.is_repository(path):
             return {}
+        places = tuple(self._store.images.places(f"{path}:"))
         return self._archive(f"repository:{path}", places, f"{path}:")
 
     def is_repository(self, path: str) -> bool:
@@ -151,6 +156,7 @@ class ImageTree:
 
     def rename(self, old: str, new: str) -> None:
         """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
+        self._store.check_changes()
         image = self._listed(old)
         with self._store.transaction():
             self._add(image, new)
@@ -160,6 +166,7 @@ class ImageTree:
 
     def link(self, sources: Iterable[str], new: str) -> None:
         """Add a name to the image at the first of these paths that has one, or raise OSError."""
+        self._store.check_changes()
         image = next(filter(None, map(self.resolve, sources)), None)
         if image is None:
             raise OSError(errno.ENOENT, "no such image")
@@ -171,13 +178,8 @@ class ImageTree:
         """Make a directory that images can be moved into; OSError if no image's path can contain
         it.
         """
-        host, colon, _ = path.partition(":")
-        try:
-            ref = reference.parse_normalized(f"{path}/x:1")
-            fits = path_of(str(ref)) == f"{path}/x:1"
-        except (InvalidReference, InvalidDigest):
-            fits = False
-        if not fits or (colon and "." not in host and host != "localhost"):
+        self._store.check_changes()
+        if not _can_contain_images(path):
             raise OSError(errno.EINVAL, f"{path}: expected a part of an image's name")
         self.namespaces.make(f"{path}/")
         return NameDirectory(self, f"{path}/")
@@ -186,6 +188,7 @@ class ImageTree:
         """Remove the name of the image at a path, or the image itself if it is untagged, or the
         empty namespace at that path; otherwise raise OSError.
         """
+        self._store.check_changes()
         place = self._store.images.place_at(path)
         if place is None:
             self._remove_namespace(path)
@@ -201,6 +204,7 @@ class ImageTree:
         """Hide an entry of an image directory as `Removals` does; raise OSError if the image is not
         listed at that place, because then the directory cannot be removed either.
         """
+        self._store.check_changes()
         if self._store.images.place_at(place.path) != place:
             raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
         self.removals.add(place, path)
@@ -300,7 +304,7 @@ class ImageTree:
         tree: Mapping[str, Mapping[str, Node]],
         image: TreeEntry | None,
     ) -> Node:
-        mtime = entry.mtime * 10**9
+        mtime = entry.mtime * NS_PER_SECOND
         match entry.content:
             case None if image is not None:
                 entries = ImageEntries(self.removals, self.hide, image, f"{entry.path}/")
@@ -320,6 +324,17 @@ class ImageTree:
 
     def _links(self, digest: Digest) -> int:
         return self._store.images.links([digest])[digest]
+
+
+def _can_contain_images(path: str) -> bool:
+    """Return whether an image's path can begin with this one and a slash."""
+    host, colon, _ = path.partition(":")
+    if colon and "." not in host and host != "localhost":
+        return False
+    try:
+        return path_of(str(reference.parse_normalized(f"{path}/x:1"))) == f"{path}/x:1"
+    except (InvalidReference, InvalidDigest):
+        return False
 
 
 def _made_document(data: bytes, media_type: str) -> BytesFile:
@@ -348,7 +363,7 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         if not self.prefix:
             return Attributes(_OWNERS_DIRECTORY)
         created = self.tree.newest.below(self.prefix[:-1])
-        return Attributes(_OWNERS_DIRECTORY, mtime=created * 10**9, timeout=0)
+        return Attributes(_OWNERS_DIRECTORY, mtime=created * NS_PER_SECOND, timeout=0)
 
     def lookup(self, name: str, /) -> Node | None:
         if not self.prefix and name in self.tree.fixed:
@@ -415,7 +430,7 @@ class ImageDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
         return self.place
 
     def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_DIRECTORY, mtime=self.place.created * 10**9)
+        return Attributes(READ_ONLY_DIRECTORY, mtime=self.place.created * NS_PER_SECOND)
 
     def xattrs(self) -> Mapping[str, bytes]:
         return self.tree.image_xattrs(self.place)
