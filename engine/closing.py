@@ -6,6 +6,8 @@ from typing import Self
 class Closing:
     """A context manager whose end is `close`, which does nothing by default."""
 
+    __slots__ = ()
+
     def close(self) -> None:
         """Release what is held open."""
 

@@ -24,7 +24,8 @@ from engine.archive.member_content import (
 )
 from engine.archive.member_sinks import BufferSink, CheckSink, IngestSink, Sink
 from engine.compression.options import Compression
-from engine.content.protocols import Info, ReaderAt, Writer
+from engine.content.protocols import Info, ReaderAt
+from engine.content.writer import Writer
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,

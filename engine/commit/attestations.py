@@ -38,16 +38,11 @@ class _Statement(msgspec.Struct, frozen=True):
     subject: list[msgspec.Raw] | None = None
 
 
-class _RootFS(msgspec.Struct, frozen=True):
-    type: str
-    diff_ids: tuple[str, ...]
-
-
 class _Config(msgspec.Struct, frozen=True):
     architecture: str
     os: str
     config: dict[str, str] | None
-    rootfs: _RootFS
+    rootfs: oci.RootFS
 
 
 def about(
@@ -92,15 +87,12 @@ def manifest(target: Descriptor, statements: Sequence[bytes]) -> list[Document]:
     layers = [_layer(statement) for statement in statements]
     described = [layer.descriptor for layer in layers]
     diff_ids = tuple(layer.digest for layer in described)
-    data = go_json.dumps(_Config(UNKNOWN.architecture, UNKNOWN.os, {}, _RootFS("layers", diff_ids)))
+    data = go_json.dumps(
+        _Config(UNKNOWN.architecture, UNKNOWN.os, {}, oci.RootFS("layers", diff_ids))
+    )
     config = Descriptor(oci.CONFIG, of_bytes(data), len(data))
     document = Document.of(
-        Manifest(
-            schema_version=2,
-            media_type=oci.MANIFEST,
-            config=config,
-            layers=tuple(described),
-        ),
+        Manifest(schema_version=2, media_type=oci.MANIFEST, config=config, layers=tuple(described)),
         walk.gc_labels((config, *described)),
     )
     annotations = {

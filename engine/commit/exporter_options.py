@@ -53,10 +53,7 @@ def parse(options: Mapping[str, str], chosen: CommitOptions) -> ExporterOptions:
             found = replace(found, commit=replace(found.commit, annotations=noted))
         else:
             found = _with(found, key, value)
-    return replace(
-        found,
-        commit=replace(found.commit, compression=_compression(options, chosen)),
-    )
+    return replace(found, commit=replace(found.commit, compression=_compression(options, chosen)))
 
 
 def _with(found: ExporterOptions, key: str, value: str) -> ExporterOptions:

@@ -102,8 +102,7 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
     config = written[0][0].descriptor.digest if len(images) == 1 else ""
     attested = [
         attestations.manifest(
-            manifest,
-            attestations.about(image.statements, manifest, image.platform, options.names),
+            manifest, attestations.about(image.statements, manifest, image.platform, options.names)
         )
         for manifest, image in zip(manifests, images, strict=True)
         if image.statements

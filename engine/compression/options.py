@@ -14,11 +14,7 @@ from engine.spec import oci
 
 _GZIP_LEVELS: Final = range(1, 10)
 _ZSTD_LEVELS: Final = range(1, 20)
-_MEDIA_TYPES: Final = {
-    "uncompressed": oci.LAYER,
-    "gzip": oci.LAYER_GZIP,
-    "zstd": oci.LAYER_ZSTD,
-}
+_MEDIA_TYPES: Final = {"uncompressed": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
 
 class InvalidCompression(InvalidInput):

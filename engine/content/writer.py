@@ -1,6 +1,6 @@
 """What every writer of a content store does: hash what is written, and check it at the end.
 
-A store derives its own from `IngestWriter`, which leaves to it where the bytes are.
+A store derives its own from `Writer`, which leaves to it where the bytes are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.closing import Closing
-from engine.content.protocols import NO_LABELS, Bytes, Committed, Status, Writer
+from engine.content.protocols import NO_LABELS, Bytes, Committed, Status
 from engine.errors import DigestMismatch, SizeMismatch
 from engine.limits import BUFFER_SIZE
 from engine.spec.digest import Digest, from_hash, hasher, parse
@@ -22,9 +22,6 @@ from engine.threads import run_concurrently
 
 if TYPE_CHECKING:
     import hashlib
-
-Publish = Callable[[Sequence[tuple[Writer, Mapping[str, str]]]], list[Committed]]
-"""`ContentStore.publish`"""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -50,8 +47,13 @@ class Record(msgspec.Struct, frozen=True):
         return Status(self.ref, offset, self.total, self.expected, self.started_at, updated_at)
 
 
-class IngestWriter(Closing, ABC):
-    """A `Writer`. It holds its ingest until it is committed, aborted or closed."""
+class Writer(Closing, ABC):
+    """An ingest that is held for writing, by one thread at a time.
+
+    After `commit`, `abort` or `close` only `digest`, `abort` and `close` may be called; any other
+    method raises ValueError. Without a commit, `ContentStore.writer` resumes the ingest after
+    `close`.
+    """
 
     def __init__(self, record: Record, algorithm: str, publish: Publish) -> None:
         """`algorithm` is that of the blob's digest, unless one is expected."""
@@ -90,7 +92,10 @@ class IngestWriter(Closing, ABC):
     # What follows from it
 
     def write(self, data: Bytes) -> int:
-        """Append all of `data`. After an error the bytes written are counted and hashed."""
+        """Append all of `data` and return its length.
+
+        After an error the bytes written are counted and hashed.
+        """
         self._check_open()
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
@@ -109,9 +114,11 @@ class IngestWriter(Closing, ABC):
         return length
 
     def digest(self) -> Digest:
+        """Return the digest of the bytes written so far."""
         return from_hash(self._algorithm, self._hash)
 
     def truncate(self, size: int) -> None:
+        """Keep the first `size` bytes, which must have been written, and append after them."""
         self._check_open()
         if not 0 <= size <= self.offset:
             raise ValueError(f"cannot keep {size} of {self.offset} bytes")
@@ -132,6 +139,13 @@ class IngestWriter(Closing, ABC):
     def commit(
         self, size: int = 0, expected: str | None = None, labels: Mapping[str, str] = NO_LABELS
     ) -> Committed:
+        """Turn the ingest into a durable blob with at least `labels`, and end the ingest.
+
+        The size and digest given here and to `ContentStore.writer` must all match; a size of 0 is
+        not checked. Success means that the content is stored, by this call or by an earlier one.
+        Any error, SizeMismatch and DigestMismatch included, discards the ingest and leaves no blob
+        visible.
+        """
         try:
             self._expect(size, parse(expected) if expected else None)
             return self._publish([(self, labels)])[0]
@@ -139,6 +153,7 @@ class IngestWriter(Closing, ABC):
             self.abort()
 
     def abort(self) -> None:
+        """Discard the ingest; do nothing after `commit` or `close`."""
         if self.is_open:
             self._discard()
         self.close()
@@ -171,3 +186,7 @@ class IngestWriter(Closing, ABC):
     def _check_open(self) -> None:
         if not self.is_open:
             raise ValueError(f"the ingest {self.record.ref} has ended")
+
+
+Publish = Callable[[Sequence[tuple[Writer, Mapping[str, str]]]], list[Committed]]
+"""`ContentStore.publish`"""

@@ -6,14 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
-from engine.content.protocols import Committed, Info, ReaderAt, Status, Writer
-from engine.content.writer import IngestWriter
+from engine.content.protocols import Committed, Info, ReaderAt, Status
+from engine.content.writer import Writer
 from engine.errors import NotFound
 from engine.spec.digest import parse
 
 
 class ContentStore(ABC):
-    """A `Provider`, `Ingester`, `Manager` and `IngestManager`, with what follows from these."""
+    """A `Provider` whose blobs are written, listed, labelled and deleted.
+
+    A store implements the abstract methods, and overrides others that it can do faster. Methods
+    that take a digest raise InvalidDigest if it is not a valid one.
+    """
 
     # What a store implements
 
@@ -23,29 +27,40 @@ class ContentStore(ABC):
 
     @abstractmethod
     def open(self, digest: str) -> ReaderAt:
-        """As `Provider.open`."""
+        """Open a blob for reading; raise NotFound if it is absent."""
 
     @abstractmethod
     def info(self, digest: str) -> Info:
-        """As `Manager.info`."""
+        """Return the metadata of a blob; raise NotFound if it is absent."""
 
     @abstractmethod
     def walk(self, wanted: Callable[[Info], bool] | None = None) -> Iterator[Info]:
-        """As `Manager.walk`."""
+        """Yield the blobs in the order of their digests.
+
+        A blob that is added or deleted during the iteration may be missed or included.
+        """
 
     @abstractmethod
     def update(self, digest: str, labels: Mapping[str, str]) -> Info:
-        """As `Manager.update`."""
+        """Add or replace `labels`, remove those with an empty value, and return the result.
+
+        Raise NotFound if the blob is absent.
+        """
 
     @abstractmethod
     def delete(self, digest: str) -> None:
-        """As `Manager.delete`."""
+        """Delete a blob, whether or not it is referenced; raise NotFound if it is absent."""
 
     @abstractmethod
     def writer(
         self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> Writer:
-        """As `Ingester.writer`."""
+        """Start the ingest `ref`, or resume it after its last byte.
+
+        Raise Unavailable while another writer holds it; SizeMismatch or DigestMismatch if it was
+        started for other content. The digest of the blob uses the algorithm of `expected`, if
+        given, else `algorithm`.
+        """
 
     @abstractmethod
     def unnamed_writer(
@@ -55,14 +70,17 @@ class ContentStore(ABC):
 
     @abstractmethod
     def statuses(self) -> list[Status]:
-        """As `IngestManager.statuses`."""
+        """Return the state of every ingest, held or paused, in the order of their refs."""
 
     @abstractmethod
     def abort(self, ref: str) -> None:
-        """As `IngestManager.abort`."""
+        """Discard a paused ingest.
+
+        Raise NotFound if there is none; Unavailable while a writer holds it.
+        """
 
     @abstractmethod
-    def _take(self, writers: Sequence[tuple[IngestWriter, Mapping[str, str]]]) -> list[Committed]:
+    def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         """Turn verified ingests into blobs, in the transaction of `publish`."""
 
     # What follows from it
@@ -84,7 +102,7 @@ class ContentStore(ABC):
         return list(self.walk(lambda info: info.labels.get(key) == value))
 
     def status(self, ref: str) -> Status:
-        """As `IngestManager.status`."""
+        """Return the state of an ingest; raise NotFound if there is none."""
         for status in self.statuses():
             if status.ref == ref:
                 return status
@@ -97,7 +115,7 @@ class ContentStore(ABC):
         DigestMismatch.
         """
         for writer in writers:
-            own(writer).verify()
+            writer.verify()
 
     def publish(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         """Commit several ingests, each with its labels; return what became of each.
@@ -108,17 +126,10 @@ class ContentStore(ABC):
         try:
             self.prepare(writer for writer, _ in writers)
             with self._transaction():
-                return self._take([(own(writer), labels) for writer, labels in writers])
+                return self._take(writers)
         finally:
             for writer, _ in writers:
                 writer.abort()
-
-
-def own(writer: Writer) -> IngestWriter:
-    """Return a writer that a store has made itself; raise TypeError for any other."""
-    if not isinstance(writer, IngestWriter):
-        raise TypeError(f"expected a writer of this store, found {type(writer).__name__}")
-    return writer
 
 
 def merged(labels: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:

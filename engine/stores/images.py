@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from engine.errors import AlreadyExists, Ambiguous, InvalidReference, NotFound
-from engine.image import (
-    Image,
-    ManifestSummary,
-    Summary,
-    Target,
-    TreeEntry,
-    check_name,
-    path_of,
-)
+from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, check_name, path_of
 from engine.spec import reference
 
 if TYPE_CHECKING:

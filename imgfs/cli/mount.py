@@ -25,38 +25,10 @@ from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
 from imgfs.vfs.names import FAMILIAR, SAFE, Names
 from imgfs.vfs.views import CombinedView, DockerView, View
 
-_IGNORED = frozenset(
-    {
-        "defaults",
-        "rw",
-        "suid",
-        "nosuid",
-        "dev",
-        "nodev",
-        "exec",
-        "noexec",
-        "atime",
-        "noatime",
-        "relatime",
-        "norelatime",
-        "strictatime",
-        "diratime",
-        "nodiratime",
-        "async",
-        "sync",
-        "auto",
-        "noauto",
-        "user",
-        "nouser",
-        "users",
-        "owner",
-        "group",
-        "_netdev",
-        "nofail",
-        "default_permissions",
-        "silent",
-        "loud",
-    }
+_IGNORED = (
+    "defaults rw suid nosuid dev nodev exec noexec atime noatime relatime norelatime "
+    "strictatime diratime nodiratime async sync auto noauto user nouser users owner group "
+    "_netdev nofail default_permissions silent loud"
 )
 """Options that mount(8) passes on but that are for the kernel or for other programs."""
 _HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
@@ -101,9 +73,7 @@ def _mount_options(parser: Parser) -> None:
         help="allow_other, gc_interval=1h, layout=docker, max_archive_bytes=N, names=safe, …",
     )
     parser.add_argument(
-        "--gc-interval",
-        metavar="TIME",
-        help="Run a collection at this interval: 1h, 10m.",
+        "--gc-interval", metavar="TIME", help="Run a collection at this interval: 1h, 10m."
     )
     parser.flag(
         "--no-passthrough", help="Read all blobs through imgfs, without kernel passthrough."
@@ -200,7 +170,7 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, fuse=(*options.fuse, word))
         elif word == "ro":
             options = replace(options, fuse=(*options.fuse, "ro"))
-        elif word not in _IGNORED and not name.startswith("x-"):
+        elif word not in _IGNORED.split() and not name.startswith("x-"):
             raise UsageError(f"unknown mount option: {word}")
     return options
 

@@ -26,14 +26,7 @@ from imgfs.fuse.native.library import PLAIN, number_of
 from imgfs.fuse.open_files import OpenFile, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import (
-    AttributeChange,
-    Directory,
-    File,
-    Node,
-    WritableFile,
-    refusal_of,
-)
+from imgfs.vfs.nodes import AttributeChange, Directory, File, Node, WritableFile, refusal_of
 
 _DOTS = 2
 """The number of entries before the children in each listing: `.` and `..`."""

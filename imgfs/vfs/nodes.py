@@ -74,19 +74,15 @@ class Node(Protocol):
 
     async def set_attributes(self, change: AttributeChange, /) -> None:
         """Change the attributes, or raise OSError."""
-        ...
 
     def xattrs(self) -> Mapping[str, bytes]:
         """Return the extended attributes by their full names."""
-        ...
 
     def readlink(self) -> bytes:
         """Return the target of a symlink; raise OSError (EINVAL) for other nodes."""
-        ...
 
     def writable(self) -> "WritableFile":
         """Return the node as a file that can be written to, or raise OSError."""
-        ...
 
 
 class Directory(Node, Protocol):
@@ -97,53 +93,41 @@ class Directory(Node, Protocol):
 
     def lookup(self, name: str, /) -> Node | None:
         """Return the child with this name, or None."""
-        ...
 
     def children(self) -> Iterable[tuple[str, Node]]:
         """Return the listed children, sorted by name."""
-        ...
 
     def may_block(self, name: str | None, /) -> bool:
         """Return whether `lookup` of this name, or `children` for None, has to read blobs."""
-        ...
 
     def entry_timeout(self, child: Node, /) -> float:
         """Return for how many seconds the kernel may cache the name of a child."""
-        ...
 
     def version(self) -> int | None:
         """Return a number that differs once the listed names may have changed, or None if the
         kernel may cache names no longer than `entry_timeout`.
         """
-        ...
 
     def create(self, name: str, mode: int, uid: int, gid: int, /) -> "WritableFile":
         """Make an empty file."""
-        ...
 
     def mkdir(self, name: str, /) -> Node:
         """Make a directory."""
-        ...
 
     def rename(self, name: str, target: "Directory", new_name: str, /) -> None:
         """Move a child to another directory, which replaces a file but not an image."""
-        ...
 
     def symlink(self, name: str, target: str, mountpoint: str, /) -> Node:
         """Make a symlink with this text; an absolute target must lie below `mountpoint`."""
-        ...
 
     def unlink(self, name: str, child: Node, /) -> None:
         """Remove a file; `child` is what `lookup` returned for its name."""
-        ...
 
     def rmdir(self, name: str, child: "Directory", /) -> None:
         """Remove a directory; `child` is what `lookup` returned for its name."""
-        ...
 
     def image_path(self, name: str, /) -> str:
         """Return the path of the image that can be placed here under a name, or raise OSError."""
-        ...
 
 
 class Reader(Protocol):
@@ -151,17 +135,14 @@ class Reader(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`: fewer only at the end of the file."""
-        ...
 
     def read_at_once(self, offset: int, size: int) -> bytes | memoryview | None:
         """Read without waiting, or return None if that is impossible; a returned view is valid
         until the next call.
         """
-        ...
 
     def fileno(self) -> int | None:
         """Return the descriptor of a regular file with exactly these bytes, or None."""
-        ...
 
     def close(self) -> None: ...
 
@@ -172,7 +153,6 @@ class File(Node, Protocol):
     @property
     def may_block(self) -> bool:
         """Whether `open` can wait for the disk."""
-        ...
 
     def open(self) -> Reader: ...
 
@@ -186,7 +166,6 @@ class WritableFile(File, Protocol):
 
     def opened(self, number: int) -> int:
         """Count one more open file with this number, and return its FUSE file handle."""
-        ...
 
     async def write(self, offset: int, data: bytes) -> int: ...
 
@@ -198,7 +177,6 @@ class WritableFile(File, Protocol):
 
     async def released(self) -> None:
         """Count one open file less."""
-        ...
 
 
 class ReadOnlyNode:

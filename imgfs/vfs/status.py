@@ -23,11 +23,9 @@ class Reports(Protocol):
 
     def report(self, name: str) -> bytes | None:
         """Return the report about the file `name` as JSON, or None if there is none."""
-        ...
 
     def report_names(self) -> list[str]:
         """Return the names of the files with a report, sorted."""
-        ...
 
 
 class ReportDirectory(ReadOnlyDirectory):
@@ -106,10 +104,7 @@ class StatusDirectory(ReadOnlyDirectory):
     key = "status"
 
     def __init__(
-        self,
-        status: Callable[[], Mapping[str, object]],
-        reports: Reports,
-        events: EventLog,
+        self, status: Callable[[], Mapping[str, object]], reports: Reports, events: EventLog
     ) -> None:
         self._status = status
         self._events = EventsFile(events)

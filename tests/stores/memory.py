@@ -11,7 +11,7 @@ from msgspec.structs import astuple, replace
 
 from engine.closing import Closing
 from engine.content.protocols import NO_LABELS, Committed, Info, Status
-from engine.content.writer import IngestWriter, Record
+from engine.content.writer import Record, Writer
 from engine.errors import NotFound, Unavailable
 from engine.image import Image, Summary
 from engine.spec.digest import parse
@@ -42,7 +42,7 @@ class MemoryReader(Closing):
         return None
 
 
-class MemoryWriter(IngestWriter):
+class MemoryWriter(Writer):
     def __init__(self, content: "MemoryContent", record: Record, algorithm: str) -> None:
         super().__init__(record, algorithm, content.publish)
         self._content = content
@@ -145,10 +145,10 @@ class MemoryContent(ContentStore):
             if self._writers.get(writer.record.ref) is writer:
                 del self._writers[writer.record.ref]
 
-    def _take(self, writers: Sequence[tuple[IngestWriter, Mapping[str, str]]]) -> list[Committed]:
+    def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         return [self._add(writer, labels) for writer, labels in writers]
 
-    def _add(self, writer: IngestWriter, labels: Mapping[str, str]) -> Committed:
+    def _add(self, writer: Writer, labels: Mapping[str, str]) -> Committed:
         digest, now = writer.digest(), time.time()
         if self.exists(digest):
             return Committed(self.update(digest, labels), added=False)

@@ -34,41 +34,20 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from engine.closing import Closing
-from engine.content.protocols import NO_LABELS, Committed, Info, Status, Writer
+from engine.content.protocols import NO_LABELS, Committed, Info, Status
 from engine.errors import InvalidDigest, NotFound, StoreError
 from engine.spec.digest import ALGORITHMS, Digest, parse
-from engine.stores.content import ContentStore, merged, own
+from engine.stores.content import ContentStore, merged
 from engine.stores.local.database import Database
+from engine.stores.local.files import LocalReader, make_directory, sync, sync_directory
 
 if TYPE_CHECKING:
-    from engine.content.writer import IngestWriter
-    from engine.stores.local.ingests import Abandoned, Ingests
+    from engine.content.writer import Writer
+    from engine.stores.local.ingests import Ingests
     from engine.stores.local.writer import LocalWriter
 
 _BATCH: Final = 500
 _COLUMNS: Final = "digest, size, created_at, updated_at, labels"
-
-
-class LocalReader(Closing):
-    """A `ReaderAt` of a file."""
-
-    __slots__ = ("_descriptor", "size")
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class LocalContent(ContentStore):
@@ -80,20 +59,20 @@ class LocalContent(ContentStore):
         self._database = database
         self._clock = clock
         self._blobs = root / "blobs"
-        _make_directory(self._blobs)
-        _make_directory(root / "ingest")
+        make_directory(self._blobs)
+        make_directory(root / "ingest")
         self._root = root
 
     @cached_property
-    def _ingests(self) -> Ingests:
+    def ingests(self) -> Ingests:
         from engine.stores.local.ingests import Ingests  # deferred, since readers do not need it
 
         return Ingests(self._root / "ingest", self._clock, self.publish)
 
     def close(self) -> None:
         """Remove the unnamed ingests of this process that have not ended."""
-        if "_ingests" in self.__dict__:
-            self._ingests.close()
+        if "ingests" in self.__dict__:
+            self.ingests.close()
 
     # Reading
 
@@ -159,25 +138,25 @@ class LocalContent(ContentStore):
         self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> LocalWriter:
         digest = parse(expected) if expected else None
-        return self._ingests.hold(ref, size, digest, algorithm)
+        return self.ingests.hold(ref, size, digest, algorithm)
 
     def unnamed_writer(
         self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> LocalWriter:
         digest = parse(expected) if expected else None
-        return self._ingests.hold_unnamed(size, digest, algorithm)
+        return self.ingests.hold_unnamed(size, digest, algorithm)
 
     def prepare(self, writers: Iterable[Writer]) -> None:
-        ingests = [own(writer) for writer in writers]
-        super().prepare(ingests)
-        for ingest in ingests:
-            if not self.exists(ingest.digest()):
-                _local(ingest).sync()
+        own = [_own(writer) for writer in writers]
+        super().prepare(own)
+        for writer in own:
+            if not self.exists(writer.digest()):
+                writer.sync()
 
-    def _take(self, writers: Sequence[tuple[IngestWriter, Mapping[str, str]]]) -> list[Committed]:
+    def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         added: list[Digest] = []
         self._database.after_transaction(lambda: self._tidy(added))
-        committed = [self._add(_local(writer), labels, added) for writer, labels in writers]
+        committed = [self._add(_own(writer), labels, added) for writer, labels in writers]
         self._sync_directories(added)
         return committed
 
@@ -195,7 +174,7 @@ class LocalContent(ContentStore):
             return replace(info, labels=changed, updated_at=now)
 
     def delete(self, digest: str) -> None:
-        """Delete a blob as `Manager.delete` does; its file is removed after the outermost
+        """Delete a blob as `ContentStore.delete` does; its file is removed after the outermost
         transaction.
         """
         name = parse(digest)
@@ -207,21 +186,13 @@ class LocalContent(ContentStore):
     # Ingests
 
     def status(self, ref: str) -> Status:
-        return self._ingests.status(ref)
+        return self.ingests.status(ref)
 
     def statuses(self) -> list[Status]:
-        return self._ingests.statuses()
+        return self.ingests.statuses()
 
     def abort(self, ref: str) -> None:
-        self._ingests.abort(ref)
-
-    def abandoned(self, idle: float) -> list[Abandoned]:
-        """Return the ingests of dead writers, and resumable ones unchanged for `idle` seconds."""
-        return self._ingests.abandoned(idle)
-
-    def remove_abandoned(self, name: str) -> bool:
-        """Remove an abandoned ingest unless it has been resumed; return whether it was removed."""
-        return self._ingests.remove(name)
+        self.ingests.abort(ref)
 
     # Files
 
@@ -246,7 +217,7 @@ class LocalContent(ContentStore):
 
         path = self.path(digest)
         path.chmod(BLOB_MODE)
-        _sync(path, os.O_RDONLY)
+        sync(path, os.O_RDONLY)
         self._sync_directories([digest])
         with self._database.transaction():
             if self._find(digest) is None:
@@ -280,7 +251,7 @@ class LocalContent(ContentStore):
                     for digest in rowless:
                         with suppress(FileNotFoundError):
                             if digest not in known:
-                                discarded[digest] = self._ingests.discard(self.path(digest))
+                                discarded[digest] = self.ingests.discard(self.path(digest))
             for path in discarded.values():
                 path.unlink(missing_ok=True)
             removed += discarded
@@ -339,10 +310,12 @@ class LocalContent(ContentStore):
         return self._blobs / digest.algorithm / digest.encoded
 
 
-def _local(writer: IngestWriter) -> LocalWriter:
+def _own(writer: Writer) -> LocalWriter:
+    """Return a writer of a local store; raise TypeError for any other."""
     from engine.stores.local.writer import LocalWriter
 
-    assert isinstance(writer, LocalWriter)
+    if not isinstance(writer, LocalWriter):
+        raise TypeError(f"expected a writer of this store, found {type(writer).__name__}")
     return writer
 
 
@@ -370,21 +343,3 @@ def _dump(labels: Mapping[str, str]) -> str:
     import json
 
     return json.dumps(labels, sort_keys=True)
-
-
-def _make_directory(path: Path) -> None:
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

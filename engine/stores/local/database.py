@@ -29,6 +29,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from engine.closing import Closing
 from engine.errors import StoreBusy, StoreDamaged, StoreError
 from engine.stores.local import forks
 from engine.stores.local.schema import MIGRATIONS
@@ -57,12 +58,7 @@ _SENTENCES: Final = {
     sqlite3.SQLITE_IOERR: "reading or writing the database failed",
 }
 _OF_THE_DISK: Final = frozenset(
-    {
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_IOERR,
-    }
+    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 )
 
 
@@ -73,7 +69,7 @@ class _Session(msgspec.Struct):
     afterwards: dict[Callable[[], None], None] = {}
 
 
-class Database:
+class Database(Closing):
     """The database at `path`, created (mode 0600) or migrated if necessary; its directory must
     exist.
 
@@ -99,12 +95,6 @@ class Database:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def connection(self) -> _Connection:
@@ -326,9 +316,6 @@ class _Cursor(sqlite3.Cursor):
 
     def fetchone(self) -> Any:
         return self._translating(super().fetchone)
-
-    def fetchmany(self, size: int | None = 1) -> list[Any]:
-        return self._translating(super().fetchmany, size)
 
     def fetchall(self) -> list[Any]:
         return self._translating(super().fetchall)

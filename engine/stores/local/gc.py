@@ -76,7 +76,7 @@ class Collector:
             if left.kind == "file":
                 went = bool(content.reclaim([left.name]))
             else:
-                went = content.remove_abandoned(left.name)
+                went = content.ingests.remove(left.name)
             if went:
                 yield left
 
@@ -98,7 +98,7 @@ class Collector:
         """Yield the remains of processes that ended early."""
         for digest, size in self._store.content.rowless():
             yield Garbage("file", digest, size, "it has no row: a load or a removal ended early")
-        for left in self._store.content.abandoned(self._idle):
+        for left in self._store.content.ingests.abandoned(self._idle):
             yield Garbage("ingest", left.name, left.size, left.reason)
 
     def _sweep(self, batch: list[Garbage]) -> list[Garbage]:

@@ -55,7 +55,7 @@ class Ingests:
             self._unnamed.clear()
 
     def hold(self, ref: str, total: int, expected: Digest | None, algorithm: str) -> LocalWriter:
-        """Hold the ingest of a ref, as `Ingester.writer` does."""
+        """Hold the ingest of a ref, as `ContentStore.writer` does."""
         directory = self._directory(ref)
         descriptor = ingest_files.hold(directory, ref)
         found = None

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Self
 
 from engine.errors import StoreDamaged, StoreError
-from engine.stores.local.content import LocalContent, sync_directory
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database, locked_directory
 from engine.stores.local.directory import VERSION, create_directory, has_version, open_directory
 from engine.stores.local.events import LocalEvents
+from engine.stores.local.files import sync_directory
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
 from engine.stores.local.name_lock import LocalNameLock

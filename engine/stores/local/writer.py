@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.content.protocols import Bytes, Status
-from engine.content.writer import IngestWriter, Publish, Record
+from engine.content.writer import Publish, Record, Writer
 from engine.errors import Unavailable
 from engine.stores.local import ingest_files
 
@@ -16,7 +16,7 @@ _EARLY: Final = 16 << 20
 """Bytes after which the kernel is made to begin writing them to disk."""
 
 
-class LocalWriter(IngestWriter):
+class LocalWriter(Writer):
     """A `Writer` that holds the ingest in `directory` by the lock of its data."""
 
     def __init__(

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from engine import graph as walk
-from engine.content.blobs import write_blob
 from engine.progress import Done
 from engine.spec import digest as digests
 from engine.spec.oci import Descriptor
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.fsck.replacement import replace_database
+from engine.testing.blobs import write_blob
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine

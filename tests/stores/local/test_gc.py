@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.archive.member_index import MemberIndex
-from engine.content.blobs import write_blob
 from engine.errors import BrokenArchive
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.local.gc import Collector
 from engine.stores.records import Garbage
+from engine.testing.blobs import write_blob
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine

@@ -17,7 +17,7 @@ from engine.limits import BUFFER_SIZE
 from engine.progress import Done, Progress
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.content import LocalReader
+from engine.stores.local.files import LocalReader
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.writer import BLOB_MODE
 
