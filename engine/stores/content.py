@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
 
 from engine.content.protocols import Committed, Info, ReaderAt, Status
-from engine.content.writer import Writer
 from engine.errors import NotFound
 from engine.spec.digest import parse
+
+if TYPE_CHECKING:
+    from engine.content.writer import Writer
 
 
 class ContentStore(ABC):

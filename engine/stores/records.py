@@ -5,8 +5,6 @@ from typing import Final
 
 import msgspec
 
-from engine.units import NS_PER_SECOND
-
 EVENTS_KEPT: Final = 10_000
 """Events that a store remembers, the last ones."""
 LONGEST: Final = 0.5
@@ -43,6 +41,9 @@ class Event(msgspec.Struct, frozen=True):
 
     def render(self) -> bytes:
         """Return a line of JSON with the fields of `docker events --format json`."""
+        from engine.spec import go_json  # most callers render none
+        from engine.units import NS_PER_SECOND
+
         attributes = {"name": self.name} if self.name else {}
         if self.reclaimed is not None:
             attributes["reclaimed"] = str(self.reclaimed)
@@ -56,8 +57,6 @@ class Event(msgspec.Struct, frozen=True):
             "time": self.time_ns // NS_PER_SECOND,
             "timeNano": self.time_ns,
         }
-        from engine.spec import go_json  # most callers render none
-
         return go_json.dumps(document) + b"\n"
 
 
