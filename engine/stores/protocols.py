@@ -40,7 +40,7 @@ class LeaseManager:
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
         """Return a lease for as long as the block runs and this process lives."""
-        lease = Lease(os.urandom(16).hex(), time.time(), None, labels)
+        lease = Lease(os.urandom(16).hex(), time.time(), labels)
         self._held.add(lease.id)
         try:
             yield lease

@@ -12,13 +12,12 @@ LONGEST: Final = 0.5
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """A promise that blobs are not collected. Times are seconds since the epoch; without
-    `expires_at` it lasts until it is deleted, or, if it is held, until its process has ended.
+    """A promise that blobs are not collected while its process holds it. `created_at` is in seconds
+    since the epoch.
     """
 
     id: str
     created_at: float
-    expires_at: float | None
     labels: Mapping[str, str]
 
 

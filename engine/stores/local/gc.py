@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from engine.stores.local.leases import DAY
 from engine.stores.records import Garbage, Lease
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
+DAY: Final = 86400.0
 _BATCH: Final = 50
 _PAGE: Final = 500
 _UNROOTED: Final = """
@@ -154,5 +154,4 @@ class Collector:
 
 
 def _lease(lease: Lease) -> Garbage:
-    reason = "its process has ended" if lease.expires_at is None else "it has expired"
-    return Garbage("lease", lease.id, 0, reason)
+    return Garbage("lease", lease.id, 0, "its process has ended")
