@@ -60,12 +60,7 @@ class _ImageConfig(msgspec.Struct, frozen=True):
     config: _ImageProcess = _ImageProcess()
 
 
-class _Default(msgspec.Struct, frozen=True):
-    architecture: str
-    os: str
-    os_version: str = msgspec.field(default="", name="os.version")
-    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
-    variant: str = ""
+class _Default(Platform, frozen=True):
     config: _Process | None = None
     rootfs: _RootFS | None = None
 
@@ -74,17 +69,8 @@ def default_config(platform: Platform) -> bytes:
     """Return the config of an image for which none is given; Windows sets PATH elsewhere."""
     known = platforms.normalize(platform)
     env = () if known.os == "windows" else (f"PATH={DEFAULT_PATH}",)
-    return go_json.dumps(
-        _Default(
-            known.architecture,
-            known.os,
-            known.os_version,
-            known.os_features,
-            known.variant,
-            _Process(env, "/"),
-            _RootFS("layers", None),
-        )
-    )
+    names = (known.architecture, known.os, known.os_version, known.os_features, known.variant)
+    return go_json.dumps(_Default(*names, _Process(env, "/"), _RootFS("layers", None)))
 
 
 def check_types(config: bytes) -> None:

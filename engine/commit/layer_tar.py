@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from engine.commit.block_buffer import BlockBuffer
 from engine.commit.change import Change
 from engine.commit.differ import kept_xattrs
-from engine.errors import ChangedFile, InvalidInput, printable
+from engine.errors import ChangedFile, InvalidText
 from engine.filetree.applier import OPAQUE, WHITEOUT
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile
@@ -33,15 +33,13 @@ _FLAGS = {
 }
 
 
-class ReservedName(InvalidInput):
+class ReservedName(InvalidText):
     """A name that a layer cannot hold, since it denotes the removal of another one."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
+    noun = ""
 
-    def __str__(self) -> str:
-        return f"{printable(self.path)}: no layer can hold a name that begins with {WHITEOUT}"
+    def __init__(self, path: str) -> None:
+        super().__init__(path, f"no layer can hold a name that begins with {WHITEOUT}")
 
 
 def write(changes: Iterable[Change], out: BlockBuffer) -> None:

@@ -322,16 +322,8 @@ def _base(media_type: str) -> str:
 # --- times ---
 
 
-def created_seconds(text: str) -> int:
-    """Return an RFC 3339 time in whole seconds since the epoch.
-
-    Return 0 for an empty or invalid time and for one outside 1970 to 9999.
-    """
-    return rfc3339.epoch_seconds(text)
-
-
 def image_created(config: ImageConfig) -> int:
     """Return the creation time in epoch seconds: `created`, else that of the last history entry."""
     if config.created or not config.history:
-        return created_seconds(config.created)
-    return created_seconds(config.history[-1].created)
+        return rfc3339.epoch_seconds(config.created)
+    return rfc3339.epoch_seconds(config.history[-1].created)

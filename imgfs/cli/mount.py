@@ -31,7 +31,7 @@ _IGNORED = (
     "_netdev nofail default_permissions silent loud"
 )
 """Options that mount(8) passes on but that are for the kernel or for other programs."""
-_HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
+_HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount", "ro"})
 _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "combined": CombinedView,
     "docker": DockerView,
@@ -156,20 +156,14 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, gc_interval=seconds)
         elif name == "platform" and value:
             options = replace(options, platforms=(*options.platforms, value))
-        elif name == "layout" and value in _VIEWS:
-            options = replace(options, layout=value)
-        elif name == "names" and value in _NAMES:
-            options = replace(options, names=value)
-        elif word == "no_passthrough":
-            options = replace(options, no_passthrough=True)
-        elif word == "nonempty":
-            options = replace(options, nonempty=True)
+        elif value in {"layout": _VIEWS, "names": _NAMES}.get(name, ()):
+            options = replace(options, **{name: value})
+        elif word in ("no_passthrough", "nonempty"):
+            options = replace(options, **{word: True})
         elif name == "store" and value:
             options = replace(options, store=value)
         elif word in _HANDED_ON:
             options = replace(options, fuse=(*options.fuse, word))
-        elif word == "ro":
-            options = replace(options, fuse=(*options.fuse, "ro"))
         elif word not in _IGNORED.split() and not name.startswith("x-"):
             raise UsageError(f"unknown mount option: {word}")
     return options

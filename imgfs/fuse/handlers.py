@@ -164,15 +164,11 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        file = self._node(inode).writable()
-        self._require_owner(ctx)
-        file.set_xattr(os.fsdecode(name), value)
+        self._writable(inode, ctx).set_xattr(os.fsdecode(name), value)
 
     @_as_fuse_error
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        file = self._node(inode).writable()
-        self._require_owner(ctx)
-        file.remove_xattr(os.fsdecode(name))
+        self._writable(inode, ctx).remove_xattr(os.fsdecode(name))
 
     @_as_fuse_error
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
@@ -250,9 +246,7 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         node = self._node(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            file = node.writable()
-            self._require_owner(ctx)
-            return await self._open_for_writing(file, flags, ctx.pid)
+            return await self._open_for_writing(self._writable(inode, ctx), flags, ctx.pid)
         if not _is_file(node):
             raise FUSEError(errno.EISDIR)
         backed = self._passthrough.known(inode)
@@ -384,6 +378,11 @@ class Operations(pyfuse3.Operations):
             return self.inodes.get(inode)
         except KeyError:
             raise FUSEError(errno.ESTALE) from None
+
+    def _writable(self, inode: int, ctx: RequestContext) -> WritableFile:
+        file = self._node(inode).writable()
+        self._require_owner(ctx)
+        return file
 
     def _directory(self, inode: int) -> Directory:
         node = self._node(inode)

@@ -39,7 +39,7 @@ from imgfs.vfs.nodes import (
     ReadOnlyDirectory,
     Symlink,
 )
-from imgfs.vfs.removals import ImageEntries, RemovableDirectory, Removals
+from imgfs.vfs.removals import EntriesDirectory, ImageEntries, RemovableDirectory, Removals
 from imgfs.vfs.views import View
 
 _LAYOUTS_KEPT = 128
@@ -419,7 +419,7 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return "/".join(self.tree.names.meanings(part)[0] for part in path.split("/"))
 
 
-class ImageDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
+class ImageDirectory(EntriesDirectory, msgspec.Struct, frozen=True, gc=False):
     """One image as a valid archive."""
 
     tree: ImageTree
@@ -435,27 +435,13 @@ class ImageDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
     def xattrs(self) -> Mapping[str, bytes]:
         return self.tree.image_xattrs(self.place)
 
-    def lookup(self, name: str, /) -> Node | None:
-        return self._nodes().get(name)
-
-    def children(self) -> Iterable[tuple[str, Node]]:
-        return self._nodes().items()
-
     def may_block(self, _name: str | None, /) -> bool:
         return not self.tree.has_nodes_of(self.place)
 
-    def entry_timeout(self, _child: Node, /) -> float:
-        return self._entries.timeout()
-
-    def unlink(self, name: str, child: Node, /) -> None:
-        self._entries.unlink(name, child)
-
-    def rmdir(self, name: str, child: Directory, /) -> None:
-        self._entries.rmdir(name, child)
-
-    def _nodes(self) -> Mapping[str, Node]:
-        return self._entries.left_of(self.tree.image_nodes(self.place))
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        return self.tree.image_nodes(self.place)
 
     @property
-    def _entries(self) -> ImageEntries:
+    def entries(self) -> ImageEntries:
         return ImageEntries(self.tree.removals, self.tree.hide, self.place, "")

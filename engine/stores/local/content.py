@@ -185,9 +185,6 @@ class LocalContent(ContentStore):
 
     # Ingests
 
-    def status(self, ref: str) -> Status:
-        return self.ingests.status(ref)
-
     def statuses(self) -> list[Status]:
         return self.ingests.statuses()
 

@@ -92,13 +92,6 @@ class Ingests:
     ) -> LocalWriter:
         return LocalWriter(directory, descriptor, record, algorithm, self._publish, self._unnamed)
 
-    def status(self, ref: str) -> Status:
-        """Return the status of an ingest; raise NotFound."""
-        status = ingest_files.status(self._directory(ref))
-        if status is None:
-            raise NotFound("ingest", ref)
-        return status
-
     def statuses(self) -> list[Status]:
         """Return the statuses of all ingests, sorted by ref."""
         found = (ingest_files.status(path) for path in self._root.iterdir() if path.is_dir())
