@@ -128,7 +128,6 @@ class NotAnImage(NotExportable):
     def __init__(self, image: str, artifact_type: str) -> None:
         what = f" of the type {artifact_type}" if artifact_type else ""
         super().__init__(image, f"expected an image, found an artifact{what}")
-        self.artifact_type = artifact_type
 
 
 class BrokenArchive(InvalidInput):
@@ -259,15 +258,11 @@ class LimitExceeded(EngineError):
         return f"{subject}: {self.what}: limit {self.limit}, found {self.found}"
 
 
-class ChangedFile(EngineError):
+class ChangedFile(_Reasoned):
     """A file that was changed or removed while it was being read."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{printable(self.path)}: changed while it was read"
+        super().__init__(path, "changed while it was read")
 
 
 class StoreError(_Reasoned):

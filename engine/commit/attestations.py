@@ -11,7 +11,7 @@ import msgspec
 
 from engine import graph as walk
 from engine.commit.document import Document
-from engine.errors import InvalidInput
+from engine.errors import InvalidText
 from engine.spec import digest as digests
 from engine.spec import go_json, oci, platforms, reference
 from engine.spec.digest import of_bytes
@@ -21,15 +21,13 @@ PREDICATE_TYPE = "in-toto.io/predicate-type"
 UNKNOWN = Platform("unknown", "unknown")
 
 
-class InvalidStatement(InvalidInput):
+class InvalidStatement(InvalidText):
     """A document that is not an in-toto statement; `reason` explains why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    noun = ""
 
-    def __str__(self) -> str:
-        return f"attestation: {self.reason}"
+    def __init__(self, reason: str) -> None:
+        super().__init__("attestation", reason)
 
 
 class _Statement(msgspec.Struct, frozen=True):

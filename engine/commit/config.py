@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import InvalidDocument, InvalidInput
+from engine.errors import InvalidDocument, InvalidText
 from engine.spec import go_json, oci, platforms, rfc3339
 from engine.spec.docker import Empty, Healthcheck
 from engine.spec.oci import History, Platform
@@ -19,15 +19,13 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INLINE_CACHE = "moby.buildkit.cache.v0"
 
 
-class InvalidConfig(InvalidInput):
-    """A config from which no image can be created; `kind` is the reason."""
+class InvalidConfig(InvalidText):
+    """A config from which no image can be created; `reason` explains why."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    noun = "image"
 
-    def __str__(self) -> str:
-        return f"image config: {self.kind}"
+    def __init__(self, reason: str) -> None:
+        super().__init__("config", reason)
 
 
 class _RootFS(msgspec.Struct, frozen=True):

@@ -14,23 +14,11 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from engine.spec.descriptor import Platform
-from engine.spec.platform_spec import format, format_all, host, normalize, parse  # noqa: A004 - the name in containerd
-
-__all__ = [
-    "ALL",
-    "Matcher",
-    "any_of",
-    "best",
-    "format",
-    "format_all",
-    "host",
-    "normalize",
-    "only",
-    "parse",
-    "preferences",
-    "select",
-    "sort",
-]
+from engine.spec.platform_spec import format as format  # noqa: A004 - the name in containerd
+from engine.spec.platform_spec import format_all as format_all
+from engine.spec.platform_spec import host as host
+from engine.spec.platform_spec import normalize as normalize
+from engine.spec.platform_spec import parse as parse
 
 T = TypeVar("T")
 
@@ -105,11 +93,8 @@ class _Exact(msgspec.Struct, frozen=True):
         return (
             (own.os, own.architecture, own.variant) == (other.os, other.architecture, other.variant)
             and self.fits_version(platform)
-            and self.has_features(_counted_features(own, platform))
+            and set(_counted_features(own, platform)) <= set(own.os_features)
         )
-
-    def has_features(self, features: Iterable[str]) -> bool:
-        return set(features) <= set(self.platform.os_features)
 
     def fits_version(self, platform: Platform) -> bool:
         own = _windows_version(self.platform.os_version)

@@ -295,18 +295,12 @@ def _log_to_syslog() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-class _fuse_errors:  # noqa: N801 (called like a function, as contextlib.suppress)
+@contextmanager
+def _fuse_errors(mountpoint: Path) -> Iterator[None]:
     """Turn libfuse's RuntimeError into Failed, with a reason that the user can act on."""
-
-    def __init__(self, mountpoint: Path) -> None:
-        self._mountpoint = mountpoint
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, RuntimeError):
-            return
+    try:
+        yield
+    except RuntimeError as error:
         reason = str(error)
         if not os.path.exists("/dev/fuse"):
             reason = "there is no /dev/fuse (load the module fuse)"
@@ -314,6 +308,6 @@ class _fuse_errors:  # noqa: N801 (called like a function, as contextlib.suppres
             reason = "/dev/fuse may not be opened by this user"
         elif not any(os.access(f"{d}/fusermount3", os.X_OK) for d in os.get_exec_path()):
             reason = "fusermount3 is missing (package fuse3)"
-        elif not os.access(self._mountpoint, os.W_OK):
+        elif not os.access(mountpoint, os.W_OK):
             reason = "a user must be able to write to the directory that he mounts on"
-        raise Failed(f"{self._mountpoint}: cannot be mounted: {reason}") from error
+        raise Failed(f"{mountpoint}: cannot be mounted: {reason}") from error

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from engine.closing import Closing
+
 READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
 FOREVER = 86400.0
@@ -226,7 +228,7 @@ def refusal_of(node: Node | ReadOnlyNode) -> OSError:
     return OSError(node.refusal, os.strerror(node.refusal))
 
 
-class BytesReader(msgspec.Struct, frozen=True):
+class BytesReader(Closing, msgspec.Struct, frozen=True):
     """An open file in memory."""
 
     data: bytes
@@ -238,9 +240,6 @@ class BytesReader(msgspec.Struct, frozen=True):
 
     def fileno(self) -> int | None:
         return None
-
-    def close(self) -> None:
-        """Do nothing: no resource is held."""
 
 
 class BytesFile(ReadOnlyNode, msgspec.Struct, frozen=True):

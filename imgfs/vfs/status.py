@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from engine.closing import Closing
 from engine.spec import digest, go_json
 from engine.stores.protocols import EventLog
 from engine.stores.records import EVENTS_KEPT
@@ -50,7 +51,7 @@ class ReportDirectory(ReadOnlyDirectory):
             yield f"{name}.json", node
 
 
-class EventsFile(ReadOnlyNode):
+class EventsFile(Closing, ReadOnlyNode):
     """The events as lines of JSON, in a growing file that `tail -f` can follow."""
 
     may_block = False
@@ -87,9 +88,6 @@ class EventsFile(ReadOnlyNode):
 
     def fileno(self) -> int | None:
         return None
-
-    def close(self) -> None:
-        """Do nothing: no resource is held."""
 
     def _refresh(self) -> None:
         for event in self._log.after(self._last):

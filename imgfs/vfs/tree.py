@@ -157,7 +157,10 @@ class ImageTree:
     def rename(self, old: str, new: str) -> None:
         """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
         self._store.check_changes()
-        image = self._listed(old)
+        place = self._store.images.place_at(old)
+        if place is None:
+            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
+        image = place.image
         with self._store.transaction():
             self._add(image, new)
             if not image.is_untagged:
@@ -220,12 +223,6 @@ class ImageTree:
         if not self.namespaces.exists(prefix):
             raise OSError(errno.EPERM, "only an image or an empty namespace can be removed")
         self.namespaces.remove(prefix)
-
-    def _listed(self, path: str) -> Image:
-        place = self._store.images.place_at(path)
-        if place is None:
-            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
-        return place.image
 
     def _add(self, image: Image, path: str) -> None:
         try:

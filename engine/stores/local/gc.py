@@ -82,7 +82,7 @@ class Collector:
 
     def _blobs(self, ended: set[str]) -> Iterator[Garbage]:
         """Yield the blobs without references, each before the blobs that it refers to."""
-        kept = self._kept(ended)
+        kept = self._store.leases.protected(ended) | self._expected()
         gone: set[str] = set()
         for root in self._unheld():
             queue = deque([root])
@@ -143,10 +143,6 @@ class Collector:
             holders = {row[0] for row in read("SELECT parent FROM refs WHERE child = ?", (child,))}
             if holders <= gone:
                 yield child, size
-
-    def _kept(self, ended: set[str]) -> set[str]:
-        """Return the digests that leases protect and those that ingests expect."""
-        return self._store.leases.protected(ended) | self._expected()
 
     def _expected(self) -> set[str]:
         statuses = self._store.content.statuses()

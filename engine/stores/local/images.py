@@ -55,9 +55,6 @@ class LocalImages(ImageStore):
         query = f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name"
         return [_image(row) for row in self._read(query, (target,))]
 
-    def is_named(self, target: str) -> bool:
-        return bool(self._read("SELECT 1 FROM images WHERE digest = ? LIMIT 1", (target,)))
-
     def count(self) -> int:
         return int(self._read("SELECT count(*) FROM images")[0][0])
 
