@@ -30,14 +30,7 @@ _SOURCES = "containerd.io/distribution.source."
 
 
 class InvalidSource(InvalidInput):
-    """Input from which no image can be created; `reason` is the message."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
+    """Input from which no image can be created; its text is the message."""
 
 
 class WrittenLayer(msgspec.Struct, frozen=True):

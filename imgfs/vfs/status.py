@@ -64,14 +64,9 @@ class EventsFile(Closing, ReadOnlyNode):
         self._mtime = 0
         self.key = f"events:{log.last()}"
 
-    @property
-    def is_long(self) -> bool:
-        """Whether the file holds many events that the log has already dropped."""
-        return self._count > 2 * EVENTS_KEPT
-
-    def renewed(self) -> "EventsFile":
-        """Return a new file with the events that are still in the log."""
-        return EventsFile(self._log)
+    def current(self) -> "EventsFile":
+        """Return this file, or a new one if it holds many events that the log has dropped."""
+        return EventsFile(self._log) if self._count > 2 * EVENTS_KEPT else self
 
     def attributes(self) -> Attributes:
         self._refresh()
@@ -116,8 +111,7 @@ class StatusDirectory(ReadOnlyDirectory):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         data = go_json.dumps_indented(dict(self._status())) + b"\n"
-        if self._events.is_long:
-            self._events = self._events.renewed()
+        self._events = self._events.current()
         return [
             ("events", self._events),
             ("imports", self._imports),

@@ -43,6 +43,7 @@ from imgfs.vfs.removals import EntriesDirectory, ImageEntries, RemovableDirector
 from imgfs.vfs.views import View
 
 _LAYOUTS_KEPT = 128
+_Places = tuple[str, tuple[TreeEntry, ...]]
 _WINDOW = 1 << 20
 _OWNERS_DIRECTORY = 0o040755
 
@@ -65,9 +66,7 @@ class ImageTree:
         self.namespaces = Namespaces()
         self.newest = Newest(store.images, store.version)
         self.root = NameDirectory(self, "")
-        self._archives = LRUCache[tuple[str, tuple[TreeEntry, ...]], Mapping[str, Node]](
-            _LAYOUTS_KEPT
-        )
+        self._archives = LRUCache[_Places, Mapping[str, Node]](_LAYOUTS_KEPT)
         self._blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
 
     # -- lookup -----------------------------------------------------------------------------------

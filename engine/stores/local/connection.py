@@ -36,9 +36,7 @@ _SENTENCES: Final = {
     sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
     sqlite3.SQLITE_IOERR: "reading or writing the database failed",
 }
-_OF_THE_DISK: Final = frozenset(
-    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
-)
+_OF_THE_DISK: Final = frozenset(_SENTENCES) - _DAMAGED
 
 
 class Connection(sqlite3.Connection):

@@ -153,17 +153,14 @@ class LocalImages(ImageStore):
         return Target(*rows[0])
 
     def summary(self, target: str) -> Summary:
-        created = self.target(target).created
-        blobs, missing = (
-            tuple(
-                digest
-                for (digest,) in self._read(
-                    f"SELECT digest FROM {table} WHERE target = ? ORDER BY digest", (target,)
-                )
-            )
-            for table in ("members", "missing")
+        created, manifests = self.target(target).created, self.manifests(target)
+        return Summary(
+            created, self._digests("members", target), manifests, self._digests("missing", target)
         )
-        return Summary(created, blobs, self.manifests(target), missing)
+
+    def _digests(self, table: str, target: str) -> tuple[str, ...]:
+        query = f"SELECT digest FROM {table} WHERE target = ? ORDER BY digest"
+        return tuple(digest for (digest,) in self._read(query, (target,)))
 
     def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
         rows = self._read(
