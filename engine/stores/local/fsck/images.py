@@ -58,8 +58,7 @@ class ImageCheck:
         for target in self._targets():
             with suppress(EngineError, OSError):  # `images` reports these
                 yield from (
-                    (target, image)
-                    for image in graph(self._store.content, target).complete_images
+                    (target, image) for image in graph(self._store.content, target).complete_images
                 )
 
     def _layers(
