@@ -6,7 +6,7 @@ read, or at the end of the input between two members. Sparse members are expande
 names the member at fault; after an error the reader cannot be used.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import msgspec
@@ -89,6 +89,10 @@ class TarReader:
         """The bytes of the last feed that follow the end of the archive."""
         self.offset = 0
         """The offset in the stream at which the headers of the current member start."""
+        self.data_start = 0
+        """The offset in the stream of the stored data of the member that ended last."""
+        self.segments: Sequence[Segment] | None = None
+        """What is stored of the member that ended last, None if it is not sparse."""
 
     @property
     def ended(self) -> bool:
@@ -293,6 +297,8 @@ class TarReader:
             self._end_extension(flag, payload)
             return ()
         expander, self._previous = self._expander, self.current
+        self.data_start = self.header_end + (expander.map_size if expander else 0)
+        self.segments = expander.stored if expander else None
         self._member = self._expander = None
         return chain(map(MemberData, expander.end()), _END) if expander else _END
 

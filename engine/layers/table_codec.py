@@ -1,0 +1,178 @@
+"""The stored form of a layer's table.
+
+A document is HEADER (a name and the version of the format) and a zstd frame with a checksum, which
+holds a MessagePack array. Columns of numbers are split into columns of bytes, the lowest first,
+since those compress better. The same table gives the same bytes.
+"""
+
+import sys
+from array import array
+from collections.abc import Iterable
+from itertools import accumulate, chain
+from typing import Final
+
+import msgspec
+
+from engine.errors import BrokenArchive
+from engine.layers.table import Attributes, LayerTable, Point, Segment, Texts
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+VERSION: Final = 1
+HEADER: Final = b"imgfs layer table " + VERSION.to_bytes(2)
+_LEVEL: Final = 6
+_SECOND: Final = 1_000_000_000
+_BLOCK: Final = 512
+
+
+class _Shared(msgspec.Struct, frozen=True, array_like=True):
+    """The stored form of `Attributes`."""
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    device: tuple[int, int]
+    xattrs: dict[bytes, bytes]
+
+
+class _Document(msgspec.Struct, frozen=True, array_like=True):
+    compression: str
+    size: int
+    damage: str
+    count: int
+    shared: list[_Shared]
+    attributes: bytes
+    path_lengths: bytes
+    paths: bytes
+    link_lengths: bytes
+    links: bytes
+    seconds: bytes
+    nanoseconds: bytes
+    sizes: bytes
+    gaps: bytes
+    digests: bytes
+    segments: dict[int, tuple[Segment, ...]]
+    checksums: bytes
+    points: tuple[Point, ...]
+
+
+def dump(table: LayerTable) -> bytes:
+    """Return the stored form of a table."""
+    document = _Document(
+        table.compression,
+        table.size,
+        table.damage.encode("utf-8", "backslashreplace").decode(),
+        len(table),
+        [_stored(one) for one in table.shared],
+        _split("I", table.attributes),
+        _split("I", _lengths(table.paths)),
+        table.paths.joined,
+        _split("I", _lengths(table.links)),
+        table.links.joined,
+        _split("q", [time // _SECOND for time in table.mtimes]),
+        _split("I", [time % _SECOND for time in table.mtimes]),
+        _split("q", table.sizes),
+        _split("q", _gaps(table)),
+        table.digests,
+        dict(table.segments),
+        _split("I", table.checksums),
+        table.points,
+    )
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: _LEVEL,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+    return HEADER + zstd.compress(msgspec.msgpack.encode(document), options=options)
+
+
+def load(data: bytes) -> LayerTable | None:
+    """Return the table in a document, None if it has another version; raise BrokenArchive."""
+    if not data.startswith(HEADER):
+        return None
+    try:
+        plain = zstd.decompress(memoryview(data)[len(HEADER) :])
+        document = msgspec.msgpack.decode(plain, type=_Document)
+    except (zstd.ZstdError, msgspec.MsgspecError, MemoryError) as error:
+        raise BrokenArchive("", f"is a damaged layer table: {error}") from error
+    shared = tuple(_shared(one) for one in document.shared)
+    sizes = _joined("q", document.sizes)
+    seconds, fractions = _joined("q", document.seconds), _joined("I", document.nanoseconds)
+    times = (s * _SECOND + n for s, n in zip(seconds, fractions, strict=True))
+    return LayerTable(
+        document.compression,
+        document.size,
+        document.damage,
+        Texts(document.paths, _ends(document.path_lengths)),
+        Texts(document.links, _ends(document.link_lengths)),
+        shared,
+        _joined("I", document.attributes),
+        array("q", times),
+        sizes,
+        _starts(document, sizes),
+        document.digests,
+        document.segments,
+        _joined("I", document.checksums),
+        document.points,
+    )
+
+
+def _stored(shared: Attributes) -> _Shared:
+    xattrs = {k.encode("utf-8", "surrogateescape"): v for k, v in sorted(shared.xattrs.items())}
+    return _Shared(shared.kind, shared.mode, shared.uid, shared.gid, shared.device, xattrs)
+
+
+def _shared(stored: _Shared) -> Attributes:
+    xattrs = {k.decode("utf-8", "surrogateescape"): v for k, v in stored.xattrs.items()}
+    return Attributes(stored.kind, stored.mode, stored.uid, stored.gid, stored.device, xattrs)
+
+
+def _lengths(texts: Texts) -> Iterable[int]:
+    ends = texts.ends
+    return map(int.__sub__, ends, chain((0,), ends))
+
+
+def _ends(lengths: bytes) -> "array[int]":
+    return array("I", accumulate(_joined("I", lengths)))
+
+
+def _gaps(table: LayerTable) -> Iterable[int]:
+    """Yield how far each start is from where the stored bytes before it end, if all are stored."""
+    end = 0
+    for start, size in zip(table.starts, table.sizes, strict=True):
+        yield start - end
+        end = start + size + -size % _BLOCK
+
+
+def _starts(document: _Document, sizes: "array[int]") -> "array[int]":
+    starts = array("q")
+    end = 0
+    for gap, size in zip(_joined("q", document.gaps), sizes, strict=True):
+        start = end + gap
+        starts.append(start)
+        end = start + size + -size % _BLOCK
+    return starts
+
+
+def _split(code: str, numbers: Iterable[int]) -> bytes:
+    column = array(code, numbers)
+    if sys.byteorder == "big":
+        column.byteswap()
+    raw, width = column.tobytes(), column.itemsize
+    return b"".join(raw[byte::width] for byte in range(width))
+
+
+def _joined(code: str, split: bytes) -> "array[int]":
+    column = array(code)
+    width = column.itemsize
+    count = len(split) // width
+    raw = bytearray(len(split))
+    for byte in range(width):
+        raw[byte::width] = split[byte * count : (byte + 1) * count]
+    column.frombytes(raw)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
