@@ -7,7 +7,7 @@ transaction. After a failure the store is as it was.
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 
 import msgspec
@@ -23,6 +23,7 @@ from engine.content.protocols import Writer
 from engine.details import details
 from engine.errors import NotFound
 from engine.image import Image
+from engine.layers.layer import Layers
 from engine.spec import go_json, oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
@@ -79,7 +80,8 @@ def commit(
         stack.callback(maker.discard)
         for base in filter(None, bases):
             _hold_base(store.content, base, hold)
-        work = PlatformImages(store.content, maker, options, progress)
+        layers = stack.enter_context(closing(Layers(store.content, store.tables, store.directory)))
+        work = PlatformImages(store.content, layers, maker, options, progress)
         images = _images(work, source.platforms, bases)
         written = image_writer.write(images, _writer_options(options, names))
         writers = maker.writers()

@@ -19,6 +19,7 @@ from engine.commit.change import Change
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile, LayerSpan
 from engine.filetree.tree import Tree, order
+from engine.layers.table import DIGEST_SIZE
 
 _SECOND = 1_000_000_000
 _CHUNK = 1 << 20
@@ -157,16 +158,16 @@ def _same_content(before: FileEntry, after: FileEntry) -> bool:
         return True
     if before.mtime_ns == after.mtime_ns and after.mtime_ns % _SECOND:
         return True
-    return sha256_of(before) == sha256_of(after)
+    return digest_of(before) == digest_of(after)
 
 
-def sha256_of(entry: FileEntry) -> bytes:
-    """Return the SHA-256 digest of the bytes of a file, reading it if necessary."""
+def digest_of(entry: FileEntry) -> bytes:
+    """Return the beginning of the SHA-256 digest of a file's bytes, read if necessary."""
     if isinstance(entry.content, LayerSpan):
-        return entry.content.sha256
+        return entry.content.digest
     hasher = hashlib.sha256()
     if isinstance(entry.content, HostFile):
         with reading(entry) as descriptor:
             while data := os.read(descriptor, _CHUNK):
                 hasher.update(data)
-    return hasher.digest()
+    return hasher.digest()[:DIGEST_SIZE]

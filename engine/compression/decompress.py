@@ -10,7 +10,7 @@ a member, since only the caller knows what is being decompressed.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -18,7 +18,7 @@ from engine.errors import BrokenArchive, counted
 from engine.limits import BUFFER_SIZE
 
 if TYPE_CHECKING:
-    from engine.compression.decoders import CopyableGzip, Decoder
+    from engine.compression.decoders import Decoder
 
 SNIFFED = 14
 """The number of leading bytes that identify the format of a stream."""
@@ -58,26 +58,7 @@ class StreamPosition(msgspec.Struct, frozen=True):
     uncompressed: int = 0
 
 
-class Resumable(Decompressor, Protocol):
-    """A decompressor that can be forked, to continue from an earlier position of the stream.
-
-    A fork of a gzip decompressor starts where the original stands. The decoders of the other
-    formats cannot be copied: their forks start at the beginning of the current stream among
-    concatenated ones.
-    """
-
-    @property
-    def place(self) -> StreamPosition:
-        """The current position. Like `resumable_from` and `fork`, it is invalid while a piece is
-        being fed.
-        """
-
-    @property
-    def resumable_from(self) -> StreamPosition:
-        """The position at which a `fork` starts: `place` or an earlier one."""
-
-    def fork(self) -> Self:
-        """Return an independent decompressor whose `place` is `resumable_from`."""
+_START = StreamPosition()
 
 
 def sniff(head: bytes) -> str:
@@ -91,12 +72,26 @@ def sniff(head: bytes) -> str:
 
 def new(name: str) -> Decompressor:
     """Return a decompressor of the format `name`, as `sniff` returns it."""
-    return _Plain() if name == "none" else _Streams(name, _FORMATS[name])
+    return _Plain() if name == "none" else located(name, lambda _: decoder_of(name))
 
 
-def resumable(name: str) -> Resumable:
-    """Return a resumable decompressor of a format that `sniff` returns, except "none"."""
-    return _Streams(name, _RESUMABLE_FORMATS[name])
+def located(
+    name: str,
+    decoder: "Callable[[StreamPosition], Decoder]",
+    start: StreamPosition = _START,
+    current: "Decoder | None" = None,
+) -> Decompressor:
+    """Return a decompressor of the format `name` that decodes each stream by `decoder`.
+
+    `decoder` is called with the position of the stream. The first byte that is fed is at `start`;
+    `current` decodes it, if it does not begin a stream.
+    """
+    return _Streams(name, _FORMATS[name], decoder, start, current)
+
+
+def decoder_of(name: str) -> "Decoder":
+    """Return a decoder of one stream of the format `name`, which is not "none"."""
+    return _FORMATS[name].decoder()
 
 
 class ArchiveDecompressor:
@@ -180,12 +175,6 @@ def _gzip() -> "Decoder":
     return decoders.gzip()
 
 
-def _copyable_gzip() -> "Decoder":
-    from engine.compression import decoders
-
-    return decoders.CopyableGzip()
-
-
 def _zstd() -> "Decoder":
     from engine.compression import decoders
 
@@ -235,46 +224,25 @@ class _Format(msgspec.Struct, frozen=True):
     has_header: Callable[[bytes], bool] = _has_magic_only
 
 
-_BEGIN = StreamPosition()
-
-
 class _Streams:
-    """A resumable decompressor of concatenated streams of one format."""
+    """A decompressor of concatenated streams of one format."""
 
-    def __init__(self, name: str, format_: _Format, start: StreamPosition = _BEGIN) -> None:
-        """`start` is the position of the first byte that will be fed."""
+    def __init__(
+        self,
+        name: str,
+        format_: _Format,
+        decoder: "Callable[[StreamPosition], Decoder]",
+        start: StreamPosition,
+        current: "Decoder | None",
+    ) -> None:
         self.name = name
         self._format = format_
+        self._new_decoder = decoder
         self._head = b""
-        self._decoder: Decoder | None = None
+        self._decoder = current
         self._complete = False
         self._fed = start.compressed
         self._made = start.uncompressed
-        self._began = start
-
-    @property
-    def place(self) -> StreamPosition:
-        return StreamPosition(self._fed, self._made)
-
-    @property
-    def resumable_from(self) -> StreamPosition:
-        return self.place if self._can_copy() else self._began
-
-    def fork(self) -> "_Streams":
-        other = _Streams(self.name, self._format, self.resumable_from)
-        if self._can_copy():
-            other._head, other._complete, other._began = self._head, self._complete, self._began
-            if copyable := self._copyable():
-                other._decoder = copyable.copy()
-        return other
-
-    def _can_copy(self) -> bool:
-        return self._decoder is None or self._copyable() is not None
-
-    def _copyable(self) -> "CopyableGzip | None":
-        from engine.compression.decoders import CopyableGzip
-
-        return self._decoder if isinstance(self._decoder, CopyableGzip) else None
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         # A decoder copies the input after the end of its stream: slices keep that cheap where an
@@ -316,8 +284,7 @@ class _Streams:
                 raise BrokenArchive("", f"is a damaged {self.name} stream: its header has no end")
             return b""
         self._head = b""
-        self._decoder = self._format.decoder()
-        self._began = StreamPosition(self._fed - len(head), self._made)
+        self._decoder = self._new_decoder(StreamPosition(self._fed - len(head), self._made))
         return head
 
     def _is_foreign(self, head: bytes) -> bool:
@@ -380,10 +347,4 @@ _FORMATS = {
         _lzma,
     ),
     "lz4": _Format(re.compile(rb"\x04\x22\x4d\x18"), 4, _lz4),
-}
-_RESUMABLE_FORMATS = {
-    **_FORMATS,
-    "gzip": msgspec.structs.replace(
-        _FORMATS["gzip"], decoder=_copyable_gzip, has_header=_has_magic_only
-    ),
 }

@@ -117,9 +117,10 @@ class TreeBuilder:
         elif kind == "dir":
             self._place_directory(above, name, entry)
         elif not name:
-            raise _Unfit("is the root, and no directory")
+            return
         elif kind == "hardlink":
-            self._place(above, name, (entry, self._target(entry)))
+            directory = self._directory_at(above)
+            self._place(above, name, (entry, self._target(entry, directory, name)))
         else:
             self._place(above, name, entry)
 
@@ -147,13 +148,17 @@ class TreeBuilder:
         self._nodes += 1
         return made
 
-    def _target(self, entry: int) -> int:
-        """Return the target of a hard link; a symlink at the end of its path is not followed."""
+    def _target(self, entry: int, directory: Directory, own: bytes) -> int:
+        """Return the target of a hard link, which is `own` in `directory`; a symlink at the end of
+        its path is not followed.
+        """
         path = self._link(entry)
         above, _, name = path.rpartition(b"/")
         way = self._existing(above)
         found = way[-1].children.get(name) if way else None
-        if found is None:
+        if not path:
+            found = self._root
+        if found is None or (name == own and way[-1] is directory):
             raise _Unfit(f"is a hard link of what is not there: {_text(path)}")
         if isinstance(found, Directory):
             raise _Unfit(f"is a hard link of a directory: {_text(path)}")

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from engine.tar.member import NO_XATTRS
+from engine.units import NS_PER_SECOND
 
 CHUNK: Final = 256 << 10
 """The number of uncompressed bytes that one checksum covers; the last chunk may be shorter."""
@@ -61,14 +62,14 @@ class Point(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A position at which decompression can start.
 
     The next uncompressed byte is the one at `plain`; its compressed form begins in the byte at
-    `stored`, of which the lower `used` bits belong to what precedes it. `window` is the compressed
-    history that the decoder needs; b"" where a gzip member or a zstd frame begins.
+    `stored`, of which the lower `used` bits belong to what precedes it. `window` is the history
+    that the decoder needs, compressed; None where a gzip member or a zstd frame begins.
     """
 
     plain: int
     stored: int
     used: int = 0
-    window: bytes = b""
+    window: bytes | None = None
 
 
 class Texts:
@@ -93,13 +94,13 @@ class Texts:
             start = end
 
 
-class LayerTable(msgspec.Struct, frozen=True):
+class LayerTable(msgspec.Struct, frozen=True, weakref=True):
     """The entries of a layer in its order, checksums of its bytes, and its points.
 
     `compression` is "gzip", "zstd" or "none", `size` that of the uncompressed layer. `damage` says
     why entries are missing at the end, "" if none are. `attributes` has a position in `shared` for
-    each entry. `checksums` are the CRC-32 of each chunk of CHUNK uncompressed bytes; `points` are
-    in order, and the first one is the beginning.
+    each entry; `seconds` and `nanoseconds` are its time. `checksums` are the CRC-32 of each chunk
+    of CHUNK uncompressed bytes; `points` are in order, and the first one is the beginning.
     """
 
     compression: str
@@ -109,7 +110,8 @@ class LayerTable(msgspec.Struct, frozen=True):
     links: Texts
     shared: tuple[Attributes, ...]
     attributes: "array[int]"
-    mtimes: "array[int]"
+    seconds: "array[int]"
+    nanoseconds: "array[int]"
     sizes: "array[int]"
     starts: "array[int]"
     digests: bytes
@@ -125,7 +127,7 @@ class LayerTable(msgspec.Struct, frozen=True):
         return Entry(
             self.paths[index],
             self.shared[self.attributes[index]],
-            self.mtimes[index],
+            self.seconds[index] * NS_PER_SECOND + self.nanoseconds[index],
             self.sizes[index],
             self.links[index],
             self.starts[index],

@@ -22,6 +22,7 @@ from engine.layers.table import (
 from engine.limits import Limits
 from engine.tar.member import NO_XATTRS, Member
 from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.units import NS_PER_SECOND
 
 _FIRST_TIME: Final = -(1 << 63)
 _LAST_TIME: Final = (1 << 63) - 1
@@ -41,7 +42,7 @@ class TableBuilder:
     def __init__(self, limits: Limits) -> None:
         self._reader = TarReader(limits)
         self._checksums = _Checksums()
-        self._columns = _Columns(limits.max_table_bytes)
+        self._columns = Columns(limits.max_table_bytes)
         self._member: Member
         self._damage = ""
 
@@ -51,7 +52,9 @@ class TableBuilder:
         if not self._damage and not self._reader.ended:
             try:
                 self._parse(data)
-            except (BrokenArchive, LimitExceeded) as error:
+            except BrokenArchive as error:
+                self._damage = _reason(error)
+            except LimitExceeded as error:
                 self._damage = str(error)
 
     def result(self, compression: str, points: tuple[Point, ...]) -> LayerTable:
@@ -60,7 +63,7 @@ class TableBuilder:
             try:
                 self._reader.finish()
             except BrokenArchive as error:
-                self._damage = str(error)
+                self._damage = _reason(error)
         checksums = self._checksums.result()
         return self._columns.table(
             compression, self._checksums.size, self._damage, checksums, points
@@ -101,7 +104,7 @@ class _Checksums:
         return whole + array("I", [self._current]) if self.size % CHUNK else whole[:]
 
 
-class _Columns:
+class Columns:
     """The columns of the entries so far."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -113,7 +116,8 @@ class _Columns:
         self._shared: dict[object, int] = {}
         self._known: list[Attributes] = []
         self._attributes = array("I")
-        self._mtimes = array("q")
+        self._seconds = array("q")
+        self._nanoseconds = array("I")
         self._sizes = array("q")
         self._starts = array("q")
         self._digests = bytearray()
@@ -139,7 +143,9 @@ class _Columns:
         self._links += link
         self._link_ends.append(len(self._links))
         self._attributes.append(self._attributes_of(member))
-        self._mtimes.append(min(max(member.mtime_ns, _FIRST_TIME), _LAST_TIME))
+        seconds, nanoseconds = divmod(member.mtime_ns, NS_PER_SECOND)
+        self._seconds.append(min(max(seconds, _FIRST_TIME), _LAST_TIME))
+        self._nanoseconds.append(nanoseconds)
         self._sizes.append(member.size)
         self._starts.append(start)
         self._digests += self._hash.digest()[:DIGEST_SIZE] if self._hashed else NO_DIGEST
@@ -162,7 +168,8 @@ class _Columns:
             Texts(bytes(self._links), self._link_ends),
             tuple(self._known),
             self._attributes,
-            self._mtimes,
+            self._seconds,
+            self._nanoseconds,
             self._sizes,
             self._starts,
             bytes(self._digests),
@@ -200,6 +207,10 @@ class _Columns:
 def clean(name: str) -> bytes:
     """Return a path of an archive relative to the root, without `.` and `..`."""
     return _bytes(normpath(f"/{name}").lstrip("/"))
+
+
+def _reason(error: BrokenArchive) -> str:
+    return f"{error.member}: {error.reason}" if error.member else error.reason
 
 
 def _bytes(text: str) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 
 from engine.errors import BrokenArchive
 from engine.layers.table import Attributes, LayerTable, Point, Segment, Texts
+from engine.tar.member import NO_XATTRS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -24,7 +25,6 @@ else:
 VERSION: Final = 1
 HEADER: Final = b"imgfs layer table " + VERSION.to_bytes(2)
 _LEVEL: Final = 6
-_SECOND: Final = 1_000_000_000
 _BLOCK: Final = 512
 
 
@@ -73,8 +73,8 @@ def dump(table: LayerTable) -> bytes:
         table.paths.joined,
         _split("I", _lengths(table.links)),
         table.links.joined,
-        _split("q", [time // _SECOND for time in table.mtimes]),
-        _split("I", [time % _SECOND for time in table.mtimes]),
+        _split("q", table.seconds),
+        _split("I", table.nanoseconds),
         _split("q", table.sizes),
         _split("q", _gaps(table)),
         table.digests,
@@ -100,8 +100,6 @@ def load(data: bytes) -> LayerTable | None:
         raise BrokenArchive("", f"is a damaged layer table: {error}") from error
     shared = tuple(_shared(one) for one in document.shared)
     sizes = _joined("q", document.sizes)
-    seconds, fractions = _joined("q", document.seconds), _joined("I", document.nanoseconds)
-    times = (s * _SECOND + n for s, n in zip(seconds, fractions, strict=True))
     return LayerTable(
         document.compression,
         document.size,
@@ -110,7 +108,8 @@ def load(data: bytes) -> LayerTable | None:
         Texts(document.links, _ends(document.link_lengths)),
         shared,
         _joined("I", document.attributes),
-        array("q", times),
+        _joined("q", document.seconds),
+        _joined("I", document.nanoseconds),
         sizes,
         _starts(document, sizes),
         document.digests,
@@ -127,7 +126,9 @@ def _stored(shared: Attributes) -> _Shared:
 
 def _shared(stored: _Shared) -> Attributes:
     xattrs = {k.decode("utf-8", "surrogateescape"): v for k, v in stored.xattrs.items()}
-    return Attributes(stored.kind, stored.mode, stored.uid, stored.gid, stored.device, xattrs)
+    return Attributes(
+        stored.kind, stored.mode, stored.uid, stored.gid, stored.device, xattrs or NO_XATTRS
+    )
 
 
 def _lengths(texts: Texts) -> Iterable[int]:

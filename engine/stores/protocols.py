@@ -24,6 +24,7 @@ from engine.content.protocols import (
     Provider,
     Writer,
 )
+from engine.content.tables import TableStore
 from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry
 from engine.spec.descriptor import Descriptor
 from engine.stores.records import Event, Garbage, Lease
@@ -204,6 +205,10 @@ class Store(Protocol):
 
     @property
     def content(self) -> ContentStore: ...
+
+    @property
+    def tables(self) -> TableStore:
+        """The tables of the layers in `content`, which are removed with them."""
 
     @property
     def images(self) -> ImageStore: ...

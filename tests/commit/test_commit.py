@@ -78,7 +78,7 @@ def test_an_image_is_there_with_all_its_names(engine: LocalEngine, root: Path) -
     assert told["containerimage.digest"] == made.target.digest
     assert told["containerimage.config.digest"] == manifest.config.digest
     assert json.dumps(told["containerimage.descriptor"])
-    merged = MergedImage(engine.content, manifest)
+    merged = MergedImage(engine.layers, manifest)
     assert picture(merged.tree) == picture(scan(root))
     assert b"".join(merged.read("etc/motd")) == b"hello\n"
 
@@ -121,7 +121,7 @@ def test_against_a_base(engine: LocalEngine, root: Path) -> None:
     below, above = layers(engine, "app:2")
     assert below == layers(engine)[0]
     assert above.size < 1000
-    merged = MergedImage(engine.content, engine.details("app:2").manifest.manifest)
+    merged = MergedImage(engine.layers, engine.details("app:2").manifest.manifest)
     assert picture(merged.tree) == picture(scan(root))
     config = json.loads(engine.details("app:2").raw_config)
     assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 2
@@ -142,7 +142,7 @@ def test_a_chain_of_directories(engine: LocalEngine, root: Path, tmp_path: Path)
     ref = Ref(root, Ref(root, description="lower"), "upper")
     engine.commit(Source((PlatformSource(None, replace(ref, directory=upper)),)), (NAME,), OPTIONS)
     assert len(layers(engine)) == 2
-    merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
+    merged = MergedImage(engine.layers, engine.details("app:1").manifest.manifest)
     assert picture(merged.tree) == picture(scan(upper))
     history = json.loads(engine.details("app:1").raw_config)["history"]
     assert [entry["created_by"] for entry in history] == ["lower", "upper"]
@@ -166,7 +166,7 @@ def test_reproducible(root: Path, tmp_path: Path) -> None:
         with LocalEngine(tmp_path / f"store{number}") as engine:
             made = engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
             found.add(made.target.digest)
-            merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
+            merged = MergedImage(engine.layers, engine.details("app:1").manifest.manifest)
             assert {entry.mtime_ns for path, entry in merged.tree.items() if path} == {0}
     assert len(found) == 1
 

@@ -11,7 +11,8 @@ from engine.filetree.entry import LayerSpan
 from engine.filetree.entry_tree import ROOT, LeftOut
 from engine.filetree.tree import Tree
 from engine.filetree.tree_builder import TreeBuilder
-from tests.filetree.layers import Member, applied, directory, file, hardlink, layer, member, symlink
+from tests.filetree import oracle
+from tests.filetree.layers import Member, directory, file, hardlink, layer, member, symlink
 from tests.filetree.tables import built, placed, shown, stacked, table_of
 
 _NAMES = st.sampled_from(["a", "b", "c"])
@@ -41,6 +42,13 @@ def entries(draw: st.DrawFn) -> Member:
 
 
 _LAYERS = st.lists(st.lists(entries(), max_size=8), min_size=1, max_size=4)
+
+
+def applied(layers: Sequence[bytes]) -> Tree:
+    applier = oracle.Applier()
+    for number, data in enumerate(layers):
+        applier.apply(oracle.read_layer(data, number))
+    return applier.tree()
 
 
 def fits(layers: Sequence[Sequence[Member]]) -> list[list[Member]]:

@@ -538,6 +538,22 @@ class MemoryEvents:
             return events[-1].number if events else 0
 
 
+class MemoryTables:
+    """A `TableStore` in memory."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, bytes] = {}
+
+    def get(self, digest: str) -> bytes | None:
+        return self._found.get(parse(digest))
+
+    def put(self, digest: str, data: bytes) -> None:
+        self._found[parse(digest)] = data
+
+    def delete(self, digest: str) -> None:
+        self._found.pop(parse(digest), None)
+
+
 class NoNameLock:
     """A `NameLock` that lets no kernel keep a name."""
 
@@ -558,6 +574,7 @@ class MemoryStore(Closing):
         self.directory = directory
         self.location = "memory://"
         self.content = MemoryContent(self._memory)
+        self.tables = MemoryTables()
         self.events = MemoryEvents(self._memory)
         self.images = MemoryImages(self._memory, self.events)
         self.leases = MemoryLeases(self._memory)
