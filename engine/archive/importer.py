@@ -7,7 +7,7 @@ the `with` block leaves the store as it was. An `Import` is for one thread at a 
 """
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -342,6 +342,7 @@ class Import:
             blobs.update(self._labels(graph))
         parents = self._parents | docker_archive.parents(self._members)
         self._members.prepare(blobs)
+        self._members.keep_tables(_layers(graphs.values()), store.tables)
         with store.transaction():
             added = self._members.publish(blobs)
             for digest, graph in graphs.items():
@@ -393,6 +394,15 @@ class Import:
                     if uncompressed:
                         labels[layer.digest] = uncompressed.labels
         return labels
+
+
+def _layers(graphs: Iterable[walk.Graph]) -> Iterator[str]:
+    """Yield the digests of the layers that hold files."""
+    for graph in graphs:
+        for image in graph.complete_images:
+            for layer in image.manifest.layers:
+                if not layer_types.unreadable(layer.media_type):
+                    yield layer.digest
 
 
 def _loaded_image(found: ArchiveImage, whole: walk.Graph) -> LoadedImage:

@@ -8,7 +8,7 @@ Nothing is visible in the content store before `publish`, and `discard` leaves n
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 from engine.archive.member_content import (
     Buffered,
@@ -25,6 +25,7 @@ from engine.archive.member_content import (
 from engine.archive.member_sinks import BufferSink, CheckSink, IngestSink, Sink
 from engine.compression.options import Compression
 from engine.content.protocols import Info, ReaderAt, Writer
+from engine.content.tables import TableStore
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,
@@ -41,8 +42,11 @@ from engine.layers.diff_ids import (
     measure,
     pieces_of,
 )
+from engine.layers.learning import learn
+from engine.layers.table_codec import dump
 from engine.layouts.entry import blob_digest
 from engine.limits import Expansion
+from engine.progress import ignore
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.spec.go_json import JSON_LIMIT
@@ -331,6 +335,20 @@ class MemberIndex:
             if isinstance(content, Small):
                 self._by_digest.replace(self._write_out(content))
         self._store.prepare(writer for _, writer in self._writers(wanted))
+
+    def keep_tables(self, layers: Iterable[str], tables: TableStore) -> None:
+        """Store the tables of layers of this archive, so that they are there when an image is.
+
+        One that cannot be made or stored is made when it is needed.
+        """
+        for digest in dict.fromkeys(layers):
+            content = self._by_digest.get(Digest(digest))
+            with suppress(BrokenArchive, LimitExceeded, OSError):
+                if isinstance(content, Ingested) and content.table is not None:
+                    tables.put(digest, content.table())
+                elif content is not None and not isinstance(content, Stored):
+                    with self.open(digest) as reader:
+                        tables.put(digest, dump(learn(reader, digest, ignore).table))
 
     def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> list[Info]:
         """Publish prepared blobs with these labels; return the ones that are new.

@@ -7,7 +7,7 @@ transaction. After a failure the store is as it was.
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 
 import msgspec
@@ -80,7 +80,8 @@ def commit(
         stack.callback(maker.discard)
         for base in filter(None, bases):
             _hold_base(store.content, base, hold)
-        layers = stack.enter_context(closing(Layers(store.content, store.tables, store.directory)))
+        layers = Layers(store.content, store.tables, store.directory)
+        stack.callback(layers.close)
         work = PlatformImages(store.content, layers, maker, options, progress)
         images = _images(work, source.platforms, bases)
         written = image_writer.write(images, _writer_options(options, names))

@@ -18,11 +18,11 @@ from typing import Final
 
 from engine.content.protocols import ReaderAt
 from engine.errors import DamagedLayer
-from engine.layers.cursor import Cursor, StoredLayer, first_chunk, point_before, size_of, verified
+from engine.layers.cursor import Cursor, first_chunk, point_before, size_of, verified
+from engine.layers.layer import CACHED
 from engine.layers.spill import Spill
-from engine.layers.table import CHUNK
+from engine.layers.table import CHUNK, StoredLayer
 
-CACHED: Final = 64 << 20
 CURSORS: Final = 16
 _KEPT_BEHIND: Final = (4 << 20) // CHUNK
 """The number of chunks before the wanted one that are cached: the readahead of a kernel may arrive

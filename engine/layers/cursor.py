@@ -4,26 +4,17 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from ctypes import create_string_buffer
 
-import msgspec
-from isal import isal_zlib
-
 from engine.compression import decompress
+from engine.compression.checksum import crc32
 from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
 from engine.compression.inflate import BlockStart, Inflater
 from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, DamagedLayer
 from engine.layers.points import window_of
-from engine.layers.table import CHUNK, LayerTable, Point
+from engine.layers.table import CHUNK, LayerTable, Point, StoredLayer
 
 _FED = 128 << 10
-
-
-class StoredLayer(msgspec.Struct, frozen=True):
-    """A layer and its table."""
-
-    digest: str
-    table: LayerTable
 
 
 def point_before(table: LayerTable, number: int) -> Point:
@@ -39,7 +30,7 @@ def first_chunk(point: Point) -> int:
 
 def verified(layer: StoredLayer, number: int, chunk: bytes) -> bytes:
     """Return a chunk; raise DamagedLayer if it is not the one that was learnt."""
-    expected, found = layer.table.checksums[number], isal_zlib.crc32(chunk)
+    expected, found = layer.table.checksums[number], crc32(chunk)
     if expected != found:
         raise DamagedLayer(
             layer.digest,

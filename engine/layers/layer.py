@@ -19,17 +19,14 @@ from weakref import WeakValueDictionary
 from engine.content.protocols import ReaderAt
 from engine.content.tables import TableStore
 from engine.errors import BrokenArchive
-from engine.layers import table_codec
-from engine.layers.chunks import CACHED, Chunks
-from engine.layers.cursor import StoredLayer
 from engine.layers.diff_ids import LabelledProvider, keep
-from engine.layers.learning import learn
-from engine.layers.table import CHUNK, LayerTable
+from engine.layers.table import CHUNK, Entry, LayerTable, StoredLayer
 from engine.progress import Progress, ignore
 
 if TYPE_CHECKING:
-    from engine.layers.table import Entry
+    from engine.layers.chunks import Chunks
 
+CACHED: Final = 64 << 20
 _KEPT_TABLES: Final = 4
 """The number of tables that stay in memory although nothing uses them."""
 
@@ -48,7 +45,9 @@ class Layers:
         """
         self._content = content
         self._stored = tables
-        self._chunks = Chunks(directory, cached)
+        self._directory = directory
+        self._cached = cached
+        self._chunks: Chunks | None = None
         self._lock = Lock()
         self._learning: dict[str, Lock] = {}
         self._tables: WeakValueDictionary[str, LayerTable] = WeakValueDictionary()
@@ -66,7 +65,7 @@ class Layers:
         except BaseException:
             source.close()
             raise
-        return Layer(StoredLayer(digest, table), source, self._chunks)
+        return Layer(StoredLayer(digest, table), source, self._all_chunks())
 
     def table(self, digest: str, on_progress: Progress = ignore) -> LayerTable:
         """Return the table of a layer; raise as `open` does."""
@@ -75,7 +74,16 @@ class Layers:
 
     def close(self) -> None:
         """Release what is cached; no layer may be read after that."""
-        self._chunks.close()
+        if self._chunks is not None:
+            self._chunks.close()
+
+    def _all_chunks(self) -> Chunks:
+        from engine.layers.chunks import Chunks  # deferred with the decoders
+
+        with self._lock:
+            if self._chunks is None:
+                self._chunks = Chunks(self._directory, self._cached)
+            return self._chunks
 
     def _table(self, digest: str, source: ReaderAt, on_progress: Progress) -> LayerTable:
         with self._alone(digest):
@@ -100,12 +108,17 @@ class Layers:
             self._learning.pop(digest, None)
 
     def _load(self, digest: str) -> LayerTable | None:
+        from engine.layers import table_codec
+
         with suppress(BrokenArchive, OSError):  # it is made again
             data = self._stored.get(digest)
             return table_codec.load(data) if data is not None else None
         return None
 
     def _learn(self, digest: str, source: ReaderAt, on_progress: Progress) -> LayerTable:
+        from engine.layers import table_codec
+        from engine.layers.learning import learn
+
         learnt = learn(source, digest, on_progress)
         # What was learnt is valid even if it cannot be stored, as in a store that is full.
         with suppress(OSError):

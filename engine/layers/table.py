@@ -134,3 +134,10 @@ class LayerTable(msgspec.Struct, frozen=True, weakref=True):
             self.segments.get(index, ()),
             self.digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE],
         )
+
+
+class StoredLayer(msgspec.Struct, frozen=True):
+    """A layer and its table."""
+
+    digest: str
+    table: LayerTable

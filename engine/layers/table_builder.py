@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from posixpath import normpath
 from typing import Final
 
-from isal import isal_zlib
-
+from engine.compression.checksum import crc32
 from engine.errors import BrokenArchive, LimitExceeded
 from engine.layers.table import (
     CHUNK,
@@ -92,7 +91,7 @@ class _Checksums:
     def add(self, data: memoryview) -> None:
         while data:
             part = data[: CHUNK - self.size % CHUNK]
-            self._current = isal_zlib.crc32(part, self._current)
+            self._current = crc32(part, self._current)
             self.size += len(part)
             if not self.size % CHUNK:
                 self._found.append(self._current)

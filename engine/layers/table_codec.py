@@ -1,29 +1,30 @@
 """The stored form of a layer's table.
 
-A document is HEADER (a name and the version of the format) and a zstd frame with a checksum, which
-holds a MessagePack array. Columns of numbers are split into columns of bytes, the lowest first,
-since those compress better. The same table gives the same bytes.
+A document is HEADER (a name and the version of the format), a CRC-32 of what follows it, and a
+MessagePack array, compressed with zstd if it is larger than _SMALL bytes. Columns of numbers are
+split into columns of bytes, the lowest first, since those compress better. The same table gives the
+same bytes.
 """
 
 import sys
 from array import array
 from collections.abc import Iterable
 from itertools import accumulate, chain
+from types import ModuleType
 from typing import Final
 
 import msgspec
 
+from engine.compression.checksum import crc32
 from engine.errors import BrokenArchive
 from engine.layers.table import Attributes, LayerTable, Point, Segment, Texts
 from engine.tar.member import NO_XATTRS
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 VERSION: Final = 1
 HEADER: Final = b"imgfs layer table " + VERSION.to_bytes(2)
+_CHECKSUM: Final = 4
+_SMALL: Final = 4 << 10
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _LEVEL: Final = 6
 _BLOCK: Final = 512
 
@@ -82,22 +83,23 @@ def dump(table: LayerTable) -> bytes:
         _split("I", table.checksums),
         table.points,
     )
-    options: dict[int, int] = {
-        zstd.CompressionParameter.compression_level: _LEVEL,
-        zstd.CompressionParameter.checksum_flag: 1,
-    }
-    return HEADER + zstd.compress(msgspec.msgpack.encode(document), options=options)
+    plain = msgspec.msgpack.encode(document)
+    body = plain if len(plain) <= _SMALL else _zstd().compress(plain, _LEVEL)
+    return HEADER + crc32(body).to_bytes(_CHECKSUM) + body
 
 
 def load(data: bytes) -> LayerTable | None:
     """Return the table in a document, None if it has another version; raise BrokenArchive."""
     if not data.startswith(HEADER):
         return None
-    try:
-        plain = zstd.decompress(memoryview(data)[len(HEADER) :])
-        document = msgspec.msgpack.decode(plain, type=_Document)
-    except (zstd.ZstdError, msgspec.MsgspecError, MemoryError) as error:
-        raise BrokenArchive("", f"is a damaged layer table: {error}") from error
+    start = len(HEADER) + _CHECKSUM
+    body = memoryview(data)[start:]
+    expected, found = int.from_bytes(data[len(HEADER) : start]), crc32(body)
+    if expected != found:
+        what = f"expected the checksum {expected:08x}, found {found:08x}"
+        raise BrokenArchive("", f"is a damaged layer table: {what}")
+    plain = body if bytes(body[:4]) != _ZSTD else _zstd().decompress(body)
+    document = msgspec.msgpack.decode(plain, type=_Document)
     shared = tuple(_shared(one) for one in document.shared)
     sizes = _joined("q", document.sizes)
     return LayerTable(
@@ -117,6 +119,15 @@ def load(data: bytes) -> LayerTable | None:
         _joined("I", document.checksums),
         document.points,
     )
+
+
+def _zstd() -> ModuleType:
+    """Return the module zstd, which small tables do without."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
 
 
 def _stored(shared: Attributes) -> _Shared:

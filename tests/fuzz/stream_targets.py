@@ -9,9 +9,9 @@ from typing import Any, Self
 from engine.compression import decompress
 from engine.compression.decompress import Decompressor
 from engine.errors import BrokenArchive
-from engine.layers.cursor import Cursor, StoredLayer
+from engine.layers.cursor import Cursor
 from engine.layers.learning import learn
-from engine.layers.table import CHUNK
+from engine.layers.table import CHUNK, StoredLayer
 from engine.limits import BUFFER_SIZE
 from engine.progress import ignore
 from tests.fuzz.oracle import Refused, answer, pieces

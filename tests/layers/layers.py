@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Self
 
 from engine.layers.chunks import Chunks
-from engine.layers.cursor import StoredLayer
 from engine.layers.layer import Layer
 from engine.layers.learning import learn
-from engine.layers.table import LayerTable
+from engine.layers.table import LayerTable, StoredLayer
 from engine.progress import ignore
 from tests.filetree.layers import file, layer
 

@@ -7,7 +7,6 @@ one, since older stores have none.
 """
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -50,7 +49,7 @@ class LocalTables:
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700)
                 sync_directory(directory.parent)
-        new = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+        new = path.with_name(f"{_TEMPORARY}{os.urandom(8).hex()}")
         try:
             with new.open("xb") as file:
                 file.write(data)
