@@ -25,7 +25,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-SPACING: Final = 2 << 20
+SPACING: Final = 3 << 20
 POINTS: Final = 4096
 """The largest number of points; the distance doubles whenever there are more."""
 _PIECE: Final = 128 << 10
@@ -62,7 +62,7 @@ class PointFinder:
         self._pieces: deque[tuple[int, bytes]] = deque()
         """The latest compressed pieces, each with its offset."""
         self._waiting: deque[Candidate] = deque()
-        self._ready: list[Candidate] = []
+        self._ready: deque[Candidate] = deque()
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """Yield the uncompressed bytes, as `Decompressor.feed` does."""
@@ -82,9 +82,11 @@ class PointFinder:
         self._settle(0)
 
     def take(self) -> list[Candidate]:
-        """Return the candidates that were found since the last call, in order."""
-        ready, self._ready = self._ready, []
-        return ready
+        """Return the candidates that were found since the last call, in order.
+
+        Another thread may be decompressing.
+        """
+        return [self._ready.popleft() for _ in range(len(self._ready))]
 
     def _decoder(self, position: StreamPosition) -> Decoder:
         if self._is_due(position.uncompressed):
