@@ -7,6 +7,7 @@ need.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.commit.source import CommitOptions, Source
     from engine.details import Details
     from engine.image import Image
+    from engine.layers.layer import Layers
     from engine.layouts import combined
     from engine.spec import platforms
     from engine.stores.protocols import ContentStore, EventLog, ImageStore, LeaseManager, Store
@@ -52,6 +54,13 @@ class Engine:
     def content(self) -> ContentStore:
         return self.store.content
 
+    @cached_property
+    def layers(self) -> Layers:
+        """The layers of the store, by which the files of images are read."""
+        from engine.layers.layer import Layers
+
+        return Layers(self.store.content, self.store.tables, self.store.directory)
+
     @property
     def images(self) -> ImageStore:
         return self.store.images
@@ -65,6 +74,8 @@ class Engine:
         return self.store.events
 
     def close(self) -> None:
+        if "layers" in self.__dict__:
+            self.layers.close()
         self.store.close()
 
     def __enter__(self) -> Self:

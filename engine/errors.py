@@ -15,6 +15,7 @@
     ├── ContentMismatch         bytes that do not match their descriptor
     │   ├── DigestMismatch
     │   └── SizeMismatch
+    ├── DamagedLayer            bytes of a stored layer that have changed
     ├── NotFound                no object of that name, digest or ID
     ├── Ambiguous               an ID prefix that several images share
     ├── AlreadyExists
@@ -204,6 +205,18 @@ class SizeMismatch(ContentMismatch):
     """Content of another size than expected; sizes are in bytes."""
 
     noun = "size"
+
+
+class DamagedLayer(EngineError):
+    """Bytes of a stored layer that are not those that were loaded."""
+
+    def __init__(self, digest: str, reason: str) -> None:
+        super().__init__(digest, reason)
+        self.digest = digest
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"layer {self.digest}: is damaged in the store: {self.reason}"
 
 
 class _AboutAThing(EngineError):

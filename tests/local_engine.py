@@ -1,6 +1,7 @@
 """A local store with all that tests do with its images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ from engine.commit.source import CommitOptions, Source
 from engine.details import Details, details
 from engine.graph import Graph, graph
 from engine.image import Image
+from engine.layers.layer import Layers
 from engine.layouts import combined, docker_save
 from engine.progress import Progress, ignore
 from engine.spec import platforms
@@ -61,6 +63,10 @@ class LocalEngine(Closing):
     def content(self) -> LocalContent:
         return self.store.content
 
+    @cached_property
+    def layers(self) -> Layers:
+        return Layers(self.content, self.store.tables, self.path)
+
     @property
     def images(self) -> LocalImages:
         return self.store.images
@@ -74,6 +80,8 @@ class LocalEngine(Closing):
         return self.store.events
 
     def close(self) -> None:
+        if "layers" in self.__dict__:
+            self.layers.close()
         self.store.close()
 
     def begin_import(self, options: ImportOptions | None = None) -> Import:

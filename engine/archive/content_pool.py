@@ -4,8 +4,8 @@ Nothing is visible in the content store before `publish`, and `discard` leaves n
 for one thread at a time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 
 from engine.archive.member_content import (
     Buffered,
@@ -30,7 +30,10 @@ from engine.layers.diff_ids import (
     measure,
     pieces_of,
 )
+from engine.layers.learning import learn
+from engine.layers.table_codec import dump
 from engine.limits import BUFFER_SIZE, Expansion
+from engine.progress import ignore
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
@@ -217,6 +220,21 @@ class ContentPool:
         with self.open(layer.digest) as reader:
             kind = foreign_compression_of(reader)
         return layer if kind == "none" else self._make(layer.digest, write)
+
+    def tables(self, layers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the digests and the tables of those layers that the store does not hold yet.
+
+        Those of layers that are damaged, or that came out of order, are left out.
+        """
+        for digest in dict.fromkeys(layers):
+            match self.get(Digest(digest)):
+                case Ingested(table=table) if table is not None:
+                    yield digest, table()
+                case Ingested(uncompressed=None) | Stored() | None:
+                    continue
+                case _:
+                    with suppress(BrokenArchive), self.open(digest) as reader:
+                        yield digest, dump(learn(reader, digest, ignore).table)
 
     # -- publication -------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from engine.archive.growing_layout import GrowingLayout, Read
 from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
-from engine.archive.member_content import Buffered, Content, Ingested, Stored
+from engine.archive.member_content import Buffered, Content, ContentReader, Ingested, Stored
 from engine.archive.members import Link, MemberNames, Members, blob_at
 from engine.content.protocols import ReaderAt
 from engine.errors import (
@@ -32,9 +32,11 @@ from engine.errors import (
     NotFound,
     StoreError,
 )
+from engine.layers.diff_ids import may_be_layer
 from engine.limits import BUFFER_SIZE, Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
+from engine.stores.new_tables import new_tables
 from engine.stores.protocols import Store
 
 T = TypeVar("T")
@@ -295,7 +297,8 @@ class DirectoryImport:
         if isinstance(content, Ingested):
             self._held.hold(expected)
             labels = content.uncompressed.labels if content.uncompressed else {}
-            committed = content.writer.commit(content.size, expected, labels)
+            with new_tables(self._store, _tables(expected, content)):
+                committed = content.writer.commit(content.size, expected, labels)
             self._new_blobs += committed.added
             self._new_bytes += committed.info.size if committed.added else 0
             diff_id = content.uncompressed.diff_id if content.uncompressed else None
@@ -381,6 +384,12 @@ class DirectoryImport:
         for root in [root for root in self._layouts if root.startswith(f"{old}/")]:
             self._of_change(root, self._layouts[root].close)
             del self._layouts[root]
+
+
+def _tables(digest: Digest, content: Ingested) -> Iterator[tuple[str, bytes]]:
+    """Yield the digest and the table of a content that looks like a layer, if it came in order."""
+    if content.table is not None and may_be_layer(ContentReader(content)):
+        yield digest, content.table()
 
 
 def _is_hidden(root: str) -> bool:

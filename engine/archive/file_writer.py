@@ -3,21 +3,20 @@
 from engine.archive.content_pool import BUFFERED_FILE
 from engine.archive.gaps import Gaps
 from engine.archive.member_content import Buffered, Ingested
-from engine.archive.member_sinks import DiffHasher
+from engine.archive.member_sinks import LayerPass
 from engine.content.writer import Writer
 from engine.errors import LimitExceeded
 from engine.limits import Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.protocols import ContentStore
-from engine.threads import run_concurrently
 
 
 class FileWriter:
     """The bytes of one file: in memory while there are few, then in an ingest; for one thread at a
     time.
 
-    Bytes that come in order are hashed, and decompressed if they are a layer, as they come.
+    Bytes that come in order are hashed as they come, and the table of a layer is made of them.
     """
 
     def __init__(
@@ -29,7 +28,7 @@ class FileWriter:
         self._algorithm = algorithm
         self._data = bytearray()
         self._ingest: Writer | None = None
-        self._diff: DiffHasher | None = DiffHasher(expansion)
+        self._layer: LayerPass | None = LayerPass(expansion)
         self._gaps = Gaps()
         self.size = 0
 
@@ -61,7 +60,7 @@ class FileWriter:
         elif offset == self.size:
             self._append(memoryview(data))
         else:
-            self._diff = None
+            self._layer = None
             self._ingest.pwrite(data, offset)
         self._gaps.fill(offset, end)
         self._gaps.add(self.size, offset)
@@ -83,7 +82,7 @@ class FileWriter:
         elif self._ingest is None:
             del self._data[size:]
         elif size < self.size:
-            self._diff = None
+            self._layer = None
             self._ingest.truncate(size)
         self._gaps.cut(size)
         self.size = size
@@ -93,9 +92,9 @@ class FileWriter:
         if self._ingest is None:
             data = bytes(self._data)
             return Buffered(name, digests.of_bytes(data, self._algorithm).raw, data)
-        digest = self._ingest.digest()
-        uncompressed = self._diff.close(digest, self.size) if self._diff else None
-        return Ingested(name, digest, self.size, self._ingest, uncompressed)
+        if self._layer is None:
+            return Ingested(name, self._ingest.digest(), self.size, self._ingest, None)
+        return self._layer.content(name, self._ingest, self.size)
 
     def digest(self) -> Digest:
         """Return the digest of the bytes so far."""
@@ -116,12 +115,9 @@ class FileWriter:
 
     def _append(self, data: memoryview) -> None:
         assert self._ingest is not None
-        measured = run_concurrently(self._measure, data)
+        learnt = None if self._layer is None else self._layer.begin(data)
         try:
             self._ingest.write(data)
         finally:
-            measured()
-
-    def _measure(self, data: memoryview) -> None:
-        if self._diff is not None:
-            self._diff.write(data)
+            if learnt is not None:
+                learnt()

@@ -2,6 +2,7 @@
 store.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import msgspec
@@ -51,13 +52,14 @@ class Spilled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """A member whose bytes are in an ingest."""
+    """A member whose bytes are in an ingest; `table` waits for the document of its table."""
 
     name: str
     digest: Digest
     size: int
     writer: Writer
     uncompressed: Uncompressed | None
+    table: Callable[[], bytes] | None = None
 
     def pread(self, size: int, offset: int) -> bytes:
         return self.writer.pread(size, offset)

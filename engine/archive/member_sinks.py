@@ -1,16 +1,20 @@
 """The destinations of the data of an archive member, which hash it as it arrives."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from engine.archive.member_content import Buffered, Content, Damaged, Ingested, Stored
 from engine.compression import decompress
 from engine.content.writer import Writer
 from engine.errors import BrokenArchive
-from engine.layers.diff_ids import Measure, Uncompressed, compression_from
-from engine.limits import Expansion
+from engine.layers.diff_ids import Uncompressed, compression_from
+from engine.layers.learning import LayerLearner, Learnt
+from engine.layers.table_codec import dump
+from engine.limits import Expansion, Limits
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.threads import run_concurrently
+from engine.threads import begin
 
 
 class Sink(Protocol):
@@ -43,26 +47,24 @@ class BufferSink:
 
 
 class IngestSink:
-    """A sink that writes an ingest and measures a compressed layer at the same time."""
+    """A sink that writes an ingest and learns what is in a layer at the same time."""
 
     def __init__(self, name: str, writer: Writer, expansion: Expansion) -> None:
         self._name = name
         self._writer = writer
         self._size = 0
-        self._diff = DiffHasher(expansion)
+        self._layer = LayerPass(expansion)
 
     def write(self, data: memoryview) -> None:
-        measured = run_concurrently(self._diff.write, data)
+        learnt = self._layer.begin(data)
         try:
             self._writer.write(data)
         finally:
-            measured()
+            learnt()
         self._size += len(data)
 
     def close(self) -> Content:
-        digest = self._writer.digest()
-        uncompressed = self._diff.close(digest, self._size)
-        return Ingested(self._name, digest, self._size, self._writer, uncompressed)
+        return self._layer.content(self._name, self._writer, self._size)
 
     def abandon(self) -> None:
         self._writer.abort()
@@ -91,53 +93,61 @@ class CheckSink:
         """Do nothing: no data is kept."""
 
 
-class DiffHasher:
-    """Measures the uncompressed bytes of a compressed layer as it arrives."""
+class LayerPass:
+    """Learns what is in a layer as it arrives; another member is taken as a layer without files."""
 
     def __init__(self, expansion: Expansion) -> None:
         self._expansion = expansion
         self._head = bytearray()
-        self._decompressor: decompress.Decompressor | None = None
-        self._measure = Measure()
-        self._is_plain = False
+        self._learner: LayerLearner | None = None
+        self._counted: Callable[[int], object] = _ignore
         self._failed = False
 
-    def write(self, data: memoryview) -> None:
-        if self._is_plain or self._failed:
-            return
-        if len(self._head) < decompress.SNIFFED:
-            taken = decompress.SNIFFED - len(self._head)
-            self._head += data[:taken]
-            if len(self._head) < decompress.SNIFFED:
-                return
-            kind = compression_from(bytes(self._head))
-            if kind == "none":
-                self._is_plain = True
-                return
-            self._decompressor = decompress.new(kind)
-            self._feed(bytes(self._head))
-            data = data[taken:]
-        self._feed(data)
+    def begin(self, data: memoryview) -> Callable[[], None]:
+        """Begin with the next bytes; return a function that completes the work on them."""
+        taken = decompress.SNIFFED - len(self._head)
+        self._head += data[:taken]
+        if len(self._head) < decompress.SNIFFED or self._failed:
+            return _nothing
+        learner = self._learner or self._begun()
+        return partial(self._complete, learner.begin(data[taken:], self._counted))
 
-    def close(self, digest: Digest, size: int) -> Uncompressed | None:
-        """Return the diff ID and size of the member with this digest and size; None if it is
-        damaged.
-        """
-        if self._decompressor is None:
-            return Uncompressed(digest, size)
-        if self._failed:
-            return None
+    def content(self, name: str, writer: Writer, size: int) -> Ingested:
+        """Return the content so far, which `writer` has. More may be written afterwards."""
+        digest = writer.digest()
+        learnt = self._learnt()
+        if learnt is None:
+            return Ingested(name, digest, size, writer, None)
+        uncompressed = learnt.uncompressed or Uncompressed(digest, size)
+        return Ingested(name, digest, size, writer, uncompressed, begin(dump, learnt.table))
+
+    def _learnt(self) -> Learnt | None:
+        """Return what was learnt so far; None if the member is damaged."""
+        learner = self._learner or self._begun()
         try:
-            self._decompressor.finish()
+            return None if self._failed else learner.finish()
         except BrokenArchive:
             return None
-        return self._measure.result()
 
-    def _feed(self, data: bytes | memoryview) -> None:
-        assert self._decompressor is not None
+    def _begun(self) -> LayerLearner:
+        """Return a learner that has the first bytes, by which its compression is known."""
+        kind = compression_from(bytes(self._head))
+        if kind != "none":
+            self._counted = self._expansion.add
+        self._learner = LayerLearner(kind, Limits())
+        self._complete(self._learner.begin(bytes(self._head), self._counted))
+        return self._learner
+
+    def _complete(self, learnt: Callable[[], object]) -> None:
         try:
-            for chunk in self._decompressor.feed(data):
-                self._expansion.add(len(chunk))
-                self._measure.update(chunk)
+            learnt()
         except BrokenArchive:
             self._failed = True
+
+
+def _nothing() -> None:
+    """Do nothing: the bytes are kept until they tell the compression, or the layer is damaged."""
+
+
+def _ignore(_size: int) -> None:
+    """Do not count the bytes of a member that is not compressed: they were counted before."""

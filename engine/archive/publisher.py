@@ -1,6 +1,6 @@
 """Publication: the images of an archive and their blobs become visible in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from engine.spec import media_types as layer_types
 from engine.spec import oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Platform
+from engine.stores.new_tables import new_tables
 from engine.stores.protocols import Store
 
 
@@ -48,6 +49,11 @@ class Publisher(msgspec.Struct, frozen=True):
         Raise MissingMember if a blob that only the store held has been collected in the meantime,
         and the errors of the store. Nothing is visible then.
         """
+        tables = self.members.pool.tables(_layers(image.graph for image in found))
+        with new_tables(self.store, tables):
+            return self._publish(found, parents)
+
+    def _publish(self, found: Sequence[ArchiveImage], parents: Mapping[str, str]) -> Loaded:
         store, pool = self.store, self.members.pool
         graphs = {image.graph.root.digest: image.graph for image in found}
         wholes: dict[str, Graph] = {}
@@ -107,3 +113,12 @@ class Publisher(msgspec.Struct, frozen=True):
                     if uncompressed:
                         labels[layer.digest] = uncompressed.labels
         return labels
+
+
+def _layers(graphs: Iterable[Graph]) -> Iterator[str]:
+    """Yield the digests of the layers that hold files."""
+    for found in graphs:
+        for image in found.complete_images:
+            for layer in image.manifest.layers:
+                if not layer_types.unreadable(layer.media_type):
+                    yield layer.digest

@@ -23,9 +23,11 @@ from engine.details import details
 from engine.errors import NotFound
 from engine.graph import graph, summarize
 from engine.image import Image
+from engine.layers.layer import Layers
 from engine.spec import go_json, oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
+from engine.stores.new_tables import new_tables
 from engine.stores.protocols import ContentStore, Store
 
 
@@ -76,7 +78,9 @@ def commit(
         stack.callback(maker.discard)
         for base in filter(None, bases):
             _hold_base(store.content, base, hold)
-        work = PlatformImages(store.content, maker, options, progress)
+        layers = Layers(store.content, store.tables, store.directory)
+        stack.callback(layers.close)
+        work = PlatformImages(store.content, layers, maker, options, progress)
         images = _images(work, source.platforms, bases)
         written = image_writer.write(images, _writer_options(options, names))
         writers = maker.writers()
@@ -86,7 +90,7 @@ def commit(
             stack.callback(writer.abort)
             writers.append((writer, dict(document.labels)))
         progress(f"writing image {written.target.digest}", 0)
-        _publish(store, written, writers, names)
+        _publish(store, maker, written, writers, names)
         for name in names:
             progress(f"naming to {name}", 0)
     return Committed(written.target, written.config, tuple(names))
@@ -151,13 +155,14 @@ def _store(content: ContentStore, document: Document) -> Writer:
 
 def _publish(
     store: Store,
+    maker: LayerMaker,
     written: Written,
     writers: Sequence[tuple[Writer, dict[str, str]]],
     names: Sequence[str],
 ) -> None:
     store.content.prepare(writer for writer, _ in writers)
     target = written.target
-    with store.transaction():
+    with new_tables(store, maker.tables()), store.transaction():
         store.content.publish(writers)
         store.images.record(target.digest, summarize(graph(store.content, target)))
         for name in names or ("",):

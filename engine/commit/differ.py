@@ -11,11 +11,11 @@ no fraction, as in the layers of most tools. Files of equal size whose times agr
 fraction are unchanged; with whole seconds their bytes are compared. Modes of symlinks are ignored.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 
 from engine.commit.change import Change
+from engine.compression.checksum import FileChecksum, library
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile, LayerSpan
 from engine.filetree.tree import Tree, order
@@ -156,16 +156,17 @@ def _same_content(before: FileEntry, after: FileEntry) -> bool:
         return True
     if before.mtime_ns == after.mtime_ns and after.mtime_ns % NS_PER_SECOND:
         return True
-    return sha256_of(before) == sha256_of(after)
+    return checksum_of(before) == checksum_of(after)
 
 
-def sha256_of(entry: FileEntry) -> bytes:
-    """Return the SHA-256 digest of the bytes of a file, reading it if necessary."""
+def checksum_of(entry: FileEntry) -> int:
+    """Return the checksum of a file's bytes, 0 if it is empty, reading them if necessary."""
     if isinstance(entry.content, LayerSpan):
-        return entry.content.sha256
-    hasher = hashlib.sha256()
-    if isinstance(entry.content, HostFile):
-        with reading(entry) as descriptor:
-            while data := os.read(descriptor, BUFFER_SIZE):
-                hasher.update(data)
-    return hasher.digest()
+        return entry.content.checksum
+    if not isinstance(entry.content, HostFile) or not entry.size:
+        return 0
+    checksum = FileChecksum(library(entry.size))
+    with reading(entry) as descriptor:
+        while data := os.read(descriptor, BUFFER_SIZE):
+            checksum.update(data)
+    return checksum.value

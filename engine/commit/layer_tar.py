@@ -16,13 +16,14 @@ from engine.commit.block_buffer import BlockBuffer
 from engine.commit.change import Change
 from engine.commit.differ import kept_xattrs
 from engine.errors import ChangedFile, InvalidText
-from engine.filetree.applier import OPAQUE, WHITEOUT
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile
+from engine.filetree.tree_builder import OPAQUE, WHITEOUT
 from engine.tar import header_encoder as encode
 from engine.tar.header_encoder import Header
 from engine.units import NS_PER_SECOND
 
+_WHITEOUT = WHITEOUT.decode()
 _FLAGS = {
     "file": encode.FILE,
     "dir": encode.DIRECTORY,
@@ -39,17 +40,17 @@ class ReservedName(InvalidText):
     noun = ""
 
     def __init__(self, path: str) -> None:
-        super().__init__(path, f"no layer can hold a name that begins with {WHITEOUT}")
+        super().__init__(path, f"no layer can hold a name that begins with {_WHITEOUT}")
 
 
 def write(changes: Iterable[Change], out: BlockBuffer) -> None:
     """Write the tar archive of the changes; raise ReservedName, ChangedFile or OSError."""
     for change in changes:
         directory, name = os.path.split(change.path)
-        if name.startswith(WHITEOUT):
+        if name.startswith(_WHITEOUT):
             raise ReservedName(change.path)
         if change.entry is None:
-            out.add(encode.encode(Header(os.path.join(directory, f"{WHITEOUT}{name}"))))
+            out.add(encode.encode(Header(os.path.join(directory, f"{_WHITEOUT}{name}"))))
             continue
         out.add(encode.encode(_header(change, change.entry)))
         if change.opaque:
@@ -81,7 +82,9 @@ def _header(change: Change, entry: FileEntry) -> Header:
 
 
 def _opaque(path: str, entry: FileEntry) -> Header:
-    return Header(f"{path}/{OPAQUE}", mode=entry.mode & 0o777, uid=entry.uid, gid=entry.gid)
+    return Header(
+        f"{path}/{OPAQUE.decode()}", mode=entry.mode & 0o777, uid=entry.uid, gid=entry.gid
+    )
 
 
 def _xattr(name: str, value: bytes) -> tuple[str, bytes]:

@@ -28,6 +28,7 @@ from engine.filetree.merged import MergedImage
 from engine.filetree.tree import EMPTY, Tree
 from engine.graph import ImageManifest
 from engine.layers.diff_ids import compression_of, uncompressed_pieces
+from engine.layers.layer import Layers
 from engine.spec import go_json, oci, platforms
 from engine.spec import media_types as layer_types
 from engine.spec.oci import Descriptor, Platform
@@ -56,9 +57,16 @@ class PlatformImages:
     """The images of one commit; `image` may be called in several threads at a time."""
 
     def __init__(
-        self, content: ContentStore, maker: LayerMaker, options: CommitOptions, progress: Progress
+        self,
+        content: ContentStore,
+        layers: Layers,
+        maker: LayerMaker,
+        options: CommitOptions,
+        progress: Progress,
     ) -> None:
+        """`layers` are those in `content`."""
         self._content = content
+        self._layers = layers
         self._maker = maker
         self._options = options
         self._progress = progress
@@ -112,7 +120,7 @@ class PlatformImages:
             changes = differ.diff(below, current)
         elif base is not None:
             settings += tuple(layer.digest for layer in base.manifest.layers)
-            changes = _against_base(MergedImage(self._content, base.manifest), current)
+            changes = _against_base(MergedImage(self._layers, base.manifest), current)
         else:
             changes = differ.diff(EMPTY, current)
         known = fingerprint(current, *settings)

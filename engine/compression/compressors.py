@@ -17,6 +17,7 @@ from isal import isal_zlib
 
 from engine.closing import Closing
 from engine.compression.compressor import BLOCK, Sink
+from engine.compression.decompress import StreamPosition
 from engine.threads import Workers
 
 if sys.version_info >= (3, 14):
@@ -33,6 +34,7 @@ class Plain(Closing):
     """A `Compressor` that stores the bytes as they are."""
 
     held = 0
+    entrances = ()
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -48,6 +50,7 @@ class Zstd(Closing):
     """A `Compressor` that writes one zstd frame with a checksum."""
 
     held = 0
+    entrances = ()
 
     def __init__(self, sink: Sink, level: int) -> None:
         options: dict[int, int] = {
@@ -97,6 +100,8 @@ class Gzip:
         self._running: deque[Callable[[], _Block]] = deque()
         self._checksum = 0
         self._size = 0
+        self._written = len(_GZIP_HEADER)
+        self.entrances: list[StreamPosition] = []
         _keep_memory()
         sink(_GZIP_HEADER)
 
@@ -127,8 +132,11 @@ class Gzip:
             self._write_out(self._running.popleft()())
 
     def _write_out(self, block: _Block) -> None:
+        if self._size:
+            self.entrances.append(StreamPosition(self._written, self._size))
         for piece in block.pieces:
             self._sink(piece)
+            self._written += len(piece)
         self._checksum = isal_zlib.crc32_combine(self._checksum, block.checksum, block.size)
         self._size += block.size
 

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 import msgspec
 from isal import igzip_lib
-from zlib_ng import zlib_ng
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +26,6 @@ _ZSTD_WINDOW_LOG: Final = 27
 _ZSTD_WINDOW: Final = 1 << _ZSTD_WINDOW_LOG
 _ZSTD_HEADER: Final = 18
 """The largest size of a frame header, in bytes."""
-_GZIP_WBITS: Final = 16 + 15
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal calls a class an instance
@@ -38,7 +36,6 @@ ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal call
     lzma.LZMAError,
     zstd.ZstdError,
     igzip_lib.IsalError,
-    zlib_ng.error,
 )
 """The exceptions that decoders raise for a damaged stream."""
 
@@ -55,11 +52,11 @@ class Decoder(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes | memoryview: ...
 
 
 def gzip() -> Decoder:
-    """Return a fast gzip decoder, which cannot be copied."""
+    """Return a fast gzip decoder."""
     return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
 
@@ -79,30 +76,6 @@ def lz4() -> Decoder:
 
     decoder: Decoder = frame.LZ4FrameDecompressor()
     return decoder
-
-
-class CopyableGzip:
-    """A gzip decoder by zlib-ng, which can be copied; that of isal cannot."""
-
-    def __init__(self, inner: "zlib_ng._Decompress | None" = None) -> None:
-        self._inner = inner or zlib_ng.decompressobj(wbits=_GZIP_WBITS)
-        self.needs_input = True
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
-        out = self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
-        self.needs_input = len(out) < max_length and not self._inner.unconsumed_tail
-        return out
-
-    def copy(self) -> "CopyableGzip":
-        return CopyableGzip(self._inner.copy())  # type: ignore[attr-defined]  # not in its stub
 
 
 class SizedZstd:
@@ -208,4 +181,3 @@ FORMATS: Final = {
     "lzma": Format(lzma_alone),
     "lz4": Format(lz4),
 }
-RESUMABLE_FORMATS: Final = {**FORMATS, "gzip": Format(CopyableGzip)}

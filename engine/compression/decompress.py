@@ -8,14 +8,17 @@ a member, since only the caller knows what is being decompressed.
 `streams.py` and the libraries that it uses are imported with the first compressed stream.
 """
 
-from collections.abc import Iterator
-from typing import Protocol, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from engine.compression.formats import SNIFFED as SNIFFED
 from engine.compression.formats import sniff as sniff
 from engine.errors import BrokenArchive, counted
+
+if TYPE_CHECKING:
+    from engine.compression.decoders import Decoder
 
 
 class Decompressor(Protocol):
@@ -44,42 +47,35 @@ class StreamPosition(msgspec.Struct, frozen=True):
     uncompressed: int = 0
 
 
-class Resumable(Decompressor, Protocol):
-    """A decompressor that can be forked, to continue from an earlier position of the stream.
-
-    A fork of a gzip decompressor starts where the original stands. The decoders of the other
-    formats cannot be copied: their forks start at the beginning of the current stream among
-    concatenated ones.
-    """
-
-    @property
-    def place(self) -> StreamPosition:
-        """The current position. Like `resumable_from` and `fork`, it is invalid while a piece is
-        being fed.
-        """
-
-    @property
-    def resumable_from(self) -> StreamPosition:
-        """The position at which a `fork` starts: `place` or an earlier one."""
-
-    def fork(self) -> Self:
-        """Return an independent decompressor whose `place` is `resumable_from`."""
+_START = StreamPosition()
 
 
 def new(name: str) -> Decompressor:
     """Return a decompressor of the format `name`, as `sniff` returns it."""
-    if name == "none":
-        return _Plain()
-    from engine.compression import decoders, streams
-
-    return streams.Streams(name, decoders.FORMATS[name])
+    return _Plain() if name == "none" else located(name, lambda _: decoder_of(name))
 
 
-def resumable(name: str) -> Resumable:
-    """Return a resumable decompressor of a format that `sniff` returns, except "none"."""
-    from engine.compression import decoders, streams
+def located(
+    name: str,
+    decoder: "Callable[[StreamPosition], Decoder]",
+    start: StreamPosition = _START,
+    current: "Decoder | None" = None,
+) -> Decompressor:
+    """Return a decompressor of the format `name` that decodes each stream by `decoder`.
 
-    return streams.Streams(name, decoders.RESUMABLE_FORMATS[name])
+    `decoder` is called with the position of the stream. The first byte that is fed is at `start`;
+    `current` decodes it, if it does not begin a stream.
+    """
+    from engine.compression import streams
+
+    return streams.Streams(name, decoder, start, current)
+
+
+def decoder_of(name: str) -> "Decoder":
+    """Return a decoder of one stream of the format `name`, which is not "none"."""
+    from engine.compression import decoders
+
+    return decoders.FORMATS[name].start()
 
 
 class ArchiveDecompressor:

@@ -1,8 +1,8 @@
 """Decompression of concatenated streams of one format, in pieces of bounded size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from engine.compression.decoders import ERRORS, CopyableGzip, Decoder, Format
+from engine.compression.decoders import ERRORS, FORMATS, Decoder
 from engine.compression.decompress import StreamPosition
 from engine.compression.formats import MAGICS, sniff
 from engine.errors import BrokenArchive
@@ -14,52 +14,39 @@ _QUOTED = 16
 _TAR_MAGIC = slice(257, 262)
 _ENOUGH = 512
 """How many bytes tell what is behind a stream: as many as a tar archive's first header has."""
-_BEGIN = StreamPosition()
 
 
 class Streams:
-    """A resumable decompressor of concatenated streams of one format."""
+    """A decompressor of concatenated streams of one format."""
 
-    def __init__(self, name: str, format_: Format, start: StreamPosition = _BEGIN) -> None:
-        """`start` is the position of the first byte that will be fed."""
+    def __init__(
+        self,
+        name: str,
+        decoder: Callable[[StreamPosition], Decoder],
+        start: StreamPosition,
+        current: Decoder | None,
+    ) -> None:
+        """Decode each stream by `decoder`, which is called with its position.
+
+        The first byte that is fed is at `start`; `current` decodes it, if it does not begin a
+        stream.
+        """
         self.name = name
-        self._format = format_
+        self._has_header = FORMATS[name].has_header
+        self._new_decoder = decoder
         self._magic = MAGICS[name]
         self._head = b""
-        self._decoder: Decoder | None = None
+        self._decoder = current
         self._complete = False
         self._fed = start.compressed
         self._made = start.uncompressed
-        self._began = start
 
-    @property
-    def place(self) -> StreamPosition:
-        return StreamPosition(self._fed, self._made)
-
-    @property
-    def resumable_from(self) -> StreamPosition:
-        return self.place if self._can_copy() else self._began
-
-    def fork(self) -> "Streams":
-        other = Streams(self.name, self._format, self.resumable_from)
-        if self._can_copy():
-            other._head, other._complete, other._began = self._head, self._complete, self._began
-            if copyable := self._copyable():
-                other._decoder = copyable.copy()
-        return other
-
-    def _can_copy(self) -> bool:
-        return self._decoder is None or self._copyable() is not None
-
-    def _copyable(self) -> CopyableGzip | None:
-        return self._decoder if isinstance(self._decoder, CopyableGzip) else None
-
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         # A decoder copies the input after the end of its stream: slices keep that cheap where an
         # archive consists of many small streams.
         view = memoryview(data)
         for position in range(0, len(view), _SLICE):
-            rest: bytes | memoryview = view[position : position + _SLICE]
+            rest = data if len(view) <= _SLICE else view[position : position + _SLICE]
             self._fed += len(rest)
             while rest:
                 if self._decoder is None:
@@ -89,13 +76,12 @@ class Streams:
             if len(head) < _ENOUGH:
                 return b""
             raise self._garbage(head)
-        if not self._format.has_header(head):
+        if not self._has_header(head):
             if len(head) > _MAX_HEADER:
                 raise BrokenArchive("", f"is a damaged {self.name} stream: its header has no end")
             return b""
         self._head = b""
-        self._decoder = self._format.start()
-        self._began = StreamPosition(self._fed - len(head), self._made)
+        self._decoder = self._new_decoder(StreamPosition(self._fed - len(head), self._made))
         return head
 
     def _is_foreign(self, head: bytes) -> bool:
@@ -116,7 +102,7 @@ class Streams:
             "", f"has {found} behind a {self.name} stream: expected the end, or another such stream"
         )
 
-    def _expand(self, decoder: Decoder, data: bytes | memoryview) -> Iterator[bytes]:
+    def _expand(self, decoder: Decoder, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         while True:
             try:
                 chunk = decoder.decompress(data, BUFFER_SIZE)

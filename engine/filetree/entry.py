@@ -21,16 +21,15 @@ class HostFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class LayerSpan(msgspec.Struct, frozen=True, gc=False):
-    """The content of a file in a layer.
+    """The content of a file in a layer, which is not empty.
 
-    `layer` counts from the lowest; `offset` is the position in the uncompressed layer, in bytes, of
-    the first header of the member, so a tar reader started there yields the file first, sparse or
-    not. `sha256` is the digest of the content.
+    It is that of entry number `index` of layer number `layer`, counted from the lowest. `checksum`
+    is its `FileChecksum`, as in the table of the layer.
     """
 
     layer: int
-    offset: int
-    sha256: bytes
+    index: int
+    checksum: int
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):

@@ -1,102 +1,157 @@
-"""The merged files of an image, without unpacking its layers.
+"""The merged root of an image, made of the tables of its layers without reading them.
 
-Only the index is kept in memory. It is built on first use, from one pass over the layers; reading a
-file makes a pass over its layer up to that file. Safe from any thread.
+A layer without a table is read once, to make it.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Lock
 
-from engine.content.protocols import Provider
-from engine.errors import (
-    BrokenArchive,
-    DigestMismatch,
-    InvalidInput,
-    NotFound,
-    UnreadableLayer,
-    printable,
-)
-from engine.filetree.applier import Applier
-from engine.filetree.entry import LayerSpan
-from engine.filetree.layer_files import read_file, read_layer
+from engine.errors import BrokenArchive, InvalidInput, NotFound, UnreadableLayer, printable
+from engine.filetree.entry import FileEntry, LayerSpan
+from engine.filetree.entry_tree import EntryTree, LeftOut
 from engine.filetree.tree import Tree
-from engine.layers.diff_ids import uncompressed_pieces
-from engine.limits import Limits
+from engine.filetree.tree_builder import TreeBuilder
+from engine.layers.layer import Layers
+from engine.layers.table import Entry
+from engine.progress import Progress, ignore
 from engine.spec import media_types as layer_types
+from engine.spec.descriptor import Descriptor
 from engine.spec.oci import Manifest
+
+_PIECE = 1 << 20
+
+
+def merged_root(layers: Layers, manifest: Manifest, on_progress: Progress = ignore) -> EntryTree:
+    """Return the merged root of an image; its `left_out` tells what is missing in it.
+
+    `on_progress` hears of stored bytes of a layer that has no table yet. Raise OSError.
+    """
+    builder = TreeBuilder()
+    for layer in manifest.layers:
+        _apply(builder, layers, layer, on_progress)
+    return builder.tree()
+
+
+def layer_changes(
+    layers: Layers, manifest: Manifest, on_progress: Progress = ignore
+) -> list[EntryTree]:
+    """Return what each layer of an image changes, lowest first, in the form of overlayfs.
+
+    Stacked by overlayfs they are the merged root. Raise OSError.
+    """
+    builder = TreeBuilder()
+    found = []
+    for layer in manifest.layers:
+        _apply(builder, layers, layer, on_progress)
+        found.append(builder.changes())
+    return found
 
 
 class MergedImage:
-    """The merged root file system of the layers of one manifest."""
+    """The merged root of an image of which nothing may be left out; safe from any thread."""
 
-    def __init__(
-        self,
-        provider: Provider,
-        manifest: Manifest,
-        limits: Limits | None = None,
-        applier: Callable[[], Applier] = Applier,
-    ) -> None:
-        """`limits` apply to each layer, those of `applier` to the whole root."""
-        self._provider = provider
-        self._layers = manifest.layers
-        self._limits = limits or Limits()
-        self._applier = applier
+    def __init__(self, layers: Layers, manifest: Manifest) -> None:
+        self._layers = layers
+        self._manifest = manifest
         self._lock = Lock()
         self._tree: Tree | None = None
 
     @property
     def tree(self) -> Tree:
-        """The merged root.
+        """The merged root, made on first use.
 
-        Raise NotFound if a layer is not in the store, UnreadableLayer, BrokenArchive or
-        LimitExceeded.
+        Raise NotFound if a layer is not in the store, and UnreadableLayer or BrokenArchive if
+        anything would be left out.
         """
         with self._lock:
             if self._tree is None:
-                applier = self._applier()
-                for number in range(len(self._layers)):
-                    self._apply(applier, number)
-                self._tree = applier.tree()
+                self._tree = _tree_of(self._merged())
             return self._tree
 
     def read(self, path: str) -> Iterator[bytes]:
         """Return an iterator of the content of a file, in pieces.
 
         Raise NotFound if there is no such path, InvalidInput if it is not a file. The iterator
-        raises BrokenArchive if the layer is damaged, and DigestMismatch at the end if the layer has
-        changed.
+        raises DamagedLayer.
         """
-        entry = self.tree.get(path)
-        if entry is None:
+        found = self.tree.get(path)
+        if found is None:
             raise NotFound("file", path)
-        if not isinstance(entry.content, LayerSpan):
-            raise InvalidInput(f"{printable(path)}: is a {entry.kind} and not a file")
-        return self._content(path, entry.content)
+        if found.kind != "file":
+            raise InvalidInput(f"{printable(path)}: is a {found.kind} and not a file")
+        return self._content(found.content) if isinstance(found.content, LayerSpan) else iter(())
 
-    def _content(self, path: str, span: LayerSpan) -> Iterator[bytes]:
-        hasher = hashlib.sha256()
-        for data in read_file(self._uncompressed(span.layer, span.offset), self._limits):
-            hasher.update(data)
-            yield data
-        if hasher.digest() != span.sha256:
-            raise DigestMismatch(
-                path, f"sha256:{span.sha256.hex()}", f"sha256:{hasher.hexdigest()}"
-            )
+    def _content(self, span: LayerSpan) -> Iterator[bytes]:
+        with self._layers.open(self._manifest.layers[span.layer].digest) as layer:
+            entry = layer.table.entry(span.index)
+            for offset in range(0, entry.size, _PIECE):
+                yield layer.pread(entry, _PIECE, offset)
 
-    def _apply(self, applier: Applier, number: int) -> None:
-        layer = self._layers[number]
-        if layer_types.is_encrypted(layer.media_type):
-            raise UnreadableLayer(layer.digest, layer_types.unreadable(layer.media_type))
-        try:
-            applier.apply(read_layer(self._uncompressed(number, 0), number, self._limits))
-        except BrokenArchive as error:
-            reason = f"{error.member}: {error.reason}" if error.member else error.reason
-            if not (why := layer_types.unreadable(layer.media_type)):
-                raise BrokenArchive(f"layer {layer.digest}", reason) from error
-            raise UnreadableLayer(layer.digest, f"{reason}; it {why}") from error
+    def _merged(self) -> EntryTree:
+        builder = TreeBuilder()
+        for layer in self._manifest.layers:
+            if layer_types.is_encrypted(layer.media_type):
+                raise UnreadableLayer(layer.digest, layer_types.unreadable(layer.media_type))
+            try:
+                builder.apply(self._layers.table(layer.digest))
+            except BrokenArchive as error:
+                raise _unreadable(layer, error.reason) from error
+            for left in builder.left_out:
+                raise _unreadable(layer, _said(left))
+        return builder.tree()
 
-    def _uncompressed(self, number: int, start: int) -> Iterator[bytes | memoryview]:
-        """Yield the uncompressed bytes of a layer from offset `start` on."""
-        with self._provider.open(self._layers[number].digest) as blob:
-            yield from uncompressed_pieces(blob, start)
+
+def _apply(builder: TreeBuilder, layers: Layers, layer: Descriptor, on_progress: Progress) -> None:
+    if layer_types.is_encrypted(layer.media_type):
+        builder.leave_out(layer_types.unreadable(layer.media_type))
+        return
+    try:
+        table = layers.table(layer.digest, on_progress)
+    except BrokenArchive as error:
+        builder.leave_out(error.reason)
+    except NotFound:
+        builder.leave_out("is not in the store")
+    else:
+        builder.apply(table)
+
+
+def _unreadable(layer: Descriptor, reason: str) -> BrokenArchive:
+    if why := layer_types.unreadable(layer.media_type):
+        return UnreadableLayer(layer.digest, f"{reason}; it {why}")
+    return BrokenArchive(f"layer {layer.digest}", reason)
+
+
+def _said(left: LeftOut) -> str:
+    path = left.path.decode("utf-8", "surrogateescape")
+    return f"{path}: {left.reason}" if path else left.reason
+
+
+def _tree_of(merged: EntryTree) -> Tree:
+    """Return a merged root by paths, with one value for each entry."""
+    found: dict[str, FileEntry] = {}
+    inodes: dict[object, int] = {}
+    for path, node in merged.walk():
+        entry, place = merged.entry(node), merged.place(node)
+        span = LayerSpan(place.layer, place.index, entry.checksum) if place and entry.size else None
+        is_dir = entry.attributes.kind == "dir"
+        inode = inodes.setdefault(node if is_dir else place, len(inodes) + 1)
+        found[path.decode("utf-8", "surrogateescape")] = _file_entry(entry, span, inode)
+    return Tree(found)
+
+
+def _file_entry(entry: Entry, content: LayerSpan | None, inode: int) -> FileEntry:
+    shared = entry.attributes
+    is_file = shared.kind == "file"
+    return FileEntry(
+        kind=shared.kind,
+        mode=shared.mode,
+        uid=shared.uid,
+        gid=shared.gid,
+        mtime_ns=entry.mtime_ns,
+        size=entry.size if is_file else 0,
+        linkname=entry.link.decode("utf-8", "surrogateescape"),
+        device=shared.device,
+        xattrs=shared.xattrs,
+        inode=inode,
+        content=content if is_file else None,
+    )

@@ -1,86 +1,99 @@
-"""A cache of the decompressed chunks of blobs, filled on demand by any number of threads.
+"""A cache of the uncompressed chunks of layers, filled on demand by any number of threads.
 
 A chunk that is not cached is decompressed from the nearest position before it: by a stopped cursor,
-by a running one (the caller waits for it), or from a point of the seek index of the blob. So
-threads that read one blob roughly in order share one pass over it, and threads that read distant
-parts of it decompress in parallel.
+by a running one (the caller waits for it), or from a point of the layer. So threads that read one
+layer roughly in order share one pass over it, and threads that read distant parts of it decompress
+in parallel. Where points are far apart, as in a single zstd frame, the chunks that a cursor passes
+are kept in a file, so that the layer is decompressed once.
 
-Memory is bounded by CACHED bytes of chunks, the indexes of INDEXES blobs (at most 5 MB each),
-CURSORS stopped cursors (1 MiB each, and the window of the format: 32 KiB for gzip, up to 8 MiB for
-common zstd levels), and one cursor for each thread in a call.
+Memory is bounded by CACHED bytes of chunks, CURSORS stopped cursors (some 300 KiB each, and up to
+8 MiB for the window of common zstd levels), and one cursor for each thread in a call.
 """
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Condition
 from typing import Final
 
-import msgspec
-
 from engine.content.protocols import ReaderAt
-from engine.errors import BrokenArchive
-from engine.layers.seek_index import Cursor, SeekIndex
+from engine.errors import DamagedLayer
+from engine.layers.cursor import Cursor, first_chunk, point_before, size_of, verified
+from engine.layers.layer import CACHED
+from engine.layers.spill import Spill
+from engine.layers.table import CHUNK, StoredLayer
 
-CACHED: Final = 64 << 20
-INDEXES: Final = 16
 CURSORS: Final = 16
-_KEPT_BEHIND: Final = 4
+_KEPT_BEHIND: Final = (4 << 20) // CHUNK
 """The number of chunks before the wanted one that are cached: the readahead of a kernel may arrive
-out of order.
+out of order, and small files follow one another.
 """
-
-
-class CompressedBlob(msgspec.Struct, frozen=True):
-    """A blob, its compression as `decompress.sniff` returns it, and its uncompressed size."""
-
-    digest: str
-    compression: str
-    size: int
+_FAR: Final = (16 << 20) // CHUNK
+"""The number of chunks behind a point from which on they are kept in the file."""
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """A cursor in use by one thread at a time; `position` is the chunk that it returns next."""
+    """A cursor in use by one thread at a time; `position` is the chunk that it returns next.
 
-    digest: str
+    `spills_from` is the first chunk that it keeps in the file.
+    """
+
+    layer: StoredLayer
     cursor: Cursor
     position: int
+    spills_from: int
 
 
 class Chunks:
-    """The cached chunks, the seek indexes and the cursors of all blobs.
+    """The cached chunks and the cursors of all layers.
 
-    At most `cached` bytes of chunks are kept.
+    At most `cached` bytes of chunks are kept in memory, and some of them in a file in `directory`.
     """
 
-    def __init__(self, cached: int = CACHED) -> None:
+    def __init__(self, directory: Path, cached: int = CACHED) -> None:
         self._limit = cached
         self._changed = Condition()
         self._size = 0
         self._cache: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._indexes: OrderedDict[str, SeekIndex] = OrderedDict()
+        self._spill = Spill(directory)
         self._stopped: list[_Run] = []
         self._running: list[_Run] = []
         self._awaited: Counter[tuple[str, int]] = Counter()
 
-    def get(self, blob: CompressedBlob, number: int, source: ReaderAt) -> bytes:
-        """Return chunk `number` of a blob; `source` is the stored, compressed blob.
+    def get(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
+        """Return chunk `number` of a layer, verified; `source` is the stored blob.
 
-        Raise BrokenArchive if the blob is damaged, and forget all state of that blob; raise OSError
-        if reading fails.
+        Raise DamagedLayer if it is damaged, and OSError if reading fails.
         """
+        if layer.table.compression == "none":
+            return self._plain(layer, number, source)
         with self._changed:
-            found = self._found_or_run(blob, number)
+            found = self._found_or_run(layer, number)
         return self._decompress(found, number, source) if isinstance(found, _Run) else found
 
-    def _found_or_run(self, blob: CompressedBlob, number: int) -> bytes | _Run:
-        key = (blob.digest, number)
+    def _plain(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
+        key = (layer.digest, number)
+        with self._changed:
+            data = self._cached(key)
+        if data is None:
+            data = source.pread(size_of(layer.table, number), number * CHUNK)
+            verified(layer, number, data)
+            with self._changed:
+                self._keep(key, data)
+        return data
+
+    def _found_or_run(self, layer: StoredLayer, number: int) -> bytes | _Run:
+        key = (layer.digest, number)
         while (data := self._cached(key)) is None:
-            index = self._index(blob)
-            run = self._nearest(blob.digest, number, index.before(number))
+            if (data := self._spilled(layer, number)) is not None:
+                self._keep(key, data)
+                return data
+            first = first_chunk(point_before(layer.table, number))
+            run = self._nearest(layer.digest, number, first)
             if run is None:
-                cursor = Cursor(index, number, blob.size)
-                run = _Run(blob.digest, cursor, cursor.position)
+                cursor = Cursor(layer, number)
+                run = _Run(layer, cursor, cursor.position, first + _FAR)
             elif run in self._stopped:
                 self._stopped.remove(run)
             else:
@@ -90,12 +103,18 @@ class Chunks:
             return run
         return data
 
+    def _spilled(self, layer: StoredLayer, number: int) -> bytes | None:
+        data = self._spill.get((layer.digest, number))
+        if data is not None:
+            verified(layer, number, data)
+        return data
+
     def _nearest(self, digest: str, number: int, least: int) -> _Run | None:
         """Return the run nearest before chunk `number`, at chunk `least` or later."""
         runs = [
             run
             for run in (*self._stopped, *self._running)
-            if run.digest == digest and least <= run.position <= number
+            if run.layer.digest == digest and least <= run.position <= number
         ]
         return max(runs, key=lambda run: run.position, default=None)
 
@@ -109,12 +128,15 @@ class Chunks:
                 del self._awaited[key]
 
     def _decompress(self, run: _Run, number: int, source: ReaderAt) -> bytes:
+        digest = run.layer.digest
         try:
             while True:
                 data = run.cursor.next_chunk(source)
                 with self._changed:
-                    key = (run.digest, run.position)
+                    key = (digest, run.position)
                     run.position += 1
+                    if key[1] >= run.spills_from:
+                        self._spill.put(key, data)
                     if number - key[1] <= _KEPT_BEHIND or key in self._awaited:
                         self._keep(key, data)
                         self._changed.notify_all()
@@ -124,11 +146,9 @@ class Chunks:
         except BaseException as error:
             with self._changed:
                 self._running.remove(run)
-                if isinstance(error, BrokenArchive):
-                    self._forget(run.digest)
+                if isinstance(error, DamagedLayer):
+                    self._stopped = [one for one in self._stopped if one.layer.digest != digest]
                 self._changed.notify_all()
-            if isinstance(error, BrokenArchive):
-                raise BrokenArchive(run.digest, error.reason) from error
             raise
 
     def _stop(self, run: _Run) -> None:
@@ -137,15 +157,6 @@ class Chunks:
             self._stopped.append(run)
             del self._stopped[:-CURSORS]
 
-    def _index(self, blob: CompressedBlob) -> SeekIndex:
-        index = self._indexes.get(blob.digest)
-        if index is None:
-            index = self._indexes[blob.digest] = SeekIndex(blob.compression)
-            if len(self._indexes) > INDEXES:
-                self._forget_places(next(iter(self._indexes)))
-        self._indexes.move_to_end(blob.digest)
-        return index
-
     def _cached(self, key: tuple[str, int]) -> bytes | None:
         data = self._cache.get(key)
         if data is not None:
@@ -153,20 +164,12 @@ class Chunks:
         return data
 
     def _keep(self, key: tuple[str, int], data: bytes) -> None:
-        self._drop(key)
+        self._size += len(data) - len(self._cache.pop(key, b""))
         self._cache[key] = data
-        self._size += len(data)
         while self._size > self._limit:
-            self._drop(next(iter(self._cache)))
+            _, dropped = self._cache.popitem(last=False)
+            self._size -= len(dropped)
 
-    def _drop(self, key: tuple[str, int]) -> None:
-        self._size -= len(self._cache.pop(key, b""))
-
-    def _forget_places(self, digest: str) -> None:
-        self._indexes.pop(digest, None)
-        self._stopped = [run for run in self._stopped if run.digest != digest]
-
-    def _forget(self, digest: str) -> None:
-        self._forget_places(digest)
-        for key in [key for key in self._cache if key[0] == digest]:
-            self._drop(key)
+    def close(self) -> None:
+        """Remove the file; no method may be called after that."""
+        self._spill.close()

@@ -186,10 +186,14 @@ def uncompressed(store: LabelledProvider, digest: str) -> Uncompressed:
         if compression_of(reader) == "none":
             return Uncompressed(info.digest, info.size)
         found = measure(reader, digest, _algorithm(info.labels))
-    # The result is valid even if it cannot be stored, as in a store that is full.
+    keep(store, digest, found)
+    return found
+
+
+def keep(store: LabelledProvider, digest: str, found: Uncompressed) -> None:
+    """Record what was measured of a layer, unless the store cannot be written, as a full one."""
     with suppress(NotFound, StoreError, OSError):
         store.update(digest, found.labels)
-    return found
 
 
 def uncompressed_size(store: LabelledProvider, digest: str) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from engine.closing import Closing
 from engine.content.protocols import NO_LABELS
+from engine.content.tables import TableStore
 from engine.errors import NotFound, StoreReadOnly, Unsupported
 from engine.spec.digest import parse
 from engine.stores.content import ContentStore
@@ -106,6 +107,8 @@ class Store(Closing, ABC):
     directory: Path
     """A directory on the disk that blobs take space on, for temporary files and `statfs`."""
     content: ContentStore
+    tables: TableStore
+    """The tables of the layers in `content`, which are removed with them."""
     images: ImageStore
     leases: LeaseManager
     events: EventLog

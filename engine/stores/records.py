@@ -60,8 +60,8 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Garbage(msgspec.Struct, frozen=True):
-    """Something that nothing needs, and why. `kind` is blob, file (without a row), ingest or lease;
-    `size` is in bytes.
+    """Something that nothing needs, and why. `kind` is blob, file (without a row), ingest, table or
+    lease; `size` is in bytes.
     """
 
     kind: str

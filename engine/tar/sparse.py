@@ -27,6 +27,8 @@ class Expander:
         self.name = name
         self._size = size
         self._position = 0
+        self.map_size = 0
+        """The bytes of stored data that the map takes, in PAX format 1.0."""
         self._set(segments)
 
     def take(self, stored: memoryview) -> Iterator[memoryview]:
@@ -62,7 +64,9 @@ class Expander:
                     f"has a bad sparse map: expected {end} to {self._size}, found {found}",
                 )
             end = start + length
-        self._segments = [segment for segment in reversed(segments) if segment[1]]
+        self.stored = [segment for segment in segments if segment[1]]
+        """The segments with data, in order."""
+        self._segments = self.stored[::-1]
 
     def _zeros_until(self, offset: int) -> Iterator[memoryview]:
         while self._position < offset:
@@ -108,6 +112,7 @@ class MappedExpander(Expander):
         if self._lines > 2 * count:
             lines = bytes(self._map).split(b"\n")[1 : 1 + 2 * count]
             self._set(_pairs([_decimal(line, self.name) for line in lines]))
+            self.map_size = len(self._map)
             self._map.clear()
             self._complete = True
 

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
     (errors.ContentMismatch, errno.EIO),
+    (errors.DamagedLayer, errno.EIO),
     (errors.LimitExceeded, errno.EFBIG),
     (errors.InvalidInput, errno.EBADMSG),
     (errors.NotFound, errno.ENOENT),

@@ -18,6 +18,7 @@ import msgspec
 from engine import names as engine_names
 from engine.errors import InvalidDigest, InvalidReference, NotFound
 from engine.image import ARCHIVE_FILES, Image, TreeEntry, path_of
+from engine.layers.layer import Layers
 from engine.layers.reader import UncompressedBlobs
 from engine.layouts.entry import Decompressed, Entry
 from engine.spec import reference, rfc3339
@@ -60,7 +61,8 @@ class ImageTree:
         self.names = names
         self._store = store
         self._view = view
-        self._uncompressed = UncompressedBlobs(store.content)
+        layers = Layers(store.content, store.tables, store.directory)
+        self._uncompressed = UncompressedBlobs(store.content, layers)
         self.fixed = fixed
         self.removals = Removals()
         self.namespaces = Namespaces()

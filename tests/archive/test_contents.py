@@ -480,7 +480,7 @@ def test_a_layer_that_cannot_be_verified(engine: LocalEngine, media_type: str) -
     with pytest.raises(NotExportable, match=archives.digest(NOISE)):
         docker_save.layout(engine.images.all(), engine.content, len, docker_save.Options())
     with pytest.raises(UnreadableLayer, match=archives.digest(NOISE)):
-        _ = MergedImage(engine.content, engine.details("app:1").manifest.manifest).tree
+        _ = MergedImage(engine.layers, engine.details("app:1").manifest.manifest).tree
 
 
 @pytest.mark.parametrize("media_type", [OCI_LAYER, GZIP, f"{OCI_LAYER}+zstd"])

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.filetree.applier import Applier
 from engine.filetree.directory import scan
-from engine.filetree.layer_files import read_layer
-from engine.limits import Limits
 from tests.clients.client import Client, shell
 from tests.clients.containers import Podman
 from tests.clients.daemons import Containerd, Dockerd
 from tests.clients.images import image_id
+from tests.filetree.layers import applied
 from tests.trees import make_odd, picture
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="devices and owners need root")
@@ -98,11 +96,9 @@ def test_docker_has_the_same_tree(two_layers: str, odd: Path, dockerd: Dockerd) 
     shell(f"{two_layers} | {dockerd.docker} load")
     container = dockerd.docker("create", "odd:2")
     try:
-        applier = Applier()
-        applier.apply(read_layer([dockerd.docker.output("export", container)], 0, Limits()))
+        exported = picture(applied([dockerd.docker.output("export", container)]))
     finally:
         dockerd.docker("rm", container)
-    exported = picture(applier.tree())
     for path, reported in picture(scan(odd)).items():
         if path not in ("etc", "links"):  # docker adds its own files to etc
             assert exportable(exported[path]) == exportable(reported), path

@@ -42,7 +42,7 @@ def has_the_tree_of_umoci(engine: LocalEngine, umoci: Client, folder: Path) -> N
         engine.write(engine.find("one:1"), combined.Options(), tar.write)
     shell(f"tar -C {folder}/layout -xf {folder}/one.tar")
     umoci("unpack", "--image", f"{folder}/layout:1", folder / "bundle")
-    merged = MergedImage(engine.content, engine.details("one:1").manifest.manifest)
+    merged = MergedImage(engine.layers, engine.details("one:1").manifest.manifest)
     assert picture(merged.tree) == picture(scan(folder / "bundle" / "rootfs"))
 
 

@@ -69,7 +69,7 @@ def test_recompressed(engine: LocalEngine, root: Path) -> None:
     assert below.digest != before.digest
     first, second = (json.loads(engine.details(name).raw_config) for name in ("app:1", "app:2"))
     assert second["rootfs"]["diff_ids"][:1] == first["rootfs"]["diff_ids"]
-    assert picture(MergedImage(engine.content, manifest).tree) == picture(scan(root))
+    assert picture(MergedImage(engine.layers, manifest).tree) == picture(scan(root))
     assert commit(engine, Ref(root), wanted, "app:1").layers[0] == below
 
 

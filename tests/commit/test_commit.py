@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ from engine.content.blobs import read_blob
 from engine.errors import ChangedFile, InvalidReference, NotFound
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
+from engine.layers import table_codec
+from engine.layers.learning import learn
+from engine.progress import ignore
 from engine.spec import oci
 from tests.local_engine import LocalEngine
 from tests.trees import picture
@@ -78,7 +82,7 @@ def test_an_image_is_there_with_all_its_names(engine: LocalEngine, root: Path) -
     assert told["containerimage.digest"] == made.target.digest
     assert told["containerimage.config.digest"] == manifest.config.digest
     assert json.dumps(told["containerimage.descriptor"])
-    merged = MergedImage(engine.content, manifest)
+    merged = MergedImage(engine.layers, manifest)
     assert picture(merged.tree) == picture(scan(root))
     assert b"".join(merged.read("etc/motd")) == b"hello\n"
 
@@ -121,7 +125,7 @@ def test_against_a_base(engine: LocalEngine, root: Path) -> None:
     below, above = layers(engine, "app:2")
     assert below == layers(engine)[0]
     assert above.size < 1000
-    merged = MergedImage(engine.content, engine.details("app:2").manifest.manifest)
+    merged = MergedImage(engine.layers, engine.details("app:2").manifest.manifest)
     assert picture(merged.tree) == picture(scan(root))
     config = json.loads(engine.details("app:2").raw_config)
     assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 2
@@ -142,7 +146,7 @@ def test_a_chain_of_directories(engine: LocalEngine, root: Path, tmp_path: Path)
     ref = Ref(root, Ref(root, description="lower"), "upper")
     engine.commit(Source((PlatformSource(None, replace(ref, directory=upper)),)), (NAME,), OPTIONS)
     assert len(layers(engine)) == 2
-    merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
+    merged = MergedImage(engine.layers, engine.details("app:1").manifest.manifest)
     assert picture(merged.tree) == picture(scan(upper))
     history = json.loads(engine.details("app:1").raw_config)["history"]
     assert [entry["created_by"] for entry in history] == ["lower", "upper"]
@@ -166,7 +170,7 @@ def test_reproducible(root: Path, tmp_path: Path) -> None:
         with LocalEngine(tmp_path / f"store{number}") as engine:
             made = engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
             found.add(made.target.digest)
-            merged = MergedImage(engine.content, engine.details("app:1").manifest.manifest)
+            merged = MergedImage(engine.layers, engine.details("app:1").manifest.manifest)
             assert {entry.mtime_ns for path, entry in merged.tree.items() if path} == {0}
     assert len(found) == 1
 
@@ -277,3 +281,28 @@ def test_an_upper_directory_that_needs_its_lower_ones(engine: LocalEngine, tmp_p
 def test_names_that_no_image_can_be_given(text: str) -> None:
     with pytest.raises(InvalidReference):
         parse_names(text)
+
+
+@pytest.mark.parametrize("kind", ["uncompressed", "gzip", "zstd"])
+def test_a_commit_keeps_the_table_of_its_layer(engine: LocalEngine, root: Path, kind: str) -> None:
+    (root / "large").write_bytes(bytes(range(256)) * (20 << 10))
+    (root / "larger").write_bytes(random.Random(1).randbytes(5 << 20))
+    options = replace(OPTIONS, compression=Compression(kind))
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
+    (layer,) = layers(engine)
+    data = engine.store.tables.get(layer.digest)
+    assert data is not None
+    kept = table_codec.load(data)
+    with engine.content.open(layer.digest) as reader:
+        learnt = learn(reader, layer.digest, ignore).table
+    assert kept is not None
+    assert [kept.entry(n) for n in range(len(kept))] == [
+        learnt.entry(n) for n in range(len(learnt))
+    ]
+    assert kept.checksums == learnt.checksums
+    assert (len(kept.points) > 4) == (kind == "gzip")
+    with engine.layers.open(layer.digest) as opened:
+        for path in (b"large", b"larger"):
+            entry = kept.entry(list(kept.paths).index(path))
+            expected = (root / path.decode()).read_bytes()
+            assert opened.pread(entry, 100_000, 4 << 20) == expected[4 << 20 :][:100_000]

@@ -18,13 +18,11 @@ from engine.commit import differ
 from engine.commit import layer_tar as layer
 from engine.commit.change import Change
 from engine.errors import ChangedFile
-from engine.filetree.applier import Applier
 from engine.filetree.directory import reading, scan
 from engine.filetree.entry import FileEntry, HostFile
-from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
-from engine.limits import Limits
 from tests.commit.tars import tar_of
+from tests.filetree.layers import image_of
 from tests.trees import make_odd, picture
 
 
@@ -38,10 +36,7 @@ def names(tar: bytes) -> list[str]:
 
 
 def applied(*layers: bytes) -> Tree:
-    applier = Applier()
-    for number, data in enumerate(layers):
-        applier.apply(read_layer([data], number, Limits()))
-    return applier.tree()
+    return image_of(layers).tree
 
 
 @pytest.fixture

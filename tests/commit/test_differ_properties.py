@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 
 from engine.commit import differ, overlay
 from engine.commit.change import Change
-from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry
-from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import EMPTY, Tree
-from engine.limits import Limits
 from tests.commit.models import NAMES, SECOND, Bodies, Model, Step, steps
 from tests.commit.tars import tar_of
+from tests.filetree.layers import applied
 from tests.trees import picture, surviving
 
 MANY = settings(max_examples=300)
@@ -34,13 +32,6 @@ def done(model: Model, todo: Iterable[Step]) -> Model:
 
 def written(changes: Iterable[Change]) -> bytes:
     return tar_of(changes)
-
-
-def applied(layers: Sequence[bytes]) -> Tree:
-    applier = Applier()
-    for number, data in enumerate(layers):
-        applier.apply(read_layer([data], number, Limits()))
-    return applier.tree()
 
 
 def whole(tree: Tree) -> Tree:

@@ -7,12 +7,10 @@ import pytest
 
 from engine.commit.change import Change
 from engine.commit.epoch import clamp_tree
-from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry
-from engine.filetree.layer_files import read_layer
 from engine.filetree.tree import Tree
-from engine.limits import Limits
 from tests.commit.tars import tar_of
+from tests.filetree.layers import applied
 
 SECOND = 10**9
 
@@ -23,10 +21,7 @@ def members(*changes: Change) -> list[tarfile.TarInfo]:
 
 
 def comes_back(entry: FileEntry) -> FileEntry:
-    applier = Applier()
-    data = tar_of([Change("path", entry)])
-    applier.apply(read_layer([data], 0, Limits()))
-    return applier.tree()["path"]
+    return applied([tar_of([Change("path", entry)])])["path"]
 
 
 @pytest.mark.parametrize("kind", ["dir", "symlink", "fifo", "character device", "block device"])

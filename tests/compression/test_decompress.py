@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.compression import decompress
+from engine.compression.decoders import Decoder
 from engine.compression.decompress import ArchiveDecompressor, Decompressor, StreamPosition
 from engine.errors import BrokenArchive
 from tests import archives
@@ -263,15 +264,12 @@ def test_a_window_that_needs_too_much_memory_is_refused() -> None:
         expand(decompress.new("xz"), huge)
 
 
-@pytest.mark.parametrize("make", [decompress.new, decompress.resumable])
 @pytest.mark.parametrize("size", [1, MIB])
-def test_gzip_flags_that_nobody_knows_are_refused(
-    make: Callable[[str], decompress.Decompressor], size: int
-) -> None:
+def test_gzip_flags_that_nobody_knows_are_refused(size: int) -> None:
     data = bytearray(COMPRESS["gzip"](TEXT))
     data[3] |= 0x20
     with pytest.raises(BrokenArchive, match="damaged gzip stream"):
-        expand(make("gzip"), bytes(data), size)
+        expand(decompress.new("gzip"), bytes(data), size)
 
 
 @pytest.mark.parametrize("size", [1, 7, MIB])
@@ -329,47 +327,28 @@ def test_any_content_comes_back_however_it_is_cut(
 
 # -- going on from a place ------------------------------------------------------------------------
 
-MANY = b"".join(gzip.compress(TEXT, mtime=0) + bytes(7) for _ in range(4))
-
-
-@pytest.mark.parametrize("step", [1, 777, 5000])
-@pytest.mark.parametrize(
-    "data", [gzip.compress(TEXT * 4, mtime=0), gzip_with_every_field(TEXT), MANY]
-)
-def test_a_fork_of_gzip_goes_on_from_anywhere(data: bytes, step: int) -> None:
-    plain = expand(decompress.new("gzip"), data)
-    decompressor = decompress.resumable("gzip")
-    for start in range(0, len(data), step):
-        if start % 7 == 0:
-            fork = decompressor.fork()
-            assert (
-                fork.place == decompressor.place == StreamPosition(start, fork.place.uncompressed)
-            )
-            rest = expand(fork, data[start:])
-            assert rest == plain[decompressor.place.uncompressed :]
-        b"".join(decompressor.feed(data[start : start + step]))
-    decompressor.finish()
-    assert decompressor.place == StreamPosition(len(data), len(plain))
-
-
-@pytest.mark.parametrize("name", ["zstd", "xz", "bzip2"])
-def test_a_fork_of_another_begins_where_a_stream_does(name: str) -> None:
-    stream = COMPRESS[name](TEXT)
-    decompressor = decompress.resumable(name)
-    data = (stream + bytes(4)) * 2 + stream
-    fed = len(stream) * 3 // 2
-    made = len(b"".join(decompressor.feed(data[:fed])))
-    assert decompressor.place == StreamPosition(fed, made)
-    fork = decompressor.fork()
-    assert fork.place == decompressor.resumable_from == StreamPosition(len(stream) + 4, len(TEXT))
-    assert expand(fork, data[len(stream) + 4 :]) == TEXT * 2
-    assert decompressor.place == StreamPosition(fed, made)
-
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_resumable_one_finds_the_same_faults(name: str) -> None:
-    data = COMPRESS[name](TEXT)
-    for wrong in (data[:-1], data + b"garbage", data[:-12] + b"garbage" + data[-5:]):
-        with pytest.raises(BrokenArchive):
-            expand(decompress.resumable(name), wrong)
-    assert expand(decompress.resumable(name), data + bytes(100)) == TEXT
+def test_streams_are_told_by_their_positions(name: str) -> None:
+    stream = COMPRESS[name](TEXT)
+    found = []
+
+    def decoder(position: StreamPosition) -> Decoder:
+        found.append(position)
+        return decompress.decoder_of(name)
+
+    assert expand(decompress.located(name, decoder), (stream + bytes(4)) * 3, 777) == TEXT * 3
+    each = len(stream) + 4
+    assert found == [StreamPosition(n * each, n * len(TEXT)) for n in range(3)]
+    found.clear()
+    start = StreamPosition(each, len(TEXT))
+    assert expand(decompress.located(name, decoder, start), stream + bytes(4) + stream) == TEXT * 2
+    assert found == [start, StreamPosition(2 * each, 2 * len(TEXT))]
+
+
+def test_the_first_stream_may_have_begun() -> None:
+    stream = COMPRESS["zstd"](TEXT)
+    current = decompress.decoder_of("zstd")
+    begun = bytes(current.decompress(stream[:20], 10))
+    rest = decompress.located("zstd", lambda _: decompress.decoder_of("zstd"), current=current)
+    assert begun + expand(rest, stream[20:] + stream) == TEXT * 2

@@ -2,18 +2,22 @@
 
 import io
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from engine.filetree.applier import Applier
 from engine.filetree.entry import FileEntry, LayerSpan
-from engine.filetree.layer_files import read_file, read_layer
+from engine.filetree.merged import MergedImage
 from engine.filetree.tree import Tree
-from engine.limits import Limits
+from engine.layers.layer import Layers
+from engine.spec import digest as digests
+from engine.spec.oci import Descriptor, Manifest
+from engine.stores.protocols import Store
+from engine.testing.blobs import write_blob
+from tests.stores.memory import MemoryStore
 
 Member = tuple[tarfile.TarInfo, bytes]
 Shown = dict[str, str]
-
-LIMITS = Limits()
 
 
 def member(
@@ -76,16 +80,34 @@ def layer(*members: Member, format_: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
+def stored(store: Store, layers: Sequence[bytes]) -> Manifest:
+    """Return the manifest of an image of layers, which are stored."""
+    found = [write_blob(store.content, "layer", data).info for data in layers]
+    return Manifest(
+        schema_version=2,
+        config=Descriptor("any", digests.of_bytes(b"{}"), 2),
+        layers=tuple(Descriptor("any", info.digest, info.size) for info in found),
+    )
+
+
+def image_of(layers: Sequence[bytes]) -> MergedImage:
+    store = MemoryStore(Path(tempfile.gettempdir()))
+    manifest = stored(store, layers)
+    return MergedImage(Layers(store.content, store.tables, store.directory), manifest)
+
+
 def applied(layers: Sequence[bytes]) -> Tree:
-    applier = Applier()
-    for number, data in enumerate(layers):
-        applier.apply(read_layer([data], number, LIMITS))
-    return applier.tree()
+    return image_of(layers).tree
 
 
 def content(entry: FileEntry, layers: Sequence[bytes]) -> bytes:
+    if entry.content is None:
+        return b""
     assert isinstance(entry.content, LayerSpan)
-    return b"".join(read_file([layers[entry.content.layer][entry.content.offset :]], LIMITS))
+    store = MemoryStore(Path(tempfile.gettempdir()))
+    (digest,) = (layer.digest for layer in stored(store, [layers[entry.content.layer]]).layers)
+    with Layers(store.content, store.tables, store.directory).open(digest) as layer:
+        return layer.pread(layer.table.entry(entry.content.index), entry.size, 0)
 
 
 def shown(tree: Tree, layers: Sequence[bytes]) -> Shown:

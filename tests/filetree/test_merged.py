@@ -1,21 +1,22 @@
+"""The merged root of a stored image: its tree, what is left out, and its files."""
+
 import gzip
-import hashlib
-import io
 import lzma
 import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from engine.closing import Closing
-from engine.errors import BrokenArchive, DigestMismatch, InvalidInput, LimitExceeded, NotFound
-from engine.filetree.applier import Applier
-from engine.filetree.merged import MergedImage
-from engine.limits import Limits
-from engine.spec.oci import Descriptor, Manifest
-from tests.filetree.layers import directory, file, hardlink, layer, symlink
-from tests.filetree.test_layer_files import LAYER, SPARSE_CONTENT
+from engine.errors import BrokenArchive, InvalidInput, NotFound, UnreadableLayer
+from engine.filetree.merged import MergedImage, layer_changes, merged_root
+from engine.layers.layer import Layers
+from engine.spec.oci import Manifest
+from engine.stores.local.store import LocalStore
+from tests.filetree.layers import directory, file, hardlink, layer, stored, symlink
+from tests.filetree.sparse import LAYER, SPARSE_CONTENT
+from tests.filetree.tables import placed, shown, stacked
 from tests.tar.raw_tar import END
 
 if sys.version_info >= (3, 14):
@@ -29,55 +30,6 @@ LAYERS = [
     LAYER,
     layer(symlink("s", "d/a"), file("last", "3")),
 ]
-
-
-class Blob(Closing):
-    """A blob that counts what is read of it."""
-
-    def __init__(self, data: bytes, count: list[int]) -> None:
-        self.size = len(data)
-        self._data = io.BytesIO(data)
-        self._count = count
-
-    def pread(self, length: int, offset: int) -> bytes:
-        self._data.seek(offset)
-        data = self._data.read(length)
-        self._count.append(len(data))
-        return data
-
-    def fileno(self) -> None:
-        """Return None: it is in memory."""
-
-    def close(self) -> None:
-        self._data.close()
-
-
-class Blobs:
-    def __init__(self, blobs: Mapping[str, bytes]) -> None:
-        self.blobs = dict(blobs)
-        self.opened: list[str] = []
-        self.reads: list[int] = []
-
-    def open(self, digest: str) -> Blob:
-        if digest not in self.blobs:
-            raise NotFound("blob", digest)
-        self.opened.append(digest)
-        return Blob(self.blobs[digest], self.reads)
-
-
-def digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def image(layers: Sequence[bytes], limits: Limits | None = None) -> tuple[MergedImage, Blobs]:
-    descriptors = tuple(Descriptor("any", digest(data), len(data)) for data in layers)
-    blobs = Blobs({digest(data): data for data in layers})
-    manifest = Manifest(
-        schema_version=2, config=Descriptor("any", digest(b"{}"), 2), layers=descriptors
-    )
-    return MergedImage(blobs, manifest, limits), blobs
-
-
 COMPRESSED = {
     "none": LAYERS,
     "gzip": [gzip.compress(data, mtime=0) for data in LAYERS],
@@ -86,9 +38,34 @@ COMPRESSED = {
 }
 
 
+class Stored:
+    """A store, and images in it."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self.store = store
+        self.layers = Layers(store.content, store.tables, store.directory)
+
+    def manifest(self, layers: Sequence[bytes], media_type: str = "") -> Manifest:
+        found = stored(self.store, layers)
+        media_type = media_type or "application/vnd.oci.image.layer.v1.tar"
+        changed = [msgspec.structs.replace(one, media_type=media_type) for one in found.layers]
+        return msgspec.structs.replace(found, layers=tuple(changed))
+
+    def image(self, layers: Sequence[bytes]) -> MergedImage:
+        return MergedImage(self.layers, self.manifest(layers))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[Stored]:
+    with LocalStore.create(tmp_path / "store") as store:
+        images = Stored(store)
+        yield images
+        images.layers.close()
+
+
 @pytest.mark.parametrize("layers", COMPRESSED.values(), ids=COMPRESSED)
-def test_files_are_read_out_of_their_layers(layers: list[bytes]) -> None:
-    merged, _ = image(layers)
+def test_files_are_read_out_of_their_layers(images: Stored, layers: list[bytes]) -> None:
+    merged = images.image(layers)
     expected = {
         "d/a": b"two",
         "d/b": b"k" * 3_000_000,
@@ -104,46 +81,18 @@ def test_files_are_read_out_of_their_layers(layers: list[bytes]) -> None:
     assert max(map(len, merged.read("kept"))) <= 1 << 20
 
 
-def test_an_image_without_layers_is_an_empty_directory() -> None:
-    assert [path for path, _ in image([])[0].tree.items()] == [""]
+def test_an_image_without_layers_is_an_empty_directory(images: Stored) -> None:
+    assert [path for path, _ in images.image([]).tree.items()] == [""]
+    assert shown(merged_root(images.layers, images.manifest([]))) == ["/"]
 
 
-def test_the_same_layer_may_come_twice() -> None:
-    merged, _ = image([LAYERS[0], LAYERS[1], LAYERS[0]])
+def test_the_same_layer_may_come_twice(images: Stored) -> None:
+    merged = images.image([LAYERS[0], LAYERS[1], LAYERS[0]])
     assert b"".join(merged.read("d/a")) == b"one"
 
 
-def test_the_index_is_made_once_and_when_it_is_asked_for() -> None:
-    merged, blobs = image(LAYERS)
-    assert blobs.opened == []
-    trees = []
-    threads = [threading.Thread(target=lambda: trees.append(merged.tree)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [tree is trees[0] for tree in trees] == [True] * 4
-    assert blobs.opened == [digest(data) for data in LAYERS]
-
-
-def test_a_file_of_an_uncompressed_layer_is_read_from_where_it_is() -> None:
-    merged, blobs = image([layer(file("big", "x" * 5_000_000), file("small", "1"))])
-    _ = merged.tree
-    blobs.reads.clear()
-    assert b"".join(merged.read("small")) == b"1"
-    assert sum(blobs.reads) < 100_000
-
-
-def test_reading_may_stop_anywhere() -> None:
-    merged, blobs = image([gzip.compress(LAYERS[0], mtime=0)])
-    pieces = merged.read("kept")
-    assert next(pieces)
-    pieces.close()  # type: ignore[attr-defined]  # a generator
-    assert len(blobs.opened) == 2
-
-
-def test_what_is_no_file_is_not_read() -> None:
-    merged, _ = image(LAYERS)
+def test_what_is_no_file_is_not_read(images: Stored) -> None:
+    merged = images.image(LAYERS)
     with pytest.raises(NotFound, match="file gone: not found"):
         merged.read("gone")
     with pytest.raises(InvalidInput, match="d: is a dir and not a file"):
@@ -161,47 +110,62 @@ BROKEN = {
         lzma.compress(LAYERS[2]).ljust(1024, b"\0"),
         "is not a tar archive",
     ),
-    "a bad member": (layer(hardlink("b", "a")), "b: is a hard link of what is not there: a"),
+    "a bad member": (layer(hardlink("b", "a")), "is a hard link of what is not there: a"),
 }
 
 
 @pytest.mark.parametrize(("data", "reason"), BROKEN.values(), ids=BROKEN)
-def test_names_the_layer_that_is_broken(data: bytes, reason: str) -> None:
-    merged, _ = image([LAYERS[0], data])
-    with pytest.raises(BrokenArchive, match=f"layer {digest(data)}: .*{reason}"):
-        _ = merged.tree
+def test_names_the_layer_that_is_broken(images: Stored, data: bytes, reason: str) -> None:
+    manifest = images.manifest([LAYERS[0], data, LAYERS[3]])
+    broken = manifest.layers[1].digest
+    with pytest.raises(BrokenArchive, match=f"layer {broken}: .*{reason}"):
+        _ = MergedImage(images.layers, manifest).tree
+    root = merged_root(images.layers, manifest)
+    assert [one.layer for one in root.left_out] == [1]
+    assert reason in root.left_out[0].reason
+    assert root.find(b"kept") is not None
+    assert root.find(b"last") is not None
 
 
-def test_a_missing_layer_is_not_found() -> None:
-    merged, blobs = image(LAYERS)
-    del blobs.blobs[digest(LAYERS[1])]
+def test_a_missing_layer_is_not_found(images: Stored) -> None:
+    manifest = images.manifest(LAYERS)
+    images.store.content.delete(manifest.layers[1].digest)
     with pytest.raises(NotFound):
-        _ = merged.tree
-    blobs.blobs[digest(LAYERS[1])] = LAYERS[1]
-    assert "last" in merged.tree
+        _ = MergedImage(images.layers, manifest).tree
+    root = merged_root(images.layers, manifest)
+    assert [(one.layer, one.path, one.reason) for one in root.left_out] == [
+        (1, b"", "is not in the store")
+    ]
+    assert root.find(b"gone") is not None
 
 
-def test_a_layer_that_has_changed_is_noticed() -> None:
-    merged, blobs = image([layer(file("f", "before"))])
-    _ = merged.tree
-    (name,) = blobs.blobs
-    blobs.blobs[name] = layer(file("f", "behind"))
-    with pytest.raises(DigestMismatch, match="f: unexpected digest"):
-        list(merged.read("f"))
+def test_an_encrypted_layer_is_left_out(images: Stored) -> None:
+    manifest = images.manifest([b"x" * 2000], "application/vnd.oci.image.layer.v1.tar+encrypted")
+    with pytest.raises(UnreadableLayer, match="is encrypted"):
+        _ = MergedImage(images.layers, manifest).tree
+    (found,) = merged_root(images.layers, manifest).left_out
+    assert found.reason == "is encrypted"
 
 
-def test_limits_hold() -> None:
-    with pytest.raises(LimitExceeded):
-        _ = image(LAYERS, Limits(max_members=1))[0].tree
-    _, blobs = image(LAYERS)
-    manifest = Manifest(
-        schema_version=2,
-        config=Descriptor("any", digest(b"{}"), 2),
-        layers=(Descriptor("any", digest(LAYERS[0]), len(LAYERS[0])),),
-    )
-    with pytest.raises(LimitExceeded):
-        _ = MergedImage(blobs, manifest, applier=lambda: Applier(max_bytes=1000)).tree
+def test_the_changes_of_each_layer(images: Stored) -> None:
+    manifest = images.manifest([*LAYERS[:2], b"x" * 2000])
+    changes = layer_changes(images.layers, manifest)
+    assert shown(changes[1]) == ["/", "d/", "d/a=1.0", "d/b=0.3", "gone=whiteout", "kept=0.3"]
+    assert shown(changes[2]) == ["/"]
+    assert stacked(changes) == placed(merged_root(images.layers, manifest))
 
 
-def test_a_layer_that_is_only_an_end_is_empty() -> None:
-    assert len(image([END, b""])[0].tree) == 1
+def test_a_root_is_made_without_reading_its_layers(images: Stored) -> None:
+    manifest = images.manifest(COMPRESSED["gzip"])
+    expected = shown(merged_root(images.layers, manifest))
+    for one in manifest.layers:
+        path = images.store.content.path(one.digest)  # type: ignore[arg-type]  # a valid digest
+        path.chmod(0o600)
+        path.write_bytes(bytes(one.size))
+    fresh = Layers(images.store.content, images.store.tables, images.store.directory)
+    assert shown(merged_root(fresh, manifest)) == expected
+    fresh.close()
+
+
+def test_a_layer_that_is_only_an_end_is_empty(images: Stored) -> None:
+    assert len(images.image([END, b""]).tree) == 1

@@ -2,12 +2,14 @@
 
 import io
 import tarfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from engine.filetree.applier import Applier
-from engine.filetree.layer_files import LayerFile, read_file, read_layer
-from engine.filetree.tree import Tree
+from engine.filetree.entry_tree import EntryTree
+from engine.filetree.tree_builder import TreeBuilder
+from engine.layers.table import LayerTable, Segment
+from engine.layers.table_builder import Columns, TableBuilder
 from engine.limits import Limits
 from engine.tar.member import Member
 from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
@@ -79,13 +81,33 @@ def archive(data: bytes) -> None:
     if refusal is None:
         assert all(found.complete for found in members)
         compare(members, data)
-    for found in members[:20]:
-        if found.complete and found.member.kind == "file":
-            assert b"".join(read_file([data[found.offset :]], LIMITS)) == found.data
-    applied = answer(lambda: merged([read_layer([data], 0, LIMITS)]))
-    if isinstance(applied, Tree):
-        assert refusal is None
-        check(applied)
+    table = table_of(data)
+    assert bool(table.damage) == (refusal is not None)
+    located(data, table, [found for found in members if found.complete])
+    builder = TreeBuilder()
+    builder.apply(table)
+    check(builder.tree())
+
+
+def table_of(data: bytes) -> LayerTable:
+    builder = TableBuilder(LIMITS)
+    builder.feed(memoryview(data))
+    return builder.result("none", ())
+
+
+def located(data: bytes, table: LayerTable, members: list[Read]) -> None:
+    """Each file is where the table says."""
+    assert len(table) == len(members)
+    for index, found in enumerate(members):
+        entry = table.entry(index)
+        if entry.attributes.kind != "file":
+            continue
+        content, stored = bytearray(entry.size), entry.start
+        for segment in entry.segments or (Segment(0, entry.size),):
+            end = stored + segment.length
+            content[segment.offset : segment.offset + segment.length] = data[stored:end]
+            stored = end
+        assert content == found.data
 
 
 def read(parts: Iterable[memoryview]) -> Iterator[Read | Refused]:
@@ -165,52 +187,56 @@ def layers(data: bytes) -> None:
     The tree stands, and where there are no links it does not matter where whiteouts are.
     """
     told = [plan(part) for part in as_text(data).split("\n\n")]
-    found = answer(lambda: merged(told))
-    if isinstance(found, Refused):
-        return
+    found = merged(told)
     check(found)
-    if any("link" in file.member.kind for layer in told for file in layer):
+    if any("link" in member.kind for layer in told for member in layer):
         return
-    first = merged([sorted(layer, key=lambda file: not is_whiteout(file)) for layer in told])
+    first = merged([sorted(layer, key=lambda member: not is_whiteout(member)) for layer in told])
     last = merged([sorted(layer, key=is_whiteout) for layer in told])
     assert shown(first) == shown(last) == shown(found)
 
 
-def plan(text: str) -> list[LayerFile]:
+def plan(text: str) -> list[Member]:
     members = []
     for line in text.split("\n"):
         name, _, target = line[1:].partition("\t")
         kind = KINDS.get(line[:1], "")
         if kind and "\0" not in line:
-            members.append(LayerFile(Member(name, kind, 0, target), None))
+            members.append(Member(name, kind, 0, target))
     return members
 
 
-def is_whiteout(file: LayerFile) -> bool:
-    return file.member.name.rstrip("/").rpartition("/")[2].startswith(".wh.")
+def is_whiteout(member: Member) -> bool:
+    return member.name.rstrip("/").rpartition("/")[2].startswith(".wh.")
 
 
-def merged(told: Iterable[Iterable[LayerFile]]) -> Tree:
-    applier = Applier(max_bytes=16 << 20)
+def merged(told: Iterable[Iterable[Member]]) -> EntryTree:
+    builder = TreeBuilder()
     for layer in told:
-        applier.apply(layer)
-    return applier.tree()
+        builder.apply(columns_of(layer))
+    return builder.tree()
 
 
-def shown(tree: Tree) -> dict[str, str]:
-    return {path: entry.kind for path, entry in tree.items()}
+def columns_of(members: Iterable[Member]) -> LayerTable:
+    columns = Columns(LIMITS.max_table_bytes)
+    for member in members:
+        columns.add(member, 0, None)
+    return columns.table("none", 0, "", array("I"), ())
 
 
-def check(tree: Tree) -> None:
+def shown(tree: EntryTree) -> dict[bytes, str]:
+    return {path: tree.attributes(node).kind for path, node in tree.walk()}
+
+
+def check(tree: EntryTree) -> None:
     """Check that every path is below a directory, and none is outside the root or a whiteout."""
-    assert tree[""].kind == "dir"
-    for path, entry in tree.items():
-        assert entry.kind in (*KINDS.values(), "block device")
-        assert entry.kind not in ("hardlink", "other")
+    kinds = shown(tree)
+    assert kinds[b""] == "dir"
+    for path, kind in kinds.items():
+        assert kind in (*KINDS.values(), "block device")
+        assert kind not in ("hardlink", "other")
         if path:
-            above, _, name = path.rpartition("/")
-            assert tree[above].kind == "dir"
-            assert name not in ("", ".", "..")
-            assert not path.startswith("/")
-    for paths in tree.links().values():
-        assert len({tree[path].kind for path in paths}) == 1
+            above, _, name = path.rpartition(b"/")
+            assert kinds[above] == "dir"
+            assert name not in (b"", b".", b"..")
+            assert not path.startswith(b"/")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from engine.errors import StoreReadOnly, Unsupported
 from engine.image import Image
-from tests.stores.memory import MemoryImages, MemoryStore, Tables
+from tests.stores.memory import MemoryImages, MemoryStore, Rows
 
 
 class ReadOnlyStore(MemoryStore):
@@ -15,14 +15,14 @@ class ReadOnlyStore(MemoryStore):
 
     def __init__(self, other: MemoryStore) -> None:
         super().__init__(other.directory)
-        self.tables = other.tables
+        self.rows, self.tables = other.rows, other.tables
 
     @contextmanager
-    def transaction(self) -> Iterator[Tables]:
-        with super().transaction() as tables:
-            before = Tables(*(getattr(tables, f).copy() for f in tables.__struct_fields__))
-            yield tables
-            if tables != before:
+    def transaction(self) -> Iterator[Rows]:
+        with super().transaction() as rows:
+            before = Rows(*(getattr(rows, f).copy() for f in rows.__struct_fields__))
+            yield rows
+            if rows != before:
                 raise StoreReadOnly(self.location)
 
 
@@ -40,5 +40,5 @@ class UnlistedStore(MemoryStore):
 
     def __init__(self, other: MemoryStore) -> None:
         super().__init__(other.directory)
-        self.tables = other.tables
+        self.rows, self.tables = other.rows, other.tables
         self.images = UnlistedImages(self)

@@ -21,7 +21,7 @@ from engine.stores.protocols import EventLog, LeaseManager, NameLock, Store
 from engine.stores.records import EVENTS_KEPT, Event
 
 
-class Tables(msgspec.Struct):
+class Rows(msgspec.Struct):
     """What a transaction changes. The values are immutable, so that a shallow copy will do."""
 
     blobs: dict[str, tuple[Info, bytes]] = {}
@@ -96,21 +96,21 @@ class MemoryContent(ContentStore):
 
     def walk(self, wanted: Callable[[Info], bool] | None = None) -> Iterator[Info]:
         with self._store.lock:
-            infos = [info for _, (info, _) in sorted(self._store.tables.blobs.items())]
+            infos = [info for _, (info, _) in sorted(self._store.rows.blobs.items())]
         return filter(wanted, infos) if wanted else iter(infos)
 
     def update(self, digest: str, labels: Mapping[str, str]) -> Info:
-        with self._store.transaction() as tables:
+        with self._store.transaction() as rows:
             info, data = self._get(digest)
             if (kept := merged(info.labels, labels)) != info.labels:
                 info = replace(info, labels=kept, updated_at=time.time())
-                tables.blobs[digest] = info, data
+                rows.blobs[digest] = info, data
             return info
 
     def delete(self, digest: str) -> None:
-        with self._store.transaction() as tables:
+        with self._store.transaction() as rows:
             self._get(digest)
-            del tables.blobs[digest]
+            del rows.blobs[digest]
 
     def writer(
         self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
@@ -158,12 +158,12 @@ class MemoryContent(ContentStore):
         if self.exists(digest):
             return Committed(self.update(digest, labels), added=False)
         info = Info(digest, writer.offset, now, now, merged(NO_LABELS, labels))
-        self._store.tables.blobs[digest] = info, writer.pread(writer.offset, 0)
+        self._store.rows.blobs[digest] = info, writer.pread(writer.offset, 0)
         return Committed(info, added=True)
 
     def _get(self, digest: str) -> tuple[Info, bytes]:
         with self._store.lock:
-            found = self._store.tables.blobs.get(parse(digest))
+            found = self._store.rows.blobs.get(parse(digest))
         if found is None:
             raise NotFound("blob", digest)
         return found
@@ -178,32 +178,32 @@ class MemoryImages(ImageStore):
         return self._store.transaction()
 
     def find(self, name: str) -> Image | None:
-        return self._store.tables.images.get(name)
+        return self._store.rows.images.get(name)
 
     def all(self, repository: str = "") -> list[Image]:
         with self._store.lock:
-            images = [image for _, image in sorted(self._store.tables.images.items())]
+            images = [image for _, image in sorted(self._store.rows.images.items())]
         starts = (f"{repository}:", f"{repository}@")
         return [i for i in images if not repository or i.name.startswith(starts)]
 
     def record(self, target: str, summary: Summary) -> None:
-        with self._store.transaction() as tables:
+        with self._store.transaction() as rows:
             blobs, missing = (tuple(sorted(s)) for s in (summary.blobs, summary.missing))
-            tables.targets[target] = replace(summary, blobs=blobs, missing=missing)
+            rows.targets[target] = replace(summary, blobs=blobs, missing=missing)
 
     def summary(self, target: str) -> Summary:
-        if (found := self._store.tables.targets.get(target)) is None:
+        if (found := self._store.rows.targets.get(target)) is None:
             raise NotFound("image", target)
         return found
 
     def _write(self, image: Image) -> None:
-        self._store.tables.images[image.name] = image
+        self._store.rows.images[image.name] = image
 
     def _erase(self, name: str) -> None:
-        self._store.tables.images.pop(name, None)
+        self._store.rows.images.pop(name, None)
 
     def _erase_record(self, target: str) -> None:
-        self._store.tables.targets.pop(target, None)
+        self._store.rows.targets.pop(target, None)
 
 
 class MemoryEvents(EventLog):
@@ -213,15 +213,31 @@ class MemoryEvents(EventLog):
     def _append(
         self, action: str, target: str, name: str, reclaimed: int | None, error: str | None
     ) -> None:
-        with self._store.transaction() as tables:
+        with self._store.transaction() as rows:
             event = Event(self.last() + 1, time.time_ns(), action, target, name, reclaimed, error)
-            tables.events = [*tables.events, event][-EVENTS_KEPT:]
+            rows.events = [*rows.events, event][-EVENTS_KEPT:]
 
     def after(self, number: int = 0) -> list[Event]:
-        return [event for event in self._store.tables.events if event.number > number]
+        return [event for event in self._store.rows.events if event.number > number]
 
     def last(self) -> int:
-        return self._store.tables.events[-1].number if self._store.tables.events else 0
+        return self._store.rows.events[-1].number if self._store.rows.events else 0
+
+
+class MemoryTables:
+    """A `TableStore` in memory."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, bytes] = {}
+
+    def get(self, digest: str) -> bytes | None:
+        return self._found.get(parse(digest))
+
+    def put(self, digest: str, data: bytes) -> None:
+        self._found[parse(digest)] = data
+
+    def delete(self, digest: str) -> None:
+        self._found.pop(parse(digest), None)
 
 
 class MemoryStore(Store):
@@ -231,7 +247,7 @@ class MemoryStore(Store):
     images: MemoryImages
 
     def __init__(self, directory: Path) -> None:
-        self.tables = Tables()
+        self.rows = Rows()
         self.lock = RLock()
         self.directory = directory
         self.location = "memory://"
@@ -240,16 +256,17 @@ class MemoryStore(Store):
         self.images = MemoryImages(self)
         self.leases = LeaseManager()
         self.name_lock = NameLock()
+        self.tables = MemoryTables()
         self._version = 0
 
     @contextmanager
-    def transaction(self) -> Iterator[Tables]:
+    def transaction(self) -> Iterator[Rows]:
         with self.lock:
-            before = Tables(*(table.copy() for table in astuple(self.tables)))
+            before = Rows(*(table.copy() for table in astuple(self.rows)))
             try:
-                yield self.tables
+                yield self.rows
             except BaseException:
-                self.tables = before
+                self.rows = before
                 raise
             finally:
                 self._version += 1

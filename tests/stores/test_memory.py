@@ -22,6 +22,7 @@ from engine.errors import AlreadyExists, BrokenArchive, NotFound, StoreError
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
 from engine.image import Image
+from engine.layers.layer import Layers
 from engine.layouts import combined, docker_save
 from engine.spec import digest, platforms
 from engine.stores.protocols import Store
@@ -72,6 +73,10 @@ def load(store: Store, archive: bytes) -> Loaded:
     with Import(store, ImportOptions()) as session:
         session.feed(archive)
         return session.finish()
+
+
+def layers_of(store: Store) -> Layers:
+    return Layers(store.content, store.tables, store.directory)
 
 
 def committed(store: Store, root: Path, base: str = "") -> Committed:
@@ -200,7 +205,7 @@ def test_a_directory_is_committed(memory: MemoryStore, tmp_path: Path) -> None:
     (root / "motd").write_text("hello\n")
     made = committed(memory, root)
     assert [image.target for image in memory.images.all()] == [made.target]
-    merged = MergedImage(memory.content, details(memory, OTHER).manifest.manifest)
+    merged = MergedImage(layers_of(memory), details(memory, OTHER).manifest.manifest)
     assert picture(merged.tree) == picture(scan(root))
     assert committed(memory, root).target == made.target
 
@@ -210,7 +215,7 @@ def test_a_directory_is_committed_upon_an_image(loaded: Store, tmp_path: Path) -
     root.mkdir()
     (root / "motd").write_text("hello\n")
     committed(loaded, root, "app:1")
-    merged = MergedImage(loaded.content, details(loaded, OTHER).manifest.manifest)
+    merged = MergedImage(layers_of(loaded), details(loaded, OTHER).manifest.manifest)
     assert b"".join(merged.read("motd")) == b"hello\n"
 
 

@@ -37,7 +37,7 @@ _BEGINNINGS = frozenset({"version", ".version", "imgfs.db"})
 _NAMES = (
     _PARTS
     | _BEGINNINGS
-    | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "quarantine"}
+    | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "layers", "quarantine"}
 )
 _OF_THE_DISK = frozenset({"lost+found"})
 """The entries of the top directory of an empty file system."""

@@ -18,8 +18,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from engine.stores.local.tables import StoredTable
 from engine.stores.records import Garbage, Lease
 
 if TYPE_CHECKING:
@@ -73,7 +75,10 @@ class Collector:
             if len(batch) == _BATCH:
                 time.sleep(took)
         for left in self._leftovers():
-            if left.kind == "file":
+            if left.kind == "table":
+                Path(left.name).unlink(missing_ok=True)
+                went = True
+            elif left.kind == "file":
                 went = bool(content.reclaim([left.name]))
             else:
                 went = content.ingests.remove(left.name)
@@ -100,6 +105,17 @@ class Collector:
             yield Garbage("file", digest, size, "it has no row: a load or a removal ended early")
         for left in self._store.content.ingests.abandoned(self._idle):
             yield Garbage("ingest", left.name, left.size, left.reason)
+        for table in self._tables():
+            yield Garbage("table", str(table.path), table.size, "no blob has its digest")
+
+    def _tables(self) -> Iterator[StoredTable]:
+        """Yield the tables without a blob, except those of a load that is about to publish it."""
+        latest = time.time() - self._idle
+        for found in self._store.tables.files():
+            if found.changed_at < latest and not (
+                found.digest and self._store.content.sizes([found.digest])
+            ):
+                yield found
 
     def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
         """Delete the rows of those blobs that are still garbage, then their files; return these
@@ -114,6 +130,8 @@ class Collector:
                 if garbage.name not in expected and self._forget(garbage.name)
             ]
         content.reclaim(garbage.name for garbage in swept)
+        for garbage in swept:
+            self._store.tables.delete(garbage.name)
         return swept
 
     def _forget(self, digest: str) -> bool:

@@ -1,6 +1,7 @@
 """The local store: SQLite and files in one directory, shared by any number of processes.
 
 STORE/blobs/, ingest/    the content store (`content.py`, `ingests.py`)
+STORE/layers/            what is known of the files in layers (`tables.py`)
 STORE/imgfs.db           names, labels, leases and events (`database.py`, `schema.py`)
 STORE/leases/            locked files of the leases of running processes (`leases.py`)
 STORE/names.lock         held while kernels keep names (`name_lock.py`)
@@ -25,6 +26,7 @@ from engine.stores.local.files import sync_directory
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
 from engine.stores.local.name_lock import LocalNameLock
+from engine.stores.local.tables import LocalTables
 from engine.stores.protocols import Store
 from engine.stores.records import Garbage
 
@@ -33,6 +35,7 @@ class LocalStore(Store):
     """A `Store` in a directory. Safe from any thread."""
 
     content: LocalContent
+    tables: LocalTables
     images: LocalImages
     leases: LocalLeases
     supports_collection = True
@@ -54,6 +57,7 @@ class LocalStore(Store):
         except OSError as error:
             what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
             raise StoreError(str(directory), f"cannot be opened: {os.strerror(what)}") from error
+        self.tables = LocalTables(directory)
         self.images = LocalImages(self.database)
         self.events = LocalEvents(self.database)
         self.name_lock = LocalNameLock(directory)

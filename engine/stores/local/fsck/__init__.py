@@ -17,13 +17,14 @@ from engine.stores.local.fsck.images import ImageCheck
 from engine.stores.local.fsck.lost_images import lost_images
 from engine.stores.local.fsck.problem import Kind, Problem, Unverified
 from engine.stores.local.fsck.records import wrong_records
+from engine.stores.local.fsck.tables import damaged_tables
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
 
 def check(store: LocalStore, progress: Progress) -> Iterator[Problem]:
-    """Yield the problems of the database, the blobs and the images, in this order.
+    """Yield the problems of the database, the blobs, the images and the tables, in this order.
 
     `progress` is called with the number of bytes hashed. Raise StoreError if the database cannot be
     read.
@@ -41,6 +42,7 @@ def check(store: LocalStore, progress: Progress) -> Iterator[Problem]:
     yield from lost_images(store, unknown)
     yield from ImageCheck(store).images()
     yield from wrong_records(store)
+    yield from damaged_tables(store)
 
 
 def check_layers(store: LocalStore) -> Iterator[Problem]:

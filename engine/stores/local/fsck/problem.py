@@ -23,6 +23,7 @@ class Kind(StrEnum):
     IMAGE = "image"
     RECORD = "record"
     LAYER = "layer"
+    TABLE = "table of layer"
     NAMELESS = "nameless image"
 
     @property
@@ -32,8 +33,8 @@ class Kind(StrEnum):
 
     @property
     def is_rubbish(self) -> bool:
-        """Whether it is harmless: a remainder of an interrupted command."""
-        return self in (Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY)
+        """Whether it is harmless: a remainder of an interrupted command, or made anew if needed."""
+        return self in (Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY, Kind.TABLE)
 
 
 class Problem(msgspec.Struct, frozen=True):

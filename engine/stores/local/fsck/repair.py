@@ -49,6 +49,9 @@ def repair(store: LocalStore, problem: Problem) -> str:
         case Kind.LABEL:
             store.content.update(problem.subject, problem.labels)
             return "labelled anew"
+        case Kind.TABLE:
+            store.tables.delete(problem.subject)
+            return "removed, and made anew when it is needed"
         case Kind.NAMELESS:
             return _list(store, problem)
         case Kind.RECORD:

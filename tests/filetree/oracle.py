@@ -1,4 +1,4 @@
-"""Merge layers into one root file system, without the contents of files.
+"""Merge layers into one root file system, path by path: what `tree_builder` is compared with.
 
 The rules are those of the OCI image-spec and of umoci. Names are resolved inside the root and never
 leave it: `..` stops there, and symlinks among the directories of a name are followed inside. A
@@ -8,14 +8,17 @@ directory that a later layer repeats keeps its children. Directories that no lay
 root with mode 0755.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from posixpath import normpath
 
+import msgspec
+
 from engine.errors import BrokenArchive, LimitExceeded
-from engine.filetree.entry import NO_XATTRS, FileEntry
-from engine.filetree.layer_files import LayerFile
+from engine.filetree.entry import NO_XATTRS, FileEntry, LayerSpan
 from engine.filetree.tree import Tree
+from engine.limits import Limits
 from engine.tar.member import Member
+from engine.tar.reader import MemberStart, TarReader
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -25,6 +28,23 @@ _MAX_LINKS = 255
 _MAX_WALKED = 16 << 30
 _MAX_DEVICE = (1 << 32) - 1
 _ENTRY_BYTES = 600
+
+
+class LayerFile(msgspec.Struct, frozen=True, gc=False):
+    """A member of a layer; `content` locates the bytes of a regular file."""
+
+    member: Member
+    content: LayerSpan | None
+
+
+def read_layer(data: bytes, layer: int) -> Iterator[LayerFile]:
+    """Yield the members of layer number `layer` in order."""
+    reader, index = TarReader(Limits()), 0
+    for event in reader.feed(memoryview(data)):
+        if isinstance(event, MemberStart):
+            is_file = event.member.kind == "file"
+            yield LayerFile(event.member, LayerSpan(layer, index, 0) if is_file else None)
+            index += 1
 
 
 class Applier:

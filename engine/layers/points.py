@@ -1,0 +1,193 @@
+"""Find the points of a compressed layer at which decompression can start, while it is read.
+
+Points are the starts of gzip members and zstd frames, and the starts of blocks within a gzip
+stream, at least SPACING uncompressed bytes apart. A block needs the history before it. Of that
+only the bytes are kept that the next ones refer to, which are a tenth; the rest is zeros.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from engine.compression import decompress
+from engine.compression.decoders import Decoder
+from engine.compression.decompress import StreamPosition
+from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
+from engine.layers.table import Point
+from engine.limits import BUFFER_SIZE
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SPACING: Final = 4 << 20
+POINTS: Final = 4096
+"""The largest number of points; the distance doubles whenever there are more."""
+_PIECE: Final = 128 << 10
+_PIECES: Final = 4
+_SHARE: Final = 200
+"""Windows take at most this fraction of the compressed bytes before them."""
+_LEVEL: Final = 3
+_LOW: Final = bytes(range(256)) * (WINDOW // 256)
+_HIGH: Final = bytes(index >> 8 for index in range(WINDOW))
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A point whose window is not reduced yet; `following` is compressed data from it on."""
+
+    plain: int
+    stored: int
+    used: int = 0
+    window: bytes | None = None
+    following: bytes = b""
+
+
+class PointFinder:
+    """A decompressor of a layer that finds candidates for points; for one thread at a time."""
+
+    def __init__(self, compression: str) -> None:
+        """`compression` is "gzip" or "zstd"."""
+        self._compression = compression
+        self._inner = decompress.located(compression, self._decoder)
+        self._buffers = Buffers(_PIECES, BUFFER_SIZE)
+        self._fed = 0
+        self._made = 0
+        self._last = -SPACING
+        self._spacing = SPACING
+        self._found = 0
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        """The latest compressed pieces, each with its offset."""
+        self._waiting: deque[Candidate] = deque()
+        self._ready: deque[Candidate] = deque()
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Yield the uncompressed bytes, as `Decompressor.feed` does.
+
+        A piece stays as it is until three more have been yielded.
+        """
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE):
+            piece = bytes(view[start : start + _PIECE])
+            self._pieces.append((self._fed, piece))
+            self._fed += len(piece)
+            for plain in self._inner.feed(piece):
+                self._made += len(plain)
+                yield plain
+            self._settle(WINDOW)
+
+    def finish(self) -> None:
+        """Raise BrokenArchive if the layer is incomplete."""
+        self._inner.finish()
+        self._settle(0)
+
+    def take(self) -> list[Candidate]:
+        """Return the candidates that were found since the last call, in order.
+
+        Another thread may be decompressing.
+        """
+        return [self._ready.popleft() for _ in range(len(self._ready))]
+
+    def _decoder(self, position: StreamPosition) -> Decoder:
+        if self._is_due(position.uncompressed):
+            self._add(Candidate(position.uncompressed, position.compressed))
+        if self._compression != "gzip":
+            return decompress.decoder_of(self._compression)
+
+        def on_block(start: BlockStart) -> int:
+            plain = position.uncompressed + start.plain
+            stored = position.compressed + start.stored
+            self._add(Candidate(plain, stored, start.used, start.window))
+            return start.plain + self._spacing
+
+        first = self._last + self._spacing - position.uncompressed
+        return Inflater(self._buffers, on_block=on_block, first_block=first)
+
+    def _is_due(self, plain: int) -> bool:
+        return plain - self._last >= self._spacing
+
+    def _add(self, candidate: Candidate) -> None:
+        self._last = candidate.plain
+        self._waiting.append(candidate)
+        self._found += 1
+        if self._found > POINTS:
+            self._found //= 2
+            self._spacing *= 2
+
+    def _settle(self, behind: int) -> None:
+        """Pass on the candidates with at least `behind` uncompressed bytes behind them."""
+        while self._waiting and self._made - self._waiting[0].plain >= behind:
+            found = self._waiting.popleft()
+            following = b""
+            if found.window is not None:
+                following = b"".join(
+                    piece[max(0, found.stored - offset) :] for offset, piece in self._pieces
+                )
+            self._ready.append(msgspec.structs.replace(found, following=following))
+        least = self._waiting[0].stored if self._waiting else self._fed
+        while self._pieces and self._pieces[0][0] + len(self._pieces[0][1]) <= least:
+            self._pieces.popleft()
+
+
+class Points:
+    """The points that are made of candidates; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._points: list[Point] = []
+        self._windows = 0
+        self._buffers = Buffers(1, WINDOW)
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        for found in candidates:
+            window = None if found.window is None else self._reduced(found, found.window)
+            size = self._windows + len(window or b"")
+            if size * _SHARE <= found.stored:
+                self._windows = size
+                self._points.append(Point(found.plain, found.stored, found.used, window))
+
+    def result(self) -> tuple[Point, ...]:
+        """Return the points in order, thinned out if there are too many."""
+        points = self._points
+        while len(points) > POINTS:
+            points = points[::2]
+        return tuple(points) or (Point(0, 0),)
+
+    def _reduced(self, found: Candidate, window: bytes) -> bytes:
+        """Return the window, compressed, with zeros for what the following data does not refer to.
+
+        The data is decompressed with windows that hold the lower and the upper byte of each
+        position in the place of the window, so that the output shows which positions are copied.
+        Every second one is looked at, and its neighbours are taken along: at least three bytes are
+        copied at a time.
+        """
+        size = len(window)
+        numbers = bytearray(2 * WINDOW)
+        made = 0
+        for byte, pattern in enumerate((_LOW, _HIGH)):
+            start = BlockStart(0, 0, found.used, pattern[:size])
+            out = Inflater(self._buffers, start).decompress(found.following, WINDOW)
+            made = len(out)
+            numbers[byte : 2 * made : 2] = out
+        reduced = bytearray(size)
+        copied = _little_endian(numbers, made)
+        for position in {*copied[::2], *copied[-2:]}:
+            if position <= size:
+                near = slice(max(0, position - 1), position + 2)
+                reduced[near] = window[near]
+        needed = bytes(reduced).lstrip(b"\0")
+        return zstd.compress(needed, _LEVEL) if needed else b""
+
+
+def window_of(point: Point) -> bytes:
+    """Return the history that the decoder needs at a point."""
+    return zstd.decompress(point.window) if point.window else b""
+
+
+def _little_endian(numbers: bytearray, count: int) -> memoryview:
+    """Return the first `count` numbers of two bytes, the lower one first."""
+    if sys.byteorder == "big":
+        numbers[::2], numbers[1::2] = numbers[1::2], numbers[::2]
+    return memoryview(numbers)[: 2 * count].cast("H")

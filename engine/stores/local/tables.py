@@ -1,0 +1,82 @@
+"""The tables of layers on disk, as files that a crash leaves whole or not there.
+
+STORE/layers/<algorithm>/<hex>   the table of the layer with that digest
+
+A table is written to a file in STORE/ingest, fsynced and renamed. A file that is left there is
+collected as the remains of an ingest; one that is collected too early is a table that is made again
+when it is needed. The directory is made with the first table, since older stores have none.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import InvalidDigest
+from engine.spec.digest import ALGORITHMS, Digest, parse
+from engine.stores.local.files import sync_directory
+
+
+class StoredTable(msgspec.Struct, frozen=True):
+    """A file below `layers/`; `digest` is that of the layer, None if the file is called like none.
+
+    `size` is in bytes, `changed_at` in seconds since the epoch.
+    """
+
+    path: Path
+    digest: Digest | None
+    size: int
+    changed_at: float
+
+
+class LocalTables:
+    """The `TableStore` below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._directory = root / "layers"
+        self._ingests = root / "ingest"
+
+    def get(self, digest: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return self._path(digest).read_bytes()
+        return None
+
+    def put(self, digest: str, data: bytes) -> None:
+        path = self._path(digest)
+        for directory in (self._directory, path.parent):
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+                sync_directory(directory.parent)
+        new = self._ingests / os.urandom(16).hex()
+        try:
+            with new.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+    def delete(self, digest: str) -> None:
+        self._path(digest).unlink(missing_ok=True)
+
+    def files(self) -> Iterator[StoredTable]:
+        """Yield all files, sorted by path."""
+        for path in sorted(self._directory.glob("*/*")):
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                yield StoredTable(path, _digest(path), status.st_size, status.st_mtime)
+
+    def _path(self, digest: str) -> Path:
+        name = parse(digest)
+        return self._directory / name.algorithm / name.encoded
+
+
+def _digest(path: Path) -> Digest | None:
+    with suppress(InvalidDigest):
+        return parse(f"{path.parent.name}:{path.name}") if path.parent.name in ALGORITHMS else None
+    return None

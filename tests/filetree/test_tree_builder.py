@@ -1,0 +1,199 @@
+"""The merged root made of tables is what the applier makes of the layers."""
+
+import tarfile
+from collections.abc import Sequence
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from engine.errors import BrokenArchive
+from engine.filetree.entry import LayerSpan
+from engine.filetree.entry_tree import ROOT, LeftOut
+from engine.filetree.tree import Tree
+from engine.filetree.tree_builder import TreeBuilder
+from tests.filetree import oracle
+from tests.filetree.layers import Member, directory, file, hardlink, layer, member, symlink
+from tests.filetree.tables import built, placed, shown, stacked, table_of
+
+_NAMES = st.sampled_from(["a", "b", "c"])
+_PATHS = st.lists(_NAMES, min_size=1, max_size=3).map("/".join)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Member:
+    path = draw(_PATHS)
+    above, _, name = path.rpartition("/")
+    prefix = f"{above}/" if above else ""
+    match draw(
+        st.sampled_from(["file", "dir", "dir", "symlink", "hardlink", "whiteout", "opaque"])
+    ):
+        case "file":
+            return file(path, draw(st.text("xy", max_size=2)))
+        case "dir":
+            return directory(path, draw(st.sampled_from([0o700, 0o755])))
+        case "symlink":
+            return symlink(path, draw(st.sampled_from(["a", "/b", "..", "../c", "a/b", "."])))
+        case "hardlink":
+            return hardlink(path, draw(_PATHS))
+        case "whiteout":
+            return file(f"{prefix}.wh.{name}")
+        case _:
+            return file(f"{prefix}.wh..wh..opq")
+
+
+_LAYERS = st.lists(st.lists(entries(), max_size=8), min_size=1, max_size=4)
+
+
+def applied(layers: Sequence[bytes]) -> Tree:
+    applier = oracle.Applier()
+    for number, data in enumerate(layers):
+        applier.apply(oracle.read_layer(data, number))
+    return applier.tree()
+
+
+def fits(layers: Sequence[Sequence[Member]]) -> list[list[Member]]:
+    """Return the layers without the members that the applier refuses."""
+    kept: list[list[Member]] = []
+    for members in layers:
+        kept.append([])
+        for one in members:
+            kept[-1].append(one)
+            try:
+                applied([layer(*part) for part in kept])
+            except BrokenArchive:
+                kept[-1].pop()
+    return kept
+
+
+def summary(tree: Tree) -> dict[bytes, tuple[object, ...]]:
+    groups = tree.links()
+    return {
+        path.encode(): (
+            entry.kind,
+            entry.mode,
+            entry.size,
+            entry.linkname,
+            entry.content.layer if isinstance(entry.content, LayerSpan) else None,
+            groups.get(entry.inode, [path])[0] if entry.kind != "dir" else path,
+        )
+        for path, entry in tree.items()
+    }
+
+
+@given(_LAYERS)
+@example([[directory("a"), file("a/b")], [symlink("b", "a"), file("b/.wh.b"), file("b/c")]])
+@example([[file("a/b")], [file("a"), directory("a")]])
+def test_the_merged_root_is_what_the_applier_makes(layers: list[list[Member]]) -> None:
+    kept = fits(layers)
+    tree, _ = built(*kept)
+    expected = summary(applied([layer(*members) for members in kept]))
+    first: dict[object, str] = {}
+    found = {}
+    for path, node in sorted(tree.walk(), key=lambda pair: pair[0].replace(b"/", b"\0")):
+        entry, place = tree.entry(node), tree.place(node)
+        kind = entry.attributes.kind
+        text = path.decode()
+        found[path] = (
+            kind,
+            entry.attributes.mode,
+            entry.size,
+            entry.link.decode(),
+            place.layer if place and kind == "file" else None,
+            text if kind == "dir" else first.setdefault(place, text),
+        )
+        assert tree.find(path) == node
+    assert found == expected
+    assert tree.left_out == ()
+
+
+@given(_LAYERS)
+@example([[directory("a"), file("a/b")], [file(".wh.a"), directory("a")]])
+@example([[file("a/b"), file("a/c")], [file("a/b"), file("a/.wh..wh..opq")]])
+@example([[file("a/b")], [file("a"), directory("a")]])
+@example([[file("a")], [hardlink("b", "a")]])
+def test_the_changes_of_the_layers_stacked_are_the_root(layers: list[list[Member]]) -> None:
+    tree, changes = built(*layers)
+    assert stacked(changes) == placed(tree)
+
+
+def test_changes_in_the_form_of_overlayfs() -> None:
+    _, changes = built(
+        [directory("d"), file("d/a"), file("d/b"), file("e/f"), file("g/h")],
+        [file("d/.wh.a"), file("e/.wh..wh..opq"), file(".wh.g"), directory("g"), file("g/i")],
+        [hardlink("new/link", "d/b")],
+        [file("d/.wh.unknown")],
+    )
+    assert shown(changes[1]) == [
+        "/", "d/", "d/a=whiteout", "e/!", "g/!", "g/i=1.4",
+    ]  # fmt: skip
+    assert shown(changes[2]) == ["/", "d/", "d/b=0.2", "new/", "new/link=0.2"]
+    assert shown(changes[3]) == ["/"]
+    assert changes[2].links(changes[2].find(b"d/b") or 0) == 2
+
+
+def test_entries_that_break_a_rule_are_left_out() -> None:
+    tree, _ = built(
+        [file("a"), directory("d"), file("b")],
+        [
+            hardlink("one", "none"),
+            hardlink("two", "d"),
+            file(".wh."),
+            symlink("loop", "loop"),
+            file("loop/x"),
+            member("odd", b"Z"),
+            file("last"),
+        ],
+    )
+    assert shown(tree) == ["/", "a=0.0", "b=0.2", "d/", "last=1.6", "loop=1.3"]
+    assert [(one.path, one.reason) for one in tree.left_out] == [
+        (b"one", "is a hard link of what is not there: none"),
+        (b"two", "is a hard link of a directory: d"),
+        (b".wh.", "is a whiteout of no name"),
+        (b"loop/x", "leads through more than 255 symlinks"),
+        (b"odd", "is of a type that layers do not have"),
+    ]
+
+
+def test_a_device_that_cannot_be_is_left_out() -> None:
+    device = member("dev", tarfile.CHRTYPE, devmajor=1 << 33, devminor=0)
+    builder = TreeBuilder()
+    builder.apply(table_of(layer(device, format_=tarfile.GNU_FORMAT)))
+    (found,) = builder.left_out
+    assert found.reason == "has device numbers that no device has: (8589934592, 0)"
+
+
+def test_what_is_left_out_is_counted_after_the_first_thousand() -> None:
+    tree, _ = built([hardlink(f"{n}", "none") for n in range(1002)])
+    assert len(tree.left_out) == 1001
+    assert tree.left_out[-1] == LeftOut(0, b"", "2 more entries are left out")
+
+
+def test_a_layer_that_cannot_be_read_is_left_out() -> None:
+    builder = TreeBuilder()
+    builder.apply(table_of(layer(file("a"))))
+    builder.leave_out("is encrypted")
+    builder.apply(table_of(layer(file("b"))[:700]))
+    tree = builder.tree()
+    assert shown(tree) == ["/", "a=0.0", "b=2.0"]
+    assert [one.layer for one in tree.left_out] == [1, 2]
+    assert tree.left_out[0].reason == "is encrypted"
+    assert "truncated" in tree.left_out[1].reason
+
+
+def test_a_tree_is_looked_up_by_name() -> None:
+    tree, _ = built([file(f"d/{n}") for n in range(300)])
+    found = tree.find(b"d")
+    assert found is not None
+    assert [tree.name(node) for node in tree.children(found)] == sorted(
+        f"{n}".encode() for n in range(300)
+    )
+    assert tree.find(b"d/300") is None
+    assert tree.find(b"d/1/2") is None
+    assert tree.find(b"none/none") is None
+    assert tree.find(b"") == ROOT
+    assert len(tree) == 302
+
+
+def test_links_of_a_file_are_counted() -> None:
+    tree, _ = built([file("a"), hardlink("b", "a"), file("c")], [hardlink("d", "b"), file(".wh.a")])
+    assert [tree.links(tree.find(name) or 0) for name in (b"b", b"c", b"d")] == [2, 1, 2]

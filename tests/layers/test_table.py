@@ -1,0 +1,178 @@
+"""The table of a layer holds what tarfile reads, and comes back from its stored form."""
+
+import io
+import posixpath
+import tarfile
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import BrokenArchive
+from engine.layers import table_codec
+from engine.layers.table import CHUNK, LayerTable
+from engine.layers.table_builder import TableBuilder
+from engine.limits import Limits
+from tests.filetree.layers import Member, directory, file, hardlink, layer, member, symlink
+
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+    tarfile.FIFOTYPE: "fifo",
+    tarfile.CHRTYPE: "character device",
+    tarfile.BLKTYPE: "block device",
+}
+_NAMES = st.text(st.sampled_from("ab./é\udc80 "), min_size=1, max_size=120).filter(
+    lambda name: name.strip("/")
+)
+_NUMBERS = st.integers(0, 1 << 40)
+
+
+@st.composite
+def members(draw: st.DrawFn) -> Member:
+    kind = draw(st.sampled_from(sorted(_KINDS)))
+    content = draw(st.binary(max_size=2000)) if kind == tarfile.REGTYPE else b""
+    return member(
+        draw(_NAMES),
+        kind,
+        content,
+        draw(_NAMES) if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else "",
+        mode=draw(st.integers(0, 0o7777)),
+        uid=draw(_NUMBERS),
+        gid=draw(_NUMBERS),
+        mtime=draw(st.integers(-(1 << 32), 1 << 33)),
+    )
+
+
+def built(data: bytes, piece: int = 1 << 20, limits: Limits | None = None) -> LayerTable:
+    builder = TableBuilder(limits or Limits())
+    for start in range(0, len(data), piece):
+        builder.feed(memoryview(data)[start : start + piece])
+    return builder.result("none", ())
+
+
+def shown(table: LayerTable) -> list[tuple[object, ...]]:
+    entries = [table.entry(index) for index in range(len(table))]
+    return [
+        (
+            entry.path,
+            entry.attributes.kind,
+            entry.attributes.mode,
+            entry.attributes.uid,
+            entry.attributes.gid,
+            entry.mtime_ns,
+            entry.size,
+            entry.link,
+        )
+        for entry in entries
+    ]
+
+
+def clean(name: str) -> bytes:
+    return posixpath.normpath(f"/{name}").lstrip("/").encode("utf-8", "surrogateescape")
+
+
+def expected(data: bytes) -> list[tuple[object, ...]]:
+    with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as archive:
+        return [
+            (
+                clean(one.name),
+                _KINDS[one.type],
+                one.mode,
+                one.uid,
+                one.gid,
+                int(one.mtime) * 1_000_000_000,
+                one.size if one.isreg() else 0,
+                clean(one.linkname)
+                if one.islnk()
+                else one.linkname.encode(errors="surrogateescape"),
+            )
+            for one in archive
+        ]
+
+
+@given(st.lists(members(), max_size=20), st.integers(1, 3000))
+def test_a_table_holds_what_tarfile_reads(found: list[Member], piece: int) -> None:
+    data = layer(*found)
+    table = built(data, piece)
+    assert not table.damage
+    assert shown(table) == expected(data)
+    contents = [data[e.start : e.start + e.size] for e in map(table.entry, range(len(table)))]
+    assert contents == [content for _, content in found]
+
+
+@given(st.lists(members(), max_size=20))
+def test_a_table_comes_back_from_its_stored_form(found: list[Member]) -> None:
+    table = built(layer(*found))
+    stored = table_codec.dump(table)
+    again = table_codec.load(stored)
+    assert again is not None
+    assert [again.entry(n) for n in range(len(again))] == [
+        table.entry(n) for n in range(len(table))
+    ]
+    assert table_codec.dump(again) == stored
+
+
+def test_attributes_and_digests() -> None:
+    info, content = file("f", "content", mode=0o4755)
+    info.pax_headers = {
+        "SCHILY.xattr.user.a": "1",
+        "SCHILY.xattr.trusted.overlay.opaque": "y",
+        "mtime": "12.000000034",
+    }
+    device = member("dev", tarfile.CHRTYPE, devmajor=5, devminor=1)
+    table = built(layer((info, content), device, file("empty")))
+    first, second, third = (table.entry(n) for n in range(3))
+    assert dict(first.attributes.xattrs) == {"user.a": b"1"}
+    assert first.attributes.mode == 0o4755
+    assert first.mtime_ns == 12_000_000_034
+    assert first.checksum == zlib.crc32(b"content") << 32 | zlib.adler32(b"content")
+    assert second.attributes.device == (5, 1)
+    assert second.checksum == third.checksum == 0
+
+
+def test_each_chunk_has_a_checksum() -> None:
+    table = built(layer(file("f", "x" * CHUNK)))
+    assert table.size == len(layer(file("f", "x" * CHUNK)))
+    assert len(table.checksums) == 2
+
+
+@pytest.mark.parametrize("kept", [100, 700, 1600])
+def test_a_damaged_tar_has_the_entries_before_the_damage(kept: int) -> None:
+    table = built(
+        layer(directory("d"), file("a", "1"), symlink("s", "a"), hardlink("h", "a"))[:kept]
+    )
+    assert len(table) == kept // 700
+    assert "truncated" in table.damage
+    assert table.size == kept
+
+
+def test_too_many_members_end_the_entries() -> None:
+    table = built(layer(file("a"), file("b"), file("c")), limits=Limits(max_members=2))
+    assert [entry[0] for entry in shown(table)] == [b"a", b"b"]
+    assert table.damage == "archive: members: limit 2, found 3"
+
+
+def test_too_many_names_end_the_entries() -> None:
+    table = built(layer(file("a" * 60), file("b" * 60)), limits=Limits(max_table_bytes=300))
+    assert [entry[0] for entry in shown(table)] == [b"a" * 60]
+    assert "bytes of names of a layer: limit 300" in table.damage
+
+
+def test_another_version_is_no_table() -> None:
+    stored = table_codec.dump(built(layer(file("a"))))
+    assert table_codec.load(b"imgfs layer table \0\0" + stored[20:]) is None
+    assert table_codec.load(b"") is None
+
+
+@given(st.integers(len(table_codec.HEADER), 150), st.integers(1, 255))
+def test_a_flipped_byte_is_noticed(position: int, flip: int) -> None:
+    stored = bytearray(
+        table_codec.dump(built(layer(*(file(f"file-{n}", f"{n}") for n in range(20)))))
+    )
+    stored[position] ^= flip
+    with pytest.raises(BrokenArchive, match="is a damaged layer table"):
+        table_codec.load(bytes(stored))
