@@ -27,6 +27,7 @@ _COMMANDS = (
     "commit",
     "load",
     "save",
+    "export",
     "images",
     "inspect",
     "history",
