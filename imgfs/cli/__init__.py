@@ -28,6 +28,7 @@ _COMMANDS = (
     "load",
     "save",
     "export",
+    "diff",
     "images",
     "inspect",
     "history",
