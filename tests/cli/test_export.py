@@ -39,6 +39,23 @@ def _stocked(stock: Callable[..., None]) -> None:
     )
 
 
+def sealed(name: str, layers: list[bytes]) -> bytes:
+    """Return an archive of an image whose last layer is encrypted."""
+    image = ImageParts(layers=layers)
+    kinds = [archives.OCI_LAYER] * (len(layers) - 1) + [f"{archives.OCI_LAYER}+gzip+encrypted"]
+    manifest = archives.to_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": archives.OCI_MANIFEST,
+            "config": archives.descriptor(image.config, archives.OCI_CONFIG),
+            "layers": [*map(archives.descriptor, layers, kinds)],
+        }
+    )
+    annotations = {"io.containerd.image.name": name}
+    entry = archives.descriptor(manifest, archives.OCI_MANIFEST, annotations=annotations)
+    return archives.tar(archives.oci_members([entry], [manifest, image.config, *layers]))
+
+
 def names(archive: bytes) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return tar.getnames()
@@ -93,6 +110,29 @@ def test_entries_that_are_left_out(imgfs: Command) -> None:
         " (see imgfs inspect --root)\n"
     )
     assert "c" in names(done.out)
+
+
+def test_inspect_lists_what_is_left_out(imgfs: Command) -> None:
+    (found,) = succeeded(imgfs("inspect", "--root", "broken:1")).json
+    digest = archives.digest(BROKEN.layers[1])
+    reason = "is a hard link of what is not there: no"
+    assert found["Root"]["LeftOut"] == [
+        {"Layer": digest, "Path": path, "Reason": reason} for path in ("a", "b")
+    ]
+    (found,) = succeeded(imgfs("inspect", "--root", "app:1")).json
+    assert found["Root"] == {"Entries": 8, "LeftOut": []}
+    assert "Root" not in imgfs("inspect", "app:1").json[0]
+
+
+def test_an_encrypted_layer(imgfs: Command, stock: Callable[..., None]) -> None:
+    layers = [BASE, b"sealed" * 100]
+    stock(sealed("docker.io/library/sealed:1", layers))
+    reason = f"layer {archives.digest(layers[1])}: is encrypted"
+    assert refusal(imgfs("export", "sealed:1")) == reason
+    assert refusal(imgfs("diff", "app:1", "sealed:1")) == reason
+    (found,) = succeeded(imgfs("inspect", "--root", "sealed:1")).json
+    (left,) = found["Root"]["LeftOut"]
+    assert (left["Path"], left["Reason"]) == ("", "is encrypted")
 
 
 def test_a_layer_that_cannot_be_read(imgfs: Command, stock: Callable[..., None]) -> None:
