@@ -3,8 +3,8 @@
 No mount is needed. The layers are leased while they are read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 
 from engine.archive.save import Output
@@ -42,8 +42,9 @@ def export(
         chosen = partial(selection, root, paths or (b"",))
         counted = _Counted(content_size(root, chosen()), output.progress)
         pieces = root_tar(layers, manifest.layers, root, chosen(), counted.add)
-        for block in _ahead(_blocks(pieces)):
-            output.write(block)
+        with closing(_ahead(_blocks(pieces))) as blocks:
+            for block in blocks:
+                output.write(block)
         return root.left_out
 
 
@@ -72,9 +73,16 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield blocks; the next one is made while the caller uses the last."""
+def _ahead(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """Yield blocks; the next one is made while the caller uses the last.
+
+    When it is closed, no block is being made.
+    """
     coming = begin(next, blocks, b"")
-    while block := coming():
-        coming = begin(next, blocks, b"")
-        yield block
+    try:
+        while block := coming():
+            coming = begin(next, blocks, b"")
+            yield block
+    finally:
+        with suppress(Exception):  # what the caller needs to know was raised above
+            coming()
