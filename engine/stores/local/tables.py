@@ -2,8 +2,9 @@
 
 STORE/layers/<algorithm>/<hex>   the table of the layer with that digest
 
-A table is written under another name, fsynced and renamed. The directory is made with the first
-one, since older stores have none.
+A table is written to a file in STORE/ingest, fsynced and renamed. A file that is left there is
+collected as the remains of an ingest; one that is collected too early is a table that is made again
+when it is needed. The directory is made with the first table, since older stores have none.
 """
 
 import os
@@ -17,11 +18,9 @@ from engine.errors import InvalidDigest
 from engine.spec.digest import ALGORITHMS, Digest, parse
 from engine.stores.local.content import sync_directory
 
-_TEMPORARY = ".new-"
-
 
 class StoredTable(msgspec.Struct, frozen=True):
-    """A file below `layers/`; `digest` is that of the layer, None if the file was left half done.
+    """A file below `layers/`; `digest` is that of the layer, None if the file is called like none.
 
     `size` is in bytes, `changed_at` in seconds since the epoch.
     """
@@ -37,6 +36,7 @@ class LocalTables:
 
     def __init__(self, root: Path) -> None:
         self._directory = root / "layers"
+        self._ingests = root / "ingest"
 
     def get(self, digest: str) -> bytes | None:
         with suppress(FileNotFoundError):
@@ -49,7 +49,7 @@ class LocalTables:
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700)
                 sync_directory(directory.parent)
-        new = path.with_name(f"{_TEMPORARY}{os.urandom(8).hex()}")
+        new = self._ingests / os.urandom(16).hex()
         try:
             with new.open("xb") as file:
                 file.write(data)
