@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from engine.details import Details, details
 from engine.errors import escaped
+from engine.filetree.entry_tree import LeftOut
 from engine.filetree.merged import growing_roots, whole_root
 from engine.filetree.root_diff import RootChange, root_diff
 from engine.layers.layer import Layers
@@ -78,11 +79,12 @@ def _print_layers(found: Details, layers: Layers, on_progress: Progress, args: N
     manifest = found.manifest.manifest
     steps = zip(manifest.layers, found.layer_history, strict=True)
     documents = []
+    left_out: Sequence[LeftOut] = ()
     roots = growing_roots(layers, manifest, on_progress)
     for number, ((layer, step), (before, after)) in enumerate(
         zip(steps, pairwise(roots), strict=True)
     ):
-        changes = root_diff(before, after)
+        changes, left_out = root_diff(before, after), after.left_out
         if args.format == "json":
             shown = {"layer": layer.digest, "created_by": step.created_by, "size": layer.size}
             documents.append({**shown, "changes": [*map(_document, changes)]})
@@ -91,6 +93,7 @@ def _print_layers(found: Details, layers: Layers, on_progress: Progress, args: N
             _print_lines(changes, args)
     if args.format == "json":
         print_json(documents)
+    print_left_out(left_out)
 
 
 def _print_lines(changes: Iterable[RootChange], args: Namespace) -> None:

@@ -98,9 +98,11 @@ def test_layers_as_json(inside: Inside) -> None:
 
 
 def test_entries_that_are_left_out(inside: Inside) -> None:
+    said = b"imgfs: left out: a: is a hard link of what is not there: no\n"
     done = inside("diff", "app:1", "bad:1")
-    assert (done.status, done.out) == (0, b"")
-    assert done.err == b"imgfs: left out: a: is a hard link of what is not there: no\n"
+    assert (done.status, done.out, done.err) == (0, b"", said)
+    done = inside("diff", "--layers", "bad:1")
+    assert (done.status, done.err) == (0, said)
 
 
 def test_refusals(imgfs: Command, stock: Callable[..., None]) -> None:
