@@ -26,6 +26,13 @@ class Details(msgspec.Struct, frozen=True):
     def config(self) -> ImageConfig:
         return oci.parse_config(self.raw_config, self.manifest.manifest.config.digest)
 
+    @property
+    def layer_history(self) -> tuple[oci.History, ...]:
+        """The step that made each layer, lowest first; an empty one where the config has none."""
+        count = len(self.manifest.manifest.layers)
+        steps = [step for step in self.config.history if not step.empty_layer][:count]
+        return (*steps, *[oci.History()] * (count - len(steps)))
+
 
 def details(store: Store, name: str, matcher: platforms.Matcher | None = None) -> Details:
     """Return the manifest of an image that fits `matcher` best, by default this host's platform and

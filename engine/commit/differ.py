@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from engine.commit.change import Change
 from engine.compression.checksum import FileChecksum, library
 from engine.filetree.directory import reading
-from engine.filetree.entry import FileEntry, HostFile, LayerSpan
+from engine.filetree.entry import FileEntry, HostFile, LayerSpan, same_time
 from engine.filetree.tree import Tree, order
 from engine.limits import BUFFER_SIZE
 from engine.units import NS_PER_SECOND
@@ -138,16 +138,9 @@ def _same_metadata(before: FileEntry, after: FileEntry) -> bool:
         and before.size == after.size
         and before.linkname == after.linkname
         and before.device == after.device
-        and _same_time(before.mtime_ns, after.mtime_ns)
+        and same_time(before.mtime_ns, after.mtime_ns)
         and (before.xattrs == after.xattrs or kept_xattrs(before) == kept_xattrs(after))
     )
-
-
-def _same_time(before: int, after: int) -> bool:
-    if before == after:
-        return True
-    is_precise = before % NS_PER_SECOND and after % NS_PER_SECOND
-    return before // NS_PER_SECOND == after // NS_PER_SECOND and not is_precise
 
 
 def _same_content(before: FileEntry, after: FileEntry) -> bool:

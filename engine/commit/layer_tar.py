@@ -7,9 +7,7 @@ creates it. Unlike in containerd, `user.*` attributes are written as well as `se
 and times have nanoseconds.
 """
 
-import base64
 import os
-import urllib.parse
 from collections.abc import Iterable
 
 from engine.commit.block_buffer import BlockBuffer
@@ -21,6 +19,7 @@ from engine.filetree.entry import FileEntry, HostFile
 from engine.filetree.tree_builder import OPAQUE, WHITEOUT
 from engine.tar import header_encoder as encode
 from engine.tar.header_encoder import Header
+from engine.tar.pax import xattr_record
 from engine.units import NS_PER_SECOND
 
 _WHITEOUT = WHITEOUT.decode()
@@ -64,7 +63,7 @@ def write(changes: Iterable[Change], out: BlockBuffer) -> None:
 def _header(change: Change, entry: FileEntry) -> Header:
     mtime = entry.mtime_ns
     is_link = bool(change.link)
-    records = {} if is_link else dict(_xattr(k, v) for k, v in kept_xattrs(entry).items())
+    records = {} if is_link else dict(xattr_record(k, v) for k, v in kept_xattrs(entry).items())
     if mtime % NS_PER_SECOND:
         records["mtime"] = encode.time(mtime)
     return Header(
@@ -85,18 +84,6 @@ def _opaque(path: str, entry: FileEntry) -> Header:
     return Header(
         f"{path}/{OPAQUE.decode()}", mode=entry.mode & 0o777, uid=entry.uid, gid=entry.gid
     )
-
-
-def _xattr(name: str, value: bytes) -> tuple[str, bytes]:
-    """Return the pax record of an attribute.
-
-    It is as Go writes it, or as libarchive does for a name with an equals sign, which would end the
-    key of Go's record.
-    """
-    if "=" not in name:
-        return f"SCHILY.xattr.{name}", value
-    quoted = urllib.parse.quote(name, safe="", errors="surrogateescape")
-    return f"LIBARCHIVE.xattr.{quoted}", base64.b64encode(value).rstrip(b"=")
 
 
 def _add_content(entry: FileEntry, out: BlockBuffer) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.tar.member import NO_XATTRS as NO_XATTRS
+from engine.units import NS_PER_SECOND
 
 
 class HostFile(msgspec.Struct, frozen=True, gc=False):
@@ -53,3 +54,13 @@ class FileEntry(msgspec.Struct, frozen=True, gc=False):
     xattrs: Mapping[str, bytes] = NO_XATTRS
     inode: int = 0
     content: HostFile | LayerSpan | None = None
+
+
+def same_time(before: int, after: int) -> bool:
+    """Return whether two times in nanoseconds are equal, or equal in seconds while one of them has
+    no fraction.
+    """
+    if before == after:
+        return True
+    is_precise = before % NS_PER_SECOND and after % NS_PER_SECOND
+    return before // NS_PER_SECOND == after // NS_PER_SECOND and not is_precise

@@ -154,9 +154,12 @@ class EntryTree:
         """Return how many nodes have the place of this node, which is no directory."""
         return self._links.get(self._shown[node], 1)
 
-    def walk(self) -> Iterator[tuple[bytes, int]]:
-        """Yield each path with its node, in the order in which a directory precedes its content."""
-        waiting = [(b"", ROOT)]
+    def walk(self, path: bytes = b"", node: int = ROOT) -> Iterator[tuple[bytes, int]]:
+        """Yield each path with its node, in the order in which a directory precedes its content.
+
+        Begin at `node`, by default the root, whose path is `path`.
+        """
+        waiting = [(path, node)]
         while waiting:
             path, node = waiting.pop()
             yield path, node

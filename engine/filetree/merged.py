@@ -32,6 +32,35 @@ def merged_root(layers: Layers, manifest: Manifest, on_progress: Progress = igno
     return builder.tree()
 
 
+def whole_root(layers: Layers, manifest: Manifest, on_progress: Progress = ignore) -> EntryTree:
+    """Return the merged root as `merged_root` does; its `left_out` are single entries.
+
+    Raise BrokenArchive, which names the layer, if a layer or the rest of one would be left out.
+    """
+    root = merged_root(layers, manifest, on_progress)
+    _check_whole(root, manifest)
+    return root
+
+
+def growing_roots(
+    layers: Layers, manifest: Manifest, on_progress: Progress = ignore
+) -> Iterator[EntryTree]:
+    """Yield an empty root, and the merged root up to each layer; raise as `whole_root`."""
+    builder = TreeBuilder()
+    yield builder.tree()
+    for layer in manifest.layers:
+        _apply(builder, layers, layer, on_progress)
+        root = builder.tree()
+        _check_whole(root, manifest)
+        yield root
+
+
+def _check_whole(root: EntryTree, manifest: Manifest) -> None:
+    for left in root.left_out:
+        if not left.path:
+            raise BrokenArchive(f"layer {manifest.layers[left.layer].digest}", left.reason)
+
+
 def layer_changes(
     layers: Layers, manifest: Manifest, on_progress: Progress = ignore
 ) -> list[EntryTree]:

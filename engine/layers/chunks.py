@@ -21,7 +21,7 @@ from engine.errors import DamagedLayer
 from engine.layers.cursor import Cursor, first_chunk, point_before, size_of, verified
 from engine.layers.layer import CACHED
 from engine.layers.spill import Spill
-from engine.layers.table import CHUNK, StoredLayer
+from engine.layers.table import CHUNK, LayerTable, StoredLayer
 
 CURSORS: Final = 16
 _KEPT_BEHIND: Final = (4 << 20) // CHUNK
@@ -34,15 +34,11 @@ _FAR: Final = (16 << 20) // CHUNK
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """A cursor in use by one thread at a time; `position` is the chunk that it returns next.
-
-    `spills_from` is the first chunk that it keeps in the file.
-    """
+    """A cursor in use by one thread at a time; `position` is the chunk that it returns next."""
 
     layer: StoredLayer
     cursor: Cursor
     position: int
-    spills_from: int
 
 
 class Chunks:
@@ -93,7 +89,7 @@ class Chunks:
             run = self._nearest(layer.digest, number, first)
             if run is None:
                 cursor = Cursor(layer, number)
-                run = _Run(layer, cursor, cursor.position, first + _FAR)
+                run = _Run(layer, cursor, cursor.position)
             elif run in self._stopped:
                 self._stopped.remove(run)
             else:
@@ -135,7 +131,7 @@ class Chunks:
                 with self._changed:
                     key = (digest, run.position)
                     run.position += 1
-                    if key[1] >= run.spills_from:
+                    if _is_far(run.layer.table, key[1]):
                         self._spill.put(key, data)
                     if number - key[1] <= _KEPT_BEHIND or key in self._awaited:
                         self._keep(key, data)
@@ -173,3 +169,8 @@ class Chunks:
     def close(self) -> None:
         """Remove the file; no method may be called after that."""
         self._spill.close()
+
+
+def _is_far(table: LayerTable, number: int) -> bool:
+    """Return whether decompression to a chunk takes long from the last point before it."""
+    return number - first_chunk(point_before(table, number)) >= _FAR

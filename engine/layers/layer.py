@@ -87,7 +87,9 @@ class Layers:
 
     def _table(self, digest: str, source: ReaderAt, on_progress: Progress) -> LayerTable:
         with self._alone(digest):
-            table = self._tables.get(digest) or self._load(digest)
+            table = self._tables.get(digest)
+            if table is None:
+                table = self._load(digest)
             if table is None:
                 table = self._learn(digest, source, on_progress)
             with self._lock:

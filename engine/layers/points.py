@@ -182,8 +182,12 @@ class Points:
 
 
 def window_of(point: Point) -> bytes:
-    """Return the history that the decoder needs at a point."""
-    return zstd.decompress(point.window) if point.window else b""
+    """Return the history that the decoder needs at a point.
+
+    It is as long as any window, since a decoder refuses distances that are longer than the history
+    also where the bytes there are zeros.
+    """
+    return (zstd.decompress(point.window) if point.window else b"").rjust(WINDOW, b"\0")
 
 
 def _little_endian(numbers: bytearray, count: int) -> memoryview:

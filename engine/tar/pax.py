@@ -110,6 +110,18 @@ def xattrs(records: Mapping[str, str]) -> dict[str, bytes]:
     return found
 
 
+def xattr_record(name: str, value: bytes) -> tuple[str, bytes]:
+    """Return the record of an extended attribute.
+
+    It is as Go writes it, or as libarchive does for a name with an equals sign, which would end the
+    key of Go's record.
+    """
+    if "=" not in name:
+        return f"{_SCHILY}{name}", value
+    quoted = urllib.parse.quote(name, safe="", errors="surrogateescape")
+    return f"{_LIBARCHIVE}{quoted}", base64.b64encode(value).rstrip(b"=")
+
+
 def decimal(value: str, member: str, key: str) -> int:
     """Return a decimal number of 64 bits; raise BrokenArchive."""
     if not _DECIMAL.fullmatch(value) or not -MAX_SIZE - 1 <= int(value) <= MAX_SIZE:

@@ -28,6 +28,8 @@ _COMMANDS = (
     "commit",
     "load",
     "save",
+    "export",
+    "diff",
     "images",
     "inspect",
     "history",

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from contextlib import closing
 from typing import Any
 
 from engine.details import Details, details
@@ -10,9 +11,11 @@ from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import each, format_option, opened, print_json
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
+from imgfs.cli.support.progress import progress_of
 
 
 def _inspect_options(parser: Parser) -> None:
+    parser.flag("--root", help="Add the merged root, and what has to be left out of it.")
     platform_option(parser)
     format_option(parser, "json")
 
@@ -21,14 +24,19 @@ def _inspect(args: Namespace) -> None:
     """Show all details of images as JSON, as docker inspect does.
 
     imgfs inspect alpine:3
+    imgfs inspect --root alpine:3    the merged root, too, and what is left out of it
     """
     documents: list[dict[str, Any]] = []
     matcher = platform_matcher(args)
+
+    def add(name: str) -> None:
+        found = details(store, name, matcher)
+        root = {"Root": _root(store, found)} if args.root else {}
+        documents.append({**_document(store, found), **root})
+
     with opened(args) as store:
         try:
-            each(
-                args.words, lambda n: documents.append(_document(store, details(store, n, matcher)))
-            )
+            each(args.words, add)
         finally:
             print_json(documents)
 
@@ -61,4 +69,26 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
         "Manifest": json.loads(oci.render(manifest.descriptor)),
         "Layers": [json.loads(oci.render(layer)) for layer in layers],
         "Platforms": list(dict.fromkeys(m.platform for m in store.images.manifests(target.digest))),
+    }
+
+
+def _root(store: Store, found: Details) -> dict[str, Any]:
+    """Return the number of entries of the merged root, and what is left out, with the reasons."""
+    from engine.filetree.merged import merged_root
+    from engine.layers.layer import Layers  # most documents have no root
+
+    manifest = found.manifest.manifest
+    layers = Layers(store.content, store.tables, store.directory)
+    with closing(layers), progress_of("Reading", "auto") as on_progress:
+        root = merged_root(layers, manifest, on_progress)
+    return {
+        "Entries": len(root),
+        "LeftOut": [
+            {
+                "Layer": manifest.layers[left.layer].digest,
+                "Path": left.path.decode("utf-8", "surrogateescape"),
+                "Reason": left.reason,
+            }
+            for left in root.left_out
+        ],
     }

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from engine.errors import BrokenArchive, DamagedLayer, NotFound
 from engine.layers.chunks import Chunks
+from engine.layers.cursor import first_chunk
 from engine.layers.diff_ids import SIZE_LABEL, UNCOMPRESSED_LABEL
 from engine.layers.layer import Layer, Layers
+from engine.layers.learning import learn
 from engine.layers.points import SPACING
 from engine.layers.reader import UncompressedBlobs
-from engine.layers.table import CHUNK
-from engine.progress import Done
+from engine.layers.table import CHUNK, StoredLayer
+from engine.progress import Done, ignore
 from engine.spec import digest as digests
 from engine.stores.local.store import LocalStore
 from engine.testing.blobs import write_blob
@@ -144,6 +146,35 @@ def test_a_single_frame_is_decompressed_once(
     assert blob.asked == []
     assert list(tmp_path.iterdir()) == []
     chunks.close()
+
+
+def test_chunks_near_a_point_are_kept_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = 2 * SPACING // CHUNK
+    monkeypatch.setattr("engine.layers.chunks._FAR", far)
+    blob, chunks = Blob(STREAMS["gzip"]), Chunks(tmp_path, cached=0)
+    with layer_of("gzip", chunks, blob) as layer:
+        layer.read(len(PLAIN), 0)
+        blob.asked.clear()
+        layer.read(1, far * CHUNK + MIB)
+    assert blob.asked
+    chunks.close()
+
+
+def test_a_history_of_zeros(chunks: Chunks) -> None:
+    chance = random.Random(1)
+    values = range(128, 256)  # lower ones pass for positions of a history
+    blocks = [bytes(300) + bytes(chance.choices(values, k=10_000)) for _ in range(1000)]
+    deflate = zlib.compressobj(wbits=31)
+    stored = [deflate.compress(one) + deflate.flush(zlib.Z_SYNC_FLUSH) for one in blocks]
+    blob = Blob(b"".join(stored) + deflate.flush())
+    table, plain = learn(blob, "layer", ignore).table, b"".join(blocks)
+    assert len(table.points) > 2
+    with Layer(StoredLayer("digest", table), blob, chunks) as layer:
+        for point in table.points[::-1]:
+            offset = first_chunk(point) * CHUNK
+            assert layer.read(CHUNK, offset) == plain[offset : offset + CHUNK]
 
 
 def test_what_is_cached_is_read_once(chunks: Chunks) -> None:

@@ -1,0 +1,74 @@
+"""Paths in a merged root, as users give them.
+
+Symlinks on the way are followed inside the root, where `..` stops. A symlink at the end is itself
+what is found, unless a slash follows it. docker cp resolves paths in a container so.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from engine.errors import InvalidInput, NotFound, printable
+from engine.filetree.entry_tree import ROOT, EntryTree
+
+_MAX_LINKS: Final = 255
+
+
+def selection(tree: EntryTree, paths: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Return an iterator of the entries at and below some paths, each once, in the tree's order.
+
+    An entry has the path that it has in the root, whatever symlinks led to it. Raise NotFound for a
+    path that does not exist, InvalidInput for one that leads through too many symlinks.
+    """
+    tops: list[tuple[bytes, int]] = []
+    for path, node in sorted({resolved(tree, path) for path in paths}, key=_order):
+        if not tops or not _is_below(path, tops[-1][0]):
+            tops.append((path, node))
+    return (entry for path, node in tops for entry in tree.walk(path, node))
+
+
+def resolved(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
+    """Return what a path leads to: its path in the root, and the node; raise as `selection`."""
+    here: list[tuple[bytes, int]] = []
+    waiting = path.split(b"/")[::-1]
+    links = 0
+    while waiting:
+        name = waiting.pop()
+        node = here[-1][1] if here else ROOT
+        if tree.attributes(node).kind != "dir":
+            raise _not_found(path)
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            del here[-1:]
+            continue
+        child = tree.lookup(node, name)
+        if child is None:
+            raise _not_found(path)
+        if not waiting or tree.attributes(child).kind != "symlink":
+            here.append((name, child))
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            shown = printable(_text(path))
+            raise InvalidInput(f"{shown}: leads through more than {_MAX_LINKS} symlinks")
+        target = tree.entry(child).link
+        if target.startswith(b"/"):
+            here.clear()
+        waiting += target.split(b"/")[::-1]
+    return b"/".join(name for name, _ in here), here[-1][1] if here else ROOT
+
+
+def _is_below(path: bytes, directory: bytes) -> bool:
+    return not directory or path.startswith(directory + b"/")
+
+
+def _order(found: tuple[bytes, int]) -> bytes:
+    return found[0].replace(b"/", b"\0")
+
+
+def _not_found(path: bytes) -> NotFound:
+    return NotFound("path", _text(path))
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
