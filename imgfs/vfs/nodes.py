@@ -26,8 +26,8 @@ class Attributes(msgspec.Struct, frozen=True):
     """The result of stat without the inode number.
 
     `mode` includes the file type, `mtime` is in nanoseconds since the epoch. A `uid` or `gid` of
-    None stands for the owner of the mount. The kernel may cache the attributes for `timeout`
-    seconds.
+    None stands for the owner of the mount. `device` is the number of the device that a node stands
+    for. The kernel may cache the attributes for `timeout` seconds.
     """
 
     mode: int
@@ -38,6 +38,7 @@ class Attributes(msgspec.Struct, frozen=True):
     gid: int | None = None
     block_size: int = 4096
     timeout: float = FOREVER
+    device: int = 0
 
 
 class AttributeChange(msgspec.Struct, frozen=True):
@@ -77,7 +78,11 @@ class Node(Protocol):
         ...
 
     def xattrs(self) -> Mapping[str, bytes]:
-        """Return the extended attributes by their full names."""
+        """Return the extended attributes that are listed, by their full names."""
+        ...
+
+    def xattr(self, name: str) -> bytes | None:
+        """Return an extended attribute, which may be one that is not listed, or None."""
         ...
 
     def readlink(self) -> bytes:
@@ -210,6 +215,9 @@ class ReadOnlyNode:
 
     def xattrs(self) -> Mapping[str, bytes]:
         return {}
+
+    def xattr(self, name: str) -> bytes | None:
+        return self.xattrs().get(name)
 
     async def set_attributes(self, _change: AttributeChange, /) -> None:
         raise refusal_of(self)

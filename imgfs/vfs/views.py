@@ -20,6 +20,11 @@ from engine.stores.protocols import Store
 class View(Protocol):
     """Makes the entries of the directory of an image or a repository."""
 
+    @property
+    def wanted(self) -> tuple[Platform, ...]:
+        """The platforms to show, in order of preference; all if it is empty."""
+        ...
+
     def entries(
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
@@ -44,7 +49,7 @@ class CombinedView(msgspec.Struct, frozen=True):
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """Implement `View`."""
-        matcher = _matcher(self.wanted)
+        matcher = matcher_of(self.wanted)
         options = combined.Options(
             matcher or platforms.ALL,
             matcher or platforms.only(platforms.host()),
@@ -68,7 +73,7 @@ class DockerView(msgspec.Struct, frozen=True):
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """Implement `View`."""
-        matcher = _matcher(self.wanted)
+        matcher = matcher_of(self.wanted)
         options = docker_save.Options(
             matcher or platforms.ALL,
             matcher or platforms.only(platforms.host()),
@@ -92,7 +97,8 @@ class _NameAfter(msgspec.Struct, frozen=True):
         return "" if image.is_untagged else reference.oci_ref_name(image.name)
 
 
-def _matcher(wanted: Sequence[Platform]) -> platforms.Matcher | None:
+def matcher_of(wanted: Sequence[Platform]) -> platforms.Matcher | None:
+    """Return the matcher of these platforms, in order of preference; None if there are none."""
     if not wanted:
         return None
     return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
