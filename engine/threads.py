@@ -8,7 +8,8 @@ during the start of an executor leaves a thread that nothing ends.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -87,6 +88,25 @@ def run_concurrently(
         work(data)
         return _nothing
     return begin(work, data)
+
+
+def ahead(items: Iterator[T], size: int) -> Iterator[T]:
+    """Begin to make the items, and return them; each is made while the caller has the one before.
+
+    The caller must exhaust them. They are made by it if `size`, the number of bytes that they are
+    made of, is small.
+    """
+    return items if size < _WORTH_IT else _following(begin(next, items, None), items)
+
+
+def _following(coming: Callable[[], T | None], items: Iterator[T]) -> Iterator[T]:
+    try:
+        while (item := coming()) is not None:
+            coming = begin(next, items, None)
+            yield item
+    finally:
+        with suppress(Exception):  # which the caller has had, or does not want
+            coming()
 
 
 def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:

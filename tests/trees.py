@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from engine.commit.differ import digest_of, kept_xattrs
+from engine.commit.differ import checksum_of, kept_xattrs
 from engine.filetree.entry import FileEntry
 from engine.filetree.tree import Tree
 
@@ -65,7 +65,7 @@ def told(entry: FileEntry) -> tuple[object, ...]:
         entry.linkname,
         entry.device,
         kept_xattrs(entry),
-        digest_of(entry).hex() if entry.kind == "file" else "",
+        checksum_of(entry) if entry.kind == "file" else "",
     )
 
 

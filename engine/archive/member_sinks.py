@@ -1,6 +1,7 @@
 """The destinations of the data of an archive member, which hash it as it arrives."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from engine.archive.member_content import Buffered, Content, Damaged, Ingested, Stored
@@ -13,7 +14,7 @@ from engine.layers.table_codec import dump
 from engine.limits import Expansion, Limits
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.threads import begin, run_concurrently
+from engine.threads import begin
 
 
 class Sink(Protocol):
@@ -55,11 +56,11 @@ class IngestSink:
         self._layer = _LayerPass(expansion)
 
     def write(self, data: memoryview) -> None:
-        written = run_concurrently(self._writer.write, data)
+        learnt = self._layer.begin(data)
         try:
-            self._layer.write(data)
+            self._writer.write(data)
         finally:
-            written()
+            learnt()
         self._size += len(data)
 
     def close(self) -> Content:
@@ -108,14 +109,14 @@ class _LayerPass:
         self._counted: Callable[[int], object] = _ignore
         self._failed = False
 
-    def write(self, data: memoryview) -> None:
-        if self._learner is not None:
-            self._feed(self._learner, data)
-            return
+    def begin(self, data: memoryview) -> Callable[[], None]:
+        """Begin with the next bytes; return a function that completes the work on them."""
         taken = decompress.SNIFFED - len(self._head)
         self._head += data[:taken]
-        if len(self._head) == decompress.SNIFFED:
-            self._feed(self._begun(), data[taken:])
+        if len(self._head) < decompress.SNIFFED or self._failed:
+            return _nothing
+        learner = self._learner or self._begun()
+        return partial(self._complete, learner.begin(data[taken:], self._counted))
 
     def close(self) -> Learnt | None:
         """Return what was learnt of the member; None if it is damaged."""
@@ -131,15 +132,18 @@ class _LayerPass:
         if kind != "none":
             self._counted = self._expansion.add
         self._learner = LayerLearner(kind, Limits())
-        self._feed(self._learner, bytes(self._head))
+        self._complete(self._learner.begin(bytes(self._head), self._counted))
         return self._learner
 
-    def _feed(self, learner: LayerLearner, data: bytes | memoryview) -> None:
-        if not self._failed:
-            try:
-                learner.feed(data, self._counted)
-            except BrokenArchive:
-                self._failed = True
+    def _complete(self, learnt: Callable[[], object]) -> None:
+        try:
+            learnt()
+        except BrokenArchive:
+            self._failed = True
+
+
+def _nothing() -> None:
+    """Do nothing: the bytes are kept until they tell the compression, or the layer is damaged."""
 
 
 def _ignore(_size: int) -> None:

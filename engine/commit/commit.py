@@ -92,7 +92,7 @@ def commit(
             stack.callback(writer.abort)
             writers.append((writer, dict(document.labels)))
         progress(f"writing image {written.target.digest}", 0)
-        _publish(store, written, writers, names)
+        _publish(store, maker, written, writers, names)
         for name in names:
             progress(f"naming to {name}", 0)
     return Committed(written.target, written.config, tuple(names))
@@ -157,11 +157,13 @@ def _store(content: ContentStore, document: Document) -> Writer:
 
 def _publish(
     store: Store,
+    maker: LayerMaker,
     written: Written,
     writers: Sequence[tuple[Writer, dict[str, str]]],
     names: Sequence[str],
 ) -> None:
     store.content.prepare(writer for writer, _ in writers)
+    maker.keep_tables(store.tables)
     target = written.target
     with store.transaction():
         store.content.publish(writers)

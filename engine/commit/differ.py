@@ -11,15 +11,14 @@ no fraction, as in the layers of most tools. Files of equal size whose times agr
 fraction are unchanged; with whole seconds their bytes are compared. Modes of symlinks are ignored.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 
 from engine.commit.change import Change
+from engine.compression.checksum import FileChecksum, library
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile, LayerSpan
 from engine.filetree.tree import Tree, order
-from engine.layers.table import DIGEST_SIZE
 
 _SECOND = 1_000_000_000
 _CHUNK = 1 << 20
@@ -158,16 +157,17 @@ def _same_content(before: FileEntry, after: FileEntry) -> bool:
         return True
     if before.mtime_ns == after.mtime_ns and after.mtime_ns % _SECOND:
         return True
-    return digest_of(before) == digest_of(after)
+    return checksum_of(before) == checksum_of(after)
 
 
-def digest_of(entry: FileEntry) -> bytes:
-    """Return the beginning of the SHA-256 digest of a file's bytes, read if necessary."""
+def checksum_of(entry: FileEntry) -> int:
+    """Return the checksum of a file's bytes, 0 if it is empty, reading them if necessary."""
     if isinstance(entry.content, LayerSpan):
-        return entry.content.digest
-    hasher = hashlib.sha256()
-    if isinstance(entry.content, HostFile):
-        with reading(entry) as descriptor:
-            while data := os.read(descriptor, _CHUNK):
-                hasher.update(data)
-    return hasher.digest()[:DIGEST_SIZE]
+        return entry.content.checksum
+    if not isinstance(entry.content, HostFile) or not entry.size:
+        return 0
+    checksum = FileChecksum(library(entry.size))
+    with reading(entry) as descriptor:
+        while data := os.read(descriptor, _CHUNK):
+            checksum.update(data)
+    return checksum.value

@@ -1,4 +1,4 @@
-"""Creation of layers: diff ID, compression, digest and storage in one pass over the bytes.
+"""Creation of layers: diff ID, table, compression, digest and storage in one pass over the bytes.
 
 No layer is visible before it is published; `discard` removes those that are not. A layer that was
 created before from the same tree is found by a label, and no file is read.
@@ -6,7 +6,7 @@ created before from the same tree is found by a label, and no file is read.
 
 import hashlib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import msgspec
 
@@ -14,8 +14,13 @@ from engine.commit.block_buffer import BlockBuffer
 from engine.compression.compressor import Compressor
 from engine.compression.options import Compression
 from engine.content.protocols import Writer
+from engine.content.tables import TableStore
 from engine.filetree.tree import Tree
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, Measure, Uncompressed
+from engine.layers.table import LayerTable, Point
+from engine.layers.table_builder import TableBuilder
+from engine.layers.table_codec import dump
+from engine.limits import Limits
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.protocols import ContentStore
@@ -55,6 +60,7 @@ class LayerMaker:
         self._store = store
         self._hold = hold
         self._writers: dict[Digest, tuple[Writer, dict[str, str]]] = {}
+        self._tables: dict[Digest, LayerTable] = {}
 
     def make(self, source: LayerSource) -> Layer:
         """Return the layer; raise OSError and the errors of `source.write`."""
@@ -63,6 +69,12 @@ class LayerMaker:
     def writers(self) -> list[tuple[Writer, dict[str, str]]]:
         """Return the ingests to be published, each with its labels."""
         return list(self._writers.values())
+
+    def keep_tables(self, tables: TableStore) -> None:
+        """Store the tables of the layers; one that cannot be stored is made when it is needed."""
+        for digest, table in self._tables.items():
+            with suppress(OSError):
+                tables.put(digest, dump(table))
 
     def discard(self) -> None:
         """Discard the layers that were not published."""
@@ -81,11 +93,11 @@ class LayerMaker:
         writer = self._store.unnamed_writer()
         try:
             with closing(source.compression.start(writer.write)) as compressor:
-                work = _Work(compressor, source.on_progress)
+                work = _Work(compressor, source)
                 blocks = BlockBuffer(work.take, max(1, compressor.held))
                 source.write(blocks)
                 blocks.finish()
-                found = work.result()
+                found, table = work.result()
             size = writer.status().offset
             made = Layer(writer.digest(), size, found.diff_id, source.compression)
         except BaseException:
@@ -96,6 +108,7 @@ class LayerMaker:
             writer.abort()
         else:
             self._writers[made.digest] = (writer, labels)
+            self._tables[made.digest] = table
         return made
 
 
@@ -111,24 +124,36 @@ def fingerprint(tree: Tree, *settings: object) -> str:
 
 
 class _Work:
-    """The processing of each block: it is hashed in another thread while it is compressed."""
+    """The processing of each block: another thread looks at it while it is compressed."""
 
-    def __init__(self, compressor: Compressor, on_progress: Callable[[int], None]) -> None:
+    def __init__(self, compressor: Compressor, source: LayerSource) -> None:
         self._compressor = compressor
-        self._on_progress = on_progress
+        self._on_progress = source.on_progress
+        self._kind = source.compression.kind
         self._measured = Measure()
-        self._hashed: Callable[[], None] = _nothing
+        self._builder = TableBuilder(Limits())
+        self._seen: Callable[[], None] = _nothing
 
     def take(self, block: memoryview) -> None:
-        self._hashed()
-        self._hashed = begin(self._measured.update, block)
+        self._seen()
+        self._seen = begin(self._look_at, block)
         self._compressor.write(block)
         self._on_progress(len(block))
 
-    def result(self) -> Uncompressed:
+    def result(self) -> tuple[Uncompressed, LayerTable]:
         self._compressor.finish()
-        self._hashed()
-        return self._measured.result()
+        self._seen()
+        points = [
+            Point(position.uncompressed, position.compressed, 0, b"")
+            for position in self._compressor.entrances
+        ]
+        compression = "none" if self._kind == "uncompressed" else self._kind
+        table = self._builder.result(compression, (Point(0, 0), *points))
+        return self._measured.result(), table
+
+    def _look_at(self, block: memoryview) -> None:
+        self._measured.update(block)
+        self._builder.feed(block)
 
 
 def _nothing() -> None:

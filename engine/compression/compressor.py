@@ -1,7 +1,9 @@
 """The protocol of a compressor, which turns the bytes of a layer into those that are stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
+
+from engine.compression.decompress import StreamPosition
 
 Sink = Callable[[bytes | memoryview], object]
 
@@ -18,6 +20,10 @@ class Compressor(Protocol):
 
     @property
     def held(self) -> int: ...
+
+    @property
+    def entrances(self) -> Sequence[StreamPosition]:
+        """The positions within the stream so far behind which nothing refers to what is before."""
 
     def write(self, data: bytes | memoryview) -> None: ...
 

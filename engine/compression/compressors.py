@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from isal import isal_zlib
 
 from engine.compression.compressor import BLOCK, Sink
+from engine.compression.decompress import StreamPosition
 from engine.threads import Workers
 
 if sys.version_info >= (3, 14):
@@ -32,6 +33,7 @@ class Plain:
     """A `Compressor` that stores the bytes as they are."""
 
     held = 0
+    entrances = ()
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -50,6 +52,7 @@ class Zstd:
     """A `Compressor` that writes one zstd frame with a checksum."""
 
     held = 0
+    entrances = ()
 
     def __init__(self, sink: Sink, level: int) -> None:
         options: dict[int, int] = {
@@ -102,6 +105,8 @@ class Gzip:
         self._running: deque[Callable[[], _Block]] = deque()
         self._checksum = 0
         self._size = 0
+        self._written = len(_GZIP_HEADER)
+        self.entrances: list[StreamPosition] = []
         _keep_memory()
         sink(_GZIP_HEADER)
 
@@ -132,8 +137,11 @@ class Gzip:
             self._write_out(self._running.popleft()())
 
     def _write_out(self, block: _Block) -> None:
+        if self._size:
+            self.entrances.append(StreamPosition(self._written, self._size))
         for piece in block.pieces:
             self._sink(piece)
+            self._written += len(piece)
         self._checksum = isal_zlib.crc32_combine(self._checksum, block.checksum, block.size)
         self._size += block.size
 

@@ -244,12 +244,12 @@ class _Streams:
         self._fed = start.compressed
         self._made = start.uncompressed
 
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         # A decoder copies the input after the end of its stream: slices keep that cheap where an
         # archive consists of many small streams.
         view = memoryview(data)
         for position in range(0, len(view), _SLICE):
-            rest: bytes | memoryview = view[position : position + _SLICE]
+            rest = data if len(view) <= _SLICE else view[position : position + _SLICE]
             self._fed += len(rest)
             while rest:
                 if self._decoder is None:
@@ -305,7 +305,7 @@ class _Streams:
             "", f"has {found} behind a {self.name} stream: expected the end, or another such stream"
         )
 
-    def _expand(self, decoder: "Decoder", data: bytes | memoryview) -> Iterator[bytes]:
+    def _expand(self, decoder: "Decoder", data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         from engine.compression.decoders import ERRORS
 
         while True:

@@ -8,11 +8,9 @@ has inside, or else the system's zlib. Both have the functions of zlib, and stru
 from collections.abc import Callable
 from ctypes import (
     CDLL,
-    Array,
     Structure,
     addressof,
     byref,
-    c_char,
     c_char_p,
     c_int,
     c_size_t,
@@ -21,7 +19,6 @@ from ctypes import (
     c_void_p,
     cast,
     create_string_buffer,
-    string_at,
 )
 from functools import cache
 from typing import Any, Final
@@ -29,8 +26,6 @@ from typing import Any, Final
 import msgspec
 from zlib_ng import zlib_ng
 
-Scratch = Array[c_char]
-"""A buffer for output, which `create_string_buffer` makes."""
 WINDOW: Final = 32 << 10
 """The bytes of history that a deflate stream refers to."""
 _NO_FLUSH, _BLOCK = 0, 5
@@ -75,6 +70,31 @@ class _Stream(Structure):
     )
 
 
+class Buffers:
+    """Buffers for output that are used in turn.
+
+    What was written to one stays until `count` - 1 others have been used.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        """`size` is that of each buffer in bytes."""
+        self.size = size
+        self._arrays = [create_string_buffer(size) for _ in range(count)]
+        self._current = 0
+
+    @property
+    def address(self) -> int:
+        """The address of the buffer that is used next."""
+        return addressof(self._arrays[self._current])
+
+    def take(self, size: int) -> memoryview:
+        """Return the first `size` bytes of the current buffer, and go on to the next one."""
+        taken = memoryview(self._arrays[self._current]).cast("B")[:size]
+        if size:
+            self._current = (self._current + 1) % len(self._arrays)
+        return taken
+
+
 class _Library:
     """The functions of zlib."""
 
@@ -115,12 +135,12 @@ class Inflater:
 
     def __init__(
         self,
-        scratch: Scratch,
+        buffers: Buffers,
         start: BlockStart | None = None,
         on_block: Callable[[BlockStart], int] | None = None,
         first_block: int = 0,
     ) -> None:
-        """Use `scratch` for output; several decoders may share it if they do not run at a time.
+        """Use `buffers` for output; several decoders may share them if they do not run at a time.
 
         `on_block` is called with the first block that starts behind `first_block` uncompressed
         bytes, and returns that number for the next call.
@@ -131,7 +151,7 @@ class Inflater:
         self._library.init(self._address, _RAW if start else _GZIP)
         if start and start.window:
             self._library.set_dictionary(self._address, start.window, len(start.window))
-        self._scratch = scratch
+        self._buffers = buffers
         self._unread_bits = start.used if start else 0
         self._trailer = _TRAILER if start else 0
         self._on_block = on_block
@@ -145,12 +165,12 @@ class Inflater:
     def __del__(self) -> None:
         self._library.end(self._address)
 
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
-        """Return up to `max_length` bytes; raise ValueError for a damaged stream."""
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> memoryview:
+        """Return up to `max_length` bytes in a buffer; raise ValueError for a damaged stream."""
         if data:
-            self._take(bytes(data))
-        stream, most = self._stream, min(max_length, len(self._scratch))
-        stream.next_out = addressof(self._scratch)
+            self._take(data if isinstance(data, bytes) else bytes(data))
+        stream, most = self._stream, min(max_length, self._buffers.size)
+        stream.next_out = self._buffers.address
         stream.avail_out = most
         while not self._ended and stream.avail_out:
             self._step()
@@ -160,7 +180,7 @@ class Inflater:
         self.needs_input = made < most
         if self._ended:
             self._end()
-        return string_at(self._scratch, made)
+        return self._buffers.take(made)
 
     def _take(self, data: bytes) -> None:
         if self._unread_bits:

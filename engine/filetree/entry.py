@@ -23,13 +23,13 @@ class HostFile(msgspec.Struct, frozen=True, gc=False):
 class LayerSpan(msgspec.Struct, frozen=True, gc=False):
     """The content of a file in a layer, which is not empty.
 
-    It is that of entry number `index` of layer number `layer`, counted from the lowest; `digest` is
-    the beginning of its SHA-256 digest, as in the table of the layer.
+    It is that of entry number `index` of layer number `layer`, counted from the lowest. `checksum`
+    is its `FileChecksum`, as in the table of the layer.
     """
 
     layer: int
     index: int
-    digest: bytes
+    checksum: int
 
 
 class FileEntry(msgspec.Struct, frozen=True, gc=False):

@@ -132,7 +132,7 @@ def _tree_of(merged: EntryTree) -> Tree:
     inodes: dict[object, int] = {}
     for path, node in merged.walk():
         entry, place = merged.entry(node), merged.place(node)
-        span = LayerSpan(place.layer, place.index, entry.digest) if place and entry.size else None
+        span = LayerSpan(place.layer, place.index, entry.checksum) if place and entry.size else None
         is_dir = entry.attributes.kind == "dir"
         inode = inodes.setdefault(node if is_dir else place, len(inodes) + 1)
         found[path.decode("utf-8", "surrogateescape")] = _file_entry(entry, span, inode)

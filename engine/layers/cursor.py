@@ -2,13 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from ctypes import create_string_buffer
 
 from engine.compression import decompress
 from engine.compression.checksum import crc32
 from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
-from engine.compression.inflate import BlockStart, Inflater
+from engine.compression.inflate import BlockStart, Buffers, Inflater
 from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, DamagedLayer
 from engine.layers.points import window_of
@@ -95,7 +94,7 @@ class Cursor:
         while not self._rest:
             piece = next(self._coming, None)
             if piece is not None:
-                self._rest = memoryview(piece)
+                self._rest = memoryview(bytes(piece))  # the decoder uses its buffer again
                 continue
             data = source.pread(_FED, self._stored)
             if not data:
@@ -114,12 +113,12 @@ def _entered(compression: str, point: Point) -> decompress.Decompressor:
     start = StreamPosition(point.stored, point.plain)
     if compression != "gzip":
         return decompress.located(compression, lambda _: decompress.decoder_of(compression), start)
-    scratch = create_string_buffer(CHUNK)
+    buffers = Buffers(1, CHUNK)
 
     def decoder(_position: StreamPosition) -> Decoder:
-        return Inflater(scratch)
+        return Inflater(buffers)
 
     if point.window is None:
         return decompress.located(compression, decoder, start)
     block = BlockStart(point.plain, point.stored, point.used, window_of(point))
-    return decompress.located(compression, decoder, start, Inflater(scratch, block))
+    return decompress.located(compression, decoder, start, Inflater(buffers, block))

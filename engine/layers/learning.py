@@ -1,7 +1,8 @@
 """Learn the diff ID and the table of a layer in one pass over its stored bytes.
 
-The bytes are decompressed by the caller's thread. What comes out is hashed and parsed by another
-one, up to one piece behind.
+The bytes are decompressed in another thread, one piece ahead of the caller's, which hashes and
+parses what comes out. So what needs Python's interpreter lock is in one thread, and nobody waits
+for the lock.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from engine.layers.table import LayerTable, Point
 from engine.layers.table_builder import TableBuilder
 from engine.limits import BUFFER_SIZE, Limits
 from engine.progress import Done, Progress
-from engine.threads import run_concurrently
+from engine.threads import ahead, run_concurrently
 
 if TYPE_CHECKING:
     from engine.layers.points import Candidate
@@ -37,61 +38,54 @@ class LayerLearner:
         """`compression` is "gzip", "zstd" or "none"."""
         self._compression = compression
         self._builder = TableBuilder(limits)
-        self._pass = _StoredPass() if compression == "none" else _CompressedPass(compression)
-        self._learnt: Callable[[], object] = _nothing
+        self._pass = None if compression == "none" else _CompressedPass(compression)
+        self._held: bytes | memoryview = b""
 
-    def feed(self, data: bytes | memoryview, on_plain: Callable[[int], object]) -> None:
-        """Take the next stored bytes; call `on_plain` with the size of each uncompressed piece.
+    def begin(
+        self, data: bytes | memoryview, on_plain: Callable[[int], object]
+    ) -> Callable[[], object]:
+        """Begin with the next stored bytes; return a function that completes the work on them.
 
-        Raise BrokenArchive without a member if the layer is damaged, and what `on_plain` raises.
+        It calls `on_plain` with the size of each uncompressed piece, and must be called before the
+        bytes change. It raises BrokenArchive without a member if the layer is damaged, and what
+        `on_plain` raises.
         """
-        try:
-            for plain in self._pass.feed(data):
-                on_plain(len(plain))
-                self._wait()
-                work = partial(self._learn, self._pass.take())
-                self._learnt = run_concurrently(work, memoryview(plain))
-        finally:
-            if self._pass.uses_input:
-                self._wait()
+        if self._pass is None:
+            on_plain(len(data))
+            return run_concurrently(self._builder.feed, memoryview(data))
+        pieces = ahead(self._pass.decompressed(data), len(data))
+        return partial(self._take, self._pass, pieces, on_plain)
+
+    def _take(
+        self,
+        layer: "_CompressedPass",
+        pieces: Iterator[bytes | memoryview],
+        on_plain: Callable[[int], object],
+    ) -> None:
+        for plain in pieces:
+            on_plain(len(plain))
+            self._learn(layer)
+            self._held = plain
+
+    def _learn(self, layer: "_CompressedPass") -> None:
+        """Learn what is in the piece that is held back, while the next one is decompressed."""
+        plain, self._held = self._held, b""
+        if plain:
+            others = layer.begin(plain)
+            self._builder.feed(memoryview(plain))
+            others()
 
     def finish(self) -> Learnt:
         """Return what was learnt of the whole layer; raise BrokenArchive if it is incomplete."""
-        self._wait()
-        uncompressed, points = self._pass.result()
+        if self._pass is None:
+            return Learnt(None, self._builder.result(self._compression, (Point(0, 0),)))
+        self._learn(self._pass)
+        uncompressed, points = self._pass.finish()
         return Learnt(uncompressed, self._builder.result(self._compression, points))
-
-    def _learn(self, found: "Sequence[Candidate]", plain: memoryview) -> None:
-        self._pass.add(plain, found)
-        self._builder.feed(plain)
-
-    def _wait(self) -> None:
-        learnt, self._learnt = self._learnt, _nothing
-        learnt()
-
-
-class _StoredPass:
-    """The pass over a layer that is stored uncompressed, whose digest somebody else measures."""
-
-    uses_input = True
-
-    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        yield from (data,) if data else ()
-
-    def take(self) -> "Sequence[Candidate]":
-        return ()
-
-    def add(self, plain: memoryview, found: "Sequence[Candidate]") -> None:
-        """Do nothing: what is stored needs no points."""
-
-    def result(self) -> tuple[Uncompressed | None, tuple[Point, ...]]:
-        return None, (Point(0, 0),)
 
 
 class _CompressedPass:
     """The pass over a compressed layer, which hashes the uncompressed bytes and finds points."""
-
-    uses_input = False
 
     def __init__(self, compression: str) -> None:
         from engine.layers.points import PointFinder, Points  # deferred with the decoders
@@ -99,14 +93,20 @@ class _CompressedPass:
         self._finder = PointFinder(compression)
         self._points = Points()
         self._measure = Measure()
-        self.feed = self._finder.feed
-        self.take = self._finder.take
 
-    def add(self, plain: memoryview, found: "Sequence[Candidate]") -> None:
+    def decompressed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Yield the uncompressed pieces of `data`."""
+        return self._finder.feed(data)
+
+    def begin(self, plain: bytes | memoryview) -> Callable[[], object]:
+        """Begin to hash a piece and to add points; return a function that waits for the end."""
+        return run_concurrently(partial(self._add, self._finder.take()), memoryview(plain))
+
+    def _add(self, found: "Sequence[Candidate]", plain: memoryview) -> None:
         self._measure.update(plain)
         self._points.add(found)
 
-    def result(self) -> tuple[Uncompressed | None, tuple[Point, ...]]:
+    def finish(self) -> tuple[Uncompressed, tuple[Point, ...]]:
         self._finder.finish()
         self._points.add(self._finder.take())
         return self._measure.result(), self._points.result()
@@ -121,15 +121,11 @@ def learn(reader: ReaderAt, subject: str, on_progress: Progress) -> Learnt:
     learner = LayerLearner(compression_of(reader), Limits())
     try:
         for offset in range(0, reader.size, BUFFER_SIZE):
-            learner.feed(reader.pread(BUFFER_SIZE, offset), _ignore)
+            learner.begin(reader.pread(BUFFER_SIZE, offset), _ignore)()
             on_progress(Done(min(offset + BUFFER_SIZE, reader.size), reader.size))
         return learner.finish()
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error
-
-
-def _nothing() -> None:
-    """Wait for nothing, since no piece is being learnt."""
 
 
 def _ignore(_size: int) -> None:

@@ -8,7 +8,6 @@ only the bytes are kept that the next ones refer to, which are a tenth; the rest
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from ctypes import create_string_buffer
 from typing import Final
 
 import msgspec
@@ -16,7 +15,7 @@ import msgspec
 from engine.compression import decompress
 from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
-from engine.compression.inflate import WINDOW, BlockStart, Inflater
+from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
 from engine.layers.table import Point
 from engine.limits import BUFFER_SIZE
 
@@ -25,10 +24,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-SPACING: Final = 2 << 20
+SPACING: Final = 4 << 20
 POINTS: Final = 4096
 """The largest number of points; the distance doubles whenever there are more."""
 _PIECE: Final = 128 << 10
+_PIECES: Final = 4
 _SHARE: Final = 200
 """Windows take at most this fraction of the compressed bytes before them."""
 _LEVEL: Final = 3
@@ -53,7 +53,7 @@ class PointFinder:
         """`compression` is "gzip" or "zstd"."""
         self._compression = compression
         self._inner = decompress.located(compression, self._decoder)
-        self._scratch = create_string_buffer(BUFFER_SIZE)
+        self._buffers = Buffers(_PIECES, BUFFER_SIZE)
         self._fed = 0
         self._made = 0
         self._last = -SPACING
@@ -62,10 +62,13 @@ class PointFinder:
         self._pieces: deque[tuple[int, bytes]] = deque()
         """The latest compressed pieces, each with its offset."""
         self._waiting: deque[Candidate] = deque()
-        self._ready: list[Candidate] = []
+        self._ready: deque[Candidate] = deque()
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        """Yield the uncompressed bytes, as `Decompressor.feed` does."""
+        """Yield the uncompressed bytes, as `Decompressor.feed` does.
+
+        A piece stays as it is until three more have been yielded.
+        """
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
             piece = bytes(view[start : start + _PIECE])
@@ -82,9 +85,11 @@ class PointFinder:
         self._settle(0)
 
     def take(self) -> list[Candidate]:
-        """Return the candidates that were found since the last call, in order."""
-        ready, self._ready = self._ready, []
-        return ready
+        """Return the candidates that were found since the last call, in order.
+
+        Another thread may be decompressing.
+        """
+        return [self._ready.popleft() for _ in range(len(self._ready))]
 
     def _decoder(self, position: StreamPosition) -> Decoder:
         if self._is_due(position.uncompressed):
@@ -99,7 +104,7 @@ class PointFinder:
             return start.plain + self._spacing
 
         first = self._last + self._spacing - position.uncompressed
-        return Inflater(self._scratch, on_block=on_block, first_block=first)
+        return Inflater(self._buffers, on_block=on_block, first_block=first)
 
     def _is_due(self, plain: int) -> bool:
         return plain - self._last >= self._spacing
@@ -133,7 +138,7 @@ class Points:
     def __init__(self) -> None:
         self._points: list[Point] = []
         self._windows = 0
-        self._scratch = create_string_buffer(WINDOW)
+        self._buffers = Buffers(1, WINDOW)
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         for found in candidates:
@@ -155,19 +160,23 @@ class Points:
 
         The data is decompressed with windows that hold the lower and the upper byte of each
         position in the place of the window, so that the output shows which positions are copied.
+        Every second one is looked at, and its neighbours are taken along: at least three bytes are
+        copied at a time.
         """
         size = len(window)
         numbers = bytearray(2 * WINDOW)
         made = 0
         for byte, pattern in enumerate((_LOW, _HIGH)):
             start = BlockStart(0, 0, found.used, pattern[:size])
-            out = Inflater(self._scratch, start).decompress(found.following, WINDOW)
+            out = Inflater(self._buffers, start).decompress(found.following, WINDOW)
             made = len(out)
             numbers[byte : 2 * made : 2] = out
         reduced = bytearray(size)
-        for position in set(_little_endian(numbers, made)):
-            if position < size:
-                reduced[position] = window[position]
+        copied = _little_endian(numbers, made)
+        for position in {*copied[::2], *copied[-2:]}:
+            if position <= size:
+                near = slice(max(0, position - 1), position + 2)
+                reduced[near] = window[near]
         needed = bytes(reduced).lstrip(b"\0")
         return zstd.compress(needed, _LEVEL) if needed else b""
 

@@ -15,9 +15,6 @@ from engine.units import NS_PER_SECOND
 
 CHUNK: Final = 256 << 10
 """The number of uncompressed bytes that one checksum covers; the last chunk may be shorter."""
-DIGEST_SIZE: Final = 16
-"""The length of the digest of a file's content in bytes."""
-NO_DIGEST: Final = bytes(DIGEST_SIZE)
 
 
 class Attributes(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     markers are entries too. `link` is the target of a symlink, or the normalized path of the
     target of a hard link. `size` is that of the expanded content in bytes, `start` the position of
     the stored bytes, and `segments` what they are of a sparse file; () if all of it is stored.
-    `digest` is the beginning of the SHA-256 digest of the expanded content of a file.
+    `checksum` is the `FileChecksum` of the expanded content of a file, 0 if that is empty.
     """
 
     path: bytes
@@ -55,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     link: bytes
     start: int
     segments: tuple[Segment, ...] = ()
-    digest: bytes = NO_DIGEST
+    checksum: int = 0
 
 
 class Point(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -114,7 +111,7 @@ class LayerTable(msgspec.Struct, frozen=True, weakref=True):
     nanoseconds: "array[int]"
     sizes: "array[int]"
     starts: "array[int]"
-    digests: bytes
+    file_checksums: "array[int]"
     segments: Mapping[int, tuple[Segment, ...]]
     checksums: "array[int]"
     points: tuple[Point, ...]
@@ -132,7 +129,7 @@ class LayerTable(msgspec.Struct, frozen=True, weakref=True):
             self.links[index],
             self.starts[index],
             self.segments.get(index, ()),
-            self.digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE],
+            self.file_checksums[index],
         )
 
 

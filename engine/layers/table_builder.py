@@ -1,17 +1,16 @@
 """Build the table of a layer while its uncompressed bytes pass by."""
 
-import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from posixpath import normpath
 from typing import Final
 
-from engine.compression.checksum import crc32
+from engine.compression.checksum import FileChecksum, library
 from engine.errors import BrokenArchive, LimitExceeded
+from engine.layers.quick_members import QuickMember, next_header, quick_members
 from engine.layers.table import (
     CHUNK,
-    DIGEST_SIZE,
-    NO_DIGEST,
     Attributes,
     LayerTable,
     Point,
@@ -19,6 +18,7 @@ from engine.layers.table import (
     Texts,
 )
 from engine.limits import Limits
+from engine.tar import header_decoder as headers
 from engine.tar.member import NO_XATTRS, Member
 from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
 from engine.units import NS_PER_SECOND
@@ -27,6 +27,7 @@ _FIRST_TIME: Final = -(1 << 63)
 _LAST_TIME: Final = (1 << 63) - 1
 _OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
 """Attributes that would act on an overlayfs that is mounted over the files."""
+_PERMISSIONS: Final = 0o7777
 _SEGMENT: Final = 150
 _ATTRIBUTES: Final = 200
 """The approximate memory of a segment, and of attributes or one of their xattrs, in bytes."""
@@ -47,6 +48,7 @@ class TableBuilder:
 
     def feed(self, data: memoryview) -> None:
         """Take the next uncompressed bytes of the layer."""
+        self._columns.functions = self._checksums.functions = library(self._checksums.size)
         self._checksums.add(data)
         if not self._damage and not self._reader.ended:
             try:
@@ -69,11 +71,29 @@ class TableBuilder:
         )
 
     def _parse(self, data: memoryview) -> None:
+        reader = self._reader
+        while data and not reader.ended:
+            if reader.may_skip:
+                data = self._parse_quickly(data)
+            wanted = reader.wanted
+            self._parse_slowly(data[:wanted])
+            data = data[wanted:]
+
+    def _parse_quickly(self, data: memoryview) -> memoryview:
+        """Take the members that are whole in `data`; return what follows them."""
+        base, end = self._reader.fed, 0
+        for member in quick_members(data):
+            before, end = end, next_header(member)
+            self._reader.skip(end - before, _text(member.name))
+            self._columns.add_quick(member, base, data)
+        return data[end:]
+
+    def _parse_slowly(self, data: memoryview) -> None:
         reader, columns = self._reader, self._columns
         for event in reader.feed(data):
             match event:
                 case MemberData(piece):
-                    columns.hash(piece)
+                    columns.sum_up(piece)
                 case MemberStart(member):
                     self._member = member
                 case MemberEnd():
@@ -87,11 +107,12 @@ class _Checksums:
         self.size = 0
         self._found = array("I")
         self._current = 0
+        self.functions = library(0)
 
     def add(self, data: memoryview) -> None:
         while data:
             part = data[: CHUNK - self.size % CHUNK]
-            self._current = crc32(part, self._current)
+            self._current = self.functions.crc32(part, self._current)
             self.size += len(part)
             if not self.size % CHUNK:
                 self._found.append(self._current)
@@ -108,6 +129,7 @@ class Columns:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self.functions = library(0)
         self._paths = bytearray()
         self._path_ends = array("I")
         self._links = bytearray()
@@ -119,37 +141,46 @@ class Columns:
         self._nanoseconds = array("I")
         self._sizes = array("q")
         self._starts = array("q")
-        self._digests = bytearray()
+        self._checksums = array("Q")
         self._segments: dict[int, tuple[Segment, ...]] = {}
         self._bytes = 0
-        self._hash = hashlib.sha256()
-        self._hashed = False
+        self._current: FileChecksum | None = None
 
-    def hash(self, piece: memoryview) -> None:
+    def sum_up(self, piece: memoryview) -> None:
         """Take content of the member that `add` adds next."""
-        self._hash.update(piece)
-        self._hashed = True
+        if self._current is None:
+            self._current = FileChecksum(self.functions)
+        self._current.update(piece)
 
     def add(self, member: Member, start: int, segments: Sequence[tuple[int, int]] | None) -> None:
-        link = clean(member.linkname) if member.kind == "hardlink" else _bytes(member.linkname)
-        path = clean(member.name)
-        self._weigh(member, len(path) + len(link) + _SEGMENT * len(segments or ()))
+        """Add a member whose stored content begins at `start`."""
+        path = clean(_bytes(member.name))
+        link = _bytes(member.linkname)
         if segments is not None:
             found = segments or ((member.size, 0),)
+            self._weigh(path, _SEGMENT * len(found))
             self._segments[len(self._sizes)] = tuple(Segment(*one) for one in found)
-        self._paths += path
-        self._path_ends.append(len(self._paths))
-        self._links += link
-        self._link_ends.append(len(self._links))
-        self._attributes.append(self._attributes_of(member))
+        key = (member.kind, member.mode, member.uid, member.gid, member.device)
+        shared = self._position(
+            (key, *sorted(member.xattrs.items())), path, lambda: _attributes(member)
+        )
         seconds, nanoseconds = divmod(member.mtime_ns, NS_PER_SECOND)
-        self._seconds.append(min(max(seconds, _FIRST_TIME), _LAST_TIME))
-        self._nanoseconds.append(nanoseconds)
-        self._sizes.append(member.size)
-        self._starts.append(start)
-        self._digests += self._hash.digest()[:DIGEST_SIZE] if self._hashed else NO_DIGEST
-        if self._hashed:
-            self._hash, self._hashed = hashlib.sha256(), False
+        seconds = min(max(seconds, _FIRST_TIME), _LAST_TIME)
+        checksum, self._current = self._current, None
+        value = checksum.value if checksum else 0
+        self._append(path, link, shared, seconds, member.size, start, value)
+        self._nanoseconds[-1] = nanoseconds
+
+    def add_quick(self, member: QuickMember, base: int, data: memoryview) -> None:
+        """Add a member that is whole in `data`, the uncompressed bytes from offset `base` on."""
+        path = clean(member.name)
+        shared = self._position((member.kind, member.owner), path, partial(_owner_of, member))
+        checksum = 0
+        if member.size:
+            content = data[member.start : member.start + member.size]
+            checksum = self.functions.crc32(content) << 32 | self.functions.adler32(content)
+        start = base + member.start
+        self._append(path, member.link, shared, member.mtime, member.size, start, checksum)
 
     def table(
         self,
@@ -171,41 +202,84 @@ class Columns:
             self._nanoseconds,
             self._sizes,
             self._starts,
-            bytes(self._digests),
+            self._checksums,
             self._segments,
             checksums,
             points,
         )
 
-    def _attributes_of(self, member: Member) -> int:
-        """Return the position of the attributes of a member among the shared ones."""
-        mode = member.mode & 0o7777
-        key: object = (member.kind, mode, member.uid, member.gid, member.device)
-        if member.xattrs:
-            key = (key, *sorted(member.xattrs.items()))
+    def _append(
+        self,
+        path: bytes,
+        link: bytes,
+        shared: int,
+        seconds: int,
+        size: int,
+        start: int,
+        checksum: int,
+    ) -> None:
+        if link and self._known[shared].kind == "hardlink":
+            link = clean(link)
+        self._weigh(path, len(path) + len(link))
+        self._paths += path
+        self._path_ends.append(len(self._paths))
+        self._links += link
+        self._link_ends.append(len(self._links))
+        self._attributes.append(shared)
+        self._seconds.append(seconds)
+        self._nanoseconds.append(0)
+        self._sizes.append(size)
+        self._starts.append(start)
+        self._checksums.append(checksum)
+
+    def _position(self, key: object, path: bytes, attributes: Callable[[], Attributes]) -> int:
+        """Return the position of attributes among the shared ones; `key` stands for them."""
         found = self._shared.get(key)
         if found is None:
-            xattrs = {k: v for k, v in member.xattrs.items() if not k.startswith(_OVERLAY)}
-            size = _ATTRIBUTES + sum(_ATTRIBUTES + len(k) + len(v) for k, v in xattrs.items())
-            self._weigh(member, size)
+            made = attributes()
+            text = sum(_ATTRIBUTES + len(k) + len(v) for k, v in made.xattrs.items())
+            self._weigh(path, _ATTRIBUTES + text)
             found = self._shared[key] = len(self._known)
-            self._known.append(
-                Attributes(
-                    member.kind, mode, member.uid, member.gid, member.device, xattrs or NO_XATTRS
-                )
-            )
+            self._known.append(made)
         return found
 
-    def _weigh(self, member: Member, size: int) -> None:
+    def _weigh(self, path: bytes, size: int) -> None:
         self._bytes += size
         if self._bytes > self._max_bytes:
             what = "bytes of names of a layer"
-            raise LimitExceeded(member.name, what, self._max_bytes, self._bytes)
+            raise LimitExceeded(_text(path), what, self._max_bytes, self._bytes)
 
 
-def clean(name: str) -> bytes:
+def _attributes(member: Member) -> Attributes:
+    xattrs = {k: v for k, v in member.xattrs.items() if not k.startswith(_OVERLAY)}
+    return Attributes(
+        member.kind,
+        member.mode & _PERMISSIONS,
+        member.uid,
+        member.gid,
+        member.device,
+        xattrs or NO_XATTRS,
+    )
+
+
+def _owner_of(member: QuickMember) -> Attributes:
+    """Return the attributes of a member; raise BrokenArchive."""
+    name, owner = _text(member.name), member.owner
+    mode = headers.number(owner[:8], name, "mode")
+    uid, gid = headers.number(owner[8:16], name, "owner"), headers.number(owner[16:], name, "group")
+    return Attributes(member.kind, mode & _PERMISSIONS, uid, gid)
+
+
+def clean(name: bytes) -> bytes:
     """Return a path of an archive relative to the root, without `.` and `..`."""
-    return _bytes(normpath(f"/{name}").lstrip("/"))
+    name = name.removeprefix(b"./").rstrip(b"/")
+    if name[:1] in (b"", b".", b"/") or b"/." in name or b"//" in name:
+        return normpath(b"/" + name).lstrip(b"/")
+    return name
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _reason(error: BrokenArchive) -> str:

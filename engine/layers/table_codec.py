@@ -55,7 +55,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
     nanoseconds: bytes
     sizes: bytes
     gaps: bytes
-    digests: bytes
+    file_checksums: bytes
     segments: dict[int, tuple[Segment, ...]]
     checksums: bytes
     points: tuple[Point, ...]
@@ -78,7 +78,7 @@ def dump(table: LayerTable) -> bytes:
         _split("I", table.nanoseconds),
         _split("q", table.sizes),
         _split("q", _gaps(table)),
-        table.digests,
+        _split("Q", table.file_checksums),
         dict(table.segments),
         _split("I", table.checksums),
         table.points,
@@ -114,7 +114,7 @@ def load(data: bytes) -> LayerTable | None:
         _joined("I", document.nanoseconds),
         sizes,
         _starts(document, sizes),
-        document.digests,
+        _joined("Q", document.file_checksums),
         document.segments,
         _joined("I", document.checksums),
         document.points,

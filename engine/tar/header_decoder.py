@@ -17,10 +17,10 @@ BLOCK = 512
 MAX_SIZE = (1 << 63) - 1
 
 _FIELDS = struct.Struct("100s8s8s8s12s12s8x1s100s8s80x155s8x4s")
-_USTAR_MAGIC = b"ustar\x0000"
-_GNU_MAGIC = b"ustar  \0"
-_WITH_DEVICES = frozenset({_USTAR_MAGIC, _GNU_MAGIC})
-_STAR_TRAILER = b"tar\0"
+USTAR_MAGIC = b"ustar\x0000"
+GNU_MAGIC = b"ustar  \0"
+_WITH_DEVICES = frozenset({USTAR_MAGIC, GNU_MAGIC})
+STAR_TRAILER = b"tar\0"
 _STAR_PREFIX = 131
 _SIGN_BIT = 0x40
 _DEVICES = frozenset({b"3", b"4"})
@@ -51,10 +51,10 @@ def parse(block: bytes) -> Header:
     name, mode, uid, gid, size, mtime, flag, linkname, magic, prefix, trailer = _FIELDS.unpack(
         block
     )
-    if magic == _USTAR_MAGIC:
-        lead = prefix[:_STAR_PREFIX] if trailer == _STAR_TRAILER else prefix
+    if magic == USTAR_MAGIC:
+        lead = prefix[:_STAR_PREFIX] if trailer == STAR_TRAILER else prefix
     else:
-        lead = _misplaced_prefix(prefix) if magic == _GNU_MAGIC else b""
+        lead = _misplaced_prefix(prefix) if magic == GNU_MAGIC else b""
     path = text(name)
     if lead and lead[0]:
         path = f"{text(lead)}/{path}"
@@ -70,7 +70,7 @@ def parse(block: bytes) -> Header:
         number(mtime, path, "time") * NS_PER_SECOND,
         number(uid, path, "owner"),
         number(gid, path, "group"),
-        magic == _GNU_MAGIC,
+        magic == GNU_MAGIC,
         _device(block, path) if flag in _DEVICES and magic in _WITH_DEVICES else (0, 0),
     )
 

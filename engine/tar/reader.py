@@ -79,7 +79,8 @@ class TarReader:
         self._records: dict[str, str] | None = None
         self._global_records: dict[str, str] = {}
         self._previous = ""
-        self._fed = 0
+        self.fed = 0
+        """The number of bytes that were fed, or passed over."""
         self.header_end = 0
         """The offset in the stream at which the last header block ends."""
         self._extensions = 0
@@ -139,12 +140,32 @@ class TarReader:
                 self._block += data[position : position + wanted]
                 position += wanted
                 if len(self._block) >= BLOCK:
-                    self.header_end = self._fed + position
+                    self.header_end = self.fed + position
                     block = bytes(self._block)
                     self._block.clear()
                     yield from self._take_block(block)
-        self._fed += end
+        self.fed += end
         self.rest = data[position:] if position < end else _NOTHING
+
+    @property
+    def wanted(self) -> int:
+        """The bytes that are missing of the header in progress, or of data up to the next one."""
+        return self._left + self._padding or BLOCK - len(self._block)
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether `skip` may be called: the next bytes are a header that nothing precedes."""
+        return self.at_boundary and not (self._zero_blocks or self._global_records or self._padding)
+
+    def skip(self, size: int, last: str) -> None:
+        """Pass over a member of `size` bytes, header and padding, called `last`, that somebody else
+        has read.
+
+        Raise LimitExceeded.
+        """
+        self._count_member()
+        self.fed += size
+        self._previous = last
 
     def restart(self) -> None:
         """Start another archive after the end of this one; the limits apply to both together."""
@@ -231,10 +252,13 @@ class TarReader:
 
     # -- members ----------------------------------------------------------------------------------
 
-    def _begin(self, header: Header, block: bytes) -> Iterable[Event]:
+    def _count_member(self) -> None:
         self.members += 1
         if self.members > self._limits.max_members:
             raise LimitExceeded("archive", "members", self._limits.max_members, self.members)
+
+    def _begin(self, header: Header, block: bytes) -> Iterable[Event]:
+        self._count_member()
         records, self._records = self._records, None
         kind = _KINDS.get(header.flag, "other")
         if header.flag == b"\0" and header.name.endswith("/"):

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ from engine.content.blobs import read_blob
 from engine.errors import ChangedFile, InvalidReference, NotFound
 from engine.filetree.directory import scan
 from engine.filetree.merged import MergedImage
+from engine.layers import table_codec
+from engine.layers.learning import learn
+from engine.progress import ignore
 from engine.spec import oci
 from tests.local_engine import LocalEngine
 from tests.trees import picture
@@ -277,3 +281,28 @@ def test_an_upper_directory_that_needs_its_lower_ones(engine: LocalEngine, tmp_p
 def test_names_that_no_image_can_be_given(text: str) -> None:
     with pytest.raises(InvalidReference):
         parse_names(text)
+
+
+@pytest.mark.parametrize("kind", ["uncompressed", "gzip", "zstd"])
+def test_a_commit_keeps_the_table_of_its_layer(engine: LocalEngine, root: Path, kind: str) -> None:
+    (root / "large").write_bytes(bytes(range(256)) * (20 << 10))
+    (root / "larger").write_bytes(random.Random(1).randbytes(5 << 20))
+    options = replace(OPTIONS, compression=Compression(kind))
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
+    (layer,) = layers(engine)
+    data = engine.store.tables.get(layer.digest)
+    assert data is not None
+    kept = table_codec.load(data)
+    with engine.content.open(layer.digest) as reader:
+        learnt = learn(reader, layer.digest, ignore).table
+    assert kept is not None
+    assert [kept.entry(n) for n in range(len(kept))] == [
+        learnt.entry(n) for n in range(len(learnt))
+    ]
+    assert kept.checksums == learnt.checksums
+    assert (len(kept.points) > 4) == (kind == "gzip")
+    with engine.layers.open(layer.digest) as opened:
+        for path in (b"large", b"larger"):
+            entry = kept.entry(list(kept.paths).index(path))
+            expected = (root / path.decode()).read_bytes()
+            assert opened.pread(entry, 100_000, 4 << 20) == expected[4 << 20 :][:100_000]

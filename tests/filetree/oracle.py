@@ -43,7 +43,7 @@ def read_layer(data: bytes, layer: int) -> Iterator[LayerFile]:
     for event in reader.feed(memoryview(data)):
         if isinstance(event, MemberStart):
             is_file = event.member.kind == "file"
-            yield LayerFile(event.member, LayerSpan(layer, index, b"") if is_file else None)
+            yield LayerFile(event.member, LayerSpan(layer, index, 0) if is_file else None)
             index += 1
 
 

@@ -1,8 +1,8 @@
 """Layers read at any offset: each byte is right, or an error."""
 
-import hashlib
 import random
 import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +19,7 @@ from engine.layers.diff_ids import SIZE_LABEL, UNCOMPRESSED_LABEL
 from engine.layers.layer import Layer, Layers
 from engine.layers.points import SPACING
 from engine.layers.reader import UncompressedBlobs
-from engine.layers.table import CHUNK, DIGEST_SIZE
+from engine.layers.table import CHUNK
 from engine.progress import Done
 from engine.spec import digest as digests
 from engine.stores.local.store import LocalStore
@@ -65,7 +65,7 @@ def test_files(name: str, chunks: Chunks) -> None:
             assert layer.pread(entry, 10, entry.size // 2) == expected[entry.size // 2 :][:10]
             assert layer.pread(entry, 10, entry.size) == b""
             if expected:
-                assert entry.digest == hashlib.sha256(expected).digest()[:DIGEST_SIZE]
+                assert entry.checksum == zlib.crc32(expected) << 32 | zlib.adler32(expected)
 
 
 RANGES = st.lists(
@@ -110,7 +110,7 @@ def test_sparse_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ENTERED)
 def test_reading_begins_at_a_point(name: str, tmp_path: Path) -> None:
     table = TABLES[name]
-    assert len(table.points) > 3
+    assert len(table.points) > 2
     gaps = [b.plain - a.plain for a, b in zip(table.points, table.points[1:], strict=False)]
     assert max(gaps) < 3 * SPACING
     blob, chunks = Blob(STREAMS[name]), Chunks(tmp_path, cached=0)

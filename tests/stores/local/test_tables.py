@@ -1,0 +1,158 @@
+"""The tables of layers on disk: written whole, removed with their layers, checked."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InvalidDigest
+from engine.layers import table_codec
+from engine.spec import digest as digests
+from engine.stores.local.fsck.problem import Kind
+from engine.stores.local.tables import LocalTables
+from tests import archives
+from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
+
+DIGEST = digests.of_bytes(b"layer")
+APP = "docker.io/library/app:1"
+LAYER = archives.layer("big", os.urandom(200_000))
+WEEK = 7 * 24 * 3600
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> LocalTables:
+    return LocalTables(tmp_path)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as engine:
+        yield engine
+
+
+def load(engine: LocalEngine, *layers: bytes) -> list[str]:
+    """Load an image of layers, and return the digests of its blobs."""
+    with engine.begin_import() as session:
+        session.feed(archives.oci_archive((ImageParts(layers=list(layers)), APP), gzipped=True))
+        session.finish()
+    return [layer.digest for layer in engine.details("app:1").manifest.manifest.layers]
+
+
+def test_a_table_is_put_and_got_and_deleted(tables: LocalTables, tmp_path: Path) -> None:
+    assert tables.get(DIGEST) is None
+    assert list(tables.files()) == []
+    tables.delete(DIGEST)
+    assert list(tmp_path.iterdir()) == []
+    for data in (b"one", b"another"):
+        tables.put(DIGEST, data)
+        assert tables.get(DIGEST) == data
+    (found,) = tables.files()
+    assert (found.digest, found.size) == (DIGEST, 7)
+    assert stat.S_IMODE((tmp_path / "layers").stat().st_mode) == 0o700
+    tables.delete(DIGEST)
+    assert tables.get(DIGEST) is None
+
+
+@pytest.mark.parametrize("name", ["", "sha256:../../x", "layers"])
+def test_what_is_no_digest(tables: LocalTables, name: str) -> None:
+    for call in (tables.get, tables.delete, lambda name: tables.put(name, b"")):
+        with pytest.raises(InvalidDigest):
+            call(name)
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_an_interrupted_write_leaves_the_old_table(
+    tables: LocalTables, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    tables.put(DIGEST, b"old")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        if call == "fsync":
+            patched.setattr(os, "fsync", full)
+        else:
+            patched.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="No space left"):
+            tables.put(DIGEST, b"new")
+    assert tables.get(DIGEST) == b"old"
+    assert len(list(tables.files())) == 1
+
+
+def test_a_load_keeps_the_tables_of_all_layers(engine: LocalEngine) -> None:
+    found = load(engine, LAYER, archives.layer())
+    for digest in found:
+        data = engine.local.tables.get(digest)
+        assert data is not None
+        table = table_codec.load(data)
+        assert table is not None
+        assert len(table) > 0
+        assert table.damage == ""
+
+
+def test_a_load_into_a_store_that_cannot_keep_tables(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.local.tables, "put", full)
+        (digest,) = load(engine, LAYER)
+        with engine.layers.open(digest) as layer:
+            assert layer.read(len(LAYER), 0) == LAYER
+    assert engine.local.tables.get(digest) is None
+
+
+def test_a_table_goes_with_its_layer(engine: LocalEngine) -> None:
+    (digest,) = load(engine, LAYER)
+    engine.images.delete(APP)
+    assert digest in [garbage.name for garbage in engine.store.collect()]
+    assert engine.local.tables.get(digest) is None
+
+
+def test_leftovers_are_collected_when_they_are_old(engine: LocalEngine) -> None:
+    (digest,) = load(engine, LAYER)
+    directory = engine.path / "layers/sha256"
+    engine.local.tables.put(DIGEST, b"of a load that failed")
+    (directory / ".new-1").write_bytes(b"half")
+    assert list(engine.store.garbage()) == []
+    for path in directory.iterdir():
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - WEEK))
+    expected = {str(directory / ".new-1"), str(directory / DIGEST.encoded)}
+    assert {one.name for one in engine.store.garbage() if one.kind == "table"} == expected
+    assert {one.name for one in engine.store.collect()} == expected
+    assert [found.digest for found in engine.local.tables.files()] == [digest]
+
+
+def test_a_damaged_table_is_found_and_removed(engine: LocalEngine) -> None:
+    first, second = load(engine, LAYER, archives.layer())
+    data = engine.local.tables.get(first)
+    assert data is not None
+    engine.local.tables.put(first, data[:-1] + b"x")
+    engine.local.tables.put(second, b"of another version")
+    (problem,) = engine.check()
+    assert (problem.kind, problem.subject) == (Kind.TABLE, first)
+    assert "is a damaged layer table: expected the checksum" in problem.text
+    assert engine.repair(problem) == "removed, and made anew when it is needed"
+    assert list(engine.check()) == []
+    with engine.layers.open(first) as layer:
+        assert layer.read(len(LAYER), 0) == LAYER
+    assert engine.local.tables.get(first) == data
+
+
+def test_a_store_without_tables_works(engine: LocalEngine) -> None:
+    (digest,) = load(engine, LAYER)
+    for path in sorted((engine.path / "layers").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (engine.path / "layers").rmdir()
+    assert list(engine.check()) == []
+    assert engine.local.tables.get(digest) is None
+    with engine.layers.open(digest) as layer:
+        assert layer.read(len(LAYER), 0) == LAYER
+    assert engine.local.tables.get(digest) is not None
