@@ -162,6 +162,15 @@ class Layer:
                 return self._read(length, entry.start + offset)
             return b"".join(self._expanded(entry, length, offset))
 
+    def pread_at_once(self, entry: Entry, length: int, offset: int) -> bytes | None:
+        """Return what `pread` returns if it is a part of one chunk in memory, else None."""
+        length = _within(length, offset, entry.size)
+        number, start = divmod(entry.start + offset, CHUNK)
+        if entry.segments or start + length > CHUNK:
+            return None
+        chunk = self._chunks.get_at_once(self._layer, number)
+        return chunk[start : start + length] if chunk is not None else None
+
     def read(self, length: int, offset: int) -> bytes:
         """Return up to `length` bytes of the uncompressed layer, as `os.pread` does.
 

@@ -2,9 +2,12 @@
 
 import json
 from argparse import Namespace
+from contextlib import closing
 from typing import Any
 
 from engine.details import Details, details
+from engine.filetree.merged import merged_root
+from engine.layers.layer import Layers
 from engine.spec import go_json, oci, reference
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
@@ -24,11 +27,14 @@ def _inspect(args: Namespace) -> None:
     """
     documents: list[dict[str, Any]] = []
     matcher = platform_matcher(args)
-    with opened(args) as store:
+    with (
+        opened(args) as store,
+        closing(Layers(store.content, store.tables, store.directory)) as layers,
+    ):
         try:
             each(
                 args.words,
-                lambda n: documents.append(_document(store, details(store, n, matcher))),
+                lambda n: documents.append(_document(store, layers, details(store, n, matcher))),
             )
         finally:
             print_json(documents)
@@ -37,13 +43,12 @@ def _inspect(args: Namespace) -> None:
 INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=None)
 
 
-def _document(store: Store, found: Details) -> dict[str, Any]:
+def _document(store: Store, layers: Layers, found: Details) -> dict[str, Any]:
     config, manifest = found.config, found.manifest
     raw = go_json.loads(found.raw_config, manifest.manifest.config.digest)
     target = found.image.target
     tagged = [reference.parse_normalized(name) for name in found.names]
     repositories = sorted({ref.familiar_name for ref in tagged})
-    layers = manifest.manifest.layers
     return {
         "Id": manifest.manifest.config.digest,
         "RepoTags": [ref.familiar for ref in tagged if ref.tag],
@@ -55,11 +60,12 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
         "Variant": config.variant,
         "Os": config.os,
         "OsVersion": config.os_version,
-        "Size": sum(layer.size for layer in layers),
+        "Size": sum(layer.size for layer in manifest.manifest.layers),
         "Config": raw.get("config"),
         "RootFS": {"Type": config.rootfs.type, "Layers": list(config.rootfs.diff_ids)},
         "Descriptor": json.loads(oci.render(target)),
         "Manifest": json.loads(oci.render(manifest.descriptor)),
-        "Layers": [json.loads(oci.render(layer)) for layer in layers],
+        "Layers": [json.loads(oci.render(layer)) for layer in manifest.manifest.layers],
+        "LeftOut": [str(one) for one in merged_root(layers, manifest.manifest).left_out],
         "Platforms": list(dict.fromkeys(m.platform for m in store.images.manifests(target.digest))),
     }

@@ -35,6 +35,7 @@ _TYPES: Final = {
     "block device": stat.S_IFBLK,
 }
 _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
+"""Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
 _NUMBERS: Final = (1 << 63) - 1
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """An odd number, so that its multiples are distinct."""
@@ -217,7 +218,10 @@ class RootDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
         return self.source.owners.attributes(self.shared, 0, self.mtime, 1)
 
     def xattrs(self) -> Mapping[str, bytes]:
-        return {**self.shared.xattrs, **_OPAQUE} if self.is_opaque else self.shared.xattrs
+        if not self.is_opaque:
+            return self.shared.xattrs
+        name = "trusted.overlay.opaque" if self.source.owners.are_shown else "user.overlay.opaque"
+        return {**self.shared.xattrs, name: _OPAQUE[name]}
 
     def xattr(self, name: str) -> bytes | None:
         if self.is_opaque and name in _OPAQUE:
@@ -248,8 +252,8 @@ class _Reader:
     def read(self, offset: int, size: int) -> bytes:
         return self._layer.pread(self._entry, size, offset)
 
-    def read_at_once(self, _offset: int, _size: int) -> bytes | None:
-        return None
+    def read_at_once(self, offset: int, size: int) -> bytes | None:
+        return self._layer.pread_at_once(self._entry, size, offset)
 
     def fileno(self) -> int | None:
         """Return None: the bytes are a part of the layer."""

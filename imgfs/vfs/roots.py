@@ -109,7 +109,7 @@ class Roots:
         }
         with self._lock:
             left_out = {
-                key: [_said(one) for one in left[:_MAX_REPORTED]]
+                key: [str(one) for one in left[:_MAX_REPORTED]]
                 for key, left in self._left_out.items()
             }
         return {"learning": learning, "left_out": left_out}
@@ -254,8 +254,3 @@ def _extra(
         for layer, command in zip(manifest.layers, commands, strict=False)
         for values in [{"user.oci.layer": layer.digest, "user.oci.created_by": command}]
     ]
-
-
-def _said(left: LeftOut) -> str:
-    path = left.path.decode("utf-8", "backslashreplace")
-    return f"layer {left.layer:02}: {path + ': ' if path else ''}{left.reason}"
