@@ -10,7 +10,7 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self
@@ -69,8 +69,8 @@ class Layers:
 
     def table(self, digest: str, on_progress: Progress = ignore) -> LayerTable:
         """Return the table of a layer; raise as `open` does."""
-        with self.open(digest, on_progress) as layer:
-            return layer.table
+        with closing(self._content.open(digest)) as source:
+            return self._table(digest, source, on_progress)
 
     def close(self) -> None:
         """Release what is cached; no layer may be read after that."""
