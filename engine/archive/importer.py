@@ -42,6 +42,7 @@ from engine.limits import Expansion
 from engine.spec import docker, oci, platforms
 from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
+from engine.stores.new_tables import new_tables
 from engine.stores.protocols import Store
 from engine.stores.records import Lease
 from engine.tar.member import Member, clean_name
@@ -342,8 +343,8 @@ class Import:
             blobs.update(self._labels(graph))
         parents = self._parents | docker_archive.parents(self._members)
         self._members.prepare(blobs)
-        self._members.keep_tables(_layers(graphs.values()), store.tables)
-        with store.transaction():
+        tables = self._members.tables(_layers(graphs.values()))
+        with new_tables(store, tables), store.transaction():
             added = self._members.publish(blobs)
             for digest, graph in graphs.items():
                 is_partial = bool(self._options.platforms or graph.missing)

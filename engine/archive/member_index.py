@@ -25,7 +25,6 @@ from engine.archive.member_content import (
 from engine.archive.member_sinks import BufferSink, CheckSink, IngestSink, Sink
 from engine.compression.options import Compression
 from engine.content.protocols import Info, ReaderAt, Writer
-from engine.content.tables import TableStore
 from engine.errors import (
     BrokenArchive,
     DigestMismatch,
@@ -336,19 +335,18 @@ class MemberIndex:
                 self._by_digest.replace(self._write_out(content))
         self._store.prepare(writer for _, writer in self._writers(wanted))
 
-    def keep_tables(self, layers: Iterable[str], tables: TableStore) -> None:
-        """Store the tables of layers of this archive, so that they are there when an image is.
+    def tables(self, layers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the digests and the tables of those layers that the store does not hold yet.
 
-        One that cannot be made or stored is made when it is needed.
+        One that cannot be made, of a layer that is no tar, is left out.
         """
         for digest in dict.fromkeys(layers):
             content = self._by_digest.get(Digest(digest))
-            with suppress(BrokenArchive, LimitExceeded, OSError):
-                if isinstance(content, Ingested) and content.table is not None:
-                    tables.put(digest, content.table())
-                elif content is not None and not isinstance(content, Stored):
-                    with self.open(digest) as reader:
-                        tables.put(digest, dump(learn(reader, digest, ignore).table))
+            if isinstance(content, Ingested) and content.table is not None:
+                yield digest, content.table()
+            elif content is not None and not isinstance(content, Stored):
+                with suppress(BrokenArchive), self.open(digest) as reader:
+                    yield digest, dump(learn(reader, digest, ignore).table)
 
     def publish(self, wanted: Mapping[str, Mapping[str, str]]) -> list[Info]:
         """Publish prepared blobs with these labels; return the ones that are new.

@@ -27,6 +27,7 @@ from engine.layers.layer import Layers
 from engine.spec import go_json, oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
+from engine.stores.new_tables import new_tables
 from engine.stores.protocols import ContentStore, Store
 
 
@@ -163,9 +164,8 @@ def _publish(
     names: Sequence[str],
 ) -> None:
     store.content.prepare(writer for writer, _ in writers)
-    maker.keep_tables(store.tables)
     target = written.target
-    with store.transaction():
+    with new_tables(store, maker.tables()), store.transaction():
         store.content.publish(writers)
         store.images.record(target.digest, walk.summarize(walk.graph(store.content, target)))
         for name in names or ("",):

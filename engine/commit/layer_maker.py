@@ -5,8 +5,8 @@ created before from the same tree is found by a label, and no file is read.
 """
 
 import hashlib
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import msgspec
 
@@ -14,7 +14,6 @@ from engine.commit.block_buffer import BlockBuffer
 from engine.compression.compressor import Compressor
 from engine.compression.options import Compression
 from engine.content.protocols import Writer
-from engine.content.tables import TableStore
 from engine.filetree.tree import Tree
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, Measure, Uncompressed
 from engine.layers.table import LayerTable, Point
@@ -70,11 +69,9 @@ class LayerMaker:
         """Return the ingests to be published, each with its labels."""
         return list(self._writers.values())
 
-    def keep_tables(self, tables: TableStore) -> None:
-        """Store the tables of the layers; one that cannot be stored is made when it is needed."""
-        for digest, table in self._tables.items():
-            with suppress(OSError):
-                tables.put(digest, dump(table))
+    def tables(self) -> Iterator[tuple[Digest, bytes]]:
+        """Yield the digests of the layers to be published, and their tables."""
+        return ((digest, dump(table)) for digest, table in self._tables.items())
 
     def discard(self) -> None:
         """Discard the layers that were not published."""

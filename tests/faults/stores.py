@@ -93,9 +93,14 @@ def rubbish(engine: LocalEngine) -> list[str]:
     files = [str(digest) for digest, _ in engine.content.rowless()]
     leases = [lease.id for lease in engine.leases.list()]
     known = {"blobs", "ingest", "leases", "version", "imgfs.db", "imgfs.db-wal", "imgfs.db-shm"}
-    known |= {"names.lock"}
+    known |= {"names.lock", "layers"}
+    tables = [
+        str(found.path)
+        for found in engine.local.tables.files()
+        if found.digest is None or not engine.content.sizes([found.digest])
+    ]
     others = [path.name for path in engine.path.iterdir() if path.name not in known]
-    return [*ingests, *holders, *files, *leases, *others]
+    return [*ingests, *holders, *files, *leases, *tables, *others]
 
 
 def copied(template: Path, to: Path) -> Path:

@@ -2,8 +2,9 @@
 
 STORE/layers/<algorithm>/<hex>   the table of the layer with that digest
 
-A table is written under another name, fsynced and renamed. The directory is made with the first
-one, since older stores have none.
+A table is written to a file in STORE/ingest, fsynced and renamed. A file that is left there is
+collected as the remains of an ingest; one that is collected too early is a table that is made again
+when it is needed. The directory is made with the first table, since older stores have none.
 """
 
 import os
@@ -17,19 +18,16 @@ from engine.errors import InvalidDigest
 from engine.spec.digest import ALGORITHMS, Digest, parse
 from engine.stores.local.content import sync_directory
 
-_TEMPORARY = ".new-"
-
 
 class StoredTable(msgspec.Struct, frozen=True):
-    """A file below `layers/`; `digest` is that of the layer, None if the file was left half done.
+    """A file below `layers/`; `digest` is that of the layer, None if the file is called like none.
 
-    `size` is in bytes, `changed_at` in seconds since the epoch.
+    `size` is in bytes.
     """
 
     path: Path
     digest: Digest | None
     size: int
-    changed_at: float
 
 
 class LocalTables:
@@ -37,6 +35,7 @@ class LocalTables:
 
     def __init__(self, root: Path) -> None:
         self._directory = root / "layers"
+        self._ingests = root / "ingest"
 
     def get(self, digest: str) -> bytes | None:
         with suppress(FileNotFoundError):
@@ -49,7 +48,7 @@ class LocalTables:
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700)
                 sync_directory(directory.parent)
-        new = path.with_name(f"{_TEMPORARY}{os.urandom(8).hex()}")
+        new = self._ingests / os.urandom(16).hex()
         try:
             with new.open("xb") as file:
                 file.write(data)
@@ -68,8 +67,7 @@ class LocalTables:
         """Yield all files, sorted by path."""
         for path in sorted(self._directory.glob("*/*")):
             with suppress(FileNotFoundError):
-                status = path.lstat()
-                yield StoredTable(path, _digest(path), status.st_size, status.st_mtime)
+                yield StoredTable(path, _digest(path), path.lstat().st_size)
 
     def _path(self, digest: str) -> Path:
         name = parse(digest)
