@@ -13,6 +13,8 @@ from engine.spec.digest import ALGORITHMS, of_bytes
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
 """The names of the entries at the root of an archive."""
+RESERVED = frozenset({"import", "layers", "rootfs"})
+"""The names in the root of a mount that stand for no image and no namespace."""
 
 
 PARENT_LABEL = "imgfs.parent"
@@ -108,8 +110,8 @@ class TreeEntry(msgspec.Struct, frozen=True, gc=False):
 def path_of(name: str) -> str:
     """Return the path of an image in the directory tree: its familiar name, or the full one.
 
-    The full name is used if the familiar one would collide with `import/`, a registry on this host,
-    a digest, or an archive's own files in the directory of a repository.
+    The full name is used if the familiar one would collide with a name in RESERVED, a registry on
+    this host, a digest, or an archive's own files in the directory of a repository.
     """
     if name.startswith(("sha256:", "sha384:", "sha512:")):
         return name
@@ -117,7 +119,7 @@ def path_of(name: str) -> str:
     familiar = ref.familiar
     first, *rest = ref.familiar_name.split("/")
     collides = (
-        first == "import"
+        first in RESERVED
         or (first == "localhost" and not rest and (ref.tag or "").isdigit())
         or any(part in ARCHIVE_FILES for part in rest)
     )

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from engine.errors import printable
 from engine.layers.table import Attributes, Entry, LayerTable
 
 ROOT: Final = 0
@@ -30,6 +31,10 @@ class LeftOut(msgspec.Struct, frozen=True):
     layer: int
     path: bytes
     reason: str
+
+    def __str__(self) -> str:
+        path = printable(self.path.decode("utf-8", "surrogateescape"))
+        return f"layer {self.layer:02}: {path + ': ' if path else ''}{self.reason}"
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

@@ -200,6 +200,8 @@ class TreeBuilder:
                     waiting.append(child)
                 elif isinstance(child, Directory) or not self._is_new(child):
                     del directory.children[name]
+                    if directory is self._root:  # overlayfs does not take it as opaque
+                        self._changes.white_out([directory], name)
         self._above = None
 
     def _is_new(self, leaf: Leaf) -> bool:

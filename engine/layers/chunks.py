@@ -68,6 +68,15 @@ class Chunks:
             found = self._found_or_run(layer, number)
         return self._decompress(found, number, source) if isinstance(found, _Run) else found
 
+    def get_at_once(self, layer: StoredLayer, number: int) -> bytes | None:
+        """Return a chunk if it is in memory and no thread has to be waited for, else None."""
+        if not self._changed.acquire(blocking=False):
+            return None
+        try:
+            return self._cached((layer.digest, number))
+        finally:
+            self._changed.release()
+
     def _plain(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
         key = (layer.digest, number)
         with self._changed:

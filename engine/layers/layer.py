@@ -10,7 +10,7 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self
@@ -69,8 +69,8 @@ class Layers:
 
     def table(self, digest: str, on_progress: Progress = ignore) -> LayerTable:
         """Return the table of a layer; raise as `open` does."""
-        with self.open(digest, on_progress) as layer:
-            return layer.table
+        with closing(self._content.open(digest)) as source:
+            return self._table(digest, source, on_progress)
 
     def close(self) -> None:
         """Release what is cached; no layer may be read after that."""
@@ -163,6 +163,15 @@ class Layer:
             if not entry.segments:
                 return self._read(length, entry.start + offset)
             return b"".join(self._expanded(entry, length, offset))
+
+    def pread_at_once(self, entry: Entry, length: int, offset: int) -> bytes | None:
+        """Return what `pread` returns if it is a part of one chunk in memory, else None."""
+        length = _within(length, offset, entry.size)
+        number, start = divmod(entry.start + offset, CHUNK)
+        if entry.segments or start + length > CHUNK:
+            return None
+        chunk = self._chunks.get_at_once(self._layer, number)
+        return chunk[start : start + length] if chunk is not None else None
 
     def read(self, length: int, offset: int) -> bytes:
         """Return up to `length` bytes of the uncompressed layer, as `os.pread` does.

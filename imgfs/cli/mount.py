@@ -23,6 +23,7 @@ from imgfs.cli.support.files import followed
 from imgfs.cli.support.limits import raise_open_files, tune_memory
 from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
 from imgfs.vfs.names import FAMILIAR, SAFE, Names
+from imgfs.vfs.roots import LAYERS, ROOTFS
 from imgfs.vfs.views import CombinedView, DockerView, View
 
 _IGNORED = (
@@ -35,6 +36,8 @@ _HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount", "ro"})
 _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "combined": CombinedView,
     "docker": DockerView,
+    ROOTFS: CombinedView,
+    LAYERS: CombinedView,
 }
 _NAMES: Mapping[str, Names] = {"familiar": FAMILIAR, "safe": SAFE}
 _READY = b"\0ready"
@@ -61,7 +64,8 @@ def _mount_options(parser: Parser) -> None:
     parser.add_argument(
         "--layout",
         choices=tuple(_VIEWS),
-        help="Blobs as they are stored (the default), or as docker save writes them.",
+        help="Blobs as they are stored (the default), or as docker save writes them; or instead of"
+        " archives the merged root of each image, or what each of its layers holds.",
     )
     parser.add_argument(
         "--names",
@@ -98,7 +102,8 @@ def _mount(args: Namespace) -> None:
     given = None if args.source in ("", "none", "imgfs") else args.source
     store = store_location(given or options.store or args.store)
     wanted = tuple(map(platforms.parse, (*args.platform, *options.platforms)))
-    view = _VIEWS[args.layout or options.layout](wanted)
+    layout = args.layout or options.layout
+    view = _VIEWS[layout](wanted)
     names = _NAMES[args.names or options.names]
     interval = options.gc_interval
     if args.gc_interval is not None and not (interval := parse_duration(args.gc_interval)):
@@ -127,6 +132,7 @@ def _mount(args: Namespace) -> None:
                 native,
                 not (args.no_passthrough or options.no_passthrough),
                 names,
+                layout if layout in (ROOTFS, LAYERS) else "",
             ),
             ready,
         )

@@ -155,16 +155,16 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        if not name.startswith(b"user."):  # ls stops to query other attributes after this errno
-            raise FUSEError(errno.EOPNOTSUPP)
-        value = self._node(inode).xattrs().get(os.fsdecode(name))
+        value = self._node(inode).xattr(os.fsdecode(name))
         if value is None:
-            raise FUSEError(pyfuse3.ENOATTR)
+            is_users = name.startswith(b"user.")
+            # ls stops to query other attributes after EOPNOTSUPP
+            raise FUSEError(pyfuse3.ENOATTR if is_users else errno.EOPNOTSUPP)
         return value
 
     @_as_fuse_error
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return [name.encode() for name in self._node(inode).xattrs()]
+        return [os.fsencode(name) for name in self._node(inode).xattrs()]
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -452,7 +452,7 @@ class Operations(pyfuse3.Operations):
         result.st_nlink = attributes.links
         result.st_uid = self._owner[0] if attributes.uid is None else attributes.uid
         result.st_gid = self._owner[1] if attributes.gid is None else attributes.gid
-        result.st_rdev = 0
+        result.st_rdev = attributes.device
         result.st_size = attributes.size
         result.st_blksize = attributes.block_size
         result.st_blocks = -(-attributes.size // 512)

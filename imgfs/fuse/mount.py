@@ -46,6 +46,8 @@ _PATIENCE = 5.0
 """Seconds that running requests have to finish when the mount ends, and that the abort of running
 imports then has.
 """
+_LINGER = 1.0
+"""Seconds for which a layer stays open after its last file is closed, or twice as long."""
 DAY = 86400.0
 _MAX_REQUESTS = 1000
 """The number of requests that are handled at a time."""
@@ -58,7 +60,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     Garbage is collected every `gc_interval` seconds, unless that is None. An unfinished directory
     of `import/` is dropped after `import_expiry` seconds without a change. `native` is the native
     library, or the reason why it cannot be used; `passthrough` allows the kernel to read blobs
-    itself.
+    itself. The root of the mount shows the images as `shows`: ROOTFS or LAYERS, or as `view` if it
+    is "".
     """
 
     view: View = msgspec.field(default_factory=CombinedView)
@@ -70,6 +73,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     native: NativeLibrary | str = "not asked for"
     passthrough: bool = True
     names: Names = FAMILIAR
+    shows: str = ""
 
 
 def serve(
@@ -139,6 +143,7 @@ class _Mount:
             nursery.start_soon(self._names.expire)
             nursery.start_soon(drop_gone_names, self._tree, self._operations.inodes, self.workers)
             nursery.start_soon(self._passthrough.close_idle)
+            nursery.start_soon(self._close_idle_layers)
             nursery.start_soon(self.workers.read, raise_read_ahead, self._mountpoint)
             nursery.start_soon(imports.expire, self._options.import_expiry)
             if self._options.gc_interval is not None:
@@ -147,6 +152,11 @@ class _Mount:
             nursery.start_soon(self.workers.read, warm_up.warm_caches)
             await pyfuse3.main(max_tasks=_MAX_REQUESTS)
             nursery.cancel_scope.cancel()
+
+    async def _close_idle_layers(self) -> None:
+        while True:
+            await trio.sleep(_LINGER)
+            await self.workers.read(self._tree.roots.opened.close_idle)
 
     def _make_imports(self, nursery: trio.Nursery) -> ImportDirectory:
         options = ImportOptions(limits=self._options.limits)
@@ -170,7 +180,7 @@ class _Mount:
         }
         names = self._options.names
         tree = self._tree = ImageTree(self._store, self._options.view, fixed, names)
-        inodes = Inodes(tree.root)
+        inodes = Inodes(tree.rooted(self._options.shows))
         self._names = NameCache(self._store.name_lock, tree.version)
         self._operations = Operations(
             inodes,
@@ -194,6 +204,7 @@ class _Mount:
             "imports": imports.counts(),
             "passthrough": self._passthrough.status,
             "backing_files": len(self._passthrough),
+            "roots": self._tree.roots.status(),
         }
 
     async def _failed(self, name: str, reason: str) -> None:

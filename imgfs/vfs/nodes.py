@@ -29,8 +29,8 @@ class Attributes(msgspec.Struct, frozen=True):
     """The result of stat without the inode number.
 
     `mode` includes the file type, `mtime` is in nanoseconds since the epoch. A `uid` or `gid` of
-    None stands for the owner of the mount. The kernel may cache the attributes for `timeout`
-    seconds.
+    None stands for the owner of the mount. `device` is the number of the device that a node stands
+    for. The kernel may cache the attributes for `timeout` seconds.
     """
 
     mode: int
@@ -41,6 +41,7 @@ class Attributes(msgspec.Struct, frozen=True):
     gid: int | None = None
     block_size: int = 4096
     timeout: float = FOREVER
+    device: int = 0
 
 
 class AttributeChange(msgspec.Struct, frozen=True):
@@ -79,7 +80,12 @@ class Node(Protocol):
         """Change the attributes, or raise OSError."""
 
     def xattrs(self) -> Mapping[str, bytes]:
-        """Return the extended attributes by their full names."""
+        """Return the extended attributes that are listed, by their full names."""
+        ...
+
+    def xattr(self, name: str) -> bytes | None:
+        """Return an extended attribute, which may be one that is not listed, or None."""
+        ...
 
     def set_xattr(self, name: str, value: bytes, /) -> None:
         """Set an extended attribute, or raise OSError."""
@@ -231,6 +237,9 @@ class ReadOnlyNode:
 
     def xattrs(self) -> Mapping[str, bytes]:
         return {}
+
+    def xattr(self, name: str) -> bytes | None:
+        return self.xattrs().get(name)
 
     def set_xattr(self, _name: str, _value: bytes, /) -> None:
         raise refusal_of(self)

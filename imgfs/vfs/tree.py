@@ -14,18 +14,19 @@ from operator import itemgetter
 from typing import ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
-from engine import names as engine_names
-from engine.errors import InvalidDigest, InvalidReference, NotFound
+from engine.errors import InvalidDigest, InvalidReference
 from engine.image import ARCHIVE_FILES, Image, TreeEntry, path_of
 from engine.layers.layer import Layers
 from engine.layers.reader import UncompressedBlobs
 from engine.layouts.entry import Decompressed, Entry
 from engine.spec import reference, rfc3339
-from engine.spec.digest import Digest, of_bytes, parse
+from engine.spec.digest import Digest, of_bytes
 from engine.stores.protocols import Store
 from engine.units import NS_PER_SECOND
 from imgfs.vfs.blob_files import BlobFile, BlobSource, LayoutFile
+from imgfs.vfs.image_paths import resolve
 from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.names import FAMILIAR, Names
 from imgfs.vfs.namespaces import Namespaces
@@ -41,6 +42,9 @@ from imgfs.vfs.nodes import (
     Symlink,
 )
 from imgfs.vfs.removals import EntriesDirectory, ImageEntries, RemovableDirectory, Removals
+from imgfs.vfs.root_names import UNLISTED, NamedRoots, RootNames
+from imgfs.vfs.rootfs import Owners
+from imgfs.vfs.roots import LAYERS, ROOTFS, Roots
 from imgfs.vfs.views import View
 
 _LAYOUTS_KEPT = 128
@@ -63,12 +67,16 @@ class ImageTree:
         self._view = view
         layers = Layers(store.content, store.tables, store.directory)
         self._uncompressed = UncompressedBlobs(store.content, layers)
-        self.fixed = fixed
+        self.fixed = dict(fixed)
         self.removals = Removals()
         self.namespaces = Namespaces()
         self.newest = Newest(store.images, store.version)
         self.root = NameDirectory(self, "")
+        self.roots = Roots(store, layers, view.wanted, Owners(os.getuid() == 0))
         self._archives = LRUCache[_Places, Mapping[str, Node]](_LAYOUTS_KEPT)
+        for kind in (ROOTFS, LAYERS):
+            named = NamedRoots(kind, store, self.roots, names, self.newest)
+            self.fixed[kind] = RootNames(named, "")
         self._blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
 
     # -- lookup -----------------------------------------------------------------------------------
@@ -95,21 +103,7 @@ class ImageTree:
         """Return the image that is listed at a path, or that the path names as DIGEST or
         NAME@DIGEST, or None.
         """
-        images = self._store.images
-        place = images.place_at(path)
-        if place is not None or ("@" not in path and ":" not in path):
-            return place.image if place else None
-        try:
-            if "/" not in path and "@" not in path:
-                named = images.names_of(parse(path))
-            else:
-                ref = reference.parse_normalized(path)
-                return (
-                    engine_names.find_to_save(self._store.images, path)[0] if ref.digest else None
-                )
-        except (InvalidDigest, InvalidReference, NotFound):
-            return None
-        return Image(named[0].target.digest, named[0].target) if named else None
+        return resolve(self._store.images, path)
 
     def entries(self, prefix: str) -> list[tuple[str, Node]]:
         """Return the name and node of each child of the directory "" or, for example,
@@ -127,7 +121,7 @@ class ImageTree:
         if prefix:
             found.update(self.repository(prefix[:-1]))
         else:
-            found.update(item for item in self.fixed.items() if not item[0].startswith("."))
+            found.update(item for item in self.fixed.items() if item[0] not in UNLISTED)
         shown = self.names.shown
         return sorted(((shown(name), node) for name, node in found.items()), key=itemgetter(0))
 
@@ -144,6 +138,11 @@ class ImageTree:
     def is_repository(self, path: str) -> bool:
         """Return whether `repository` has files for a path."""
         return bool(path) and self._store.images.has_paths(f"{path}:")
+
+    def rooted(self, kind: str) -> Directory:
+        """Return the root of a mount that shows images as `kind`, "", ROOTFS or LAYERS, only."""
+        shown = self.fixed.get(kind)
+        return replace(shown, fixed=self.fixed) if isinstance(shown, RootNames) else self.root
 
     def version(self) -> int:
         """Return a number that differs once anything in the store has changed."""

@@ -20,6 +20,11 @@ from engine.stores.protocols import Store
 class View(Protocol):
     """Makes the entries of the directory of an image or a repository."""
 
+    @property
+    def wanted(self) -> tuple[Platform, ...]:
+        """The platforms to show, in order of preference; all if it is empty."""
+        ...
+
     def entries(
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
@@ -85,9 +90,12 @@ class _NameAfter(msgspec.Struct, frozen=True):
         return "" if image.is_untagged else reference.oci_ref_name(image.name)
 
 
+def matcher_of(wanted: Sequence[Platform]) -> platforms.Matcher | None:
+    """Return the matcher of these platforms; None if there are none."""
+    return platforms.only(*wanted) if wanted else None
+
+
 def _matchers(wanted: Sequence[Platform]) -> tuple[platforms.Matcher, platforms.Matcher]:
     """Return what selects the platforms, and what chooses one for the docker layout."""
-    if not wanted:
-        return platforms.ALL, platforms.only(platforms.host())
-    matcher = platforms.only(*wanted)
-    return matcher, matcher
+    matcher = matcher_of(wanted)
+    return matcher or platforms.ALL, matcher or platforms.only(platforms.host())

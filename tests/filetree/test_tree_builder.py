@@ -41,7 +41,8 @@ def entries(draw: st.DrawFn) -> Member:
             return file(f"{prefix}.wh..wh..opq")
 
 
-_LAYERS = st.lists(st.lists(entries(), max_size=8), min_size=1, max_size=4)
+def some_layers() -> st.SearchStrategy[list[list[Member]]]:
+    return st.lists(st.lists(entries(), max_size=8), min_size=1, max_size=4)
 
 
 def applied(layers: Sequence[bytes]) -> Tree:
@@ -80,7 +81,7 @@ def summary(tree: Tree) -> dict[bytes, tuple[object, ...]]:
     }
 
 
-@given(_LAYERS)
+@given(some_layers())
 @example([[directory("a"), file("a/b")], [symlink("b", "a"), file("b/.wh.b"), file("b/c")]])
 @example([[file("a/b")], [file("a"), directory("a")]])
 def test_the_merged_root_is_what_the_applier_makes(layers: list[list[Member]]) -> None:
@@ -106,7 +107,7 @@ def test_the_merged_root_is_what_the_applier_makes(layers: list[list[Member]]) -
     assert tree.left_out == ()
 
 
-@given(_LAYERS)
+@given(some_layers())
 @example([[directory("a"), file("a/b")], [file(".wh.a"), directory("a")]])
 @example([[file("a/b"), file("a/c")], [file("a/b"), file("a/.wh..wh..opq")]])
 @example([[file("a/b")], [file("a"), directory("a")]])

@@ -29,7 +29,10 @@ REGISTRIES = (
     "localhost:5000",
     "a:3/b",
 )
-PARTS = ("a", "b", "a--b", "blobs", "import", "index.json", "localhost", "oci-layout")
+PARTS = (
+    *("a", "b", "a--b", "blobs", "import", "index.json"),
+    *("layers", "localhost", "oci-layout", "rootfs"),
+)
 NAMES = st.builds(
     lambda registry, parts, tag: f"{registry}/{'/'.join(parts)}:{tag}",
     st.sampled_from(REGISTRIES),

@@ -199,5 +199,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "DROP TABLE changes",
     ),
     ("ALTER TABLE events ADD COLUMN error TEXT",),
+    (
+        """UPDATE images SET path = name WHERE path LIKE 'layers:%' OR path LIKE 'layers/%'
+            OR path LIKE 'rootfs:%' OR path LIKE 'rootfs/%'""",
+    ),
 )
 """The statements at index N migrate schema N to N + 1. Released statements never change."""

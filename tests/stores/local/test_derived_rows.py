@@ -96,3 +96,18 @@ def test_an_older_store(path: Path, version: int) -> None:
         assert listed(images) == before
         assert images.links(BLOBS) == dict.fromkeys(BLOBS, 3)
         check(database, images)
+
+
+def test_an_older_store_keeps_the_names_of_the_views_free(tmp_path: Path) -> None:
+    names = ["docker.io/layers/x:1", "docker.io/library/rootfs:1", "docker.io/library/app:1"]
+    with Database(tmp_path / "imgfs.db") as database:
+        images = LocalImages(database)
+        record(images, TARGETS[0], set())
+        for name in names:
+            images.create(Image(name, TARGETS[0]))
+        with database.transaction() as connection:
+            connection.execute("UPDATE images SET path = 'rootfs:1' WHERE name LIKE '%rootfs:1'")
+            connection.execute("UPDATE images SET path = 'layers/x:1' WHERE name LIKE '%layers%'")
+    downgrade(tmp_path, 6)
+    with Database(tmp_path / "imgfs.db") as database:
+        assert sorted(listed(LocalImages(database))) == sorted(["app:1", *names[:2]])

@@ -37,6 +37,8 @@ def test_times_are_of_the_clock(tmp_path: Path) -> None:
         ("ghcr.io/org/app:1.2", "ghcr.io/org/app:1.2"),
         ("localhost:5000/team/app:1", "localhost:5000/team/app:1"),
         ("docker.io/import/x:1", "docker.io/import/x:1"),
+        ("docker.io/library/rootfs:1", "docker.io/library/rootfs:1"),
+        ("docker.io/layers/x:1", "docker.io/layers/x:1"),
         ("docker.io/library/import:1", "docker.io/library/import:1"),
         ("docker.io/library/localhost:5000", "docker.io/library/localhost:5000"),
         ("docker.io/org/blobs:1", "docker.io/org/blobs:1"),

@@ -1,0 +1,179 @@
+"""`rootfs/` and `layers/`: the names of images, with their roots or what their layers hold."""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from engine.errors import NotFound
+from engine.filetree.entry_tree import ROOT
+from engine.stores.protocols import Store
+from imgfs.vfs.image_paths import listed, placed
+from imgfs.vfs.names import Names
+from imgfs.vfs.newest import Newest
+from imgfs.vfs.nodes import (
+    FOREVER,
+    READ_ONLY_DIRECTORY,
+    Attributes,
+    Directory,
+    Node,
+    ReadOnlyDirectory,
+)
+from imgfs.vfs.rootfs import DirectoryKey, child_of, children_of, directory_key
+from imgfs.vfs.roots import LAYERS, ROOTFS, ImageSource, Roots, ShownImage
+
+UNLISTED: Final = frozenset({".imgfs", ROOTFS, LAYERS})
+"""The names in the root of a mount that are looked up but not listed."""
+_DIGITS: Final = 2
+
+
+class NamedRoots(msgspec.Struct, frozen=True):
+    """The images of a store as `kind`, ROOTFS or LAYERS, shows them; `names` are as in a mount."""
+
+    kind: str
+    store: Store
+    roots: Roots
+    names: Names
+    newest: Newest
+
+    def image(self, path: str) -> ShownImage | None:
+        """Return the image at a path, or that the path names by a digest."""
+        place = placed(self.store, path)
+        return self.roots.shown(self.kind, place) if place else None
+
+    def directory(self, image: ShownImage) -> Directory:
+        """Return the directory of an image."""
+        return ImageRoot(image.source(0)) if self.kind == ROOTFS else LayersDirectory(image)
+
+
+class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
+    """`rootfs/`, `layers/`, or a namespace in one of them, whose path is `prefix`, which is "" or
+    ends with a slash.
+
+    `fixed` are children that are not images.
+    """
+
+    named: NamedRoots
+    prefix: str
+    fixed: Mapping[str, Node] = msgspec.field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.named.kind}:names:{self.prefix}"
+
+    def attributes(self) -> Attributes:
+        created = self.named.newest.below(self.prefix[:-1]) if self.prefix else 0
+        return Attributes(READ_ONLY_DIRECTORY, mtime=created * 10**9, timeout=0)
+
+    def may_block(self, name: str | None, /) -> bool:
+        return name is not None and name not in self.fixed
+
+    def version(self) -> int | None:
+        return self.named.store.version()
+
+    def lookup(self, name: str, /) -> Node | None:
+        if name in self.fixed:
+            return self.fixed[name]
+        for meaning in self.named.names.meanings(name):
+            path = f"{self.prefix}{meaning}"
+            if (image := self.named.image(path)) is not None:
+                return self._made(image)
+            if self.named.store.images.has_paths(f"{path}/"):
+                return RootNames(self.named, f"{path}/")
+        return None
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        found: dict[str, Node] = {n: node for n, node in self.fixed.items() if n not in UNLISTED}
+        for name, place in listed(self.named.store.images, self.prefix):
+            shown = self.named.names.shown(name)
+            if place is None:
+                found[shown] = RootNames(self.named, f"{self.prefix}{name}/")
+            else:
+                found[shown] = self.named.directory(self.named.roots.shown(self.named.kind, place))
+        return sorted(found.items())
+
+    def _made(self, image: ShownImage) -> Directory | None:
+        """Return the directory of an image, whose attributes are then known."""
+        try:
+            image.make()
+        except NotFound:
+            return None
+        return self.named.directory(image)
+
+
+class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
+    """The root directory of a tree of an image.
+
+    Its attributes are those in the layers once the tree is made, which a listing of names does not
+    wait for.
+    """
+
+    source: ImageSource
+
+    @property
+    def key(self) -> DirectoryKey:
+        return directory_key(self.source, ROOT)
+
+    def attributes(self) -> Attributes:
+        if (found := self.source.top()) is not None:
+            return found.directory.attributes()
+        created = self.source.image.created
+        return Attributes(READ_ONLY_DIRECTORY, mtime=created * 10**9, timeout=0)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        found = self.source.top()
+        return found.directory.xattrs() if found else {}
+
+    def xattr(self, name: str) -> bytes | None:
+        found = self.source.top()
+        if found is None:
+            return None
+        return found.extra.get(name) or found.directory.xattr(name)
+
+    def may_block(self, _name: str | None, /) -> bool:
+        return not self.source.is_made()
+
+    def entry_timeout(self, _child: Node, /) -> float:
+        return FOREVER
+
+    def lookup(self, name: str, /) -> Node | None:
+        self._check()
+        return child_of(self.source, ROOT, name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        self._check()
+        return children_of(self.source, ROOT)
+
+    def _check(self) -> None:
+        """Raise OSError (EIO) if nothing is known of what the directory holds."""
+        if not self.source.is_readable():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class LayersDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
+    """What each layer of an image changes, lowest first: `00`, `01`, …"""
+
+    image: ShownImage
+
+    @property
+    def key(self) -> str:
+        return self.image.key
+
+    def attributes(self) -> Attributes:
+        return Attributes(READ_ONLY_DIRECTORY, mtime=self.image.created * 10**9)
+
+    def may_block(self, _name: str | None, /) -> bool:
+        return not self.image.is_made()
+
+    def entry_timeout(self, _child: Node, /) -> float:
+        return FOREVER
+
+    def lookup(self, name: str, /) -> Node | None:
+        return dict(self.children()).get(name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        count = len(self.image.make().trees)
+        digits = max(_DIGITS, len(str(count - 1)))
+        return [(f"{i:0{digits}}", ImageRoot(self.image.source(i))) for i in range(count)]

@@ -1,0 +1,315 @@
+"""The files and directories of the roots of images, and of what their layers hold.
+
+A file is one inode in every image: its key is the digest of its layer, the number of its entry
+there, and its link count. A directory belongs to one tree.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Final, Protocol
+
+import msgspec
+
+from engine.filetree.entry_tree import EntryTree
+from engine.layers import table
+from engine.layers.layer import Layer
+from engine.layers.table import Entry
+from imgfs.vfs.nodes import (
+    FOREVER,
+    Attributes,
+    Node,
+    Reader,
+    ReadOnlyDirectory,
+    ReadOnlyNode,
+)
+from imgfs.vfs.open_layers import OpenLayers
+
+_TYPES: Final = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "fifo": stat.S_IFIFO,
+    "character device": stat.S_IFCHR,
+    "block device": stat.S_IFBLK,
+}
+_OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
+"""Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
+_NUMBERS: Final = (1 << 63) - 1
+_SPREAD: Final = 0x9E3779B97F4A7C15
+"""An odd number, so that its multiples are distinct."""
+_LINK_SPREAD: Final = 0x2545F4914F6CDD1D
+
+
+class Owners(msgspec.Struct, frozen=True):
+    """The rule by which owners and modes are shown.
+
+    `are_shown` is true in a mount of root: owners and modes are those of the layer. Else the owner
+    of the mount owns everything and may read it.
+    """
+
+    are_shown: bool
+
+    def attributes(self, shared: table.Attributes, size: int, mtime: int, links: int) -> Attributes:
+        """Return the attributes of an entry."""
+        kind, mode = _TYPES[shared.kind], shared.mode
+        uid: int | None = None
+        gid: int | None = None
+        if self.are_shown:
+            uid, gid = shared.uid, shared.gid
+        elif kind == stat.S_IFDIR:
+            mode |= stat.S_IRUSR | stat.S_IXUSR
+        else:
+            mode |= stat.S_IRUSR
+        return Attributes(
+            kind | mode, size, mtime, links, uid, gid, device=os.makedev(*shared.device)
+        )
+
+
+class ShownLayer(msgspec.Struct, frozen=True, gc=False):
+    """A layer of shown trees; `number` is that of its first inode."""
+
+    digest: str
+    number: int
+    opened: OpenLayers
+    owners: Owners
+
+
+def number_of(digest: str) -> int:
+    """Return a number of 63 bits that is nearly unique to a digest."""
+    return int(digest.rpartition(":")[2][:16], 16) & _NUMBERS
+
+
+class ShownTree(msgspec.Struct, frozen=True):
+    """A tree and its layers, by their numbers in it."""
+
+    tree: EntryTree
+    layers: tuple[ShownLayer, ...]
+
+
+class TreeSource(Protocol):
+    """A tree that may have to be made; safe from any thread.
+
+    Equal keys stand for equal trees.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def number(self) -> int:
+        """A number of 63 bits that is nearly unique to the tree."""
+        ...
+
+    @property
+    def owners(self) -> Owners: ...
+
+    def get(self) -> ShownTree:
+        """Return the tree; raise EngineError or OSError."""
+        ...
+
+    def is_made(self) -> bool:
+        """Return whether `get` returns at once."""
+        ...
+
+
+class FileKey(msgspec.Struct, frozen=True, gc=False):
+    """The key of anything but a directory."""
+
+    layer: str
+    index: int
+    links: int
+    number: int
+
+
+class DirectoryKey(msgspec.Struct, frozen=True, gc=False):
+    """The key of a directory of a tree."""
+
+    tree: str
+    node: int
+    number: int
+
+
+class _Shown(ReadOnlyNode, msgspec.Struct, frozen=True, gc=False):
+    """Anything but a directory: entry number `index` of a layer."""
+
+    layer: ShownLayer
+    index: int
+    shared: table.Attributes
+    mtime: int
+    size: int
+    links: int
+
+    @property
+    def key(self) -> FileKey:
+        layer = self.layer
+        spread = self.index * _SPREAD ^ self.links * _LINK_SPREAD
+        return FileKey(layer.digest, self.index, self.links, (layer.number ^ spread) & _NUMBERS)
+
+    def attributes(self) -> Attributes:
+        return self.layer.owners.attributes(self.shared, self.size, self.mtime, self.links)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        return self.shared.xattrs
+
+    def xattr(self, name: str) -> bytes | None:
+        return _xattr(name, self.shared, self.layer.digest)
+
+
+class RootFile(_Shown, frozen=True, gc=False):
+    """A regular file."""
+
+    @property
+    def may_block(self) -> bool:
+        return not self.layer.opened.is_open(self.layer.digest)
+
+    def open(self) -> Reader:
+        opened = self.layer.opened.take(self.layer.digest)
+        return _Reader(self.layer, opened, opened.table.entry(self.index))
+
+
+class RootDevice(_Shown, frozen=True, gc=False):
+    """A device or a fifo, which the kernel opens itself."""
+
+    may_block: ClassVar[bool] = False
+
+    def open(self) -> Reader:
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+class RootSymlink(_Shown, frozen=True, gc=False):
+    """A symlink."""
+
+    target: bytes
+
+    def readlink(self) -> bytes:
+        return self.target
+
+
+class Whiteout(ReadOnlyNode, msgspec.Struct, frozen=True, gc=False):
+    """An overlayfs whiteout: a character device 0:0 that hides a name of lower layers."""
+
+    key: DirectoryKey
+    may_block: ClassVar[bool] = False
+
+    def attributes(self) -> Attributes:
+        return Attributes(stat.S_IFCHR)
+
+    def open(self) -> Reader:
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+class RootDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
+    """A directory of a tree; `layer` is "" if no layer lists it."""
+
+    source: TreeSource
+    node: int
+    shared: table.Attributes
+    mtime: int
+    layer: str
+    is_opaque: bool
+
+    @property
+    def key(self) -> DirectoryKey:
+        return directory_key(self.source, self.node)
+
+    def attributes(self) -> Attributes:
+        return self.source.owners.attributes(self.shared, 0, self.mtime, 1)
+
+    def xattrs(self) -> Mapping[str, bytes]:
+        if not self.is_opaque:
+            return self.shared.xattrs
+        name = "trusted.overlay.opaque" if self.source.owners.are_shown else "user.overlay.opaque"
+        return {**self.shared.xattrs, name: _OPAQUE[name]}
+
+    def xattr(self, name: str) -> bytes | None:
+        if self.is_opaque and name in _OPAQUE:
+            return _OPAQUE[name]
+        return _xattr(name, self.shared, self.layer)
+
+    def may_block(self, _name: str | None, /) -> bool:
+        return not self.source.is_made()
+
+    def entry_timeout(self, _child: Node, /) -> float:
+        return FOREVER
+
+    def lookup(self, name: str, /) -> Node | None:
+        return child_of(self.source, self.node, name)
+
+    def children(self) -> Iterable[tuple[str, Node]]:
+        return children_of(self.source, self.node)
+
+
+class _Reader:
+    """An open file, which can be read even after its image is deleted from the store."""
+
+    def __init__(self, shown: ShownLayer, layer: Layer, entry: Entry) -> None:
+        self._shown = shown
+        self._layer = layer
+        self._entry = entry
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._layer.pread(self._entry, size, offset)
+
+    def read_at_once(self, offset: int, size: int) -> bytes | None:
+        return self._layer.pread_at_once(self._entry, size, offset)
+
+    def fileno(self) -> int | None:
+        """Return None: the bytes are a part of the layer."""
+        return None
+
+    def close(self) -> None:
+        self._shown.opened.give_back(self._shown.digest)
+
+
+def directory_key(source: TreeSource, node: int) -> DirectoryKey:
+    """Return the key of a directory, or of a whiteout."""
+    return DirectoryKey(source.key, node, (source.number ^ node * _SPREAD) & _NUMBERS)
+
+
+def child_of(source: TreeSource, directory: int, name: str) -> Node | None:
+    """Return the child of a directory with that name, None if there is none."""
+    shown = source.get()
+    node = shown.tree.lookup(directory, os.fsencode(name))
+    return None if node is None else node_of(source, shown, node)
+
+
+def children_of(source: TreeSource, directory: int) -> Iterable[tuple[str, Node]]:
+    """Yield the name and node of each child of a directory."""
+    shown = source.get()
+    for node in shown.tree.children(directory):
+        yield os.fsdecode(shown.tree.name(node)), node_of(source, shown, node)
+
+
+def node_of(source: TreeSource, shown: ShownTree, node: int) -> Node:
+    """Return a node of a tree as one of the mount."""
+    entry, place = shown.tree.entry(node), shown.tree.place(node)
+    shared = entry.attributes
+    if shared.kind == "dir":
+        digest = shown.layers[place.layer].digest if place else ""
+        is_opaque = shown.tree.is_opaque(node)
+        return RootDirectory(source, node, shared, entry.mtime_ns, digest, is_opaque)
+    if place is None:
+        return Whiteout(directory_key(source, node))
+    layer, links = shown.layers[place.layer], shown.tree.links(node)
+    if shared.kind == "symlink":
+        size, link = len(entry.link), entry.link
+        return RootSymlink(layer, place.index, shared, entry.mtime_ns, size, links, link)
+    if shared.kind == "file":
+        return RootFile(layer, place.index, shared, entry.mtime_ns, entry.size, links)
+    return RootDevice(layer, place.index, shared, entry.mtime_ns, 0, links)
+
+
+def _xattr(name: str, shared: table.Attributes, layer: str) -> bytes | None:
+    """Return an attribute of an entry: one of its own, or one that is not listed, so that copies
+    are as the layer says.
+    """
+    match name:
+        case "user.oci.layer":
+            return layer.encode() or None
+        case "user.oci.owner":
+            return f"{shared.uid}:{shared.gid}".encode()
+        case "user.oci.mode":
+            return f"{shared.mode:04o}".encode()
+    return shared.xattrs.get(name)

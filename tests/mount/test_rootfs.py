@@ -1,0 +1,218 @@
+"""The roots of images in a mount."""
+
+import errno
+import mmap
+import os
+import socket
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from engine.filetree.directory import scan
+from tests import archives
+from tests.archives import ImageParts
+from tests.filetree.layers import Member, directory, file, hardlink, layer, member, symlink
+from tests.filetree.test_tree_builder import fits, some_layers
+from tests.local_engine import LocalEngine
+from tests.mounts import Mounted, run
+from tests.trees import make_odd, picture
+
+BIG = "".join(f"line {number}\n" for number in range(100_000))
+BASE = [
+    directory("etc", mtime=5),
+    file("etc/a", "one", mtime=1),
+    hardlink("etc/b", "etc/a"),
+    file("big", BIG),
+    symlink("link", "etc/a"),
+    file(".hidden", "x"),
+    file("n" * 255, "long"),
+    file("\udcff", "raw"),
+]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="devices, owners and mounts need root")
+
+
+def load(
+    mounted: Mounted, *layers: list[Member], name: str = "app:1", gzipped: bool = True
+) -> Path:
+    """Load an image, and return its root."""
+    image = ImageParts([layer(*members) for members in layers])
+    mounted.load(archives.oci_archive((image, name), gzipped=gzipped))
+    return mounted / f"rootfs/{name}"
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_files_read_as_those_on_a_disk(mounted_each_way: Mounted, gzipped: bool) -> None:
+    root = load(mounted_each_way, BASE, gzipped=gzipped)
+    assert (root / "etc/a").read_text() == "one"
+    assert (root / "link").read_text() == "one"
+    assert Path(os.fsdecode(os.fsencode(root) + b"/\xff")).read_text() == "raw"
+    assert (root / ("n" * 255)).read_text() == "long"
+    assert (root / "big").read_text() == BIG
+    assert sorted(os.listdir(root)) == sorted(
+        ["etc", "big", "link", ".hidden", "n" * 255, "\udcff"]
+    )
+    with (root / "big").open("rb") as big:
+        with mmap.mmap(big.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            assert mapped[500_000:500_100] == BIG.encode()[500_000:500_100]
+        assert os.lseek(big.fileno(), 7, os.SEEK_DATA) == 7
+        assert os.lseek(big.fileno(), 0, os.SEEK_HOLE) == len(BIG)
+        one, other = socket.socketpair()
+        with one, other:
+            assert os.sendfile(one.fileno(), big.fileno(), 1000, 4000) == 4000
+            assert other.recv(4000, socket.MSG_WAITALL) == BIG.encode()[1000:5000]
+    assert os.statvfs(root).f_namemax == 255
+
+
+def test_views_are_looked_up_and_not_listed(mounted: Mounted) -> None:
+    load(mounted, BASE, name="ghcr.io/org/app:1")
+    assert mounted.names() == ["ghcr.io", "import"]
+    assert mounted.names("rootfs") == ["ghcr.io"]
+    assert mounted.names("rootfs/ghcr.io/org") == ["app:1"]
+    digest = os.getxattr(mounted / "ghcr.io/org/app:1", "user.oci.digest").decode()
+    assert (mounted / f"rootfs/{digest}/etc/a").read_text() == "one"
+    assert (mounted / f"rootfs/ghcr.io/org/app@{digest}/etc/a").read_text() == "one"
+
+
+def test_names_are_never_stale(mounted: Mounted, engine: LocalEngine) -> None:
+    root = load(mounted, BASE)
+    with (root / "big").open() as big:
+        assert big.readline() == "line 0\n"
+        engine.tag("app:1", "app:2")
+        assert (mounted / "rootfs/app:2/etc/a").samefile(root / "etc/a")
+        engine.remove("app:1")
+        assert not root.exists()
+        engine.remove("app:2")
+        assert mounted.names("rootfs") == []
+        list(engine.store.collect())
+        assert big.read() == BIG.partition("\n")[2], "an open file is readable to the end"
+
+
+def test_a_name_that_moves_shows_the_other_image(mounted: Mounted) -> None:
+    root = load(mounted, BASE)
+    before = (root / "etc").stat().st_ino
+    load(mounted, BASE, [file("etc/a", "two")])
+    assert (root / "etc/a").read_text() == "two"
+    assert (root / "etc").stat().st_ino != before
+
+
+def test_one_file_of_one_layer_is_one_inode(mounted: Mounted) -> None:
+    one, two = load(mounted, BASE), load(mounted, BASE, [file("new")], name="app:2")
+    assert (one / "etc/a").samefile(two / "etc/a")
+    assert (one / "etc/a").samefile(one / "etc/b")
+    assert (one / "etc/a").stat().st_nlink == 2
+    assert not (one / "etc").samefile(two / "etc")
+    fewer = load(mounted, BASE, [file("etc/.wh.b")], name="app:3")
+    assert (fewer / "etc/a").stat().st_nlink == 1
+    assert (one / "etc/a").stat().st_nlink == 2
+
+
+def test_inodes_are_the_same_after_a_remount(mount: Callable[..., Mounted]) -> None:
+    def numbers(root: Path) -> dict[bytes, int]:
+        return {
+            os.path.join(folder, name): os.lstat(os.path.join(folder, name)).st_ino
+            for folder, directories, files in os.walk(os.fsencode(root))
+            for name in (*directories, *files)
+        }
+
+    first = mount()
+    before = numbers(load(first, BASE))
+    run("fusermount3", "-u", first.path)
+    assert numbers(mount() / "rootfs/app:1") == before
+
+
+def test_a_directory_of_many_entries(mounted: Mounted) -> None:
+    root = load(mounted, [file(f"d/{number}") for number in range(20_000)])
+    assert len(os.listdir(root / "d")) == 20_000
+    assert (root / "d/19999").stat().st_size == 0
+
+
+def test_nothing_can_be_changed(mounted: Mounted) -> None:
+    root = load(mounted, BASE)
+    changes: list[Callable[[], object]] = [
+        lambda: (root / "etc/a").write_text("x"),
+        lambda: (root / "new").touch(),
+        lambda: (root / "new").mkdir(),
+        lambda: (root / "etc/a").unlink(),
+        lambda: root.rmdir(),
+        lambda: (root / "etc/a").rename(root / "x"),
+        lambda: (root / "etc/a").chmod(0o777),
+        lambda: os.setxattr(root / "etc/a", "user.x", b"y"),
+        lambda: os.link(root / "etc/a", root / "x"),
+        lambda: (mounted / "rootfs/new").mkdir(),
+        lambda: root.rename(mounted / "rootfs/app:2"),
+    ]
+    for number, change in enumerate(changes):
+        with pytest.raises(OSError, match=r"Read-only|not permitted") as caught:
+            change()
+        assert caught.value.errno in (errno.EROFS, errno.EPERM), number
+    assert (root / "etc/a").read_text() == "one"
+
+
+@needs_root
+def test_every_kind_of_entry(mounted: Mounted, tmp_path: Path) -> None:
+    make_odd(tmp_path / "odd")
+    run(
+        "tar", "-C", tmp_path / "odd", "--format=posix", "--xattrs", "--xattrs-include=*",
+        "--exclude=./s", "-cf", tmp_path / "odd.tar", ".",
+    )  # fmt: skip
+    image = ImageParts([(tmp_path / "odd.tar").read_bytes()])
+    mounted.load(archives.oci_archive((image, "odd:1"), gzipped=True))
+    (tmp_path / "odd/s").unlink()
+    assert picture(scan(mounted / "rootfs/odd:1")) == picture(scan(tmp_path / "odd"))
+    assert (mounted / "rootfs/odd:1/null").stat().st_rdev == os.makedev(1, 3)
+
+
+def test_a_flipped_byte_is_an_error_where_it_is(mounted: Mounted, engine: LocalEngine) -> None:
+    root = load(mounted, [file("a", "a" * 600_000), file("b", "b" * 600_000)], gzipped=False)
+    (blob,) = engine.details("app:1").manifest.manifest.layers
+    path = mounted.store / "blobs" / blob.digest.replace(":", "/")
+    path.chmod(0o600)
+    with path.open("r+b") as stored:
+        stored.seek(1_100_000)
+        stored.write(b"!")
+    with (root / "b").open("rb") as damaged, pytest.raises(OSError, match="Input/output error"):
+        damaged.read()
+    assert (root / "a").read_text() == "a" * 600_000
+    assert mounted.names("rootfs") == ["app:1"]
+
+
+def test_roots_as_the_mount_itself(mount: Callable[..., Mounted]) -> None:
+    mounted = mount(options=("--layout", "rootfs"))
+    load(mounted, BASE, name="ghcr.io/org/app:1")
+    assert mounted.names() == ["ghcr.io", "import"]
+    assert (mounted / "ghcr.io/org/app:1/etc/a").read_text() == "one"
+    assert (mounted / "layers/ghcr.io/org/app:1/00/etc/a").read_text() == "one"
+    assert mounted.status("images") == 1
+
+
+def test_what_is_left_out_is_in_the_status(mounted: Mounted) -> None:
+    load(mounted, [member("x", tarfile.CONTTYPE), hardlink("y", "nowhere"), file("z", "1")])
+    assert sorted(mounted.names("rootfs/app:1"))[-1] == "z"
+    (reasons,) = mounted.status("roots")["left_out"].values()
+    assert reasons == ["layer 00: y: is a hard link of what is not there: nowhere"]
+
+
+@needs_root
+def test_layers_stacked_by_the_kernels_overlayfs_are_the_root(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "overlay").mkdir()
+
+    @settings(max_examples=20)
+    @given(some_layers())
+    def check(layers: list[list[Member]]) -> None:
+        load(mounted, *fits(layers))
+        stack = sorted((mounted / "layers/app:1").iterdir(), reverse=True)
+        lower = ":".join(str(one).replace(":", "\\:") for one in (*stack, tmp_path / "empty"))
+        overlay = tmp_path / "overlay"
+        run("mount", "-t", "overlay", "none", "-o", f"ro,lowerdir={lower}", overlay)
+        try:
+            assert picture(scan(overlay)) == picture(scan(mounted / "rootfs/app:1"))
+        finally:
+            run("umount", overlay)
+
+    check()

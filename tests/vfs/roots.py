@@ -1,0 +1,74 @@
+"""Images whose roots are shown, for tests without a mount."""
+
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from engine.spec import platforms
+from imgfs.vfs.names import FAMILIAR, Names
+from imgfs.vfs.nodes import Directory, File, Node
+from imgfs.vfs.tree import ImageTree
+from imgfs.vfs.views import CombinedView
+from tests import archives
+from tests.archives import ImageParts
+from tests.filetree.layers import Member, layer
+from tests.local_engine import LocalEngine
+
+Images = Sequence[tuple[ImageParts, str | None]]
+
+
+def image(*layers: Sequence[Member]) -> ImageParts:
+    return ImageParts([layer(*members) for members in layers])
+
+
+def roots(
+    images: Images, called: Names = FAMILIAR
+) -> AbstractContextManager[tuple[LocalEngine, ImageTree]]:
+    """Return a store of images, and its tree."""
+    return roots_of(archives.oci_archive(*images, gzipped=True), called)
+
+
+@contextmanager
+def roots_of(
+    archive: bytes, called: Names = FAMILIAR, wanted: str = ""
+) -> Iterator[tuple[LocalEngine, ImageTree]]:
+    """Yield a store of the images in an archive, and its tree with one platform or all."""
+    view = CombinedView((platforms.parse(wanted),) if wanted else ())
+    with tempfile.TemporaryDirectory() as folder, LocalEngine(Path(folder)) as engine:
+        with engine.begin_import() as session:
+            session.feed(archive)
+            session.finish()
+        yield engine, ImageTree(engine.store, view, {}, called)
+
+
+def found(directory: Node | None, path: str) -> Node | None:
+    """Return the node at a path, looked up name by name as the kernel does."""
+    node = directory
+    for name in path.split("/"):
+        if node is None or not node.is_directory:
+            return None
+        node = entered(node).lookup(name)
+    return node
+
+
+def entered(node: Node | None) -> Directory:
+    assert node is not None
+    assert node.is_directory
+    return node  # type: ignore[return-value]  # is_directory says so
+
+
+def read(node: Node | None) -> bytes:
+    assert node is not None
+    file: File = node  # type: ignore[assignment]  # a file by its mode
+    assert stat.S_ISREG(file.attributes().mode)
+    reader = file.open()
+    try:
+        return reader.read(0, file.attributes().size)
+    finally:
+        reader.close()
+
+
+def names(node: Node | None) -> list[str]:
+    return [name for name, _ in entered(node).children()]

@@ -1,0 +1,105 @@
+"""Tests of what the layers of images hold, without a mount."""
+
+import errno
+import json
+import stat
+
+import pytest
+
+from imgfs.vfs.rootfs import Owners
+from imgfs.vfs.tree import ImageTree
+from tests import archives
+from tests.archives import ImageParts
+from tests.filetree.layers import directory, file, layer
+from tests.vfs.roots import entered, found, image, names, read, roots, roots_of
+
+LOWER = [directory("d"), file("d/a", "1"), file("gone", "2")]
+UPPER = [file(".wh.gone"), directory("d"), file("d/.wh..wh..opq"), file("d/b", "3")]
+
+
+def test_each_layer_has_overlayfs_form() -> None:
+    with roots([(image(LOWER, UPPER), "app:1")]) as (engine, tree):
+        tree.roots.owners = Owners(are_shown=True)
+        layers = found(tree.root, "layers/app:1")
+        assert names(layers) == ["00", "01"]
+        assert names(found(layers, "00")) == ["d", "gone"]
+        assert names(found(layers, "01")) == ["d", "gone"]
+        gone, opaque = found(layers, "01/gone"), found(layers, "01/d")
+        assert gone is not None
+        assert stat.S_ISCHR(gone.attributes().mode)
+        assert gone.attributes().device == 0
+        assert opaque is not None
+        assert opaque.xattrs() == {"trusted.overlay.opaque": b"y"}
+        assert opaque.xattr("user.overlay.opaque") == b"y"
+        assert read(found(layers, "01/d/b")) == b"3"
+        second = engine.details("app:1").manifest.manifest.layers[1]
+        top = found(layers, "01")
+        assert top is not None
+        assert top.xattr("user.oci.layer") == second.digest.encode()
+        assert top.xattr("user.oci.created_by") == b"test"
+        lower = found(layers, "00/d")
+        assert lower is not None
+        assert lower.xattrs() == {}
+        tree.roots.owners = Owners(are_shown=False)
+
+
+def test_a_hundred_layers_are_in_order() -> None:
+    with roots([(image(*[[file(f"f{i}")] for i in range(101)]), "app:1")]) as (_, tree):
+        layers = found(tree.root, "layers/app:1")
+        assert names(layers) == [f"{i:03}" for i in range(101)]
+        assert names(found(layers, "100")) == ["f100"]
+
+
+def reasons(tree: ImageTree) -> list[str]:
+    left_out = tree.roots.status()["left_out"]
+    assert isinstance(left_out, dict)
+    return [reason for reasons in left_out.values() for reason in reasons]
+
+
+def test_an_encrypted_layer_is_an_error_there_and_left_out_of_the_root() -> None:
+    plain, secret = layer(file("a", "1")), b"secret" * 500
+    whole = ImageParts([plain, secret])
+    kinds = (archives.OCI_LAYER, f"{archives.OCI_LAYER}+encrypted")
+    layers = [archives.descriptor(*one) for one in zip(whole.layers, kinds, strict=True)]
+    manifest = archives.to_json({**json.loads(whole.manifest()), "layers": layers})
+    annotations = {"io.containerd.image.name": "app:1"}
+    entry = archives.descriptor(manifest, archives.OCI_MANIFEST, annotations=annotations)
+    archive = archives.tar(archives.oci_members([entry], [manifest, *whole.blobs()[1:]]))
+    with roots_of(archive) as (_, tree):
+        assert names(found(tree.root, "rootfs/app:1")) == ["a"]
+        assert names(found(tree.root, "layers/app:1")) == ["00", "01"]
+        assert names(found(tree.root, "layers/app:1/00")) == ["a"]
+        for look in (
+            lambda: names(found(tree.root, "layers/app:1/01")),
+            lambda: found(tree.root, "layers/app:1/01/a"),
+        ):
+            with pytest.raises(OSError, match="Input/output error") as caught:
+                look()
+            assert caught.value.errno == errno.EIO
+        assert set(reasons(tree)) == {"layer 01: is encrypted"}
+
+
+def test_the_rest_of_a_layer_that_is_cut_off_is_left_out() -> None:
+    cut = layer(file("a", "1"), file("b", "2" * 2000))[:2500]
+    with roots([(ImageParts([cut, layer(file("c", "3"))]), "app:1")]) as (_, tree):
+        assert names(found(tree.root, "rootfs/app:1")) == ["a", "c"]
+        assert names(found(tree.root, "layers/app:1/00")) == ["a"]
+        assert reasons(tree)
+
+
+def test_an_image_without_layers() -> None:
+    with roots([(ImageParts(()), "app:1")]) as (_, tree):
+        assert names(found(tree.root, "layers/app:1")) == []
+        assert names(found(tree.root, "rootfs/app:1")) == []
+        assert entered(found(tree.root, "layers/app:1")).lookup("00") is None
+
+
+def test_a_layer_that_hides_the_whole_root_does_so_by_whiteouts() -> None:
+    layers = [[file("a"), directory("d"), file("d/x")], [file(".wh..wh..opq"), file("b")]]
+    with roots([(image(*layers), "app:1")]) as (_, tree):
+        top = found(tree.root, "layers/app:1/01")
+        assert names(top) == ["a", "b", "d"]
+        for name in ("a", "d"):
+            node = found(top, name)
+            assert node is not None
+            assert stat.S_ISCHR(node.attributes().mode), name
