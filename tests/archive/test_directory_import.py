@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from engine.archive.directory_import import DirectoryImport
 from engine.archive.import_options import ImportOptions
 from engine.errors import DigestMismatch, LimitExceeded
+from engine.layers.learning import learn
+from engine.layers.table_codec import dump
 from engine.limits import Limits
+from engine.progress import ignore
 from engine.spec.digest import Digest
 from tests import archives
 from tests.archives import ImageParts
@@ -226,6 +229,72 @@ def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEn
             write(directory, *files[-1])
         assert directory.error is not None
     assert images(engine) == []
+
+
+def tables(engine: LocalEngine) -> dict[str, bytes]:
+    kept = ((found.digest or "", found.path.read_bytes()) for found in engine.store.tables.files())
+    return dict(kept)
+
+
+def table(engine: LocalEngine, digest: str) -> bytes:
+    """Return the table that a pass over a stored layer makes."""
+    with engine.content.open(digest) as reader:
+        return dump(learn(reader, digest, ignore).table)
+
+
+@pytest.mark.parametrize("files", [LAYOUT, DOCKER], ids=["oci", "docker"])
+def test_each_layer_has_its_table_when_its_image_is_published(
+    engine: LocalEngine, files: Files
+) -> None:
+    load(engine, "app", files.items())
+    layers = {
+        layer.digest
+        for image in engine.images.all()
+        for layer in engine.details(image.familiar).manifest.manifest.layers
+    }
+    assert tables(engine) == {digest: table(engine, digest) for digest in layers}
+
+
+@pytest.mark.parametrize("large", [LARGE, archives.compressed(LARGE)], ids=["plain", "gzip"])
+@pytest.mark.parametrize("cut", [70_000, 199_999])
+def test_the_table_of_a_blob_that_is_closed_and_continued(
+    engine: LocalEngine, large: bytes, cut: int
+) -> None:
+    digest = Digest(archives.digest(large))
+    path = f"blobs/sha256/{digest.encoded}"
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        file = directory.new_file(path)
+        file.write(large[:cut], 0)
+        with pytest.raises(DigestMismatch):
+            directory.put(path, file)
+        assert tables(engine) == {}
+        file.write(large[cut:], cut)
+        directory.put(path, file)
+        assert tables(engine) == {digest: table(engine, digest)}
+
+
+def test_the_table_of_a_blob_that_came_out_of_order_is_made_when_it_is_needed(
+    engine: LocalEngine,
+) -> None:
+    layer = archives.compressed(LARGE)
+    digest = Digest(archives.digest(layer))
+    path = f"blobs/sha256/{digest.encoded}"
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        file = directory.new_file(path)
+        for offset in (100_000, 0):
+            file.write(layer[offset : offset + 150_000 - offset // 2], offset)
+        file.write(layer[150_000:], 150_000)
+        directory.put(path, file)
+        assert tables(engine) == {}
+        assert len(engine.layers.table(digest)) == 1
+        assert tables(engine) == {digest: table(engine, digest)}
+
+
+def test_a_blob_that_is_no_layer_has_no_table(engine: LocalEngine) -> None:
+    data = os.urandom(4) + bytes(100_000)
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        write(directory, f"blobs/sha256/{Digest(archives.digest(data)).encoded}", data)
+        assert tables(engine) == {}
 
 
 def test_too_many_files(engine: LocalEngine) -> None:

@@ -176,3 +176,19 @@ def test_a_flipped_byte_is_noticed(position: int, flip: int) -> None:
     stored[position] ^= flip
     with pytest.raises(BrokenArchive, match="is a damaged layer table"):
         table_codec.load(bytes(stored))
+
+
+@given(st.lists(members(), max_size=4), st.data())
+def test_a_table_of_the_bytes_so_far_does_not_change(
+    found: list[Member], draw: st.DataObject
+) -> None:
+    data = layer(*found)
+    cut = draw.draw(st.integers(0, len(data)))
+    builder = TableBuilder(Limits())
+    builder.feed(memoryview(data)[:cut])
+    first = builder.result("none", ())
+    builder.feed(memoryview(data)[cut:])
+    whole = builder.result("none", ())
+    assert [table_codec.dump(table) for table in (first, whole)] == [
+        table_codec.dump(built(part)) for part in (data[:cut], data)
+    ]
