@@ -62,14 +62,15 @@ class ArchiveGraphs:
 
     def arrived(self, digest: Digest) -> bool:
         """Walk the graphs again that lacked a blob; return whether an image or an artifact of them
-        has become complete, or can no longer be read.
+        has become complete, or can no longer be read. Return True also if no graph is known to have
+        lacked it, as after `forget`.
         """
         lacking = [
             (key, found)
             for key, found in self._graphs.items()
             if any(missing.digest == digest for missing in found.missing)
         ]
-        is_progress = False
+        is_progress = not lacking
         for key, before in lacking:
             del self._graphs[key]
             try:

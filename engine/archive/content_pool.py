@@ -71,11 +71,15 @@ class ContentPool:
         which takes less memory than text.
         """
         raw = content.raw if isinstance(content, Small) else content.digest.raw
-        kept = self._by_raw.setdefault(raw, content)
-        if kept is not content:
+        kept = self._by_raw.get(raw)
+        if kept is not None:
             self._further_uses[raw] = self._further_uses.get(raw, 0) + 1
-            drop(content)
+            if isinstance(content, Stored) and not isinstance(kept, Stored):
+                self._replace(raw, content)
+            else:
+                drop(content)
             return raw
+        self._by_raw[raw] = content
         self.table_bytes += _size_in_table(content)
         if isinstance(content, Buffered):
             self._buffered += content.size
@@ -259,11 +263,10 @@ class ContentPool:
         for digest in map(Digest, digests_of_blobs):
             content = self.get(digest)
             if content is not None and not isinstance(content, Stored):
-                if isinstance(content, Buffered):
-                    self._buffered -= content.size
                 uncompressed = self.uncompressed(digest)
                 diff_id = uncompressed.diff_id if uncompressed else None
-                self._by_raw[digest.raw] = Stored(content.name, digest, content.size, diff_id)
+                stored = Stored(content.name, digest, content.size, diff_id)
+                self._replace(digest.raw, stored)
 
     def forget_ingests(self, used: Iterable[str]) -> None:
         """Forget contents whose ingests a failed publication has used up."""
@@ -283,6 +286,15 @@ class ContentPool:
         self._buffered = self.table_bytes = 0
 
     # -- helpers -----------------------------------------------------------------------------------
+
+    def _replace(self, raw: bytes, stored: Stored) -> None:
+        """Keep of a content only that the store holds it."""
+        before = self._by_raw[raw]
+        self._by_raw[raw] = stored
+        self.table_bytes += _size_in_table(stored) - _size_in_table(before)
+        if isinstance(before, Buffered):
+            self._buffered -= before.size
+        drop(before)
 
     def _known_diff_id(self, digest: Digest) -> Digest | None:
         match self.get(digest):

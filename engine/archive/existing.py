@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from engine.archive.save import Output, write_images
+from engine.archive.save import Destination, write_images
 from engine.content.protocols import Provider, ReaderAt
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
 from engine.image import Image
@@ -144,7 +144,11 @@ class _Region:
 
 
 def extend(
-    store: Store, archive: Path, images: Sequence[Image], options: combined.Options, output: Output
+    store: Store,
+    archive: Path,
+    images: Sequence[Image],
+    options: combined.Options,
+    output: Destination,
 ) -> int:
     """Write one archive of the entries of `archive` and these images; return its size in bytes.
 

@@ -1,6 +1,7 @@
 """One file of a directory that is loaded, written at any offset."""
 
 from engine.archive.content_pool import BUFFERED_FILE
+from engine.archive.gaps import Gaps
 from engine.archive.member_content import Buffered, Ingested
 from engine.archive.member_sinks import DiffHasher
 from engine.content.protocols import Writer
@@ -29,7 +30,13 @@ class FileWriter:
         self._data = bytearray()
         self._ingest: Writer | None = None
         self._diff: DiffHasher | None = DiffHasher(expansion)
+        self._gaps = Gaps()
         self.size = 0
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there are bytes that nobody has written; they are zeros."""
+        return bool(self._gaps)
 
     @property
     def ingest(self) -> Writer | None:
@@ -56,6 +63,8 @@ class FileWriter:
         else:
             self._diff = None
             self._ingest.pwrite(data, offset)
+        self._gaps.fill(offset, end)
+        self._gaps.add(self.size, offset)
         self.size = max(self.size, end)
 
     def read(self, length: int, offset: int) -> bytes:
@@ -66,13 +75,17 @@ class FileWriter:
 
     def truncate(self, size: int) -> None:
         """Cut the file at `size` bytes, or extend it with zeros; raise as `write` does."""
-        if size > self.size:
+        before = self.size
+        if size > before:
             self.write(b"\0", size - 1)
+            self._gaps.cut(before)
+            self._gaps.add(before, size)
         elif self._ingest is None:
             del self._data[size:]
         elif size < self.size:
             self._diff = None
             self._ingest.truncate(size)
+        self._gaps.cut(size)
         self.size = size
 
     def content(self, name: str) -> Buffered | Ingested:

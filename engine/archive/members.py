@@ -162,7 +162,7 @@ class Members:
 
     def absence(self, digest: str, subject: str, others: Sequence[str] = ()) -> EngineError:
         """Return the error for an absent blob; `others` are further absent blobs that it lists."""
-        if other := self._with_name_of(digest):
+        if (other := self._with_name_of(digest)) and other.digest != digest:
             return DigestMismatch(blob_path(digest), digest, other.digest)
         return missing_blob(digest, subject, others)
 

@@ -1,10 +1,11 @@
-"""Saving of images as one archive with an OCI layout, which docker can load.
+"""Saving of images as one layout, as an archive or a directory, which docker can load.
 
-The blobs are leased before they are opened, and the event is recorded when the archive is complete.
+The blobs are leased before they are opened, and the event is recorded when the layout is complete.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -19,20 +20,35 @@ from engine.stores.protocols import Store
 from engine.tracing import Tracer, Untraced
 
 
+class Destination(Protocol):
+    """Where a layout is written; the spans of `tracer` are named as moby's."""
+
+    @property
+    def tracer(self) -> Tracer: ...
+
+    def write_layout(self, entries: Sequence[Entry], provider: Provider) -> int:
+        """Write these entries with the blobs of `provider`, verified; return the size in bytes."""
+
+
 class Output(msgspec.Struct, frozen=True):
-    """The destination of an archive: `write`, `progress` and `tracer`, whose spans are named as
-    moby's.
-    """
+    """The destination of an archive: a function that takes its bytes."""
 
     write: Callable[[bytes], object]
     progress: Progress = ignore
     tracer: Tracer = Untraced()
 
+    def write_layout(self, entries: Sequence[Entry], provider: Provider) -> int:
+        """Write an archive; raise the errors of `write_archive`."""
+        with self.tracer.span("writeTar"):
+            return writer.write_archive(entries, provider, self.write, self.progress, self.tracer)
 
-def save(store: Store, images: Sequence[Image], options: combined.Options, output: Output) -> int:
-    """Write one archive of these images, verifying every blob; return its size in bytes.
 
-    Raise the errors of `combined.layout` and `write_archive`.
+def save(
+    store: Store, images: Sequence[Image], options: combined.Options, output: Destination
+) -> int:
+    """Write one layout of these images, verifying every blob; return its size in bytes.
+
+    Raise the errors of `combined.layout` and of the destination.
     """
     layout = partial(combined.layout, images, store.content, options)
     return write_images(store, images, layout, store.content, output)
@@ -43,12 +59,12 @@ def write_images(
     images: Sequence[Image],
     layout: Callable[[], Sequence[Entry]],
     provider: Provider,
-    output: Output,
+    output: Destination,
 ) -> int:
     """Write the entries that `layout` returns, with the blobs of `provider`.
 
     Lease the blobs of `images`, and record a save event for each image at the end. Return the size
-    of the archive in bytes; raise the errors of `layout` and `write_archive`.
+    of what was written in bytes; raise the errors of `layout` and of the destination.
     """
     tracer = output.tracer
     with tracer.span("save"), store.leases.hold() as lease:
@@ -57,8 +73,7 @@ def write_images(
                 with tracer.span("saveImage", {"image.id": target}):
                     for blob in store.images.summary(target).blobs:
                         store.leases.add(lease.id, Digest(blob))
-        with tracer.span("writeTar"):
-            size = writer.write_archive(layout(), provider, output.write, output.progress, tracer)
+        size = output.write_layout(layout(), provider)
     with store.transaction():
         for image in images:
             name = "" if image.is_untagged else image.name

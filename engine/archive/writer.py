@@ -1,29 +1,22 @@
 """Writing of the entries of a layout as a tar archive, byte for byte as Go's tools write it.
 
 The entries have no owner; two zero blocks end the archive, without further padding. Every blob is
-verified as it is copied, and a decompressed layer by its diff ID. At most two chunks are in memory.
+verified as it is copied, and a decompressed layer by its diff ID.
 
 A layer that does not match its diff ID ends the archive with an error. docker only warns of it and
 writes the layer under its actual digest, to which nothing else in the archive refers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from engine.content.protocols import Provider, ReaderAt
-from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
-from engine.layers.diff_ids import uncompressed_pieces
-from engine.layouts.entry import Decompressed, Entry
+from engine.archive.entry_content import opened
+from engine.content.protocols import Provider
+from engine.layouts.entry import Entry
 from engine.progress import Done, Progress, ignore
-from engine.spec import digest as digests
-from engine.spec.digest import Digest
 from engine.tar import header_encoder as encode
 from engine.tar.header_encoder import Header
-from engine.threads import begin, run_concurrently
 from engine.tracing import Tracer, Untraced
 
-_CHUNK = 1 << 20
-_EMPTY = b""
-_BLOB_SPAN = "saveConfigAndLayer"
 _UNTRACED = Untraced()
 
 
@@ -58,68 +51,10 @@ def write_archive(
 
 def _pieces(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[bytes]:
     yield encode.encode(_header(entry))
-    match entry.content:
-        case Digest() as digest:
-            with tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}):
-                yield from _verified(entry, digest, _blob(entry, digest, provider))
-        case Decompressed(digest, diff_id):
-            with tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}):
-                yield from _verified(entry, diff_id, _decompressed(entry, digest, provider))
-        case bytes() as data if data:
-            yield data
+    with opened(entry, provider, tracer) as content:
+        yield from content.chunks
     if entry.size % encode.BLOCK:
         yield encode.padding(entry.size)
-
-
-def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield chunks, none of them empty; the last is yielded only after all were verified."""
-    hasher = digests.hasher(digest.algorithm)
-    last, size = _EMPTY, 0
-    for chunk in chunks:
-        hashed = run_concurrently(hasher.update, memoryview(chunk))
-        if last:
-            yield last
-        hashed()
-        size += len(chunk)
-        if size > entry.size:
-            break
-        last = chunk
-    if size != entry.size:
-        raise SizeMismatch(entry.path, entry.size, size)
-    found = digests.from_hash(digest.algorithm, hasher)
-    if found != digest:
-        raise DigestMismatch(entry.path, digest, found)
-    if last:
-        yield last
-
-
-def _blob(entry: Entry, digest: Digest, provider: Provider) -> Iterator[bytes]:
-    with provider.open(digest) as reader:
-        if reader.size != entry.size:
-            raise SizeMismatch(entry.path, entry.size, reader.size)
-        yield from _chunks(reader)
-
-
-def _decompressed(entry: Entry, digest: Digest, provider: Provider) -> Iterator[bytes]:
-    with provider.open(digest) as reader:
-        try:
-            yield from map(bytes, uncompressed_pieces(reader))
-        except BrokenArchive as error:
-            raise BrokenArchive(entry.path, error.reason) from error
-
-
-def _chunks(reader: ReaderAt) -> Iterator[bytes]:
-    """Yield the bytes of a blob; a chunk of a large blob is read ahead."""
-    position, size = 0, reader.size
-    if size <= _CHUNK:
-        yield from filter(None, (reader.pread(size, 0),))
-        return
-    coming = begin(reader.pread, _CHUNK, 0)
-    while position < size and (data := coming()):
-        position += len(data)
-        if position < size:
-            coming = begin(reader.pread, min(_CHUNK, size - position), position)
-        yield data
 
 
 def _header(entry: Entry) -> Header:

@@ -1,8 +1,8 @@
-"""`imgfs save`: write images as one archive."""
+"""`imgfs save`: write images as one archive or one directory."""
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from engine import names
-from engine.archive.save import Output, save
+from engine.archive.save import Destination, Output, save
 from engine.errors import printable
 from engine.graph import graph
 from engine.image import Image
@@ -21,7 +21,7 @@ from engine.spec.oci import Platform
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
-from imgfs.cli.support.files import whole_file
+from imgfs.cli.support.files import followed, whole_file
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
 from imgfs.cli.support.tracing import tracer
@@ -31,12 +31,14 @@ Options = TypeVar("Options", bound=Selection)
 
 def _options(parser: Parser) -> None:
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="Write to a file, not to standard output."
+        "-o", "--output", metavar="PATH", help="Write to a file or a directory, not to stdout."
     )
     parser.repeatable("--platform", metavar="PLATFORM", help="Save only this platform; repeatable.")
     parser.flag("--all-platforms", help="Save all that the store holds (the default).")
     parser.flag("--skip-missing", help="Skip platforms that an image lacks, and report them.")
-    parser.add_argument("--append", metavar="FILE", help="Add the images to an existing archive.")
+    parser.add_argument(
+        "--append", metavar="PATH", help="Add the images to an existing archive or directory."
+    )
     parser.repeatable("--since", metavar="NAME", help="Leave out blobs that this image has.")
     parser.add_argument(
         "--layout",
@@ -51,10 +53,12 @@ def _save(args: Namespace) -> None:
     """Write images as one archive.
 
     docker, podman, containerd, skopeo and umoci read it. A name without a tag means
-    every tag of it; IDs, ID prefixes and NAME@DIGEST work as well.
+    every tag of it; IDs, ID prefixes and NAME@DIGEST work as well. In a directory,
+    one that ends in a slash or is there, the images are added to those it holds.
 
     imgfs save -o x.tar alpine:3 busybox
     imgfs save app:1 | docker load
+    imgfs save -o layout/ app:1            an OCI layout, for skopeo copy oci:layout:1
     imgfs save --append x.tar app:2        add the blobs that x.tar lacks
     imgfs save --since app:1 app:2         for a store that has app:1
     imgfs save --layout docker app:1       as docker save writes it
@@ -83,15 +87,16 @@ def _write(
     store: Store, images: list[Image], wanted: tuple[Platform, ...], args: Namespace
 ) -> None:
     required = () if args.skip_missing else wanted
+    directory = _directory(args)
     with ExitStack() as stack:
         on_progress = stack.enter_context(progress_of("Saving", how(args)))
-        if args.append is not None:
-            out = stack.enter_context(whole_file(Path(args.append))).write
-        elif args.output is not None:
-            out = stack.enter_context(whole_file(Path(args.output))).write
+        output: Destination
+        if directory is not None:
+            from engine.archive.directory_writer import DirectoryOutput  # most write an archive
+
+            output = DirectoryOutput(followed(directory), on_progress, tracer())
         else:
-            out = widen(sys.stdout.buffer).write
-        output = Output(out, on_progress, tracer())
+            output = Output(_stream(args, stack), on_progress, tracer())
         if args.layout == "docker":
             from engine.archive.save_for_docker import save_for_docker
             from engine.layouts import docker_save  # most archives have the other layout
@@ -103,12 +108,29 @@ def _write(
         if args.since:
             known = _blobs_below(store, args.since)
             options = replace(options, keeps=lambda blob: blob.digest not in known)
-        if args.append is not None:
+        if args.append is not None and directory is None:
             from engine.archive.existing import extend  # most archives are new
 
             extend(store, Path(args.append), images, options, output)
         else:
             save(store, images, options, output)
+
+
+def _directory(args: Namespace) -> Path | None:
+    """Return the directory to write to, None for an archive."""
+    given = args.append if args.output is None else args.output
+    if given is None:
+        return None
+    is_named_so = args.append is None and given.endswith("/")
+    return Path(given) if is_named_so or Path(given).is_dir() else None
+
+
+def _stream(args: Namespace, stack: ExitStack) -> Callable[[bytes], object]:
+    """Return a function that takes the bytes of an archive."""
+    given = args.append if args.output is None else args.output
+    if given is None:
+        return widen(sys.stdout.buffer).write
+    return stack.enter_context(whole_file(Path(given))).write
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:

@@ -11,17 +11,18 @@ from imgfs.vfs.nodes import Call
 
 
 class _Numbers(msgspec.Struct, frozen=True):
-    """The numbers of system calls of a machine; of those that open a file, with the word of
-    /proc/THREAD/syscall that holds the flags.
+    """The numbers of system calls of a machine: those that make a directory, those that make a
+    link, and those that open a file, with the word of /proc/THREAD/syscall that holds the flags.
     """
 
     mkdir: tuple[str, ...]
+    link: tuple[str, ...]
     open: dict[str, int]
 
 
-_GENERIC: Final = _Numbers(("34",), {"56": 3})
+_GENERIC: Final = _Numbers(("34",), ("36", "37"), {"56": 3})
 _NUMBERS: Final = {
-    "x86_64": _Numbers(("83", "258"), {"2": 2, "257": 3}),
+    "x86_64": _Numbers(("83", "258"), ("86", "88", "265", "266"), {"2": 2, "257": 3}),
     "aarch64": _GENERIC,
     "riscv64": _GENERIC,
     "loongarch64": _GENERIC,
@@ -43,6 +44,8 @@ def call_of(thread: int) -> Call:
         return Call.UNKNOWN
     if words[0] in _NUMBERS.mkdir:
         return Call.MAKE_DIRECTORY
+    if words[0] in _NUMBERS.link:
+        return Call.MAKE_FILE
     flags = _NUMBERS.open.get(words[0])
     if flags is None:
         return Call.OTHER

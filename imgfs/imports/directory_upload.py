@@ -115,7 +115,7 @@ class DirectoryUpload:
     def closed(self) -> None:
         """Count one open file less."""
         self._open -= 1
-        self.changed()
+        self._changed_at = time.monotonic()
 
     def changed(self) -> None:
         """Note that something has been changed."""

@@ -113,6 +113,8 @@ class UploadedDirectory(ReadOnlyDirectory):
         self._children: dict[str, Child] = {}
         self._implied: dict[str, UploadedDirectory] = {}
         self._shown: set[Digest] = set()
+        self._removed: set[Digest] = set()
+        """Stored blobs that have been removed here, so that they are not listed."""
 
     @property
     def path(self) -> str:
@@ -123,6 +125,17 @@ class UploadedDirectory(ReadOnlyDirectory):
     def depth(self) -> int:
         """The number of directories above this one in the upload."""
         return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def height(self) -> int:
+        """The number of directories in each other, from this one down."""
+        inner = (c.height for c in self._children.values() if isinstance(c, UploadedDirectory))
+        return 1 + max(inner, default=0)
+
+    def check_depth(self, height: int) -> None:
+        """Raise OSError (EMLINK) if a directory of this height is too deep here."""
+        if self.depth + height >= MAX_DEPTH:
+            raise OSError(errno.EMLINK, f"expected at most {MAX_DEPTH} directories in each other")
 
     @property
     def is_implied(self) -> bool:
@@ -184,7 +197,7 @@ class UploadedDirectory(ReadOnlyDirectory):
     def find(self, name: str, call: Call) -> Node | None:
         """Return what a system call finds under a name."""
         child = self._children.get(name)
-        if child is not None:
+        if child is not None and not _is_refused(child):
             return child if name in self._left([name]) else None
         if name == _BLOBS or (self.name == _BLOBS and name in ALGORITHMS):
             is_free = call in (Call.MAKE_DIRECTORY, Call.UNKNOWN)
@@ -201,12 +214,15 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         """Return what has been made here, and the stored blobs that the images refer to."""
-        children = dict(self._children)
+        children = {n: child for n, child in self._children.items() if not _is_refused(child)}
         found: dict[str, Node] = {name: children[name] for name in self._left(children)}
+        for name in self._referred_directories():
+            if name not in found:
+                found[name] = self._implied_directory(name)
         if self._is_for_blobs:
-            root = self.path.removesuffix(f"{_BLOBS}/{self.name}")
-            for digest, size in self.upload.blobs(root, self.name).items():
-                found.setdefault(digest.encoded, StoredBlob(self, digest, size))
+            for digest, size in self.upload.blobs(self._layout, self.name).items():
+                if digest not in self._removed:
+                    found.setdefault(digest.encoded, StoredBlob(self, digest, size))
         return sorted(found.items(), key=lambda item: item[0])
 
     # -- changes ----------------------------------------------------------------------------------
@@ -222,8 +238,7 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> "UploadedDirectory":
         """Make a directory; raise OSError (EMLINK) for one that is too deep."""
-        if self.depth + 1 >= MAX_DEPTH:
-            raise OSError(errno.EMLINK, f"expected at most {MAX_DEPTH} directories in each other")
+        self.check_depth(1)
         made = self._implied.pop(name, None)
         if made is None:
             made = UploadedDirectory(self.upload, self, name, Receipt.new(mode, uid, gid))
@@ -268,6 +283,8 @@ class UploadedDirectory(ReadOnlyDirectory):
             return
         replaced = target.child(new_name)
         _check_replacement(child, replaced)
+        if isinstance(child, UploadedDirectory):
+            target.check_depth(child.height)
         old, new = self.path_of(name), target.path_of(new_name)
         try:
             arrived = self.upload.load.rename(old, new)
@@ -292,6 +309,7 @@ class UploadedDirectory(ReadOnlyDirectory):
             _detach(child)
         if digest := self._blob(name):
             self._shown.discard(digest)
+            self._removed.add(digest)
         self._changed()
         self.upload.removed()
 
@@ -301,6 +319,7 @@ class UploadedDirectory(ReadOnlyDirectory):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         _detach(self._children.pop(name, None))
         self._changed()
+        self.upload.removed()
 
     def adopt(self, blob: StoredBlob, receipt: Receipt) -> UploadedFile:
         """Return the file with a stored blob, which is listed from now on."""
@@ -331,6 +350,19 @@ class UploadedDirectory(ReadOnlyDirectory):
         return blob_at(self.path_of(name)) if self._is_for_blobs else None
 
     @property
+    def _layout(self) -> str:
+        """The layout that this directory of blobs, or its parent, belongs to: "" or "PATH/"."""
+        path = self.path if self._is_for_blobs else f"{self.path}/"
+        return path.rpartition(f"{_BLOBS}/")[0]
+
+    def _referred_directories(self) -> Iterable[str]:
+        """Return the directories for blobs that images of a layout refer to."""
+        blobs = self.upload.load.blobs
+        if self.name == _BLOBS and self.parent is not None:
+            return {digest.partition(":")[0] for digest in blobs(self._layout)}
+        return [_BLOBS] if blobs(f"{self.path}/".lstrip("/")) else []
+
+    @property
     def _is_for_blobs(self) -> bool:
         is_below_blobs = self.parent is not None and self.parent.name == _BLOBS
         return is_below_blobs and self.name in ALGORITHMS
@@ -346,8 +378,10 @@ class UploadedDirectory(ReadOnlyDirectory):
         return [name for name in names if f"{self.name}:{name}" not in gone]
 
     def _add(self, name: str, child: "Child") -> None:
-        if name in self._children:
+        existing = self._children.get(name)
+        if existing is not None and not _is_refused(existing) and self._left([name]):
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        _detach(existing)
         self.place(name, child)
         self._changed()
 
@@ -384,6 +418,11 @@ class _SeenBy(ReadOnlyDirectory):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         return self._directory.children()
+
+
+def _is_refused(child: "Child") -> bool:
+    """Return whether a file's bytes are no good, so that its name is free."""
+    return isinstance(child, UploadedFile) and child.is_refused
 
 
 def _detach(child: "Child | None") -> None:

@@ -60,6 +60,8 @@ class UploadedFile(ReadOnlyNode):
         """The end of the bytes that the thread has written last."""
         self._error: Exception | None = None
         """Why bytes were lost."""
+        self.is_refused = False
+        """Whether the last flush has raised an error, and nothing was written since."""
 
     @property
     def path(self) -> str | None:
@@ -119,6 +121,7 @@ class UploadedFile(ReadOnlyNode):
         self._take_gathered()
         if self._error is not None:
             raise self._error
+        self.is_refused = False
         if offset == self._position and self._writer is not None:
             await self._enqueue(data).all_but(_AHEAD)
         else:
@@ -251,9 +254,14 @@ class UploadedFile(ReadOnlyNode):
             return
         try:
             self.digest = await self._call(partial(self._load.put, path, writer))
-        except Exception as error:
-            if not isinstance(error, ContentMismatch):  # of a mismatch the bytes are left
-                self._error = error
+        except ContentMismatch as error:
+            if writer.has_gaps:
+                return  # the rest comes later, by another descriptor
+            self.is_refused = True
+            self._upload.refuse(path, error)
+            raise
+        except Exception as error:  # the bytes are lost
+            self._error = error
             self._upload.refuse(path, error)
             raise
         await self._upload.arrived(path, self.digest)
@@ -262,6 +270,8 @@ class UploadedFile(ReadOnlyNode):
         writer, self._writer = self._writer, None
         if isinstance(writer, StoredBlobWriter):
             writer.close()
+        elif writer is not None and self.digest is None and writer.has_gaps and not self._error:
+            self._writer = writer
         elif writer is not None and self.digest is None:
             await self._call(writer.abort)
             self.size = 0

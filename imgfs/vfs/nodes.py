@@ -102,7 +102,7 @@ class Call(Enum):
     """A system call that looks a name up."""
 
     MAKE_DIRECTORY = "mkdir"
-    MAKE_FILE = "open with O_CREAT and O_EXCL"
+    MAKE_FILE = "link, symlink, or open with O_CREAT and O_EXCL"
     WRITE_FILE = "open for writing"
     OTHER = "any other"
     UNKNOWN = "unknown"

@@ -179,6 +179,36 @@ def test_a_wrong_blob_is_refused_and_can_be_written_again(engine: LocalEngine) -
     assert images(engine) == ["app:1"]
 
 
+def test_a_temporary_file_that_is_changed_completes_a_layout(engine: LocalEngine) -> None:
+    """As rsync --partial-dir does: the file is closed, continued and then renamed."""
+    files = oci_layout(APP, tags=["1"])
+    layer = max(files, key=lambda path: len(files[path]))
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path, data in files.items():
+            if path != layer:
+                write(directory, path, data)
+        write(directory, "partial", files[layer][:150_000])
+        file = directory.reopen("partial", Digest(archives.digest(files[layer][:150_000])))
+        file.write(files[layer][149_500:], 149_500)
+        directory.put("partial", file)
+        for arrived in directory.rename("partial", layer):
+            directory.arrived(*arrived)
+        assert not directory.missing
+    assert images(engine) == ["app:1"]
+
+
+def test_a_second_name_of_a_file_completes_a_layout(engine: LocalEngine) -> None:
+    files = oci_layout(APP, tags=["1"])
+    layer = max(files, key=lambda path: len(files[path]))
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        write(directory, "a", files[layer])
+        directory.copy_name("a", layer)
+        for path, data in files.items():
+            if path != layer:
+                write(directory, path, data)
+    assert images(engine) == ["app:1"]
+
+
 def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEngine) -> None:
     app = ImageParts(layers=[archives.layer("app")])
     wrong = archives.digest(b"another layer").encode()

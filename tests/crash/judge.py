@@ -3,6 +3,7 @@ without either.
 """
 
 import hashlib
+import json
 import os
 import tarfile
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ _CONTENT = {"blobs", "imgfs.db", "ingest", "leases", "version"}
 @dataclass(frozen=True)
 class Judge:
     """Checks after an operation; `before` and `after` are the images without it and after its
-    success.
+    success, and the layouts what `check_layout` returns then.
     """
 
     operation: Operation
     before: Names
     after: Names
+    layout_before: frozenset[str] | None
+    layout_after: frozenset[str] | None
 
     def judge_killed(self, place: Place, is_done: bool) -> None:
         """Check as `judge` does, after a kill, which loses nothing that was written."""
@@ -34,11 +37,15 @@ class Judge:
         """Check the interrupted store, collect garbage, and repeat the operation; `is_done` states
         that it had reported its success.
         """
+        layout = check_layout(place.layout)
+        assert layout == self.layout_after or (layout == self.layout_before and not is_done)
         found = examine(place.store)
         assert found == self.after or (found == self.before and not is_done)
         expected = self.operation.again if found == self.after != self.before else 0
         assert self.operation.run(place) == expected
         assert examine(place.store) == self.after
+        assert check_layout(place.layout) == self.layout_after
+        assert not list(place.layout.glob(".imgfs-*"))
 
 
 def judge_of(operation: Operation, place: Place, root: Path) -> Judge:
@@ -46,9 +53,10 @@ def judge_of(operation: Operation, place: Place, root: Path) -> Judge:
     place.
     """
     before = place.names() if operation.stocked else {}
+    layout_before = check_layout(place.layout)
     done = place.copy(root)
     assert operation.run(done) == 0
-    return Judge(operation, before, done.names())
+    return Judge(operation, before, done.names(), layout_before, check_layout(done.layout))
 
 
 def examine(store: Path) -> Names:
@@ -98,6 +106,23 @@ def check_archive(path: Path) -> None:
                 data = archive.extractfile(member)
                 assert data is not None
                 assert member.name == f"blobs/sha256/{hashlib.sha256(data.read()).hexdigest()}"
+
+
+def check_layout(path: Path) -> frozenset[str] | None:
+    """Check that every blob of a layout is what its name says, and that all are there that its
+    index needs; return the names of its images, None if there is no index.
+    """
+    blobs = {f"sha256:{blob.name}": blob.read_bytes() for blob in path.glob("blobs/sha256/*")}
+    for name, data in blobs.items():
+        assert name == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if not (path / "index.json").exists():
+        return None
+    assert json.loads((path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+    entries = json.loads((path / "index.json").read_bytes())["manifests"]
+    for entry in entries:
+        manifest = json.loads(blobs[entry["digest"]])
+        assert all(one["digest"] in blobs for one in (manifest["config"], *manifest["layers"]))
+    return frozenset(entry["annotations"]["io.containerd.image.name"] for entry in entries)
 
 
 def file_digest(store: Path, blob: str) -> str:

@@ -27,6 +27,7 @@ _CALLS: Final = frozenset(
     {
         *(os.open, os.write, os.fsync, os.ftruncate, os.fchmod, os.chmod, os.close),
         *(os.mkdir, os.rmdir, os.rename, os.replace, os.unlink, fcntl.flock),
+        *(os.copy_file_range, os.pwrite, os.utime),
     }
 )
 _METHODS: Final = (sqlite3.Cursor, sqlite3.Connection, io.BufferedWriter)
@@ -34,6 +35,7 @@ _NAMES: Final = frozenset({"execute", "executemany", "close", "write", "flush"})
 _COMMANDS: Final = ("load", "save", "tag", "rm", "commit", "gc")
 _ENGINE: Final = (
     *("archive.importer", "archive.save", "archive.save_for_docker", "archive.existing"),
+    "archive.directory_writer",
     *("commit.commit", "commit.platform_images", "compression.compressors"),
     *("compression.decoders", "layers.diff_ids", "layers.reader", "layouts.combined"),
     *("layouts.docker_save", "spec.go_json", "stores.local.gc", "stores.local.ingests"),

@@ -57,6 +57,10 @@ class Place:
     def output(self) -> Path:
         return self.root / "output.tar"
 
+    @property
+    def layout(self) -> Path:
+        return self.root / "layout"
+
     def copy(self, root: Path) -> "Place":
         shutil.copytree(self.root, root, symlinks=True)
         return Place(root)
@@ -92,7 +96,7 @@ class Operation:
         place = Place(root)
         root.mkdir()
         for name, data in self.files.items():
-            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(data)
             os.utime(root / name, (1_700_000_000, 1_700_000_000))
         if self.stocked:
@@ -116,6 +120,12 @@ OPERATIONS = (
         "save-over",
         ("save", "-q", "-o", "@output.tar", "keep:1", "keep:too"),
         files={"output.tar": _STOCK[1]},
+    ),
+    Operation("save-directory", ("save", "-q", "-o", "@layout/", "keep:1", "ghcr.io/org/other:2")),
+    Operation(
+        "save-into",
+        ("save", "-q", "-o", "@layout/", "keep:1", "keep:too"),
+        files={f"layout/{name}": data for name, data in archives.members(_STOCK[1])},
     ),
     Operation("tag", ("tag", "keep:1", "moved:1")),
     Operation("rm", ("rm", "gone:1"), again=1),

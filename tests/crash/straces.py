@@ -142,6 +142,8 @@ class _Translator:
                 self._positions[int(arguments[0])] = call.result
             case "write" | "pwrite64":
                 self._write(call)
+            case "copy_file_range":
+                self._copy(call)
             case "ftruncate" if (inode := self._inode(arguments[0])) is not None:
                 self.journal.add(Truncate(inode, int(arguments[1])))
             case "fsync" | "fdatasync" if (inode := self._inode(arguments[0])) is not None:
@@ -203,6 +205,15 @@ class _Translator:
             offset = self._positions[descriptor]
             self._positions[descriptor] += len(data)
         self.journal.add(Write(inode, offset, data))
+
+    def _copy(self, call: Call) -> None:
+        source, start, target, offset = (int(text.strip("[]")) for text in call.arguments[:4])
+        inode = self._open.get(target)
+        if inode is None:
+            return
+        data = self.journal.now.files[self._open[source]][start : start + call.result]
+        assert len(data) == call.result
+        self.journal.add(Write(inode, offset, bytes(data)))
 
     def _link(self, path: Path, inode: int) -> None:
         if self._is_ours(path):

@@ -32,17 +32,30 @@ def memory(path: Path, size: str) -> Iterator[Path]:
 @contextmanager
 def ext4(path: Path, size: int) -> Iterator[Path]:
     """Mount an ext4 file system on a loop device."""
+    with _on_a_loop_device(path, size, "mkfs.ext4", "-q", "-m", "0"):
+        yield path
+
+
+@contextmanager
+def btrfs(path: Path, size: int) -> Iterator[Path]:
+    """Mount a btrfs file system on a loop device, which can clone files."""
+    with _on_a_loop_device(path, size, "mkfs.btrfs", "-q"):
+        yield path
+
+
+@contextmanager
+def _on_a_loop_device(path: Path, size: int, program: str, *options: str) -> Iterator[None]:
     # Debian has it in /sbin, which is not on the PATH of a root shell started with su.
-    mkfs = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    mkfs = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if mkfs is None:
-        pytest.skip("no mkfs.ext4")
+        pytest.skip(f"no {program}")
     image = path.with_suffix(".image")
     with image.open("wb") as file:
         file.truncate(size)
-    subprocess.run([mkfs, "-q", "-m", "0", str(image)], check=True)
+    subprocess.run([mkfs, *options, str(image)], check=True)
     try:
         with mounted(path, "-o", "loop", str(image)):
-            yield path
+            yield
     finally:
         image.unlink()
 

@@ -75,6 +75,41 @@ def test_every_command_reports_a_full_disk_and_succeeds_later(disk: Path) -> Non
         assert succeeded(imgfs(*command, stdin=stores.APP))
 
 
+def test_a_layout_survives_a_save_for_which_the_disk_is_too_small(
+    disk: Path, imgfs: Command
+) -> None:
+    layout = disk / "layout"
+    succeeded(imgfs("load", stdin=LARGE))
+    succeeded(imgfs("save", "-o", f"{layout}/", "base:1"))
+    before = {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()}
+    said = refusal(imgfs("save", "-o", layout, "large:1"))
+    assert said.startswith(f"{layout}/blobs/sha256/")
+    assert said.endswith(": No space left on device")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(layout.glob(".imgfs-*"))
+    succeeded(imgfs("save", "-o", layout, "base:1"))
+
+
+def test_a_directory_shares_the_blobs_where_files_can_be_cloned(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("a disk needs root")
+    with disks.btrfs(tmp_path / "disk", 256 << 20) as disk:
+        imgfs = Command(disk / "store")
+        succeeded(imgfs("load", "-q", stdin=LARGE))
+        before = _bytes_used(disk)
+        succeeded(imgfs("save", "-o", f"{disk}/layout/", "large:1"))
+        assert _bytes_used(disk) - before < 4 << 20, "of 24 MiB"
+        blobs = [path for path in (disk / "layout/blobs/sha256").iterdir() if path.is_file()]
+        assert all(archives.digest(path.read_bytes())[7:] == path.name for path in blobs)
+        assert sum(path.stat().st_size for path in blobs) > 24 << 20
+
+
+def _bytes_used(disk: Path) -> int:
+    os.sync()
+    found = os.statvfs(disk)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
 def test_every_operation_succeeds_after_a_full_disk(
     disk: Path, store: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,84 @@
+"""Writing of the entries of a layout as a directory, and adding of them to one that is there.
+
+`index.json` is written last: a reader sees the images that were there before or all of them, also
+after an interruption at any moment.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from engine.archive.entry_content import opened
+from engine.archive.layout_directory import LAYOUT, LayoutDirectory
+from engine.content.protocols import Provider
+from engine.layouts.entry import Entry
+from engine.layouts.union import INDEX, union
+from engine.progress import Done, Progress, ignore
+from engine.tracing import Tracer, Untraced
+
+
+class DirectoryOutput(msgspec.Struct, frozen=True):
+    """The destination of a layout: a directory, which is made if only its last part is absent."""
+
+    path: Path
+    progress: Progress = ignore
+    tracer: Tracer = Untraced()
+
+    def write_layout(self, entries: Sequence[Entry], provider: Provider) -> int:
+        """Write the entries, merged with those that are there; return the size of all in bytes.
+
+        Wait while another process writes. Raise the errors of `LayoutDirectory` and
+        `entry_content.opened`, and InvalidDocument for a document that is there; the images that
+        were there are then untouched.
+        """
+        with LayoutDirectory(self.path) as directory:
+            old = directory.documents()
+            merged = union(old, entries)
+            directory.remove_temporaries()
+            files = {entry.path: entry for entry in merged if not entry.is_directory}
+            put = _Writer(directory, provider, self, tuple(files.values())).put
+            layout, index = files.pop(LAYOUT), files.pop(INDEX)
+            put(layout)
+            directory.sync()  # other files without this one are not taken for a layout
+            for entry in files.values():
+                put(entry)
+            directory.sync()
+            for forgotten in {entry.path for entry in old} - {entry.path for entry in merged}:
+                directory.remove(forgotten)
+            for entry in merged:
+                if entry.is_directory:
+                    directory.set_time(entry.path, entry.mtime)
+            put(index)
+            directory.sync()
+            directory.set_time("", index.mtime)
+        return sum(entry.size for entry in merged)
+
+
+class _Writer:
+    """Writes files one by one and reports the progress of them all."""
+
+    def __init__(
+        self,
+        directory: LayoutDirectory,
+        provider: Provider,
+        output: DirectoryOutput,
+        files: Sequence[Entry],
+    ) -> None:
+        self._directory = directory
+        self._provider = provider
+        self._output = output
+        self._done = Done(0, sum(e.size for e in files), 0, sum(e.is_layer for e in files))
+
+    def put(self, entry: Entry) -> None:
+        self._done = replace(self._done, layers=self._done.layers + entry.is_layer)
+        if self._directory.has(entry):
+            self._report(entry.size)
+            return
+        with opened(entry, self._provider, self._output.tracer) as content:
+            self._directory.put(entry, content, self._report)
+
+    def _report(self, size: int) -> None:
+        self._done = replace(self._done, size=self._done.size + size)
+        self._output.progress(self._done)

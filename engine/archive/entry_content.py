@@ -1,0 +1,103 @@
+"""The content of entries, verified while it is read.
+
+Every blob is hashed, and a decompressed layer is compared with its diff ID. At most two chunks are
+in memory.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from engine.content.protocols import Provider, ReaderAt
+from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
+from engine.layers.diff_ids import uncompressed_pieces
+from engine.layouts.entry import Decompressed, Entry
+from engine.spec import digest as digests
+from engine.spec.digest import Digest
+from engine.threads import begin, run_concurrently
+from engine.tracing import Tracer
+
+_CHUNK = 1 << 20
+_EMPTY = b""
+_BLOB_SPAN = "saveConfigAndLayer"
+
+
+class Content(msgspec.Struct, frozen=True):
+    """The bytes of an entry, to be read once.
+
+    The last of the `chunks` is yielded only after all of them were verified. `descriptor` is a
+    regular file that holds exactly these bytes, None if there is none; the content owns it.
+    """
+
+    chunks: Iterator[bytes]
+    descriptor: int | None = None
+
+
+@contextmanager
+def opened(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[Content]:
+    """Open the content of an entry; that of a directory is empty.
+
+    Raise NotFound if its blob is absent. Reading raises SizeMismatch or DigestMismatch if the blob
+    does not match the entry, BrokenArchive if it cannot be decompressed.
+    """
+    match entry.content:
+        case Digest() as digest:
+            with (
+                tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}),
+                provider.open(digest) as reader,
+            ):
+                if reader.size != entry.size:
+                    raise SizeMismatch(entry.path, entry.size, reader.size)
+                yield Content(_verified(entry, digest, _chunks(reader)), reader.fileno())
+        case Decompressed(digest, diff_id):
+            with (
+                tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}),
+                provider.open(digest) as reader,
+            ):
+                yield Content(_verified(entry, diff_id, _decompressed(entry, reader)))
+        case data:
+            yield Content(iter((data,) if data else ()))
+
+
+def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield chunks, none of them empty; the last is yielded only after all were verified."""
+    hasher = digests.hasher(digest.algorithm)
+    last, size = _EMPTY, 0
+    for chunk in chunks:
+        hashed = run_concurrently(hasher.update, memoryview(chunk))
+        if last:
+            yield last
+        hashed()
+        size += len(chunk)
+        if size > entry.size:
+            break
+        last = chunk
+    if size != entry.size:
+        raise SizeMismatch(entry.path, entry.size, size)
+    found = digests.from_hash(digest.algorithm, hasher)
+    if found != digest:
+        raise DigestMismatch(entry.path, digest, found)
+    if last:
+        yield last
+
+
+def _decompressed(entry: Entry, reader: ReaderAt) -> Iterator[bytes]:
+    try:
+        yield from map(bytes, uncompressed_pieces(reader))
+    except BrokenArchive as error:
+        raise BrokenArchive(entry.path, error.reason) from error
+
+
+def _chunks(reader: ReaderAt) -> Iterator[bytes]:
+    """Yield the bytes of a blob; a chunk of a large blob is read ahead."""
+    position, size = 0, reader.size
+    if size <= _CHUNK:
+        yield from filter(None, (reader.pread(size, 0),))
+        return
+    coming = begin(reader.pread, _CHUNK, 0)
+    while position < size and (data := coming()):
+        position += len(data)
+        if position < size:
+            coming = begin(reader.pread, min(_CHUNK, size - position), position)
+        yield data
