@@ -78,7 +78,7 @@ class ImportDirectory(ReadOnlyDirectory):
         """Make an empty directory for a layout; OSError (EPERM, EEXIST) as for `create`."""
         self._check_free(name)
         receipt = Receipt.new(mode, uid, gid)
-        made = DirectoryUpload(name, receipt, self._services, self._new_key, self._refused)
+        made = DirectoryUpload(name, receipt, self._services, self._new_key, self)
         self._directories[name] = made
         self._put_report(name, made)
         return made.root
@@ -137,20 +137,32 @@ class ImportDirectory(ReadOnlyDirectory):
         return dict(sorted(counts.items()))
 
     async def flushed(self, upload: Upload) -> None:
-        """Implement `Listener`: show or remove the report about a failure."""
+        """Implement `upload.Listener`: show or remove the report about a failure."""
         if upload.result is not None:
             self._failures.end(upload.name)
         elif upload.error is not None:
             self._add_failure(upload, upload.error)
 
     async def closed(self, upload: Upload) -> None:
-        """Implement `Listener`: forget an upload that failed."""
+        """Implement `upload.Listener`: forget an upload that failed."""
         if upload.error is None:
             return
         self._add_failure(upload, upload.error)
         if self._uploads.get(upload.name) is upload:
             del self._uploads[upload.name]
         await self._services.failed(upload.name, sentence(upload.error))
+
+    def refused(self, upload: DirectoryUpload, path: str, error: Exception) -> None:
+        """Show why a file of a directory, or an image that it completes, was not taken."""
+        self._mtime = time.time_ns()
+        text = f"{path}: {sentence(error)}" if isinstance(error, OSError) else sentence(error)
+        kept = names_of(upload.load.loaded)
+        self._failures.add(upload.name, text, error, self._mtime, kept)
+        self._services.nursery.start_soon(self._services.failed, upload.name, text)
+
+    def completed(self, upload: DirectoryUpload) -> None:
+        """Remove the report about a directory that has failed before."""
+        self._failures.end(upload.name)
 
     async def abandon(self) -> None:
         """Drop every import that is not finished, at the end of the mount."""
@@ -212,14 +224,6 @@ class ImportDirectory(ReadOnlyDirectory):
         directory.root.is_removed = True
         self._mtime = time.time_ns()
         self._services.nursery.start_soon(directory.abandon)
-
-    def _refused(self, directory: DirectoryUpload, path: str, error: Exception) -> None:
-        """Show why a file of a directory, or an image that it completes, was not taken."""
-        self._mtime = time.time_ns()
-        kept = names_of(directory.load.loaded)
-        text = f"{path}: {sentence(error)}" if isinstance(error, OSError) else sentence(error)
-        self._failures.add(directory.name, text, error, self._mtime, kept)
-        self._services.nursery.start_soon(self._services.failed, directory.name, text)
 
     def _new_key(self) -> str:
         return f"upload:{next(self._numbers)}"

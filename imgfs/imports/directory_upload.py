@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -19,6 +20,18 @@ from imgfs.imports.services import ImportServices
 from imgfs.imports.uploaded_directory import UploadedDirectory
 
 
+class Listener(Protocol):
+    """An observer of uploads that are directories, called in the event loop."""
+
+    def refused(self, upload: "DirectoryUpload", path: str, error: Exception) -> None:
+        """Handle a file, or an image that it completes, which was not taken."""
+        ...
+
+    def completed(self, upload: "DirectoryUpload") -> None:
+        """Handle the publication of all images that the upload is known to have."""
+        ...
+
+
 class DirectoryUpload:
     """One directory of `import/`, with everything below it."""
 
@@ -28,17 +41,15 @@ class DirectoryUpload:
         receipt: Receipt,
         services: ImportServices,
         new_key: Callable[[], str],
-        on_refusal: Callable[["DirectoryUpload", str, Exception], None],
+        listener: Listener,
     ) -> None:
-        """`on_refusal` is called with the path and the error when something is not taken; `new_key`
-        returns the key of a new node.
-        """
+        """`new_key` returns the key of a new node."""
         self._token = trio.lowlevel.current_trio_token()
         self.load = services.begin_directory(name)
         self.services = services
         self.new_key = new_key
         self.root = UploadedDirectory(self, None, name, receipt)
-        self._on_refusal = on_refusal
+        self._listener = listener
         self._refusal: tuple[str, Exception] | None = None
         self._open = 0
         self._changed_at = time.monotonic()
@@ -133,7 +144,7 @@ class DirectoryUpload:
         if path is not None and self._refusal != (path, error):
             self._refusal = (path, error)
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._on_refusal, self, path, error)
+                self._token.run_sync_soon(self._listener.refused, self, path, error)
 
     async def arrived(self, path: str, digest: Digest) -> None:
         """Publish the images that a file completes; raise what is wrong with them."""
@@ -151,6 +162,10 @@ class DirectoryUpload:
                 raise
         self.changed()
         self._is_complete = bool(self.load.loaded.images) and not self.load.missing
+        if self._is_complete:
+            self._refusal = None
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._listener.completed, self)
 
     # -- blobs ------------------------------------------------------------------------------------
 
