@@ -227,17 +227,19 @@ def test_a_docker_archive_is_unpacked_by(
     directories.check(mounted)
 
 
-def test_restic_restores_into_it(source: Path, mounted: Mounted, tmp_path: Path) -> None:
+def test_restic_restores_layers_of_one_piece(mounted: Mounted, tmp_path: Path) -> None:
+    """Of a larger file it writes the pieces in any order, and closes the file between them."""
+    put(tmp_path / "app", layout((ImageParts(layers=[archives.layer("a")]), "1")))
     secret = tmp_path / "secret"
     secret.write_text("x")
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     options = ("--repo", str(tmp_path / "repository"), "--password-file", str(secret))
     restic = Client((find("restic"), *options), home)
     restic("init")
-    restic("backup", source)
+    restic("backup", tmp_path / "app")
     restic("restore", "latest", "--target", mounted.drop / "restored")
-    assert [path.name for path in mounted.path.glob("*:1")] != []
     assert status(mounted.drop / "restored") == "loaded"
+    assert [path.name for path in mounted.path.rglob("*:1")] == ["app:1"]
 
 
 def test_what_rsync_left_is_taken_up_again(source: Path, mounted: Mounted) -> None:
