@@ -4,7 +4,8 @@
     ├── InvalidInput            input that is invalid whatever the store holds
     │   ├── InvalidDigest
     │   ├── InvalidReference
-    │   ├── InvalidPlatform
+    │   ├── InvalidText         text that a user gives as a platform, an annotation, …
+    │   │   └── InvalidPlatform
     │   ├── InvalidDocument     JSON of the wrong shape (manifest, index, config, …)
     │   ├── NotExportable       an image that a layout cannot represent
     │   │   └── NotAnImage      an artifact where an image is required
@@ -23,7 +24,9 @@
     └── StoreError              the store cannot be used
         ├── StoreMissing        it does not exist
         ├── StoreDamaged        its database is missing or damaged
-        └── StoreBusy           another process holds its lock
+        ├── StoreBusy           another process holds its lock
+        └── Unsupported         this kind of store cannot do it
+            └── StoreReadOnly   it cannot be changed
 
 `str(error)` is one line that names the object, what was expected and what was found. Failures of
 the operating system, such as a missing file or a full disk, remain OSError.
@@ -41,6 +44,21 @@ _REASON: Final = 2000
 
 class EngineError(Exception):
     """The base class of the errors that the engine raises on purpose."""
+
+
+class _Reasoned(EngineError):
+    """An error about the `subject`, a thing of the kind that `noun` names; `reason` explains it."""
+
+    noun: ClassVar[str] = ""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
+
+    def __str__(self) -> str:
+        subject = f"{self.noun} {printable(self.subject)}".lstrip()
+        return f"{subject}: {printable(self.reason, _REASON)}"
 
 
 class InvalidInput(EngineError):
@@ -82,40 +100,26 @@ class InvalidReference(InvalidInput):
         return f"{self.sentence}: {printable(self.text) or 'the name is empty'}"
 
 
-class InvalidPlatform(InvalidInput):
+class InvalidText(_Reasoned, InvalidInput):
+    """A text that is no valid value of its kind, which `noun` names."""
+
+    noun = "text"
+
+
+class InvalidPlatform(InvalidText):
     """Text that is no valid platform specifier, such as linux/arm64/v8."""
 
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text, reason)
-        self.text = text
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"invalid platform {printable(self.text)}: {self.reason}"
+    noun = "invalid platform"
 
 
-class InvalidDocument(InvalidInput):
+class InvalidDocument(_Reasoned, InvalidInput):
     """A JSON document that does not have the required shape; `subject` names it."""
 
-    def __init__(self, subject: str, reason: str) -> None:
-        super().__init__(subject, reason)
-        self.subject = subject
-        self.reason = reason
 
-    def __str__(self) -> str:
-        return f"{printable(self.subject)}: {printable(self.reason, _REASON)}"
+class NotExportable(_Reasoned, InvalidInput):
+    """An image, named in familiar form, that a layout cannot represent."""
 
-
-class NotExportable(InvalidInput):
-    """An image that a layout cannot represent; `image` is its familiar name."""
-
-    def __init__(self, image: str, reason: str) -> None:
-        super().__init__(image, reason)
-        self.image = image
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"image {printable(self.image)}: {printable(self.reason, _REASON)}"
+    noun = "image"
 
 
 class NotAnImage(NotExportable):
@@ -124,7 +128,6 @@ class NotAnImage(NotExportable):
     def __init__(self, image: str, artifact_type: str) -> None:
         what = f" of the type {artifact_type}" if artifact_type else ""
         super().__init__(image, f"expected an image, found an artifact{what}")
-        self.artifact_type = artifact_type
 
 
 class BrokenArchive(InvalidInput):
@@ -264,27 +267,17 @@ class LimitExceeded(EngineError):
         return f"{subject}: {self.what}: limit {self.limit}, found {self.found}"
 
 
-class ChangedFile(EngineError):
+class ChangedFile(_Reasoned):
     """A file that was changed or removed while it was being read."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{printable(self.path)}: changed while it was read"
+        super().__init__(path, "changed while it was read")
 
 
-class StoreError(EngineError):
+class StoreError(_Reasoned):
     """The store at `path` cannot be used."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"store {printable(self.path)}: {self.reason}"
+    noun = "store"
 
 
 class StoreMissing(StoreError):
@@ -300,6 +293,17 @@ class StoreDamaged(StoreError):
 
 class StoreBusy(StoreError):
     """Another process holds the lock of the store; a later attempt may succeed."""
+
+
+class Unsupported(StoreError):
+    """This kind of store cannot do what was asked of it."""
+
+
+class StoreReadOnly(Unsupported):
+    """The store cannot be changed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "is read-only; name a store that can be changed")
 
 
 def escaped(text: str) -> str:

@@ -310,16 +310,3 @@ def _noun(descriptor: Descriptor) -> str:
         if belongs(descriptor.media_type):
             return noun
     return "blob"
-
-
-__all__ = [
-    "ArtifactManifest",
-    "Blobs",
-    "Graph",
-    "ImageManifest",
-    "InvalidDocument",
-    "children",
-    "gc_labels",
-    "graph",
-    "summarize",
-]

@@ -102,7 +102,7 @@ class TreeEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def image(self) -> Image:
-        return Image(self.name, _decode(self.target, Descriptor, self.name))
+        return Image(self.name, decode(self.target, Descriptor, self.name))
 
 
 def path_of(name: str) -> str:
@@ -145,7 +145,7 @@ def check_name(name: str, target: str) -> None:
         raise InvalidReference(name, "digest", f"expected the digest {target}")
 
 
-def _decode(text: str, type_: type[T], name: str) -> T:
+def decode(text: str, type_: type[T], name: str) -> T:
     """Return the value of a JSON text; raise InvalidDocument if it does not have the type."""
     try:
         return msgspec.json.decode(text, type=type_)

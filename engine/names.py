@@ -38,18 +38,23 @@ def find_one(images: ImageStore, name: str) -> Image:
 
 
 def tag(store: Store, source: str, name: str) -> Image:
-    """Give an image another name; what had that name before loses it. Errors as `find`."""
+    """Give an image another name; what had that name before loses it.
+
+    Raise StoreReadOnly, and the errors of `find`.
+    """
     ref = reference.tag_name_only(reference.parse_normalized(name))
     if ref.digest is not None:
         raise InvalidReference(name, "digest", "a tag cannot have a digest")
+    store.check_changes()
     with store.transaction():
         return store.images.put(Image(str(ref), find_one(store.images, source).target))
 
 
 def remove(store: Store, name: str) -> list[Image]:
     """Remove a name, or by ID every name of an image; with its last name an image goes. Return what
-    was removed. Errors as `find`.
+    was removed. Raise StoreReadOnly, and the errors of `find`.
     """
+    store.check_changes()
     with store.transaction():
         images = _tagged(store.images, name) or store.images.by_id(name)
         for image in images:

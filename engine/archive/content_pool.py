@@ -18,7 +18,8 @@ from engine.archive.member_content import (
     drop,
 )
 from engine.compression.options import Compression
-from engine.content.protocols import Info, ReaderAt, Writer
+from engine.content.protocols import Info, ReaderAt
+from engine.content.writer import Writer
 from engine.errors import BrokenArchive, MissingMember
 from engine.layers.diff_ids import (
     UNCOMPRESSED_LABEL,

@@ -4,7 +4,7 @@ from engine.archive.content_pool import BUFFERED_FILE
 from engine.archive.gaps import Gaps
 from engine.archive.member_content import Buffered, Ingested
 from engine.archive.member_sinks import DiffHasher
-from engine.content.protocols import Writer
+from engine.content.writer import Writer
 from engine.errors import LimitExceeded
 from engine.limits import Expansion
 from engine.spec import digest as digests

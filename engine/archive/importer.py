@@ -57,6 +57,8 @@ class Import:
     """
 
     def __init__(self, store: Store, options: ImportOptions) -> None:
+        """Raise StoreReadOnly if the store cannot be changed."""
+        store.check_changes()
         self._store = store
         self._options = options
         self._limits = options.limits

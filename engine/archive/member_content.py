@@ -6,7 +6,7 @@ from typing import Self
 
 import msgspec
 
-from engine.content.protocols import Writer
+from engine.content.writer import Writer
 from engine.layers.diff_ids import Uncompressed
 from engine.spec import digest as digests
 from engine.spec.digest import Digest

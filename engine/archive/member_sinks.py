@@ -4,7 +4,7 @@ from typing import Protocol
 
 from engine.archive.member_content import Buffered, Content, Damaged, Ingested, Stored
 from engine.compression import decompress
-from engine.content.protocols import Writer
+from engine.content.writer import Writer
 from engine.errors import BrokenArchive
 from engine.layers.diff_ids import Measure, Uncompressed, compression_from
 from engine.limits import Expansion

@@ -74,8 +74,9 @@ def write_images(
                     for blob in store.images.summary(target).blobs:
                         store.leases.add(lease.id, Digest(blob))
         size = output.write_layout(layout(), provider)
-    with store.transaction():
-        for image in images:
-            name = "" if image.is_untagged else image.name
-            store.events.add("save", image.target.digest, name)
+    if store.supports_changes:
+        with store.transaction():
+            for image in images:
+                name = "" if image.is_untagged else image.name
+                store.events.add("save", image.target.digest, name)
     return size

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from engine.errors import InvalidInput, printable
+from engine.errors import InvalidText
 from engine.spec import platforms
 from engine.spec.oci import Platform
 
@@ -15,21 +15,16 @@ INDEX = "index"
 INDEX_DESCRIPTOR = "index-descriptor"
 OF_INDEX = (INDEX, INDEX_DESCRIPTOR)
 _LEVELS = (MANIFEST, MANIFEST_DESCRIPTOR, INDEX, INDEX_DESCRIPTOR)
+_EXPECTED = " or ".join(_LEVELS)
 _PLACE = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
 _OPTION = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
 _OPTION_PREFIX = re.compile(r"annotation[-.\[]")
 
 
-class InvalidAnnotation(InvalidInput):
+class InvalidAnnotation(InvalidText):
     """A text that is not a valid annotation."""
 
-    def __init__(self, text: str, expected: str) -> None:
-        super().__init__(text, expected)
-        self.text = text
-        self.expected = expected
-
-    def __str__(self) -> str:
-        return f"annotation {printable(self.text)}: expected {self.expected}"
+    noun = "annotation"
 
 
 class Annotation(msgspec.Struct, frozen=True):
@@ -65,7 +60,7 @@ def parse(text: str) -> list[Annotation]:
     key, equals, value = text.partition("=")
     places, colon, rest = key.partition(":")
     if not equals or not (rest if colon else key):
-        raise InvalidAnnotation(text, "[LEVEL[PLATFORM],…:]KEY=VALUE")
+        raise InvalidAnnotation(text, "expected [LEVEL[PLATFORM],…:]KEY=VALUE")
     if not colon:
         return [Annotation(MANIFEST, key, value)]
     return [_at(place, rest, value, text) for place in places.split(",")]
@@ -83,7 +78,7 @@ def parse_option(key: str, value: str) -> Annotation:
     """
     found = _OPTION.fullmatch(key)
     if found is None:
-        raise InvalidAnnotation(key, "annotation[-LEVEL][[PLATFORM]].KEY")
+        raise InvalidAnnotation(key, "expected annotation[-LEVEL][[PLATFORM]].KEY")
     level, platform, name = found.groups()
     return _annotation(level or MANIFEST, platform, name, value, key)
 
@@ -91,13 +86,13 @@ def parse_option(key: str, value: str) -> Annotation:
 def _at(place: str, key: str, value: str, text: str) -> Annotation:
     found = _PLACE.fullmatch(place)
     if found is None:
-        raise InvalidAnnotation(text, f"{' or '.join(_LEVELS)} before the colon, found {place}")
+        raise InvalidAnnotation(text, f"expected {_EXPECTED} before the colon, found {place}")
     return _annotation(found[1], found[2], key, value, text)
 
 
 def _annotation(level: str, platform: str | None, key: str, value: str, text: str) -> Annotation:
     if level not in _LEVELS:
-        raise InvalidAnnotation(text, f"{' or '.join(_LEVELS)}, found {level}")
+        raise InvalidAnnotation(text, f"expected {_EXPECTED}, found {level}")
     return Annotation(level, key, value, platforms.parse(platform) if platform else None)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from engine.commit.document import Document
-from engine.errors import InvalidInput
+from engine.errors import InvalidText
 from engine.graph import gc_labels
 from engine.spec import digest as digests
 from engine.spec import go_json, oci, platforms, reference
@@ -21,15 +21,13 @@ PREDICATE_TYPE = "in-toto.io/predicate-type"
 UNKNOWN = Platform("unknown", "unknown")
 
 
-class InvalidStatement(InvalidInput):
+class InvalidStatement(InvalidText):
     """A document that is not an in-toto statement; `reason` explains why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    noun = ""
 
-    def __str__(self) -> str:
-        return f"attestation: {self.reason}"
+    def __init__(self, reason: str) -> None:
+        super().__init__("attestation", reason)
 
 
 class _Statement(msgspec.Struct, frozen=True):
@@ -38,16 +36,11 @@ class _Statement(msgspec.Struct, frozen=True):
     subject: list[msgspec.Raw] | None = None
 
 
-class _RootFS(msgspec.Struct, frozen=True):
-    type: str
-    diff_ids: tuple[str, ...]
-
-
 class _Config(msgspec.Struct, frozen=True):
     architecture: str
     os: str
     config: dict[str, str] | None
-    rootfs: _RootFS
+    rootfs: oci.RootFS
 
 
 def about(
@@ -92,15 +85,12 @@ def manifest(target: Descriptor, statements: Sequence[bytes]) -> list[Document]:
     layers = [_layer(statement) for statement in statements]
     described = [layer.descriptor for layer in layers]
     diff_ids = tuple(layer.digest for layer in described)
-    data = go_json.dumps(_Config(UNKNOWN.architecture, UNKNOWN.os, {}, _RootFS("layers", diff_ids)))
+    data = go_json.dumps(
+        _Config(UNKNOWN.architecture, UNKNOWN.os, {}, oci.RootFS("layers", diff_ids))
+    )
     config = Descriptor(oci.CONFIG, of_bytes(data), len(data))
     document = Document.of(
-        Manifest(
-            schema_version=2,
-            media_type=oci.MANIFEST,
-            config=config,
-            layers=tuple(described),
-        ),
+        Manifest(schema_version=2, media_type=oci.MANIFEST, config=config, layers=tuple(described)),
         gc_labels((config, *described)),
     )
     annotations = {

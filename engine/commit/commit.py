@@ -18,7 +18,7 @@ from engine.commit.image_writer import InvalidSource, PlatformImage, WriterOptio
 from engine.commit.layer_maker import LayerMaker
 from engine.commit.platform_images import Base, PlatformImages, base_of
 from engine.commit.source import CommitOptions, PlatformSource, Progress, Source
-from engine.content.protocols import Writer
+from engine.content.writer import Writer
 from engine.details import details
 from engine.errors import NotFound
 from engine.graph import graph, summarize
@@ -59,17 +59,14 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 def commit(
-    store: Store,
-    source: Source,
-    names: Sequence[str],
-    options: CommitOptions,
-    progress: Progress,
+    store: Store, source: Source, names: Sequence[str], options: CommitOptions, progress: Progress
 ) -> Committed:
     """Create an image from directories, with these full names.
 
     Raise InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError,
-    or NotFound if the base image lacks one of the wanted platforms.
+    StoreReadOnly, or NotFound if the base image lacks one of the wanted platforms.
     """
+    store.check_changes()
     bases = [_base(store, source.base, part.platform) for part in source.platforms]
     _check(source)
     with ExitStack() as stack:

@@ -10,23 +10,22 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import InvalidDocument, InvalidInput
+from engine.errors import InvalidDocument, InvalidText
 from engine.spec import go_json, oci, platforms, rfc3339
-from engine.spec.oci import History, Int64, Platform
+from engine.spec.docker import Empty, Healthcheck
+from engine.spec.oci import History, Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INLINE_CACHE = "moby.buildkit.cache.v0"
 
 
-class InvalidConfig(InvalidInput):
-    """A config from which no image can be created; `kind` is the reason."""
+class InvalidConfig(InvalidText):
+    """A config from which no image can be created; `reason` explains why."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    noun = "image"
 
-    def __str__(self) -> str:
-        return f"image config: {self.kind}"
+    def __init__(self, reason: str) -> None:
+        super().__init__("config", reason)
 
 
 class _RootFS(msgspec.Struct, frozen=True):
@@ -34,50 +33,32 @@ class _RootFS(msgspec.Struct, frozen=True):
     diff_ids: tuple[str, ...] | None
 
 
-class _Process(msgspec.Struct, frozen=True):
-    env: tuple[str, ...] = msgspec.field(name="Env", default=())
-    working_dir: str = msgspec.field(name="WorkingDir", default="")
+class _Process(msgspec.Struct, frozen=True, rename="pascal"):
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
 
 
-class _Healthcheck(msgspec.Struct, frozen=True):
-    test: tuple[str, ...] = msgspec.field(name="Test", default=())
-    interval: Int64 = msgspec.field(name="Interval", default=0)
-    timeout: Int64 = msgspec.field(name="Timeout", default=0)
-    start_period: Int64 = msgspec.field(name="StartPeriod", default=0)
-    start_interval: Int64 = msgspec.field(name="StartInterval", default=0)
-    retries: Int64 = msgspec.field(name="Retries", default=0)
-
-
-class _Empty(msgspec.Struct, frozen=True):
-    """Go's struct{}, the value type of a map that represents a set."""
-
-
-class _ImageProcess(_Process, frozen=True):
+class _ImageProcess(_Process, frozen=True, rename="pascal"):
     """The members of `config` that BuildKit reads: those of OCI and Docker's additions."""
 
-    user: str = msgspec.field(name="User", default="")
-    exposed_ports: dict[str, _Empty] = msgspec.field(name="ExposedPorts", default={})
-    entrypoint: tuple[str, ...] = msgspec.field(name="Entrypoint", default=())
-    cmd: tuple[str, ...] = msgspec.field(name="Cmd", default=())
-    volumes: dict[str, _Empty] = msgspec.field(name="Volumes", default={})
-    labels: dict[str, str] = msgspec.field(name="Labels", default={})
-    stop_signal: str = msgspec.field(name="StopSignal", default="")
-    args_escaped: bool = msgspec.field(name="ArgsEscaped", default=False)
-    healthcheck: _Healthcheck | None = msgspec.field(name="Healthcheck", default=None)
-    on_build: tuple[str, ...] = msgspec.field(name="OnBuild", default=())
-    shell: tuple[str, ...] = msgspec.field(name="Shell", default=())
+    user: str = ""
+    exposed_ports: dict[str, Empty] = {}
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    volumes: dict[str, Empty] = {}
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    args_escaped: bool = False
+    healthcheck: Healthcheck | None = None
+    on_build: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ()
 
 
 class _ImageConfig(msgspec.Struct, frozen=True):
     config: _ImageProcess = _ImageProcess()
 
 
-class _Default(msgspec.Struct, frozen=True):
-    architecture: str
-    os: str
-    os_version: str = msgspec.field(default="", name="os.version")
-    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
-    variant: str = ""
+class _Default(Platform, frozen=True):
     config: _Process | None = None
     rootfs: _RootFS | None = None
 
@@ -86,17 +67,8 @@ def default_config(platform: Platform) -> bytes:
     """Return the config of an image for which none is given; Windows sets PATH elsewhere."""
     known = platforms.normalize(platform)
     env = () if known.os == "windows" else (f"PATH={DEFAULT_PATH}",)
-    return go_json.dumps(
-        _Default(
-            known.architecture,
-            known.os,
-            known.os_version,
-            known.os_features,
-            known.variant,
-            _Process(env, "/"),
-            _RootFS("layers", None),
-        )
-    )
+    names = (known.architecture, known.os, known.os_version, known.os_features, known.variant)
+    return go_json.dumps(_Default(*names, _Process(env, "/"), _RootFS("layers", None)))
 
 
 def check_types(config: bytes) -> None:

@@ -19,9 +19,8 @@ from engine.commit.change import Change
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile, LayerSpan
 from engine.filetree.tree import Tree, order
-
-_SECOND = 1_000_000_000
-_CHUNK = 1 << 20
+from engine.limits import BUFFER_SIZE
+from engine.units import NS_PER_SECOND
 
 
 def diff(parent: Tree, current: Tree) -> Iterator[Change]:
@@ -147,15 +146,15 @@ def _same_metadata(before: FileEntry, after: FileEntry) -> bool:
 def _same_time(before: int, after: int) -> bool:
     if before == after:
         return True
-    is_precise = before % _SECOND and after % _SECOND
-    return before // _SECOND == after // _SECOND and not is_precise
+    is_precise = before % NS_PER_SECOND and after % NS_PER_SECOND
+    return before // NS_PER_SECOND == after // NS_PER_SECOND and not is_precise
 
 
 def _same_content(before: FileEntry, after: FileEntry) -> bool:
     """Return whether files of equal size and time have the same bytes."""
     if before.kind != "file" or before.content == after.content:
         return True
-    if before.mtime_ns == after.mtime_ns and after.mtime_ns % _SECOND:
+    if before.mtime_ns == after.mtime_ns and after.mtime_ns % NS_PER_SECOND:
         return True
     return sha256_of(before) == sha256_of(after)
 
@@ -167,6 +166,6 @@ def sha256_of(entry: FileEntry) -> bytes:
     hasher = hashlib.sha256()
     if isinstance(entry.content, HostFile):
         with reading(entry) as descriptor:
-            while data := os.read(descriptor, _CHUNK):
+            while data := os.read(descriptor, BUFFER_SIZE):
                 hasher.update(data)
     return hasher.digest()

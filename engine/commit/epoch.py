@@ -8,8 +8,7 @@ from engine.commit.config import InvalidConfig
 from engine.filetree.tree import Tree
 from engine.spec import go_json, rfc3339
 from engine.spec.oci import History
-
-_SECOND = 1_000_000_000
+from engine.units import NS_PER_SECOND
 
 
 def clamp_history(
@@ -49,7 +48,7 @@ def clamp_created(config: bytes, epoch: int) -> bytes:
 
 def clamp_tree(tree: Tree, epoch: int) -> Tree:
     """Return the tree with the times of files clamped to `epoch`."""
-    latest = epoch * _SECOND
+    latest = epoch * NS_PER_SECOND
     return Tree(
         {
             path: entry

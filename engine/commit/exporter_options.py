@@ -11,23 +11,16 @@ from msgspec.structs import replace
 from engine.commit import annotations
 from engine.commit.source import CommitOptions
 from engine.compression.options import Compression
-from engine.errors import InvalidInput, printable
+from engine.errors import InvalidText, printable
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
-class InvalidOption(InvalidInput):
+class InvalidOption(InvalidText):
     """An option whose value is invalid for its key."""
 
-    def __init__(self, key: str, value: str, expected: str) -> None:
-        super().__init__(key, value, expected)
-        self.key = key
-        self.value = value
-        self.expected = expected
-
-    def __str__(self) -> str:
-        return f"option {self.key}: expected {self.expected}, found {printable(self.value)!r}"
+    noun = "option"
 
 
 class ExporterOptions(msgspec.Struct, frozen=True):
@@ -53,10 +46,7 @@ def parse(options: Mapping[str, str], chosen: CommitOptions) -> ExporterOptions:
             found = replace(found, commit=replace(found.commit, annotations=noted))
         else:
             found = _with(found, key, value)
-    return replace(
-        found,
-        commit=replace(found.commit, compression=_compression(options, chosen)),
-    )
+    return replace(found, commit=replace(found.commit, compression=_compression(options, chosen)))
 
 
 def _with(found: ExporterOptions, key: str, value: str) -> ExporterOptions:
@@ -99,10 +89,10 @@ def _bool(key: str, value: str) -> bool:
         return True
     if value in _FALSE:
         return False
-    raise InvalidOption(key, value, "true or false")
+    raise InvalidOption(key, f"expected true or false, found {printable(value)!r}")
 
 
 def _number(key: str, value: str, expected: str) -> int:
     if not (value.isascii() and value.isdigit()):
-        raise InvalidOption(key, value, expected)
+        raise InvalidOption(key, f"expected {expected}, found {printable(value)!r}")
     return int(value)

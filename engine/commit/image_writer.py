@@ -30,14 +30,7 @@ _SOURCES = "containerd.io/distribution.source."
 
 
 class InvalidSource(InvalidInput):
-    """Input from which no image can be created; `reason` is the message."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
+    """Input from which no image can be created; its text is the message."""
 
 
 class WrittenLayer(msgspec.Struct, frozen=True):
@@ -102,8 +95,7 @@ def write(images: Sequence[PlatformImage], options: WriterOptions) -> Written:
     config = written[0][0].descriptor.digest if len(images) == 1 else ""
     attested = [
         attestations.manifest(
-            manifest,
-            attestations.about(image.statements, manifest, image.platform, options.names),
+            manifest, attestations.about(image.statements, manifest, image.platform, options.names)
         )
         for manifest, image in zip(manifests, images, strict=True)
         if image.statements

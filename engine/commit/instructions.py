@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from engine.errors import InvalidInput, printable
+from engine.errors import InvalidText, printable
+from engine.units import NS_PER_SECOND
 
 _PAIR = re.compile(
     r"""((?:[^\s"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')*)(?:\s+|$)"""
@@ -21,9 +22,9 @@ _NANOSECONDS = {
     "us": 1_000,
     "µs": 1_000,
     "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
+    "s": NS_PER_SECOND,
+    "m": 60 * NS_PER_SECOND,
+    "h": 3600 * NS_PER_SECOND,
 }
 _MAX_INT = (1 << 63) - 1
 _SHELL = ["/bin/sh", "-c"]
@@ -31,16 +32,11 @@ _SHELL = ["/bin/sh", "-c"]
 Config = dict[str, Any]
 
 
-class InvalidInstruction(InvalidInput):
+class InvalidInstruction(InvalidText):
     """A text that is not an instruction that changes a config."""
 
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text, reason)
-        self.text = text
-        self.reason = reason
-
     def __str__(self) -> str:
-        return f"change {printable(self.text)!r}: {printable(self.reason)}"
+        return f"change {printable(self.subject)!r}: {printable(self.reason)}"
 
 
 def applied(config: Mapping[str, Any], text: str) -> Config:

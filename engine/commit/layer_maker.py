@@ -13,7 +13,7 @@ import msgspec
 from engine.commit.block_buffer import BlockBuffer
 from engine.compression.compressor import Compressor
 from engine.compression.options import Compression
-from engine.content.protocols import Writer
+from engine.content.writer import Writer
 from engine.filetree.tree import Tree
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, Measure, Uncompressed
 from engine.spec import digest as digests

@@ -15,14 +15,14 @@ from collections.abc import Iterable
 from engine.commit.block_buffer import BlockBuffer
 from engine.commit.change import Change
 from engine.commit.differ import kept_xattrs
-from engine.errors import ChangedFile, InvalidInput, printable
+from engine.errors import ChangedFile, InvalidText
 from engine.filetree.applier import OPAQUE, WHITEOUT
 from engine.filetree.directory import reading
 from engine.filetree.entry import FileEntry, HostFile
 from engine.tar import header_encoder as encode
 from engine.tar.header_encoder import Header
+from engine.units import NS_PER_SECOND
 
-_SECOND = 1_000_000_000
 _FLAGS = {
     "file": encode.FILE,
     "dir": encode.DIRECTORY,
@@ -33,15 +33,13 @@ _FLAGS = {
 }
 
 
-class ReservedName(InvalidInput):
+class ReservedName(InvalidText):
     """A name that a layer cannot hold, since it denotes the removal of another one."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
+    noun = ""
 
-    def __str__(self) -> str:
-        return f"{printable(self.path)}: no layer can hold a name that begins with {WHITEOUT}"
+    def __init__(self, path: str) -> None:
+        super().__init__(path, f"no layer can hold a name that begins with {WHITEOUT}")
 
 
 def write(changes: Iterable[Change], out: BlockBuffer) -> None:
@@ -66,7 +64,7 @@ def _header(change: Change, entry: FileEntry) -> Header:
     mtime = entry.mtime_ns
     is_link = bool(change.link)
     records = {} if is_link else dict(_xattr(k, v) for k, v in kept_xattrs(entry).items())
-    if mtime % _SECOND:
+    if mtime % NS_PER_SECOND:
         records["mtime"] = encode.time(mtime)
     return Header(
         path=f"{change.path}/" if entry.kind == "dir" else change.path,
@@ -75,7 +73,7 @@ def _header(change: Change, entry: FileEntry) -> Header:
         uid=entry.uid,
         gid=entry.gid,
         size=0 if is_link else entry.size,
-        mtime=mtime // _SECOND,
+        mtime=mtime // NS_PER_SECOND,
         linkname=change.link or entry.linkname,
         device=entry.device,
         records=records,

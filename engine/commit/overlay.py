@@ -8,7 +8,7 @@ attributes (redirects, metadata copies) cannot be read without them and is refus
 from collections.abc import Iterator
 
 from engine.commit.change import Change
-from engine.errors import InvalidInput
+from engine.errors import InvalidText
 from engine.filetree.entry import FileEntry
 from engine.filetree.tree import Tree
 
@@ -16,19 +16,17 @@ _PREFIXES = ("trusted.overlay.", "user.overlay.")
 _REFERRING = ("redirect", "metacopy")
 
 
-class ForeignUpper(InvalidInput):
+class ForeignUpper(InvalidText):
     """An upper directory that only its own overlay mount can read."""
 
-    def __init__(self, path: str, attribute: str) -> None:
-        super().__init__(path, attribute)
-        self.path = path
-        self.attribute = attribute
+    noun = ""
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: has the attribute {self.attribute}, so that this upper directory cannot"
-            " be read alone: commit the merged directory with --base instead"
+    def __init__(self, path: str, attribute: str) -> None:
+        reason = (
+            f"has the attribute {attribute}, so that this upper directory cannot be read alone:"
+            " commit the merged directory with --base instead"
         )
+        super().__init__(path, reason)
 
 
 def changes(upper: Tree) -> Iterator[Change]:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from isal import isal_zlib
 
+from engine.closing import Closing
 from engine.compression.compressor import BLOCK, Sink
 from engine.threads import Workers
 
@@ -28,7 +29,7 @@ _ISAL_LEVEL: Final = 1
 """About twice as fast as the best level of isal, with output 2 % larger."""
 
 
-class Plain:
+class Plain(Closing):
     """A `Compressor` that stores the bytes as they are."""
 
     held = 0
@@ -42,11 +43,8 @@ class Plain:
     def finish(self) -> None:
         """Do nothing: no bytes are held back."""
 
-    def close(self) -> None:
-        """Do nothing: there are no threads."""
 
-
-class Zstd:
+class Zstd(Closing):
     """A `Compressor` that writes one zstd frame with a checksum."""
 
     held = 0
@@ -66,9 +64,6 @@ class Zstd:
 
     def finish(self) -> None:
         self._sink(self._compressor.flush())
-
-    def close(self) -> None:
-        """Do nothing: libzstd owns the threads."""
 
 
 def _keep_memory() -> None:

@@ -1,15 +1,17 @@
 """Decoders of single compressed streams, with the interface of the standard library's
 decompressors.
 
-`engine.compression.decompress` imports this module with the first compressed stream: loading the
+`engine.compression.decompress` imports it with the first compressed stream: loading the
 libraries takes half as long as the start of Python.
 """
 
 import bz2
 import lzma
 import sys
+from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 from isal import igzip_lib
 from zlib_ng import zlib_ng
 
@@ -26,6 +28,7 @@ _ZSTD_WINDOW: Final = 1 << _ZSTD_WINDOW_LOG
 _ZSTD_HEADER: Final = 18
 """The largest size of a frame header, in bytes."""
 _GZIP_WBITS: Final = 16 + 15
+_GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT, _GZIP_RESERVED = 2, 4, 8, 16, 0xE0
 
 ERRORS: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal calls a class an instance
     OSError,
@@ -68,11 +71,6 @@ def xz() -> Decoder:
 def lzma_alone() -> Decoder:
     """Return a decoder of the legacy .lzma format that uses a bounded amount of memory."""
     return lzma.LZMADecompressor(lzma.FORMAT_ALONE, _XZ_MEMORY)
-
-
-def bzip2() -> Decoder:
-    """Return a bzip2 decoder."""
-    return bz2.BZ2Decompressor()
 
 
 def lz4() -> Decoder:
@@ -168,3 +166,46 @@ def has_zstd_header(head: bytes) -> bool:
     except zstd.ZstdError:
         return len(head) >= _ZSTD_HEADER
     return True
+
+
+def has_gzip_header(head: bytes) -> bool:
+    """Return whether `head` holds a complete gzip header, which isal requires in one piece.
+
+    Raise BrokenArchive for reserved flags, which RFC 1952 requires a decoder to reject and isal
+    ignores.
+    """
+    flags = head[3] if len(head) > 3 else 0
+    if flags & _GZIP_RESERVED:
+        raise BrokenArchive("", f"is a damaged gzip stream: it has unknown flags: {flags:#x}")
+    end = 10
+    if flags & _GZIP_EXTRA:
+        end += 2 + int.from_bytes(head[10:12], "little")
+    for flag in (_GZIP_NAME, _GZIP_COMMENT):
+        if flags & flag:
+            end = head.find(b"\0", end) + 1 or len(head) + 1
+    if flags & _GZIP_CHECKSUM:
+        end += 2
+    return len(head) >= end
+
+
+def has_magic(head: bytes) -> bool:  # noqa: ARG001 (a format's `has_header`)
+    """Return True: the decoders of this format accept a header in pieces."""
+    return True
+
+
+class Format(msgspec.Struct, frozen=True):
+    """`start` returns a decoder for a stream whose header is complete by `has_header`."""
+
+    start: Callable[[], Decoder]
+    has_header: Callable[[bytes], bool] = has_magic
+
+
+FORMATS: Final = {
+    "gzip": Format(gzip, has_gzip_header),
+    "zstd": Format(SizedZstd, has_zstd_header),
+    "xz": Format(xz),
+    "bzip2": Format(bz2.BZ2Decompressor),
+    "lzma": Format(lzma_alone),
+    "lz4": Format(lz4),
+}
+RESUMABLE_FORMATS: Final = {**FORMATS, "gzip": Format(CopyableGzip)}

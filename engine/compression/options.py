@@ -9,28 +9,18 @@ from typing import Final
 import msgspec
 
 from engine.compression.compressor import Compressor, Sink
-from engine.errors import InvalidInput
+from engine.errors import InvalidText
 from engine.spec import oci
 
 _GZIP_LEVELS: Final = range(1, 10)
 _ZSTD_LEVELS: Final = range(1, 20)
-_MEDIA_TYPES: Final = {
-    "uncompressed": oci.LAYER,
-    "gzip": oci.LAYER_GZIP,
-    "zstd": oci.LAYER_ZSTD,
-}
+_MEDIA_TYPES: Final = {"uncompressed": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
 
-class InvalidCompression(InvalidInput):
+class InvalidCompression(InvalidText):
     """An unknown compression, or a level that the compression does not have."""
 
-    def __init__(self, text: str, expected: str) -> None:
-        super().__init__(text, expected)
-        self.text = text
-        self.expected = expected
-
-    def __str__(self) -> str:
-        return f"compression {self.text}: expected {self.expected}"
+    noun = "compression"
 
 
 class Compression(msgspec.Struct, frozen=True):
@@ -41,11 +31,11 @@ class Compression(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.kind not in _MEDIA_TYPES:
-            raise InvalidCompression(self.kind, " or ".join(_MEDIA_TYPES))
+            raise InvalidCompression(self.kind, f"expected {' or '.join(_MEDIA_TYPES)}")
         levels = {"gzip": _GZIP_LEVELS, "zstd": _ZSTD_LEVELS}.get(self.kind, range(0))
         if self.level is not None and self.level not in levels:
             expected = f"a level from {levels[0]} to {levels[-1]}" if levels else "no level"
-            raise InvalidCompression(str(self), expected)
+            raise InvalidCompression(str(self), f"expected {expected}")
 
     def __str__(self) -> str:
         return self.kind if self.level is None else f"{self.kind}:{self.level}"
@@ -75,5 +65,5 @@ def parse(text: str) -> Compression:
     """
     kind, colon, level = text.partition(":")
     if colon and not (level.isascii() and level.isdigit()):
-        raise InvalidCompression(text, "KIND or KIND:LEVEL")
+        raise InvalidCompression(text, "expected KIND or KIND:LEVEL")
     return Compression(kind, int(level) if colon else None)

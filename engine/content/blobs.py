@@ -1,11 +1,10 @@
-"""Functions that read and write whole blobs of a content store."""
+"""The reading of whole blobs of a content store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
-from engine.content.protocols import NO_LABELS, Bytes, Committed, Ingester, Provider
+from engine.content.protocols import Provider
 from engine.errors import DigestMismatch, LimitExceeded, SizeMismatch
 from engine.spec.digest import of_bytes, parse
 
@@ -39,21 +38,3 @@ def read_blob(
     if (found := of_bytes(data, wanted.algorithm)) != wanted:
         raise DigestMismatch(name, wanted, found)
     return data
-
-
-def write_blob(
-    ingester: Ingester,
-    ref: str,
-    data: Bytes,
-    expected: str | None = None,
-    labels: Mapping[str, str] = NO_LABELS,
-) -> Committed:
-    """Store `data` as a blob, and discard what an earlier ingest of this `ref` has written.
-
-    Raise the errors of `Ingester.writer` and `Writer.commit`.
-    """
-    length = memoryview(data).nbytes
-    with ingester.writer(ref, length, expected) as writer:
-        writer.truncate(0)
-        writer.write(data)
-        return writer.commit(length, expected, labels)

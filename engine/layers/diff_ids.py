@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from engine.compression import decompress
-from engine.content.protocols import Info, Manager, Provider, ReaderAt
+from engine.content.protocols import Info, Provider, ReaderAt
 from engine.errors import BrokenArchive, NotFound, StoreError
 from engine.limits import BUFFER_SIZE
 from engine.spec import digest as digests
@@ -29,8 +29,12 @@ _PIECE: Final = 4 << 10
 _MAGIC: Final = slice(257, 262)
 
 
-class LabelledProvider(Provider, Manager, Protocol):
+class LabelledProvider(Provider, Protocol):
     """A store whose blobs can be read and labelled."""
+
+    def info(self, digest: str) -> Info: ...
+
+    def update(self, digest: str, labels: Mapping[str, str]) -> Info: ...
 
 
 class Uncompressed(msgspec.Struct, frozen=True):

@@ -8,9 +8,8 @@ reading it in order is cheap. `chunks.py` documents the bounds on memory.
 import errno
 import os
 from threading import Lock
-from types import TracebackType
-from typing import Self
 
+from engine.closing import Closing
 from engine.content.protocols import ReaderAt
 from engine.layers.chunks import CACHED, Chunks, CompressedBlob
 from engine.layers.diff_ids import LabelledProvider, compression_of, uncompressed_size
@@ -43,7 +42,7 @@ class UncompressedBlobs:
         return UncompressedReader(self._chunks, CompressedBlob(digest, compression, size), source)
 
 
-class UncompressedReader:
+class UncompressedReader(Closing):
     """A `ReaderAt` of the decompressed bytes of `source`, the stored blob, which it closes.
 
     `close` does not interrupt a `pread` in another thread; a later `pread` raises ValueError.
@@ -86,17 +85,6 @@ class UncompressedReader:
                 return
             self._closed = True
         self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _pread(self, length: int, offset: int) -> bytes:
         if offset < 0:

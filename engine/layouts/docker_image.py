@@ -11,7 +11,7 @@ from engine.graph import Blobs, ImageManifest
 from engine.layouts.entry import Decompressed, Entry
 from engine.spec import digest as digests
 from engine.spec import media_types as layer_types
-from engine.spec import oci
+from engine.spec import oci, rfc3339
 from engine.spec import v1_configs as v1_image
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, ImageConfig
@@ -54,7 +54,7 @@ def docker_image(
     raw = read_blob(blobs, image_id, config.size, subject=subject)
     parsed = oci.parse_config(raw, subject)
     _check(name, parsed)
-    mtime = oci.created_seconds(parsed.created)
+    mtime = rfc3339.epoch_seconds(parsed.created)
     mtime = mtime if mtime <= _LATEST else 0
     layers = tuple(
         _layer(layer, diff_id, mtime, blobs, uncompressed_size)

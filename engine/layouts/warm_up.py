@@ -5,11 +5,10 @@ can call `warm_caches`, which lays out a minimal image in memory.
 """
 
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
+from engine.closing import Closing
 from engine.image import Image
 from engine.layouts import combined
 from engine.spec import digest, oci, platforms
@@ -43,7 +42,7 @@ def _descriptor(media_type: str, data: bytes) -> Descriptor:
     return Descriptor(media_type, digest.of_bytes(data), len(data))
 
 
-class _Document(msgspec.Struct, frozen=True):
+class _Document(Closing, msgspec.Struct, frozen=True):
     """An open blob in memory, a `ReaderAt`."""
 
     data: bytes
@@ -57,20 +56,6 @@ class _Document(msgspec.Struct, frozen=True):
 
     def fileno(self) -> None:
         """Return None: the document is in memory."""
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing: no file is open."""
 
 
 class _Held:

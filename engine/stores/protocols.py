@@ -1,237 +1,137 @@
 """A store as everything above it sees it: content, images, leases, events, and a transaction.
 
 The names are containerd's (`core/content`, `core/images`, `core/leases`, `core/events`). Loading,
-committing, saving and the mounted tree know these protocols and no kind of store. The suites of
-`engine.testing` prove that a store keeps what they promise; `engine.stores.open` makes a store from
-a path.
+committing, saving and the mounted tree know these classes and no kind of store. A kind of store
+implements their abstract methods, and overrides others for speed. The suites of `engine.testing`
+prove that it keeps what they promise; `engine.stores.open` makes a store from a path.
 
 Every method may be called from any thread. A change is one transaction, or a part of the caller's
 `Store.transaction()`: all of it is done, or nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, Self
 
-from engine.content.protocols import (
-    NO_LABELS,
-    Committed,
-    Info,
-    Ingester,
-    IngestManager,
-    Manager,
-    Provider,
-    Writer,
-)
-from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry
-from engine.spec.descriptor import Descriptor
+from engine.closing import Closing
+from engine.content.protocols import NO_LABELS
+from engine.errors import NotFound, StoreReadOnly, Unsupported
+from engine.spec.digest import parse
+from engine.stores.content import ContentStore
+from engine.stores.images import ImageStore
 from engine.stores.records import Event, Garbage, Lease
 
-
-class ContentStore(Provider, Ingester, Manager, IngestManager, Protocol):
-    """All of a content store: blobs by their digests."""
-
-    def exists(self, digest: str) -> bool:
-        """Return whether the blob can be opened now."""
-
-    def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
-        """Return the sizes in bytes of those blobs that are stored."""
-
-    def labelled(self, key: str, value: str) -> list[Info]:
-        """Return the blobs that have a label of that value, in order of their digests."""
-
-    def unnamed_writer(
-        self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
-    ) -> Writer:
-        """Start an ingest without a ref: it ends with its writer, and nobody resumes it."""
-
-    def prepare(self, writers: Iterable[Writer]) -> None:
-        """Verify ingests and make them durable: the slow part of `publish`, which needs no lock.
-
-        Call it before a transaction in which `publish` is called. Raise SizeMismatch or
-        DigestMismatch.
-        """
-
-    def publish(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
-        """Commit several ingests, each with its labels; return what became of each.
-
-        New blobs go again if the transaction is rolled back. The ingests are used up in any case.
-        Raise SizeMismatch or DigestMismatch.
-        """
+__all__ = ["ContentStore", "EventLog", "ImageStore", "LeaseManager", "NameLock", "Store"]
 
 
-class ImageStore(Protocol):
-    """Names and the descriptors that they point at, with what is known to be below each target.
+class LeaseManager:
+    """Leases: what must not be collected although no image refers to it.
 
-    A name is a full reference with a tag or digest, or the target's own digest for an image that
-    has no name. What is below a target is recorded once, as a `Summary`, so that listing reads no
-    blob. The methods that take or return paths show the same images as a tree of directories.
+    These are those of a store that collects nothing. They protect nothing, and end with their
+    block.
     """
 
-    def create(self, image: Image) -> Image:
-        """Add an image whose target is recorded; raise AlreadyExists if the name is taken."""
+    def __init__(self) -> None:
+        self._held: set[str] = set()
 
-    def update(self, image: Image) -> Image:
-        """Point a name at another target; the old one stays, untagged if that was its last name."""
-
-    def put(self, image: Image) -> Image:
-        """Create the image, or update it where the name is taken."""
-
-    def delete(self, name: str) -> Image:
-        """Remove a name, and with the last name of a target the target; raise NotFound."""
-
-    def untag(self, name: str) -> Image:
-        """Remove a name; the image stays, untagged if that was its last. Raise NotFound."""
-
-    def get(self, name: str) -> Image:
-        """Return the image of that full name; raise NotFound."""
-
-    def find(self, name: str) -> Image | None:
-        """Return the image of that full name, if there is one."""
-
-    def all(self, repository: str = "") -> list[Image]:
-        """Return every image, or those of one repository (a full name), sorted by name."""
-
-    def names_of(self, target: str) -> list[Image]:
-        """Return the images that point at a target, sorted by name."""
-
-    def by_id(self, prefix: str) -> list[Image]:
-        """Return the images whose ID, a digest of a config or of a target, begins with `prefix`.
-
-        `prefix` is "sha256:<hex…>" or at least one hex digit. Raise NotFound if there is none, and
-        Ambiguous if it fits several targets that are not one image.
-        """
-
-    def is_named(self, target: str) -> bool:
-        """Return whether any name points at a target."""
-
-    def count(self) -> int:
-        """Return how many images there are."""
-
-    def at(self, path: str) -> Image | None:
-        """Return the image at a path of the tree of directories."""
-
-    def has_paths(self, prefix: str) -> bool:
-        """Return whether any path begins with `prefix`, which ends in "/" or ":"."""
-
-    def places(self, prefix: str = "") -> Iterator[TreeEntry]:
-        """Yield every image whose path begins with `prefix`, sorted by path."""
-
-    def place_at(self, path: str) -> TreeEntry | None:
-        """Return the image at a path as `places` yields it."""
-
-    def place(self, image: Image, path: str) -> TreeEntry:
-        """Return an image at a path that is not its own; raise NotFound."""
-
-    def newest(self, prefix: str) -> int:
-        """Return when the newest image whose path begins with `prefix` was created, in seconds
-        since the epoch; 0 if there is none.
-        """
-
-    def record(self, target: str, summary: Summary) -> None:
-        """Keep what is below a target, in the place of what was kept before."""
-
-    def forget(self, target: str) -> None:
-        """Drop what is recorded of a target, unless an image points at it."""
-
-    def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
-        """Return the targets below which one of these blobs was missing when it was recorded."""
-
-    def target(self, digest: str) -> Target:
-        """Return what is known of a target; raise NotFound."""
-
-    def summary(self, target: str) -> Summary:
-        """Return what is below a target; raise NotFound."""
-
-    def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
-        """Return the complete manifests below a target, in their order."""
-
-    def links(self, blobs: Iterable[str]) -> dict[str, int]:
-        """Return in how many images (names count) each of these blobs is."""
-
-
-class LeaseManager(Protocol):
-    """Leases: what must not be collected although no image refers to it."""
-
-    def hold(self, labels: Mapping[str, str] = NO_LABELS) -> AbstractContextManager[Lease]:
+    @contextmanager
+    def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
         """Return a lease for as long as the block runs and this process lives."""
+        lease = Lease(os.urandom(16).hex(), time.time(), labels)
+        self._held.add(lease.id)
+        try:
+            yield lease
+        finally:
+            self._held.remove(lease.id)
 
     def add(self, lease_id: str, digest: str) -> None:
-        """Protect a digest, stored or not, by a lease. Raise NotFound if the lease is gone."""
+        """Protect a digest, stored or not, by a lease.
+
+        Raise NotFound if the lease is gone, InvalidDigest.
+        """
+        parse(digest)
+        if lease_id not in self._held:
+            raise NotFound("lease", lease_id)
 
 
-class EventLog(Protocol):
+class EventLog(ABC):
     """The events of images, in the order of the changes."""
 
-    def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
-        """Record a change, as a part of its transaction."""
+    @abstractmethod
+    def _append(
+        self, action: str, target: str, name: str, reclaimed: int | None, error: str | None
+    ) -> None:
+        """Record an event with the next number and the time; forget all but `EVENTS_KEPT`."""
 
-    def add_failure(self, name: str, error: str) -> None:
-        """Record that a file could not be loaded, and why."""
-
+    @abstractmethod
     def after(self, number: int = 0) -> list[Event]:
         """Return the events behind the one of that number."""
 
+    @abstractmethod
     def last(self) -> int:
         """Return the number of the last event, 0 if there was none."""
 
+    def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
+        """Record a change, as a part of its transaction."""
+        self._append(action, target, name, reclaimed, None)
 
-class NameLock(Protocol):
-    """The lock that a change of names waits for while a kernel may keep the old ones."""
+    def add_failure(self, file: str, reason: str) -> None:
+        """Record that a file could not be loaded, and why."""
+        name = file.encode(errors="replace").decode()  # a file name may be invalid as text
+        self._append("load-failed", "", name, None, reason)
+
+
+class NameLock:
+    """The lock that a change of names waits for while a kernel may keep the old ones.
+
+    This one lets no kernel keep a name.
+    """
 
     def hold(self) -> bool:
         """Take the lock, shared with other holders; return False if names may not be kept."""
+        return False
 
     def release(self) -> None:
         """Release the lock, if it is held."""
 
 
-class Store(Protocol):
+class Store(Closing, ABC):
     """One store, open."""
 
-    @property
-    def location(self) -> str:
-        """The path or URL that the store was opened by."""
+    location: str
+    """The path or URL that the store was opened by."""
+    directory: Path
+    """A directory on the disk that blobs take space on, for temporary files and `statfs`."""
+    content: ContentStore
+    images: ImageStore
+    leases: LeaseManager
+    events: EventLog
+    name_lock: NameLock
+    supports_collection = False
+    """Whether `garbage` and `collect` can be called."""
+    supports_changes = True
+    """Whether the store can be written to."""
 
-    @property
-    def directory(self) -> Path:
-        """A directory on the disk that blobs take space on, for temporary files and `statfs`."""
-
-    @property
-    def supports_collection(self) -> bool:
-        """Whether `garbage` and `collect` can be called."""
-
-    @property
-    def content(self) -> ContentStore: ...
-
-    @property
-    def images(self) -> ImageStore: ...
-
-    @property
-    def leases(self) -> LeaseManager: ...
-
-    @property
-    def events(self) -> EventLog: ...
-
-    @property
-    def name_lock(self) -> NameLock: ...
-
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[object]:
         """Return a block whose changes happen together when it ends, or not at all if it raises."""
 
+    @abstractmethod
     def version(self) -> int:
         """Return a number that is another one once anything in the store has changed."""
 
     def garbage(self) -> Iterator[Garbage]:
         """Yield what `collect` would remove."""
+        raise Unsupported(self.location, "its own system collects what nothing needs")
 
     def collect(self) -> Iterator[Garbage]:
         """Remove what nothing needs, and yield it as it goes."""
+        return self.garbage()
 
-    def close(self) -> None:
-        """Release what the store holds open."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
+    def check_changes(self) -> None:
+        """Raise StoreReadOnly if the store cannot be written to."""
+        if not self.supports_changes:
+            raise StoreReadOnly(self.location)

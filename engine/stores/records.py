@@ -12,13 +12,12 @@ LONGEST: Final = 0.5
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """A promise that blobs are not collected. Times are seconds since the epoch; without
-    `expires_at` it lasts until it is deleted, or, if it is held, until its process has ended.
+    """A promise that blobs are not collected while its process holds it. `created_at` is in seconds
+    since the epoch.
     """
 
     id: str
     created_at: float
-    expires_at: float | None
     labels: Mapping[str, str]
 
 
@@ -41,6 +40,9 @@ class Event(msgspec.Struct, frozen=True):
 
     def render(self) -> bytes:
         """Return a line of JSON with the fields of `docker events --format json`."""
+        from engine.spec import go_json  # most callers render none
+        from engine.units import NS_PER_SECOND
+
         attributes = {"name": self.name} if self.name else {}
         if self.reclaimed is not None:
             attributes["reclaimed"] = str(self.reclaimed)
@@ -51,11 +53,9 @@ class Event(msgspec.Struct, frozen=True):
             "Action": self.action,
             "Actor": {"ID": self.target, "Attributes": attributes},
             "scope": "local",
-            "time": self.time_ns // 10**9,
+            "time": self.time_ns // NS_PER_SECOND,
             "timeNano": self.time_ns,
         }
-        from engine.spec import go_json  # most callers render none
-
         return go_json.dumps(document) + b"\n"
 
 

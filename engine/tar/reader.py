@@ -252,11 +252,7 @@ class TarReader:
         if not header.gnu:
             raise BrokenArchive(header.name, "is sparse in a format that has no sparse members")
         size = headers.number(block[483:495], header.name, "sparse size")
-        known: _GnuMap = (
-            _member(header, header.name, "file", size, records),
-            header.size,
-            [],
-        )
+        known: _GnuMap = (_member(header, header.name, "file", size, records), header.size, [])
         return self._extend_map(known, block[386:483])
 
     def _extend_map(self, known: "_GnuMap", piece: bytes) -> Iterable[Event]:

@@ -16,8 +16,9 @@ from functools import partial
 
 import pytest
 
-from engine.content.blobs import read_blob, write_blob
-from engine.content.protocols import Committed, Writer
+from engine.content.blobs import read_blob
+from engine.content.protocols import Committed
+from engine.content.writer import Writer
 from engine.errors import (
     DigestMismatch,
     EngineError,
@@ -30,6 +31,7 @@ from engine.errors import (
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.protocols import ContentStore
+from engine.testing.blobs import write_blob
 
 LABELS = {"containerd.io/gc.root": "2024-01-02T03:04:05Z", "k": "v"}
 ABSENT = digests.of_bytes(b"nobody stores this")

@@ -102,6 +102,11 @@ class ImageSuite:
             with pytest.raises(NotFound):
                 images.by_id(nothing)
 
+    def test_a_target_without_a_name_has_no_id(self, images: ImageStore) -> None:
+        for prefix in (of_bytes(b"c1"), ONE.digest):
+            with pytest.raises(NotFound):
+                images.by_id(prefix)
+
     def test_an_ambiguous_prefix(self, images: ImageStore) -> None:
         images.create(Image(NAME, ONE))
         images.create(Image(OTHER, TWO))
@@ -141,10 +146,10 @@ class ImageSuite:
         assert below == ["ghcr.io/org/app:2", "ghcr.io/z/x:1"]
         assert images.has_paths("ghcr.io/")
         assert not images.has_paths("ghcr/")
-        found = images.at("ghcr.io/org/app:2")
+        found = images.place_at("ghcr.io/org/app:2")
         assert found is not None
         assert found.name == OTHER
-        assert images.at("ghcr.io") is None
+        assert images.place_at("ghcr.io") is None
 
     @pytest.mark.parametrize("names", [(REGISTRY_S, LIKE_IT), (LIKE_IT, REGISTRY_S)])
     def test_an_image_called_like_a_registry_makes_way_for_it(
@@ -176,6 +181,7 @@ class ImageSuite:
     def test_what_a_target_lacks(self, images: ImageStore) -> None:
         missing = (of_bytes(b"x"), of_bytes(b"y"))
         images.record(ONE.digest, Summary(7, (of_bytes(b"m"),), (), missing))
+        assert images.lacking(missing) == []
         images.create(Image(NAME, ONE))
         assert images.lacking([of_bytes(b"z")]) == []
         assert images.lacking([of_bytes(b"x"), of_bytes(b"y")]) == [ONE]

@@ -9,12 +9,12 @@ from engine.errors import StoreMissing
 from engine.spec import rfc3339
 from engine.stores.protocols import Store
 from engine.stores.records import Event
+from engine.units import NS_PER_SECOND
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import opened
 from imgfs.cli.support.durations import parse_duration
 
 _PAUSE = 0.1
-_NANO = 1_000_000_000
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -81,11 +81,11 @@ def _time(option: str, text: str, now: int) -> int:
     """Parse a TIME; return nanoseconds since 1970, or raise UsageError."""
     if _SECONDS.fullmatch(text):
         whole, _, fraction = text.partition(".")
-        return int(whole) * _NANO + int(fraction[:9].ljust(9, "0"))
+        return int(whole) * NS_PER_SECOND + int(fraction[:9].ljust(9, "0"))
     if (ago := parse_duration(text)) is not None:
-        return now - int(ago * _NANO)
+        return now - int(ago * NS_PER_SECOND)
     try:
-        return rfc3339.epoch_seconds(rfc3339.normalize(text)) * _NANO
+        return rfc3339.epoch_seconds(rfc3339.normalize(text)) * NS_PER_SECOND
     except ValueError as error:
         raise UsageError(
             f"--{option} {text}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"

@@ -27,8 +27,7 @@ def _inspect(args: Namespace) -> None:
     with opened(args) as store:
         try:
             each(
-                args.words,
-                lambda n: documents.append(_document(store, details(store, n, matcher))),
+                args.words, lambda n: documents.append(_document(store, details(store, n, matcher)))
             )
         finally:
             print_json(documents)

@@ -16,7 +16,7 @@ from engine.archive.importer import Import
 from engine.archive.name_rules import Naming, parse_rename
 from engine.compression import options as compression
 from engine.errors import EngineError, InvalidInput, counted, escaped, printable
-from engine.limits import Limits
+from engine.limits import BUFFER_SIZE, Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
 from engine.stores.protocols import Store
@@ -29,8 +29,6 @@ from imgfs.cli.support.streams import widen
 
 if TYPE_CHECKING:
     from engine.archive.loaded import Loaded
-
-_CHUNK = 1 << 20
 
 
 def _options(parser: Parser) -> None:
@@ -145,7 +143,7 @@ def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(BUFFER_SIZE):
         yield chunk
 
 
@@ -154,9 +152,9 @@ def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(file.read, _CHUNK)
+        coming = pool.submit(file.read, BUFFER_SIZE)
         while chunk := coming.result():
-            coming = pool.submit(file.read, _CHUNK)
+            coming = pool.submit(file.read, BUFFER_SIZE)
             yield chunk
 
 

@@ -25,41 +25,13 @@ from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
 from imgfs.vfs.names import FAMILIAR, SAFE, Names
 from imgfs.vfs.views import CombinedView, DockerView, View
 
-_IGNORED = frozenset(
-    {
-        "defaults",
-        "rw",
-        "suid",
-        "nosuid",
-        "dev",
-        "nodev",
-        "exec",
-        "noexec",
-        "atime",
-        "noatime",
-        "relatime",
-        "norelatime",
-        "strictatime",
-        "diratime",
-        "nodiratime",
-        "async",
-        "sync",
-        "auto",
-        "noauto",
-        "user",
-        "nouser",
-        "users",
-        "owner",
-        "group",
-        "_netdev",
-        "nofail",
-        "default_permissions",
-        "silent",
-        "loud",
-    }
+_IGNORED = (
+    "defaults rw suid nosuid dev nodev exec noexec atime noatime relatime norelatime "
+    "strictatime diratime nodiratime async sync auto noauto user nouser users owner group "
+    "_netdev nofail default_permissions silent loud"
 )
 """Options that mount(8) passes on but that are for the kernel or for other programs."""
-_HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount"})
+_HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount", "ro"})
 _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "combined": CombinedView,
     "docker": DockerView,
@@ -102,9 +74,7 @@ def _mount_options(parser: Parser) -> None:
         help="allow_other, gc_interval=1h, import_expiry=1d, layout=docker, max_archive_bytes=N, …",
     )
     parser.add_argument(
-        "--gc-interval",
-        metavar="TIME",
-        help="Run a collection at this interval: 1h, 10m.",
+        "--gc-interval", metavar="TIME", help="Run a collection at this interval: 1h, 10m."
     )
     parser.flag(
         "--no-passthrough", help="Read all blobs through imgfs, without kernel passthrough."
@@ -190,21 +160,15 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, import_expiry=seconds)
         elif name == "platform" and value:
             options = replace(options, platforms=(*options.platforms, value))
-        elif name == "layout" and value in _VIEWS:
-            options = replace(options, layout=value)
-        elif name == "names" and value in _NAMES:
-            options = replace(options, names=value)
-        elif word == "no_passthrough":
-            options = replace(options, no_passthrough=True)
-        elif word == "nonempty":
-            options = replace(options, nonempty=True)
+        elif value in {"layout": _VIEWS, "names": _NAMES}.get(name, ()):
+            options = replace(options, **{name: value})
+        elif word in ("no_passthrough", "nonempty"):
+            options = replace(options, **{word: True})
         elif name == "store" and value:
             options = replace(options, store=value)
         elif word in _HANDED_ON:
             options = replace(options, fuse=(*options.fuse, word))
-        elif word == "ro":
-            options = replace(options, fuse=(*options.fuse, "ro"))
-        elif word not in _IGNORED and not name.startswith("x-"):
+        elif word not in _IGNORED.split() and not name.startswith("x-"):
             raise UsageError(f"unknown mount option: {word}")
     return options
 
@@ -335,18 +299,12 @@ def _log_to_syslog() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-class _fuse_errors:  # noqa: N801 (called like a function, as contextlib.suppress)
+@contextmanager
+def _fuse_errors(mountpoint: Path) -> Iterator[None]:
     """Turn libfuse's RuntimeError into Failed, with a reason that the user can act on."""
-
-    def __init__(self, mountpoint: Path) -> None:
-        self._mountpoint = mountpoint
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, RuntimeError):
-            return
+    try:
+        yield
+    except RuntimeError as error:
         reason = str(error)
         if not os.path.exists("/dev/fuse"):
             reason = "there is no /dev/fuse (load the module fuse)"
@@ -354,6 +312,6 @@ class _fuse_errors:  # noqa: N801 (called like a function, as contextlib.suppres
             reason = "/dev/fuse may not be opened by this user"
         elif not any(os.access(f"{d}/fusermount3", os.X_OK) for d in os.get_exec_path()):
             reason = "fusermount3 is missing (package fuse3)"
-        elif not os.access(self._mountpoint, os.W_OK):
+        elif not os.access(mountpoint, os.W_OK):
             reason = "a user must be able to write to the directory that he mounts on"
-        raise Failed(f"{self._mountpoint}: cannot be mounted: {reason}") from error
+        raise Failed(f"{mountpoint}: cannot be mounted: {reason}") from error

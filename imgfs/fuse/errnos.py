@@ -20,6 +20,8 @@ _ERRNOS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Unavailable, errno.EBUSY),
     (errors.ChangedFile, errno.ESTALE),
     (errors.StoreBusy, errno.EBUSY),
+    (errors.StoreReadOnly, errno.EROFS),
+    (errors.Unsupported, errno.EOPNOTSUPP),
     (errors.StoreError, errno.EIO),
 )
 

@@ -27,14 +27,7 @@ from imgfs.fuse.native.library import PLAIN, number_of
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import (
-    AttributeChange,
-    Directory,
-    File,
-    Node,
-    WritableFile,
-    refusal_of,
-)
+from imgfs.vfs.nodes import AttributeChange, Directory, File, Node, WritableFile, refusal_of
 
 _DOTS = 2
 """The number of entries before the children in each listing: `.` and `..`."""
@@ -259,9 +252,7 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         node = self._node(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            file = node.writable()
-            self._require_owner(ctx)
-            return await self._open_for_writing(file, flags, ctx.pid)
+            return await self._open_for_writing(self._writable(inode, ctx), flags, ctx.pid)
         if not _is_file(node):
             raise FUSEError(errno.EISDIR)
         if node.may_change:
@@ -406,6 +397,11 @@ class Operations(pyfuse3.Operations):
             return self.inodes.get(inode)
         except KeyError:
             raise FUSEError(errno.ESTALE) from None
+
+    def _writable(self, inode: int, ctx: RequestContext) -> WritableFile:
+        file = self._node(inode).writable()
+        self._require_owner(ctx)
+        return file
 
     def _directory(self, inode: int) -> Directory:
         node = self._node(inode)

@@ -35,7 +35,7 @@ from imgfs.mounts import device_at
 from imgfs.threads import DiskThreads
 from imgfs.vfs.blob_files import blob_opener
 from imgfs.vfs.names import FAMILIAR, Names
-from imgfs.vfs.nodes import Node
+from imgfs.vfs.nodes import FixedDirectory, Node
 from imgfs.vfs.status import StatusDirectory
 from imgfs.vfs.tree import ImageTree
 from imgfs.vfs.views import CombinedView, View
@@ -165,7 +165,7 @@ class _Mount:
 
     def _wire(self, imports: ImportDirectory) -> Operations:
         fixed: dict[str, Node] = {
-            "import": imports,
+            "import": imports if self._store.supports_changes else FixedDirectory("import", {}),
             ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._store.events),
         }
         names = self._options.names

@@ -10,6 +10,7 @@ of a blob that may have been removed.
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import trio
 
@@ -55,7 +56,8 @@ class Passthrough:
             self._why = "CAP_SYS_ADMIN is needed"
         elif self._native:
             self._native.imgfs_passthrough_want()
-        self._probe = os.open(store / "version", os.O_RDONLY | os.O_CLOEXEC)
+        with TemporaryFile(dir=store) as file:
+            self._probe = os.dup(file.fileno())
         self._backed: dict[int, Backed] = {}
         self._refused: set[int] = set()
 

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from engine.closing import Closing
+
 READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
 FOREVER = 86400.0
@@ -75,11 +77,9 @@ class Node(Protocol):
 
     async def set_attributes(self, change: AttributeChange, /) -> None:
         """Change the attributes, or raise OSError."""
-        ...
 
     def xattrs(self) -> Mapping[str, bytes]:
         """Return the extended attributes by their full names."""
-        ...
 
     def set_xattr(self, name: str, value: bytes, /) -> None:
         """Set an extended attribute, or raise OSError."""
@@ -91,11 +91,9 @@ class Node(Protocol):
 
     def readlink(self) -> bytes:
         """Return the target of a symlink; raise OSError (EINVAL) for other nodes."""
-        ...
 
     def writable(self) -> "WritableFile":
         """Return the node as a file that can be written to, or raise OSError."""
-        ...
 
 
 class Call(Enum):
@@ -116,7 +114,6 @@ class Directory(Node, Protocol):
 
     def lookup(self, name: str, /) -> Node | None:
         """Return the child with this name, or None."""
-        ...
 
     def depends_on_call(self, name: str, /) -> bool:
         """Return whether it depends on the system call what there is under a name.
@@ -132,29 +129,23 @@ class Directory(Node, Protocol):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         """Return the listed children, sorted by name."""
-        ...
 
     def may_block(self, name: str | None, /) -> bool:
         """Return whether `lookup` of this name, or `children` for None, has to read blobs."""
-        ...
 
     def entry_timeout(self, child: Node, /) -> float:
         """Return for how many seconds the kernel may cache the name of a child."""
-        ...
 
     def version(self) -> int | None:
         """Return a number that differs once the listed names may have changed, or None if the
         kernel may cache names no longer than `entry_timeout`.
         """
-        ...
 
     def create(self, name: str, mode: int, uid: int, gid: int, /) -> "WritableFile":
         """Make an empty file."""
-        ...
 
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> Node:
         """Make a directory."""
-        ...
 
     def link(self, name: str, child: Node, /) -> Node:
         """Give a file a second name, in this directory."""
@@ -162,23 +153,18 @@ class Directory(Node, Protocol):
 
     def rename(self, name: str, target: "Directory", new_name: str, /) -> None:
         """Move a child to another directory, which replaces a file but not an image."""
-        ...
 
     def symlink(self, name: str, target: str, mountpoint: str, /) -> Node:
         """Make a symlink with this text; an absolute target must lie below `mountpoint`."""
-        ...
 
     def unlink(self, name: str, child: Node, /) -> None:
         """Remove a file; `child` is what `lookup` returned for its name."""
-        ...
 
     def rmdir(self, name: str, child: "Directory", /) -> None:
         """Remove a directory; `child` is what `lookup` returned for its name."""
-        ...
 
     def image_path(self, name: str, /) -> str:
         """Return the path of the image that can be placed here under a name, or raise OSError."""
-        ...
 
 
 class Reader(Protocol):
@@ -186,17 +172,14 @@ class Reader(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`: fewer only at the end of the file."""
-        ...
 
     def read_at_once(self, offset: int, size: int) -> bytes | memoryview | None:
         """Read without waiting, or return None if that is impossible; a returned view is valid
         until the next call.
         """
-        ...
 
     def fileno(self) -> int | None:
         """Return the descriptor of a regular file with exactly these bytes, or None."""
-        ...
 
     def close(self) -> None: ...
 
@@ -207,7 +190,6 @@ class File(Node, Protocol):
     @property
     def may_block(self) -> bool:
         """Whether `open` can wait for the disk."""
-        ...
 
     @property
     def may_change(self) -> bool:
@@ -222,7 +204,6 @@ class WritableFile(File, Protocol):
 
     def opened(self, number: int) -> int:
         """Count one more open file with this number, and return its FUSE file handle."""
-        ...
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`: fewer only at the end of the file."""
@@ -238,7 +219,6 @@ class WritableFile(File, Protocol):
 
     async def released(self) -> None:
         """Count one open file less."""
-        ...
 
 
 class ReadOnlyNode:
@@ -301,7 +281,7 @@ def refusal_of(node: Node | ReadOnlyNode) -> OSError:
     return OSError(node.refusal, os.strerror(node.refusal))
 
 
-class BytesReader(msgspec.Struct, frozen=True):
+class BytesReader(Closing, msgspec.Struct, frozen=True):
     """An open file in memory."""
 
     data: bytes
@@ -313,9 +293,6 @@ class BytesReader(msgspec.Struct, frozen=True):
 
     def fileno(self) -> int | None:
         return None
-
-    def close(self) -> None:
-        """Do nothing: no resource is held."""
 
 
 class BytesFile(ReadOnlyNode, msgspec.Struct, frozen=True):

@@ -103,16 +103,20 @@ class ImageEntries(msgspec.Struct, frozen=True):
         self.hide(self.place, f"{self.path}{name}")
 
 
-class RemovableDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
-    """A directory in an image directory; `mtime` is in nanoseconds."""
+class EntriesDirectory(ReadOnlyDirectory):
+    """A base for directories whose entries can be removed one by one."""
 
-    key: str
-    entries: ImageEntries
-    nodes: Mapping[str, Node]
-    mtime: int
+    __slots__ = ()
 
-    def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)
+    @property
+    def entries(self) -> ImageEntries:
+        """What has been removed, and can be."""
+        raise NotImplementedError
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The children, with those that are hidden."""
+        raise NotImplementedError
 
     def lookup(self, name: str, /) -> Node | None:
         return self.entries.left_of(self.nodes).get(name)
@@ -128,3 +132,15 @@ class RemovableDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
 
     def rmdir(self, name: str, child: Directory, /) -> None:
         self.entries.rmdir(name, child)
+
+
+class RemovableDirectory(EntriesDirectory, msgspec.Struct, frozen=True):
+    """A directory in an image directory; `mtime` is in nanoseconds."""
+
+    key: str
+    entries: ImageEntries
+    nodes: Mapping[str, Node]
+    mtime: int
+
+    def attributes(self) -> Attributes:
+        return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)

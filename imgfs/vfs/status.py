@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from engine.closing import Closing
 from engine.spec import digest, go_json
 from engine.stores.protocols import EventLog
 from engine.stores.records import EVENTS_KEPT
@@ -23,11 +24,9 @@ class Reports(Protocol):
 
     def report(self, name: str) -> bytes | None:
         """Return the report about the file `name` as JSON, or None if there is none."""
-        ...
 
     def report_names(self) -> list[str]:
         """Return the names of the files with a report, sorted."""
-        ...
 
 
 class ReportDirectory(ReadOnlyDirectory):
@@ -52,7 +51,7 @@ class ReportDirectory(ReadOnlyDirectory):
             yield f"{name}.json", node
 
 
-class EventsFile(ReadOnlyNode):
+class EventsFile(Closing, ReadOnlyNode):
     """The events as lines of JSON, in a growing file that `tail -f` can follow."""
 
     may_block = False
@@ -65,14 +64,9 @@ class EventsFile(ReadOnlyNode):
         self._mtime = 0
         self.key = f"events:{log.last()}"
 
-    @property
-    def is_long(self) -> bool:
-        """Whether the file holds many events that the log has already dropped."""
-        return self._count > 2 * EVENTS_KEPT
-
-    def renewed(self) -> "EventsFile":
-        """Return a new file with the events that are still in the log."""
-        return EventsFile(self._log)
+    def current(self) -> "EventsFile":
+        """Return this file, or a new one if it holds many events that the log has dropped."""
+        return EventsFile(self._log) if self._count > 2 * EVENTS_KEPT else self
 
     def attributes(self) -> Attributes:
         self._refresh()
@@ -90,9 +84,6 @@ class EventsFile(ReadOnlyNode):
     def fileno(self) -> int | None:
         return None
 
-    def close(self) -> None:
-        """Do nothing: no resource is held."""
-
     def _refresh(self) -> None:
         for event in self._log.after(self._last):
             self._lines += event.render()
@@ -106,10 +97,7 @@ class StatusDirectory(ReadOnlyDirectory):
     key = "status"
 
     def __init__(
-        self,
-        status: Callable[[], Mapping[str, object]],
-        reports: Reports,
-        events: EventLog,
+        self, status: Callable[[], Mapping[str, object]], reports: Reports, events: EventLog
     ) -> None:
         self._status = status
         self._events = EventsFile(events)
@@ -123,8 +111,7 @@ class StatusDirectory(ReadOnlyDirectory):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         data = go_json.dumps_indented(dict(self._status())) + b"\n"
-        if self._events.is_long:
-            self._events = self._events.renewed()
+        self._events = self._events.current()
         return [
             ("events", self._events),
             ("imports", self._imports),

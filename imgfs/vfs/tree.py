@@ -23,6 +23,7 @@ from engine.layouts.entry import Decompressed, Entry
 from engine.spec import reference, rfc3339
 from engine.spec.digest import Digest, of_bytes, parse
 from engine.stores.protocols import Store
+from engine.units import NS_PER_SECOND
 from imgfs.vfs.blob_files import BlobFile, BlobSource, LayoutFile
 from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.names import FAMILIAR, Names
@@ -38,10 +39,11 @@ from imgfs.vfs.nodes import (
     ReadOnlyDirectory,
     Symlink,
 )
-from imgfs.vfs.removals import ImageEntries, RemovableDirectory, Removals
+from imgfs.vfs.removals import EntriesDirectory, ImageEntries, RemovableDirectory, Removals
 from imgfs.vfs.views import View
 
 _LAYOUTS_KEPT = 128
+_Places = tuple[str, tuple[TreeEntry, ...]]
 _WINDOW = 1 << 20
 _OWNERS_DIRECTORY = 0o040755
 
@@ -64,9 +66,7 @@ class ImageTree:
         self.namespaces = Namespaces()
         self.newest = Newest(store.images, store.version)
         self.root = NameDirectory(self, "")
-        self._archives = LRUCache[tuple[str, tuple[TreeEntry, ...]], Mapping[str, Node]](
-            _LAYOUTS_KEPT
-        )
+        self._archives = LRUCache[_Places, Mapping[str, Node]](_LAYOUTS_KEPT)
         self._blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
 
     # -- lookup -----------------------------------------------------------------------------------
@@ -80,7 +80,11 @@ class ImageTree:
         if images.has_paths(f"{path}/"):
             self.namespaces.filled(f"{path}/")
             return NameDirectory(self, f"{path}/")
-        if images.has_paths(f"{path}:") or self.namespaces.exists(f"{path}/"):
+        if (
+            images.has_paths(f"{path}:")
+            or self.namespaces.exists(f"{path}/")
+            or (not images.supports_listing and _can_contain_images(path))
+        ):
             return NameDirectory(self, f"{path}/")
         image = self.resolve(path)
         return ImageDirectory(self, images.place(image, path)) if image else None
@@ -90,9 +94,9 @@ class ImageTree:
         NAME@DIGEST, or None.
         """
         images = self._store.images
-        image = images.at(path)
-        if image is not None or ("@" not in path and ":" not in path):
-            return image
+        place = images.place_at(path)
+        if place is not None or ("@" not in path and ":" not in path):
+            return place.image if place else None
         try:
             if "/" not in path and "@" not in path:
                 named = images.names_of(parse(path))
@@ -130,9 +134,9 @@ class ImageTree:
         its index by what follows the colon: a tag, or with a registry's port the rest of the path.
         Return an empty mapping if there are no such images.
         """
-        places = tuple(self._store.images.places(f"{path}:"))
-        if not places:
+        if not self.is_repository(path):
             return {}
+        places = tuple(self._store.images.places(f"{path}:"))
         return self._archive(f"repository:{path}", places, f"{path}:")
 
     def is_repository(self, path: str) -> bool:
@@ -151,7 +155,11 @@ class ImageTree:
 
     def rename(self, old: str, new: str) -> None:
         """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
-        image = self._listed(old)
+        self._store.check_changes()
+        place = self._store.images.place_at(old)
+        if place is None:
+            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
+        image = place.image
         with self._store.transaction():
             self._add(image, new)
             if not image.is_untagged:
@@ -160,6 +168,7 @@ class ImageTree:
 
     def link(self, sources: Iterable[str], new: str) -> None:
         """Add a name to the image at the first of these paths that has one, or raise OSError."""
+        self._store.check_changes()
         image = next(filter(None, map(self.resolve, sources)), None)
         if image is None:
             raise OSError(errno.ENOENT, "no such image")
@@ -171,13 +180,8 @@ class ImageTree:
         """Make a directory that images can be moved into; OSError if no image's path can contain
         it.
         """
-        host, colon, _ = path.partition(":")
-        try:
-            ref = reference.parse_normalized(f"{path}/x:1")
-            fits = path_of(str(ref)) == f"{path}/x:1"
-        except (InvalidReference, InvalidDigest):
-            fits = False
-        if not fits or (colon and "." not in host and host != "localhost"):
+        self._store.check_changes()
+        if not _can_contain_images(path):
             raise OSError(errno.EINVAL, f"{path}: expected a part of an image's name")
         self.namespaces.make(f"{path}/")
         return NameDirectory(self, f"{path}/")
@@ -186,6 +190,7 @@ class ImageTree:
         """Remove the name of the image at a path, or the image itself if it is untagged, or the
         empty namespace at that path; otherwise raise OSError.
         """
+        self._store.check_changes()
         place = self._store.images.place_at(path)
         if place is None:
             self._remove_namespace(path)
@@ -201,6 +206,7 @@ class ImageTree:
         """Hide an entry of an image directory as `Removals` does; raise OSError if the image is not
         listed at that place, because then the directory cannot be removed either.
         """
+        self._store.check_changes()
         if self._store.images.place_at(place.path) != place:
             raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
         self.removals.add(place, path)
@@ -216,12 +222,6 @@ class ImageTree:
         if not self.namespaces.exists(prefix):
             raise OSError(errno.EPERM, "only an image or an empty namespace can be removed")
         self.namespaces.remove(prefix)
-
-    def _listed(self, path: str) -> Image:
-        image = self._store.images.at(path)
-        if image is None:
-            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
-        return image
 
     def _add(self, image: Image, path: str) -> None:
         try:
@@ -300,7 +300,7 @@ class ImageTree:
         tree: Mapping[str, Mapping[str, Node]],
         image: TreeEntry | None,
     ) -> Node:
-        mtime = entry.mtime * 10**9
+        mtime = entry.mtime * NS_PER_SECOND
         match entry.content:
             case None if image is not None:
                 entries = ImageEntries(self.removals, self.hide, image, f"{entry.path}/")
@@ -320,6 +320,17 @@ class ImageTree:
 
     def _links(self, digest: Digest) -> int:
         return self._store.images.links([digest])[digest]
+
+
+def _can_contain_images(path: str) -> bool:
+    """Return whether an image's path can begin with this one and a slash."""
+    host, colon, _ = path.partition(":")
+    if colon and "." not in host and host != "localhost":
+        return False
+    try:
+        return path_of(str(reference.parse_normalized(f"{path}/x:1"))) == f"{path}/x:1"
+    except (InvalidReference, InvalidDigest):
+        return False
 
 
 def _made_document(data: bytes, media_type: str) -> BytesFile:
@@ -348,7 +359,7 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         if not self.prefix:
             return Attributes(_OWNERS_DIRECTORY)
         created = self.tree.newest.below(self.prefix[:-1])
-        return Attributes(_OWNERS_DIRECTORY, mtime=created * 10**9, timeout=0)
+        return Attributes(_OWNERS_DIRECTORY, mtime=created * NS_PER_SECOND, timeout=0)
 
     def lookup(self, name: str, /) -> Node | None:
         if not self.prefix and name in self.tree.fixed:
@@ -404,7 +415,7 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return "/".join(self.tree.names.meanings(part)[0] for part in path.split("/"))
 
 
-class ImageDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
+class ImageDirectory(EntriesDirectory, msgspec.Struct, frozen=True, gc=False):
     """One image as a valid archive."""
 
     tree: ImageTree
@@ -415,32 +426,18 @@ class ImageDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
         return self.place
 
     def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_DIRECTORY, mtime=self.place.created * 10**9)
+        return Attributes(READ_ONLY_DIRECTORY, mtime=self.place.created * NS_PER_SECOND)
 
     def xattrs(self) -> Mapping[str, bytes]:
         return self.tree.image_xattrs(self.place)
 
-    def lookup(self, name: str, /) -> Node | None:
-        return self._nodes().get(name)
-
-    def children(self) -> Iterable[tuple[str, Node]]:
-        return self._nodes().items()
-
     def may_block(self, _name: str | None, /) -> bool:
         return not self.tree.has_nodes_of(self.place)
 
-    def entry_timeout(self, _child: Node, /) -> float:
-        return self._entries.timeout()
-
-    def unlink(self, name: str, child: Node, /) -> None:
-        self._entries.unlink(name, child)
-
-    def rmdir(self, name: str, child: Directory, /) -> None:
-        self._entries.rmdir(name, child)
-
-    def _nodes(self) -> Mapping[str, Node]:
-        return self._entries.left_of(self.tree.image_nodes(self.place))
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        return self.tree.image_nodes(self.place)
 
     @property
-    def _entries(self) -> ImageEntries:
+    def entries(self) -> ImageEntries:
         return ImageEntries(self.tree.removals, self.tree.hide, self.place, "")

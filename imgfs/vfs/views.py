@@ -44,10 +44,8 @@ class CombinedView(msgspec.Struct, frozen=True):
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """Implement `View`."""
-        matcher = _matcher(self.wanted)
         options = combined.Options(
-            matcher or platforms.ALL,
-            matcher or platforms.only(platforms.host()),
+            *_matchers(self.wanted),
             selection.any_complete,
             mtime=mtime,
             ref_name=_NameAfter(prefix),
@@ -68,12 +66,7 @@ class DockerView(msgspec.Struct, frozen=True):
         self, store: Store, images: Sequence[Image], mtime: int, prefix: str
     ) -> tuple[Entry, ...]:
         """Implement `View`."""
-        matcher = _matcher(self.wanted)
-        options = docker_save.Options(
-            matcher or platforms.ALL,
-            matcher or platforms.only(platforms.host()),
-            selection.any_complete,
-        )
+        options = docker_save.Options(*_matchers(self.wanted), selection.any_complete)
         size = partial(uncompressed_size, store.content)
         try:
             return docker_save.layout(images, store.content, size, options)
@@ -92,7 +85,9 @@ class _NameAfter(msgspec.Struct, frozen=True):
         return "" if image.is_untagged else reference.oci_ref_name(image.name)
 
 
-def _matcher(wanted: Sequence[Platform]) -> platforms.Matcher | None:
+def _matchers(wanted: Sequence[Platform]) -> tuple[platforms.Matcher, platforms.Matcher]:
+    """Return what selects the platforms, and what chooses one for the docker layout."""
     if not wanted:
-        return None
-    return platforms.any_of(*(q for p in wanted for q in platforms.preferences(p)))
+        return platforms.ALL, platforms.only(platforms.host())
+    matcher = platforms.only(*wanted)
+    return matcher, matcher

@@ -3,14 +3,13 @@ import gzip
 import io
 import tarfile
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.archive.writer import write_archive
+from engine.closing import Closing
 from engine.errors import BrokenArchive, DigestMismatch, NotFound, SizeMismatch
 from engine.layouts.entry import Decompressed, Entry
 from engine.limits import Limits
@@ -23,7 +22,7 @@ from tests.tar.raw_tar import END, header, padded, pax
 MIB = 1 << 20
 
 
-class MemoryReader:
+class MemoryReader(Closing):
     """A blob, `size` bytes of which are said to be there."""
 
     def __init__(self, data: bytes, size: int, asked: list[int]) -> None:
@@ -41,17 +40,6 @@ class MemoryReader:
 
     def close(self) -> None:
         self.closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class MemoryProvider:

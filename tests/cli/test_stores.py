@@ -140,6 +140,14 @@ def test_the_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store_path(None) == Path("/home/me/.local/share/imgfs")
 
 
+@pytest.mark.parametrize("command", [["images"], ["load"], ["info"], ["mount", "/mnt"]])
+def test_an_empty_text_names_no_store(imgfs: Command, command: list[str]) -> None:
+    done = imgfs("--store", "", *command)
+    assert done.status == 2
+    assert done.err.startswith(b"imgfs: --store: expected a directory, found an empty text; ")
+    assert done.err.count(b"\n") == 1
+
+
 def test_a_new_store_is_closed_to_other_users(inside: Callable[..., Done], store: Path) -> None:
     store.parent.joinpath("x.tar").write_bytes(ARCHIVE)
     succeeded(inside("load", store.parent / "x.tar"))

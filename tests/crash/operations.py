@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.archive.import_options import ImportOptions
-from engine.content.blobs import write_blob
+from engine.testing.blobs import write_blob
 from imgfs import cli
 from tests import archives
 from tests.archives import ImageParts

@@ -85,9 +85,9 @@ def injected(fault: Fault) -> Iterator[Fault]:
     with pytest.MonkeyPatch.context() as patch:
         for module, name in CALLS:
             patch.setattr(module, name, fault.wrap(name, getattr(module, name)))
-        translating = "engine.stores.local.database._Cursor._translating"
-        from engine.stores.local import database
+        translating = "engine.stores.local.connection._Cursor._translating"
+        from engine.stores.local import connection
 
-        real = vars(vars(database)["_Cursor"])["_translating"]
+        real = vars(vars(connection)["_Cursor"])["_translating"]
         patch.setattr(translating, fault.wrap_statements(real))
         yield fault

@@ -5,11 +5,10 @@ import lzma
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 import pytest
 
+from engine.closing import Closing
 from engine.errors import BrokenArchive, DigestMismatch, InvalidInput, LimitExceeded, NotFound
 from engine.filetree.applier import Applier
 from engine.filetree.merged import MergedImage
@@ -32,7 +31,7 @@ LAYERS = [
 ]
 
 
-class Blob:
+class Blob(Closing):
     """A blob that counts what is read of it."""
 
     def __init__(self, data: bytes, count: list[int]) -> None:
@@ -51,17 +50,6 @@ class Blob:
 
     def close(self) -> None:
         self._data.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Blobs:

@@ -27,6 +27,8 @@ EXPECTED = {
     errors.Unavailable("ingest", "x"): errno.EBUSY,
     errors.ChangedFile("x"): errno.ESTALE,
     errors.StoreError("x", "is damaged"): errno.EIO,
+    errors.Unsupported("x", "cannot list its images"): errno.EOPNOTSUPP,
+    errors.StoreReadOnly("x"): errno.EROFS,
     OSError(errno.ENOSPC, "full"): errno.ENOSPC,
     OSError(errno.EDQUOT, "quota"): errno.EDQUOT,
 }

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from engine.stores import records
-from engine.stores.local.name_lock import NameLock
+from engine.stores.local.name_lock import LocalNameLock
 from imgfs.fuse.name_cache import KEPT, NameCache
 
 LISTING, OTHER = 7, 8
@@ -21,7 +21,7 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.version = 1
-        self.names = NameCache(NameLock(directory), lambda: self.version)
+        self.names = NameCache(LocalNameLock(directory), lambda: self.version)
         self._directory = directory
 
     @property

@@ -60,7 +60,6 @@ class Kernel:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    (tmp_path / "version").write_text("1")
     return tmp_path
 
 

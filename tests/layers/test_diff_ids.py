@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.content.blobs import write_blob
 from engine.errors import BrokenArchive, NotFound, StoreError
 from engine.layers.diff_ids import (
     SIZE_LABEL,
@@ -19,8 +18,10 @@ from engine.layers.diff_ids import (
     uncompressed_size,
 )
 from engine.spec.digest import of_bytes
-from engine.stores.local.content import LocalContent, LocalReader
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
+from engine.stores.local.files import LocalReader
+from engine.testing.blobs import write_blob
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.compression import decompress
-from engine.content.blobs import write_blob
 from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, NotFound
 from engine.layers.chunks import Chunks, CompressedBlob
@@ -25,6 +24,7 @@ from engine.layers.reader import UncompressedBlobs, UncompressedReader
 from engine.layers.seek_index import CHUNK, POINTS, SPACING, SeekIndex
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
+from engine.testing.blobs import write_blob
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -79,7 +79,7 @@ def test_parses(specifier: str, expected: Platform) -> None:
 def test_refuses(specifier: str) -> None:
     with pytest.raises(InvalidPlatform) as caught:
         at(specifier)
-    assert caught.value.text == specifier
+    assert caught.value.subject == specifier
     assert str(caught.value).isprintable()
 
 

@@ -16,7 +16,7 @@ from engine.archive.save import Output, save
 from engine.archive.save_for_docker import save_for_docker
 from engine.commit.commit import Committed, commit
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
-from engine.content.blobs import read_blob, write_blob
+from engine.content.blobs import read_blob
 from engine.details import details
 from engine.errors import AlreadyExists, BrokenArchive, NotFound, StoreError
 from engine.filetree.directory import scan
@@ -25,6 +25,7 @@ from engine.image import Image
 from engine.layouts import combined, docker_save
 from engine.spec import digest, platforms
 from engine.stores.protocols import Store
+from engine.testing.blobs import write_blob
 from engine.testing.content import ContentSuite
 from engine.testing.images import NAME, ONE, OTHER, TWO, ImageSuite, summary
 from imgfs.vfs.nodes import BytesFile, Directory, FixedDirectory, Node

@@ -26,104 +26,32 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from engine.content.protocols import NO_LABELS, Bytes, Committed, Info, Status, Writer
+from msgspec.structs import replace
+
+from engine.content.protocols import NO_LABELS, Committed, Info, Status
 from engine.errors import InvalidDigest, NotFound, StoreError
 from engine.spec.digest import ALGORITHMS, Digest, parse
+from engine.stores.content import ContentStore, merged
 from engine.stores.local.database import Database
+from engine.stores.local.files import LocalReader, make_directory, sync, sync_directory
 
 if TYPE_CHECKING:
-    from engine.stores.local.ingests import Abandoned, Ingest, Ingests
+    from engine.content.writer import Writer
+    from engine.stores.local.ingests import Ingests
+    from engine.stores.local.writer import LocalWriter
 
 _BATCH: Final = 500
 _COLUMNS: Final = "digest, size, created_at, updated_at, labels"
 
 
-class LocalReader:
-    """A `ReaderAt` of a file."""
-
-    __slots__ = ("_descriptor", "size")
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class LocalWriter:
-    """A `Writer` of an ingest on disk."""
-
-    __slots__ = ("_store", "ingest")
-
-    def __init__(self, store: LocalContent, ingest: Ingest) -> None:
-        self._store = store
-        self.ingest = ingest
-
-    def write(self, data: Bytes) -> int:
-        return self.ingest.write(data)
-
-    def pwrite(self, data: Bytes, offset: int) -> int:
-        return self.ingest.pwrite(data, offset)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return self.ingest.pread(length, offset)
-
-    def digest(self) -> Digest:
-        return self.ingest.digest()
-
-    def status(self) -> Status:
-        return self.ingest.status()
-
-    def truncate(self, size: int) -> None:
-        self.ingest.truncate(size)
-
-    def commit(
-        self, size: int = 0, expected: str | None = None, labels: Mapping[str, str] = NO_LABELS
-    ) -> Committed:
-        try:
-            self.ingest.expect(size, parse(expected) if expected else None)
-            return self._store.publish([(self, labels)])[0]
-        finally:
-            self.abort()
-
-    def abort(self) -> None:
-        self.ingest.drop()
-
-    def close(self) -> None:
-        self.ingest.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class LocalContent:
-    """The content store below `root`, created if necessary: a `Store`, with methods for import and
-    gc.
-    """
+class LocalContent(ContentStore):
+    """The content store below `root`, created if necessary, with methods for gc and fsck."""
 
     def __init__(
         self, root: Path, database: Database, clock: Callable[[], float] = time.time
@@ -131,20 +59,20 @@ class LocalContent:
         self._database = database
         self._clock = clock
         self._blobs = root / "blobs"
-        _make_directory(self._blobs)
-        _make_directory(root / "ingest")
+        make_directory(self._blobs)
+        make_directory(root / "ingest")
         self._root = root
 
     @cached_property
-    def _ingests(self) -> Ingests:
+    def ingests(self) -> Ingests:
         from engine.stores.local.ingests import Ingests  # deferred, since readers do not need it
 
-        return Ingests(self._root / "ingest", self._clock)
+        return Ingests(self._root / "ingest", self._clock, self.publish)
 
     def close(self) -> None:
         """Remove the unnamed ingests of this process that have not ended."""
-        if "_ingests" in self.__dict__:
-            self._ingests.close()
+        if "ingests" in self.__dict__:
+            self.ingests.close()
 
     # Reading
 
@@ -194,7 +122,6 @@ class LocalContent:
             last = rows[-1][0]
 
     def labelled(self, key: str, value: str) -> list[Info]:
-        """Return the blobs that have this label with this value, sorted by digest."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM blobs, json_each(blobs.labels) AS label"
             " WHERE label.key = ? AND label.value = ? ORDER BY digest",
@@ -204,60 +131,50 @@ class LocalContent:
 
     # Writing
 
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._database.transaction()
+
     def writer(
         self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> LocalWriter:
         digest = parse(expected) if expected else None
-        return LocalWriter(self, self._ingests.hold(ref, size, digest, algorithm))
+        return self.ingests.hold(ref, size, digest, algorithm)
 
     def unnamed_writer(
         self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> LocalWriter:
-        """Begin an ingest without a ref, which ends with its writer and cannot be resumed."""
         digest = parse(expected) if expected else None
-        return LocalWriter(self, self._ingests.hold_unnamed(size, digest, algorithm))
+        return self.ingests.hold_unnamed(size, digest, algorithm)
 
     def prepare(self, writers: Iterable[Writer]) -> None:
-        """Verify ingests and make them durable: the slow part of `publish`, which needs no lock.
+        own = [_own(writer) for writer in writers]
+        super().prepare(own)
+        for writer in own:
+            if not self.exists(writer.digest()):
+                writer.sync()
 
-        A caller that publishes inside its own transaction calls this before. Raise SizeMismatch or
-        DigestMismatch.
-        """
-        ingests = [_ingest(writer) for writer in writers]
-        for ingest in ingests:
-            ingest.verify()
-        for ingest in ingests:
-            if not self.exists(ingest.digest()):
-                ingest.sync()
-
-    def publish(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
-        """Commit several ingests with their labels, all or none; return the result for each.
-
-        This is one transaction, or part of the caller's, whose rollback removes the new blobs too.
-        The ingests end in any case. Raise SizeMismatch or DigestMismatch.
-        """
-        try:
-            self.prepare(writer for writer, _ in writers)
-            with self._database.transaction() as connection:
-                added: list[Digest] = []
-                self._database.after_transaction(lambda: self._tidy(added))
-                committed = [
-                    self._take(connection, _ingest(writer), labels, added)
-                    for writer, labels in writers
-                ]
-                for directory in self._changed(added):
-                    sync_directory(directory)
-                return committed
-        finally:
-            for writer, _ in writers:
-                writer.abort()
+    def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
+        added: list[Digest] = []
+        self._database.after_transaction(lambda: self._tidy(added))
+        committed = [self._add(_own(writer), labels, added) for writer, labels in writers]
+        self._sync_directories(added)
+        return committed
 
     def update(self, digest: str, labels: Mapping[str, str]) -> Info:
         with self._database.transaction() as connection:
-            return self._relabel(connection, self.info(digest), labels)
+            info = self.info(digest)
+            changed = merged(info.labels, labels)
+            if changed == info.labels:
+                return info
+            now = self._clock()
+            connection.execute(
+                "UPDATE blobs SET labels = ?, updated_at = ? WHERE digest = ?",
+                (_dump(changed), now, info.digest),
+            )
+            return replace(info, labels=changed, updated_at=now)
 
     def delete(self, digest: str) -> None:
-        """Delete a blob as `Manager.delete` does; its file is removed after the outermost
+        """Delete a blob as `ContentStore.delete` does; its file is removed after the outermost
         transaction.
         """
         name = parse(digest)
@@ -268,22 +185,11 @@ class LocalContent:
 
     # Ingests
 
-    def status(self, ref: str) -> Status:
-        return self._ingests.status(ref)
-
     def statuses(self) -> list[Status]:
-        return self._ingests.statuses()
+        return self.ingests.statuses()
 
     def abort(self, ref: str) -> None:
-        self._ingests.abort(ref)
-
-    def abandoned(self, idle: float) -> list[Abandoned]:
-        """Return the ingests of dead writers, and resumable ones unchanged for `idle` seconds."""
-        return self._ingests.abandoned(idle)
-
-    def remove_abandoned(self, name: str) -> bool:
-        """Remove an abandoned ingest unless it has been resumed; return whether it was removed."""
-        return self._ingests.remove(name)
+        self.ingests.abort(ref)
 
     # Files
 
@@ -304,16 +210,15 @@ class LocalContent:
 
     def adopt(self, digest: Digest) -> None:
         """Add the row of a correct file that has none; do nothing if it has one."""
-        from engine.stores.local.ingests import BLOB_MODE
+        from engine.stores.local.writer import BLOB_MODE
 
         path = self.path(digest)
         path.chmod(BLOB_MODE)
-        _sync(path, os.O_RDONLY)
-        for directory in self._changed([digest]):
-            sync_directory(directory)
-        with self._database.transaction() as connection:
+        sync(path, os.O_RDONLY)
+        self._sync_directories([digest])
+        with self._database.transaction():
             if self._find(digest) is None:
-                self._insert(connection, digest, path.lstat().st_size)
+                self._insert(digest, path.lstat().st_size)
 
     def rowless(self) -> Iterator[tuple[Digest, int]]:
         """Yield the files without a row, with sizes: garbage, or blobs about to be published."""
@@ -343,7 +248,7 @@ class LocalContent:
                     for digest in rowless:
                         with suppress(FileNotFoundError):
                             if digest not in known:
-                                discarded[digest] = self._ingests.discard(self.path(digest))
+                                discarded[digest] = self.ingests.discard(self.path(digest))
             for path in discarded.values():
                 path.unlink(missing_ok=True)
             removed += discarded
@@ -354,59 +259,37 @@ class LocalContent:
         with suppress(StoreError, OSError):
             self.reclaim(digests)
 
-    def _changed(self, added: Sequence[Digest]) -> list[Path]:
-        """Return the directories of new blobs; a creator may have died before it synced them."""
+    def _sync_directories(self, added: Sequence[Digest]) -> None:
+        """Make new files durable by name; the creator of a directory may have died before that."""
         shelves = sorted({self.path(digest).parent for digest in added})
-        return [self._blobs, *shelves] if shelves else []
+        for directory in [self._blobs, *shelves] if shelves else []:
+            sync_directory(directory)
 
-    def _take(
-        self,
-        connection: sqlite3.Connection,
-        ingest: Ingest,
-        labels: Mapping[str, str],
-        added: list[Digest],
+    def _add(
+        self, writer: LocalWriter, labels: Mapping[str, str], added: list[Digest]
     ) -> Committed:
-        digest, size = ingest.digest(), ingest.offset
+        digest, size = writer.digest(), writer.offset
         found = self._find(digest)
         if found is not None and self._has_file(digest, found.size):
-            ingest.drop()
-            return Committed(self._relabel(connection, found, labels), added=False)
+            writer.abort()
+            return Committed(self.update(digest, labels), added=False)
         path = self.path(digest)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         added.append(digest)
-        ingest.move(path)
+        writer.move(path)
         if found is not None:
-            connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+            self._database.connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
             labels = {**found.labels, **labels}
-        return Committed(self._insert(connection, digest, size, labels), added=True)
+        return Committed(self._insert(digest, size, labels), added=True)
 
-    def _insert(
-        self,
-        connection: sqlite3.Connection,
-        digest: Digest,
-        size: int,
-        labels: Mapping[str, str] = NO_LABELS,
-    ) -> Info:
+    def _insert(self, digest: Digest, size: int, labels: Mapping[str, str] = NO_LABELS) -> Info:
         now = self._clock()
-        info = Info(digest, size, now, now, _kept(labels))
-        connection.execute(
+        info = Info(digest, size, now, now, merged(NO_LABELS, labels))
+        self._database.connection.execute(
             f"INSERT INTO blobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
             (digest, size, now, now, _dump(info.labels)),
         )
         return info
-
-    def _relabel(
-        self, connection: sqlite3.Connection, info: Info, labels: Mapping[str, str]
-    ) -> Info:
-        merged = _kept({**info.labels, **labels})
-        if merged == info.labels:
-            return info
-        now = self._clock()
-        connection.execute(
-            "UPDATE blobs SET labels = ?, updated_at = ? WHERE digest = ?",
-            (_dump(merged), now, info.digest),
-        )
-        return Info(info.digest, info.size, info.created_at, now, merged)
 
     def _find(self, digest: Digest) -> Info | None:
         rows = self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (digest,))
@@ -424,11 +307,13 @@ class LocalContent:
         return self._blobs / digest.algorithm / digest.encoded
 
 
-def _ingest(writer: Writer) -> Ingest:
-    """Return the ingest of a writer of this store; raise TypeError for another store's."""
+def _own(writer: Writer) -> LocalWriter:
+    """Return a writer of a local store; raise TypeError for any other."""
+    from engine.stores.local.writer import LocalWriter
+
     if not isinstance(writer, LocalWriter):
         raise TypeError(f"expected a writer of this store, found {type(writer).__name__}")
-    return writer.ingest
+    return writer
 
 
 def _batches(digests: Iterable[str]) -> Iterator[list[str]]:
@@ -451,29 +336,7 @@ def _info(row: tuple[str, int, float, float, str]) -> Info:
     return Info(parse(digest), size, created_at, updated_at, json.loads(labels))
 
 
-def _kept(labels: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in labels.items() if value}
-
-
 def _dump(labels: Mapping[str, str]) -> str:
     import json
 
     return json.dumps(labels, sort_keys=True)
-
-
-def _make_directory(path: Path) -> None:
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The SQLite database of a store: connections, transactions and translated errors.
+"""The SQLite database of a store: connections of threads, and transactions.
 
 Every thread has its own connection, so a `Database` may be used by all threads. It must not be used
 after a fork: in the child all reads and writes raise StoreError (`forks.py`). The file is in WAL
@@ -7,15 +7,12 @@ commit is durable when it returns (`synchronous=FULL`). A transaction is a write
 its first statement (`BEGIN IMMEDIATE`), so it is the lock of the store: what it has read stays true
 until its end. It belongs to its thread, so none may be held across an `await`.
 
-SQLite errors about the file (locked, damaged, …) are raised as StoreError, and failures of the disk
-(full, over quota, read-only, …) as the corresponding OSError. Constraint violations and errors in
-SQL remain sqlite3's. A connection with such a file or disk error is replaced before its next use,
-so that a fault ends with its cause.
+A connection with an error of the file or the disk (`connection.py`) is replaced before its next
+use, so that a fault ends with its cause.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import sqlite3
@@ -24,56 +21,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
-from engine.errors import StoreBusy, StoreDamaged, StoreError
+from engine.closing import Closing
+from engine.errors import StoreBusy, StoreError
 from engine.stores.local import forks
+from engine.stores.local.connection import BUSY_SECONDS, LOCKED, Connection, translated
 from engine.stores.local.schema import MIGRATIONS
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-BUSY_SECONDS: Final = 30
 
 _POLL: Final = 0.02
 _CACHE_KIB: Final = 256
-_PROBED: Final = 64 << 10
-_LOCKED: Final = (
-    f"another process has kept the database locked for {BUSY_SECONDS} s; try again later"
-)
-_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_SENTENCES: Final = {
-    sqlite3.SQLITE_CORRUPT: "the database is damaged: run imgfs fsck --repair",
-    sqlite3.SQLITE_NOTADB: (
-        "the file is not a database, or its header is damaged: run imgfs fsck --repair"
-    ),
-    sqlite3.SQLITE_READONLY: "the database is read-only",
-    sqlite3.SQLITE_PERM: "access to the database is denied",
-    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
-    sqlite3.SQLITE_IOERR: "reading or writing the database failed",
-}
-_OF_THE_DISK: Final = frozenset(
-    {
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_IOERR,
-    }
-)
 
 
 class _Session(msgspec.Struct):
     """The state of one thread: its connection, and the callbacks to run after its transaction."""
 
-    connection: _Connection
+    connection: Connection
     afterwards: dict[Callable[[], None], None] = {}
 
 
-class Database:
+class Database(Closing):
     """The database at `path`, created (mode 0600) or migrated if necessary; its directory must
     exist.
 
@@ -87,7 +57,7 @@ class Database:
         self._threads = threading.local()
         self._lock = threading.Lock()
         self._sessions: dict[threading.Thread, _Session] = {}
-        self._watch: _Connection | None = None
+        self._watch: Connection | None = None
         self._closed = False
         self._pid = os.getpid()
         try:
@@ -100,14 +70,8 @@ class Database:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @property
-    def connection(self) -> _Connection:
+    def connection(self) -> Connection:
         """The calling thread's connection for reading, which sees its uncommitted changes."""
         return self._session().connection
 
@@ -230,7 +194,7 @@ class Database:
         for thread in [thread for thread in self._sessions if not thread.is_alive()]:
             self._sessions.pop(thread).connection.close()
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         if self._closed:
             raise StoreError(str(self.path), "the database is closed")
         file = forks.file_at(self.path)
@@ -243,10 +207,10 @@ class Database:
                 timeout=BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
-                factory=_Connection,
+                factory=Connection,
             )
         except sqlite3.Error as error:
-            raise _translated(error, str(self.path)) from error
+            raise translated(error, str(self.path)) from error
         connection.path = str(self.path)
         connection.file = file
         connection.is_read_only = not os.access(self.path, os.W_OK)
@@ -283,103 +247,11 @@ class Database:
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(self._migrations)}")
 
-    def _check_schema(self, connection: _Connection) -> None:
+    def _check_schema(self, connection: Connection) -> None:
         found, known = _schema(connection), len(self._migrations)
         if found > known:
             reason = f"it was written by a newer version (schema {found}, this one knows {known})"
             raise StoreError(str(self.path), reason)
-
-
-class _Connection(sqlite3.Connection):
-    """A connection to the file `file` at `path`; `failed` is set after an error of the file or
-    disk.
-
-    SQLite also opens a file that it cannot write to; such a connection never writes.
-    """
-
-    path: str
-    file: forks.File
-    is_read_only: bool
-    failed = False
-
-    def close(self) -> None:
-        forks.closed(self)
-        super().close()
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        return self.cursor(_Cursor).execute(sql, parameters)
-
-    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
-        return self.cursor(_Cursor).executemany(sql, parameters)
-
-
-class _Cursor(sqlite3.Cursor):
-    """A cursor of a `_Connection` that translates errors, also those of fetching rows."""
-
-    connection: _Connection
-
-    def execute(self, sql: str, parameters: Any = (), /) -> Self:
-        return self._translating(super().execute, sql, parameters)
-
-    def executemany(self, sql: str, parameters: Any, /) -> Self:
-        return self._translating(super().executemany, sql, parameters)
-
-    def fetchone(self) -> Any:
-        return self._translating(super().fetchone)
-
-    def fetchmany(self, size: int | None = 1) -> list[Any]:
-        return self._translating(super().fetchmany, size)
-
-    def fetchall(self) -> list[Any]:
-        return self._translating(super().fetchall)
-
-    def __next__(self) -> Any:
-        return self._translating(super().__next__)
-
-    def _translating(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return call(*args, **kwargs)
-        except sqlite3.Error as error:
-            self.connection.failed |= _code(error) in _SENTENCES
-            raise _translated(error, self.connection.path) from error
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-
-
-def _translated(error: sqlite3.Error, path: str) -> Exception:
-    code = _code(error)
-    if code == sqlite3.SQLITE_FULL:
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    if code in _BUSY:
-        return StoreBusy(path, _LOCKED)
-    if code in _OF_THE_DISK and (refused := _refusal(path)):
-        return OSError(refused, os.strerror(refused), path)
-    if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(path):
-        return StoreError(path, "the database cannot be opened: it is a directory")
-    if code in _DAMAGED:
-        return StoreDamaged(path, _SENTENCES[code])
-    if code in _SENTENCES:
-        return StoreError(path, _SENTENCES[code])
-    return error
-
-
-def _refusal(path: str) -> int | None:
-    """Return the errno of the disk for an error that SQLite reports only in general terms.
-
-    The file itself must not be opened: closing it would release SQLite's locks on it.
-    """
-    import tempfile  # needed only after a failure
-
-    try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(path), buffering=0) as probe:
-            probe.write(bytes(_PROBED))
-            os.fsync(probe.fileno())
-    except OSError as error:
-        return error.errno
-    exists = os.access(path, os.F_OK)
-    return errno.EACCES if exists and not os.access(path, os.R_OK | os.W_OK) else None
 
 
 @contextmanager
@@ -406,7 +278,7 @@ def locked_directory(path: Path) -> Iterator[int]:
         deadline = time.monotonic() + BUSY_SECONDS
         while not _lock(descriptor):
             if time.monotonic() > deadline:
-                raise StoreBusy(str(path), _LOCKED)
+                raise StoreBusy(str(path), LOCKED)
             time.sleep(_POLL)
         yield descriptor
     finally:

@@ -9,31 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from engine.stores.local.database import Database
+from engine.stores.protocols import EventLog
 from engine.stores.records import EVENTS_KEPT, Event
 
-_NANO: Final = 1_000_000_000
 
-
-class LocalEvents:
+class LocalEvents(EventLog):
     """The events of the store with `database`."""
 
     def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
         self._database = database
         self._clock = clock
 
-    def add(self, action: str, target: str, name: str = "", reclaimed: int | None = None) -> None:
-        """Add the event of a change, in the transaction of the change."""
-        self._add(action, target, name, reclaimed, None)
-
-    def add_failure(self, file: str, reason: str) -> None:
-        """Add the event of a file that could not be loaded."""
-        name = file.encode(errors="replace").decode()  # a file name may be invalid as text
-        self._add("load-failed", "", name, None, reason)
-
-    def _add(
+    def _append(
         self, action: str, target: str, name: str, reclaimed: int | None, error: str | None
     ) -> None:
         with self._database.transaction() as connection:
@@ -47,7 +36,6 @@ class LocalEvents:
             )
 
     def after(self, number: int = 0) -> list[Event]:
-        """Return the events after the one with that number."""
         rows = self._database.read(
             "SELECT number, time_ns, action, target, name, reclaimed, error FROM events"
             " WHERE number > ? ORDER BY number",
@@ -56,6 +44,5 @@ class LocalEvents:
         return [Event(*row) for row in rows]
 
     def last(self) -> int:
-        """Return the number of the last event, 0 if there has been none."""
         rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         return int(rows[0][0]) if rows else 0

@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from engine.stores.local.leases import DAY
 from engine.stores.records import Garbage, Lease
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
+DAY: Final = 86400.0
 _BATCH: Final = 50
 _PAGE: Final = 500
 _UNROOTED: Final = """
@@ -76,13 +76,13 @@ class Collector:
             if left.kind == "file":
                 went = bool(content.reclaim([left.name]))
             else:
-                went = content.remove_abandoned(left.name)
+                went = content.ingests.remove(left.name)
             if went:
                 yield left
 
     def _blobs(self, ended: set[str]) -> Iterator[Garbage]:
         """Yield the blobs without references, each before the blobs that it refers to."""
-        kept = self._kept(ended)
+        kept = self._store.leases.protected(ended) | self._expected()
         gone: set[str] = set()
         for root in self._unheld():
             queue = deque([root])
@@ -98,7 +98,7 @@ class Collector:
         """Yield the remains of processes that ended early."""
         for digest, size in self._store.content.rowless():
             yield Garbage("file", digest, size, "it has no row: a load or a removal ended early")
-        for left in self._store.content.abandoned(self._idle):
+        for left in self._store.content.ingests.abandoned(self._idle):
             yield Garbage("ingest", left.name, left.size, left.reason)
 
     def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
@@ -144,15 +144,10 @@ class Collector:
             if holders <= gone:
                 yield child, size
 
-    def _kept(self, ended: set[str]) -> set[str]:
-        """Return the digests that leases protect and those that ingests expect."""
-        return self._store.leases.protected(ended) | self._expected()
-
     def _expected(self) -> set[str]:
         statuses = self._store.content.statuses()
         return {status.expected for status in statuses if status.expected}
 
 
 def _lease(lease: Lease) -> Garbage:
-    reason = "its process has ended" if lease.expires_at is None else "it has expired"
-    return Garbage("lease", lease.id, 0, reason)
+    return Garbage("lease", lease.id, 0, "its process has ended")

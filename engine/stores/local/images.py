@@ -1,9 +1,7 @@
-"""The image store: names and their descriptors, as rows of the database.
+"""The image store as rows of the database: names, and what is recorded below each target.
 
-A name is a full reference ("docker.io/library/alpine:3"), or the digest of the target for an image
-without a name. The content below a target (its blobs, image manifests and time) is recorded once
-for each target as a `Summary`, so that listing, finding by ID and counting links read no blob.
-Every method may be called from any thread, and is one transaction or part of the caller's.
+`ImageStore` decides what a change does; this module stores it, and answers from indexes what is
+asked often. A change waits, after its transaction, until no kernel answers with the old names.
 """
 
 import time
@@ -11,202 +9,118 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine.errors import AlreadyExists, Ambiguous, NotFound
-from engine.image import (
-    Image,
-    ManifestSummary,
-    Summary,
-    Target,
-    TreeEntry,
-    _decode,
-    check_name,
-    path_of,
-)
+from engine.errors import NotFound
+from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, decode
 from engine.spec.descriptor import Descriptor
+from engine.stores.images import ImageStore
 from engine.stores.local.database import Database
 from engine.stores.local.events import LocalEvents
-from engine.stores.local.name_lock import NameLock
+from engine.stores.local.name_lock import LocalNameLock
 
-_COLUMNS = "name, path, target, labels, created_at, updated_at"
+_COLUMNS = "name, target, labels, created_at, updated_at"
+_ENTRY = "path, name, target, revision, created"
 
 
-class LocalImages:
+class LocalImages(ImageStore):
     """The images of one store."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(LocalEvents(database), clock)
         self._database = database
-        self._clock = clock
-        self._events = LocalEvents(database)
-        self._lock = NameLock(database.path.parent)
+        self._read = database.read
+        self._lock = LocalNameLock(database.path.parent)
 
-    def create(self, image: Image) -> Image:
-        """Add an image whose target is recorded; raise AlreadyExists if the name is taken."""
-        with self._changing() as connection:
-            if self.find(image.name) is not None:
-                raise AlreadyExists("image", image.name)
-            now = self._clock()
-            stored = Image(image.name, image.target, image.labels, now, now)
-            self._insert(stored)
-            self._drop_untagged(connection, stored)
-            self._tell("tag", stored)
-        return stored
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with self._database.transaction() as connection:
+            self._database.after_transaction(self._lock.wait)
+            yield connection
 
-    def update(self, image: Image) -> Image:
-        """Set the target of a name; the old target stays, untagged if that was its last name."""
-        with self._changing() as connection:
-            old = self.get(image.name)
-            stored = Image(image.name, image.target, image.labels, old.created_at, self._clock())
-            self._insert(stored)
-            if old.target.digest != stored.target.digest:
-                self._keep_untagged(old)
-                self._tell("tag", stored)
-            self._drop_untagged(connection, stored)
-        return stored
-
-    def put(self, image: Image) -> Image:
-        """Create the image, or update it if the name is taken."""
-        with self._changing():
-            exists = self.find(image.name) is not None
-            return self.update(image) if exists else self.create(image)
-
-    def delete(self, name: str) -> Image:
-        """Remove a name, and with the last name of a target its records; raise NotFound."""
-        with self._changing() as connection:
-            image = self.get(name)
-            connection.execute("DELETE FROM images WHERE name = ?", (name,))
-            self._forget_target(connection, image.target.digest)
-            self._tell("untag", image)
-            if not self.is_named(image.target.digest):
-                self._events.add("delete", image.target.digest)
-        return image
-
-    def untag(self, name: str) -> Image:
-        """Remove a name; the image stays, untagged if that was its last name. Raise NotFound."""
-        with self._changing() as connection:
-            image = self.get(name)
-            connection.execute("DELETE FROM images WHERE name = ?", (name,))
-            if not image.is_untagged:
-                self._keep_untagged(image)
-            self._forget_target(connection, image.target.digest)
-            self._tell("untag", image)
-        return image
-
-    def _tell(self, action: str, image: Image) -> None:
-        if not image.is_untagged:
-            self._events.add(action, image.target.digest, image.name)
-
-    def get(self, name: str) -> Image:
-        """Return the image with that full name; raise NotFound."""
-        image = self.find(name)
-        if image is None:
-            raise NotFound("image", name)
-        return image
+    # Names
 
     def find(self, name: str) -> Image | None:
-        """Return the image with that full name, or None."""
         rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE name = ?", (name,))
         return _image(rows[0]) if rows else None
 
     def all(self, repository: str = "") -> list[Image]:
-        """Return all images, or those of one repository (a full name without a tag), sorted by
-        name.
-        """
-        if not repository:
-            rows = self._read(f"SELECT {_COLUMNS} FROM images ORDER BY name")
-        else:
-            rows = self._read(
-                f"SELECT {_COLUMNS} FROM images"
-                " WHERE (name > ? AND name < ?) OR (name > ? AND name < ?) ORDER BY name",
-                (f"{repository}:", f"{repository};", f"{repository}@", f"{repository}A"),
-            )
+        where = ""
+        spans: tuple[str, ...] = ()
+        if repository:
+            where = "WHERE (name > ? AND name < ?) OR (name > ? AND name < ?)"
+            spans = (*_span(f"{repository}:"), *_span(f"{repository}@"))
+        rows = self._read(f"SELECT {_COLUMNS} FROM images {where} ORDER BY name", spans)
         return [_image(row) for row in rows]
 
     def names_of(self, target: str) -> list[Image]:
-        """Return the images with a target, sorted by name."""
-        rows = self._read(
-            f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name", (target,)
-        )
-        return [_image(row) for row in rows]
+        query = f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name"
+        return [_image(row) for row in self._read(query, (target,))]
 
-    def by_id(self, prefix: str) -> list[Image]:
-        """Return the images whose ID (the digest of a config or of the target) begins with
-        `prefix`.
+    def count(self) -> int:
+        return int(self._read("SELECT count(*) FROM images")[0][0])
 
-        `prefix` is "sha256:<hex…>" or at least one hex digit. The result holds all names of one
-        image, sorted. Raise NotFound if there is none, Ambiguous if several targets match that are
-        not one image.
-        """
-        algorithm, _, encoded = prefix.rpartition(":")
-        if not encoded or not set(encoded) <= set("0123456789abcdef"):
-            raise NotFound("image", prefix)
-        low = f"{algorithm or 'sha256'}:{encoded}"
-        span = (low, f"{low}g")
+    def _ids(self, start: str) -> set[tuple[str, str]]:
         rows = self._read(
             "SELECT target, config FROM manifests WHERE config >= ? AND config < ?"
-            " UNION SELECT digest, digest FROM images WHERE digest >= ? AND digest < ? ORDER BY 1",
-            span + span,
+            " AND EXISTS (SELECT 1 FROM images WHERE images.digest = manifests.target)"
+            " UNION SELECT digest, digest FROM images WHERE digest >= ? AND digest < ?",
+            (start, f"{start}g") * 2,
         )
-        if not rows:
-            raise NotFound("image", prefix)
-        ids = {config for _, config in rows}
-        targets = sorted({target for target, _ in rows})
-        if len(ids) > 1 and len(targets) > 1:
-            raise Ambiguous(prefix, tuple(sorted(ids)))
-        return [image for target in targets for image in self.names_of(target)]
+        return set(rows)
 
-    def is_named(self, target: str) -> bool:
-        """Return whether any name has a target."""
-        return bool(self._read("SELECT 1 FROM images WHERE digest = ? LIMIT 1", (target,)))
+    def _write(self, image: Image) -> None:
+        known = self.target(image.target.digest)
+        with self._transaction() as connection:
+            registry, slash, _ = image.name.partition("/")
+            if slash and ":" in registry:  # an image called like a registry makes way for it
+                connection.execute("UPDATE images SET path = name WHERE path = ?", (registry,))
+            connection.execute(
+                f"INSERT INTO images ({_COLUMNS}, path, digest, revision, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET path = excluded.path, target = excluded.target,"
+                " labels = excluded.labels, created_at = excluded.created_at,"
+                " updated_at = excluded.updated_at, digest = excluded.digest,"
+                " revision = excluded.revision, created = excluded.created",
+                (
+                    image.name,
+                    _encode(image.target),
+                    _encode(dict(image.labels)),
+                    image.created_at,
+                    image.updated_at,
+                    self._path(image.name),
+                    image.target.digest,
+                    known.revision,
+                    known.created,
+                ),
+            )
 
-    # -- as a directory tree --------------------------------------------------------------------
+    def _erase(self, name: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM images WHERE name = ?", (name,))
 
-    def at(self, path: str) -> Image | None:
-        """Return the image at a path of the tree, or None."""
-        rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE path = ?", (path,))
-        return _image(rows[0]) if rows else None
-
-    def has_paths(self, prefix: str) -> bool:
-        """Return whether any path begins with `prefix` (which ends in "/" or ":")."""
-        return bool(
-            self._read("SELECT 1 FROM images WHERE path >= ? AND path < ? LIMIT 1", _span(prefix))
-        )
-
-    def newest(self, prefix: str) -> int:
-        """Return the creation time of the newest image whose path begins with `prefix`.
-
-        It is in seconds since the epoch; 0 if there is no such image.
-        """
-        query = "SELECT max(created) FROM images WHERE path >= ? AND path < ?"
-        return int(self._read(query, _span(prefix))[0][0] or 0)
+    # Images as a tree of directories
 
     def places(self, prefix: str = "") -> Iterator[TreeEntry]:
-        """Yield the images whose paths begin with `prefix`, sorted by path."""
-        where, arguments = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())
-        for row in self._read(
-            f"SELECT path, name, target, revision, created FROM images {where} ORDER BY path",
-            arguments,
-        ):
+        where, span = ("WHERE path >= ? AND path < ?", _span(prefix)) if prefix else ("", ())
+        for row in self._read(f"SELECT {_ENTRY} FROM images {where} ORDER BY path", span):
             yield TreeEntry(*row)
 
     def place_at(self, path: str) -> TreeEntry | None:
-        """Return the image at a path, as `places` yields it, or None."""
-        rows = self._read(
-            "SELECT path, name, target, revision, created FROM images WHERE path = ?", (path,)
-        )
+        rows = self._read(f"SELECT {_ENTRY} FROM images WHERE path = ?", (path,))
         return TreeEntry(*rows[0]) if rows else None
 
-    def place(self, image: Image, path: str) -> TreeEntry:
-        """Return an image at a path other than its own, for example its digest; raise NotFound."""
-        known = self.target(image.target.digest)
-        target = _encode(image.target)
-        return TreeEntry(path, image.name, target, known.revision, known.created)
+    def has_paths(self, prefix: str) -> bool:
+        query = "SELECT 1 FROM images WHERE path >= ? AND path < ? LIMIT 1"
+        return bool(self._read(query, _span(prefix)))
 
-    # -- targets --------------------------------------------------------------------------------
+    def newest(self, prefix: str) -> int:
+        query = "SELECT max(created) FROM images WHERE path >= ? AND path < ?"
+        return int(self._read(query, _span(prefix))[0][0] or 0)
+
+    # Targets
 
     def record(self, target: str, summary: Summary) -> None:
-        """Record the content below a target, replacing earlier records."""
-        with self._changing() as connection:
-            self._clear(connection, target)
+        with self._transaction() as connection:
+            self._erase_record(target)
             connection.execute(
                 "INSERT INTO targets VALUES (?, ?, ?)", (target, summary.revision, summary.created)
             )
@@ -224,19 +138,13 @@ class LocalImages:
                 "INSERT INTO missing VALUES (?, ?)", ((blob, target) for blob in summary.missing)
             )
 
-    def forget(self, target: str) -> None:
-        """Delete the records of a target that no image has; do nothing if an image has it."""
-        with self._changing() as connection:
-            self._forget_target(connection, target)
-
-    def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
-        """Return the targets that were recorded with one of these blobs missing."""
-        query = "SELECT DISTINCT target FROM missing WHERE digest = ?"
-        targets = {target for blob in blobs for (target,) in self._read(query, (blob,))}
-        return [self.names_of(target)[0].target for target in sorted(targets)]
+    def _erase_record(self, target: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM targets WHERE digest = ?", (target,))
+            for table in ("members", "manifests", "missing"):
+                connection.execute(f"DELETE FROM {table} WHERE target = ?", (target,))
 
     def target(self, digest: str) -> Target:
-        """Return the record of a target; raise NotFound."""
         rows = self._read(
             "SELECT digest, revision, created FROM targets WHERE digest = ?", (digest,)
         )
@@ -245,26 +153,16 @@ class LocalImages:
         return Target(*rows[0])
 
     def summary(self, target: str) -> Summary:
-        """Return the summary of a target, its blobs sorted; raise NotFound."""
+        created, manifests = self.target(target).created, self.manifests(target)
         return Summary(
-            self.target(target).created,
-            tuple(
-                d
-                for (d,) in self._read(
-                    "SELECT digest FROM members WHERE target = ? ORDER BY digest", (target,)
-                )
-            ),
-            self.manifests(target),
-            tuple(
-                d
-                for (d,) in self._read(
-                    "SELECT digest FROM missing WHERE target = ? ORDER BY digest", (target,)
-                )
-            ),
+            created, self._digests("members", target), manifests, self._digests("missing", target)
         )
 
+    def _digests(self, table: str, target: str) -> tuple[str, ...]:
+        query = f"SELECT digest FROM {table} WHERE target = ? ORDER BY digest"
+        return tuple(digest for (digest,) in self._read(query, (target,)))
+
     def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
-        """Return the complete image manifests below a target, in their order."""
         rows = self._read(
             "SELECT digest, config, platform, size FROM manifests"
             " WHERE target = ? ORDER BY position",
@@ -272,83 +170,14 @@ class LocalImages:
         )
         return tuple(ManifestSummary(*row) for row in rows)
 
+    def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
+        query = "SELECT DISTINCT target FROM missing WHERE digest = ?"
+        targets = {target for blob in blobs for (target,) in self._read(query, (blob,))}
+        return [named[0].target for t in sorted(targets) if (named := self.names_of(t))]
+
     def links(self, blobs: Iterable[str]) -> dict[str, int]:
-        """Return the number of images (each name counts) that have each of these blobs."""
         query = "SELECT count FROM links WHERE digest = ?"
         return {blob: sum(n for (n,) in self._read(query, (blob,))) for blob in blobs}
-
-    def count(self) -> int:
-        """Return the number of images."""
-        return int(self._read("SELECT count(*) FROM images")[0][0])
-
-    # -- helpers --------------------------------------------------------------------------------
-
-    @contextmanager
-    def _changing(self) -> Iterator[Any]:
-        """Enter a transaction; after it, wait until no kernel answers with the old names."""
-        with self._database.transaction() as connection:
-            self._database.after_transaction(self._lock.wait)
-            yield connection
-
-    def _read(self, query: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
-        return self._database.read(query, arguments)
-
-    def _insert(self, image: Image) -> None:
-        known = self.target(image.target.digest)
-        check_name(image.name, image.target.digest)
-        with self._changing() as connection:
-            path = self._settle(connection, image.name)
-            connection.execute(
-                f"INSERT INTO images ({_COLUMNS}, digest, revision, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET path = excluded.path, target = excluded.target,"
-                " labels = excluded.labels, created_at = excluded.created_at,"
-                " updated_at = excluded.updated_at, digest = excluded.digest,"
-                " revision = excluded.revision, created = excluded.created",
-                (
-                    image.name,
-                    path,
-                    _encode(image.target),
-                    _encode(dict(image.labels)),
-                    image.created_at,
-                    image.updated_at,
-                    image.target.digest,
-                    known.revision,
-                    known.created,
-                ),
-            )
-
-    def _settle(self, connection: Any, name: str) -> str:
-        """Return the path for an image.
-
-        If an image has the path of a registry with a port, such as reg:5000, it is moved to give
-        way to the images of that registry.
-        """
-        path = path_of(name)
-        registry, slash, _ = name.partition("/")
-        if slash and ":" in registry:
-            connection.execute("UPDATE images SET path = name WHERE path = ?", (registry,))
-        return name if "/" not in path and self.has_paths(f"{path}/") else path
-
-    def _keep_untagged(self, old: Image) -> None:
-        if not self.is_named(old.target.digest):
-            self._insert(
-                Image(old.target.digest, old.target, old.labels, old.created_at, self._clock())
-            )
-
-    def _drop_untagged(self, connection: Any, named: Image) -> None:
-        if not named.is_untagged:
-            connection.execute("DELETE FROM images WHERE name = ?", (named.target.digest,))
-
-    def _forget_target(self, connection: Any, target: str) -> None:
-        if not self.is_named(target):
-            self._clear(connection, target)
-
-    def _clear(self, connection: Any, target: str) -> None:
-        connection.execute("DELETE FROM targets WHERE digest = ?", (target,))
-        connection.execute("DELETE FROM members WHERE target = ?", (target,))
-        connection.execute("DELETE FROM manifests WHERE target = ?", (target,))
-        connection.execute("DELETE FROM missing WHERE target = ?", (target,))
 
 
 def _span(prefix: str) -> tuple[str, str]:
@@ -356,14 +185,9 @@ def _span(prefix: str) -> tuple[str, str]:
 
 
 def _image(row: tuple[Any, ...]) -> Image:
-    name, _, target, labels, created_at, updated_at = row
-    return Image(
-        name,
-        _decode(target, Descriptor, name),
-        _decode(labels, dict[str, str], name),
-        created_at,
-        updated_at,
-    )
+    name, target, labels, created_at, updated_at = row
+    descriptor = decode(target, Descriptor, name)
+    return Image(name, descriptor, decode(labels, dict[str, str], name), created_at, updated_at)
 
 
 def _encode(value: object) -> str:

@@ -15,12 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from engine.stores.protocols import NameLock
 from engine.stores.records import LONGEST
 
 _POLL: Final = 0.002
 
 
-class NameLock:
+class LocalNameLock(NameLock):
     """The lock of the store in `directory`. `hold` and `release` belong to one thread."""
 
     def __init__(self, directory: Path) -> None:
@@ -38,7 +39,6 @@ class NameLock:
         return self._held is not None
 
     def release(self) -> None:
-        """Release the lock, if it is held."""
         held, self._held = self._held, None
         if held is not None:
             os.close(held)

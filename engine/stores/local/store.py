@@ -17,24 +17,30 @@ from pathlib import Path
 from typing import Self
 
 from engine.errors import StoreDamaged, StoreError
-from engine.stores.local.content import LocalContent, sync_directory
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database, locked_directory
 from engine.stores.local.directory import VERSION, create_directory, has_version, open_directory
 from engine.stores.local.events import LocalEvents
+from engine.stores.local.files import sync_directory
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
-from engine.stores.local.name_lock import NameLock
+from engine.stores.local.name_lock import LocalNameLock
+from engine.stores.protocols import Store
 from engine.stores.records import Garbage
 
 
-class LocalStore:
+class LocalStore(Store):
     """A `Store` in a directory. Safe from any thread."""
 
+    content: LocalContent
+    images: LocalImages
+    leases: LocalLeases
     supports_collection = True
 
     def __init__(self, directory: Path, enter: Callable[[Path], None]) -> None:
         """Use `open` or `create`; `enter` prepares the directory."""
         self.directory = directory
+        self.location = str(directory)
         try:
             with ExitStack() as opened:
                 enter(directory)
@@ -50,7 +56,7 @@ class LocalStore:
             raise StoreError(str(directory), f"cannot be opened: {os.strerror(what)}") from error
         self.images = LocalImages(self.database)
         self.events = LocalEvents(self.database)
-        self.name_lock = NameLock(directory)
+        self.name_lock = LocalNameLock(directory)
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -67,10 +73,6 @@ class LocalStore:
         Raise StoreError if it is something else.
         """
         return cls(directory, create_directory)
-
-    @property
-    def location(self) -> str:
-        return str(self.directory)
 
     def transaction(self) -> AbstractContextManager[object]:
         """As `Store.transaction`; it is the store's one lock (`Database.transaction`)."""
@@ -93,12 +95,6 @@ class LocalStore:
         self.name_lock.release()
         self.content.close()
         self.database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _write_version(path: Path) -> None:

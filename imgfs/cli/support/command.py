@@ -2,13 +2,7 @@
 words may be mixed, and the value of an option may look like an option.
 """
 
-from argparse import (
-    REMAINDER,
-    SUPPRESS,
-    ArgumentParser,
-    Namespace,
-    RawDescriptionHelpFormatter,
-)
+from argparse import REMAINDER, SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import EngineError, escaped, printable
 from engine.stores.open import create_store, open_store
 from imgfs import advice
-from imgfs.cli.support.command import Parser
+from imgfs.cli.support.command import Parser, UsageError
 
 if TYPE_CHECKING:
     from engine.stores.protocols import Store
@@ -26,7 +26,12 @@ class Failed(Exception):
 
 
 def store_path(given: str | None) -> Path:
-    """Return the path of the store: as given, or $IMGFS_STORE, or the default for root or users."""
+    """Return the path of the store: as given, or $IMGFS_STORE, or the default for root or users.
+
+    Raise UsageError for an empty text.
+    """
+    if given == "":
+        raise UsageError("--store: expected a directory, found an empty text; give its path")
     chosen = given or os.environ.get("IMGFS_STORE")
     if chosen:
         return Path(chosen).absolute()

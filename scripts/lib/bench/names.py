@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.engine import Engine
+from engine import names
+from engine.stores.open import open_store
+from engine.stores.protocols import Store
 from scripts.lib.bench.bench import Bench
 from scripts.lib.bench.images import NAME, name_of
 from scripts.lib.bench.mounting import Mount, requests
@@ -119,16 +121,16 @@ def _tags(bench: Bench) -> None:
     new: list[float] = []
     moved: list[float] = []
     store = bench.images.many(1000)
-    with bench.mounted(store) as mount, Engine(store) as engine:
+    with bench.mounted(store) as mount, open_store(str(store)) as opened:
         path = mount.path / _TAG
         for _ in range(bench.rounds):
             try:
                 path.exists()
-                engine.tag(name_of(0), _TAG)
+                names.tag(opened, name_of(0), _TAG)
                 new.append(_until(path.exists))
-                moved.append(_until_moved(engine, path / "index.json"))
+                moved.append(_until_moved(opened, path / "index.json"))
             finally:
-                engine.remove(_TAG)
+                names.remove(opened, _TAG)
                 _until(lambda: not path.exists())
     for what, times in (("a new tag", new), ("a tag that has moved", moved)):
         value = statistics.median(times) * 1000
@@ -136,14 +138,14 @@ def _tags(bench: Bench) -> None:
 
 
 def _stat_all(root: Path) -> None:
-    for folder, _, names in os.walk(root):
-        for name in names:
+    for folder, _, files in os.walk(root):
+        for name in files:
             os.stat(Path(folder, name))
 
 
-def _until_moved(engine: Engine, index: Path) -> float:
+def _until_moved(store: Store, index: Path) -> float:
     before = index.read_bytes()
-    engine.tag(name_of(1), _TAG)
+    names.tag(store, name_of(1), _TAG)
     return _until(lambda: index.read_bytes() != before)
 
 

@@ -18,12 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.content.blobs import read_blob, write_blob
+from engine.content.blobs import read_blob
 from engine.content.protocols import NO_LABELS
 from engine.errors import DigestMismatch, NotFound, Unavailable
 from engine.spec import digest as digests
-from engine.stores.local.content import LocalContent, LocalWriter
+from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
+from engine.stores.local.writer import LocalWriter
+from engine.testing.blobs import write_blob
 from engine.testing.content import ContentSuite, content
 
 PROJECT = Path(__file__).parents[3]
@@ -235,7 +237,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     script = """
 import errno, os, sys
 from pathlib import Path
-from engine.content.blobs import read_blob, write_blob
+from engine.content.blobs import read_blob
+from engine.testing.blobs import write_blob
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
 from engine.spec.digest import of_bytes
@@ -774,16 +777,16 @@ def test_what_writers_have_abandoned(tmp_path: Path, database: Database, ingest:
     (tmp_path / "ingest" / ("0" * 64)).mkdir()
     (tmp_path / "ingest" / "stray").write_bytes(b"12345")
     now[0] = started + 50
-    assert sorted(left.size for left in store.abandoned(3600)) == [0, 3, 5]
+    assert sorted(left.size for left in store.ingests.abandoned(3600)) == [0, 3, 5]
     now[0] = started + 4000
-    left = store.abandoned(3600)
+    left = store.ingests.abandoned(3600)
     assert sorted(each.size for each in left) == [0, 3, 5, 1000]
     assert [each.reason for each in left if each.size == 1000] == [
         "nobody has resumed a for 3600 s"
     ]
-    assert all(store.remove_abandoned(each.name) for each in left)
+    assert all(store.ingests.remove(each.name) for each in left)
     assert not ingest.exists()
-    assert not any(store.remove_abandoned(path.name) for path in (tmp_path / "ingest").iterdir())
+    assert not any(store.ingests.remove(path.name) for path in (tmp_path / "ingest").iterdir())
     assert [status.ref for status in store.statuses()] == ["held"]
     assert held.commit().added
     unnamed.write(b"new")
@@ -805,11 +808,11 @@ def test_close_removes_unnamed_ingests_that_nothing_ended(
 def test_an_abandoned_ingest_that_is_resumed(store: LocalContent) -> None:
     with written(store, "a", DATA):
         pass
-    (left,) = store.abandoned(0)
+    (left,) = store.ingests.abandoned(0)
     with store.writer("a"):
-        assert not store.remove_abandoned(left.name)
-    assert store.remove_abandoned(left.name)
-    assert not store.remove_abandoned(left.name)
+        assert not store.ingests.remove(left.name)
+    assert store.ingests.remove(left.name)
+    assert not store.ingests.remove(left.name)
 
 
 # Other processes
@@ -818,6 +821,7 @@ PRELUDE = """
 import os, signal, sys
 from pathlib import Path
 from engine.content.blobs import *
+from engine.testing.blobs import write_blob
 from engine.content.protocols import *
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database

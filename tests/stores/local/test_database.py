@@ -169,7 +169,7 @@ def test_a_newer_store(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match=r"newer version \(schema 1000, this one knows") as caught:
         Database(path)
-    assert caught.value.path == str(path)
+    assert caught.value.subject == str(path)
 
 
 def test_a_migration(path: Path) -> None:

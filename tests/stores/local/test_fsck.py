@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.content.blobs import write_blob
 from engine.graph import Blobs, Graph, graph
 from engine.progress import Done
 from engine.spec import digest as digests
@@ -15,6 +14,7 @@ from engine.spec.oci import Descriptor
 from engine.stores.local.fsck import images as fsck_images
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.fsck.replacement import replace_database
+from engine.testing.blobs import write_blob
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine

@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from engine.errors import AlreadyExists, InvalidDigest, NotFound
+from engine.errors import InvalidDigest, NotFound
 from engine.spec import digest as digests
 from engine.stores.local.database import Database
 from engine.stores.local.leases import LocalLeases
@@ -36,109 +37,65 @@ def leases(tmp_path: Path, clock: Clock) -> Iterator[LocalLeases]:
         yield LocalLeases(tmp_path, database, clock)
 
 
-def test_create(leases: LocalLeases) -> None:
-    lease = leases.create("x", 10, {"k": "v"})
-    assert lease == Lease("x", 1000.0, 1010.0, {"k": "v"})
-    assert leases.list() == [lease]
-    assert leases.create().expires_at == 1000.0 + 24 * 3600
-    assert leases.create(expires_in=None).expires_at is None
+def test_a_lease_has_the_time_of_its_start(leases: LocalLeases) -> None:
+    with leases.hold({"k": "v"}) as lease:
+        assert lease == Lease(lease.id, 1000.0, {"k": "v"})
+        assert leases.list() == [lease]
 
 
-def test_ids_of_our_own_differ(leases: LocalLeases) -> None:
-    assert len({leases.create().id for _ in range(20)}) == 20
+def test_ids_differ(leases: LocalLeases) -> None:
+    with ExitStack() as stack:
+        assert len({stack.enter_context(leases.hold()).id for _ in range(20)}) == 20
 
 
-def test_create_what_is_there(leases: LocalLeases) -> None:
-    leases.create("x")
-    with pytest.raises(AlreadyExists):
-        leases.create("x")
-    assert len(leases.list()) == 1
-
-
-def test_resources(leases: LocalLeases) -> None:
-    leases.create("x")
-    for digest in (B, A, B):
-        leases.add("x", digest)
-    assert leases.resources("x") == [A, B]
+def test_a_lease_protects_digests(leases: LocalLeases) -> None:
+    with leases.hold() as lease:
+        for digest in (B, A, B):
+            leases.add(lease.id, digest)
+        assert leases.protected() == {A, B}
 
 
 def test_what_is_not_there(leases: LocalLeases) -> None:
-    for use in (leases.resources, leases.delete, lambda lease: leases.add(lease, A)):
+    for use in (leases.delete, lambda lease: leases.add(lease, A)):
         with pytest.raises(NotFound, match="lease x: not found"):
             use("x")
 
 
 def test_what_is_no_digest(leases: LocalLeases) -> None:
-    leases.create("x")
-    with pytest.raises(InvalidDigest):
-        leases.add("x", "sha256:x")
+    with leases.hold() as lease, pytest.raises(InvalidDigest):
+        leases.add(lease.id, "sha256:x")
     with pytest.raises(InvalidDigest):
         leases.holders("latest")
 
 
-def test_delete_lets_go_of_the_resources(leases: LocalLeases) -> None:
-    leases.create("x")
-    leases.add("x", A)
-    leases.delete("x")
+def test_the_end_lets_go_of_the_digests(leases: LocalLeases) -> None:
+    with leases.hold() as lease:
+        leases.add(lease.id, A)
     assert leases.list() == leases.holders(A) == []
-    leases.create("x")
-    assert leases.resources("x") == []
+    assert leases.protected() == set()
+    with pytest.raises(NotFound):
+        leases.add(lease.id, B)
 
 
 def test_list_is_in_order_of_age(leases: LocalLeases, clock: Clock) -> None:
-    for name in "cab":
-        leases.create(name)
+    with ExitStack() as stack:
+        held = []
+        for _ in range(3):
+            held.append(stack.enter_context(leases.hold()))
+            clock.now += 1
+        assert leases.list() == held
+
+
+def test_holders(leases: LocalLeases, clock: Clock) -> None:
+    with leases.hold() as one:
         clock.now += 1
-    assert [lease.id for lease in leases.list()] == ["c", "a", "b"]
-
-
-def test_holders(leases: LocalLeases) -> None:
-    one, two, other = (leases.create(name) for name in ("one", "two", "other"))
-    leases.add(one.id, A)
-    leases.add(two.id, A)
-    leases.add(other.id, B)
-    assert leases.holders(A) == [one, two]
-    assert leases.holders(A, except_lease="one") == [two]
-    assert leases.holders(B, except_lease="other") == []
-    assert leases.holders(digests.of_bytes(b"c")) == []
-
-
-def test_an_expired_lease_is_gone(leases: LocalLeases, clock: Clock) -> None:
-    leases.create("x", 10)
-    leases.add("x", A)
-    forever = leases.create("forever", None)
-    clock.now += 9.5
-    assert [lease.id for lease in leases.holders(A)] == ["x"]
-    clock.now += 0.5
-    assert leases.list() == [forever]
-    assert leases.holders(A) == []
-    with pytest.raises(NotFound):
-        leases.add("x", B)
-    with pytest.raises(NotFound):
-        leases.resources("x")
-
-
-def test_the_id_of_an_expired_lease_is_free(leases: LocalLeases, clock: Clock) -> None:
-    leases.create("x", 10)
-    leases.add("x", A)
-    clock.now += 10
-    again = leases.create("x", 10)
-    assert leases.list() == [again]
-    assert leases.resources("x") == []
-
-
-def test_prune(leases: LocalLeases, clock: Clock) -> None:
-    kept = [leases.create("later", 20), leases.create("never", None)]
-    soon = leases.create("soon", 10)
-    leases.add("soon", A)
-    assert leases.prune() == []
-    clock.now += 10
-    assert leases.ended() == leases.prune() == [soon]
-    with pytest.raises(NotFound):
-        leases.delete("soon")
-    clock.now -= 10
-    assert leases.list() == kept
-    assert leases.holders(A) == []
+        with leases.hold() as two, leases.hold() as other:
+            leases.add(one.id, A)
+            leases.add(two.id, A)
+            leases.add(other.id, B)
+            assert leases.holders(A) == [one, two]
+            assert leases.holders(B) == [other]
+            assert leases.holders(digests.of_bytes(b"c")) == []
 
 
 def test_hold(leases: LocalLeases) -> None:
@@ -206,26 +163,24 @@ def test_prune_tidies_files_of_no_lease(leases: LocalLeases, tmp_path: Path) -> 
         assert os.listdir(tmp_path / "leases") == [lease.id]
 
 
-def test_leases_are_kept(leases: LocalLeases, tmp_path: Path, clock: Clock) -> None:
-    lease = leases.create("x", labels={"k": "v"})
-    leases.add("x", A)
-    with Database(tmp_path / "imgfs.db") as database:
-        again = LocalLeases(tmp_path, database, clock)
-        assert again.list() == again.holders(A) == [lease]
+def test_a_lease_is_seen_by_others(leases: LocalLeases, tmp_path: Path, clock: Clock) -> None:
+    with leases.hold({"k": "v"}) as lease, Database(tmp_path / "imgfs.db") as database:
+        leases.add(lease.id, A)
+        others = LocalLeases(tmp_path, database, clock)
+        assert others.list() == others.holders(A) == [lease]
 
 
 def test_part_of_a_transaction(tmp_path: Path, clock: Clock) -> None:
     with Database(tmp_path / "imgfs.db") as database:
         leases = LocalLeases(tmp_path, database, clock)
-        leases.create("x")
 
-        def fail() -> None:
+        def fail(lease: Lease) -> None:
             with database.transaction():
-                leases.add("x", A)
-                leases.create("y")
+                leases.add(lease.id, A)
                 raise ZeroDivisionError
 
-        with pytest.raises(ZeroDivisionError):
-            fail()
-        assert leases.resources("x") == []
-        assert [lease.id for lease in leases.list()] == ["x"]
+        with leases.hold() as lease:
+            with pytest.raises(ZeroDivisionError):
+                fail(lease)
+            assert leases.protected() == set()
+            assert leases.list() == [lease]

@@ -13,7 +13,7 @@ from engine.spec.oci import DOCKER_MANIFEST, Descriptor
 from engine.stores.local import name_lock
 from engine.stores.local.database import Database
 from engine.stores.local.images import LocalImages
-from engine.stores.local.name_lock import NameLock
+from engine.stores.local.name_lock import LocalNameLock
 
 TARGET = Descriptor(DOCKER_MANIFEST, of_bytes(b"one"), 3)
 NAME = "docker.io/library/app:1"
@@ -38,20 +38,20 @@ def in_background(call: Callable[[], object]) -> Iterator[threading.Thread]:
 
 @pytest.mark.usefixtures("patient")
 def test_nobody_holds_it(tmp_path: Path) -> None:
-    NameLock(tmp_path).wait()
+    LocalNameLock(tmp_path).wait()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("patient")
 def test_waiting_ends_when_every_holder_has_released_it(tmp_path: Path) -> None:
-    first, second = NameLock(tmp_path), NameLock(tmp_path)
+    first, second = LocalNameLock(tmp_path), LocalNameLock(tmp_path)
     assert first.hold()
     assert second.hold()
     assert second.hold()
     ends: list[str] = []
 
     def wait() -> None:
-        NameLock(tmp_path).wait()
+        LocalNameLock(tmp_path).wait()
         ends.append("waited")
 
     with in_background(wait):
@@ -64,21 +64,21 @@ def test_waiting_ends_when_every_holder_has_released_it(tmp_path: Path) -> None:
 
 def test_a_holder_that_never_releases_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_lock, "LONGEST", 0.01)
-    lock = NameLock(tmp_path)
+    lock = LocalNameLock(tmp_path)
     assert lock.hold()
-    NameLock(tmp_path).wait()
+    LocalNameLock(tmp_path).wait()
     lock.release()
 
 
 def test_where_no_file_can_be_made_nothing_is_kept(tmp_path: Path) -> None:
-    assert not NameLock(tmp_path / "absent").hold()
+    assert not LocalNameLock(tmp_path / "absent").hold()
 
 
 def test_every_change_of_names_waits_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[bool] = []
     with Database(tmp_path / "imgfs.db") as database:
         images = LocalImages(database)
-        monkeypatch.setattr(NameLock, "wait", lambda _: waits.append(database.in_transaction))
+        monkeypatch.setattr(LocalNameLock, "wait", lambda _: waits.append(database.in_transaction))
 
         def put() -> None:
             images.record(TARGET.digest, Summary(0, (), ()))

@@ -61,14 +61,3 @@ def database_problems(store: LocalStore) -> Iterator[Problem]:
             yield Problem(Kind.DATABASE, path, text)
     for table, row, parent, _ in store.database.read("PRAGMA foreign_key_check"):
         yield Problem(Kind.DATABASE, path, f"row {row} of {table} has lost its row of {parent}")
-
-
-__all__ = [
-    "Kind",
-    "Problem",
-    "Unverified",
-    "check",
-    "check_layers",
-    "database_problems",
-    "unverified_layers",
-]

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from engine.content.protocols import Info, ReaderAt
 from engine.errors import NotFound
+from engine.limits import BUFFER_SIZE
 from engine.progress import Done, Progress
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.content import LocalReader
+from engine.stores.local.files import LocalReader
 from engine.stores.local.fsck.problem import Kind, Problem
-from engine.stores.local.ingests import BLOB_MODE
+from engine.stores.local.writer import BLOB_MODE
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
-_CHUNK: Final = 1 << 20
 _PAGE: Final = 256
 
 
@@ -98,8 +98,8 @@ class BlobCheck:
         """Return the difference of the bytes from the digest as text, "" if there is none."""
         hasher = digests.hasher(digest.algorithm)
         try:
-            for offset in range(0, reader.size, _CHUNK):
-                data = reader.pread(_CHUNK, offset)
+            for offset in range(0, reader.size, BUFFER_SIZE):
+                data = reader.pread(BUFFER_SIZE, offset)
                 hasher.update(data)
                 with self._lock:
                     self._hashed += len(data)

@@ -38,24 +38,28 @@ class ImageCheck:
     def layers(self) -> Iterator[Problem]:
         """Yield the layers that differ from the diff IDs in configs and labels."""
         known: dict[tuple[str, str], str] = {}
-        for target in self._targets():
+        for target, image in self._complete():
             with suppress(EngineError, OSError):  # `images` reports these
-                for image in graph(self._store.content, target).complete_images:
-                    yield from self._layers(target, image, known)
+                yield from self._layers(target, image, known)
 
     def unverified(self) -> Iterator[Unverified]:
         """Yield the layers that cannot be compared with their diff IDs, once for each reason."""
         found: dict[tuple[str, str], set[str]] = {}
-        for target in self._targets():
-            with suppress(EngineError, OSError):  # `images` reports these
-                for image in graph(self._store.content, target).complete_images:
-                    for layer in image.manifest.layers:
-                        if reason := layer_types.unreadable(layer.media_type):
-                            found.setdefault((layer.digest, reason), set()).update(
-                                self._names(target)
-                            )
+        for target, image in self._complete():
+            for layer in image.manifest.layers:
+                if reason := layer_types.unreadable(layer.media_type):
+                    names = found.setdefault((layer.digest, reason), set())
+                    names.update(self._names(target))
         for (digest, reason), names in found.items():
             yield Unverified(digest, reason, tuple(sorted(names)))
+
+    def _complete(self) -> Iterator[tuple[Descriptor, ImageManifest]]:
+        """Yield the complete images of every target whose graph can be read."""
+        for target in self._targets():
+            with suppress(EngineError, OSError):  # `images` reports these
+                yield from (
+                    (target, image) for image in graph(self._store.content, target).complete_images
+                )
 
     def _layers(
         self, target: Descriptor, image: ImageManifest, known: dict[tuple[str, str], str]

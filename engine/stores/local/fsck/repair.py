@@ -13,8 +13,8 @@ from engine.image import Image
 from engine.spec.digest import Digest, parse
 from engine.stores.local.fsck import database_problems
 from engine.stores.local.fsck.problem import Kind, Problem
-from engine.stores.local.ingests import BLOB_MODE
 from engine.stores.local.schema import LINKS
+from engine.stores.local.writer import BLOB_MODE
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
