@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING, ClassVar
 from engine.archive.members import blob_at
 from engine.spec.digest import ALGORITHMS, Digest
 from imgfs.imports.receipt import Receipt
+from imgfs.imports.stored_blob import StoredBlob
 from imgfs.imports.uploaded_file import UploadedFile
+from imgfs.imports.uploaded_link import UploadedLink
 from imgfs.vfs.nodes import (
-    NEVER,
-    READ_ONLY_FILE,
     AttributeChange,
     Attributes,
     Call,
     Directory,
     Node,
-    Reader,
     ReadOnlyDirectory,
-    ReadOnlyNode,
     refusal_of,
 )
 
@@ -36,59 +34,6 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """The number of nested directories in one upload."""
 _BLOBS = "blobs"
-
-
-class StoredBlob(ReadOnlyNode):
-    """A blob of the store where nobody has written it; it is read-only, and has no time.
-
-    A name that no system call has seen may be made, as tar does, which does not look first.
-    """
-
-    may_block: ClassVar[bool] = True
-
-    def __init__(self, parent: "UploadedDirectory", digest: Digest, size: int) -> None:
-        self.key = f"{parent.key}/{digest}"
-        self.digest = digest
-        self.size = size
-        self._parent = parent
-
-    def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_FILE, self.size, block_size=1 << 20, timeout=NEVER)
-
-    async def set_attributes(self, _change: AttributeChange, /) -> None:
-        """Ignore the change: copiers set the times and permissions of what they find."""
-
-    def set_xattr(self, _name: str, _value: bytes, /) -> None:
-        """Ignore the attribute, as `set_attributes` does."""
-
-    def open(self) -> Reader:
-        return self._parent.upload.services.open_blob(self.digest)
-
-    def writable(self) -> UploadedFile:
-        """Return a file that takes the blob's own bytes only, and is listed from now on."""
-        return self._parent.adopt(self, Receipt(0o444, None, None, 0))
-
-
-class UploadedLink(ReadOnlyNode):
-    """A symlink to a path of the same upload."""
-
-    refusal: ClassVar[int] = errno.EPERM
-
-    def __init__(self, key: str, target: bytes, receipt: Receipt) -> None:
-        self.key = key
-        self.receipt = receipt
-        self._target = target
-
-    def attributes(self) -> Attributes:
-        made = self.receipt
-        mode, size = stat.S_IFLNK | 0o777, len(self._target)
-        return Attributes(mode, size, made.mtime, uid=made.uid, gid=made.gid, timeout=NEVER)
-
-    async def set_attributes(self, change: AttributeChange, /) -> None:
-        self.receipt.change(change)
-
-    def readlink(self) -> bytes:
-        return self._target
 
 
 class UploadedDirectory(ReadOnlyDirectory):
