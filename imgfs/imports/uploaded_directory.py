@@ -145,13 +145,14 @@ class UploadedDirectory(ReadOnlyDirectory):
         if child is not None and not _is_refused(child):
             return child if name in self._left([name]) else None
         if name == _BLOBS or (self.name == _BLOBS and name in ALGORITHMS):
-            is_free = call in (Call.MAKE_DIRECTORY, Call.UNKNOWN)
-            return None if is_free else self._implied_directory(name)
+            is_there = call in (Call.OTHER, Call.MAKE_FILE, Call.WRITE_FILE)
+            return self._implied_directory(name) if is_there else None
         digest = self._blob(name)
         size = self.upload.load.held(digest) if digest else None
         if digest is None or size is None:
             return None
-        if call is Call.MAKE_FILE and digest not in self._shown:
+        makes_it = call in (Call.MAKE_FILE, Call.UNKNOWN_OF_COPIER)
+        if makes_it and digest not in self._shown:
             return None
         self._shown.add(digest)
         blob = StoredBlob(self, digest, size)
@@ -231,6 +232,8 @@ class UploadedDirectory(ReadOnlyDirectory):
         if isinstance(child, UploadedDirectory):
             target.check_depth(child.height)
         old, new = self.path_of(name), target.path_of(new_name)
+        if isinstance(replaced, UploadedFile):
+            replaced.keep()
         try:
             arrived = self.upload.load.rename(old, new)
         except Exception as error:
@@ -249,6 +252,8 @@ class UploadedDirectory(ReadOnlyDirectory):
     def unlink(self, name: str, _child: Node, /) -> None:
         """Remove a file or link. Images stay, and so does a stored blob that nobody has written."""
         child = self._children.pop(name, None)
+        if isinstance(child, UploadedFile):
+            child.keep()
         if child is not None:
             self.upload.load.remove(self.path_of(name))
             _detach(child)

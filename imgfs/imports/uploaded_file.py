@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from engine.archive.file_writer import FileWriter
+from engine.content.protocols import ReaderAt
 from engine.errors import ContentMismatch
 from engine.spec.digest import Digest
 from imgfs.imports.gather import Gather
@@ -54,6 +55,9 @@ class UploadedFile(ReadOnlyNode):
         self._writer: FileWriter | StoredBlobWriter | None = None
         self._gather = Gather()
         self._handles = 0
+        self._readers = 0
+        self._kept: ReaderAt | None = None
+        """The bytes of a file that was removed while somebody read it."""
         self._position = 0
         """The end of the bytes that were written last, where the queue continues."""
         self._consumed = 0
@@ -112,6 +116,20 @@ class UploadedFile(ReadOnlyNode):
         self._handles += 1
         return self._gather.handle(number)
 
+    def opened_for_reading(self) -> None:
+        self._readers += 1
+
+    def released_by_reader(self) -> None:
+        self._readers -= 1
+        if not self._readers and self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def keep(self) -> None:
+        """Keep the bytes for those who read them now, before they are removed from the load."""
+        if self._readers and self.digest is not None and self._kept is None:
+            self._kept = self._load.open(self.digest)
+
     async def read(self, offset: int, size: int) -> bytes:
         await self._drained()
         return await self._call(partial(self._read, offset, size))
@@ -169,6 +187,8 @@ class UploadedFile(ReadOnlyNode):
     # -- in the worker thread ---------------------------------------------------------------------
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._kept is not None:
+            return self._kept.pread(size, offset)
         if self._writer is not None:
             return self._writer.read(size, offset)
         if self.digest is None:
