@@ -287,11 +287,12 @@ class ContentPool:
                 stored = Stored(content.name, digest, content.size, diff_id)
                 self._replace(digest.raw, stored)
 
-    def forget_ingests(self, used: Iterable[str]) -> None:
-        """Forget contents whose ingests a failed publication has used up."""
-        for digest in map(Digest, used):
-            if isinstance(self.get(digest), Ingested):
-                del self._by_raw[digest.raw]
+    def give_up(self, prepared: Mapping[str, Writer]) -> None:
+        """Drop ingests of a publication that has failed, with the contents that they held."""
+        for digest, writer in prepared.items():
+            writer.abort()
+            if isinstance(self.get(Digest(digest)), Ingested):
+                del self._by_raw[Digest(digest).raw]
 
     def discard(self) -> None:
         """Discard all contents that were not published."""

@@ -29,8 +29,8 @@ class Naming(msgspec.Struct, frozen=True):
     are pairs of an old and a new name: a repository with all its tags, or one tagged name. `prefix`
     precedes every familiar name. `name` is for the one image that has no name after these rules.
     `directory` is the name of a directory that holds a layout: it is the repository of images that
-    have only a tag, and the name of the only image that has neither; one that is no valid name of
-    an image is ignored.
+    have only a tag, and the name of the only image that has neither. It is ignored if `name` is
+    given, or if it is no valid name of an image.
     """
 
     base: str = ""
@@ -64,7 +64,7 @@ class Naming(msgspec.Struct, frozen=True):
         names = found.names
         if not names and found.tag and self.base:
             names = (_full(f"{self.base}:{found.tag}"),)
-        elif not names and found.tag and (place := _reference(self.directory)):
+        elif not names and found.tag and not self.name and (place := _reference(self.directory)):
             names = (_full(f"{place.name}:{found.tag}"),)
         return tuple(dict.fromkeys(self._prefixed(self._renamed(name)) for name in names))
 

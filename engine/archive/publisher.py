@@ -75,7 +75,7 @@ class Publisher(msgspec.Struct, frozen=True):
                     found_again = graph.graph(store.content, target)
                     store.images.record(target.digest, graph.summarize(found_again))
         except BaseException:
-            pool.forget_ingests(prepared)
+            pool.give_up(prepared)
             raise
         pool.published(blobs)
         return Loaded(

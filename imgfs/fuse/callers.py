@@ -28,20 +28,21 @@ _NUMBERS: Final = {
     "loongarch64": _GENERIC,
 }.get(platform.machine())
 _EXCLUSIVE: Final = os.O_CREAT | os.O_EXCL
+_COPIERS: Final = frozenset({"cp", "mv", "install", "tar", "bsdtar"})
+"""Programs that make files without looking for them first."""
 
 
 def call_of(thread: int) -> Call:
-    """Return what a thread has called, UNKNOWN if that cannot be seen.
+    """Return what a thread has called, as far as that can be seen.
 
-    The kernel does not let an ordinary user see the calls of other users, and shows the caller of
-    another PID namespace as 0.
+    The kernel does not let an ordinary user see the calls of other users (of any process that it
+    has not started, with Yama's ptrace_scope), and shows the caller of another PID namespace as 0.
+    The name of the program can be seen nevertheless.
     """
-    if _NUMBERS is None:
-        return Call.UNKNOWN
-    try:
-        words = Path(f"/proc/{thread}/syscall").read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return Call.UNKNOWN
+    words = _words(thread, "syscall")
+    if _NUMBERS is None or not words:
+        is_copier = not _COPIERS.isdisjoint(_words(thread, "comm"))
+        return Call.UNKNOWN_OF_COPIER if is_copier else Call.UNKNOWN
     if words[0] in _NUMBERS.mkdir:
         return Call.MAKE_DIRECTORY
     if words[0] in _NUMBERS.link:
@@ -56,3 +57,10 @@ def _opens(flags: int) -> Call:
     if flags & _EXCLUSIVE == _EXCLUSIVE:
         return Call.MAKE_FILE
     return Call.OTHER if flags & os.O_ACCMODE == os.O_RDONLY else Call.WRITE_FILE
+
+
+def _words(thread: int, file: str) -> list[str]:
+    try:
+        return Path(f"/proc/{thread}/{file}").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return []

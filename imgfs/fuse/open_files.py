@@ -52,8 +52,8 @@ class OpenForReading(OpenFile):
         self._reader.close()
 
 
-class OpenForLiveReading(OpenFile):
-    """A file that may change, which the process `pid` has opened for reading."""
+class _OpenUpload(OpenFile):
+    """A file that may change, which the process `pid` has open."""
 
     def __init__(self, file: WritableFile, pid: int, callers: KilledCallers) -> None:
         self._file = file
@@ -65,7 +65,18 @@ class OpenForLiveReading(OpenFile):
             return await self._file.read(offset, size)
 
 
-class OpenForWriting(OpenForLiveReading):
+class OpenForLiveReading(_OpenUpload):
+    """A file that may change, which a process has opened for reading."""
+
+    def __init__(self, file: WritableFile, pid: int, callers: KilledCallers) -> None:
+        super().__init__(file, pid, callers)
+        file.opened_for_reading()
+
+    async def release(self) -> None:
+        self._file.released_by_reader()
+
+
+class OpenForWriting(_OpenUpload):
     """A file that the process `pid` has opened for writing."""
 
     async def write(self, offset: int, data: bytes) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -18,6 +19,7 @@ from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import FinishedReport, Status, names_of, render_directory, sentence
 from imgfs.imports.services import ImportServices
 from imgfs.imports.uploaded_directory import UploadedDirectory
+from imgfs.imports.uploaded_file import UploadedFile
 
 
 class Listener(Protocol):
@@ -48,6 +50,8 @@ class DirectoryUpload:
         self.load = services.begin_directory(name)
         self.services = services
         self.new_key = new_key
+        self.files: WeakValueDictionary[str, UploadedFile] = WeakValueDictionary()
+        self.directories: WeakValueDictionary[str, UploadedDirectory] = WeakValueDictionary()
         self.root = UploadedDirectory(self, None, name, receipt)
         self._listener = listener
         self._refusal: tuple[str, Exception] | None = None
@@ -139,9 +143,9 @@ class DirectoryUpload:
             self.load.close()
             self._refusal = None
 
-    def refuse(self, path: str | None, error: Exception) -> None:
+    def refuse(self, path: str, error: Exception) -> None:
         """Report that a file, or an image that it completes, was not taken; from any thread."""
-        if path is not None and self._refusal != (path, error):
+        if self._refusal != (path, error):
             self._refusal = (path, error)
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._listener.refused, self, path, error)

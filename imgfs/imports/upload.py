@@ -115,6 +115,12 @@ class Upload(ReadOnlyNode):
         self._handles += 1
         return self._writer.handle(number)
 
+    def opened_for_reading(self) -> None:
+        """Do nothing: the bytes are not kept."""
+
+    def released_by_reader(self) -> None:
+        """Do nothing, as `opened_for_reading`."""
+
     async def read(self, _offset: int, _size: int) -> bytes:
         """Raise OSError (EOPNOTSUPP): the bytes are not kept."""
         raise OSError(errno.EOPNOTSUPP, "an upload cannot be read")

@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING, ClassVar
 from engine.archive.members import blob_at
 from engine.spec.digest import ALGORITHMS, Digest
 from imgfs.imports.receipt import Receipt
+from imgfs.imports.stored_blob import StoredBlob
 from imgfs.imports.uploaded_file import UploadedFile
+from imgfs.imports.uploaded_link import UploadedLink
+from imgfs.imports.uploaded_node import UploadedNode
 from imgfs.vfs.nodes import (
-    NEVER,
-    READ_ONLY_FILE,
-    AttributeChange,
     Attributes,
     Call,
     Directory,
     Node,
-    Reader,
     ReadOnlyDirectory,
-    ReadOnlyNode,
     refusal_of,
 )
 
@@ -38,63 +36,10 @@ MAX_DEPTH = 64
 _BLOBS = "blobs"
 
 
-class StoredBlob(ReadOnlyNode):
-    """A blob of the store where nobody has written it; it is read-only, and has no time.
+class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
+    """One directory."""
 
-    A name that no system call has seen may be made, as tar does, which does not look first.
-    """
-
-    may_block: ClassVar[bool] = True
-
-    def __init__(self, parent: "UploadedDirectory", digest: Digest, size: int) -> None:
-        self.key = f"{parent.key}/{digest}"
-        self.digest = digest
-        self.size = size
-        self._parent = parent
-
-    def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_FILE, self.size, block_size=1 << 20, timeout=NEVER)
-
-    async def set_attributes(self, _change: AttributeChange, /) -> None:
-        """Ignore the change: copiers set the times and permissions of what they find."""
-
-    def set_xattr(self, _name: str, _value: bytes, /) -> None:
-        """Ignore the attribute, as `set_attributes` does."""
-
-    def open(self) -> Reader:
-        return self._parent.upload.services.open_blob(self.digest)
-
-    def writable(self) -> UploadedFile:
-        """Return a file that takes the blob's own bytes only, and is listed from now on."""
-        return self._parent.adopt(self, Receipt(0o444, None, None, 0))
-
-
-class UploadedLink(ReadOnlyNode):
-    """A symlink to a path of the same upload."""
-
-    refusal: ClassVar[int] = errno.EPERM
-
-    def __init__(self, key: str, target: bytes, receipt: Receipt) -> None:
-        self.key = key
-        self.receipt = receipt
-        self._target = target
-
-    def attributes(self) -> Attributes:
-        made = self.receipt
-        mode, size = stat.S_IFLNK | 0o777, len(self._target)
-        return Attributes(mode, size, made.mtime, uid=made.uid, gid=made.gid, timeout=NEVER)
-
-    async def set_attributes(self, change: AttributeChange, /) -> None:
-        self.receipt.change(change)
-
-    def readlink(self) -> bytes:
-        return self._target
-
-
-class UploadedDirectory(ReadOnlyDirectory):
-    """One directory; `parent` is None for the root of the upload, and once it is removed."""
-
-    refusal: ClassVar[int] = errno.EPERM
+    is_directory: ClassVar[bool] = True
     changes_block: ClassVar[bool] = True
 
     def __init__(
@@ -104,22 +49,13 @@ class UploadedDirectory(ReadOnlyDirectory):
         name: str,
         receipt: Receipt,
     ) -> None:
-        self.key = upload.new_key()
-        self.upload = upload
-        self.parent = parent
-        self.name = name
-        self.receipt = receipt
-        self.is_removed = False
-        self._children: dict[str, Child] = {}
+        super().__init__(upload, parent, name, receipt)
+        upload.directories[self.key] = self
+        self._children: dict[str, UploadedNode] = {}
         self._implied: dict[str, UploadedDirectory] = {}
         self._shown: set[Digest] = set()
         self._removed: set[Digest] = set()
         """Stored blobs that have been removed here, so that they are not listed."""
-
-    @property
-    def path(self) -> str:
-        """The path in the upload, "" for its root."""
-        return "" if self.parent is None else self.parent.path_of(self.name)
 
     @property
     def depth(self) -> int:
@@ -128,9 +64,7 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     @property
     def height(self) -> int:
-        """The number of directories in each other, from this one down."""
-        inner = (c.height for c in self._children.values() if isinstance(c, UploadedDirectory))
-        return 1 + max(inner, default=0)
+        return 1 + max((child.height for child in self._children.values()), default=0)
 
     def check_depth(self, height: int) -> None:
         """Raise OSError (EMLINK) if a directory of this height is too deep here."""
@@ -146,7 +80,7 @@ class UploadedDirectory(ReadOnlyDirectory):
     def is_empty(self) -> bool:
         return not self._children
 
-    def child(self, name: str) -> "Child | None":
+    def child(self, name: str) -> UploadedNode | None:
         """Return what has been made under a name."""
         return self._children.get(name)
 
@@ -167,18 +101,9 @@ class UploadedDirectory(ReadOnlyDirectory):
             timeout=0,
         )
 
-    async def set_attributes(self, change: AttributeChange, /) -> None:
-        self.receipt.change(change)
-
     def xattrs(self) -> Mapping[str, bytes]:
         own = self.upload.xattrs() if self.upload.root is self else {}
         return {**self.receipt.xattrs, **own}
-
-    def set_xattr(self, name: str, value: bytes, /) -> None:
-        self.receipt.set_xattr(name, value)
-
-    def remove_xattr(self, name: str, /) -> None:
-        self.receipt.remove_xattr(name)
 
     # -- lookup -----------------------------------------------------------------------------------
 
@@ -197,16 +122,17 @@ class UploadedDirectory(ReadOnlyDirectory):
     def find(self, name: str, call: Call) -> Node | None:
         """Return what a system call finds under a name."""
         child = self._children.get(name)
-        if child is not None and not _is_refused(child):
+        if child is not None and not child.is_refused:
             return child if name in self._left([name]) else None
         if name == _BLOBS or (self.name == _BLOBS and name in ALGORITHMS):
-            is_free = call in (Call.MAKE_DIRECTORY, Call.UNKNOWN)
-            return None if is_free else self._implied_directory(name)
+            is_there = call in (Call.OTHER, Call.MAKE_FILE, Call.WRITE_FILE)
+            return self._implied_directory(name) if is_there else None
         digest = self._blob(name)
         size = self.upload.load.held(digest) if digest else None
         if digest is None or size is None:
             return None
-        if call is Call.MAKE_FILE and digest not in self._shown:
+        makes_it = call in (Call.MAKE_FILE, Call.UNKNOWN_OF_COPIER)
+        if makes_it and digest not in self._shown:
             return None
         self._shown.add(digest)
         blob = StoredBlob(self, digest, size)
@@ -214,7 +140,7 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         """Return what has been made here, and the stored blobs that the images refer to."""
-        children = {n: child for n, child in self._children.items() if not _is_refused(child)}
+        children = {n: child for n, child in self._children.items() if not child.is_refused}
         found: dict[str, Node] = {name: children[name] for name in self._left(children)}
         for name in self._referred_directories():
             if name not in found:
@@ -232,7 +158,7 @@ class UploadedDirectory(ReadOnlyDirectory):
         receipt = Receipt.new(mode, uid, gid)
         if (digest := self._blob(name)) and (size := self.upload.load.sizes([digest]).get(digest)):
             return self.adopt(StoredBlob(self, digest, size), receipt)
-        file = UploadedFile(self.upload, self, name, receipt)
+        file = UploadedFile(self, name, receipt)
         self._add(name, file)
         return file
 
@@ -251,7 +177,7 @@ class UploadedDirectory(ReadOnlyDirectory):
         resolved = posixpath.normpath(posixpath.join(self.path, target))
         if target.startswith("/") or resolved.split("/")[0] == "..":
             raise OSError(errno.EPERM, "the link leads out of the directory")
-        link = UploadedLink(self.upload.new_key(), os.fsencode(target), self.receipt.of_new(0o777))
+        link = UploadedLink(self, name, os.fsencode(target), self.receipt.of_new(0o777))
         self._add(name, link)
         path = self.path_of(name)
         self.upload.load.link(path, resolved)
@@ -260,14 +186,14 @@ class UploadedDirectory(ReadOnlyDirectory):
 
     def link(self, name: str, child: Node, /) -> UploadedFile:
         """Give a file that is closed a second name, as a file of its own."""
-        path = child.path if isinstance(child, UploadedFile) else None
-        if not isinstance(child, UploadedFile) or path is None or child.digest is None:
-            raise refusal_of(self)
-        if child.parent is None or child.parent.upload is not self.upload:
+        source = self.upload.files.get(str(child.key))
+        if source is None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        self.upload.load.copy_name(path, self.path_of(name))
-        made = UploadedFile(self.upload, self, name, child.receipt.copy())
-        made.digest, made.size = child.digest, child.size
+        if source.is_removed or source.digest is None:
+            raise refusal_of(self)
+        self.upload.load.copy_name(source.path, self.path_of(name))
+        made = UploadedFile(self, name, source.receipt.copy())
+        made.digest, made.size = source.digest, source.size
         self._add(name, made)
         self.upload.publish([(self.path_of(name), made.digest)])
         return made
@@ -277,27 +203,27 @@ class UploadedDirectory(ReadOnlyDirectory):
         child = self._children.get(name)
         if child is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        if not isinstance(target, UploadedDirectory) or target.upload is not self.upload:
+        place = self.upload.directories.get(str(target.key))
+        if place is None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        if target is self and name == new_name:
+        replaced = place.child(new_name)
+        if replaced is child:
             return
-        replaced = target.child(new_name)
         _check_replacement(child, replaced)
-        if isinstance(child, UploadedDirectory):
-            target.check_depth(child.height)
-        old, new = self.path_of(name), target.path_of(new_name)
+        place.check_depth(child.height)
+        old, new = child.path, place.path_of(new_name)
+        if replaced is not None:
+            replaced.keep()
         try:
             arrived = self.upload.load.rename(old, new)
         except Exception as error:
             self.upload.refuse(new, error)
             raise
-        if isinstance(child, UploadedFile) and child.digest is None:
+        if child.digest is None and not child.is_directory:
             self.upload.load.remove(new)
-        _detach(replaced)
         del self._children[name]
-        if not isinstance(child, UploadedLink):
-            child.parent, child.name = target, new_name
-        target.place(new_name, child)
+        child.move(place, new_name)
+        place.place(new_name, child)
         self._changed()
         self.upload.publish(arrived)
 
@@ -305,29 +231,32 @@ class UploadedDirectory(ReadOnlyDirectory):
         """Remove a file or link. Images stay, and so does a stored blob that nobody has written."""
         child = self._children.pop(name, None)
         if child is not None:
+            child.keep()
             self.upload.load.remove(self.path_of(name))
-            _detach(child)
+            child.is_removed = True
         if digest := self._blob(name):
             self._shown.discard(digest)
             self._removed.add(digest)
         self._changed()
         self.upload.removed()
 
-    def rmdir(self, name: str, child: Directory, /) -> None:
+    def rmdir(self, name: str, _child: Directory, /) -> None:
         """Remove a directory in which nothing has been made."""
-        if not isinstance(child, UploadedDirectory) or not child.is_empty:
-            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-        _detach(self._children.pop(name, None))
+        made = self._children.get(name)
+        if made is not None:
+            if not made.is_empty:
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+            del self._children[name]
+            made.is_removed = True
         self._changed()
         self.upload.removed()
 
     def adopt(self, blob: StoredBlob, receipt: Receipt) -> UploadedFile:
         """Return the file with a stored blob, which is listed from now on."""
         name = blob.digest.encoded
-        child = self._children.get(name)
-        if isinstance(child, UploadedFile):
-            return child
-        file = UploadedFile(self.upload, self, name, receipt)
+        if (child := self._children.get(name)) is not None:
+            return self.upload.files[child.key]
+        file = UploadedFile(self, name, receipt)
         file.digest, file.size = blob.digest, blob.size
         self.place(name, file)
         return file
@@ -336,7 +265,7 @@ class UploadedDirectory(ReadOnlyDirectory):
         """Remove a file whose bytes are lost or refused."""
         if self._children.get(file.name) is file:
             del self._children[file.name]
-        _detach(file)
+        file.is_removed = True
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -370,25 +299,26 @@ class UploadedDirectory(ReadOnlyDirectory):
     def _left(self, names: Iterable[str]) -> Collection[str]:
         """Return the names without those of blobs that have been removed from the store."""
         names = tuple(names)
-        files = (self._children.get(name) for name in names) if self._is_for_blobs else ()
-        stored = [file.stored for file in files if isinstance(file, UploadedFile) and file.stored]
+        children = (self._children.get(name) for name in names) if self._is_for_blobs else ()
+        stored = [child.stored for child in children if child is not None and child.stored]
         if not stored:
             return names
         gone = set(stored) - self.upload.load.sizes(stored).keys()
         return [name for name in names if f"{self.name}:{name}" not in gone]
 
-    def _add(self, name: str, child: "Child") -> None:
+    def _add(self, name: str, child: UploadedNode) -> None:
         existing = self._children.get(name)
-        if existing is not None and not _is_refused(existing) and self._left([name]):
+        if existing is not None and not existing.is_refused and self._left([name]):
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
-        _detach(existing)
         self.place(name, child)
         self._changed()
 
-    def place(self, name: str, child: "Child") -> None:
+    def place(self, name: str, child: UploadedNode) -> None:
         """Put a child here, and make this directory if it is only implied."""
         if self.is_removed:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if (replaced := self._children.get(name)) is not None and replaced is not child:
+            replaced.is_removed = True
         self._children[name] = child
         self._implied.pop(name, None)
         if self.parent is not None and self.is_implied:
@@ -420,33 +350,17 @@ class _SeenBy(ReadOnlyDirectory):
         return self._directory.children()
 
 
-def _is_refused(child: "Child") -> bool:
-    """Return whether a file's bytes are no good, so that its name is free."""
-    return isinstance(child, UploadedFile) and child.is_refused
-
-
-def _detach(child: "Child | None") -> None:
-    """Note that a child is no longer in its directory."""
-    if isinstance(child, UploadedFile):
-        child.parent = None
-    elif isinstance(child, UploadedDirectory):
-        child.is_removed = True
-
-
 def _check_replacement(
-    child: "Child",
-    replaced: "Child | None",
+    child: UploadedNode,
+    replaced: UploadedNode | None,
 ) -> None:
     """Raise OSError as rename(2) does for a child that cannot be replaced by another."""
     if replaced is None:
         return
-    if isinstance(replaced, UploadedDirectory):
+    if replaced.is_directory:
         if not child.is_directory:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not replaced.is_empty:
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
     elif child.is_directory:
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-Child = UploadedDirectory | UploadedFile | UploadedLink

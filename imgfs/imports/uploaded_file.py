@@ -5,23 +5,24 @@ waits until the queue is empty, and takes the bytes of the native library before
 """
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from engine.archive.file_writer import FileWriter
+from engine.content.protocols import ReaderAt
 from engine.errors import ContentMismatch
 from engine.spec.digest import Digest
 from imgfs.imports.gather import Gather
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.serial_calls import SerialCalls
 from imgfs.imports.stored_blob import StoredBlobWriter
+from imgfs.imports.uploaded_node import UploadedNode
 from imgfs.imports.write_queue import WriteQueue
-from imgfs.vfs.nodes import AttributeChange, Attributes, Reader, ReadOnlyNode
+from imgfs.vfs.nodes import AttributeChange, Attributes, Reader
 
 if TYPE_CHECKING:
-    from imgfs.imports.directory_upload import DirectoryUpload
     from imgfs.imports.uploaded_directory import UploadedDirectory
 
 T = TypeVar("T")
@@ -30,43 +31,32 @@ _AHEAD = 8 << 20
 """Bytes that may wait for the thread."""
 
 
-class UploadedFile(ReadOnlyNode):
-    """One file, a `WritableFile`; `parent` is None once it is removed."""
+class UploadedFile(UploadedNode):
+    """One file, a `WritableFile`."""
 
     may_block: ClassVar[bool] = False
     may_change: ClassVar[bool] = True
-    refusal: ClassVar[int] = errno.EPERM
 
-    def __init__(
-        self, upload: "DirectoryUpload", parent: "UploadedDirectory", name: str, receipt: Receipt
-    ) -> None:
-        self.key = upload.new_key()
-        self.parent: UploadedDirectory | None = parent
-        self.name = name
-        self.receipt = receipt
+    def __init__(self, parent: "UploadedDirectory", name: str, receipt: Receipt) -> None:
+        upload = parent.upload
+        super().__init__(upload, parent, name, receipt)
+        upload.files[self.key] = self
         self.size = 0
-        self.digest: Digest | None = None
-        """The digest of the bytes as the load has taken them, None if there are newer ones."""
-        self._upload = upload
         self._load = upload.load
         self._calls = SerialCalls(upload.services.nursery, upload.services.workers)
         self._queue: WriteQueue | None = None
         self._writer: FileWriter | StoredBlobWriter | None = None
         self._gather = Gather()
         self._handles = 0
+        self._readers = 0
+        self._kept: ReaderAt | None = None
+        """The bytes of a file that was removed while somebody read it."""
         self._position = 0
         """The end of the bytes that were written last, where the queue continues."""
         self._consumed = 0
         """The end of the bytes that the thread has written last."""
         self._error: Exception | None = None
         """Why bytes were lost."""
-        self.is_refused = False
-        """Whether the last flush has raised an error, and nothing was written since."""
-
-    @property
-    def path(self) -> str | None:
-        """The path in the upload, None once the file is removed."""
-        return None if self.parent is None else self.parent.path_of(self.name)
 
     @property
     def stored(self) -> Digest | None:
@@ -88,15 +78,6 @@ class UploadedFile(ReadOnlyNode):
                 await self._close_writer()
         self.receipt.change(change)
 
-    def xattrs(self) -> Mapping[str, bytes]:
-        return self.receipt.xattrs
-
-    def set_xattr(self, name: str, value: bytes, /) -> None:
-        self.receipt.set_xattr(name, value)
-
-    def remove_xattr(self, name: str, /) -> None:
-        self.receipt.remove_xattr(name)
-
     def open(self) -> Reader:
         """Raise OSError (EOPNOTSUPP): the bytes may change, so they are read with `read`."""
         raise OSError(errno.EOPNOTSUPP, "an upload is not opened for reading alone")
@@ -108,9 +89,22 @@ class UploadedFile(ReadOnlyNode):
 
     def opened(self, number: int) -> int:
         if not self._handles:
-            self._gather = self._upload.opened()
+            self._gather = self.upload.opened()
         self._handles += 1
         return self._gather.handle(number)
+
+    def opened_for_reading(self) -> None:
+        self._readers += 1
+
+    def released_by_reader(self) -> None:
+        self._readers -= 1
+        if not self._readers and self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def keep(self) -> None:
+        if self._readers and self.digest is not None and self._kept is None:
+            self._kept = self._load.open(self.digest)
 
     async def read(self, offset: int, size: int) -> bytes:
         await self._drained()
@@ -148,7 +142,8 @@ class UploadedFile(ReadOnlyNode):
         """Hand the file over to the load; raise what is wrong with it or with what it completes."""
         await self._drained()
         if self._error is not None:
-            self._upload.refuse(self.path, self._error)
+            if not self.is_removed:
+                self.upload.refuse(self.path, self._error)
             raise self._error
         await self._put()
 
@@ -164,11 +159,13 @@ class UploadedFile(ReadOnlyNode):
             with suppress(Exception):  # the flush before has raised it
                 await self._put()
         await self._close_writer()
-        self._upload.closed()
+        self.upload.closed()
 
     # -- in the worker thread ---------------------------------------------------------------------
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._kept is not None:
+            return self._kept.pread(size, offset)
         if self._writer is not None:
             return self._writer.read(size, offset)
         if self.digest is None:
@@ -189,7 +186,7 @@ class UploadedFile(ReadOnlyNode):
         if size == 0 and not is_stored:
             if self.digest is None and isinstance(self._writer, FileWriter):
                 self._writer.abort()
-            self._writer, self.digest, self._error = self._load.new_file(self._path), None, None
+            self._writer, self.digest, self._error = self._load.new_file(self.path), None, None
         else:
             self._begin().truncate(size)
         if not is_stored:
@@ -197,31 +194,27 @@ class UploadedFile(ReadOnlyNode):
 
     def _begin(self) -> FileWriter | StoredBlobWriter:
         """Return the writer of newer bytes; the load gives back those that it has taken."""
-        writer, digest, path = self._writer, self.digest, self.path
-        if path is None and digest is not None:  # removed, and its bytes with it
+        writer, digest = self._writer, self.digest
+        if self.is_removed and digest is not None:  # removed, and its bytes with it
             writer = self._writer = digest = self.digest = None
         if digest is not None and self._is_stored_blob(digest):
             if not isinstance(writer, StoredBlobWriter):
                 reader = self._load.open(digest)
-                writer = self._writer = StoredBlobWriter(self._path, digest, reader)
+                writer = self._writer = StoredBlobWriter(self.path, digest, reader)
             return writer
         if writer is None:
-            path = self._path
+            path = self.path
             new = self._load.new_file(path) if digest is None else self._load.reopen(path, digest)
             writer = self._writer = new
         elif digest is not None and isinstance(writer, FileWriter):
-            writer = self._writer = self._load.take_back(self._path, writer)
+            writer = self._writer = self._load.take_back(self.path, writer)
         self.digest = None
         return writer
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    @property
-    def _path(self) -> str:
-        return self.path or ""
-
     def _is_stored_blob(self, digest: Digest) -> bool:
-        return self._load.is_stored_blob(self._path, digest)
+        return self._load.is_stored_blob(self.path, digest)
 
     def _take_gathered(self) -> None:
         if data := self._gather.take():
@@ -230,7 +223,7 @@ class UploadedFile(ReadOnlyNode):
 
     def _enqueue(self, data: bytes) -> WriteQueue:
         if self._queue is None:  # not before, since a worker thread may have made this file
-            nursery = self._upload.services.nursery
+            nursery = self.upload.services.nursery
             self._queue = WriteQueue(self._consume, self._calls.run, nursery)
         self._queue.put(data)
         self._position += len(data)
@@ -250,7 +243,7 @@ class UploadedFile(ReadOnlyNode):
     async def _put(self) -> None:
         """Hand bytes that are new over to the load, and publish the images that they complete."""
         path, writer = self.path, self._writer
-        if path is None or self.digest is not None or not isinstance(writer, FileWriter):
+        if self.is_removed or self.digest is not None or not isinstance(writer, FileWriter):
             return
         try:
             self.digest = await self._call(partial(self._load.put, path, writer))
@@ -258,13 +251,13 @@ class UploadedFile(ReadOnlyNode):
             if writer.has_gaps:
                 return  # the rest comes later, by another descriptor
             self.is_refused = True
-            self._upload.refuse(path, error)
+            self.upload.refuse(path, error)
             raise
         except Exception as error:  # the bytes are lost
             self._error = error
-            self._upload.refuse(path, error)
+            self.upload.refuse(path, error)
             raise
-        await self._upload.arrived(path, self.digest)
+        await self.upload.arrived(path, self.digest)
 
     async def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
@@ -275,6 +268,6 @@ class UploadedFile(ReadOnlyNode):
         elif writer is not None and self.digest is None:
             await self._call(writer.abort)
             self.size = 0
-            if self.parent is not None:
+            if not self.is_removed and self.parent is not None:
                 self.parent.lose(self)
         self._error = None

@@ -110,6 +110,7 @@ class Call(Enum):
     WRITE_FILE = "open for writing"
     OTHER = "any other"
     UNKNOWN = "unknown"
+    UNKNOWN_OF_COPIER = "unknown, of a program that makes files without looking for them"
 
 
 class Directory(Node, Protocol):
@@ -210,6 +211,14 @@ class WritableFile(File, Protocol):
 
     def opened(self, number: int) -> int:
         """Count one more open file with this number, and return its FUSE file handle."""
+
+    def opened_for_reading(self) -> None:
+        """Count one more open file that is only read, whose bytes are kept if it is removed."""
+        ...
+
+    def released_by_reader(self) -> None:
+        """Count one such open file less."""
+        ...
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`: fewer only at the end of the file."""

@@ -8,6 +8,7 @@ import pytest
 
 from engine.archive.import_options import ImportOptions
 from engine.archive.load_directory import load_directory
+from engine.archive.name_rules import Naming
 from engine.errors import BrokenArchive, DigestMismatch, EngineError, MissingMember
 from engine.spec import platforms
 from tests import archives
@@ -67,6 +68,20 @@ def test_load_of_what_skopeos_dir_transport_writes(engine: LocalEngine, tmp_path
         (layout / archives.digest(blob).removeprefix("sha256:")).write_bytes(blob)
     assert load(engine, layout) == ["app:latest"]
     assert engine.images.all()[0].target.digest == archives.digest(APP.manifest())
+
+
+def test_a_given_name_comes_before_that_of_the_directory(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    entry = archives.descriptor(
+        APP.manifest(),
+        archives.OCI_MANIFEST,
+        annotations={"org.opencontainers.image.ref.name": "7"},
+    )
+    layout = unpacked(archives.tar(archives.oci_members([entry], APP.blobs())), tmp_path / "x")
+    options = ImportOptions(naming=Naming(name="given:1"))
+    load_directory(engine.store, layout, options)
+    assert load(engine, layout) == ["given:1", "x:7"]
 
 
 def test_only_what_the_store_lacks_is_read(engine: LocalEngine, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ _NAMES: Final = frozenset({"execute", "executemany", "close", "write", "flush"})
 _COMMANDS: Final = ("load", "save", "tag", "rm", "commit", "gc")
 _ENGINE: Final = (
     *("archive.importer", "archive.save", "archive.save_for_docker", "archive.existing"),
-    "archive.directory_writer",
+    *("archive.directory_writer", "archive.load_directory"),
     *("commit.commit", "commit.platform_images", "compression.compressors"),
     *("compression.decoders", "layers.diff_ids", "layers.reader", "layouts.combined"),
     *("layouts.docker_save", "spec.go_json", "stores.local.gc", "stores.local.ingests"),

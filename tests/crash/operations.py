@@ -113,6 +113,11 @@ _TREE = {"rootfs/etc": b"made\n", "rootfs/data": _RANDOM.randbytes(140_000)}
 OPERATIONS = (
     Operation("load", ("load", "-q", "-i", "@in.tar"), files={"in.tar": _ARCHIVE}),
     Operation("load-docker", ("load", "-q", "@in.tar"), files={"in.tar": _DOCKER_ARCHIVE}),
+    Operation(
+        "load-directory",
+        ("load", "-q", "@layout"),
+        files={f"layout/{name}": data for name, data in archives.members(_ARCHIVE)},
+    ),
     Operation("first-load", ("load", "@in.tar"), stocked=False, files={"in.tar": _ARCHIVE}),
     Operation("save", ("save", "-q", "-o", "@output.tar", "keep:1", "ghcr.io/org/other:2")),
     Operation("save-docker", ("save", "-q", "--layout", "docker", "-o", "@output.tar", "keep:1")),

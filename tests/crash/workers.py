@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
+from engine.archive.directory_import import DirectoryImport
+from engine.archive.import_options import ImportOptions
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source
 from engine.errors import BrokenArchive, NotFound
 from engine.layouts import combined
@@ -55,6 +58,7 @@ class Worker:
     def work(self, steps: int) -> None:
         kinds: list[Callable[[], None]] = [
             *(self.load, self.load, self.load_on_what_is_there, self.load_half, self.commit),
+            *(self.load_directory, self.load_half_a_directory),
             *(self.tag, self.tag, self.remove, self.remove, self.remove_shared, self.collect),
             *(self.save, self.save_shared, self.save_what_goes, self.load_what_goes, self.check),
         ]
@@ -84,6 +88,22 @@ class Worker:
                 self.own[name] = target
         with suppress(BrokenArchive):
             load(self._engine, _thin(self._chance.choice([*POOL]), self._chance.choice(_SHARED)))
+
+    def load_directory(self) -> None:
+        name, target = self._chance.choice(self._names), self._chance.choice([*POOL])
+        files = self._files(target, name)
+        with DirectoryImport(self._engine.store, ImportOptions(), "own") as directory:
+            for path, data in files:
+                _put(directory, path, data)
+            assert (directory.missing, directory.error) == ((), None)
+        self.own[name] = target
+
+    def load_half_a_directory(self) -> None:
+        files = self._files(self._chance.choice([*POOL]), self._names[0])
+        with DirectoryImport(self._engine.store, ImportOptions(), "own") as directory:
+            for path, data in files[: self._chance.randrange(len(files))]:
+                if path != "index.json":
+                    _put(directory, path, data)
 
     def load_half(self) -> None:
         archive = archives.oci_archive((self._chance.choice([*POOL.values()]), self._names[0]))
@@ -176,6 +196,12 @@ class Worker:
             self.load()
         yield self._chance.choice(sorted(self.own.items()))
 
+    def _files(self, target: str, name: str) -> list[tuple[str, bytes]]:
+        """Return the files of an OCI layout with an image, in any order."""
+        files = archives.members(archives.oci_archive((POOL[target], name)))
+        self._chance.shuffle(files)
+        return files
+
     def _drop(self, target: str) -> None:
         """Remove all its own names of an image, and collect."""
         for name in [name for name, known in self.own.items() if known == target]:
@@ -217,7 +243,23 @@ class Visitor:
 
     def work(self, steps: int) -> None:
         for step in range(steps):
-            self._chance.choice([self.drop, self.read_own, self.read_any, self.read_any])(step)
+            kinds = [self.drop, self.drop_directory, self.read_own, self.read_any, self.read_any]
+            self._chance.choice(kinds)(step)
+
+    def drop_directory(self, step: int) -> None:
+        """Write an OCI layout into `import/`, its files in any order, and read the image."""
+        name = f"own-{self._number}-{self._chance.randrange(_OWN_NAMES)}:1"
+        target = self._chance.choice([*POOL])
+        full = f"docker.io/library/{name}"
+        files = archives.members(archives.oci_archive((POOL[target], full)))
+        self._chance.shuffle(files)
+        directory = self._mount / "import" / f"{self._number}-{step}"
+        for path, data in files:
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_bytes(data)
+        self.own[full] = target
+        self._read(name)
+        shutil.rmtree(directory)
 
     def drop(self, step: int) -> None:
         name = f"own-{self._number}-{self._chance.randrange(_OWN_NAMES)}:1"
@@ -250,6 +292,12 @@ class Visitor:
             assert archives.digest(data) == f"sha256:{blob}"
         manifests = json.loads((root / "index.json").read_bytes())["manifests"]
         return str(manifests[0]["digest"])
+
+
+def _put(directory: DirectoryImport, path: str, data: bytes) -> None:
+    file = directory.new_file(path)
+    file.write(data, 0)
+    directory.arrived(path, directory.put(path, file))
 
 
 def _nothing() -> None:

@@ -321,6 +321,37 @@ def test_a_full_disk_when_the_images_are_published(
         wait_until(lambda: is_gone(mounted), "the mount's process has ended")
 
 
+def test_a_directory_that_is_left_is_dropped(mount: Callable[..., Mounted]) -> None:
+    """With what it has stored; one that is loaded stays."""
+    mounted = mount(options=("-o", "import_expiry=1s"))
+    put(mounted.drop / "loaded", SMALL)
+    put(mounted.drop / "left", {LAYER: LAYOUT[LAYER], "tmp": LARGE})
+    wait_until(lambda: "left" not in mounted.names("import"), "it is dropped")
+    assert mounted.names("import") == ["loaded"]
+    assert status(mounted.drop / "loaded") == "loaded"
+    with LocalEngine(mounted.store) as engine:
+        layer = archives.digest(LAYOUT[LAYER])
+        wait_until(lambda: not engine.leases.holders(layer), "its lease ends")
+        list(engine.collector().collect())
+    assert not (mounted.store / LAYER).exists()
+    assert not list((mounted.store / "ingest").iterdir())
+    directories.check(mounted)
+
+
+def test_an_index_that_changes_while_it_is_read(mounted: Mounted, directory: Path) -> None:
+    """A reader has the one or the other, or a part of what is being written: never both mixed."""
+    put(directory, SMALL)
+    new = SMALL["index.json"] + b" " * 10_000
+    reader = os.open(directory / "index.json", os.O_RDONLY)
+    assert os.pread(reader, 1 << 20, 0) == SMALL["index.json"]
+    write(directory / "temporary", new)
+    (directory / "temporary").rename(directory / "index.json")
+    assert os.pread(reader, 1 << 20, 0) == SMALL["index.json"]
+    os.close(reader)
+    assert (directory / "index.json").read_bytes() == new
+    assert mounted.names() == ["app:1", "import"]
+
+
 def test_an_image_that_is_removed_meanwhile(mounted: Mounted) -> None:
     """The receipt of a directory does not outlive its images."""
     put(mounted.drop / "app", LAYOUT)

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +41,16 @@ class LocalLeases(LeaseManager):
         self._clock = clock
         self._holders = root / "leases"
         self._holders.mkdir(mode=0o700, exist_ok=True)
+        self._pid = os.getpid()
+        self._held: set[str] = set()
+        """The leases that this process holds."""
+
+    def close(self) -> None:
+        """End the leases that are left: a signal can interrupt the code that holds one before
+        anything ends it.
+        """
+        for lease_id in tuple(self._held):
+            self._end(lease_id)
 
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
@@ -53,20 +62,28 @@ class LocalLeases(LeaseManager):
 
         lease = Lease(os.urandom(16).hex(), self._clock(), dict(labels))
         holder = self._holders / lease.id
-        pid = os.getpid()
         with ExitStack() as ending:
+            self._held.add(lease.id)
+            ending.callback(self._end, lease.id)
             with self._database.transaction() as connection:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 descriptor = os.open(holder, flags, 0o600)
                 ending.callback(os.close, descriptor)
-                ending.callback(_unless_child, pid, partial(holder.unlink, missing_ok=True))
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 connection.execute(
                     f"INSERT INTO leases ({_COLUMNS}, held) VALUES (?, ?, ?, TRUE)",
                     (lease.id, lease.created_at, json.dumps(dict(labels), sort_keys=True)),
                 )
-            ending.callback(_unless_child, pid, partial(self.delete, lease.id))
             yield lease
+
+    def _end(self, lease_id: str) -> None:
+        """End a lease, unless this is a child of a fork; after a failure, `prune` ends it."""
+        if os.getpid() == self._pid:
+            with suppress(NotFound, StoreError, OSError):
+                self.delete(lease_id)
+            with suppress(OSError):
+                (self._holders / lease_id).unlink(missing_ok=True)
+            self._held.discard(lease_id)
 
     def add(self, lease_id: str, digest: str) -> None:
         """Protect `digest` by the lease; a repetition has no effect.
@@ -120,13 +137,6 @@ class LocalLeases(LeaseManager):
         """Return the leases, oldest first."""
         rows = self._database.read(f"SELECT {_COLUMNS} FROM leases ORDER BY created_at, id")
         return [_lease(row) for row in rows]
-
-
-def _unless_child(parent: int, end: Callable[[], object]) -> None:
-    """Call `end` unless this is a child of a fork; after a failure, `prune` ends the lease."""
-    if os.getpid() == parent:
-        with suppress(NotFound, StoreError, OSError):
-            end()
 
 
 def _lease(row: tuple[str, float, str]) -> Lease:

@@ -98,6 +98,7 @@ class LocalStore(Store):
     def close(self) -> None:
         self.name_lock.release()
         self.content.close()
+        self.leases.close()
         self.database.close()
 
 

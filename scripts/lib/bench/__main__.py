@@ -13,7 +13,16 @@ from pathlib import Path
 
 import engine
 import imgfs
-from scripts.lib.bench import commit, loading, names, printing, reading, saving, startup
+from scripts.lib.bench import (
+    commit,
+    directories,
+    loading,
+    names,
+    printing,
+    reading,
+    saving,
+    startup,
+)
 from scripts.lib.bench.bench import Bench
 from scripts.lib.bench.images import SIZES, Images
 from scripts.lib.bench.peers import Peers
@@ -25,6 +34,7 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "reading": reading.measure,
     "names": names.measure,
     "loading": loading.measure,
+    "directories": directories.measure,
     "saving": saving.measure,
     "startup": startup.measure,
     "commit": commit.measure,

@@ -184,3 +184,14 @@ def test_part_of_a_transaction(tmp_path: Path, clock: Clock) -> None:
                 fail(lease)
             assert leases.protected() == set()
             assert leases.list() == [lease]
+
+
+def test_close_ends_leases_that_nothing_ended(leases: LocalLeases, tmp_path: Path) -> None:
+    """A signal may come after a lease is made, and before anything can end it."""
+    held = leases.hold()
+    held.__enter__()
+    assert len(leases.list()) == 1
+    leases.close()
+    assert leases.list() == []
+    assert list((tmp_path / "leases").iterdir()) == []
+    held.__exit__(None, None, None)
