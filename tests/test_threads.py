@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from engine.threads import Workers, begin, run_concurrently
+from engine.threads import Workers, ahead, begin, run_concurrently
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -55,3 +55,17 @@ def test_workers_that_end_do_what_they_are_at_and_no_more() -> None:
     allowed.set()
     thread.join()
     assert done == [1]
+
+
+@pytest.mark.parametrize("size", [len(LARGE), 1])
+def test_items_are_made_ahead_in_order(size: int) -> None:
+    assert list(ahead(iter(range(1, 100)), size)) == list(range(1, 100))
+    assert list(ahead(iter(()), size)) == []
+
+
+@pytest.mark.parametrize("size", [len(LARGE), 1])
+def test_an_error_in_making_items_comes_in_its_place(size: int) -> None:
+    items = ahead((1 // number for number in (1, 1, 0)), size)
+    assert [next(items), next(items)] == [1, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(items)

@@ -28,6 +28,7 @@ from zlib_ng import zlib_ng
 
 WINDOW: Final = 32 << 10
 """The bytes of history that a deflate stream refers to."""
+_NG_PREFIX = "zng_"
 _NO_FLUSH, _BLOCK = 0, 5
 _OK, _STREAM_END, _BUF_ERROR = 0, 1, -5
 _GZIP, _RAW = 16 + 15, -15
@@ -120,10 +121,11 @@ class _Library:
 
 
 @cache
-def _library() -> _Library:
+def library() -> _Library:
+    """Return the library inside the module zlib_ng, or the system's if it exports no functions."""
     inside = CDLL(zlib_ng.__file__)
-    if hasattr(inside, "zng_inflateInit2_"):
-        return _Library(inside, "zng_", b"2", _Stream.reserved.offset)
+    if hasattr(inside, f"{_NG_PREFIX}inflateInit2_"):
+        return _Library(inside, _NG_PREFIX, b"2", _Stream.reserved.offset)
     return _Library(CDLL("libz.so.1"), "", b"1", _Stream.reserved.offset + 8)
 
 
@@ -145,7 +147,7 @@ class Inflater:
         `on_block` is called with the first block that starts behind `first_block` uncompressed
         bytes, and returns that number for the next call.
         """
-        self._library = _library()
+        self._library = library()
         self._stream = _Stream()
         self._address = addressof(self._stream)
         self._library.init(self._address, _RAW if start else _GZIP)
@@ -178,7 +180,7 @@ class Inflater:
                 break
         made = most - stream.avail_out
         self.needs_input = made < most
-        if self._ended:
+        if self._ended and not self.eof:
             self._end()
         return self._buffers.take(made)
 

@@ -21,6 +21,7 @@ EXPECTED = {
     errors.InvalidDocument("x", "is no JSON"): errno.EBADMSG,
     errors.DigestMismatch("x", "a", "b"): errno.EIO,
     errors.SizeMismatch("x", 1, 2): errno.EIO,
+    errors.DamagedLayer("x", "is damaged"): errno.EIO,
     errors.LimitExceeded("x", "bytes", 1, 2): errno.EFBIG,
     errors.NotFound("image", "x"): errno.ENOENT,
     errors.AlreadyExists("image", "x"): errno.EEXIST,

@@ -109,12 +109,12 @@ class Collector:
             yield Garbage("table", str(table.path), table.size, "no blob has its digest")
 
     def _tables(self) -> Iterator[StoredTable]:
-        """Yield the tables without a blob, except those of a load that is about to publish it."""
-        latest = time.time() - self._idle
+        """Yield the tables without a blob.
+
+        A load may be about to publish the blob; then the table is made again when it is needed.
+        """
         for found in self._store.tables.files():
-            if found.changed_at < latest and not (
-                found.digest and self._store.content.sizes([found.digest])
-            ):
+            if not (found.digest and self._store.content.sizes([found.digest])):
                 yield found
 
     def _sweep(self, batch: list[Garbage]) -> list[Garbage]:

@@ -22,13 +22,12 @@ from engine.stores.local.content import sync_directory
 class StoredTable(msgspec.Struct, frozen=True):
     """A file below `layers/`; `digest` is that of the layer, None if the file is called like none.
 
-    `size` is in bytes, `changed_at` in seconds since the epoch.
+    `size` is in bytes.
     """
 
     path: Path
     digest: Digest | None
     size: int
-    changed_at: float
 
 
 class LocalTables:
@@ -68,8 +67,7 @@ class LocalTables:
         """Yield all files, sorted by path."""
         for path in sorted(self._directory.glob("*/*")):
             with suppress(FileNotFoundError):
-                status = path.lstat()
-                yield StoredTable(path, _digest(path), status.st_size, status.st_mtime)
+                yield StoredTable(path, _digest(path), path.lstat().st_size)
 
     def _path(self, digest: str) -> Path:
         name = parse(digest)
