@@ -99,13 +99,15 @@ class Directory(Node, Protocol):
 
     changes_block: ClassVar[bool]
     """True if `mkdir`, `rename`, `rmdir` and `symlink` can wait for the disk."""
+    is_lasting: ClassVar[bool]
+    """True if the listed names never change."""
 
     def lookup(self, name: str, /) -> Node | None:
         """Return the child with this name, or None."""
         ...
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        """Return the listed children, sorted by name."""
+        """Return the listed children, sorted by name; a sequence does not change."""
         ...
 
     def may_block(self, name: str | None, /) -> bool:
@@ -235,6 +237,7 @@ class ReadOnlyDirectory(ReadOnlyNode):
     __slots__ = ()
     is_directory: ClassVar[bool] = True
     changes_block: ClassVar[bool] = False
+    is_lasting: ClassVar[bool] = False
 
     def may_block(self, _name: str | None, /) -> bool:
         return False
