@@ -23,7 +23,7 @@ from imgfs.fuse.handles import Handles, OpenReader
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.name_cache import KEPT, NameCache
-from imgfs.fuse.native.library import PLAIN, number_of
+from imgfs.fuse.native.library import LASTING, PLAIN, number_of
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
@@ -72,7 +72,7 @@ class _OpenDirectory(msgspec.Struct):
         is_old = self.was_read or self.directory.version() != self.version
         if is_old and not self.directory.may_block(None):
             self.version = self.directory.version()
-            self.children = list(self.directory.children())
+            self.children = _listed(self.directory)
         self.was_read = True
 
 
@@ -195,7 +195,9 @@ class Operations(pyfuse3.Operations):
         version = directory.version()
         children = await self._children(directory, ctx.pid)
         parent = self.inodes.parent(inode)
-        return self._directories.add(_OpenDirectory(inode, parent, directory, version, children))
+        opened = _OpenDirectory(inode, parent, directory, version, children)
+        number = self._directories.add(opened)
+        return number | LASTING if directory.is_lasting else number
 
     @_as_fuse_error
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -240,8 +242,8 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def releasedir(self, fh: int) -> None:
-        self._names.read(fh)
-        self._directories.remove(fh)
+        self._names.read(number_of(fh))
+        self._directories.remove(number_of(fh))
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Do nothing: listed changes are durable."""
@@ -499,8 +501,9 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=file.opened(number), direct_io=True, keep_cache=False)
 
 
-def _listed(directory: Directory) -> list[tuple[str, Node]]:
-    return list(directory.children())
+def _listed(directory: Directory) -> Sequence[tuple[str, Node]]:
+    children = directory.children()
+    return children if isinstance(children, Sequence) else list(children)
 
 
 def _is_directory(node: Node) -> TypeGuard[Directory]:

@@ -118,6 +118,8 @@ class Directory(Node, Protocol):
 
     changes_block: ClassVar[bool]
     """True if `link`, `mkdir`, `rename`, `rmdir`, `symlink` and `unlink` can wait for the disk."""
+    is_lasting: ClassVar[bool]
+    """True if the listed names never change."""
 
     def lookup(self, name: str, /) -> Node | None:
         """Return the child with this name, or None."""
@@ -135,7 +137,8 @@ class Directory(Node, Protocol):
         ...
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        """Return the listed children, sorted by name."""
+        """Return the listed children, sorted by name; a sequence does not change."""
+        ...
 
     def may_block(self, name: str | None, /) -> bool:
         """Return whether `lookup` of this name, or `children` for None, has to read blobs."""
@@ -272,6 +275,7 @@ class ReadOnlyDirectory(ReadOnlyNode):
     __slots__ = ()
     is_directory: ClassVar[bool] = True
     changes_block: ClassVar[bool] = False
+    is_lasting: ClassVar[bool] = False
 
     def may_block(self, _name: str | None, /) -> bool:
         return False

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -111,6 +111,7 @@ class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     """
 
     source: ImageSource
+    is_lasting: ClassVar[bool] = True
 
     @property
     def key(self) -> DirectoryKey:

@@ -7,8 +7,8 @@ there, and its link count. A directory belongs to one tree.
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
-from typing import ClassVar, Final, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Final, Protocol, overload
 
 import msgspec
 
@@ -209,6 +209,7 @@ class RootDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
     mtime: int
     layer: str
     is_opaque: bool
+    is_lasting: ClassVar[bool] = True
 
     @property
     def key(self) -> DirectoryKey:
@@ -275,11 +276,33 @@ def child_of(source: TreeSource, directory: int, name: str) -> Node | None:
     return None if node is None else node_of(source, shown, node)
 
 
-def children_of(source: TreeSource, directory: int) -> Iterable[tuple[str, Node]]:
-    """Yield the name and node of each child of a directory."""
+def children_of(source: TreeSource, directory: int) -> Sequence[tuple[str, Node]]:
+    """Return the name and node of each child of a directory."""
     shown = source.get()
-    for node in shown.tree.children(directory):
-        yield os.fsdecode(shown.tree.name(node)), node_of(source, shown, node)
+    return _Children(source, shown, shown.tree.children(directory))
+
+
+class _Children(Sequence[tuple[str, Node]]):
+    """The children of a directory, made when they are asked for."""
+
+    def __init__(self, source: TreeSource, shown: ShownTree, nodes: range) -> None:
+        self._source = source
+        self._shown = shown
+        self._nodes = nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, Node]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "_Children": ...
+    def __getitem__(self, index: int | slice) -> "tuple[str, Node] | _Children":
+        if isinstance(index, slice):
+            return _Children(self._source, self._shown, self._nodes[index])
+        node = self._nodes[index]
+        name = os.fsdecode(self._shown.tree.name(node))
+        return name, node_of(self._source, self._shown, node)
 
 
 def node_of(source: TreeSource, shown: ShownTree, node: int) -> Node:

@@ -27,7 +27,7 @@ from imgfs.vfs.open_layers import OpenLayers
 from imgfs.vfs.rootfs import Owners, RootDirectory, ShownLayer, ShownTree, node_of, number_of
 from imgfs.vfs.views import matcher_of
 
-_KEPT_NODES: Final = 1_000_000
+_KEPT_NODES: Final = 500_000
 """The number of nodes of trees that are kept in memory; the tree used last is kept anyway."""
 ROOTFS: Final = "rootfs"
 LAYERS: Final = "layers"
@@ -180,10 +180,12 @@ class Roots:
         """Let one thread at a time make the trees of an image."""
         with self._lock:
             lock = self._making.setdefault(key, threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            self._making.pop(key, None)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                self._making.pop(key, None)
 
 
 class ShownImage(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,15 @@ def test_inspect_prints_the_image(inside: Callable[..., Done], stock: Callable[.
     assert reported["RootFS"] == {"Type": "layers", "Layers": layers}
     assert reported["Descriptor"]["digest"] == MANIFEST
     assert [layer["digest"] for layer in reported["Layers"]] == layers
+
+
+def test_inspect_says_what_is_left_out_of_the_root(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    dangling = archives.tar([archives.link("y", "nowhere", tarfile.LNKTYPE)])
+    stock(archives.docker_archive((ImageParts((archives.layer(), dangling)), ["app:1"])))
+    (told,) = succeeded(inside("inspect", "app:1")).json
+    assert told["LeftOut"] == ["layer 01: y: is a hard link of what is not there: nowhere"]
 
 
 @pytest.mark.parametrize("name", [OTHER.id, OTHER.id[7:15], archives.digest(OTHER.manifest())])

@@ -129,6 +129,15 @@ def test_a_directory_of_many_entries(mounted: Mounted) -> None:
     assert (root / "d/19999").stat().st_size == 0
 
 
+def test_a_directory_is_listed_again_from_its_start(mounted: Mounted) -> None:
+    root = load(mounted, [file(f"d/{number:04}") for number in range(3000)])
+    names = sorted(f"{number:04}" for number in range(3000))
+    for _ in range(2):
+        assert sorted(os.listdir(root / "d")) == names
+    with os.scandir(root / "d") as entries:
+        assert sum(entry.stat().st_size == 0 for entry in entries) == 3000
+
+
 def test_nothing_can_be_changed(mounted: Mounted) -> None:
     root = load(mounted, BASE)
     changes: list[Callable[[], object]] = [

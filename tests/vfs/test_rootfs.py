@@ -9,6 +9,12 @@ from functools import partial
 
 import pytest
 
+from engine.filetree.entry_tree import EntryTree
+from engine.filetree.merged import merged_root
+from engine.layers.layer import Layers
+from engine.progress import Done, Progress
+from engine.spec.oci import Manifest
+from imgfs.vfs import roots as made
 from imgfs.vfs.names import SAFE
 from imgfs.vfs.nodes import FOREVER, NEVER
 from imgfs.vfs.rootfs import Owners
@@ -253,3 +259,42 @@ def test_an_idle_layer_is_closed() -> None:
         tree.roots.opened.close_idle()
         assert not tree.roots.opened.is_open(blob.digest)
         assert read(one) == b"one"
+
+
+def test_a_layer_without_a_table_is_read_at_the_first_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with roots([(image(BASE), "app:1")]) as (engine, tree):
+        (blob,) = engine.details("app:1").manifest.manifest.layers
+        table = engine.store.tables.get(blob.digest)
+        engine.store.tables.delete(blob.digest)
+        seen: list[object] = []
+
+        def watched(layers: Layers, manifest: Manifest, on_progress: Progress) -> EntryTree:
+            def hear(done: Done) -> None:
+                on_progress(done)
+                seen.append(tree.roots.status()["learning"])
+
+            return merged_root(layers, manifest, hear)
+
+        monkeypatch.setattr(made, "merged_root", watched)
+        top = found(tree.root, "rootfs/app:1")
+        assert read(found(top, "etc/a")) == b"one"
+        assert engine.store.tables.get(blob.digest) == table
+        assert seen
+        assert all(seen)
+        assert tree.roots.status()["learning"] == {}
+
+
+def test_trees_that_were_dropped_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "_KEPT_NODES", 1)
+    with roots([(image(BASE), "one:1"), (image(UPPER), "two:1")]) as (_, tree):
+        one, top = found(tree.root, "rootfs/one:1/etc"), found(tree.root, "rootfs/one:1")
+        assert one is not None
+        assert top is not None
+        attributes = top.attributes()
+        assert not entered(one).may_block("a")
+        assert found(tree.root, "rootfs/two:1/new") is not None
+        assert entered(one).may_block("a")
+        assert top.attributes() == attributes, "they never change under an inode"
+        assert read(entered(one).lookup("a")) == b"one"

@@ -16,6 +16,8 @@ GATHERED = 1 << 61
 """Tags the handle of a file whose writes are gathered; its subject is the place."""
 PLAIN = 1 << 60
 """Tags the handle of a directory in a READDIR request, which asks for names without attributes."""
+LASTING = 1 << 59
+"""Tags the handle of a directory whose names never change, so that the kernel keeps them."""
 SUBJECTS = 1 << 21
 """The number of different subjects that a handle can hold."""
 _SUBJECT_SHIFT = 40

@@ -52,6 +52,8 @@ int fuse_reply_open(fuse_req_t request, const struct fuse_file_info *info)
 		dlsym(RTLD_NEXT, "fuse_reply_open");
 	struct fuse_file_info changed = *info;
 	changed.noflush = !info->direct_io; /* only the close of an upload has anything to say */
+	if (info->fh & LASTING && !(info->fh & GATHERED))
+		changed.cache_readdir = changed.keep_cache = 1;
 	return real(request, &changed);
 }
 

@@ -46,6 +46,7 @@ enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
 #define BACKED (UINT64_C(1) << 62)
 #define GATHERED (UINT64_C(1) << 61)
 #define PLAIN (UINT64_C(1) << 60)
+#define LASTING (UINT64_C(1) << 59)
 #define SUBJECT_SHIFT 40
 #define SUBJECT_MASK UINT64_C(0x1fffff)
 
