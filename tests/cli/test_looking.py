@@ -248,8 +248,10 @@ def test_inspect_says_what_is_left_out_of_the_root(
 ) -> None:
     dangling = archives.tar([archives.link("y", "nowhere", tarfile.LNKTYPE)])
     stock(archives.docker_archive((ImageParts((archives.layer(), dangling)), ["app:1"])))
-    (told,) = succeeded(inside("inspect", "app:1")).json
-    assert told["LeftOut"] == ["layer 01: y: is a hard link of what is not there: nowhere"]
+    (reported,) = succeeded(inside("inspect", "--root", "app:1")).json
+    (left,) = reported["Root"]["LeftOut"]
+    assert left["Layer"] == reported["Layers"][1]["digest"]
+    assert (left["Path"], left["Reason"]) == ("y", "is a hard link of what is not there: nowhere")
 
 
 @pytest.mark.parametrize("name", [OTHER.id, OTHER.id[7:15], archives.digest(OTHER.manifest())])
