@@ -240,7 +240,7 @@ class DirectoryImport:
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong with the images of a layout, None if nothing is."""
+        """The error of the images of a layout, None if there is none."""
         with self._lock:
             errors = (layout.error for layout in self._layouts.values())
             return next(filter(None, errors), None)
