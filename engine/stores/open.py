@@ -1,5 +1,7 @@
-"""Open or create the store at a location. No other module of the product knows which kinds there are,
-except the commands that inspect a local store.
+"""Open or create the store at a location.
+
+No other module of the product knows the kinds of stores, except the commands that inspect a local
+store.
 """
 
 from __future__ import annotations
