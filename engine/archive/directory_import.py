@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from engine.archive.content_pool import ContentPool, blob_path
-from engine.archive.directory_formats import DOCUMENTS, read_growing
+from engine.archive.directory_formats import DOCUMENTS
 from engine.archive.file_writer import FileWriter
-from engine.archive.growing_layout import GrowingLayout, Read
+from engine.archive.growing_layout import GrowingLayout
 from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
@@ -48,16 +48,11 @@ class DirectoryImport:
     Paths are relative to the directory, clean and without a slash at either end.
     """
 
-    def __init__(
-        self, store: Store, options: ImportOptions, name: str, read: Read = read_growing
-    ) -> None:
-        """`name` is the directory's name, from which images without a name get theirs; `read` finds
-        the images in a layout.
-        """
+    def __init__(self, store: Store, options: ImportOptions, name: str) -> None:
+        """`name` is the directory's name, from which images without a name get theirs."""
         self.name = name
         self._store = store
         self._options = options
-        self._read = read
         self._held = HeldBlobs(store)
         self._expansion = Expansion(options.limits.max_expanded_bytes)
         self._pool = ContentPool(store.content, self._held.hold, self._expansion)
@@ -242,7 +237,7 @@ class DirectoryImport:
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong with the images of a layout, None if nothing is."""
+        """The error of the images of a layout, None if there is none."""
         with self._lock:
             errors = (layout.error for layout in self._layouts.values())
             return next(filter(None, errors), None)
@@ -350,7 +345,7 @@ class DirectoryImport:
     def _new_layout(self, root: str) -> GrowingLayout:
         members = Members(self._names, self._pool, root)
         place = f"{self.name}/{root}".rstrip("/")
-        return GrowingLayout(self._store, members, self._options, place, self._read)
+        return GrowingLayout(self._store, members, self._options, place)
 
     def _waits_for_any_file(self, root: str) -> bool:
         layout = self._layouts.get(root)

@@ -1,6 +1,6 @@
 """The images of one directory while its files arrive: what is published, and what is missing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -8,18 +8,16 @@ from engine.archive import docker_archive
 from engine.archive.archive_graphs import ArchiveGraphs
 from engine.archive.archive_image import ArchiveImage, Inventory, LeftOut
 from engine.archive.content_pool import blob_path
+from engine.archive.directory_formats import read_growing
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded, LoadedImage
 from engine.archive.members import Members, blob_at
 from engine.archive.publisher import Publisher
-from engine.compression.options import Compression
 from engine.errors import MissingMember
 from engine.image import Image
 from engine.spec import platforms
 from engine.spec.digest import Digest
 from engine.stores.protocols import Store
-
-Read = Callable[[Members, int, ArchiveGraphs, Compression | None], Inventory]
 
 
 class GrowingLayout:
@@ -30,17 +28,12 @@ class GrowingLayout:
     directory. `error` is what is wrong with it.
     """
 
-    def __init__(
-        self, store: Store, members: Members, options: ImportOptions, place: str, read: Read
-    ) -> None:
-        """`place` is the directory's path, from which images without a name get theirs; `read`
-        finds the images.
-        """
+    def __init__(self, store: Store, members: Members, options: ImportOptions, place: str) -> None:
+        """`place` is the directory's path, from which images without a name get theirs."""
         self._store = store
         self._members = members
         self._options = options
         self._naming = msgspec.structs.replace(options.naming, directory=place)
-        self._read = read
         matcher = platforms.only(*options.platforms) if options.platforms else platforms.ALL
         self._graphs = ArchiveGraphs(members, matcher)
         self._stand_ins: dict[str, tuple[str, Image | None]] = {}
@@ -79,7 +72,7 @@ class GrowingLayout:
         self.error, self.left_out = None, ()
         publisher = Publisher(self._store, self._members, self._options.platforms)
         try:
-            inventory = self._read(
+            inventory = read_growing(
                 self._members,
                 self._options.limits.max_images,
                 self._graphs,

@@ -47,7 +47,7 @@ class Special(msgspec.Struct, frozen=True, gc=False):
 
 
 Named = bytes | Damaged | Link | Special
-"""What a name stands for: a raw digest for a file whose content is in the pool."""
+"""The value of a name: a raw digest for a file whose content is in the pool."""
 
 
 class MemberNames:

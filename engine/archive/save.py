@@ -21,7 +21,7 @@ from engine.tracing import Tracer, Untraced
 
 
 class Destination(Protocol):
-    """Where a layout is written; the spans of `tracer` are named as moby's."""
+    """The destination of a layout; the spans of `tracer` are named as moby's."""
 
     @property
     def tracer(self) -> Tracer: ...

@@ -13,7 +13,7 @@ _MAX_HEADER = 1 << 20
 _QUOTED = 16
 _TAR_MAGIC = slice(257, 262)
 _ENOUGH = 512
-"""How many bytes tell what is behind a stream: as many as a tar archive's first header has."""
+"""Bytes after a stream that suffice to recognise what follows: the size of a tar header."""
 
 
 class Streams:

@@ -1,4 +1,4 @@
-"""What every writer of a content store does: hash what is written, and check it at the end.
+"""A base for the writers of content stores: it hashes what is written, and checks it at the end.
 
 A store derives its own from `Writer`, which leaves to it where the bytes are.
 """

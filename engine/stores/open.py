@@ -1,5 +1,7 @@
-"""Which kind of store a location names. Beside the commands that look into a local store, only this
-module knows the kinds.
+"""Open or create the store at a location.
+
+No other module of the product knows the kinds of stores, except the commands that inspect a local
+store.
 """
 
 from __future__ import annotations

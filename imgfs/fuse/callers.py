@@ -1,4 +1,4 @@
-"""What a thread that waits for an answer has called, from /proc."""
+"""Find out from /proc what a thread that waits for an answer has called."""
 
 import os
 import platform

@@ -77,7 +77,7 @@ class DirectoryUpload:
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong with it, None if nothing is."""
+        """The last error, None if it has been resolved or there was none."""
         return self.load.error or (self._refusal[1] if self._refusal else None)
 
     @property

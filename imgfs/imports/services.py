@@ -1,4 +1,4 @@
-"""What all uploads of one mount share."""
+"""The services that all uploads of one mount share."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -10,6 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import trio
+
 from engine.archive.file_writer import FileWriter
 from engine.content.protocols import ReaderAt
 from engine.errors import ContentMismatch
@@ -55,6 +57,8 @@ class UploadedFile(UploadedNode):
         """The end of the bytes that were written last, where the queue continues."""
         self._consumed = 0
         """The end of the bytes that the thread has written last."""
+        self._jump = trio.Lock()
+        """Held while the queue is moved to another position."""
         self._error: Exception | None = None
         """Why bytes were lost."""
 
@@ -116,20 +120,22 @@ class UploadedFile(UploadedNode):
         if self._error is not None:
             raise self._error
         self.is_refused = False
-        if offset == self._position and self._writer is not None:
+        if offset == self._position and self._writer is not None and not self._jump.locked():
             await self._enqueue(data).all_but(_AHEAD)
         else:
-            await self._drained()
-            self._position = self._consumed = offset
-            await self._enqueue(data).all_but(0)
+            async with self._jump:
+                await self._drained()
+                self._position = self._consumed = offset
+                await self._enqueue(data).all_but(0)
         self.size = max(self.size, self._position)
         self._gather.begin(self._position)
         return len(data)
 
     async def truncate(self, size: int) -> None:
-        await self._drained()
-        await self._call(partial(self._truncate, size))
-        self._position = self._consumed = size
+        async with self._jump:
+            await self._drained()
+            await self._call(partial(self._truncate, size))
+            self._position = self._consumed = size
 
     async def sync(self) -> None:
         await self._drained()

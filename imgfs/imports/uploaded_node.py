@@ -1,4 +1,4 @@
-"""What the files, links and directories of an upload have in common."""
+"""A base for the files, links and directories of an upload."""
 
 import errno
 from abc import ABC, abstractmethod

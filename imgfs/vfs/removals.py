@@ -110,7 +110,7 @@ class EntriesDirectory(ReadOnlyDirectory):
 
     @property
     def entries(self) -> ImageEntries:
-        """What has been removed, and can be."""
+        """The removals that entries of an image directory take part in."""
         raise NotImplementedError
 
     @property

@@ -22,7 +22,7 @@ from engine.stores.records import EVENTS_KEPT, Event
 
 
 class Rows(msgspec.Struct):
-    """What a transaction changes. The values are immutable, so that a shallow copy will do."""
+    """The state that a transaction changes; its values are immutable, so a shallow copy will do."""
 
     blobs: dict[str, tuple[Info, bytes]] = {}
     images: dict[str, Image] = {}

@@ -1,4 +1,4 @@
-"""What an area returns: contests, and rows that compare a figure with its goal."""
+"""The results of an area: contests, and rows that compare a figure with its goal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
