@@ -88,7 +88,7 @@ class EntryTree:
         self._opaque = opaque
         self._links = links
         self.left_out = left_out
-        """What the tree does not show, in the order of the layers."""
+        """The entries that the tree does not show, in the order of the layers."""
 
     def __len__(self) -> int:
         return len(self._named)

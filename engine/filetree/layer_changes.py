@@ -1,4 +1,4 @@
-"""What one layer changes in the root below it, in the form of an overlayfs layer.
+"""The changes of one layer to the root below it, in the form of an overlayfs layer.
 
 A whiteout is a device 0:0, and a directory that hides what is below it is opaque. Directories that
 the layer does not list have the attributes of the root, so that the layers of an image, stacked by

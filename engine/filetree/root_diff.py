@@ -1,4 +1,4 @@
-"""What changed from one merged root to another, as docker diff lists it.
+"""The changes from one merged root to another, as docker diff lists them.
 
 Changes are in the order of the trees. The directories above a change are changes themselves. A
 removed directory is one change, and so is one that something of another type replaces; what is in

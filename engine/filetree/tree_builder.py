@@ -54,7 +54,7 @@ class TreeBuilder:
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
-        """What was left out so far: the first thousand, and how many more there are."""
+        """The entries left out so far: the first thousand, and how many more there are."""
         if not self._omitted:
             return tuple(self._left_out)
         more = LeftOut(self._layer, b"", f"{self._omitted} more entries are left out")

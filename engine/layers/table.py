@@ -1,4 +1,4 @@
-"""What is known of one layer without reading it: its entries, and where to start reading it.
+"""The table of one layer: its entries, and the positions at which reading can start.
 
 A `LayerTable` holds one column for each attribute, not one object for each entry, so that 200,000
 entries take some 30 MB. Positions are offsets in the uncompressed layer, in bytes.

@@ -93,7 +93,7 @@ class TarReader:
         self.data_start = 0
         """The offset in the stream of the stored data of the member that ended last."""
         self.segments: Sequence[Segment] | None = None
-        """What is stored of the member that ended last, None if it is not sparse."""
+        """The stored parts of the member that ended last, None if it is not sparse."""
 
     @property
     def ended(self) -> bool:

@@ -154,7 +154,7 @@ class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
 
 
 class LayersDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
-    """What each layer of an image changes, lowest first: `00`, `01`, …"""
+    """The changes of each layer of an image, lowest first: `00`, `01`, …"""
 
     image: ShownImage
 

@@ -46,7 +46,7 @@ class Top(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What a view shows of an image: its root, or one tree for each of its layers."""
+    """The trees that a view shows of an image: its root, or one for each of its layers."""
 
     trees: tuple[ShownTree, ...]
     left_out: tuple[LeftOut, ...]
