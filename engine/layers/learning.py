@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Learnt(msgspec.Struct, frozen=True):
-    """The result of a pass over a layer; `uncompressed` is None for one that is stored uncompressed."""
+    """The result of a pass over a layer; `uncompressed` is None for one stored uncompressed."""
 
     uncompressed: Uncompressed | None
     table: LayerTable
