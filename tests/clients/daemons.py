@@ -33,7 +33,8 @@ class Dockerd:
         return self.docker("run", "--rm", "--network", "none", image)
 
     def clear(self) -> None:
-        """Remove every image."""
+        """Remove every container that has ended, and every image."""
+        self.docker("container", "prune", "--force")
         self.docker("image", "prune", "--all", "--force")
 
 
