@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from threading import RLock
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from engine.archive.content_pool import ContentPool, blob_path
 from engine.archive.directory_formats import DOCUMENTS
@@ -24,6 +23,7 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.archive.member_content import Buffered, Content, ContentReader, Ingested, Stored
 from engine.archive.members import Link, MemberNames, Members, blob_at
+from engine.closing import Closing
 from engine.content.protocols import ReaderAt
 from engine.errors import (
     DigestMismatch,
@@ -42,7 +42,7 @@ from engine.stores.protocols import Store
 T = TypeVar("T")
 
 
-class DirectoryImport:
+class DirectoryImport(Closing):
     """The load of one directory. Safe from any thread; a `FileWriter` is for one at a time.
 
     Paths are relative to the directory, clean and without a slash at either end.
@@ -261,17 +261,6 @@ class DirectoryImport:
             self._names.clear()
             self._pool.discard()
             self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- contents ----------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 from engine.archive.save import Destination, write_images
+from engine.closing import Closing
 from engine.content.protocols import Provider, ReaderAt
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
 from engine.image import Image
@@ -27,7 +27,7 @@ _DOCUMENTS: Final = ("index.json", docker.MANIFEST_FILE, "oci-layout")
 _FORGOTTEN: Final = (docker.REPOSITORIES_FILE,)
 
 
-class ExistingArchive:
+class ExistingArchive(Closing):
     """A `Provider` of the blobs of an archive file. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
@@ -58,17 +58,6 @@ class ExistingArchive:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self, subject: str) -> tuple[Entry, ...]:
         found: dict[str, Entry] = {}
@@ -118,7 +107,7 @@ class _Either:
             return self._second.open(digest)
 
 
-class _Region:
+class _Region(Closing):
     """A `ReaderAt` of a part of a file."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
@@ -135,12 +124,6 @@ class _Region:
 
     def close(self) -> None:
         """Do nothing: the `ExistingArchive` closes the file."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def extend(

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from engine.archive.entry_content import Content
 from engine.archive.file_copy import FileCopy
+from engine.closing import Closing
 from engine.errors import BrokenArchive, LimitExceeded
 from engine.layouts.entry import Entry
 from engine.layouts.union import INDEX, MANIFEST, REPOSITORIES
@@ -39,7 +39,7 @@ _SYNC_SIZE: Final = 64 << 20
 """Bytes of a file that are sent to the disk while the next ones are copied."""
 
 
-class LayoutDirectory:
+class LayoutDirectory(Closing):
     """The directory, made if it is absent, and locked. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
@@ -68,17 +68,6 @@ class LayoutDirectory:
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def documents(self) -> tuple[Entry, ...]:
         """Return the documents of the layout; none of an empty directory.

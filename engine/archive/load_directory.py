@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Self
 
 import msgspec
 
@@ -25,6 +24,7 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.archive.members import MemberNames, Members, blob_at
 from engine.archive.publisher import Publisher
+from engine.closing import Closing
 from engine.errors import BrokenArchive, DigestMismatch, MissingMember
 from engine.limits import BUFFER_SIZE, Expansion
 from engine.progress import Done, Progress, ignore
@@ -55,7 +55,7 @@ def load_directory(
         return loaded.followed_by(Loaded((), left_out=inventory.left_out))
 
 
-class _Directory:
+class _Directory(Closing):
     """The files of a directory, of which those that are asked for are received."""
 
     def __init__(
@@ -88,10 +88,8 @@ class _Directory:
             if not self._receive((*missing, *_paths(graphs))):
                 return inventory
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Discard what is not published."""
         self._pool.discard()
 
     def _receive(self, paths: Iterable[str]) -> bool:

@@ -3,10 +3,10 @@ store.
 """
 
 from collections.abc import Callable
-from typing import Self
 
 import msgspec
 
+from engine.closing import Closing
 from engine.content.writer import Writer
 from engine.layers.diff_ids import Uncompressed
 from engine.spec import digest as digests
@@ -93,7 +93,7 @@ def drop(content: Content) -> None:
         content.writer.abort()
 
 
-class ContentReader:
+class ContentReader(Closing):
     """A `ReaderAt` of a member."""
 
     def __init__(self, content: Small | Ingested) -> None:
@@ -105,12 +105,3 @@ class ContentReader:
 
     def fileno(self) -> None:
         """Return None: a member of an archive has no file of its own."""
-
-    def close(self) -> None:
-        """Do nothing: no resource is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

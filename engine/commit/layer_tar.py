@@ -23,14 +23,6 @@ from engine.tar.pax import xattr_record
 from engine.units import NS_PER_SECOND
 
 _WHITEOUT = WHITEOUT.decode()
-_FLAGS = {
-    "file": encode.FILE,
-    "dir": encode.DIRECTORY,
-    "symlink": encode.SYMLINK,
-    "fifo": encode.FIFO,
-    "character device": encode.CHARACTER,
-    "block device": encode.BLOCK_DEVICE,
-}
 
 
 class ReservedName(InvalidText):
@@ -68,7 +60,7 @@ def _header(change: Change, entry: FileEntry) -> Header:
         records["mtime"] = encode.time(mtime)
     return Header(
         path=f"{change.path}/" if entry.kind == "dir" else change.path,
-        flag=encode.HARDLINK if is_link else _FLAGS[entry.kind],
+        flag=encode.HARDLINK if is_link else encode.TYPE_FLAGS[entry.kind],
         mode=entry.mode,
         uid=entry.uid,
         gid=entry.gid,

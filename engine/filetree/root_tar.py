@@ -21,14 +21,6 @@ from engine.tar.sparse_encoder import Segment, aligned, encode_sparse
 from engine.units import NS_PER_SECOND
 
 _PIECE = 1 << 20
-_FLAGS = {
-    "file": encode.FILE,
-    "dir": encode.DIRECTORY,
-    "symlink": encode.SYMLINK,
-    "fifo": encode.FIFO,
-    "character device": encode.CHARACTER,
-    "block device": encode.BLOCK_DEVICE,
-}
 
 
 def root_tar(
@@ -131,7 +123,7 @@ def _header(path: str, entry: Entry) -> Header:
     is_file = shared.kind == "file"
     return Header(
         path=f"{path or '.'}/" if shared.kind == "dir" else path,
-        flag=_FLAGS[shared.kind],
+        flag=encode.TYPE_FLAGS[shared.kind],
         mode=shared.mode,
         uid=shared.uid,
         gid=shared.gid,

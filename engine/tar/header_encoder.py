@@ -23,6 +23,15 @@ _MAX_LARGE = 8**11 - 1
 _EMPTY = b""
 
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % i for i in range(7))
+TYPE_FLAGS: Final[Mapping[str, bytes]] = {
+    "file": FILE,
+    "dir": DIRECTORY,
+    "symlink": SYMLINK,
+    "fifo": FIFO,
+    "character device": CHARACTER,
+    "block device": BLOCK_DEVICE,
+}
+"""The type flags by the kinds of `tar.member.Member`."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
