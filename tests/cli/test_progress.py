@@ -1,4 +1,4 @@
-"""Tests of the progress of `imgfs load` and `imgfs save`."""
+"""Tests of the progress of long commands."""
 
 import io
 import json
@@ -71,6 +71,23 @@ def test_a_terminal_shows_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> Non
             tell(done)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     assert "4.0/4.0 kB 2/2 layers" in shown
+
+
+def test_short_work_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_of("Collecting", "auto", after=3600) as tell:
+        tell(Done(1))
+    assert terminal.getvalue() == ""
+
+
+def test_gc_reports_progress_as_json(imgfs: Command, stock: Callable[..., None]) -> None:
+    stock(ARCHIVE)
+    imgfs("rm", "app:1")
+    done = imgfs("gc", "--progress", "json", "--format", "json")
+    assert done.status == 0
+    reported = last(done.err)
+    assert (reported["action"], reported["bytes"]) == ("collecting", json.loads(done.out)["freed"])
 
 
 @pytest.mark.parametrize("how", ["none", "auto"])

@@ -25,7 +25,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from itertools import islice
@@ -232,27 +232,32 @@ class LocalContent(ContentStore):
     def reclaim(self, digests: Iterable[str]) -> list[Digest]:
         """Remove the files of those digests that have no row; return these digests.
 
-        This must not be called inside a transaction. The lock is held only while the files are
-        moved out of `blobs/`, since their removal may take long.
+        Raise as `discard` does.
+        """
+        removed: list[Digest] = []
+        for batch in _batches(digests):
+            moved = self.discard({*batch} - self.sizes(batch).keys())
+            for path in moved.values():
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+            removed += map(parse, moved)
+        return removed
+
+    def discard(self, digests: Collection[str]) -> dict[str, str]:
+        """Move the files of those digests that have no row out of `blobs/`, and return where to.
+
+        The caller unlinks them, without the lock, since that may take long. Raise RuntimeError
+        inside a transaction.
         """
         if self._database.in_transaction:
             raise RuntimeError("a row may come back when the transaction is rolled back")
-        removed: list[Digest] = []
-        for batch in _batches(digests):
-            known = self.sizes(batch)
-            rowless = [parse(digest) for digest in batch if digest not in known]
-            discarded: dict[Digest, Path] = {}
-            if rowless:
-                with self._database.transaction():
-                    known = self.sizes(rowless)
-                    for digest in rowless:
-                        with suppress(FileNotFoundError):
-                            if digest not in known:
-                                discarded[digest] = self.ingests.discard(self.path(digest))
-            for path in discarded.values():
-                path.unlink(missing_ok=True)
-            removed += discarded
-        return removed
+        moved: dict[str, str] = {}
+        if digests:
+            with self._database.transaction():
+                for digest in sorted({*digests} - self.sizes(digests).keys()):
+                    with suppress(FileNotFoundError):
+                        moved[digest] = self.ingests.discard(self._file(parse(digest)))
+        return moved
 
     def _tidy(self, digests: Iterable[Digest]) -> None:
         """Remove the files that a transaction left without a row; gc retries those that fail."""
@@ -304,7 +309,10 @@ class LocalContent(ContentStore):
 
     def path(self, digest: Digest) -> Path:
         """Return the path of the file of a blob, whether it exists or not."""
-        return self._blobs / digest.algorithm / digest.encoded
+        return Path(self._file(digest))
+
+    def _file(self, digest: Digest) -> str:
+        return f"{self._blobs}/{digest.algorithm}/{digest.encoded}"
 
 
 def _own(writer: Writer) -> LocalWriter:

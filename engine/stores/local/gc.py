@@ -8,18 +8,23 @@ blobs without references, then those that only they referred to, down to the lay
 refer to itself; a cycle of labels is not collected.
 
 The plan is made by plain reads. Each of its blobs is checked again under the database's write lock
-before its row is deleted, in batches of some milliseconds with pauses of the same length; a blob
-that was leased before then stays. An open file remains readable after it is unlinked.
+before its row is deleted; a blob that was leased before then stays. Rows and files go in batches
+that hold the lock for some milliseconds. The lock is then free for as long, while the files are
+unlinked. An open file remains readable after it is unlinked.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from engine.stores.local.tables import StoredTable
 from engine.stores.records import Garbage, Lease
@@ -28,7 +33,11 @@ if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
 DAY: Final = 86400.0
+_LOCKED: Final = 0.005
+"""Seconds for which a batch should hold the lock."""
 _BATCH: Final = 50
+"""Blobs in the first batch, and the smallest number in any."""
+_MOST: Final = 500
 _PAGE: Final = 500
 _UNROOTED: Final = """
     NOT EXISTS (SELECT 1 FROM members WHERE members.digest = blobs.digest)
@@ -36,6 +45,10 @@ _UNROOTED: Final = """
     AND ifnull(json_extract(blobs.labels, '$."containerd.io/gc.root"'), '') = ''"""
 _UNHELD: Final = f"""{_UNROOTED}
     AND NOT EXISTS (SELECT 1 FROM refs WHERE refs.child = blobs.digest)"""
+_FORGET: Final = f"""
+    DELETE FROM blobs WHERE digest IN (SELECT value FROM json_each(?)) AND {_UNHELD}
+    AND NOT EXISTS (SELECT 1 FROM lease_resources WHERE lease_resources.digest = blobs.digest)
+    RETURNING digest"""
 
 
 class Collector:
@@ -66,14 +79,16 @@ class Collector:
     def _collected(self) -> Iterator[Garbage]:
         content = self._store.content
         yield from map(_lease, self._store.leases.prune())
-        remaining = self._blobs(set())
-        while batch := list(islice(remaining, _BATCH)):
+        remaining, size = self._blobs(set()), _BATCH
+        while batch := list(islice(remaining, size)):
             begun = time.monotonic()
             swept = self._sweep(batch)
-            took = time.monotonic() - begun
+            locked = time.monotonic() - begun
+            self._unlink(swept)
             yield from swept
-            if len(batch) == _BATCH:
-                time.sleep(took)
+            if len(batch) == size:
+                time.sleep(max(0, begun + 2 * locked - time.monotonic()))
+            size = max(_BATCH, min(_MOST, int(size * _LOCKED / locked)))
         for left in self._leftovers():
             if left.kind == "table":
                 Path(left.name).unlink(missing_ok=True)
@@ -117,28 +132,33 @@ class Collector:
             if not (found.digest and self._store.content.sizes([found.digest])):
                 yield found
 
-    def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
-        """Delete the rows of those blobs that are still garbage, then their files; return these
-        blobs.
+    def _sweep(self, batch: list[Garbage]) -> dict[Garbage, str]:
+        """Delete the rows of those blobs that are still garbage, then move their files out of
+        `blobs/`; return these blobs with the paths of the files, "" for one without a file.
         """
-        database, content = self._store.database, self._store.content
-        with database.transaction():
+        with self._store.database.transaction():
             expected = self._expected()
-            swept = [
-                garbage
-                for garbage in batch
-                if garbage.name not in expected and self._forget(garbage.name)
-            ]
-        content.reclaim(garbage.name for garbage in swept)
-        for garbage in swept:
-            self._store.tables.delete(garbage.name)
-        return swept
+            gone = self._forget([one.name for one in batch if one.name not in expected])
+        moved = self._store.content.discard(gone)
+        return {one: moved.get(one.name, "") for one in batch if one.name in gone}
 
-    def _forget(self, digest: str) -> bool:
-        if self._store.leases.holders(digest):
-            return False
-        query = f"DELETE FROM blobs WHERE digest = ? AND {_UNHELD}"
-        return bool(self._store.database.connection.execute(query, (digest,)).rowcount)
+    def _forget(self, digests: list[str]) -> set[str]:
+        """Delete the rows of what nothing refers to; return their digests.
+
+        A statement does not delete a blob together with the last one that refers to it.
+        """
+        gone: set[str] = set()
+        execute = self._store.database.connection.execute
+        while rows := execute(_FORGET, (msgspec.json.encode(digests).decode(),)).fetchall():
+            gone.update(digest for (digest,) in rows)
+            digests = [digest for digest in digests if digest not in gone]
+        return gone
+
+    def _unlink(self, swept: dict[Garbage, str]) -> None:
+        for garbage, path in swept.items():
+            with suppress(FileNotFoundError):  # another collection may have found it there
+                os.unlink(path)
+            self._store.tables.delete(garbage.name)
 
     def _unheld(self) -> Iterator[tuple[str, int]]:
         last = ""

@@ -130,10 +130,10 @@ class Ingests:
             return False
         return True
 
-    def discard(self, path: Path) -> Path:
+    def discard(self, path: str) -> str:
         """Move a file here, where it is no longer a blob and can be removed slowly."""
-        discarded = self._root / os.urandom(16).hex()
-        path.rename(discarded)
+        discarded = f"{self._root}/{os.urandom(16).hex()}"
+        os.rename(path, discarded)
         return discarded
 
     def _why_abandoned(self, directory: Path, idle: float) -> str:

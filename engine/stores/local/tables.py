@@ -71,7 +71,7 @@ class LocalTables:
 
     def _path(self, digest: str) -> Path:
         name = parse(digest)
-        return self._directory / name.algorithm / name.encoded
+        return Path(f"{self._directory}/{name.algorithm}/{name.encoded}")
 
 
 def _digest(path: Path) -> Digest | None:

@@ -5,7 +5,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from engine.progress import Done, Progress, ignore
 from imgfs.cli.support.command import Parser
@@ -32,15 +32,18 @@ def how(args: Namespace) -> str:
 
 
 @contextmanager
-def progress_of(verb: str, shown: str) -> Iterator[Progress]:
-    """Provide a callback that shows progress; `verb` is "Loading", "Saving" or "Checking"."""
+def progress_of(verb: str, shown: str, after: float = 0) -> Iterator[Progress]:
+    """Provide a callback that shows progress; `verb` is "Loading", "Saving" or the like.
+
+    A bar appears `after` so many seconds, so that short work does not wait for its libraries.
+    """
     if shown == "json":
         report = _Report(verb)
         yield report.update
         report.end()
     elif shown == "auto" and sys.stderr.isatty():
-        with _bar(verb) as on_progress:
-            yield on_progress
+        with ExitStack() as stack:
+            yield _LateBar(verb, after, stack).update
     else:
         yield ignore
 
@@ -80,6 +83,23 @@ class _Report:
         print(json.dumps(report), file=sys.stderr, flush=True)
 
 
+class _LateBar:
+    """A bar that appears with the first report after a time; `stack` removes it."""
+
+    def __init__(self, verb: str, after: float, stack: ExitStack) -> None:
+        self._verb = verb
+        self._due = time.monotonic() + after
+        self._stack = stack
+        self._on_progress: Progress | None = None
+
+    def update(self, done: Done) -> None:
+        if self._on_progress is None:
+            if time.monotonic() < self._due:
+                return
+            self._on_progress = self._stack.enter_context(_bar(self._verb))
+        self._on_progress(done)
+
+
 @contextmanager
 def _bar(verb: str) -> Iterator[Progress]:
     from rich.console import Console
@@ -100,7 +120,9 @@ def _bar(verb: str) -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    shares = sys.stdout.isatty()  # otherwise what is printed is for a file
+    with Bar(*columns, console=console, transient=True, redirect_stdout=shares) as bar:
         task = bar.add_task(verb, total=None, layers="")
 
         def update(done: Done) -> None:
@@ -110,7 +132,11 @@ def _bar(verb: str) -> Iterator[Progress]:
 
 
 def _layers(done: Done) -> str:
-    """Return the count of layers: "2/5 layers", or "2 layers" if the total is unknown."""
+    """Return the count of layers: "2/5 layers", or "2 layers" if the total is unknown; "" for work
+    that counts none.
+    """
+    if not done.layers and done.total_layers is None:
+        return ""
     total = done.layers if done.total_layers is None else done.total_layers
     of = "" if done.total_layers is None else f"/{total}"
     return f"{done.layers}{of} layer{'' if total == 1 else 's'}"

@@ -547,16 +547,16 @@ def test_the_row_goes_before_the_file(
     store: LocalContent, blob: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_blob(store, "a", DATA)
-    rename = Path.rename
+    rename = os.rename
     seen: list[bool] = []
 
-    def watched(path: Path, target: Path) -> Path:
-        if path == blob:
+    def watched(path: str, target: str) -> None:
+        if path == str(blob):
             with Database(tmp_path / "imgfs.db") as other:
                 seen.append(LocalContent(tmp_path, other).exists(DIGEST))
-        return rename(path, target)
+        rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", watched)
+    monkeypatch.setattr(os, "rename", watched)
     store.delete(DIGEST)
     assert seen == [False]
     assert not blob.exists()
@@ -587,7 +587,7 @@ def test_a_file_that_cannot_go_waits_for_gc(
 
     write_blob(store, "a", DATA)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", fail)
+        patch.setattr(os, "rename", fail)
         store.delete(DIGEST)
     assert blob.exists()
     assert store.reclaim(store.files()) == [DIGEST]
@@ -914,7 +914,7 @@ def test_a_deletion_that_is_killed_before_the_file_goes(
     child = start(
         tmp_path,
         f"""
-Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 store.delete("{DIGEST}")
 """,
     )

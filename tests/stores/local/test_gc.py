@@ -190,7 +190,7 @@ def test_what_is_needed_again_since_the_plan(engine: LocalEngine) -> None:
     collecting = engine.collector().collect()
 
     class Slow(Collector):
-        def _sweep(self, batch: list[Garbage]) -> list[Garbage]:
+        def _sweep(self, batch: list[Garbage]) -> dict[Garbage, str]:
             with engine.leases.hold() as lease:
                 engine.leases.add(lease.id, manifest)
                 return super()._sweep(batch)
@@ -231,6 +231,19 @@ def test_many(engine: LocalEngine) -> None:
     taken = gone(engine)
     assert taken[0] == root
     assert set(taken) == {root, *children}
+
+
+def test_references_within_a_batch(engine: LocalEngine) -> None:
+    """A chain of manifests goes in one batch, and a blob that is needed again keeps its part."""
+    layer = blob(engine, b"layer")
+    manifest = held(engine, b"manifest", layer)
+    index = held(engine, b"index", manifest)
+    other = held(engine, b"other", layer)
+    collecting = engine.collector().collect()
+    with engine.leases.hold() as lease:
+        engine.leases.add(lease.id, other)
+        assert [g.name for g in collecting] == [index, manifest]
+    assert set(gone(engine)) == {other, layer}
 
 
 def test_two_at_once(engine: LocalEngine) -> None:
