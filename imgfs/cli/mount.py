@@ -21,6 +21,7 @@ from imgfs.cli.support.common import Failed, store_location
 from imgfs.cli.support.durations import parse_duration
 from imgfs.cli.support.files import followed
 from imgfs.cli.support.limits import raise_open_files, tune_memory
+from imgfs.cli.support.service import log_to_stderr, notify
 from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
 from imgfs.vfs.names import FAMILIAR, SAFE, Names
 from imgfs.vfs.roots import LAYERS, ROOTFS
@@ -143,9 +144,7 @@ def _mount(args: Namespace) -> None:
         if not (args.nonempty or options.nonempty):
             _check_empty(mountpoint)
         if args.foreground:
-            logging.basicConfig(level=logging.INFO, format="imgfs: %(message)s")
-            with _fuse_errors(mountpoint):
-                serve(on_mounted)
+            _in_foreground(serve, mountpoint, on_mounted)
         else:
             _in_background(serve, mountpoint)
             on_mounted()
@@ -243,6 +242,21 @@ def _check_empty(mountpoint: Path) -> None:
             f"{mountpoint}: is not empty (it has {printable(entry.name, 60)!r});"
             " mount on an empty directory, or hide what it has with --nonempty"
         )
+
+
+def _in_foreground(
+    serve: Callable[[Callable[[], None]], None], mountpoint: Path, on_mounted: Callable[[], None]
+) -> None:
+    """Serve until the mount ends, and tell a service manager when the mount can be used."""
+    log_to_stderr()
+
+    def ready() -> None:
+        on_mounted()
+        notify(f"READY=1\nSTATUS=Mounted on {mountpoint}")
+
+    with _fuse_errors(mountpoint):
+        serve(ready)
+    notify("STOPPING=1")
 
 
 def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
