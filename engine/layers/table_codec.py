@@ -20,7 +20,7 @@ from engine.errors import BrokenArchive
 from engine.layers.table import Attributes, LayerTable, Point, Segment, Texts
 from engine.tar.member import NO_XATTRS
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = b"imgfs layer table " + VERSION.to_bytes(2)
 _CHECKSUM: Final = 4
 _SMALL: Final = 4 << 10

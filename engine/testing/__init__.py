@@ -4,4 +4,6 @@ them.
 
 import pytest
 
-pytest.register_assert_rewrite("engine.testing.content", "engine.testing.images")
+pytest.register_assert_rewrite(
+    "engine.testing.content", "engine.testing.images", "engine.testing.tables"
+)

@@ -21,6 +21,7 @@ from engine.layers.learning import learn
 from engine.layers.points import SPACING
 from engine.layers.reader import UncompressedBlobs
 from engine.layers.table import CHUNK, StoredLayer
+from engine.layers.table_codec import HEADER, VERSION
 from engine.progress import Done, ignore
 from engine.spec import digest as digests
 from engine.stores.local.store import LocalStore
@@ -366,6 +367,21 @@ def test_a_damaged_table_is_made_again(store: LocalStore, layers: Layers) -> Non
     assert table is not None
     for wrong in (damaged(table, 100), damaged(table, 19), b"", table[:-1]):
         store.tables.put(digest, wrong)
+        fresh = Layers(store.content, store.tables, store.directory)
+        assert len(fresh.table(digest)) == len(CONTENTS)
+        assert store.tables.get(digest) == table
+        fresh.close()
+
+
+def test_a_table_of_another_version_is_made_again(store: LocalStore, layers: Layers) -> None:
+    digest = stored(store, STREAMS["gzip"])
+    layers.table(digest)
+    table = store.tables.get(digest)
+    assert table is not None
+    assert table.startswith(HEADER)
+    name = HEADER[:-2]
+    for version in (1, VERSION - 1, VERSION + 1):
+        store.tables.put(digest, name + version.to_bytes(2) + table[len(HEADER) :])
         fresh = Layers(store.content, store.tables, store.directory)
         assert len(fresh.table(digest)) == len(CONTENTS)
         assert store.tables.get(digest) == table

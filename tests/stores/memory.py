@@ -245,6 +245,7 @@ class MemoryStore(Store):
 
     content: MemoryContent
     images: MemoryImages
+    tables: MemoryTables
 
     def __init__(self, directory: Path) -> None:
         self.rows = Rows()

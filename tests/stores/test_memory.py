@@ -29,12 +29,13 @@ from engine.stores.protocols import Store
 from engine.testing.blobs import write_blob
 from engine.testing.content import ContentSuite
 from engine.testing.images import NAME, ONE, OTHER, TWO, ImageSuite, summary
+from engine.testing.tables import TableSuite
 from imgfs.vfs.nodes import BytesFile, Directory, FixedDirectory, Node
 from imgfs.vfs.tree import ImageTree
 from imgfs.vfs.views import CombinedView, DockerView, View
 from tests import archives
 from tests.archives import ImageParts
-from tests.stores.memory import MemoryContent, MemoryImages, MemoryStore
+from tests.stores.memory import MemoryContent, MemoryImages, MemoryStore, MemoryTables
 from tests.trees import picture
 
 APP = ImageParts(layers=[archives.layer("a"), archives.layer("b")])
@@ -67,6 +68,14 @@ class TestMemoryImages(ImageSuite):
     @pytest.fixture
     def images(self, memory: MemoryStore) -> MemoryImages:
         return memory.images
+
+
+class TestMemoryTables(TableSuite):
+    """The suite on tables in memory."""
+
+    @pytest.fixture
+    def tables(self, memory: MemoryStore) -> MemoryTables:
+        return memory.tables
 
 
 def load(store: Store, archive: bytes) -> Loaded:
