@@ -28,12 +28,14 @@ from imgfs.vfs.roots import LAYERS, ROOTFS
 from imgfs.vfs.views import CombinedView, DockerView, View
 
 _IGNORED = (
-    "defaults rw suid nosuid dev nodev exec noexec atime noatime relatime norelatime "
+    "defaults rw nosuid nodev exec noexec atime noatime relatime norelatime "
     "strictatime diratime nodiratime async sync auto noauto user nouser users owner group "
     "_netdev nofail default_permissions silent loud"
 )
 """Options that mount(8) passes on but that are for the kernel or for other programs."""
 _HANDED_ON = frozenset({"allow_other", "allow_root", "auto_unmount", "ro"})
+_RIGHTS = frozenset({"suid", "dev"})
+"""Options that mount.fuse3 adds unasked, so that only `imgfs mount` can mean them."""
 _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "combined": CombinedView,
     "docker": DockerView,
@@ -56,6 +58,7 @@ class _Options(msgspec.Struct, frozen=True):
     import_expiry: float = 86400.0
     no_passthrough: bool = False
     nonempty: bool = False
+    rights: tuple[str, ...] = ()
     fuse: tuple[str, ...] = ()
 
 
@@ -128,7 +131,7 @@ def _mount(args: Namespace) -> None:
                 options.limits,
                 interval,
                 options.import_expiry,
-                options.fuse,
+                options.fuse if args.source else (*options.fuse, *options.rights),
                 args.source or "imgfs",
                 native,
                 not (args.no_passthrough or options.no_passthrough),
@@ -171,6 +174,8 @@ def _parse(words: Iterable[str]) -> _Options:
             options = replace(options, **{word: True})
         elif name == "store" and value:
             options = replace(options, store=value)
+        elif word in _RIGHTS:
+            options = replace(options, rights=(*options.rights, word))
         elif word in _HANDED_ON:
             options = replace(options, fuse=(*options.fuse, word))
         elif word not in _IGNORED.split() and not name.startswith("x-"):

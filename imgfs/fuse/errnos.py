@@ -10,7 +10,7 @@ from engine import errors
 
 log = logging.getLogger(__name__)
 
-_ERRNOS: tuple[tuple[type[Exception], int], ...] = (
+TABLE: tuple[tuple[type[Exception], int], ...] = (
     (errors.ContentMismatch, errno.EIO),
     (errors.DamagedLayer, errno.EIO),
     (errors.LimitExceeded, errno.EFBIG),
@@ -31,7 +31,7 @@ def errno_of(error: Exception) -> int:
     """Return the errno for an exception; an OSError keeps its own."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    for kind, number in _ERRNOS:
+    for kind, number in TABLE:
         if isinstance(error, kind):
             return number
     log.error("unexpected %s: %s", type(error).__name__, error, exc_info=error)

@@ -182,6 +182,14 @@ def test_options_of_fstab_for_other_programs_are_ignored(
     assert served.only[2].fuse == ()
 
 
+def test_setuid_and_devices_are_for_imgfs_mount_since_mount8_asks_for_them_unasked(
+    inside: Callable[..., Done], bare: Callable[..., Done], served: Served, place: Path
+) -> None:
+    succeeded(inside("mount", "-f", "-o", "suid,dev", place))
+    succeeded(bare("none", place, "-o", "rw,suid,dev", "-f"))
+    assert [options.fuse for _, _, options in served.calls] == [("suid", "dev"), ()]
+
+
 @pytest.mark.parametrize(
     "word",
     [

@@ -225,3 +225,13 @@ def test_layers_stacked_by_the_kernels_overlayfs_are_the_root(
             run("umount", overlay)
 
     check()
+
+
+@needs_root
+def test_setuid_programs_and_devices_work_only_if_root_asks_for_them(
+    mount: Callable[..., Mounted],
+) -> None:
+    unsafe = os.ST_NOSUID | os.ST_NODEV
+    assert os.statvfs(mount(at="usual").path).f_flag & unsafe == unsafe
+    asked = mount(at="asked", options=("-o", "suid,dev"))
+    assert os.statvfs(asked.path).f_flag & unsafe == 0
