@@ -34,6 +34,8 @@ _TYPES: Final = {
     "character device": stat.S_IFCHR,
     "block device": stat.S_IFBLK,
 }
+_SYMLINK_MODE: Final = 0o777
+"""The mode that Linux gives every symlink, whatever an archive says."""
 _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
 """Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
 _NUMBERS: Final = (1 << 63) - 1
@@ -62,6 +64,8 @@ class Owners(msgspec.Struct, frozen=True):
             mode |= stat.S_IRUSR | stat.S_IXUSR
         else:
             mode |= stat.S_IRUSR
+        if kind == stat.S_IFLNK:
+            mode = _SYMLINK_MODE
         return Attributes(
             kind | mode, size, mtime, links, uid, gid, device=os.makedev(*shared.device)
         )

@@ -55,7 +55,7 @@ def test_roots_mount_shows_what_the_layers_say() -> None:
         for path, mode, uid, gid in (
             ("etc", stat.S_IFDIR | 0o700, 5, 6),
             ("etc/a", stat.S_IFREG | 0o4711, 8, 9),
-            ("etc/link", stat.S_IFLNK | 0o644, 0, 0),
+            ("etc/link", stat.S_IFLNK | 0o777, 0, 0),
             ("etc/null", stat.S_IFCHR | 0o644, 0, 0),
             ("etc/pipe", stat.S_IFIFO | 0o644, 0, 0),
         ):
