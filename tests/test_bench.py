@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from engine.archive.import_options import ImportOptions
+from engine.archive.load_directory import load_directory
 from scripts.lib.bench import printing
+from scripts.lib.bench.debian_roots import RootImage, make_layout, with_other_digests
 from scripts.lib.bench.images import make_files
 from scripts.lib.bench.printing import Circumstances
 from scripts.lib.bench.results import Goal, Report, Row
 from scripts.lib.bench.running import Failed, command
 from scripts.lib.bench.turns import Contender, Contest, Sample, by_turns
+from tests.local_engine import LocalEngine
 
 WHERE = Circumstances("2024-02-03", "a machine", 0.5, "small", 3, "off: not here")
 CONTEST = Contest(
@@ -139,3 +143,27 @@ def test_generated_files_are_the_same_each_time(tmp_path: Path) -> None:
 
     assert made("a") == made("b")
     assert sum(map(len, made("c").values())) == 200_000
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_roots_are_images_of_files(tmp_path: Path, compression: str) -> None:
+    (tmp_path / "file").write_text("content")
+    image = RootImage(tmp_path / "made")
+    make_layout(image.layout, [[str(tmp_path)], [str(tmp_path / "file")]], compression)
+    with LocalEngine(tmp_path / "store") as engine:
+        load_directory(engine.store, image.layout, ImportOptions())
+        found = engine.details("bench:1").manifest.manifest.layers
+    assert [layer.digest for layer in found] == [f"sha256:{path.name}" for path in image.layers]
+
+
+def test_roots_of_other_digests_have_the_same_diff_ids(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    image = RootImage(tmp_path / "made")
+    make_layout(image.layout, [[str(tmp_path / "file")]], "gzip")
+    with_other_digests(image, tmp_path / "other", 7)
+    with LocalEngine(tmp_path / "store") as engine:
+        for layout in (image.layout, tmp_path / "other"):
+            load_directory(engine.store, layout, ImportOptions())
+        one, other = engine.details("bench:1"), engine.details("bench:7")
+    assert one.config.rootfs == other.config.rootfs
+    assert one.manifest.manifest.layers != other.manifest.manifest.layers

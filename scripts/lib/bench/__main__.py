@@ -20,6 +20,7 @@ from scripts.lib.bench import (
     names,
     printing,
     reading,
+    roots,
     saving,
     startup,
 )
@@ -38,6 +39,7 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "saving": saving.measure,
     "startup": startup.measure,
     "commit": commit.measure,
+    "roots": roots.measure,
 }
 _PRINTERS = {"text": printing.as_text, "json": printing.as_json, "markdown": printing.as_markdown}
 

@@ -40,9 +40,9 @@ class Bench:
         return done
 
     @contextmanager
-    def place(self) -> Iterator[Path]:
+    def place(self, name: str = "place") -> Iterator[Path]:
         """Return a new directory, on a disk that has no more pending writes."""
-        path = self.scratch / "place"
+        path = self.scratch / name
         path.mkdir()
         os.sync()
         try:

@@ -89,14 +89,14 @@ class Images:
             made.layout.mkdir()
             call("tar", "-C", made.layout, "-xf", made.archive)
 
-        return StoredImage(self._made(f"image-{size}-{compression}", make))
+        return StoredImage(self.made(f"image-{size}-{compression}", make))
 
     def tree(self, size: str) -> Path:
         def make(place: Path) -> None:
             for number, share in enumerate(_shares(_LAYERS[size])):
                 make_files(place, number, int(SIZES[size] * share))
 
-        return self._made(f"tree-{size}", make)
+        return self.made(f"tree-{size}", make)
 
     def many(self, count: int) -> Path:
         """Return a store of `count` images, called `name_of(0)` and so on."""
@@ -108,14 +108,14 @@ class Images:
                 _multiply(store, count)
             os.sync()
 
-        return self._made(f"images-{count}", make)
+        return self.made(f"images-{count}", make)
 
     def directories(self, count: int) -> Path:
         def make(place: Path) -> None:
             for number in range(count):
                 (place / name_of(number)).mkdir()
 
-        return self._made(f"directories-{count}", make)
+        return self.made(f"directories-{count}", make)
 
     def _commit(self, store: Path, size: str, compression: str) -> None:
         """Make an image with one layer for each share of the tree, each from an upper directory."""
@@ -132,7 +132,8 @@ class Images:
         call(*IMGFS, "--store", store, "rm", *below[:-1])
         call(*IMGFS, "--store", store, "gc")
 
-    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Return the directory `name` of the cache, which `make` fills the first time."""
         done = self._root / name
         if not done.exists():
             say(f"making {name}, once")

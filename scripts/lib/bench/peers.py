@@ -6,6 +6,7 @@ end with the `ExitStack`. They need root.
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -59,9 +60,13 @@ class Peers:
     def podman(self) -> Peer | None:
         if not self._has("podman") or not self._may_isolate("podman"):
             return None
+        # podman run waits for 20 s in vain if the paths of its sockets are long.
+        short = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        state = self._stack.enter_context(directory(Path(short, "podman")))
+        words = ("podman", "--runroot", f"{state}/run", "--tmpdir", f"{state}/tmp")
         for driver in DRIVERS:
             use_driver(self._containers.root, driver)
-            peer = Peer(Client(("podman",), self._containers.environment))
+            peer = Peer(Client(words, self._containers.environment))
             if peer.client.run("info").returncode == 0:
                 return peer
         self.notes.append("podman is left out: it does not run here")
