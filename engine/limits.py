@@ -1,6 +1,7 @@
 """Limits on the resources that an archive may consume, and the size of buffers."""
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Final
 
 import msgspec
@@ -46,14 +47,17 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Expansion:
-    """A counter of the bytes to which the parts of one archive have expanded."""
+    """The bytes to which the parts of one archive have expanded; safe from any thread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = 0
+        self._lock = Lock()
 
     def add(self, size: int) -> None:
         """Add `size` bytes; raise LimitExceeded if the sum is over the limit."""
-        self._bytes += size
-        if self._bytes > self._limit:
-            raise LimitExceeded("archive", "expanded bytes", self._limit, self._bytes)
+        with self._lock:
+            self._bytes += size
+            expanded = self._bytes
+        if expanded > self._limit:
+            raise LimitExceeded("archive", "expanded bytes", self._limit, expanded)

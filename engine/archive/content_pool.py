@@ -30,6 +30,7 @@ from engine.layers.diff_ids import (
     measure,
     pieces_of,
 )
+from engine.layers.follower import Outcome
 from engine.layers.learning import learn
 from engine.layers.table_codec import dump
 from engine.limits import BUFFER_SIZE, Expansion
@@ -227,9 +228,11 @@ class ContentPool:
         Those of layers that are damaged, or that came out of order, are left out.
         """
         for digest in dict.fromkeys(layers):
-            match self.get(Digest(digest)):
-                case Ingested(table=table) if table is not None:
-                    yield digest, table()
+            content = self.get(Digest(digest))
+            known = content.outcome() if isinstance(content, Ingested) else None
+            match content:
+                case Ingested() if known and known.table is not None:
+                    yield digest, known.table
                 case Ingested(uncompressed=None) | Stored() | None:
                     continue
                 case _:
@@ -247,6 +250,7 @@ class ContentPool:
             for digest in wanted:
                 content = self.get(Digest(digest))
                 if isinstance(content, Ingested):
+                    content.settle()
                     writers[digest] = content.writer
                 elif isinstance(content, Small):
                     writers[digest] = self.store.unnamed_writer(content.size, content.digest)
@@ -339,7 +343,7 @@ class ContentPool:
             except BaseException:
                 writer.abort()
                 raise
-            content = Ingested(self.called(source), writer.digest(), size, writer, plain)
+            content = Ingested(self.called(source), writer.digest(), size, writer, Outcome(plain))
             self._made[source] = self.add(content)
             made = self._by_raw[self._made[source]]
         return made

@@ -280,13 +280,14 @@ class DirectoryImport(Closing):
             return content
         if isinstance(content, Ingested):
             self._held.hold(expected)
-            labels = content.uncompressed.labels if content.uncompressed else {}
+            known = content.uncompressed
             with new_tables(self._store, _tables(expected, content)):
+                content.settle()
+                labels = known.labels if known else {}
                 committed = content.writer.commit(content.size, expected, labels)
             self._new_blobs += committed.added
             self._new_bytes += committed.info.size if committed.added else 0
-            diff_id = content.uncompressed.diff_id if content.uncompressed else None
-            return Stored(path, expected, content.size, diff_id)
+            return Stored(path, expected, content.size, known.diff_id if known else None)
         return Buffered(path, expected.raw, content.pread(content.size, 0))
 
     def _verified_move(self, old: str, new: str) -> Content | None:
@@ -372,8 +373,9 @@ class DirectoryImport(Closing):
 
 def _tables(digest: Digest, content: Ingested) -> Iterator[tuple[str, bytes]]:
     """Yield the digest and the table of a content that looks like a layer, if it came in order."""
-    if content.table is not None and may_be_layer(ContentReader(content)):
-        yield digest, content.table()
+    table = content.outcome().table
+    if table is not None and may_be_layer(ContentReader(content)):
+        yield digest, table
 
 
 def _is_hidden(root: str) -> bool:

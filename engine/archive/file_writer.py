@@ -3,9 +3,9 @@
 from engine.archive.content_pool import BUFFERED_FILE
 from engine.archive.gaps import Gaps
 from engine.archive.member_content import Buffered, Ingested
-from engine.archive.member_sinks import LayerPass
 from engine.content.writer import Writer
 from engine.errors import LimitExceeded
+from engine.layers.follower import LayerFollower, Outcome
 from engine.limits import Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
@@ -24,11 +24,13 @@ class FileWriter:
     ) -> None:
         """`most` is the limit of the file's size in bytes; `algorithm` is that of its digest."""
         self._store = store
+        self._expansion = expansion
         self._most = most
         self._algorithm = algorithm
         self._data = bytearray()
         self._ingest: Writer | None = None
-        self._layer: LayerPass | None = LayerPass(expansion)
+        self._layer: LayerFollower | None = None
+        """Follows an ingest as long as its bytes come in order."""
         self._gaps = Gaps()
         self.size = 0
 
@@ -52,6 +54,7 @@ class FileWriter:
             raise LimitExceeded("file", "bytes", self._most, end)
         if self._ingest is None and end > BUFFERED_FILE:
             self._ingest = self._store.unnamed_writer(algorithm=self._algorithm)
+            self._layer = LayerFollower(self._ingest.pread, self._expansion.add)
             self._append(memoryview(bytes(self._data)))
             self._data.clear()
         if self._ingest is None:
@@ -60,7 +63,7 @@ class FileWriter:
         elif offset == self.size:
             self._append(memoryview(data))
         else:
-            self._layer = None
+            self._stop_following()
             self._ingest.pwrite(data, offset)
         self._gaps.fill(offset, end)
         self._gaps.add(self.size, offset)
@@ -82,7 +85,7 @@ class FileWriter:
         elif self._ingest is None:
             del self._data[size:]
         elif size < self.size:
-            self._layer = None
+            self._stop_following()
             self._ingest.truncate(size)
         self._gaps.cut(size)
         self.size = size
@@ -92,9 +95,9 @@ class FileWriter:
         if self._ingest is None:
             data = bytes(self._data)
             return Buffered(name, digests.of_bytes(data, self._algorithm).raw, data)
-        if self._layer is None:
-            return Ingested(name, self._ingest.digest(), self.size, self._ingest, None)
-        return self._layer.content(name, self._ingest, self.size)
+        digest, layer = self._ingest.digest(), self._layer
+        known = Outcome() if layer is None else layer.end(digest, self.size)
+        return Ingested(name, digest, self.size, self._ingest, known)
 
     def digest(self) -> Digest:
         """Return the digest of the bytes so far."""
@@ -110,14 +113,17 @@ class FileWriter:
     def abort(self) -> None:
         """Drop the bytes."""
         self._data.clear()
+        self._stop_following()
         if self._ingest is not None:
             self._ingest.abort()
 
     def _append(self, data: memoryview) -> None:
         assert self._ingest is not None
-        learnt = None if self._layer is None else self._layer.begin(data)
-        try:
-            self._ingest.write(data)
-        finally:
-            if learnt is not None:
-                learnt()
+        self._ingest.write(data)
+        if self._layer is not None:
+            self._layer.advance(self._ingest.offset)
+
+    def _stop_following(self) -> None:
+        if self._layer is not None:
+            self._layer.stop()
+            self._layer = None

@@ -2,13 +2,12 @@
 store.
 """
 
-from collections.abc import Callable
-
 import msgspec
 
 from engine.closing import Closing
 from engine.content.writer import Writer
 from engine.layers.diff_ids import Uncompressed
+from engine.layers.follower import FollowedLayer, Outcome
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 
@@ -52,14 +51,26 @@ class Spilled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """A member whose bytes are in an ingest; `table` waits for the document of its table."""
+    """A member whose bytes are in an ingest, with what is learnt of it, or is known already."""
 
     name: str
     digest: Digest
     size: int
     writer: Writer
-    uncompressed: Uncompressed | None
-    table: Callable[[], bytes] | None = None
+    layer: FollowedLayer | Outcome
+
+    def outcome(self) -> Outcome:
+        """Return what is known of a layer; wait for it, and raise LimitExceeded or OSError."""
+        return self.layer.outcome()
+
+    @property
+    def uncompressed(self) -> Uncompressed | None:
+        """The diff ID and the size of a layer, as far as `outcome` knows them."""
+        return self.outcome().uncompressed
+
+    def settle(self) -> None:
+        """Learn no more, so that the ingest can end."""
+        self.layer.stop()
 
     def pread(self, size: int, offset: int) -> bytes:
         return self.writer.pread(size, offset)
@@ -90,6 +101,7 @@ Content = Small | Ingested | Stored
 def drop(content: Content) -> None:
     """Discard the ingest of the content, if it has one."""
     if isinstance(content, Ingested):
+        content.settle()
         content.writer.abort()
 
 

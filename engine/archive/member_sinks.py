@@ -1,20 +1,13 @@
 """The destinations of the data of an archive member, which hash it as it arrives."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from engine.archive.member_content import Buffered, Content, Damaged, Ingested, Stored
-from engine.compression import decompress
 from engine.content.writer import Writer
-from engine.errors import BrokenArchive
-from engine.layers.diff_ids import Uncompressed, compression_from
-from engine.layers.learning import LayerLearner, Learnt
-from engine.layers.table_codec import dump
-from engine.limits import Expansion, Limits
+from engine.layers.follower import LayerFollower
+from engine.limits import Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.threads import begin
 
 
 class Sink(Protocol):
@@ -47,26 +40,23 @@ class BufferSink:
 
 
 class IngestSink:
-    """A sink that writes an ingest and learns what is in a layer at the same time."""
+    """A sink that writes an ingest, which is followed to learn what is in a layer."""
 
     def __init__(self, name: str, writer: Writer, expansion: Expansion) -> None:
         self._name = name
         self._writer = writer
-        self._size = 0
-        self._layer = LayerPass(expansion)
+        self._layer = LayerFollower(writer.pread, expansion.add)
 
     def write(self, data: memoryview) -> None:
-        learnt = self._layer.begin(data)
-        try:
-            self._writer.write(data)
-        finally:
-            learnt()
-        self._size += len(data)
+        self._writer.write(data)
+        self._layer.advance(self._writer.offset)
 
     def close(self) -> Content:
-        return self._layer.content(self._name, self._writer, self._size)
+        digest, size = self._writer.digest(), self._writer.offset
+        return Ingested(self._name, digest, size, self._writer, self._layer.end(digest, size))
 
     def abandon(self) -> None:
+        self._layer.stop()
         self._writer.abort()
 
 
@@ -91,63 +81,3 @@ class CheckSink:
 
     def abandon(self) -> None:
         """Do nothing: no data is kept."""
-
-
-class LayerPass:
-    """Learns what is in a layer as it arrives; another member is taken as a layer without files."""
-
-    def __init__(self, expansion: Expansion) -> None:
-        self._expansion = expansion
-        self._head = bytearray()
-        self._learner: LayerLearner | None = None
-        self._counted: Callable[[int], object] = _ignore
-        self._failed = False
-
-    def begin(self, data: memoryview) -> Callable[[], None]:
-        """Begin with the next bytes; return a function that completes the work on them."""
-        taken = decompress.SNIFFED - len(self._head)
-        self._head += data[:taken]
-        if len(self._head) < decompress.SNIFFED or self._failed:
-            return _nothing
-        learner = self._learner or self._begun()
-        return partial(self._complete, learner.begin(data[taken:], self._counted))
-
-    def content(self, name: str, writer: Writer, size: int) -> Ingested:
-        """Return the content so far, which `writer` has. More may be written afterwards."""
-        digest = writer.digest()
-        learnt = self._learnt()
-        if learnt is None:
-            return Ingested(name, digest, size, writer, None)
-        uncompressed = learnt.uncompressed or Uncompressed(digest, size)
-        return Ingested(name, digest, size, writer, uncompressed, begin(dump, learnt.table))
-
-    def _learnt(self) -> Learnt | None:
-        """Return what was learnt so far; None if the member is damaged."""
-        learner = self._learner or self._begun()
-        try:
-            return None if self._failed else learner.finish()
-        except BrokenArchive:
-            return None
-
-    def _begun(self) -> LayerLearner:
-        """Return a learner that has the first bytes, by which its compression is known."""
-        kind = compression_from(bytes(self._head))
-        if kind != "none":
-            self._counted = self._expansion.add
-        self._learner = LayerLearner(kind, Limits())
-        self._complete(self._learner.begin(bytes(self._head), self._counted))
-        return self._learner
-
-    def _complete(self, learnt: Callable[[], object]) -> None:
-        try:
-            learnt()
-        except BrokenArchive:
-            self._failed = True
-
-
-def _nothing() -> None:
-    """Do nothing: the bytes are kept until they tell the compression, or the layer is damaged."""
-
-
-def _ignore(_size: int) -> None:
-    """Do not count the bytes of a member that is not compressed: they were counted before."""

@@ -46,12 +46,11 @@ class LayerLearner:
     ) -> Callable[[], object]:
         """Begin with the next stored bytes; return a function that completes the work on them.
 
-        It calls `on_plain` with the size of each uncompressed piece, and must be called before the
-        bytes change. It raises BrokenArchive without a member if the layer is damaged, and what
-        `on_plain` raises.
+        It calls `on_plain` with the size of each piece that is decompressed, and must be called
+        before the bytes change. It raises BrokenArchive without a member if the layer is damaged,
+        and what `on_plain` raises.
         """
         if self._pass is None:
-            on_plain(len(data))
             return run_concurrently(self._builder.feed, memoryview(data))
         pieces = ahead(self._pass.decompressed(data), len(data))
         return partial(self._take, self._pass, pieces, on_plain)

@@ -1,0 +1,184 @@
+"""Learn what is in a layer while it is written, by reading back what has been written already.
+
+The writer tells how far it is, and does not wait: the bytes come out of the page cache, in other
+threads. As many layers are learnt at once as there are cores; the others follow in their order.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache, partial
+from threading import Condition, Event
+from typing import Self
+
+import msgspec
+
+from engine.compression.decompress import SNIFFED
+from engine.errors import BrokenArchive
+from engine.layers.diff_ids import Uncompressed, compression_from
+from engine.layers.learning import LayerLearner
+from engine.layers.table_codec import dump
+from engine.limits import BUFFER_SIZE, Limits
+from engine.spec.digest import Digest
+from engine.threads import Workers
+
+Pread = Callable[[int, int], bytes]
+"""Return up to so many bytes at an offset."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What was learnt of a layer: its diff ID and size, and the document of its table.
+
+    Both are None of a layer that is damaged, or that was not wanted any more.
+    """
+
+    uncompressed: Uncompressed | None = None
+    table: bytes | None = None
+
+    def outcome(self) -> Self:
+        """Return this: it is known already."""
+        return self
+
+    def stop(self) -> None:
+        """Do nothing: nothing more is learnt."""
+
+
+class LayerFollower:
+    """Follows the one writer of a layer, and is for its thread.
+
+    A file of another kind is taken as a layer without files.
+    """
+
+    def __init__(self, pread: Pread, on_plain: Callable[[int], object]) -> None:
+        """Read by `pread`, from any thread; call `on_plain` with the size of each piece that is
+        decompressed.
+        """
+        self._pread = pread
+        self._on_plain = on_plain
+        self._changed = Condition()
+        """Its lock protects the rest, of which `_learner` and `_taken` belong to who is busy."""
+        self._written = 0
+        self._taken = 0
+        self._ended: FollowedLayer | None = None
+        self._learner: LayerLearner | None = None
+        self._is_busy = False
+        self._is_stopped = False
+        self._error: BaseException | None = None
+
+    def advance(self, size: int) -> None:
+        """Take note that the first `size` bytes are written.
+
+        Raise what `on_plain` or reading has raised, if that is known already.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended is None)
+            if self._error is not None and not isinstance(self._error, BrokenArchive):
+                raise self._error
+            self._written = size
+            self._go_on()
+
+    def end(self, digest: Digest, size: int) -> "FollowedLayer":
+        """Return the layer that is written so far. More may be written afterwards."""
+        self.advance(size)
+        with self._changed:
+            self._ended = FollowedLayer(self, digest, size)
+            self._go_on()
+            return self._ended
+
+    def stop(self) -> None:
+        """Learn no more; when it returns nothing is read any more."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.wait_for(lambda: not self._is_busy)
+
+    def _go_on(self) -> None:
+        """Continue in another thread if there is enough to do. The lock is held."""
+        enough = self._written - self._taken >= BUFFER_SIZE or self._ended is not None
+        if enough and not self._is_busy:
+            self._is_busy = True
+            _workers(os.getpid()).begin(self._work)
+
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work()
+            except BaseException as error:
+                self._error = error
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return what to do next; None once there is nothing more for now."""
+        with self._changed:
+            ready = min(BUFFER_SIZE, self._written - self._taken)
+            is_over = self._is_stopped or self._error is not None
+            if not is_over and (ready == BUFFER_SIZE or (ready and self._ended is not None)):
+                return partial(self._learn, ready)
+            if self._ended is not None:
+                return partial(self._deliver, self._ended)
+            self._is_busy = False
+            self._changed.notify_all()
+            return None
+
+    def _learn(self, size: int) -> None:
+        data = self._pread(size, self._taken)
+        self._taken += size
+        self._begun(data).begin(data, self._count)()
+
+    def _begun(self, data: bytes) -> LayerLearner:
+        if self._learner is None:
+            self._learner = LayerLearner(compression_from(data[:SNIFFED]), Limits())
+        return self._learner
+
+    def _count(self, size: int) -> None:
+        if self._is_stopped:
+            raise BrokenArchive("", "is not wanted any more")
+        self._on_plain(size)
+
+    def _deliver(self, followed: "FollowedLayer") -> None:
+        outcome = Outcome()
+        try:
+            if self._error is None and not self._is_stopped:
+                outcome = self._outcome(followed)
+        except BrokenArchive:  # a layer that is incomplete so far
+            pass
+        finally:
+            with self._changed:
+                followed.deliver(outcome, self._error)
+                self._ended = None
+                self._changed.notify_all()
+
+    def _outcome(self, followed: "FollowedLayer") -> Outcome:
+        learnt = self._begun(b"").finish()
+        return Outcome(learnt.uncompressed or followed.stored, dump(learnt.table))
+
+
+class FollowedLayer:
+    """A layer that is written whole, while the rest of it is learnt; safe from any thread."""
+
+    def __init__(self, follower: LayerFollower, digest: Digest, size: int) -> None:
+        self.stored = Uncompressed(digest, size)
+        """The digest and the size of the bytes that were written."""
+        self._follower = follower
+        self._delivered = Event()
+        self._outcome = Outcome()
+        self._error: BaseException | None = None
+
+    def outcome(self) -> Outcome:
+        """Wait for what is learnt, and return it; raise as `LayerFollower.advance` does."""
+        self._delivered.wait()
+        if self._error is not None and not isinstance(self._error, BrokenArchive):
+            raise self._error
+        return self._outcome
+
+    def stop(self) -> None:
+        """Learn no more, as `LayerFollower.stop` does."""
+        self._follower.stop()
+
+    def deliver(self, outcome: Outcome, error: BaseException | None) -> None:
+        """Set the outcome, for those who wait for it."""
+        self._outcome, self._error = outcome, error
+        self._delivered.set()
+
+
+@cache
+def _workers(_pid: int) -> Workers:
+    """Return the threads that learn: not the shared ones, for whose work they wait."""
+    return Workers(os.cpu_count() or 1)

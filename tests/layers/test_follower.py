@@ -1,0 +1,94 @@
+"""A layer is learnt beside its writer, with the result of a pass over it."""
+
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+
+from engine.errors import LimitExceeded
+from engine.layers.follower import LayerFollower, Outcome
+from engine.layers.learning import learn
+from engine.layers.table_codec import dump, load
+from engine.limits import BUFFER_SIZE, Expansion
+from engine.progress import ignore
+from engine.spec.digest import of_bytes
+from tests.layers.layers import PLAIN, Blob, gzipped, zstd_frame
+
+
+def follower_of(data: bytes, limit: int = 1 << 40) -> LayerFollower:
+    return LayerFollower(lambda size, at: data[at : at + size], Expansion(limit).add)
+
+
+@pytest.mark.parametrize("kind", [gzipped, zstd_frame, bytes])
+@pytest.mark.parametrize("step", [BUFFER_SIZE, 70_001, 1 << 40])
+def test_the_outcome_is_that_of_a_pass(kind: Callable[[bytes], bytes], step: int) -> None:
+    data = kind(PLAIN)
+    follower = follower_of(data)
+    for size in range(0, len(data), step):
+        follower.advance(size)
+    digest = of_bytes(data)
+    outcome = follower.end(digest, len(data)).outcome()
+
+    expected = learn(Blob(data), "layer", ignore)
+    assert outcome.table == dump(expected.table)
+    assert outcome.uncompressed is not None
+    assert outcome.uncompressed.diff_id == of_bytes(PLAIN)
+    assert outcome.uncompressed.size == len(PLAIN)
+
+
+def test_more_may_be_written_after_an_end() -> None:
+    data = gzipped(PLAIN)
+    follower = follower_of(data)
+    half = follower.end(of_bytes(data), len(data) // 2)
+    whole = follower.end(of_bytes(data), len(data))
+    assert half.outcome() == Outcome()
+    found = load(whole.outcome().table or b"")
+    expected = learn(Blob(data), "layer", ignore).table
+    assert found is not None  # its points may be others: they depend on the pieces that were read
+    assert found.checksums == expected.checksums
+    assert list(found.paths) == list(expected.paths)
+
+
+def test_damage_is_an_outcome() -> None:
+    data = bytearray(gzipped(PLAIN))
+    data[len(data) // 2] ^= 0xFF
+    followed = follower_of(bytes(data)).end(of_bytes(data), len(data))
+    assert followed.outcome() == Outcome()
+
+
+def test_a_bomb_is_an_error() -> None:
+    data = gzipped(PLAIN)
+    follower = follower_of(data, BUFFER_SIZE)
+    with pytest.raises(LimitExceeded):
+        follower.end(of_bytes(data), len(data)).outcome()
+    with pytest.raises(LimitExceeded):
+        follower.advance(len(data))
+
+
+def test_nothing_is_read_after_a_stop() -> None:
+    data = gzipped(PLAIN)
+    reading = Event()
+    reads: list[int] = []
+
+    def pread(size: int, offset: int) -> bytes:
+        reads.append(offset)
+        reading.set()
+        return data[offset : offset + size]
+
+    follower = LayerFollower(pread, lambda _: None)
+    follower.advance(2 * BUFFER_SIZE)
+    reading.wait()
+    follower.stop()
+    count = len(reads)
+    assert follower.end(of_bytes(data), len(data)).outcome() == Outcome()
+    assert len(reads) == count
+
+
+def test_what_reading_raises_is_raised() -> None:
+    def pread(_size: int, _offset: int) -> bytes:
+        raise OSError(5, "disk")
+
+    follower = LayerFollower(pread, lambda _: None)
+    followed = follower.end(of_bytes(b""), 10)
+    with pytest.raises(OSError, match="disk"):
+        followed.outcome()
