@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> int:
             arguments = ["mount", "--source", *arguments]
         program = _program()
         args = program.parse_until_word(arguments)
-        if args.help:
+        if args.help or args.words == ["help"]:
             program.description, program.epilog = _ABOUT, _commands()
             print(program.format_help(), end="")
         elif args.version:
@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> int:
         elif not args.words:
             raise UsageError("missing command")
         else:
-            name, *rest = args.words
+            name, *rest = _without_help(args.words)
             command = _command(name)
             path = f"imgfs {name}"
             if not isenabled():
@@ -136,6 +136,15 @@ def _command(name: str) -> Command:
         raise UsageError(f"no such command '{name}'{suggestion(name, _COMMANDS)}")
     found: Command = getattr(import_module(f"imgfs.cli.{name}"), name.upper())
     return found
+
+
+def _without_help(words: list[str]) -> list[str]:
+    """Return the words of a command; `help COMMAND` means COMMAND --help."""
+    if words[0] != "help":
+        return words
+    if len(words) != 2:
+        raise UsageError("help: expected the name of one command")
+    return [words[1], "--help"]
 
 
 def _is_mount_form(arguments: Sequence[str]) -> bool:

@@ -1,21 +1,17 @@
 """`imgfs events`: print changes to the images of a store, one line of JSON each."""
 
-import re
 import sys
 import time
 from argparse import Namespace
 
 from engine.errors import StoreMissing
-from engine.spec import rfc3339
 from engine.stores.protocols import Store
 from engine.stores.records import Event
-from engine.units import NS_PER_SECOND
-from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import opened
-from imgfs.cli.support.durations import parse_duration
+from imgfs.cli.support.times import parse_time
 
 _PAUSE = 0.1
-_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
 def _options(parser: Parser) -> None:
@@ -33,8 +29,8 @@ def _events(args: Namespace) -> None:
     imgfs events --since 24h --until 0s
     """
     now = time.time_ns()
-    begin = _time("since", args.since, now) if args.since is not None else None
-    end = _time("until", args.until, now) if args.until is not None else None
+    begin = parse_time("--since", args.since, now) if args.since is not None else None
+    end = parse_time("--until", args.until, now) if args.until is not None else None
     try:
         store = opened(args)
     except StoreMissing:
@@ -75,18 +71,3 @@ def _print(found: list[Event], number: int, begin: int | None, end: int | None) 
             sys.stdout.buffer.write(event.render())
     sys.stdout.buffer.flush()
     return number
-
-
-def _time(option: str, text: str, now: int) -> int:
-    """Parse a TIME; return nanoseconds since 1970, or raise UsageError."""
-    if _SECONDS.fullmatch(text):
-        whole, _, fraction = text.partition(".")
-        return int(whole) * NS_PER_SECOND + int(fraction[:9].ljust(9, "0"))
-    if (ago := parse_duration(text)) is not None:
-        return now - int(ago * NS_PER_SECOND)
-    try:
-        return rfc3339.epoch_seconds(rfc3339.normalize(text)) * NS_PER_SECOND
-    except ValueError as error:
-        raise UsageError(
-            f"--{option} {text}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
-        ) from error

@@ -1,5 +1,6 @@
 """`imgfs history`: show the steps that made an image."""
 
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,36 +10,60 @@ from engine.spec import media_types, oci
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import (
     WIDEST,
-    format_option,
     human,
     on_a_terminal,
     opened,
     print_json,
     print_table,
 )
+from imgfs.cli.support.formats import is_template, print_rows, template_option
+from imgfs.cli.support.image_rows import created_since, short
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 
 _COMMAND = 60
 """Characters of a step's command on a terminal."""
 
 
+_DOCKERS = 45
+"""Characters of a step's command in a template's row, as in docker's."""
+_HEADS = {
+    "Comment": "COMMENT",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "CreatedSince": "CREATED",
+    "ID": "IMAGE",
+    "Layer": "LAYER",
+    "Size": "SIZE",
+}
+"""The fields of docker's templates, with our Layer, and their headings in tables."""
+
+
 def _options(parser: Parser) -> None:
     platform_option(parser)
     parser.flag("-q", "--quiet", help="Print only the layers' digests.")
     parser.flag("--no-trunc", help="Do not shorten commands.")
-    format_option(parser, "table", "json")
+    template_option(parser, "table", "json")
 
 
 def _history(args: Namespace) -> None:
     """Show the steps that made an image, the newest first.
 
     imgfs history alpine:3
+    imgfs history --format 'table {{.CreatedSince}}\\t{{.Size}}' alpine:3
     """
     matcher = platform_matcher(args)
     with opened(args) as store:
-        steps = list(_steps(details(store, args.words[0], matcher)))[::-1]
+        found = details(store, args.words[0], matcher)
+    steps = list(_steps(found))[::-1]
     if args.format == "json":
         print_json(steps)
+        return
+    if is_template(args.format) and not args.quiet:
+        image_id = found.manifest.manifest.config.digest
+        ids = [image_id if args.no_trunc else short(image_id), *["<missing>"] * len(steps)]
+        now, limit = time.time(), None if args.no_trunc else _DOCKERS
+        rows = (_fields(s, i, now, limit) for s, i in zip(steps, ids, strict=False))
+        print_rows(args.format, _HEADS, rows)
         return
     if args.quiet:
         for step in steps:
@@ -78,6 +103,21 @@ def _step(entry: oci.History, layer: oci.Descriptor | None) -> dict[str, Any]:
     if layer and (reason := media_types.unreadable(layer.media_type)):
         step["unreadable"] = reason
     return step
+
+
+def _fields(
+    step: Mapping[str, Any], image_id: str, now: float, limit: int | None
+) -> dict[str, str]:
+    """Return a step with the names in _HEADS; `now` is in seconds since the epoch."""
+    return {
+        "Comment": step["comment"],
+        "CreatedAt": step["created"] or "N/A",
+        "CreatedBy": _cut(step["created_by"], limit),
+        "CreatedSince": created_since(step["created"], now),
+        "ID": image_id,
+        "Layer": step["layer"] or "",
+        "Size": human(step["size"]),
+    }
 
 
 def _note(step: Mapping[str, Any]) -> str:

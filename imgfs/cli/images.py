@@ -2,71 +2,65 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from engine import names
-from engine.errors import InvalidPlatform, NotFound, StoreMissing
-from engine.image import Image, ManifestSummary
-from engine.spec import reference, rfc3339
-from engine.spec.descriptor import Platform
+from engine.errors import StoreMissing
+from engine.image import Image
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import (
     WIDEST,
+    Failed,
     each,
-    format_option,
     human,
     on_a_terminal,
     opened,
     print_json,
     print_table,
 )
+from imgfs.cli.support.formats import is_template, print_rows, template_option
+from imgfs.cli.support.image_rows import (
+    HEADS,
+    ImageRow,
+    created_since,
+    image_rows,
+    newest_first,
+    short,
+)
 
 if TYPE_CHECKING:
     from engine.stores.protocols import Store
 
-
-class _Listed(msgspec.Struct, frozen=True):
-    """A line of `imgfs images`."""
-
-    image: Image
-    repository: str
-    tag: str
-    id: str
-    created: str
-    size: int
-    platforms: tuple[str, ...]
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "name": None if self.image.is_untagged else self.image.familiar,
-            "repository": self.repository or None,
-            "tag": self.tag or None,
-            "id": self.id or None,
-            "digest": self.image.target.digest,
-            "media_type": self.image.target.media_type,
-            "created": self.created or None,
-            "size": self.size,
-            "platforms": list(self.platforms),
-        }
+_PATTERN = frozenset("*?[")
 
 
 def _options(parser: Parser) -> None:
+    parser.flag("-a", "--all", help="List all images, as is done without it.")
     parser.flag("-q", "--quiet", help="Print only IDs.")
     parser.flag("--digests", help="Also print digests.")
     parser.flag("--no-trunc", help="Do not shorten IDs.")
-    format_option(parser, "table", "json")
+    parser.repeatable(
+        "-f",
+        "--filter",
+        metavar="KEY=VALUE",
+        help="List only matching images: reference=PATTERN, dangling=true, label=KEY[=VALUE],"
+        " before=IMAGE, since=IMAGE, until=TIME. May be repeated.",
+    )
+    template_option(parser, "table", "json")
 
 
 def _images(args: Namespace) -> None:
-    """List the images (also: imgfs ls).
+    """List the images, the newest first (also: imgfs ls).
+
+    A NAME may be a pattern with *, ? and [a-z].
 
     imgfs images
+    imgfs images 'alp*' --filter dangling=false
     imgfs images alpine --format json
+    imgfs images --format 'table {{.Repository}}\\t{{.Tag}}\\t{{.Size}}'
     """
     try:
         store = opened(args)
@@ -78,25 +72,50 @@ def _images(args: Namespace) -> None:
     with store:
         found: list[Image] = [] if args.words else store.images.all()
         try:
-            each(args.words, lambda name: found.extend(names.find(store.images, name)))
-        finally:
-            _print(list(_listed(store, found)), args)
+            each(args.words, lambda word: found.extend(_matching(store, word)))
+        except Failed:
+            _print(_rows(store, found, args.filter), args)
+            raise
+        _print(_rows(store, found, args.filter), args)
 
 
 IMAGES = Command(_images, _options, words="[NAME…]", most=None)
 
 
-def _print(rows: list[_Listed], args: Namespace) -> None:
+def _matching(store: Store, word: str) -> Iterable[Image]:
+    """Return the images that a word means: a name, an ID or a pattern."""
+    if not _PATTERN & set(word):
+        return names.find(store.images, word)
+    from imgfs.cli.support.image_filters import fits
+
+    return [image for image in store.images.all() if fits(word, image)]
+
+
+def _rows(store: Store, found: Sequence[Image], given: Sequence[str]) -> list[ImageRow]:
+    if not given:
+        return list(image_rows(store, found))
+    from imgfs.cli.support import image_filters  # most listings have no filter
+
+    filters = image_filters.parse_filters(store, given, image_filters.LISTED, time.time_ns())
+    return list(filters.rows(store, image_rows(store, filters.names(found))))
+
+
+def _print(rows: list[ImageRow], args: Namespace) -> None:
     if args.format == "json":
         print_json([row.document() for row in rows])
-    elif args.quiet:
+        return
+    rows = newest_first(rows)
+    if args.quiet:
         for row in rows:
-            print(row.id if args.no_trunc else _short(row.id))
+            print(row.id if args.no_trunc else short(row.id))
+    elif is_template(args.format):
+        now = time.time()
+        print_rows(args.format, HEADS, (row.fields(now, args.no_trunc) for row in rows))
     else:
-        _print_images(rows, args.digests, args.no_trunc)
+        _print_table(rows, args.digests, args.no_trunc)
 
 
-def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
+def _print_table(rows: list[ImageRow], digests: bool, no_trunc: bool) -> None:
     head = [
         "REPOSITORY",
         "TAG",
@@ -106,6 +125,7 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
         "SIZE",
         "PLATFORMS",
     ]
+    now = time.time()
     print_table(
         head,
         (
@@ -113,8 +133,8 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
                 row.repository or "<none>",
                 row.tag or "<none>",
                 *([row.image.target.digest] * digests),
-                row.id if no_trunc else _short(row.id),
-                row.created[:10] or "-",
+                row.id if no_trunc else short(row.id),
+                created_since(row.created, now) if row.created else "-",
                 human(row.size),
                 ",".join(row.platforms) or "-",
             ]
@@ -122,51 +142,3 @@ def _print_images(rows: list[_Listed], digests: bool, no_trunc: bool) -> None:
         ),
         None if no_trunc else on_a_terminal(WIDEST),
     )
-
-
-def _listed(store: Store, images: Iterable[Image]) -> Iterator[_Listed]:
-    for image in images:
-        with suppress(NotFound):  # another process has removed it meanwhile
-            yield _line(store, image)
-
-
-def _line(store: Store, image: Image) -> _Listed:
-    manifests = store.images.manifests(image.target.digest)
-    best = _best(manifests)
-    ref = None if image.is_untagged else reference.parse_normalized(image.name)
-    return _Listed(
-        image,
-        ref.familiar_name if ref else "",
-        (ref.tag or "") if ref else "",
-        (best.config if best else "") or image.target.digest,
-        rfc3339.text(store.images.target(image.target.digest).created),
-        best.size if best else 0,
-        tuple(dict.fromkeys(m.platform for m in manifests if m.platform)),
-    )
-
-
-def _best(manifests: tuple[ManifestSummary, ...]) -> ManifestSummary | None:
-    """Return the manifest for this host, or else the first; None if there is none."""
-    first = manifests[0] if manifests else None
-    if len(manifests) < 2:
-        return first
-    from engine.spec import platforms  # not needed for an image of one platform
-
-    matcher = platforms.only(platforms.host())
-    return platforms.best(manifests, matcher, _platform) or first
-
-
-def _platform(manifest: ManifestSummary) -> Platform | None:
-    """Return its platform, None if it names none; one that no host matches if it is invalid."""
-    if not manifest.platform:
-        return None
-    from engine.spec import platforms
-
-    try:
-        return platforms.parse(manifest.platform)
-    except InvalidPlatform:
-        return Platform(architecture="", os=manifest.platform)
-
-
-def _short(digest: str) -> str:
-    return digest.partition(":")[2][:12]

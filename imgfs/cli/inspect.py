@@ -3,13 +3,14 @@
 import json
 from argparse import Namespace
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 from engine.details import Details, details
 from engine.spec import go_json, oci, reference
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
-from imgfs.cli.support.common import each, format_option, opened, print_json
+from imgfs.cli.support.common import each, opened, print_json
+from imgfs.cli.support.formats import compiled, is_template, rendered, template_option
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 from imgfs.cli.support.progress import progress_of
 
@@ -17,7 +18,7 @@ from imgfs.cli.support.progress import progress_of
 def _inspect_options(parser: Parser) -> None:
     parser.flag("--root", help="Add the merged root, and what has to be left out of it.")
     platform_option(parser)
-    format_option(parser, "json")
+    template_option(parser, "json", short=("-f",))
 
 
 def _inspect(args: Namespace) -> None:
@@ -25,8 +26,10 @@ def _inspect(args: Namespace) -> None:
 
     imgfs inspect alpine:3
     imgfs inspect --root alpine:3    the merged root, too, and what is left out of it
+    imgfs inspect -f '{{.Architecture}}' alpine:3
     """
     documents: list[dict[str, Any]] = []
+    template = compiled(args.format) if is_template(args.format) else None
     matcher = platform_matcher(args)
 
     def add(name: str) -> None:
@@ -38,10 +41,29 @@ def _inspect(args: Namespace) -> None:
         try:
             each(args.words, add)
         finally:
-            print_json(documents)
+            if template is None:
+                print_json(documents)
+            else:
+                for document in documents:
+                    print(rendered(template, _record(document)))
 
 
 INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=None)
+
+
+_CONFIG: Final = {
+    "Cmd": None,
+    "Entrypoint": None,
+    "Env": None,
+    "ExposedPorts": None,
+    "Labels": None,
+    "OnBuild": None,
+    "StopSignal": "",
+    "User": "",
+    "Volumes": None,
+    "WorkingDir": "",
+}
+"""The fields that a config has for a template even if the image does not set them."""
 
 
 def _document(store: Store, found: Details) -> dict[str, Any]:
@@ -70,6 +92,14 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
         "Layers": [json.loads(oci.render(layer)) for layer in layers],
         "Platforms": list(dict.fromkeys(m.platform for m in store.images.manifests(target.digest))),
     }
+
+
+def _record(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document for templates: its fields are known, and so are docker's of the config."""
+    from imgfs.cli.support.template_functions import Record
+
+    config = Record({**_CONFIG, **(document["Config"] or {})})
+    return Record({**document, "Config": config, "RootFS": Record(document["RootFS"])})
 
 
 def _root(store: Store, found: Details) -> dict[str, Any]:

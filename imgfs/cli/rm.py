@@ -1,12 +1,17 @@
 """`imgfs rm`: remove names, and images with their last one."""
 
 from argparse import Namespace
+from contextlib import suppress
 
 from engine import names
-from engine.errors import escaped
+from engine.errors import NotFound, escaped
 from engine.stores.protocols import Store
-from imgfs.cli.support.command import Command
+from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import each, opened
+
+
+def _options(parser: Parser) -> None:
+    parser.flag("-f", "--force", help="Do not report names that are not there.")
 
 
 def _rm(args: Namespace) -> None:
@@ -15,10 +20,16 @@ def _rm(args: Namespace) -> None:
     imgfs rm alpine:3
     """
     with opened(args) as store:
-        each(args.words, lambda name: _remove(store, name))
+        remove = _remove_if_there if args.force else _remove
+        each(args.words, lambda name: remove(store, name))
 
 
-RM = Command(_rm, words="NAME…", least=1, most=None)
+RM = Command(_rm, _options, words="NAME…", least=1, most=None)
+
+
+def _remove_if_there(store: Store, name: str) -> None:
+    with suppress(NotFound):
+        _remove(store, name)
 
 
 def _remove(store: Store, name: str) -> None:

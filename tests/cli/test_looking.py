@@ -5,13 +5,16 @@ import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from engine.image import Image
+from engine.spec import rfc3339
 from engine.stores.local.images import LocalImages
 from imgfs import mounts
+from imgfs.cli import images as listing
 from imgfs.cli import info as information
 from imgfs.cli.support.common import human
 from tests import archives
@@ -25,6 +28,7 @@ BARE = ImageParts(layers=[archives.layer("bare")])
 APP_TAR = archives.oci_archive(
     (APP, "docker.io/library/app:1"), (APP, "docker.io/me/app:x"), (OTHER, "ghcr.io/org/other:2")
 )
+NOW = rfc3339.epoch_seconds("2024-02-27T00:00:00Z")
 MANIFEST = archives.digest(APP.manifest())
 
 
@@ -55,17 +59,21 @@ def index(images: Sequence[ImageParts], platforms: Sequence[dict[str, Any] | Non
 
 @pytest.mark.parametrize("command", ["images", "ls"])
 def test_images_prints_a_table(
-    inside: Callable[..., Done], stock: Callable[..., None], command: str
+    inside: Callable[..., Done],
+    stock: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
 ) -> None:
+    monkeypatch.setattr(listing, "time", SimpleNamespace(time=lambda: NOW))
     stock(APP_TAR, archives.docker_archive((BARE, None)))
     size = human(sum(map(len, APP.blobs())))
     less = human(sum(map(len, OTHER.blobs())))
     assert table(succeeded(inside(command))) == [
         ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "PLATFORMS"],
-        ["app", "1", APP.id[7:19], "2024-02-03", size, "linux/amd64"],
-        ["me/app", "x", APP.id[7:19], "2024-02-03", size, "linux/amd64"],
-        ["ghcr.io/org/other", "2", OTHER.id[7:19], "2023-01-02", less, "linux/amd64"],
-        ["<none>", "<none>", BARE.id[7:19], "2024-02-03", less, "linux/amd64"],
+        ["app", "1", APP.id[7:19], "3 weeks ago", size, "linux/amd64"],
+        ["me/app", "x", APP.id[7:19], "3 weeks ago", size, "linux/amd64"],
+        ["<none>", "<none>", BARE.id[7:19], "3 weeks ago", less, "linux/amd64"],
+        ["ghcr.io/org/other", "2", OTHER.id[7:19], "14 months ago", less, "linux/amd64"],
     ]
 
 

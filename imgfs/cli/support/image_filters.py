@@ -1,0 +1,137 @@
+"""The filters of `docker images` and `docker image prune`, upon the rows of `image_rows`.
+
+Values of `reference`, `before`, `since` and `until` are alternatives or bounds as in docker; every
+`label` must fit. Only `label` reads a blob of an image: its config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine import names
+from engine.errors import NotFound
+from engine.image import Image
+from engine.spec import path_match, reference, rfc3339
+from imgfs.cli.support.command import UsageError
+from imgfs.cli.support.image_rows import ImageRow
+from imgfs.cli.support.times import parse_time
+
+if TYPE_CHECKING:
+    from engine.stores.protocols import Store
+
+LISTED = ("reference", "dangling", "label", "before", "since", "until")
+PRUNED = ("label", "label!", "until")
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class ImageFilters(msgspec.Struct, frozen=True):
+    """Conditions that images have to meet; times are RFC 3339, between which they were created."""
+
+    references: tuple[str, ...] = ()
+    dangling: bool | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+    other_labels: tuple[tuple[str, str | None], ...] = ()
+    before: str = ""
+    since: str = ""
+
+    def names(self, images: Iterable[Image]) -> Iterator[Image]:
+        """Yield the images that meet the conditions on names."""
+        for image in images:
+            if self.dangling in (None, image.is_untagged) and (
+                not self.references or any(fits(pattern, image) for pattern in self.references)
+            ):
+                yield image
+
+    def rows(self, store: Store, rows: Iterable[ImageRow]) -> Iterator[ImageRow]:
+        """Yield the rows that meet the other conditions."""
+        for row in rows:
+            in_time = (not self.before or row.created < self.before) and (
+                not self.since or row.created > self.since
+            )
+            if in_time and self._has_labels(store, row):
+                yield row
+
+    def _has_labels(self, store: Store, row: ImageRow) -> bool:
+        if not self.labels and not self.other_labels:
+            return True
+        try:
+            found = labels(store, row)
+        except NotFound:  # another process has removed it meanwhile
+            return False
+        return all(_is_set(found, label) for label in self.labels) and not any(
+            _is_set(found, label) for label in self.other_labels
+        )
+
+
+def parse_filters(
+    store: Store, given: Sequence[str], known: Sequence[str], now: int
+) -> ImageFilters:
+    """Return the conditions of `--filter KEY=VALUE` options; `now` is in nanoseconds since 1970.
+
+    Raise UsageError for an option that is not valid, and for `before` and `since` as
+    `names.find_one`.
+    """
+    values: dict[str, list[str]] = {key: [] for key in (*LISTED, *PRUNED)}
+    for text in given:
+        key, separator, value = text.partition("=")
+        if key not in known or not separator:
+            expected = ", ".join(f"{name}=…" for name in known)
+            raise UsageError(f"--filter {text}: expected one of {expected}")
+        values[key].append(value)
+    for value in values["dangling"]:
+        if value not in _TRUTH:
+            raise UsageError(f"--filter dangling={value}: expected true or false")
+    until = [
+        rfc3339.text(parse_time("--filter until", value, now) // 10**9) for value in values["until"]
+    ]
+    before = [*until, *(_created(store, name) for name in values["before"])]
+    since = [_created(store, name) for name in values["since"]]
+    return ImageFilters(
+        tuple(values["reference"]),
+        _TRUTH[values["dangling"][-1]] if values["dangling"] else None,
+        tuple(map(_label, values["label"])),
+        tuple(map(_label, values["label!"])),
+        min(before, default=""),
+        max(since, default=""),
+    )
+
+
+def fits(pattern: str, image: Image) -> bool:
+    """Return whether a pattern fits the familiar name of an image, with or without its tag.
+
+    Raise InvalidInput for a malformed pattern.
+    """
+    if image.is_untagged:
+        return False
+    ref = reference.parse_normalized(image.name)
+    return path_match.match(pattern, ref.familiar) or path_match.match(pattern, ref.familiar_name)
+
+
+def labels(store: Store, row: ImageRow) -> dict[str, Any]:
+    """Return the labels in the config of an image; raise NotFound if it is absent."""
+    from engine.content.blobs import read_blob  # most listings read no config
+    from engine.spec import go_json
+
+    if not row.config:
+        return {}
+    config = go_json.loads(read_blob(store.content, row.config), row.config).get("config")
+    found = (config or {}).get("Labels") or {}
+    return dict(found)
+
+
+def _created(store: Store, name: str) -> str:
+    image = names.find_one(store.images, name)
+    return rfc3339.text(store.images.target(image.target.digest).created)
+
+
+def _label(text: str) -> tuple[str, str | None]:
+    key, separator, value = text.partition("=")
+    return key, value if separator else None
+
+
+def _is_set(found: dict[str, Any], label: tuple[str, str | None]) -> bool:
+    key, value = label
+    return key in found and value in (None, found[key])

@@ -1,0 +1,181 @@
+"""Tests of docker's dialect: templates, filters, patterns, ages, and `help`."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgfs.cli.support.ages import age
+from imgfs.cli.support.template_functions import Record, TemplateFailed
+from imgfs.cli.support.templates import Template
+from tests import archives
+from tests.archives import ImageParts
+from tests.cli.command import Done, refusal, succeeded
+
+DATA = Record(ID="abc", Labels={"b": "2", "a": "1"}, Names=["x", "y"], Empty="", Size=3)
+OLD = ImageParts(layers=[archives.layer("old")], created="2023-01-02T03:04:05Z")
+NEW = ImageParts(layers=[archives.layer("new")], created="2024-01-02T03:04:05Z")
+BARE = ImageParts(layers=[archives.layer("bare")], created="2022-01-02T03:04:05Z")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{.ID}} {{json .Labels}}", 'abc {"b":"2","a":"1"}'),
+        ("{{range $k, $v := .Labels}}{{$k}}={{$v}};{{end}}", "a=1;b=2;"),
+        ("{{range .Names}}<{{.}}>{{else}}none{{end}}", "<x><y>"),
+        ('{{if eq .ID "abc"}}y{{else}}n{{end}}', "y"),
+        ("{{with .Empty}}a{{else with .ID}}b{{.}}{{end}}", "babc"),
+        ('{{.ID | upper | printf "%5s|%-5s|" "a"}}', "    a|ABC  |"),
+        ("a {{- /* }} */ -}} b", "ab"),
+        ("{{(index .Names 1) | title}}{{len .Names}}", "Y2"),
+        ('{{join .Names ", "}} {{pad .ID 1 2}}{{truncate .ID 2}}', "x, y  abc  ab"),
+        ("{{.Labels.z}} {{.Labels}} {{.Names}}", "<no value> map[a:1 b:2] [x y]"),
+        ('{{$x := .Size}}{{println $x "a"}}{{$.ID}}', "3 a\nabc"),
+        ('{{"}}\\t"}}{{`\\t`}}', "}}\t\\t"),
+        ("{{and .ID .Empty}}{{or .Empty .ID}}{{not .Empty}}{{lt 1 2}}", "abctruetrue"),
+    ],
+)
+def test_templates_are_rendered_as_go_does(source: str, expected: str) -> None:
+    assert Template(source).render(DATA) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{{.Nope}}", "there is no field .Nope; expected one of ID, Labels"),
+        ("{{.ID.Nope}}", "there is no field .Nope in a text"),
+        ("a {{if", "unclosed action"),
+        ("{{if .ID}}", "{{if}} without its {{end}}"),
+        ("{{end}}", "{{end}} without if, with or range"),
+        ('{{define "x"}}', "{{define}} is not supported"),
+        ("{{foo .ID}}", "no function foo"),
+        ("{{upper}}", "upper: wrong number of arguments: 0"),
+        ("{{upper .Size}}", "upper: expected a text, found a number"),
+        ("{{$x}}", "undefined variable $x"),
+        ("{{(.ID}}", "unclosed parenthesis"),
+        ("{{index .Names 2}}", "there are 2 elements, none at 2"),
+        ("{{.ID .Size}}", "is no function"),
+        ("{{pad .ID 99999 0}}", "expected a number up to 10000"),
+        ("{{}}", "missing value"),
+    ],
+)
+def test_a_template_that_is_not_supported_gives_its_reason(source: str, reason: str) -> None:
+    with pytest.raises(TemplateFailed) as raised:
+        Template(source).render(DATA)
+    assert reason in str(raised.value)
+
+
+@given(st.text().filter(lambda text: "{{" not in text))
+def test_text_without_actions_stays_as_it_is(text: str) -> None:
+    assert Template(text).render(None) == text
+
+
+@given(st.text(), st.text(alphabet=st.characters(exclude_characters="`\r")))
+def test_values_and_literals_stay_as_they_are(value: str, literal: str) -> None:
+    assert Template("{{.V}}{{`" + literal + "`}}").render(Record(V=value)) == value + literal
+    assert json.loads(Template("{{json .V}}").render(Record(V=value))) == value
+
+
+WORDS = ("{{", "}}", ".", "if", "end", "range", "-", "$x", ":=", "(", ")", "|", '"', "`", " ", "1")
+
+
+@given(st.lists(st.sampled_from((*WORDS, "else", "json", "index", "/*", "*/"))))
+def test_any_source_is_rendered_or_refused_with_a_reason(words: list[str]) -> None:
+    with suppress(TemplateFailed):
+        assert isinstance(Template("".join(words)).render(DATA), str)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "Less than a second"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "About a minute"),
+        (3599, "59 minutes"),
+        (3600, "About an hour"),
+        (47 * 3600, "47 hours"),
+        (48 * 3600, "2 days"),
+        (14 * 86400, "2 weeks"),
+        (60 * 86400, "2 months"),
+        (730 * 86400, "2 years"),
+    ],
+)
+def test_ages_are_those_of_docker(seconds: int, text: str) -> None:
+    assert age(seconds) == f"{text} ago"
+
+
+@pytest.fixture
+def images(stock: Callable[..., None], inside: Callable[..., Done]) -> Callable[..., list[str]]:
+    """Return a function that gives the names which `imgfs images` prints for some arguments."""
+    stock(archives.oci_archive((OLD, "app:v2"), (OLD, "app:v10"), (NEW, "ghcr.io/org/app:1")))
+    stock(archives.docker_archive((BARE, None)))
+
+    def run(*arguments: str) -> list[str]:
+        form = "{{.Repository}}:{{.Tag}}"
+        return succeeded(inside("images", "--format", form, *arguments)).lines
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), ["ghcr.io/org/app:1", "app:v2", "app:v10", "<none>:<none>"]),
+        (("-a", "ap*"), ["app:v2", "app:v10"]),
+        (("nope*",), []),
+        (("--filter", "reference=*/org/*:1"), ["ghcr.io/org/app:1"]),
+        (("--filter", "dangling=true"), ["<none>:<none>"]),
+        (("-f", "dangling=false", "-f", "before=ghcr.io/org/app:1"), ["app:v2", "app:v10"]),
+        (("--filter", "since=app:v2"), ["ghcr.io/org/app:1"]),
+        (("--filter", "until=2022-06-01T00:00:00Z"), ["<none>:<none>"]),
+        (("--filter", "label=nope"), []),
+    ],
+)
+def test_images_are_filtered(
+    images: Callable[..., list[str]], arguments: tuple[str, ...], expected: list[str]
+) -> None:
+    assert images(*arguments) == expected
+
+
+@pytest.mark.usefixtures("images")
+def test_tables_and_json_of_templates(inside: Callable[..., Done]) -> None:
+    form = r"table {{.Repository}}\t{{.ID}}"
+    head, first, *_ = succeeded(inside("images", "--format", form)).lines
+    assert head == "REPOSITORY        IMAGE ID"
+    assert first == f"ghcr.io/org/app   {NEW.id[7:19]}"
+    line, *_ = succeeded(inside("images", "--format", "{{json .}}")).lines
+    assert json.loads(line)["CreatedAt"] == "2024-01-02 03:04:05 +0000 UTC"
+
+
+@pytest.mark.usefixtures("images")
+def test_inspect_history_and_rm_take_dockers_options(inside: Callable[..., Done]) -> None:
+    form = "{{.Os}} {{.Config.User}}{{json .Config.Labels}}"
+    assert succeeded(inside("inspect", "-f", form, "app:v2")).lines == ["linux null"]
+    done = succeeded(inside("history", "--format", "{{.ID}} {{.Comment}}", "app:v2"))
+    assert done.lines[0].startswith(OLD.id[7:19])
+    assert succeeded(inside("rm", "-f", "nope:1", "app:v2")).lines == ["Untagged: app:v2"]
+    assert succeeded(inside("help", "rm")).out == succeeded(inside("rm", "--help")).out
+    assert succeeded(inside("help")).out == succeeded(inside("--help")).out
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (("--format", "{{.Nope}}"), 1, "there is no field .Nope"),
+        (("--format", "jsn"), 2, "expected table, json or a template"),
+        (("--filter", "colour=red"), 2, "expected one of reference=…"),
+        (("--filter", "dangling=maybe"), 2, "expected true or false"),
+        (("--filter", "before=nope:1"), 1, "not found"),
+        (("a[",), 1, "malformed name pattern"),
+    ],
+)
+def test_bad_options_are_refused(
+    inside: Callable[..., Done], arguments: tuple[str, ...], status: int, reason: str
+) -> None:
+    assert reason in refusal(inside("images", *arguments), status)
