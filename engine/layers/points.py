@@ -171,13 +171,8 @@ class Points:
             out = Inflater(self._buffers, start).decompress(found.following, WINDOW)
             made = len(out)
             numbers[byte : 2 * made : 2] = out
-        reduced = bytearray(size)
         copied = _little_endian(numbers, made)
-        for position in {*copied[::2], *copied[-2:]}:
-            if position <= size:
-                near = slice(max(0, position - 1), position + 2)
-                reduced[near] = window[near]
-        needed = bytes(reduced).lstrip(b"\0")
+        needed = _selected(window, {*copied[::2], *copied[-2:]}).lstrip(b"\0")
         return zstd.compress(needed, _LEVEL) if needed else b""
 
 
@@ -188,6 +183,16 @@ def window_of(point: Point) -> bytes:
     also where the bytes there are zeros.
     """
     return (zstd.decompress(point.window) if point.window else b"").rjust(WINDOW, b"\0")
+
+
+def _selected(window: bytes, positions: Iterable[int]) -> bytes:
+    """Return the bytes at these positions and next to them, with zeros for the others."""
+    mask = bytearray(1 << 16)
+    for position in positions:
+        mask[position] = 0xFF
+    one = int.from_bytes(mask[: len(window) + 1], "little")
+    selected = int.from_bytes(window, "little") & (one | one << 8 | one >> 8)
+    return selected.to_bytes(len(window), "little")
 
 
 def _little_endian(numbers: bytearray, count: int) -> memoryview:
