@@ -35,6 +35,7 @@ _COMMANDS = (
     "history",
     "info",
     "events",
+    "prune",
     "gc",
     "fsck",
     "tag",

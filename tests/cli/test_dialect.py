@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from imgfs.cli.support.template_functions import Record, TemplateFailed
 from imgfs.cli.support.templates import Template
 from tests import archives
 from tests.archives import ImageParts
-from tests.cli.command import Done, refusal, succeeded
+from tests.cli.command import Command, Done, names, refusal, succeeded
 
 DATA = Record(ID="abc", Labels={"b": "2", "a": "1"}, Names=["x", "y"], Empty="", Size=3)
 OLD = ImageParts(layers=[archives.layer("old")], created="2023-01-02T03:04:05Z")
@@ -179,3 +180,27 @@ def test_bad_options_are_refused(
     inside: Callable[..., Done], arguments: tuple[str, ...], status: int, reason: str
 ) -> None:
     assert reason in refusal(inside("images", *arguments), status)
+
+
+@pytest.mark.usefixtures("images")
+def test_prune_removes_images_without_a_name(inside: Callable[..., Done], store: Path) -> None:
+    target = next(name for name in names(store) if name.startswith("sha256:"))
+    kept = {name: id_ for name, id_ in names(store).items() if name != target}
+    later = ("--filter", "until=2021-01-01T00:00:00Z")
+    assert succeeded(inside("prune", "-f", *later)).lines == ["Total reclaimed space: 0B"]
+    assert target in names(store)
+    deleted, freed = succeeded(inside("prune", "-f", "--filter", "label!=nope")).lines
+    assert deleted == f"Deleted: {target}"
+    assert freed != "Total reclaimed space: 0B"
+    assert names(store) == kept
+
+
+@pytest.mark.usefixtures("images")
+def test_prune_asks_and_removes_nothing_without_an_answer(imgfs: Command, store: Path) -> None:
+    before = names(store)
+    done = imgfs("prune", "-a")
+    assert done.status == 1
+    assert done.err.decode().endswith("imgfs: nothing was removed; answer y, or use -f\n")
+    assert names(store) == before
+    assert imgfs("prune", "-a", stdin=b"y\n").status == 0
+    assert names(store) == {}
