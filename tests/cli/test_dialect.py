@@ -204,3 +204,13 @@ def test_prune_asks_and_removes_nothing_without_an_answer(imgfs: Command, store:
     assert names(store) == before
     assert imgfs("prune", "-a", stdin=b"y\n").status == 0
     assert names(store) == {}
+
+
+@pytest.mark.usefixtures("images")
+def test_events_take_a_template(inside: Callable[..., Done]) -> None:
+    form = "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}"
+    lines = succeeded(inside("events", "--since", "0", "--until", "0s", "--format", form)).lines
+    assert "image tag docker.io/library/app:v10" in lines
+    assert "there is no field .Nope" in refusal(
+        inside("events", "--since", "0", "--until", "0s", "--format", "{{.Nope}}")
+    )
