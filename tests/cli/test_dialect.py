@@ -143,6 +143,21 @@ def test_images_are_filtered(
     assert images(*arguments) == expected
 
 
+@pytest.mark.parametrize(
+    ("label", "tags"),
+    [("a", ["1", "2"]), ("a=b", ["1"]), ("a=x", []), ("b", [])],
+)
+def test_images_are_filtered_by_label(
+    inside: Callable[..., Done], tmp_path: Path, label: str, tags: list[str]
+) -> None:
+    (tmp_path / "root").mkdir()
+    for tag, value in (("1", "b"), ("2", "c")):
+        change = ("-c", f"LABEL a={value}")
+        succeeded(inside("commit", "-q", *change, tmp_path / "root", f"labelled:{tag}"))
+    done = succeeded(inside("images", "-f", f"label={label}", "--format", "{{.Tag}}"))
+    assert sorted(done.lines) == tags
+
+
 @pytest.mark.usefixtures("images")
 def test_tables_and_json_of_templates(inside: Callable[..., Done]) -> None:
     form = r"table {{.Repository}}\t{{.ID}}"
