@@ -7,14 +7,12 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 
+from engine.archive.leased_root import leased_root
 from engine.archive.save import Output
 from engine.filetree.entry_tree import LeftOut
-from engine.filetree.merged import whole_root
 from engine.filetree.root_paths import selection
 from engine.filetree.root_tar import content_size, root_tar
-from engine.layers.layer import Layers
-from engine.progress import Done, Progress
-from engine.spec.digest import Digest
+from engine.progress import Counted
 from engine.spec.oci import Manifest
 from engine.stores.protocols import Store
 from engine.threads import begin
@@ -31,34 +29,14 @@ def export(
     BrokenArchive if a layer cannot be read, DamagedLayer if one has changed (the archive is then
     incomplete), and as `selection`.
     """
-    with (
-        store.leases.hold() as lease,
-        closing(Layers(store.content, store.tables, store.directory)) as layers,
-    ):
-        with store.transaction():
-            for layer in manifest.layers:
-                store.leases.add(lease.id, Digest(layer.digest))
-        root = whole_root(layers, manifest, output.progress)
+    with leased_root(store, manifest, output.progress) as (layers, root):
         chosen = partial(selection, root, paths or (b"",))
-        counted = _Counted(content_size(root, chosen()), output.progress)
+        counted = Counted(content_size(root, chosen()), output.progress)
         pieces = root_tar(layers, manifest.layers, root, chosen(), counted.add)
         with closing(_ahead(_blocks(pieces))) as blocks:
             for block in blocks:
                 output.write(block)
         return root.left_out
-
-
-class _Counted:
-    """The content written so far, and its total, in bytes."""
-
-    def __init__(self, total: int, on_progress: Progress) -> None:
-        self._done = 0
-        self._total = total
-        self._on_progress = on_progress
-
-    def add(self, size: int) -> None:
-        self._done += size
-        self._on_progress(Done(self._done, self._total))
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -42,7 +42,8 @@ class LayerSource(msgspec.Struct, frozen=True):
     """The source of a layer.
 
     `write` adds its tar to the blocks; `on_progress` hears the size of each block in bytes;
-    `fingerprint` identifies the source, so that a layer created before is found again.
+    `fingerprint` identifies the source, so that a layer created before is found again; it is "" if
+    nothing does.
     """
 
     write: Callable[[BlockBuffer], None]
@@ -73,12 +74,18 @@ class LayerMaker:
         """Yield the digests of the layers to be published, and their tables."""
         return ((digest, dump(table)) for digest, table in self._tables.items())
 
+    def damage(self, layer: Digest) -> str:
+        """Return why a new layer is not a whole tar, or ""."""
+        return self._tables[layer].damage if layer in self._tables else ""
+
     def discard(self) -> None:
         """Discard the layers that were not published."""
         for writer, _ in self._writers.values():
             writer.abort()
 
     def _known(self, source: LayerSource) -> Layer | None:
+        if not source.fingerprint:
+            return None
         for info in self._store.labelled(TREE_LABEL, source.fingerprint):
             diff_id = info.labels.get(UNCOMPRESSED_LABEL)
             self._hold(info.digest)
@@ -100,7 +107,8 @@ class LayerMaker:
         except BaseException:
             writer.abort()
             raise
-        labels = {**found.labels, TREE_LABEL: source.fingerprint}
+        tree = {TREE_LABEL: source.fingerprint} if source.fingerprint else {}
+        labels = {**found.labels, **tree}
         if made.digest in self._writers:
             writer.abort()
         else:

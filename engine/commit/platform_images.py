@@ -19,7 +19,15 @@ from engine.commit.epoch import clamp_tree
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
 from engine.commit.layer_maker import Layer, LayerMaker, LayerSource, fingerprint
-from engine.commit.source import CommitOptions, PlatformSource, Progress, Ref, Upper
+from engine.commit.source import (
+    CommitOptions,
+    PlatformSource,
+    Progress,
+    Ref,
+    RootArchive,
+    Upper,
+)
+from engine.compression.decompress import ArchiveDecompressor
 from engine.content.blobs import read_blob
 from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, DigestMismatch
@@ -35,6 +43,7 @@ from engine.spec.oci import Descriptor, Platform
 from engine.stores.protocols import ContentStore
 
 LAYERS = "exporting layers"
+_PIECE = 1 << 20
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -82,6 +91,8 @@ class PlatformImages:
         config = self._changed(config)
         below = self._base_layers(base) if base else []
         above = self._new_layers(part.ref, base) if part.ref else []
+        if part.archive:
+            above.append(self._archive_layer(part.archive))
         return PlatformImage(
             chosen,
             (*below, *above),
@@ -100,15 +111,26 @@ class PlatformImages:
             current = directory.scan(part.directory)
             if options.rewrites_times and options.epoch is not None:
                 current = clamp_tree(current, options.epoch)
-            note = LayerNote(
-                part.description or options.note.description,
-                part.created,
-                options.message or options.note.comment,
-                options.author,
-            )
-            found.append(_written(self._layer(part, current, below, base), note))
+            found.append(_written(self._layer(part, current, below, base), self._note(part)))
             below = current
         return found
+
+    def _archive_layer(self, archive: RootArchive) -> WrittenLayer:
+        compression = self._options.compression
+        write = partial(_add_archive, archive)
+        made = self._maker.make(LayerSource(write, self._count, "", compression))
+        if damage := self._maker.damage(made.digest):
+            raise BrokenArchive("", damage)
+        return _written(made, self._note(archive))
+
+    def _note(self, part: Ref | RootArchive) -> LayerNote:
+        options = self._options
+        return LayerNote(
+            part.description or options.note.description,
+            part.created,
+            options.message or options.note.comment,
+            options.author,
+        )
 
     def _layer(self, part: Ref, current: Tree, below: Tree | None, base: Base | None) -> Layer:
         compression = self._options.compression
@@ -200,6 +222,16 @@ def _written(layer: Layer, note: LayerNote) -> WrittenLayer:
 def _add_uncompressed(reader: ReaderAt, out: BlockBuffer) -> None:
     for piece in uncompressed_pieces(reader):
         out.add(piece)
+
+
+def _add_archive(archive: RootArchive, out: BlockBuffer) -> None:
+    outer = ArchiveDecompressor()
+    while piece := archive.read(_PIECE):
+        for plain in outer.feed(piece):
+            out.add(plain)
+    if outer.undecided or not outer.name:
+        raise BrokenArchive("", "is not a tar archive")
+    outer.finish()
 
 
 def _against_base(merged: MergedImage, current: Tree) -> Iterator[Change]:

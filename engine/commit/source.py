@@ -41,11 +41,24 @@ class Upper(Ref, frozen=True):
     """An overlayfs upper directory, which holds its changes itself."""
 
 
+class RootArchive(msgspec.Struct, frozen=True):
+    """A tar of a whole root, compressed or not, that becomes the only layer, byte for byte.
+
+    `read` returns the next bytes of it, at most so many, and b"" at its end. `created` is RFC 3339
+    text, or "".
+    """
+
+    read: Callable[[int], bytes]
+    description: str = ""
+    created: str = ""
+
+
 class PlatformSource(msgspec.Struct, frozen=True):
     """The source of the image for one platform; None is that of the base image, or of this host.
 
-    Without a ref, the layers are those of the base image. `config` replaces the config of the base
-    image, or the default one. `inline_cache` is BuildKit's; `statements` are in-toto statements.
+    Without a ref or an archive, the layers are those of the base image. `config` replaces the
+    config of the base image, or the default one. `inline_cache` is BuildKit's; `statements` are
+    in-toto statements.
     """
 
     platform: Platform | None = None
@@ -53,6 +66,7 @@ class PlatformSource(msgspec.Struct, frozen=True):
     config: bytes = b""
     inline_cache: bytes | None = None
     statements: tuple[bytes, ...] = ()
+    archive: RootArchive | None = None
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ what is found, unless a slash follows it. docker cp resolves paths in a containe
 """
 
 from collections.abc import Iterator, Sequence
+from posixpath import dirname, join
 from typing import Final
 
 from engine.errors import InvalidInput, NotFound, printable
@@ -49,13 +50,22 @@ def resolved(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
             continue
         links += 1
         if links > _MAX_LINKS:
-            shown = printable(_text(path))
-            raise InvalidInput(f"{shown}: leads through more than {_MAX_LINKS} symlinks")
+            raise _too_many_links(path)
         target = tree.entry(child).link
         if target.startswith(b"/"):
             here.clear()
         waiting += target.split(b"/")[::-1]
     return b"/".join(name for name, _ in here), here[-1][1] if here else ROOT
+
+
+def resolved_to_the_end(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
+    """Return what a path leads to, following a symlink at its end too; raise as `selection`."""
+    for _ in range(_MAX_LINKS):
+        found, node = resolved(tree, path)
+        if tree.attributes(node).kind != "symlink":
+            return found, node
+        path = join(dirname(found), tree.entry(node).link)
+    raise _too_many_links(path)
 
 
 def _is_below(path: bytes, directory: bytes) -> bool:
@@ -64,6 +74,11 @@ def _is_below(path: bytes, directory: bytes) -> bool:
 
 def _order(found: tuple[bytes, int]) -> bytes:
     return found[0].replace(b"/", b"\0")
+
+
+def _too_many_links(path: bytes) -> InvalidInput:
+    shown = printable(_text(path))
+    return InvalidInput(f"{shown}: leads through more than {_MAX_LINKS} symlinks")
 
 
 def _not_found(path: bytes) -> NotFound:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from gc import enable, freeze, isenabled
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 from engine.errors import EngineError, printable
@@ -26,9 +27,11 @@ _COMMANDS = (
     "mount",
     "umount",
     "commit",
+    "import",
     "load",
     "save",
     "export",
+    "cp",
     "diff",
     "images",
     "inspect",
@@ -41,7 +44,7 @@ _COMMANDS = (
     "tag",
     "rm",
 )
-"""Each has a module of its name, in the order of --help."""
+"""Each has a module of its name, with an underscore behind a keyword, in the order of --help."""
 _ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
 _NO_SOURCES = ("none", "imgfs")
 
@@ -135,7 +138,8 @@ def _command(name: str) -> Command:
     name = _ALIASES.get(name, name)
     if name not in _COMMANDS:
         raise UsageError(f"no such command '{name}'{suggestion(name, _COMMANDS)}")
-    found: Command = getattr(import_module(f"imgfs.cli.{name}"), name.upper())
+    module = f"{name}_" if iskeyword(name) else name
+    found: Command = getattr(import_module(f"imgfs.cli.{module}"), name.upper())
     return found
 
 

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,9 +16,10 @@ from engine.commit.history import LayerNote
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
 from engine.compression import options as compressions
 from engine.errors import printable
-from engine.spec import platforms, rfc3339
+from engine.spec import platforms
 from imgfs.cli.support.command import Command, Parser, UsageError
-from imgfs.cli.support.common import Failed, writable
+from imgfs.cli.support.common import writable
+from imgfs.cli.support.created import created, source_date_epoch
 from imgfs.cli.support.files import whole_file
 from imgfs.cli.support.steps import steps
 from imgfs.cli.support.tracing import tracer
@@ -102,7 +101,7 @@ def _commit(args: Namespace) -> None:
     imgfs commit --platform linux/amd64=a --platform linux/arm64=b multi:1
     imgfs commit --base app:1 --config-only -c 'USER app' app:2
     """
-    epoch = _epoch(args.reproducible)
+    epoch = source_date_epoch("0" if args.reproducible else "")
     found = exporter_options.parse(
         _output(args.output),
         CommitOptions(
@@ -122,9 +121,7 @@ def _commit(args: Namespace) -> None:
     )
     for key in found.unknown:
         print(f"imgfs: warning: unknown option {printable(key)}", file=sys.stderr)
-    now = int(time.time())
-    epoch = found.commit.epoch
-    created = rfc3339.text(now if epoch is None else min(now, epoch)) or "1970-01-01T00:00:00Z"
+    time = created(found.commit.epoch)
     if args.config_only and (args.upper or not args.base):
         raise UsageError("--config-only needs --base, and takes no --upper")
     operands, names = (_without_directories if args.config_only else _operands)(
@@ -134,7 +131,7 @@ def _commit(args: Namespace) -> None:
     sources = {
         platform: PlatformSource(
             platforms.parse(platform) if platform else None,
-            kind(Path(directory), description=_DESCRIPTION, created=created) if directory else None,
+            kind(Path(directory), description=_DESCRIPTION, created=time) if directory else None,
             found.config,
         )
         for platform, directory in operands
@@ -153,7 +150,7 @@ def _commit(args: Namespace) -> None:
             store,
             Source(tuple(sources.values()), args.base),
             tuple(dict.fromkeys((*names, *parse_names(found.names)))),
-            replace(found.commit, created=created),
+            replace(found.commit, created=time),
             on_step,
         )
     if args.iidfile:
@@ -244,13 +241,3 @@ def _operands(
         raise UsageError("expected DIR and NAME[,NAME…]")
     platform = pairs[0][0] if pairs else ""
     return [(platform, words[0])], parse_names(words[1] if len(words) > 1 else "")
-
-
-def _epoch(reproducible: bool) -> int | None:
-    """Return SOURCE_DATE_EPOCH in seconds, which applies without --reproducible too, or None."""
-    text = os.environ.get("SOURCE_DATE_EPOCH", "0" if reproducible else "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise Failed(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text}")
-    return int(text)

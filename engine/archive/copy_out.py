@@ -1,0 +1,99 @@
+"""Copies of files and directories out of the root of an image, by the rules of docker cp.
+
+No mount is needed, and no more is decompressed than what is copied.
+"""
+
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from engine.archive.leased_root import leased_root
+from engine.archive.save import Output
+from engine.errors import AlreadyExists, InvalidInput, NotFound, printable
+from engine.filetree.entry_tree import EntryTree
+from engine.filetree.restore import Restorer
+from engine.filetree.root_paths import resolved, resolved_to_the_end
+from engine.filetree.root_tar import content_size, root_tar
+from engine.progress import Counted, Progress
+from engine.spec.oci import Manifest
+from engine.stores.protocols import Store
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """The path in an image that is copied.
+
+    If it ends in `/.`, the content of a directory is meant. A symlink at the end of it is copied
+    itself, or what it leads to if `follows`.
+    """
+
+    path: bytes
+    follows: bool = False
+
+    @property
+    def name(self) -> bytes:
+        """The last part of the path, "" for the root or where the content of a directory is
+        meant.
+        """
+        if self.path.endswith((b"/.", b"/..")) or self.path in (b".", b".."):
+            return b""
+        return posixpath.basename(self.path.rstrip(b"/"))
+
+    def node(self, tree: EntryTree) -> int:
+        """Return the node; raise as `resolved`."""
+        find = resolved_to_the_end if self.follows else resolved
+        return find(tree, self.path)[1]
+
+
+def copy_to_directory(
+    store: Store,
+    manifest: Manifest,
+    copied: Copied,
+    destination: Path,
+    keeps_owners: bool,
+    on_progress: Progress,
+) -> None:
+    """Copy from the root of an image to a path of the disk.
+
+    A directory that is there receives a copy of that name. Otherwise the parent must be there, and
+    the copy gets the name that the destination gives. Raise NotFound, AlreadyExists, BrokenArchive,
+    DamagedLayer and OSError.
+    """
+    with leased_root(store, manifest, on_progress) as (layers, tree):
+        node = copied.node(tree)
+        target = _target(copied, destination, tree.attributes(node).kind == "dir")
+        counted = Counted(content_size(tree, tree.walk(b"", node)), on_progress)
+        with Restorer(layers, manifest.layers, tree, counted.add, keeps_owners) as restorer:
+            restorer.restore(node, os.fsencode(target))
+
+
+def copy_to_tar(store: Store, manifest: Manifest, copied: Copied, output: Output) -> None:
+    """Write a tar with what is copied, below its name; raise as `copy_to_directory`."""
+    with leased_root(store, manifest, output.progress) as (layers, tree):
+        node = copied.node(tree)
+        counted = Counted(content_size(tree, tree.walk(b"", node)), output.progress)
+        entries = _below(tree, copied.name, node)
+        for piece in root_tar(layers, manifest.layers, tree, entries, counted.add):
+            output.write(piece)
+
+
+def _below(tree: EntryTree, name: bytes, node: int) -> Iterator[tuple[bytes, int]]:
+    if not name and tree.attributes(node).kind != "dir":
+        raise InvalidInput("expected a directory, found a file")
+    return tree.walk(name, node)
+
+
+def _target(copied: Copied, destination: Path, is_directory: bool) -> Path:
+    """Return the path of the copy itself."""
+    shown = printable(os.fsdecode(copied.path))
+    if copied.path.endswith(b"/") and not is_directory:
+        raise InvalidInput(f"{shown}: expected a directory, found a file")
+    if destination.is_dir():
+        return destination / os.fsdecode(copied.name)
+    if not destination.parent.is_dir():
+        raise NotFound("directory", str(destination.parent))
+    if is_directory and os.path.lexists(destination):
+        raise AlreadyExists("file", str(destination))
+    return destination
