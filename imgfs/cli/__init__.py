@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from engine.errors import EngineError, printable
 from imgfs import advice
+from imgfs.cli.support import docker_plugin
 from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.support.common import Failed, print_error
 from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
@@ -72,7 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run a command line; return its exit status."""
     path = "imgfs"
+    arguments = docker_plugin.without_docker(arguments)
     try:
+        if docker_plugin.asks_for_metadata(arguments):
+            print(docker_plugin.metadata(), flush=True)
+            return 0
         if _is_mount_form(arguments):
             arguments = ["mount", "--source", *arguments]
         program = _program()
