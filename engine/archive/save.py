@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from engine.archive import writer
+from engine.archive.trimmed import Trimmed
 from engine.content.protocols import Provider
 from engine.image import Image
 from engine.layouts import combined
@@ -52,6 +53,19 @@ def save(
     """
     layout = partial(combined.layout, images, store.content, options)
     return write_images(store, images, layout, store.content, output)
+
+
+def save_trimmed(
+    store: Store, images: Sequence[Image], options: combined.Options, output: Destination
+) -> list[Image]:
+    """As `save`, with indexes that list only what is there; return the images that were written.
+
+    Raise also the errors of `Trimmed`.
+    """
+    trimmed = Trimmed(images, store.content, options)
+    layout = partial(combined.layout, trimmed.images, trimmed, options)
+    write_images(store, images, layout, trimmed, output)
+    return trimmed.images
 
 
 def write_images(

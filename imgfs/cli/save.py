@@ -10,7 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from engine import names
-from engine.archive.save import Destination, Output, save
+from engine.archive.save import Destination, Output, save, save_trimmed
 from engine.errors import printable
 from engine.graph import graph
 from engine.image import Image
@@ -39,6 +39,10 @@ def _options(parser: Parser) -> None:
     parser.add_argument(
         "--append", metavar="PATH", help="Add the images to an existing archive or directory."
     )
+    parser.flag(
+        "--trim-index",
+        help="List in the index of an image only what is there; this changes its digest.",
+    )
     parser.repeatable("--since", metavar="NAME", help="Leave out blobs that this image has.")
     parser.add_argument(
         "--layout",
@@ -61,14 +65,17 @@ def _save(args: Namespace) -> None:
     imgfs save -o layout/ app:1            an OCI layout, for skopeo copy oci:layout:1
     imgfs save --append x.tar app:2        add the blobs that x.tar lacks
     imgfs save --since app:1 app:2         for a store that has app:1
+    imgfs save --trim-index app:1          for tools that want all that an index lists
     imgfs save --layout docker app:1       as docker save writes it
     """
     if args.platform and args.all_platforms:
         raise UsageError("--platform and --all-platforms exclude each other")
     if args.append and args.output:
         raise UsageError("--append and --output exclude each other")
-    if args.layout == "docker" and (args.append or args.since):
-        raise UsageError("--layout docker takes neither --append nor --since")
+    if args.layout == "docker" and (args.append or args.since or args.trim_index):
+        raise UsageError("--layout docker takes neither --append, --since nor --trim-index")
+    if args.append and args.trim_index:
+        raise UsageError("--append and --trim-index exclude each other")
     if args.output is None and args.append is None and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
     wanted = tuple(platforms.parse(one) for one in args.platform)
@@ -108,12 +115,22 @@ def _write(
         if args.since:
             known = _blobs_below(store, args.since)
             options = replace(options, keeps=lambda blob: blob.digest not in known)
-        if args.append is not None and directory is None:
+        if args.trim_index:
+            _report_trimmed(images, save_trimmed(store, images, options, output))
+        elif args.append is not None and directory is None:
             from engine.archive.existing import extend  # most archives are new
 
             extend(store, Path(args.append), images, options, output)
         else:
             save(store, images, options, output)
+
+
+def _report_trimmed(images: Sequence[Image], trimmed: Sequence[Image]) -> None:
+    """Print which images got another digest, since the names of an archive lead to the new one."""
+    for before, after in zip(images, trimmed, strict=True):
+        if before.target.digest != after.target.digest:
+            change = f"{before.familiar}: saved with a trimmed index, {after.target.digest}"
+            print(f"imgfs: {printable(change, 2000)}", file=sys.stderr)
 
 
 def _directory(args: Namespace) -> Path | None:
