@@ -26,6 +26,8 @@
         ├── StoreMissing        it does not exist
         ├── StoreDamaged        its database is missing or damaged
         ├── StoreBusy           another process holds its lock
+        ├── Unreachable         its server does not answer
+        ├── AccessDenied        its server refuses the user
         └── Unsupported         this kind of store cannot do it
             └── StoreReadOnly   it cannot be changed
 
@@ -306,6 +308,14 @@ class StoreDamaged(StoreError):
 
 class StoreBusy(StoreError):
     """Another process holds the lock of the store; a later attempt may succeed."""
+
+
+class Unreachable(StoreError):
+    """The server of the store does not answer; a later attempt may succeed."""
+
+
+class AccessDenied(StoreError):
+    """The server of the store refuses the user, or wants credentials that are not there."""
 
 
 class Unsupported(StoreError):

@@ -30,6 +30,8 @@ class ImageStore(ABC):
 
     supports_listing = True
     """Whether `all` can be called; if not, an image is found by its full name only."""
+    is_remote = False
+    """Whether finding and listing names can wait for a network."""
 
     def __init__(self, events: EventLog, clock: Callable[[], float] = time.time) -> None:
         """`clock` returns seconds since the epoch."""
@@ -203,6 +205,21 @@ class ImageStore(ABC):
         for path, image in sorted(settled, key=lambda item: item[0]):
             if path.startswith(prefix):
                 yield self.place(image, path)
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, TreeEntry | None]]:
+        """Yield each name below `prefix` once, with its image; None if it is a namespace.
+
+        `prefix` is "" or ends with a slash. The target of an image is "" if the store knows only
+        its name; `place_at` returns it whole.
+        """
+        last = ""
+        for place in self.places(prefix):
+            name, slash, _ = place.path[len(prefix) :].partition("/")
+            if not slash:
+                yield name, place
+            elif name != last:
+                yield name, None
+                last = name
 
     def place_at(self, path: str) -> TreeEntry | None:
         """Return the image at a path as `places` yields it."""

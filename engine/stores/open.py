@@ -7,12 +7,14 @@ store.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
     from engine.stores.protocols import Store
+
+_REGISTRIES: Final = ("registry", "registry+http", "registry+https")
 
 
 def open_store(location: str) -> Store:
@@ -22,14 +24,24 @@ def open_store(location: str) -> Store:
     """
     from engine.stores.local.store import LocalStore
 
-    return LocalStore.open(_path(location))
+    return _at_url(location) or LocalStore.open(_path(location))
 
 
 def create_store(location: str) -> Store:
     """Open the store at a location, or make one if there is none; raise StoreError."""
     from engine.stores.local.store import LocalStore
 
-    return LocalStore.create(_path(location))
+    return _at_url(location) or LocalStore.create(_path(location))
+
+
+def _at_url(location: str) -> Store | None:
+    """Return the store of a URL of a known kind, None for any other location."""
+    kind, separator, _ = location.partition("://")
+    if separator and kind in _REGISTRIES:
+        from engine.stores.registry.store import RegistryStore  # it imports an HTTP client
+
+        return RegistryStore.at(location)
+    return None
 
 
 def _path(location: str) -> Path:

@@ -21,6 +21,8 @@ TABLE: tuple[tuple[type[Exception], int], ...] = (
     (errors.Unavailable, errno.EBUSY),
     (errors.ChangedFile, errno.ESTALE),
     (errors.StoreBusy, errno.EBUSY),
+    (errors.Unreachable, errno.EHOSTUNREACH),
+    (errors.AccessDenied, errno.EACCES),
     (errors.StoreReadOnly, errno.EROFS),
     (errors.Unsupported, errno.EOPNOTSUPP),
     (errors.StoreError, errno.EIO),

@@ -1,7 +1,5 @@
 """Find images by their paths in a mount."""
 
-from collections.abc import Iterator
-
 from engine import names
 from engine.content.blobs import read_blob
 from engine.errors import (
@@ -45,18 +43,6 @@ def placed(store: Store, path: str) -> TreeEntry | None:
         return place
     image = resolve(store.images, path)
     return store.images.place(image, path) if image else _manifest(store, path)
-
-
-def listed(images: ImageStore, prefix: str) -> Iterator[tuple[str, TreeEntry | None]]:
-    """Yield each name below `prefix` once, with its image; None if it is a namespace."""
-    last = ""
-    for place in images.places(prefix):
-        name, slash, _ = place.path[len(prefix) :].partition("/")
-        if not slash:
-            yield name, place
-        elif name != last:
-            yield name, None
-            last = name
 
 
 def _manifest(store: Store, path: str) -> TreeEntry | None:

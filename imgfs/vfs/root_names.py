@@ -10,7 +10,7 @@ import msgspec
 from engine.errors import NotFound
 from engine.filetree.entry_tree import ROOT
 from engine.stores.protocols import Store
-from imgfs.vfs.image_paths import listed, placed
+from imgfs.vfs.image_paths import placed
 from imgfs.vfs.names import Names
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
@@ -86,9 +86,9 @@ class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         found: dict[str, Node] = {n: node for n, node in self.fixed.items() if n not in UNLISTED}
-        for name, place in listed(self.named.store.images, self.prefix):
+        for name, place in self.named.store.images.listed(self.prefix):
             shown = self.named.names.shown(name)
-            if place is None:
+            if place is None or not place.target:
                 found[shown] = RootNames(self.named, f"{self.prefix}{name}/")
             else:
                 found[shown] = self.named.directory(self.named.roots.shown(self.named.kind, place))

@@ -68,6 +68,7 @@ class ImageTree:
         layers = Layers(store.content, store.tables, store.directory)
         self._uncompressed = UncompressedBlobs(store.content, layers)
         self.fixed = dict(fixed)
+        self.is_remote = store.images.is_remote
         self.removals = Removals()
         self.namespaces = Namespaces()
         self.newest = Newest(store.images, store.version)
@@ -110,11 +111,10 @@ class ImageTree:
         "ghcr.io/org/", sorted by name.
         """
         found: dict[str, Node] = {}
-        for place in self._store.images.places(prefix):
-            name = place.path[len(prefix) :]
-            if "/" not in name:
+        for name, place in self._store.images.listed(prefix):
+            if place is not None:
                 found[name] = ImageDirectory(self, place)
-            elif (name := name[: name.index("/")]) not in found:
+            elif name not in found:
                 found[name] = NameDirectory(self, f"{prefix}{name}/")
         for name in self.namespaces.below(prefix):
             found.setdefault(name, NameDirectory(self, f"{prefix}{name}/"))
@@ -243,6 +243,11 @@ class ImageTree:
 
     def image_nodes(self, place: TreeEntry) -> Mapping[str, Node]:
         """Return the children of an image directory, with those that are hidden."""
+        if not place.target:  # it was listed, and never looked up
+            found = self._store.images.place_at(place.path)
+            if found is None:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            place = found
         return self._archive(f"image:{place.path}", (place,), "")
 
     def has_nodes_of(self, place: TreeEntry) -> bool:
@@ -376,6 +381,8 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return self.tree.entries(self.prefix)
 
     def may_block(self, name: str | None, /) -> bool:
+        if self.tree.is_remote:
+            return bool(self.prefix) or name not in self.tree.fixed
         is_layout = name is None or name in ARCHIVE_FILES
         return is_layout and self.tree.is_repository(self.prefix[:-1])
 

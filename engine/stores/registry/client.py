@@ -1,0 +1,323 @@
+"""HTTP requests to one registry, with authorization, redirects and retries.
+
+A redirect to another host gets no Authorization: registries send the readers of blobs to storage
+with addresses that are signed. Errors name the registry and a path, never a header or a query.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+import msgspec
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.response import BaseHTTPResponse
+
+from engine.errors import AccessDenied, EngineError, NotFound, StoreError, Unreachable
+from engine.stores.registry.authenticator import Authenticator
+from engine.stores.registry.certificates import certificate_directories, tls_context
+from engine.stores.registry.challenge import parse_challenges
+from engine.stores.registry.credentials import credential_files, find_credentials
+from engine.stores.registry.location import Location
+
+_ATTEMPTS: Final = 5
+_CONNECT_SECONDS: Final = 5
+_READ_SECONDS: Final = 60
+_LONGEST_WAIT: Final = 30.0
+_AWAY_SECONDS: Final = 10.0
+"""Seconds after a failure to connect within which no further attempt is made."""
+_REDIRECTS: Final = 5
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_DOCUMENT: Final = 32 << 20
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    code: str = ""
+    message: str = ""
+
+
+class _Problems(msgspec.Struct, frozen=True):
+    errors: tuple[_Problem, ...] = ()
+
+
+class Client:
+    """A client of one registry. Safe from any thread."""
+
+    def __init__(self, location: Location, sleep: Callable[[float], None] = time.sleep) -> None:
+        """`sleep` waits before a request is repeated."""
+        self.location = location
+        self._sleep = sleep
+        home = Path.home()
+        pool = _Pools(location, home)
+        self._pool = pool.of
+        files = credential_files(os.environ, home)
+        self._authenticator = Authenticator(
+            location.host,
+            lambda: find_credentials(files, location.host, location.prefix),
+            self._fetch_token,
+            location.is_plain,
+        )
+        self._away_until = 0.0
+        self._lock = Lock()
+        self._probed: Event | None = None
+
+    # What is asked
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        scopes: tuple[str, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> BaseHTTPResponse:
+        """Return the answer, whose body is not read yet, to a request for a path or URL of the
+        registry.
+
+        Raise NotFound for 404, AccessDenied, Unreachable, and StoreError for other answers than
+        2xx, 304 and 416.
+        """
+        url = urljoin(self.location.base, path)
+        for attempt in range(_ATTEMPTS):
+            try:
+                response = self._authorized(method, url, scopes, dict(headers or {}), body)
+            except HTTPError as error:
+                is_last = attempt + 1 == _ATTEMPTS or method not in _REPEATABLE
+                if is_last or _is_refused(error):
+                    raise self._unreachable(error) from None
+                self._sleep(_backoff(attempt))
+                continue
+            self._away_until = 0.0
+            if response.status not in _RETRIED or attempt + 1 == _ATTEMPTS:
+                break
+            wait = _retry_after(response, attempt)
+            response.drain_conn()
+            response.release_conn()
+            self._sleep(wait)
+        if 200 <= response.status < 300 or response.status in (304, 416):
+            return response
+        raise self._refused(method, url, response)
+
+    def document(self, response: BaseHTTPResponse) -> bytes:
+        """Return the body of an answer; raise StoreError if it is too large, Unreachable."""
+        try:
+            data = response.read(_DOCUMENT + 1, decode_content=True)
+        except HTTPError as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.release_conn()
+        if len(data) > _DOCUMENT:
+            response.close()
+            raise StoreError(self.location.url, "a document is larger than 32 MiB")
+        return data
+
+    def is_reachable(self, seconds: float) -> bool:
+        """Return whether the registry answers, as far as is known after so many seconds."""
+        with self._lock:
+            if self._is_away():
+                return False
+            if self._probed is None:
+                self._probed = Event()
+                Thread(target=self._probe, args=(self._probed,), daemon=True).start()
+            probed = self._probed
+        return probed.wait(seconds) and not self._is_away()
+
+    def pause(self, failures: int) -> None:
+        """Wait before something is tried again, longer with each failure."""
+        self._sleep(_backoff(failures))
+
+    # How it is asked
+
+    def _probe(self, probed: Event) -> None:
+        with suppress(EngineError):  # any answer will do
+            self.request("GET", "/v2/").release_conn()
+        probed.set()
+
+    def _authorized(
+        self,
+        method: str,
+        url: str,
+        scopes: tuple[str, ...],
+        headers: dict[str, str],
+        body: bytes | None,
+    ) -> BaseHTTPResponse:
+        if self._is_away():
+            raise Unreachable(self.location.url, "does not answer")
+        for is_last in (False, True):
+            if header := self._authenticator.header(scopes):
+                headers["Authorization"] = header
+            response = self._followed(method, url, headers, body)
+            if response.status != 401 or is_last:
+                return response
+            challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
+            response.drain_conn()
+            response.release_conn()
+            headers["Authorization"] = self._authenticator.answer(challenges, scopes)
+        raise AssertionError("the second answer is returned")
+
+    def _followed(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> BaseHTTPResponse:
+        sent = {"User-Agent": "imgfs", "Accept-Encoding": "identity", **headers}
+        for _ in range(_REDIRECTS):
+            response = self._pool(url).request(
+                method, url, headers=sent, body=body, preload_content=False, redirect=False
+            )
+            if response.status not in (301, 302, 303, 307, 308):
+                return response
+            target = urljoin(url, response.headers.get("Location", ""))
+            response.drain_conn()
+            response.release_conn()
+            if _origin(target) != _origin(url):
+                sent.pop("Authorization", None)
+                if url.startswith("https:") and not target.startswith("https:"):
+                    raise StoreError(self.location.url, "redirects to an address without TLS")
+            url = target
+        raise StoreError(self.location.url, "redirects too often")
+
+    def _fetch_token(self, url: str, headers: Mapping[str, str], form: bytes | None) -> bytes:
+        method = "GET" if form is None else "POST"
+        try:
+            response = self._followed(method, url, headers, form)
+            data = response.read(1 << 20)
+            response.release_conn()
+        except HTTPError as error:
+            raise self._unreachable(error) from None
+        if response.status >= 500 or response.status == 429:
+            raise Unreachable(self.location.url, f"its token server answers {response.status}")
+        if response.status != 200:
+            raise AccessDenied(
+                self.location.url, f"its token server refuses the credentials ({response.status})"
+            )
+        return data
+
+    # What goes wrong
+
+    def _is_away(self) -> bool:
+        return time.monotonic() < self._away_until
+
+    def _unreachable(self, error: HTTPError) -> StoreError:
+        if _cause(error, SSLError):
+            return StoreError(
+                self.location.url, f"its certificate is not accepted: {_first_line(error)}"
+            )
+        if _is_refused(error):
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+        return Unreachable(self.location.url, f"does not answer: {_first_line(error)}")
+
+    def _refused(self, method: str, url: str, response: BaseHTTPResponse) -> EngineError:
+        path = urlsplit(url).path
+        status = response.status
+        try:
+            data = response.read(1 << 16)
+            found = msgspec.json.decode(data, type=_Problems).errors
+        except (HTTPError, msgspec.MsgspecError):
+            found = ()
+        finally:
+            response.release_conn()
+        reason = "; ".join(filter(None, (each.message or each.code for each in found)))
+        if status == 404:
+            return NotFound("blob" if "/blobs/" in path else "image", path.rpartition("/")[2])
+        if status in (401, 403):
+            return AccessDenied(self.location.url, f"{method} {path}: {reason or 'denied'}")
+        what = f"{method} {path}: the registry answers {status}"
+        if status in _RETRIED:
+            return Unreachable(self.location.url, f"{what} {reason}".rstrip())
+        return Refused(self.location.url, f"{what} {reason}".rstrip(), status)
+
+
+class Refused(StoreError):
+    """The registry refuses a request, with this HTTP status."""
+
+    def __init__(self, path: str, reason: str, status: int) -> None:
+        super().__init__(path, reason)
+        self.status = status
+
+
+class _Pools:
+    """The connections of a client, direct or through the proxies of the environment."""
+
+    def __init__(self, location: Location, home: Path) -> None:
+        self._options: dict[str, Any] = {
+            "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            "retries": False,
+            "maxsize": 16,
+            "ssl_context": None
+            if location.is_plain
+            else tls_context(certificate_directories(location.host, home)),
+        }
+        self._proxies = getproxies_environment()
+        self._lock = Lock()
+        self._made: dict[str, urllib3.PoolManager] = {}
+
+    def of(self, url: str) -> urllib3.PoolManager:
+        """Return the connections for a URL."""
+        parts = urlsplit(url)
+        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
+        if proxy and proxy_bypass(parts.netloc):
+            proxy = ""
+        with self._lock:
+            if proxy not in self._made:
+                self._made[proxy] = self._make(proxy)
+            return self._made[proxy]
+
+    def _make(self, proxy: str) -> urllib3.PoolManager:
+        if not proxy:
+            return urllib3.PoolManager(**self._options)
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        user = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        headers = urllib3.make_headers(proxy_basic_auth=user)
+        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _is_refused(error: HTTPError) -> bool:
+    """Return whether there was no connection at all."""
+    return _cause(error, NewConnectionError) or "timed out" in str(error).split("(")[0]
+
+
+def _cause(error: BaseException, kind: type[BaseException]) -> bool:
+    while True:
+        if isinstance(error, kind):
+            return True
+        reason = getattr(error, "reason", None) or getattr(error, "original_error", None)
+        if not isinstance(reason, BaseException):
+            return False
+        error = reason
+
+
+def _first_line(error: HTTPError) -> str:
+    """Return what the system said, without the addresses that urllib3 puts before it."""
+    return str(error).partition("\n")[0].rpartition(": ")[2].split("?")[0] or type(error).__name__
+
+
+def _backoff(attempt: int) -> float:
+    return float(0.1 * 2**attempt * (1 + random.random()))
+
+
+def _retry_after(response: BaseHTTPResponse, attempt: int) -> float:
+    """Return the seconds that an answer asks to wait, at most 30; by itself more with each
+    attempt.
+    """
+    text = response.headers.get("Retry-After", "")
+    if text.isascii() and text.isdigit():
+        return min(float(text), _LONGEST_WAIT)
+    with suppress(ValueError):
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), _LONGEST_WAIT)
+    return _backoff(attempt)

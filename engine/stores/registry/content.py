@@ -1,0 +1,180 @@
+"""The content of a registry: blobs of the cache, and those that can be fetched into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import Final
+
+from engine.content.protocols import Committed, Info, ReaderAt, Status
+from engine.content.writer import Writer
+from engine.errors import NotFound
+from engine.spec.digest import Digest, parse
+from engine.stores.content import ContentStore, merged
+from engine.stores.local.content import LocalContent
+from engine.stores.registry.api import Reading
+from engine.stores.registry.download import Download, RemoteReader
+from engine.stores.registry.eviction import Eviction
+from engine.stores.registry.location import Location
+from engine.stores.registry.sources import Source, Sources
+
+_SMALL: Final = 256 << 10
+"""Bytes of a blob that is fetched before it is opened."""
+
+
+class RegistryContent(ContentStore):
+    """The blobs of the images that were looked up. Writing is into the cache."""
+
+    def __init__(
+        self,
+        cache: LocalContent,
+        sources: Sources,
+        reading: Reading,
+        location: Location,
+        eviction: Eviction,
+        transaction: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self._cache = cache
+        self._sources = sources
+        self._reading = reading
+        self._location = location
+        self._eviction = eviction
+        self._begin = transaction
+        self._lock = Lock()
+        self._downloads: dict[str, Download] = {}
+
+    def _transaction(self) -> AbstractContextManager[object]:
+        return self._begin()
+
+    def open(self, digest: str) -> ReaderAt:
+        """Open a blob as `Provider.open` does.
+
+        A large one that is not in the cache is fetched by the first reader that starts at its
+        beginning, and served as it comes.
+        """
+        name = parse(digest)
+        while True:
+            if (cached := self._cached(name)) is not None:
+                return cached
+            sources = self._sources.find(name)
+            if not sources:
+                raise NotFound("blob", digest)
+            if sources[0].is_manifest or sources[0].size <= _SMALL:
+                self._fetch(sources)
+                continue
+            download = self._download(sources[0])
+            if download.join():
+                return RemoteReader(download, self._reading, self._location)
+
+    def _cached(self, digest: Digest) -> ReaderAt | None:
+        if not self._cache.exists(digest):
+            return None
+        try:
+            reader = self._cache.open(digest)
+        except NotFound:  # evicted in the meantime
+            return None
+        self._sources.use(digest)
+        return reader
+
+    def _download(self, source: Source) -> Download:
+        with self._lock:
+            found = self._downloads.get(source.digest)
+            if found is None or found.has_ended:
+                found = Download(self._reading, self._location, self._cache, source, self._has_come)
+                self._downloads[source.digest] = found
+            return found
+
+    def _has_come(self, download: Download) -> None:
+        with self._lock:
+            if self._downloads.get(download.source.digest) is download:
+                del self._downloads[download.source.digest]
+        self._sources.use(download.source.digest)
+        self._eviction.run()
+
+    def _fetch(self, sources: Sequence[Source]) -> None:
+        """Put a small blob into the cache; forget sources that do not have it. Raise NotFound."""
+        for source in sources:
+            repository = self._location.repository(f"{source.repository}:x")
+            try:
+                if source.is_manifest:
+                    data = self._reading.manifest(repository, source.digest).data
+                else:
+                    response = self._reading.blob(repository, source.digest, 0, -1)
+                    data = self._reading.client.document(response)
+            except NotFound:
+                self._sources.remove(source.digest, source.repository)
+                continue
+            self.keep(source.digest, data)
+            return
+        raise NotFound("blob", sources[0].digest)
+
+    def keep(self, digest: str, data: bytes) -> None:
+        """Put a blob into the cache; raise DigestMismatch."""
+        with self._cache.unnamed_writer(len(data), digest) as writer:
+            writer.write(data)
+            writer.commit()
+        self._sources.use(digest)
+
+    # Metadata
+
+    def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
+        wanted = list(digests)
+        return {**self._sources.sizes(wanted), **self._cache.sizes(wanted)}
+
+    def exists(self, digest: str) -> bool:
+        return self._cache.exists(digest) or bool(self._sources.find(parse(digest)))
+
+    def info(self, digest: str) -> Info:
+        name = parse(digest)
+        if self._cache.sizes([name]):
+            return self._cache.info(digest)
+        sources = self._sources.find(name)
+        if not sources:
+            raise NotFound("blob", digest)
+        return Info(name, sources[0].size, 0.0, 0.0, {})
+
+    def walk(self, wanted: Callable[[Info], bool] | None = None) -> Iterator[Info]:
+        """Yield the blobs of the cache."""
+        return self._cache.walk(wanted)
+
+    def labelled(self, key: str, value: str) -> list[Info]:
+        return self._cache.labelled(key, value)
+
+    def update(self, digest: str, labels: Mapping[str, str]) -> Info:
+        """Update the labels of a cached blob; those of others are not kept."""
+        if self._cache.sizes([parse(digest)]):
+            return self._cache.update(digest, labels)
+        info = self.info(digest)
+        return Info(info.digest, info.size, 0.0, 0.0, merged(info.labels, labels))
+
+    def delete(self, digest: str) -> None:
+        """Remove a blob from the cache; raise NotFound if it is not there."""
+        self._cache.delete(digest)
+
+    # Writing
+
+    def writer(
+        self, ref: str, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
+    ) -> Writer:
+        return self._cache.writer(ref, size, expected, algorithm)
+
+    def unnamed_writer(
+        self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
+    ) -> Writer:
+        return self._cache.unnamed_writer(size, expected, algorithm)
+
+    def prepare(self, writers: Iterable[Writer]) -> None:
+        self._cache.prepare(writers)
+
+    def publish(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
+        return self._cache.publish(writers)
+
+    def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
+        return self._cache.publish(writers)
+
+    def statuses(self) -> list[Status]:
+        return self._cache.statuses()
+
+    def abort(self, ref: str) -> None:
+        self._cache.abort(ref)

@@ -1,0 +1,295 @@
+"""Blobs on their way into the cache, and the readers that they are served to meanwhile.
+
+A `Download` is one ingest of the cache. Its thread appends what the registry sends; every reader of
+the blob waits for the bytes that it wants, reads those that are far ahead by a request of its own,
+and reads the cached file once that is whole. The last bytes are given out when the digest of all
+is right. A connection that breaks is taken up after the last byte that came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Condition, Lock, Thread
+from typing import Final
+
+from urllib3.exceptions import HTTPError
+
+from engine.closing import Closing
+from engine.content.protocols import ReaderAt
+from engine.content.writer import Writer
+from engine.errors import DigestMismatch, SizeMismatch, Unavailable, Unreachable
+from engine.stores.content import ContentStore
+from engine.stores.registry.api import Reading
+from engine.stores.registry.location import Location
+from engine.stores.registry.sources import Source
+
+_FIRST_PIECE: Final = 64 << 10
+_PIECE: Final = 1 << 20
+_AHEAD: Final = 8 << 20
+"""Bytes beyond those that have come at which a reader makes a request of its own."""
+_ATTEMPTS: Final = 5
+_RANGE: Final = 1 << 20
+
+
+class Download:
+    """The ingest of one blob. Safe from any thread."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        location: Location,
+        cache: ContentStore,
+        source: Source,
+        on_end: Callable[[Download], None],
+    ) -> None:
+        """`on_end` is called in the download's thread, whether or not the blob has come."""
+        self.source = source
+        self._reading = reading
+        self._repository = location.repository(source.repository)
+        self._cache = cache
+        self._on_end = on_end
+        self._changed = Condition(Lock())
+        self._writer: Writer | None = None
+        self._available = 0
+        self._reader: ReaderAt | None = None
+        self._readers = 0
+        self._has_ended = False
+        self._error: Exception | None = None
+        self._started = False
+
+    def join(self) -> bool:
+        """Count a reader, which calls `leave` at its end; return False after the download's end."""
+        with self._changed:
+            if self._has_ended and self._reader is None:
+                return False
+            self._readers += 1
+            return True
+
+    def leave(self) -> None:
+        """Count a reader less; the last one closes the file."""
+        with self._changed:
+            self._readers -= 1
+            self._close_if_unused()
+
+    def start(self) -> None:
+        """Begin the download, once."""
+        with self._changed:
+            if not self._started:
+                self._started = True
+                Thread(target=self._run, name="download", daemon=True).start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `join` has to fail, or all has come."""
+        return self._has_ended
+
+    @property
+    def is_started(self) -> bool:
+        return self._started
+
+    def pread(self, length: int, offset: int) -> bytes | None:
+        """Return bytes once they have come; None if they are so far ahead that the caller should
+        ask for them, or if the cache cannot have them. Raise what has ended the download.
+        """
+        end = min(offset + length, self.source.size)
+        with self._changed:
+            while True:
+                if self._reader is not None:
+                    return self._reader.pread(length, offset)
+                if self._writer is not None and end <= self._available:
+                    return self._writer.pread(end - offset, offset)
+                if self._error is not None:
+                    raise self._error
+                if self._has_ended or offset > self._available + _AHEAD:
+                    return None
+                self._changed.wait()
+
+    def _run(self) -> None:
+        try:
+            self._fetch()
+        except (Unavailable, _Abandoned):  # another process writes it, or nobody reads it
+            pass
+        except Exception as error:  # the readers raise it
+            self._error = error
+        with self._changed:
+            self._has_ended = True
+            self._close_if_unused()
+            self._changed.notify_all()
+        self._on_end(self)
+
+    def _fetch(self) -> None:
+        source = self.source
+        ref = f"registry-{source.digest}"
+        for is_last in (False, True):
+            writer = self._cache.writer(ref, source.size, source.digest)
+            try:
+                self._take(writer)
+                writer.verify()
+                with self._changed:
+                    self._available = source.size
+                    self._changed.notify_all()
+                self._commit(writer)
+                return
+            except (DigestMismatch, SizeMismatch):
+                self._forget(writer)
+                writer.abort()
+                if is_last:
+                    raise
+            finally:
+                self._forget(writer)
+                writer.close()
+
+    def _forget(self, writer: Writer) -> None:
+        with self._changed:
+            if self._writer is writer:
+                self._writer, self._available = None, 0
+
+    def _commit(self, writer: Writer) -> None:
+        """Make the ingest a blob of the cache while readers go on with its bytes."""
+        self._cache.prepare([writer])
+        with self._changed:
+            self._writer = None
+            self._cache.publish([(writer, {})])
+            self._reader = self._cache.open(self.source.digest)
+            self._changed.notify_all()
+
+    def _take(self, writer: Writer) -> None:
+        """Append the bytes that are still to come; after a break ask for the rest."""
+        with self._changed:
+            self._writer = writer
+            self._publish(writer)
+        failures = 0
+        while writer.offset < self.source.size:
+            before = writer.offset
+            try:
+                for piece in self._pieces(writer.offset):
+                    writer.write(piece)
+                    with self._changed:
+                        self._publish(writer)
+                        self._check_wanted()
+                if writer.offset < self.source.size:
+                    raise Unreachable(self._reading.client.location.url, "ends an answer too early")
+            except (HTTPError, Unreachable) as error:
+                failures = 1 if writer.offset > before else failures + 1
+                if failures >= _ATTEMPTS:
+                    if isinstance(error, Unreachable):
+                        raise
+                    url = self._reading.client.location.url
+                    raise Unreachable(url, f"breaks off {self.source.digest}") from None
+                self._reading.client.pause(failures)
+
+    def _publish(self, writer: Writer) -> None:
+        """Let readers have what has come, but for the end of the blob."""
+        self._available = min(writer.offset, max(0, self.source.size - 1))
+        self._changed.notify_all()
+
+    def _check_wanted(self) -> None:
+        """Stop, and leave the ingest to a later download, if there is no reader any more."""
+        if not self._readers:
+            self._has_ended = True
+            raise _Abandoned
+
+    def _pieces(self, offset: int) -> Iterator[bytes]:
+        """Yield the bytes from an offset as they come, also from an answer with all of them."""
+        source = self.source
+        response = self._reading.blob(
+            self._repository, source.digest, offset, source.size - 1 if offset else -1
+        )
+        try:
+            skipped = offset if response.status == 200 else 0
+            left = source.size - offset
+            size = _FIRST_PIECE
+            while left > 0:
+                piece = response.read(size)
+                if not piece:
+                    return
+                size = _PIECE
+                if skipped:
+                    dropped = min(skipped, len(piece))
+                    skipped -= dropped
+                    piece = piece[dropped:]
+                piece = piece[:left]
+                left -= len(piece)
+                if piece:
+                    yield piece
+            response.drain_conn()
+        finally:
+            response.release_conn()
+
+    def _close_if_unused(self) -> None:
+        if self._has_ended and self._readers == 0 and self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class _Abandoned(Exception):
+    """Nobody reads the blob any more."""
+
+
+class RemoteReader(Closing):
+    """An open blob that is not in the cache, or not yet; the download has counted it."""
+
+    def __init__(self, download: Download, reading: Reading, location: Location) -> None:
+        self.size = download.source.size
+        self._download = download
+        self._reading = reading
+        self._repository = location.repository(download.source.repository)
+        self._is_open = True
+        self._lock = Lock()
+        self._chunk = b""
+        self._chunk_at = 0
+        self._ranged = 0
+
+    def pread(self, length: int, offset: int) -> bytes:
+        length = max(0, min(length, self.size - offset))
+        if not length:
+            return b""
+        if offset == 0 or self._ranged > min(_AHEAD, self.size // 4):
+            self._download.start()
+        if self._download.is_started:
+            data = self._download.pread(length, offset)
+            if data is not None:
+                return data
+        return self._range(length, offset)
+
+    def fileno(self) -> None:
+        return None
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._download.leave()
+
+    def _range(self, length: int, offset: int) -> bytes:
+        """Return bytes by a request for a range around them; nothing verifies them."""
+        with self._lock:
+            start = offset - self._chunk_at
+            if start >= 0 and start + length <= len(self._chunk):
+                return self._chunk[start : start + length]
+            size = min(max(length, _RANGE), self.size - offset)
+            self._chunk, self._chunk_at = self._fetch(size, offset), offset
+            self._ranged += size
+            return self._chunk[:length]
+
+    def _fetch(self, size: int, offset: int) -> bytes:
+        client = self._reading.client
+        for attempt in range(1, _ATTEMPTS + 1):
+            response = self._reading.blob(
+                self._repository, self._download.source.digest, offset, offset + size - 1
+            )
+            try:
+                left = 0 if response.status == 206 else offset
+                while left:
+                    skipped = response.read(min(left, _PIECE))
+                    if not skipped:
+                        break
+                    left -= len(skipped)
+                data = response.read(size)
+                if len(data) == size and not left:
+                    return data
+            except HTTPError:
+                pass
+            finally:
+                response.close()
+            client.pause(attempt)
+        raise Unreachable(client.location.url, f"breaks off {self._download.source.digest}")

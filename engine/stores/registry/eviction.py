@@ -1,0 +1,48 @@
+"""The size limit of the cache: the blobs that were read least recently go first."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from threading import Lock
+from typing import Final
+
+from engine.errors import NotFound, StoreBusy
+from engine.stores.local.content import LocalContent
+from engine.stores.registry.sources import Sources
+
+_DOCUMENT: Final = 256 << 10
+"""Bytes of a blob that is kept, since it may be a manifest or a config, which listings need."""
+
+
+class Eviction:
+    """Removes blobs that the registry has from the cache. Safe from any thread.
+
+    Readers keep what they have open: its bytes are freed when they close it.
+    """
+
+    def __init__(self, cache: LocalContent, sources: Sources, limit: int) -> None:
+        """`limit` is in bytes, 0 for none."""
+        self._cache = cache
+        self._sources = sources
+        self._limit = limit
+        self._lock = Lock()
+
+    def run(self) -> None:
+        """Remove what is too much."""
+        if not self._limit or not self._lock.acquire(blocking=False):
+            return
+        try:
+            blobs = list(self._cache.walk())
+            excess = sum(blob.size for blob in blobs) - self._limit
+            used = self._sources.last_uses() if excess > 0 else {}
+            for blob in sorted(blobs, key=lambda blob: used.get(blob.digest, blob.updated_at)):
+                if excess <= 0:
+                    return
+                if blob.size > _DOCUMENT and self._sources.find(blob.digest):
+                    with suppress(NotFound):
+                        self._cache.delete(blob.digest)
+                        excess -= blob.size
+        except StoreBusy:  # the next download tries again
+            return
+        finally:
+            self._lock.release()

@@ -1,0 +1,301 @@
+"""The images of a registry: names are looked up there, and what is found is kept in the cache.
+
+Every name is a full one, of the registry itself; a name without a registry means the same below
+the store's prefix. While the registry does not answer, the names in the cache stand for its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from engine.errors import (
+    InvalidDigest,
+    InvalidReference,
+    NotFound,
+    Unreachable,
+)
+from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, path_of
+from engine.spec import reference
+from engine.stores.images import ImageStore
+from engine.stores.registry.api import Reading
+from engine.stores.registry.changes import Changes
+from engine.stores.registry.listing import KEPT_SECONDS, Listing, ShortMemory
+from engine.stores.registry.location import Location
+
+if TYPE_CHECKING:
+    from engine.spec.descriptor import Descriptor
+    from engine.stores.protocols import EventLog
+    from engine.stores.registry.cached_images import CachedImages
+    from engine.stores.registry.puller import Puller
+
+_PATIENCE: Final = 0.5
+"""Seconds that a cached name waits for a registry that has not answered yet."""
+
+
+class RegistryImages(ImageStore):
+    """The images below the store's prefix."""
+
+    is_remote = True
+
+    def __init__(
+        self,
+        cached: CachedImages,
+        reading: Reading,
+        location: Location,
+        puller: Puller,
+        changes: Changes,
+        events: EventLog,
+        transaction: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        super().__init__(events)
+        self._cached = cached
+        self._reading = reading
+        self._location = location
+        self._puller = puller
+        self._changes = changes
+        self._begin = transaction
+        self._listing = Listing(reading, location)
+        self._fresh = ShortMemory[str, bool](KEPT_SECONDS)
+
+    def _transaction(self) -> AbstractContextManager[object]:
+        return self._begin()
+
+    # Names
+
+    def find(self, name: str) -> Image | None:
+        """Return the image of that full name, as the registry has it now or had it seconds ago."""
+        full = self._location.full_name(name)
+        if full is None or reference.parse_normalized(full).is_name_only:
+            return None
+        if full in self._changes.pending:
+            return self._changes.pending[full]
+        known = self._cached.find(full)
+        if self._fresh.get(full) is not None:
+            return known
+        if known is not None and not self._reading.client.is_reachable(_PATIENCE):
+            return known
+        return self._asked(full, known)
+
+    def all(self, repository: str = "") -> list[Image]:
+        if repository:
+            full = self._full_repository(repository)
+            return self._resolved([full]) if full else []
+        return self._resolved(self._repositories())
+
+    def names_of(self, target: str) -> list[Image]:
+        """Return the known images that point at a target."""
+        pending = self._changes.pending
+        found = {image.name: image for image in self._cached.names_of(target)}
+        for name, image in pending.items():
+            found.pop(name, None)
+            if image is not None and image.target.digest == target:
+                found[name] = image
+        return [found[name] for name in sorted(found) if name.startswith(self._location.root)]
+
+    def count(self) -> int:
+        """Return how many images are known."""
+        return sum(1 for _ in self._cached.places(self._location.root))
+
+    def _ids(self, start: str) -> set[tuple[str, str]]:
+        """Return the IDs of the known images."""
+        known = [image for image in self._cached.all() if image.name.startswith(self._root)]
+        targets = {image.target.digest for image in known}
+        ids = {(target, m.config) for target in targets for m in self.manifests(target)}
+        ids |= {(target, target) for target in targets}
+        return {(target, id_) for target, id_ in ids if id_.startswith(start)}
+
+    @property
+    def _root(self) -> str:
+        return self._location.root
+
+    def _asked(self, full: str, known: Image | None) -> Image | None:
+        """Ask the registry what a name stands for."""
+        try:
+            if known is not None:
+                path, tag = self._location.repository(full), self._location.reference(full)
+                if self._reading.head(path, tag) == known.target.digest:
+                    self._fresh.put(full, True)
+                    return known
+            found: Image | None = self._puller.pull(full)
+        except NotFound:
+            self._cached.drop(full)
+            found = None
+        except Unreachable:
+            if known is None:
+                raise
+            return known
+        self._fresh.put(full, True)
+        return found
+
+    def _repositories(self) -> list[str]:
+        """Return the full names of the repositories that the registry lists or that are known."""
+        known = {place.name for place in self._cached.places(self._root)}
+        listed = self._listing.repositories() if self._is_online() else None
+        names = {reference.trim(reference.parse_normalized(name)).name for name in known}
+        return sorted(names | set(listed.names if listed else ()))
+
+    def _tags(self, repository: str) -> list[str]:
+        """Return the full names of the images of a repository."""
+        if not self._is_online():
+            return [image.name for image in self._cached.all(repository)]
+        return [f"{repository}:{tag}" for tag in self._listing.tags(repository)]
+
+    def _look_at_tags(self, repository: str) -> None:
+        self._tags(repository)
+
+    def _resolved(self, repositories: Iterable[str]) -> list[Image]:
+        found: dict[str, Image] = {}
+
+        def look_up(name: str) -> None:
+            if (image := self.find(name)) is not None:
+                found[name] = image
+
+        names = [name for repository in repositories for name in self._tags(repository)]
+        self._puller.at_once([partial(look_up, name) for name in names])
+        return [found[name] for name in sorted(found)]
+
+    def _is_online(self) -> bool:
+        return self._reading.client.is_reachable(_PATIENCE)
+
+    def _full_repository(self, name: str) -> str | None:
+        """Return the full name, in this registry, of a repository."""
+        full = self._location.full_name(name)
+        return reference.parse_normalized(full).name if full else None
+
+    # The tree of directories
+
+    def places(self, prefix: str = "") -> Iterator[TreeEntry]:
+        """Yield the known images below a prefix, and with a prefix that ends in ":" every image of
+        that repository.
+        """
+        if prefix.endswith(":"):
+            with suppress(InvalidReference, InvalidDigest):
+                repository = self._full_repository(prefix[:-1])
+                for image in self._resolved([repository]) if repository else ():
+                    yield self.place(image, f"{prefix}{image.name[len(f'{repository}:') :]}")
+            return
+        for place in self._cached.places(prefix):
+            if place.name.startswith(self._root):
+                yield place
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, TreeEntry | None]]:
+        base = self._name_prefix(prefix)
+        if not self._root.startswith(base) and not base.startswith(self._root):
+            return
+        direct: list[str] = []
+        namespaces: set[str] = set()
+        for repository in self._repositories():
+            path = path_of(f"{repository}:x")[:-2] if base == prefix else repository
+            if not path.startswith(base):
+                continue
+            first, slash, _ = path[len(base) :].partition("/")
+            if slash:
+                namespaces.add(first)
+            else:
+                direct.append(repository)
+        entries: dict[str, TreeEntry | None] = dict.fromkeys(namespaces)
+        self._puller.at_once([partial(self._look_at_tags, each) for each in direct])
+        for repository in direct:
+            known = {image.name: image for image in self._cached.all(repository)}
+            for name in self._tags(repository):
+                path = f"{prefix}{path_of(name)[len(base) :]}"
+                image = known.get(name)
+                entry = self.place(image, path) if image else TreeEntry(path, name, "", 0, 0)
+                entries[path[len(prefix) :]] = entry
+        yield from sorted(entries.items())
+
+    def place_at(self, path: str) -> TreeEntry | None:
+        full = self._location.full_name(path)
+        if full is None or path not in (path_of_or_none(full), full.removeprefix(self._root)):
+            return None
+        image = self.find(full)
+        return self.place(image, path) if image else None
+
+    def has_paths(self, prefix: str) -> bool:
+        base = self._name_prefix(prefix)
+        if self._root.startswith(base):
+            return True
+        if not base.startswith(self._root):
+            return False
+        if prefix.endswith(":"):
+            return bool(self._tags(base[:-1]))
+        if any(name.startswith(base) for name in self._repositories()):
+            return True
+        return self._is_online() and not self._listing.repositories().is_complete
+
+    def newest(self, prefix: str) -> int:
+        return self._cached.newest(prefix)
+
+    def _name_prefix(self, prefix: str) -> str:
+        """Return the start of full names for the start of paths, which may be below the root."""
+        if not prefix or self._root.startswith(prefix) or prefix.startswith(self._root):
+            return prefix
+        full = self._location.full_name(prefix[:-1])
+        return f"{full}{prefix[-1]}" if full else prefix
+
+    # Targets
+
+    def record(self, target: str, summary: Summary) -> None:
+        self._cached.record(target, summary)
+
+    def summary(self, target: str) -> Summary:
+        return self._cached.summary(target)
+
+    def target(self, digest: str) -> Target:
+        return self._cached.target(digest)
+
+    def manifests(self, target: str) -> tuple[ManifestSummary, ...]:
+        return self._cached.manifests(target)
+
+    def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
+        return self._cached.lacking(blobs)
+
+    def links(self, blobs: Iterable[str]) -> dict[str, int]:
+        return self._cached.links(blobs)
+
+    # Changes, which `Changes` takes to the registry at the end of a transaction
+
+    def put(self, image: Image) -> Image:
+        if image.is_untagged:
+            raise InvalidReference(
+                image.name, "name", "an image in a registry needs a name; load it with a name"
+            )
+        full = self._location.full_name(image.name)
+        if full is None:
+            raise InvalidReference(
+                image.name, "name", f"expected a name of the registry, {self._root}…"
+            )
+        return super().put(replace(image, name=full))
+
+    def _keep(self, old: Image) -> None:
+        """Let go of an image without a name: the registry decides how long it stays."""
+
+    def _write(self, image: Image) -> None:
+        self._changes.pending[image.name] = image
+
+    def _erase(self, name: str) -> None:
+        full = self._location.full_name(name)
+        if full is not None:
+            self._changes.pending[full] = None
+
+    def _erase_record(self, target: str) -> None:
+        """Keep what is recorded of a target: another store may share the cache."""
+
+    def changed(self, name: str, image: Image | None) -> None:
+        """Note what the registry has accepted."""
+        if image is None:
+            self._cached.drop(name)
+        else:
+            self._cached.keep(image)
+        self._fresh.put(name, True)
+        self._listing.forget()
+
+
+def path_of_or_none(name: str) -> str | None:
+    """Return the path of a full name; None if it has no tag and no digest."""
+    return None if reference.parse_normalized(name).is_name_only else path_of(name)

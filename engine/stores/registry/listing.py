@@ -1,0 +1,120 @@
+"""The repositories and tags of a registry, remembered for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from engine.errors import AccessDenied, InvalidDigest, InvalidReference, NotFound, Unreachable
+from engine.spec import reference
+from engine.stores.registry.api import Reading
+from engine.stores.registry.client import Refused
+from engine.stores.registry.location import Location
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+KEPT_SECONDS: Final = 5.0
+"""Seconds for which an answer about names is remembered."""
+_KEPT: Final = 100_000
+
+
+class ShortMemory(Generic[_K, _V]):
+    """Answers that are remembered for a moment. Safe from any thread."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = Lock()
+        self._known: dict[_K, tuple[float, _V]] = {}
+
+    def get(self, key: _K) -> _V | None:
+        """Return the answer for a key, None if there is none that is young enough."""
+        found = self._known.get(key)
+        return found[1] if found and self._clock() < found[0] else None
+
+    def put(self, key: _K, value: _V) -> None:
+        """Remember an answer from now on."""
+        with self._lock:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[key] = self._clock() + self._seconds, value
+
+    def clear(self) -> None:
+        """Forget all answers."""
+        with self._lock:
+            self._known.clear()
+
+
+class Repositories(msgspec.Struct, frozen=True):
+    """The repositories below a prefix; `is_complete` is whether the registry lists all of them."""
+
+    names: tuple[str, ...]
+    is_complete: bool
+
+
+class Listing:
+    """The names in a registry, as far as it tells them. Safe from any thread."""
+
+    def __init__(self, reading: Reading, location: Location) -> None:
+        self._reading = reading
+        self._location = location
+        self._repositories = ShortMemory[str, Repositories](KEPT_SECONDS)
+        self._tags = ShortMemory[str, tuple[str, ...]](KEPT_SECONDS)
+
+    def repositories(self) -> Repositories:
+        """Return the full names of the repositories below the store's prefix; those of a registry
+        that lists none, or that does not answer, are not complete.
+        """
+        found = self._repositories.get("")
+        if found is None:
+            try:
+                found = Repositories(tuple(sorted(self._below())), True)
+            except (AccessDenied, NotFound, Refused):
+                found = Repositories((), False)
+            except Unreachable:
+                return Repositories((), False)
+            self._repositories.put("", found)
+        return found
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """Return the tags of a repository, given by its full name; none if it has none, or if the
+        registry does not answer.
+        """
+        found = self._tags.get(repository)
+        if found is None:
+            path = repository.partition("/")[2]
+            found = ()
+            try:
+                with suppress(NotFound, Refused):
+                    found = tuple(sorted(set(filter(_is_tag, self._reading.tags(path)))))
+            except Unreachable:
+                return ()
+            self._tags.put(repository, found)
+        return found
+
+    def forget(self) -> None:
+        """Ask the registry again from now on."""
+        self._repositories.clear()
+        self._tags.clear()
+
+    def _below(self) -> set[str]:
+        root, host = self._location.root, self._location.host
+        names = {f"{host}/{path}" for path in self._reading.repositories() if _is_path(host, path)}
+        return {name for name in names if name.startswith(root)}
+
+
+def _is_tag(text: str) -> bool:
+    return _is_path("x.y", f"z:{text}")
+
+
+def _is_path(host: str, path: str) -> bool:
+    """Return whether a reference can have this path; a registry may say anything."""
+    try:
+        return str(reference.parse_normalized(f"{host}/{path}")) == f"{host}/{path}"
+    except (InvalidReference, InvalidDigest):
+        return False

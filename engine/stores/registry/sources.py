@@ -1,0 +1,105 @@
+"""Where blobs can be had, and when they were read last: a database beside the cache's own.
+
+CACHE/registry.db   sources: a repository (full name) that has a blob, with its size
+                    uses: when a cached blob was opened last, in seconds since the epoch
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from engine.closing import Closing
+from engine.stores.local.database import Database
+
+_MIGRATIONS: Final = (
+    (
+        """CREATE TABLE sources (
+            digest TEXT NOT NULL, repository TEXT NOT NULL, size INTEGER NOT NULL,
+            is_manifest INTEGER NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID""",
+        "CREATE TABLE uses (digest TEXT PRIMARY KEY, used_at REAL NOT NULL) WITHOUT ROWID",
+    ),
+)
+_PRECISION: Final = 60.0
+"""Seconds within which a second use of a blob is not recorded."""
+_BATCH: Final = 500
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A repository, by its full name, that has a blob."""
+
+    digest: str
+    repository: str
+    size: int
+    is_manifest: bool
+
+
+class Sources(Closing):
+    """The sources and uses of blobs. Safe from any thread and process."""
+
+    def __init__(self, directory: Path, root: str, clock: Callable[[], float] = time.time) -> None:
+        """Only repositories below `root`, which ends with a slash, are found."""
+        self._database = Database(directory / "registry.db", _MIGRATIONS)
+        self._span = root, f"{root[:-1]}0"  # "0" follows "/"
+        self._clock = clock
+        self._used: dict[str, float] = {}
+
+    def add(self, sources: Iterable[Source]) -> None:
+        """Remember sources."""
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?)",
+                (msgspec.structs.astuple(source) for source in sources),
+            )
+
+    def remove(self, digest: str, repository: str) -> None:
+        """Forget that a repository has a blob."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM sources WHERE digest = ? AND repository = ?", (digest, repository)
+            )
+
+    def find(self, digest: str) -> list[Source]:
+        """Return the sources of a blob."""
+        rows = self._database.read(
+            "SELECT digest, repository, size, is_manifest FROM sources"
+            " WHERE digest = ? AND repository >= ? AND repository < ?",
+            (digest, *self._span),
+        )
+        return [Source(digest, name, size, bool(kind)) for digest, name, size, kind in rows]
+
+    def sizes(self, digests: Iterable[str]) -> dict[str, int]:
+        """Return the sizes of those blobs that some repository has."""
+        found: dict[str, int] = {}
+        wanted = list(digests)
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            found.update(
+                self._database.read(
+                    f"SELECT digest, size FROM sources WHERE digest IN ({marks})"
+                    " AND repository >= ? AND repository < ?",
+                    (*batch, *self._span),
+                )
+            )
+        return found
+
+    def use(self, digest: str) -> None:
+        """Record that a blob is used now."""
+        now = self._clock()
+        if now - self._used.get(digest, 0.0) < _PRECISION:
+            return
+        self._used[digest] = now
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO uses VALUES (?, ?)", (digest, now))
+
+    def last_uses(self) -> dict[str, float]:
+        """Return when each blob was used last."""
+        return dict(self._database.read("SELECT digest, used_at FROM uses"))
+
+    def close(self) -> None:
+        self._database.close()

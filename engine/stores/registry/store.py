@@ -1,0 +1,84 @@
+"""A registry as a store.
+
+Names are tags of the registry, blobs are its blobs. A local store is the cache, which registries
+may share: what was read or written is in its content, what was looked up in its images, and the
+tables of layers stay there when the layers are evicted.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import platformdirs
+
+from engine.stores.local.store import LocalStore
+from engine.stores.protocols import NameLock, Store
+from engine.stores.registry.api import Reading
+from engine.stores.registry.cached_images import CachedImages
+from engine.stores.registry.changes import Changes
+from engine.stores.registry.client import Client
+from engine.stores.registry.content import RegistryContent
+from engine.stores.registry.eviction import Eviction
+from engine.stores.registry.images import RegistryImages
+from engine.stores.registry.location import Location, parse_location
+from engine.stores.registry.puller import Puller
+from engine.stores.registry.pusher import Pusher
+from engine.stores.registry.sources import Sources
+from engine.stores.registry.uploads import Uploads
+
+
+class RegistryStore(Store):
+    """A `Store` over a registry. Safe from any thread."""
+
+    content: RegistryContent
+    images: RegistryImages
+
+    def __init__(self, location: Location, client: Client | None = None) -> None:
+        """Open the cache; the registry is not asked yet. Raise StoreError."""
+        self.location = location.url
+        self.directory = Path(location.cache or platformdirs.user_cache_path("imgfs") / "registry")
+        with ExitStack() as opened:
+            cache = self._cache = opened.enter_context(LocalStore.create(self.directory))
+            sources = opened.enter_context(Sources(self.directory, location.root))
+            self._opened = opened.pop_all()
+        client = client or Client(location)
+        reading = Reading(client)
+        self._changes = Changes(cache.transaction, lambda changes: pusher.send(changes))
+        known = CachedImages(cache.database)
+        eviction = Eviction(cache.content, sources, location.cache_size)
+        self.content = RegistryContent(
+            cache.content, sources, reading, location, eviction, self.transaction
+        )
+        puller = Puller(reading, location, cache, known, sources, self.content)
+        self._opened.callback(puller.close)
+        self.tables = cache.tables
+        self.leases = cache.leases
+        self.events = cache.events
+        self.name_lock = NameLock()
+        self.images = RegistryImages(
+            known, reading, location, puller, self._changes, self.events, self.transaction
+        )
+        pusher = Pusher(
+            Uploads(client, reading),
+            location,
+            self.content,
+            sources,
+            known,
+            puller,
+            self.images.changed,
+        )
+
+    @classmethod
+    def at(cls, url: str) -> RegistryStore:
+        """Return the store of a URL; raise StoreError if the URL or its cache cannot be used."""
+        return cls(parse_location(url))
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return self._changes.transaction()
+
+    def version(self) -> int:
+        return self._cache.version()
+
+    def close(self) -> None:
+        self._opened.close()

@@ -1,0 +1,211 @@
+"""The requests of the OCI distribution specification that write: blobs, manifests, deletions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Self
+from urllib.parse import quote, urljoin
+
+import msgspec
+from urllib3.response import BaseHTTPResponse
+
+from engine.content.protocols import ReaderAt
+from engine.errors import AccessDenied, NotFound, StoreError, Unreachable, Unsupported
+from engine.spec import oci
+from engine.spec.descriptor import Descriptor
+from engine.spec.digest import of_bytes
+from engine.spec.oci import Manifest as ManifestDocument
+from engine.stores.registry.api import Manifest, Reading
+from engine.stores.registry.client import Client, Refused
+
+_CHUNK: Final = 16 << 20
+"""Bytes that are sent in one request, unless the registry wants more."""
+_LARGEST_CHUNK: Final = 256 << 20
+_ATTEMPTS: Final = 3
+_BYTES: Final = "application/octet-stream"
+_NO_DELETION: Final = frozenset({400, 405, 501})
+
+
+def push_scopes(repository: str, source: str = "") -> tuple[str, ...]:
+    """Return the scopes of a token to write to a repository, and to read from another."""
+    scopes = (f"repository:{repository}:pull,push",)
+    return (*scopes, f"repository:{source}:pull") if source else scopes
+
+
+class Uploads:
+    """The requests to one registry that change something. Safe from any thread."""
+
+    def __init__(self, client: Client, reading: Reading) -> None:
+        self._client = client
+        self._reading = reading
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Return whether a repository has a blob."""
+        path = f"/v2/{repository}/blobs/{digest}"
+        try:
+            self._client.request("HEAD", path, push_scopes(repository)).release_conn()
+        except NotFound:
+            return False
+        return True
+
+    def blob(
+        self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
+    ) -> None:
+        """Give a repository a blob: by a mount from the repository `source`, unless that is "",
+        or by sending what `opened` returns.
+        """
+        for is_last in (False, False, True)[-_ATTEMPTS:]:
+            try:
+                self._blob(repository, digest, source, opened)
+            except Unreachable:
+                if is_last:
+                    raise
+                self._client.pause(1)
+            else:
+                return
+
+    def manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
+        """Store a manifest under a tag or its digest."""
+        headers = {"Content-Type": manifest.descriptor.media_type}
+        path = f"/v2/{repository}/manifests/{reference}"
+        scopes = push_scopes(repository)
+        self._client.request("PUT", path, scopes, headers, manifest.data).release_conn()
+
+    def delete_tag(self, repository: str, tag: str, image: Manifest) -> None:
+        """Remove a tag that stands for `image`, which stays under its other tags.
+
+        A registry that deletes manifests only gets another one for the tag first, which is then
+        deleted. Raise Unsupported if the registry deletes nothing.
+        """
+        scopes = (f"repository:{repository}:pull,push,delete",)
+        path = f"/v2/{repository}/manifests/"
+        try:
+            self._client.request("DELETE", f"{path}{tag}", scopes).release_conn()
+            return
+        except Refused as error:
+            if error.status not in _NO_DELETION:
+                raise
+        substitute = self._substitute(repository, tag)
+        if not self._can_delete(repository, scopes):
+            raise Unsupported(self._client.location.url, "does not allow images to be deleted")
+        self.manifest(repository, tag, substitute)
+        try:
+            digest = substitute.descriptor.digest
+            self._client.request("DELETE", f"{path}{digest}", scopes).release_conn()
+        except StoreError:
+            self.manifest(repository, tag, image)
+            raise
+
+    def _can_delete(self, repository: str, scopes: tuple[str, ...]) -> bool:
+        """Return whether the registry deletes manifests, by a request for one that is not there."""
+        absent = of_bytes(f"no manifest of {repository}".encode())
+        path = f"/v2/{repository}/manifests/{absent}"
+        try:
+            self._client.request("DELETE", path, scopes).release_conn()
+        except NotFound:
+            return True
+        except (Refused, AccessDenied):
+            return False
+        return True
+
+    def _substitute(self, repository: str, tag: str) -> Manifest:
+        """Return a manifest like no other, and store its config."""
+        config = b"{}"
+        digest = of_bytes(config)
+        if not self.has_blob(repository, digest):
+            self._start_and_send(repository, digest, "", lambda: _Small(config))
+        document = ManifestDocument(
+            schema_version=2,
+            media_type=oci.MANIFEST,
+            config=Descriptor(oci.CONFIG, digest, len(config)),
+            layers=(),
+            annotations={"imgfs.deleted-tag": tag},
+        )
+        data = oci.render(document)
+        return Manifest(Descriptor(oci.MANIFEST, of_bytes(data), len(data)), data)
+
+    def _blob(
+        self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
+    ) -> None:
+        if not self.has_blob(repository, digest):
+            self._start_and_send(repository, digest, source, opened)
+
+    def _start_and_send(
+        self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
+    ) -> None:
+        scopes = push_scopes(repository, source)
+        query = f"?mount={quote(digest)}&from={quote(source, safe='')}" if source else ""
+        path = f"/v2/{repository}/blobs/uploads/{query}"
+        try:
+            begun = self._client.request("POST", path, scopes, body=b"")
+        except (AccessDenied, Refused):
+            if not source:
+                raise
+            self._start_and_send(repository, digest, "", opened)
+            return
+        begun.release_conn()
+        if begun.status != 201:  # else it was mounted
+            with opened() as reader:
+                self._send(begun, digest, reader, push_scopes(repository))
+
+    def _send(
+        self, begun: BaseHTTPResponse, digest: str, reader: ReaderAt, scopes: tuple[str, ...]
+    ) -> None:
+        """Send a blob in one request if it is small, else in pieces."""
+        response, size = begun, _chunk_size(begun)
+        offset = 0
+        while reader.size - offset > size:
+            piece = reader.pread(size, offset)
+            headers = {
+                "Content-Type": _BYTES,
+                "Content-Range": f"{offset}-{offset + len(piece) - 1}",
+            }
+            url = self._next(response)
+            response = self._client.request("PATCH", url, scopes, headers, piece)
+            response.release_conn()
+            offset += len(piece)
+        url = self._next(response)
+        url += f"{'&' if '?' in url else '?'}digest={quote(digest)}"
+        last = reader.pread(size, offset)
+        headers = {"Content-Type": _BYTES}
+        if offset:
+            headers["Content-Range"] = f"{offset}-{offset + len(last) - 1}"
+        self._client.request("PUT", url, scopes, headers, last).release_conn()
+
+    def _next(self, response: BaseHTTPResponse) -> str:
+        """Return the URL of an upload's next request."""
+        target = response.headers.get("Location", "")
+        if not target:
+            raise StoreError(self._client.location.url, "starts an upload without a Location")
+        return urljoin(self._client.location.base, target)
+
+
+class _Small(msgspec.Struct, frozen=True):
+    """A small blob in memory."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return self.data[offset : offset + length]
+
+    def fileno(self) -> None:
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+
+def _chunk_size(response: BaseHTTPResponse) -> int:
+    text = response.headers.get("OCI-Chunk-Min-Length", "")
+    wanted = int(text) if text.isascii() and text.isdigit() else 0
+    return min(max(wanted, _CHUNK), _LARGEST_CHUNK)
