@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -20,10 +20,8 @@ _EARLY: Final = 5
 _CLIENT: Final = "imgfs"
 
 
-class FetchToken(Protocol):
-    """A request to a token server, whose answer it returns."""
-
-    def __call__(self, url: str, headers: Mapping[str, str], form: bytes | None) -> bytes: ...
+FetchToken = Callable[[str, Mapping[str, str], bytes | None], bytes]
+"""A request to a token server, by its URL, headers and form, whose answer it returns."""
 
 
 class _Token(msgspec.Struct, frozen=True):

@@ -106,6 +106,8 @@ class Client:
             response.release_conn()
             self._sleep(wait)
         if 200 <= response.status < 300 or response.status in (304, 416):
+            if method != "GET":
+                response.drain_conn()  # else the connection could not be used again
             return response
         raise self._refused(method, url, response)
 

@@ -44,6 +44,13 @@ class RegistryContent(ContentStore):
         self._lock = Lock()
         self._downloads: dict[str, Download] = {}
 
+    def close(self) -> None:
+        """End the downloads."""
+        with self._lock:
+            running = list(self._downloads.values())
+        for download in running:
+            download.stop()
+
     def _transaction(self) -> AbstractContextManager[object]:
         return self._begin()
 

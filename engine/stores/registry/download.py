@@ -55,7 +55,8 @@ class Download:
         self._readers = 0
         self._has_ended = False
         self._error: Exception | None = None
-        self._started = False
+        self._is_stopped = False
+        self._thread: Thread | None = None
 
     def join(self) -> bool:
         """Count a reader, which calls `leave` at its end; return False after the download's end."""
@@ -74,9 +75,17 @@ class Download:
     def start(self) -> None:
         """Begin the download, once."""
         with self._changed:
-            if not self._started:
-                self._started = True
-                Thread(target=self._run, name="download", daemon=True).start()
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="download", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the download, which a later one takes up, and wait for its thread."""
+        with self._changed:
+            self._is_stopped = True
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     @property
     def has_ended(self) -> bool:
@@ -85,7 +94,7 @@ class Download:
 
     @property
     def is_started(self) -> bool:
-        return self._started
+        return self._thread is not None
 
     def pread(self, length: int, offset: int) -> bytes | None:
         """Return bytes once they have come; None if they are so far ahead that the caller should
@@ -185,7 +194,7 @@ class Download:
 
     def _check_wanted(self) -> None:
         """Stop, and leave the ingest to a later download, if there is no reader any more."""
-        if not self._readers:
+        if not self._readers or self._is_stopped:
             self._has_ended = True
             raise _Abandoned
 

@@ -50,6 +50,7 @@ class RegistryStore(Store):
         self.content = RegistryContent(
             cache.content, sources, reading, location, eviction, self.transaction
         )
+        self._opened.callback(self.content.close)
         puller = Puller(reading, location, cache, known, sources, self.content)
         self._opened.callback(puller.close)
         self.tables = cache.tables
