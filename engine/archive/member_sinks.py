@@ -53,7 +53,7 @@ class IngestSink:
 
     def close(self) -> Content:
         digest, size = self._writer.digest(), self._writer.offset
-        return Ingested(self._name, digest, size, self._writer, self._layer.end(digest, size))
+        return Ingested(self._name, digest, size, self._writer, self._layer.finish(digest, size))
 
     def abandon(self) -> None:
         self._layer.stop()

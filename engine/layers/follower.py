@@ -62,6 +62,7 @@ class LayerFollower:
         self._learner: LayerLearner | None = None
         self._is_busy = False
         self._is_stopped = False
+        self._is_complete = False
         self._error: BaseException | None = None
 
     def advance(self, size: int) -> None:
@@ -83,6 +84,11 @@ class LayerFollower:
             self._ended = FollowedLayer(self, digest, size)
             self._go_on()
             return self._ended
+
+    def finish(self, digest: Digest, size: int) -> "FollowedLayer":
+        """As `end`, but nothing may be written afterwards, so that memory can be released."""
+        self._is_complete = True
+        return self.end(digest, size)
 
     def stop(self) -> None:
         """Learn no more; when it returns nothing is read any more."""
@@ -140,6 +146,8 @@ class LayerFollower:
         except BrokenArchive:  # a layer that is incomplete so far
             pass
         finally:
+            if self._is_complete:
+                self._learner = None
             with self._changed:
                 followed.deliver(outcome, self._error)
                 self._ended = None

@@ -8,7 +8,9 @@ only the bytes are kept that the next ones refer to, which are a tenth; the rest
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
+from weakref import proxy
 
 import msgspec
 
@@ -52,7 +54,9 @@ class PointFinder:
     def __init__(self, compression: str) -> None:
         """`compression` is "gzip" or "zstd"."""
         self._compression = compression
-        self._inner = decompress.located(compression, self._decoder)
+        # A cycle would keep the buffers until the next collection of garbage, 4 MiB a layer.
+        decoder = partial(PointFinder._decoder, proxy(self))
+        self._inner = decompress.located(compression, decoder)
         self._buffers = Buffers(_PIECES, BUFFER_SIZE)
         self._fed = 0
         self._made = 0

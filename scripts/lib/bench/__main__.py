@@ -22,6 +22,7 @@ from scripts.lib.bench import (
     reading,
     roots,
     saving,
+    scaling,
     startup,
 )
 from scripts.lib.bench.bench import Bench
@@ -40,6 +41,7 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "startup": startup.measure,
     "commit": commit.measure,
     "roots": roots.measure,
+    "scaling": scaling.measure,
 }
 _PRINTERS = {"text": printing.as_text, "json": printing.as_json, "markdown": printing.as_markdown}
 

@@ -3,6 +3,7 @@
 Each has a directory below the cache's root, which appears when it is complete:
 
     tree-SIZE/               files as in a root file system
+    image-SIZE-N-layers/     the same with N gzip layers of equal size
     image-SIZE-COMPRESSION/  store/, archive.tar and oci/: one image in a store, as an archive (the
                              combined layout, which every peer reads), and as that archive unpacked
     images-N/                a store of N images that share their layers
@@ -12,7 +13,7 @@ Each has a directory below the cache's root, which appears when it is complete:
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -82,14 +83,25 @@ class Images:
         self._root = root
 
     def image(self, size: str, compression: str = "uncompressed") -> StoredImage:
+        shares = _shares(_LAYERS[size])
+        return self._image(f"image-{size}-{compression}", size, shares, compression)
+
+    def layered(self, size: str, layers: int) -> StoredImage:
+        """Return an image of gzip layers that are equal in size."""
+        shares = [1 / layers] * layers
+        return self._image(f"image-{size}-{layers}-layers", size, shares, "gzip")
+
+    def _image(
+        self, name: str, size: str, shares: Sequence[float], compression: str
+    ) -> StoredImage:
         def make(place: Path) -> None:
             made = StoredImage(place)
-            self._commit(made.store, size, compression)
+            self._commit(made.store, size, shares, compression)
             call(*IMGFS, "--store", made.store, "save", "-q", "-o", made.archive, NAME)
             made.layout.mkdir()
             call("tar", "-C", made.layout, "-xf", made.archive)
 
-        return StoredImage(self.made(f"image-{size}-{compression}", make))
+        return StoredImage(self.made(name, make))
 
     def tree(self, size: str) -> Path:
         def make(place: Path) -> None:
@@ -103,7 +115,7 @@ class Images:
 
         def make(place: Path) -> None:
             place.chmod(0o700)
-            self._commit(place, "small", "gzip")
+            self._commit(place, "small", _shares(_LAYERS["small"]), "gzip")
             with LocalStore.open(place) as store:
                 _multiply(store, count)
             os.sync()
@@ -117,19 +129,20 @@ class Images:
 
         return self.made(f"directories-{count}", make)
 
-    def _commit(self, store: Path, size: str, compression: str) -> None:
+    def _commit(self, store: Path, size: str, shares: Sequence[float], compression: str) -> None:
         """Make an image with one layer for each share of the tree, each from an upper directory."""
         layer = store.parent / f"{store.name}.layer"
         below: list[str] = []
-        for number, share in enumerate(_shares(_LAYERS[size])):
+        for number, share in enumerate(shares):
             layer.mkdir()
             make_files(layer, number, int(SIZES[size] * share))
             base = ["--base", below[-1], "--upper"] if below else []
             options = ["-q", "--reproducible", "--compression", compression, *base]
-            below.append(NAME if number == _LAYERS[size] - 1 else f"below:{number}")
+            below.append(NAME if number == len(shares) - 1 else f"below:{number}")
             call(*IMGFS, "--store", store, "commit", *options, layer, below[-1])
             shutil.rmtree(layer)
-        call(*IMGFS, "--store", store, "rm", *below[:-1])
+        if below[:-1]:
+            call(*IMGFS, "--store", store, "rm", *below[:-1])
         call(*IMGFS, "--store", store, "gc")
 
     def made(self, name: str, make: Callable[[Path], None]) -> Path:
