@@ -15,7 +15,7 @@ from engine.stores.local.fsck.repair import repair
 from engine.stores.local.fsck.replacement import replace_database, restore_names
 from engine.stores.local.store import LocalStore
 from imgfs.cli.support.command import Command, Parser
-from imgfs.cli.support.common import Failed, format_option, print_json, store_path
+from imgfs.cli.support.common import Failed, format_option, print_json, store_location
 from imgfs.cli.support.progress import how, progress_of, progress_options
 
 
@@ -66,7 +66,7 @@ def _fsck(args: Namespace) -> None:
     are derived again from their blobs. A database that cannot be opened is rebuilt.
     The status is 1 if there is a problem (with --repair: if an image is damaged).
     """
-    store = store_path(args.store)
+    store = _local_store(args)
     report = _ignore if args.quiet or args.format == "json" else print
     try:
         found = _check(store, args, report)
@@ -97,6 +97,15 @@ def _fsck(args: Namespace) -> None:
 
 
 FSCK = Command(_fsck, _options)
+
+
+def _local_store(args: Namespace) -> Path:
+    location = store_location(args.store)
+    if "://" in location:
+        raise Failed(
+            f"{location}: fsck checks local stores, of which the cache of a registry is one"
+        )
+    return Path(location)
 
 
 def _ignore(_line: str) -> None:

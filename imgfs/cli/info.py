@@ -14,7 +14,7 @@ from typing import Any
 from engine.errors import StoreMissing, escaped, printable
 from engine.spec import platforms
 from imgfs.cli.support.command import Command, Parser
-from imgfs.cli.support.common import format_option, human, opened, print_json, store_path
+from imgfs.cli.support.common import format_option, human, opened, print_json, store_location
 from imgfs.mounts import mountpoints
 
 _PATIENCE = 2.0
@@ -30,10 +30,12 @@ def _info(args: Namespace) -> None:
 
     imgfs info --format json
     """
-    path, images, sizes, exists = store_path(args.store), 0, list[int](), False
+    location = store_location(args.store)
+    directory, images, sizes, exists = Path(location), 0, list[int](), False
     with suppress(StoreMissing), opened(args) as store:
-        images, sizes, exists = store.images.count(), [b.size for b in store.content.walk()], True
-    document = _document(path, images, sizes)
+        directory, images, exists = store.directory, store.images.count(), True
+        sizes = [blob.size for blob in store.content.walk()]
+    document = _document(location, directory, images, sizes)
     if args.format == "json":
         print_json(document)
         return
@@ -49,13 +51,13 @@ def _info(args: Namespace) -> None:
 INFO = Command(_info, _options)
 
 
-def _document(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
+def _document(store: str, directory: Path, images: int, sizes: list[int]) -> dict[str, Any]:
     from importlib.metadata import version
 
-    disk = os.statvfs(next(path for path in (store, *store.parents) if path.exists()))
+    disk = os.statvfs(next(p for p in (directory, *directory.parents) if p.exists()))
     mounts = _mounts(store)
     return {
-        "store": str(store),
+        "store": store,
         "images": images,
         "blobs": len(sizes),
         "bytes": sum(sizes),
@@ -70,7 +72,7 @@ def _document(store: Path, images: int, sizes: list[int]) -> dict[str, Any]:
     }
 
 
-def _mounts(store: Path) -> dict[str, str]:
+def _mounts(store: str) -> dict[str, str]:
     """Return the readable mounts of this store, each with its state of kernel passthrough; report a
     mount that does not answer in time.
     """
@@ -87,8 +89,8 @@ def _mounts(store: Path) -> dict[str, str]:
     return dict(sorted(states.items()))
 
 
-def _ask(path: Path, store: Path, states: dict[str, str]) -> None:
+def _ask(path: Path, store: str, states: dict[str, str]) -> None:
     with suppress(OSError, ValueError):
         status = json.loads((path / ".imgfs" / "status.json").read_bytes())
-        if status.get("store") == str(store):
+        if status.get("store") == store:
             states[str(path)] = str(status.get("passthrough", "off"))

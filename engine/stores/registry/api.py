@@ -10,11 +10,11 @@ from urllib.parse import urljoin
 import msgspec
 from urllib3.response import BaseHTTPResponse
 
-from engine.errors import DigestMismatch, NotFound, StoreError, Unreachable
+from engine.errors import DigestMismatch, StoreError, Unreachable
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
 from engine.spec.digest import of_bytes, parse, well_formed
-from engine.stores.registry.client import Client, Refused
+from engine.stores.registry.client import Client
 
 _T = TypeVar("_T")
 
@@ -111,24 +111,6 @@ class Reading:
             url = self.client.location.url
             raise Unreachable(url, f"{path}: expected the bytes from {first}, found {span!r}")
         return response
-
-    def referrers(self, repository: str, digest: str) -> tuple[Descriptor, ...]:
-        """Return the manifests that refer to one; those of the tag scheme where the registry does
-        not know referrers.
-        """
-        try:
-            path = f"/v2/{repository}/referrers/{digest}"
-            response = self.client.request("GET", path, pull_scope(repository))
-            return tuple(oci.parse_index(self.client.document(response), path).manifests)
-        except (NotFound, Refused):
-            pass
-        try:
-            found = self.manifest(repository, digest.replace(":", "-", 1))
-        except NotFound:
-            return ()
-        if not oci.is_index_type(found.descriptor.media_type):
-            return ()
-        return tuple(oci.parse_index(found.data, found.descriptor.digest).manifests)
 
     def _pages(self, path: str, scopes: tuple[str, ...]) -> Iterator[bytes]:
         """Yield each page of a list; a page with fewer entries than asked for is not the last."""

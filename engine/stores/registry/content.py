@@ -43,11 +43,13 @@ class RegistryContent(ContentStore):
         self._begin = transaction
         self._lock = Lock()
         self._downloads: dict[str, Download] = {}
+        self._ending: set[Download] = set()
+        """Those that a new one has replaced while their threads end."""
 
     def close(self) -> None:
         """End the downloads."""
         with self._lock:
-            running = list(self._downloads.values())
+            running = [*self._downloads.values(), *self._ending]
         for download in running:
             download.stop()
 
@@ -88,16 +90,21 @@ class RegistryContent(ContentStore):
         with self._lock:
             found = self._downloads.get(source.digest)
             if found is None or found.has_ended:
+                if found is not None:
+                    self._ending.add(found)
                 found = Download(self._reading, self._location, self._cache, source, self._has_come)
                 self._downloads[source.digest] = found
             return found
 
     def _has_come(self, download: Download) -> None:
-        with self._lock:
-            if self._downloads.get(download.source.digest) is download:
-                del self._downloads[download.source.digest]
-        self._sources.use(download.source.digest)
-        self._eviction.run()
+        try:
+            self._sources.use(download.source.digest)
+            self._eviction.run()
+        finally:
+            with self._lock:  # last, since closing the store waits for those that are listed
+                self._ending.discard(download)
+                if self._downloads.get(download.source.digest) is download:
+                    del self._downloads[download.source.digest]
 
     def _fetch(self, sources: Sequence[Source]) -> None:
         """Put a small blob into the cache; forget sources that do not have it. Raise NotFound."""

@@ -15,7 +15,7 @@ log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {root}}}
   delete: {{enabled: true}}
-http: {{addr: "127.0.0.1:{port}"}}
+http: {{addr: "127.0.0.1:{port}"{http}}}
 {more}
 """
 
@@ -26,13 +26,19 @@ def lacking() -> str | None:
 
 
 @contextmanager
-def registry(directory: Path, more: str = "") -> Iterator[str]:
-    """Run a registry with its data in a directory; yield its host and port."""
+def registry(directory: Path, more: str = "", certificate: Path | None = None) -> Iterator[str]:
+    """Run a registry with its data in a directory; yield its host and port.
+
+    With a certificate, whose key is beside it, the registry speaks TLS.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = directory / "config.yml"
-    config.write_text(_CONFIG.format(root=directory / "data", port=port, more=more))
+    key = certificate and certificate.with_suffix(".key")
+    http = f", tls: {{certificate: {certificate}, key: {key}}}" if certificate else ""
+    text = _CONFIG.format(root=directory / "data", port=port, http=http, more=more)
+    config.write_text(text)
     with (directory / "log").open("wb") as log:
         command = ["docker-registry", "serve", str(config)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -48,7 +54,7 @@ def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/v2/")
-        return connection.getresponse().status in (200, 401)
+        return connection.getresponse().status in (200, 400, 401)  # 400: it speaks TLS
     except OSError:
         return False
     finally:

@@ -142,3 +142,21 @@ def test_a_local_store_imports_no_http_client(tmp_path: Path) -> None:
         "sys.exit('urllib3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_commands_on_a_registry(host: str, tmp_path: Path) -> None:
+    url = f"registry://{host}?cache={tmp_path}/cache"
+    with opened(host, tmp_path / "cache") as store:
+        load(store)
+
+    def imgfs(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "imgfs", "--store", url, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    info = json.loads(imgfs("info", "--format", "json").stdout)
+    assert (info["store"], info["images"]) == (url, 1)
+    for word in ("fsck", "gc"):
+        done = imgfs(word)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"imgfs: {url}: ")
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,229 @@
+"""Access to a registry: certificates, tokens, helpers, redirects, and lists in several pages."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from engine.archive.import_options import ImportOptions
+from engine.archive.importer import Import
+from engine.content.blobs import read_blob
+from engine.errors import AccessDenied, StoreError
+from engine.stores.open import open_store
+from tests.archives import OCI_MANIFEST, ImageParts, digest, layer, oci_archive
+from tests.stores.registry.server import lacking, registry
+
+IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096),))
+LARGE = digest(IMAGE.layers[0])
+BASIC = f"Basic {base64.b64encode(b'u:secret').decode()}"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the home directory of a user without credentials."""
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("HOME", str(path))
+    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+def certificate(directory: Path) -> Path:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    made = directory / "registry.crt"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(made.with_suffix(".key")), "-out", str(made)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+def test_only_a_certificate_that_is_trusted_is_accepted(tmp_path: Path, home: Path) -> None:
+    if reason := lacking():
+        pytest.skip(reason)
+    directory = tmp_path / "registry"
+    directory.mkdir()
+    made = certificate(directory)
+    with registry(directory, certificate=made) as host:
+        url = f"registry+https://{host}?cache={tmp_path}/cache"
+        with open_store(url) as store, pytest.raises(StoreError, match=r"(?i)certificate"):
+            store.images.get(f"{host}/app:1")
+        trusted = home / ".config/containers/certs.d" / host
+        trusted.mkdir(parents=True)
+        shutil.copy(made, trusted / "ca.crt")
+        with open_store(url) as store, Import(store, ImportOptions()) as importing:
+            importing.feed(oci_archive((IMAGE, "docker.io/library/app:1")))
+            importing.finish()
+        with open_store(url.replace("/cache", "/other")) as store:
+            assert store.images.get(f"{host}/app:1").target.digest == digest(IMAGE.manifest())
+            assert read_blob(store.content, LARGE) == IMAGE.layers[0]
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """A registry with one image, whose blobs are elsewhere, for those who have a fresh token."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Servers"
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        self.server.seen.append((self.path, self.headers["Authorization"]))
+        if url.path == "/token":
+            self.give_token(parse_qs(url.query))
+        elif url.path.startswith("/elsewhere/"):
+            self.answer(200, {digest(one): one for one in IMAGE.blobs()}[url.path[11:]])
+        elif self.headers["Authorization"] != f"Bearer token{self.server.tokens}":
+            realm = f'realm="http://{self.server.host}/token",service="here",scope="repository:app:pull"'
+            self.answer(401, b"{}", {"WWW-Authenticate": f"Bearer {realm}"})
+        elif url.path == "/v2/app/tags/list":
+            self.list_tags(parse_qs(url.query))
+        elif "/manifests/" in url.path:
+            self.answer(200, IMAGE.manifest(), {"Content-Type": OCI_MANIFEST})
+        elif "/blobs/" in url.path:
+            name = url.path.rpartition("/")[2]
+            self.answer(307, b"", {"Location": f"http://{self.server.other}/elsewhere/{name}"})
+        else:
+            self.answer(200, b"{}")
+
+    def give_token(self, asked: dict[str, list[str]]) -> None:
+        if self.headers["Authorization"] != BASIC:
+            self.answer(401, b"{}")
+            return
+        assert asked["service"] == ["here"]
+        self.server.tokens += 1
+        self.answer(200, json.dumps({"token": f"token{self.server.tokens}"}).encode())
+
+    def list_tags(self, asked: dict[str, list[str]]) -> None:
+        last = int(asked.get("last", ["0"])[0])
+        link = {"Link": f'</v2/app/tags/list?n=2&last={last + 2}>; rel="next"'} if last < 4 else {}
+        tags = [str(last + 1), str(last + 2)]
+        self.answer(200, json.dumps({"name": "app", "tags": tags}).encode(), link)
+
+    def answer(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class Servers(ThreadingHTTPServer):
+    """A server, the other one that has its blobs, and the requests that it has seen."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Guarded)
+        self.seen: list[tuple[str, str | None]] = []
+        self.tokens = 0
+        self.host = self.other = f"127.0.0.1:{self.server_port}"
+
+
+@contextmanager
+def running(server: Servers) -> Iterator[Servers]:
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def guarded() -> Iterator[Servers]:
+    with running(Servers()) as blobs, running(Servers()) as server:
+        server.other = f"localhost:{blobs.server_port}"
+        server.elsewhere = blobs  # type: ignore[attr-defined]
+        yield server
+
+
+def log_in(home: Path, host: str) -> None:
+    (home / ".docker").mkdir()
+    auth = base64.b64encode(b"u:secret").decode()
+    (home / ".docker/config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+
+def read_all(server: Servers, cache: Path) -> None:
+    with open_store(f"registry://{server.host}?cache={cache}") as store:
+        image = store.images.get(f"{server.host}/app:1")
+        assert image.target.digest == digest(IMAGE.manifest())
+        assert read_blob(store.content, LARGE) == IMAGE.layers[0]
+
+
+def test_a_token_is_asked_for_with_the_users_credentials(
+    guarded: Servers, home: Path, tmp_path: Path
+) -> None:
+    log_in(home, guarded.host)
+    read_all(guarded, tmp_path / "cache")
+    assert guarded.tokens == 1
+
+
+def test_another_host_receives_no_credentials(guarded: Servers, home: Path, tmp_path: Path) -> None:
+    log_in(home, guarded.host)
+    read_all(guarded, tmp_path / "cache")
+    seen = guarded.elsewhere.seen  # type: ignore[attr-defined]
+    assert any(LARGE in path for path, _ in seen)
+    assert {authorization for _, authorization in seen} == {None}
+
+
+def test_a_token_that_is_not_accepted_any_more_is_replaced(
+    guarded: Servers, home: Path, tmp_path: Path
+) -> None:
+    log_in(home, guarded.host)
+    with open_store(f"registry://{guarded.host}?cache={tmp_path}/cache") as store:
+        store.images.get(f"{guarded.host}/app:1")
+        guarded.tokens += 1  # as if the last one had expired
+        assert read_blob(store.content, LARGE) == IMAGE.layers[0]
+
+
+def test_without_credentials_access_is_denied_in_one_line(guarded: Servers, tmp_path: Path) -> None:
+    with open_store(f"registry://{guarded.host}?cache={tmp_path}/cache") as store:
+        with pytest.raises(AccessDenied) as denied:
+            store.images.get(f"{guarded.host}/app:1")
+        assert "\n" not in str(denied.value)
+
+
+def test_a_helper_is_asked_for_credentials(
+    guarded: Servers, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    helper = programs / "docker-credential-mine"
+    helper.write_text(
+        f'#!/bin/sh\nread host; [ "$1 $host" = "get {guarded.host}" ] || exit 1\n'
+        'echo \'{"ServerURL": "", "Username": "u", "Secret": "secret"}\'\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    (home / ".docker").mkdir()
+    config = {"credHelpers": {guarded.host: "mine"}}
+    (home / ".docker/config.json").write_text(json.dumps(config))
+    read_all(guarded, tmp_path / "cache")
+
+
+def test_every_page_of_a_list_is_read(guarded: Servers, home: Path, tmp_path: Path) -> None:
+    log_in(home, guarded.host)
+    with open_store(f"registry://{guarded.host}?cache={tmp_path}/cache") as store:
+        images = store.images.all(f"{guarded.host}/app")
+        assert [image.name.rpartition(":")[2] for image in images] == list("123456")
