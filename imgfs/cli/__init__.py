@@ -24,7 +24,7 @@ from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.support.common import Failed, print_error
 from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
 
-_COMMANDS = (
+COMMANDS = (
     "mount",
     "umount",
     "commit",
@@ -44,6 +44,7 @@ _COMMANDS = (
     "fsck",
     "tag",
     "rm",
+    "completion",
 )
 """Each has a module of its name, with an underscore behind a keyword, in the order of --help."""
 _ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
@@ -93,7 +94,7 @@ def run(arguments: list[str]) -> int:
             raise UsageError("missing command")
         else:
             name, *rest = _without_help(args.words)
-            command = _command(name)
+            command = command_of(name)
             path = f"imgfs {name}"
             if not isenabled():
                 freeze()
@@ -134,15 +135,15 @@ def _program() -> Parser:
 
 def _commands() -> str:
     """Return the list of commands for --help, one line for each."""
-    lines = (f"  {name:9}{_command(name).help.splitlines()[0]}" for name in _COMMANDS)
+    lines = (f"  {name:11}{command_of(name).help.splitlines()[0]}" for name in COMMANDS)
     return "\n".join(("commands:", *lines))
 
 
-def _command(name: str) -> Command:
+def command_of(name: str) -> Command:
     """Import and return a command by its name or alias; raise UsageError if there is none."""
     name = _ALIASES.get(name, name)
-    if name not in _COMMANDS:
-        raise UsageError(f"no such command '{name}'{suggestion(name, _COMMANDS)}")
+    if name not in COMMANDS:
+        raise UsageError(f"no such command '{name}'{suggestion(name, COMMANDS)}")
     module = f"{name}_" if iskeyword(name) else name
     found: Command = getattr(import_module(f"imgfs.cli.{module}"), name.upper())
     return found
@@ -166,7 +167,7 @@ def _is_mount_form(arguments: Sequence[str]) -> bool:
     return (
         len(arguments) >= 2
         and not any(word.startswith("-") for word in arguments[:2])
-        and arguments[0] not in _COMMANDS
+        and arguments[0] not in COMMANDS
         and arguments[0] not in _ALIASES
         and os.path.isabs(arguments[1])
         and all(option.startswith("-") for option in options)

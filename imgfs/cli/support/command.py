@@ -2,7 +2,14 @@
 words may be mixed, and the value of an option may look like an option.
 """
 
-from argparse import REMAINDER, SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    REMAINDER,
+    SUPPRESS,
+    Action,
+    ArgumentParser,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
@@ -79,6 +86,11 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError, where argparse would print several lines and exit."""
         raise UsageError(message)
+
+    @property
+    def actions(self) -> Sequence[Action]:
+        """The options, in the order in which they were added."""
+        return self._actions
 
     def flag(self, *names: str, help: str) -> None:  # noqa: A002 (argparse's name for it)
         """Add an option without a value."""
