@@ -60,6 +60,7 @@ class LayerFollower:
         self._taken = 0
         self._ended: FollowedLayer | None = None
         self._learner: LayerLearner | None = None
+        self._is_scheduled = False
         self._is_busy = False
         self._is_stopped = False
         self._is_complete = False
@@ -99,8 +100,8 @@ class LayerFollower:
     def _go_on(self) -> None:
         """Continue in another thread if there is enough to do. The lock is held."""
         enough = self._written - self._taken >= BUFFER_SIZE or self._ended is not None
-        if enough and not self._is_busy:
-            self._is_busy = True
+        if enough and not self._is_scheduled:
+            self._is_scheduled = True
             _workers(os.getpid()).begin(self._work)
 
     def _work(self) -> None:
@@ -116,10 +117,12 @@ class LayerFollower:
             ready = min(BUFFER_SIZE, self._written - self._taken)
             is_over = self._is_stopped or self._error is not None
             if not is_over and (ready == BUFFER_SIZE or (ready and self._ended is not None)):
+                self._is_busy = True
                 return partial(self._learn, ready)
             if self._ended is not None:
+                self._is_busy = True
                 return partial(self._deliver, self._ended)
-            self._is_busy = False
+            self._is_busy = self._is_scheduled = False
             self._changed.notify_all()
             return None
 

@@ -92,3 +92,17 @@ def test_what_reading_raises_is_raised() -> None:
     followed = follower.end(of_bytes(b""), 10)
     with pytest.raises(OSError, match="disk"):
         followed.outcome()
+
+
+def test_an_interrupt_while_the_threads_start_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(_pid: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.layers.follower._workers", interrupted)
+    data = gzipped(PLAIN)
+    follower = follower_of(data)
+    with pytest.raises(KeyboardInterrupt):
+        follower.advance(2 * BUFFER_SIZE)
+    follower.stop()
