@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,15 +171,16 @@ def make_layout(layout: Path, layers: Iterable[list[str]], compression: str) -> 
 
 def _write_layer(paths: list[str], blob: Path, compress: Sequence[str]) -> str:
     """Write a layer with the files at these paths, and return its diff ID."""
+    listed = b"".join(path.encode("utf-8", "surrogateescape")[1:] + b"\0" for path in paths)
     words = ["tar", "-C", "/", "--no-recursion", "--null", "--files-from=-", "-c"]
-    tar = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert tar.stdin is not None
+    with tempfile.TemporaryFile() as names:  # a pipe could fill up before the archive is read
+        names.write(listed)
+        names.seek(0)
+        tar = subprocess.Popen(words, stdin=names, stdout=subprocess.PIPE)
     assert tar.stdout is not None
     with blob.open("wb") as out:
         compressor = subprocess.Popen(compress, stdin=subprocess.PIPE, stdout=out)
     assert compressor.stdin is not None
-    tar.stdin.write(b"".join(path.encode("utf-8", "surrogateescape")[1:] + b"\0" for path in paths))
-    tar.stdin.close()
     digest = hashlib.sha256()
     while data := tar.stdout.read(_PIECE):
         digest.update(data)
