@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from engine.errors import AccessDenied, InvalidReference, Unreachable
 from engine.names import remove, tag
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
-from tests.archives import ImageParts, layer, oci_archive
+from tests.archives import ImageParts, digest, layer, oci_archive
 from tests.stores.registry.server import lacking, registry
 
 LARGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096), layer()))
@@ -160,3 +161,15 @@ def test_commands_on_a_registry(host: str, tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.startswith(f"imgfs: {url}: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_a_registry_that_has_lost_its_blobs_gets_them_again(host: str, tmp_path: Path) -> None:
+    with opened(host, tmp_path / "cache") as store:
+        load(store)
+        for blob in (tmp_path / "registry/data").rglob("*/_layers/sha256/*"):
+            shutil.rmtree(blob)
+        load(store, "docker.io/library/app:2")
+    with opened(host, tmp_path / "other") as store:
+        image = store.images.get(f"{host}/app:2")
+        assert read_blob(store.content, digest(LARGE.layers[0])) == LARGE.layers[0]
+        assert image.target.digest == digest(LARGE.manifest())
