@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from engine.closing import Closing
 from engine.content.blobs import read_blob
+from engine.content.memory import MemoryReader
 from engine.content.protocols import ReaderAt
 from engine.errors import NotFound
 from engine.graph import graph
@@ -47,7 +47,7 @@ class Trimmed:
     def open(self, digest: str) -> ReaderAt:
         """Open a blob; raise NotFound if it is absent."""
         data = self._documents.get(digest)
-        return self._content.open(digest) if data is None else _Document(data)
+        return self._content.open(digest) if data is None else MemoryReader(data)
 
     def sizes(self, wanted: Iterable[str]) -> Mapping[str, int]:
         """Return the sizes of those of the blobs that are there."""
@@ -94,23 +94,6 @@ class Trimmed:
         if oci.is_index_type(child.media_type):
             return self._index(child, matching)
         return None if graph(self._content, child).missing else child
-
-
-class _Document(Closing):
-    """A small blob in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    @property
-    def size(self) -> int:
-        return len(self._data)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return self._data[offset : offset + length]
-
-    def fileno(self) -> int | None:
-        return None
 
 
 def _has_index(image: Image) -> bool:

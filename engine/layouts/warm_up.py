@@ -6,9 +6,7 @@ can call `warm_caches`, which lays out a minimal image in memory.
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
-from engine.closing import Closing
+from engine.content.memory import MemoryReader
 from engine.image import Image
 from engine.layouts import combined
 from engine.spec import digest, oci, platforms
@@ -42,30 +40,14 @@ def _descriptor(media_type: str, data: bytes) -> Descriptor:
     return Descriptor(media_type, digest.of_bytes(data), len(data))
 
 
-class _Document(Closing, msgspec.Struct, frozen=True):
-    """An open blob in memory, a `ReaderAt`."""
-
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return self.data[offset : offset + length]
-
-    def fileno(self) -> None:
-        """Return None: the document is in memory."""
-
-
 class _Held:
     """Documents in memory, as `engine.graph.Blobs`."""
 
     def __init__(self, *documents: bytes) -> None:
         self._documents: dict[str, bytes] = {digest.of_bytes(data): data for data in documents}
 
-    def open(self, digest: str) -> _Document:
-        return _Document(self._documents[digest])
+    def open(self, digest: str) -> MemoryReader:
+        return MemoryReader(self._documents[digest])
 
     def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
         return {d: len(self._documents[d]) for d in digests if d in self._documents}

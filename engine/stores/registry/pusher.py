@@ -75,10 +75,9 @@ class Pusher:
 
     def _blob(self, repository: str, blob: Descriptor) -> None:
         full = f"{self._location.host}/{repository}"
-        sources = [source.repository for source in self._sources.find(blob.digest)]
-        if full in sources and self._uploads.has_blob(repository, blob.digest):
-            return
-        source = self._location.repository(f"{sources[0]}:x") if sources else ""
+        sources = (source.repository for source in self._sources.find(blob.digest))
+        other = next((source for source in sources if source != full), "")
+        source = self._location.repository(f"{other}:x") if other else ""
         opened = partial(self._content.open, blob.digest)
         self._uploads.blob(repository, blob.digest, source, opened)
 

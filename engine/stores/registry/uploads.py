@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final
 from urllib.parse import quote, urljoin
 
-import msgspec
 from urllib3.response import BaseHTTPResponse
 
+from engine.content.memory import MemoryReader
 from engine.content.protocols import ReaderAt
 from engine.errors import AccessDenied, NotFound, StoreError, Unreachable, Unsupported
 from engine.spec import oci
@@ -51,18 +51,18 @@ class Uploads:
     def blob(
         self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
     ) -> None:
-        """Give a repository a blob: by a mount from the repository `source`, unless that is "",
-        or by sending what `opened` returns.
+        """Give a repository a blob that it does not have: by a mount from the repository `source`,
+        unless that is "", or by sending what `opened` returns.
         """
-        for is_last in (False, False, True)[-_ATTEMPTS:]:
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._blob(repository, digest, source, opened)
+                if not self.has_blob(repository, digest):
+                    self._start_and_send(repository, digest, source, opened)
+                return
             except Unreachable:
-                if is_last:
+                if attempt == _ATTEMPTS:
                     raise
                 self._client.pause(1)
-            else:
-                return
 
     def manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """Store a manifest under a tag or its digest."""
@@ -113,7 +113,7 @@ class Uploads:
         config = b"{}"
         digest = of_bytes(config)
         if not self.has_blob(repository, digest):
-            self._start_and_send(repository, digest, "", lambda: _Small(config))
+            self._start_and_send(repository, digest, "", lambda: MemoryReader(config))
         document = ManifestDocument(
             schema_version=2,
             media_type=oci.MANIFEST,
@@ -123,12 +123,6 @@ class Uploads:
         )
         data = oci.render(document)
         return Manifest(Descriptor(oci.MANIFEST, of_bytes(data), len(data)), data)
-
-    def _blob(
-        self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
-    ) -> None:
-        if not self.has_blob(repository, digest):
-            self._start_and_send(repository, digest, source, opened)
 
     def _start_and_send(
         self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
@@ -178,31 +172,6 @@ class Uploads:
         if not target:
             raise StoreError(self._client.location.url, "starts an upload without a Location")
         return urljoin(self._client.location.base, target)
-
-
-class _Small(msgspec.Struct, frozen=True):
-    """A small blob in memory."""
-
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return self.data[offset : offset + length]
-
-    def fileno(self) -> None:
-        return None
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing."""
 
 
 def _chunk_size(response: BaseHTTPResponse) -> int:
