@@ -228,11 +228,9 @@ class ContentPool:
         Those of layers that are damaged, or that came out of order, are left out.
         """
         for digest in dict.fromkeys(layers):
-            content = self.get(Digest(digest))
-            known = content.outcome() if isinstance(content, Ingested) else None
-            match content:
-                case Ingested() if known and known.table is not None:
-                    yield digest, known.table
+            match self.get(Digest(digest)):
+                case Ingested() as content if (table := content.outcome().table) is not None:
+                    yield digest, table
                 case Ingested(uncompressed=None) | Stored() | None:
                     continue
                 case _:

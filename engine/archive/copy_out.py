@@ -5,18 +5,19 @@ No mount is needed, and no more is decompressed than what is copied.
 
 import os
 import posixpath
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from engine.archive.export import write_entries
 from engine.archive.leased_root import leased_root
 from engine.archive.save import Output
 from engine.errors import AlreadyExists, InvalidInput, NotFound, printable
 from engine.filetree.entry_tree import EntryTree
 from engine.filetree.restore import Restorer
 from engine.filetree.root_paths import resolved, resolved_to_the_end
-from engine.filetree.root_tar import content_size, root_tar
+from engine.filetree.root_tar import content_size
 from engine.progress import Counted, Progress
 from engine.spec.oci import Manifest
 from engine.stores.protocols import Store
@@ -72,17 +73,10 @@ def copy_to_directory(
 def copy_to_tar(store: Store, manifest: Manifest, copied: Copied, output: Output) -> None:
     """Write a tar with what is copied, below its name; raise as `copy_to_directory`."""
     with leased_root(store, manifest, output.progress) as (layers, tree):
-        node = copied.node(tree)
-        counted = Counted(content_size(tree, tree.walk(b"", node)), output.progress)
-        entries = _below(tree, copied.name, node)
-        for piece in root_tar(layers, manifest.layers, tree, entries, counted.add):
-            output.write(piece)
-
-
-def _below(tree: EntryTree, name: bytes, node: int) -> Iterator[tuple[bytes, int]]:
-    if not name and tree.attributes(node).kind != "dir":
-        raise InvalidInput("expected a directory, found a file")
-    return tree.walk(name, node)
+        node, name = copied.node(tree), copied.name
+        if not name and tree.attributes(node).kind != "dir":
+            raise InvalidInput("expected a directory, found a file")
+        write_entries(layers, manifest, tree, partial(tree.walk, name, node), output)
 
 
 def _target(copied: Copied, destination: Path, is_directory: bool) -> Path:

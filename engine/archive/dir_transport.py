@@ -29,7 +29,7 @@ def read(members: Members, graphs: ArchiveGraphs) -> Inventory:
     """Return the image; raise MissingMember or InvalidDocument."""
     data = members.document(docker.MANIFEST_FILE)
     media_type = oci.own_media_type(data, docker.MANIFEST_FILE)
-    if not (oci.is_manifest_type(media_type) or oci.is_index_type(media_type)):
+    if not oci.is_document_type(media_type):
         raise InvalidDocument(
             docker.MANIFEST_FILE,
             f"expected a manifest or an index, found {media_type or 'neither'}",

@@ -3,15 +3,16 @@
 No mount is needed. The layers are leased while they are read.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 
 from engine.archive.leased_root import leased_root
 from engine.archive.save import Output
-from engine.filetree.entry_tree import LeftOut
+from engine.filetree.entry_tree import EntryTree, LeftOut
 from engine.filetree.root_paths import selection
 from engine.filetree.root_tar import content_size, root_tar
+from engine.layers.layer import Layers
 from engine.progress import Counted
 from engine.spec.oci import Manifest
 from engine.stores.protocols import Store
@@ -31,12 +32,23 @@ def export(
     """
     with leased_root(store, manifest, output.progress) as (layers, root):
         chosen = partial(selection, root, paths or (b"",))
-        counted = Counted(content_size(root, chosen()), output.progress)
-        pieces = root_tar(layers, manifest.layers, root, chosen(), counted.add)
-        with closing(_ahead(_blocks(pieces))) as blocks:
-            for block in blocks:
-                output.write(block)
+        write_entries(layers, manifest, root, chosen, output)
         return root.left_out
+
+
+def write_entries(
+    layers: Layers,
+    manifest: Manifest,
+    root: EntryTree,
+    chosen: Callable[[], Iterable[tuple[bytes, int]]],
+    output: Output,
+) -> None:
+    """Write an archive of the entries of a root that `chosen` returns, the same at each call."""
+    counted = Counted(content_size(root, chosen()), output.progress)
+    pieces = root_tar(layers, manifest.layers, root, chosen(), counted.add)
+    with closing(_ahead(_blocks(pieces))) as blocks:
+        for block in blocks:
+            output.write(block)
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -127,7 +127,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def _is_document(entry: Descriptor) -> bool:
-    return oci.is_manifest_type(entry.media_type) or oci.is_index_type(entry.media_type)
+    return oci.is_document_type(entry.media_type)
 
 
 def _strange(entry: Descriptor) -> LeftOut:

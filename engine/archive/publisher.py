@@ -100,7 +100,7 @@ class Publisher(msgspec.Struct, frozen=True):
         labels: dict[str, dict[str, str]] = {}
         for blob in found.blobs:
             labels[blob.digest] = {}
-            if oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type):
+            if oci.is_document_type(blob.media_type):
                 with self.members.open(Digest(blob.digest)) as reader:
                     data = reader.pread(blob.size, 0)
                 labels[blob.digest] = graph.gc_labels(graph.children(data, blob))

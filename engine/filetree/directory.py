@@ -15,17 +15,10 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ChangedFile
-from engine.filetree.entry import NO_XATTRS, FileEntry, HostFile
+from engine.filetree.entry import FILE_TYPES, NO_XATTRS, FileEntry, HostFile
 from engine.filetree.tree import Tree
 
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
+_KINDS = {file_type: kind for kind, file_type in FILE_TYPES.items()}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_XATTRS_HERE = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA})

@@ -1,11 +1,23 @@
 """The entries of a tree of files."""
 
+import stat
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from engine.tar.member import NO_XATTRS as NO_XATTRS
 from engine.units import NS_PER_SECOND
+
+FILE_TYPES: Final[Mapping[str, int]] = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "fifo": stat.S_IFIFO,
+    "character device": stat.S_IFCHR,
+    "block device": stat.S_IFBLK,
+}
+"""The file type of each kind of entry, as in the mode that lstat returns."""
 
 
 class HostFile(msgspec.Struct, frozen=True, gc=False):

@@ -7,18 +7,14 @@ from contextlib import ExitStack, suppress
 from functools import cache, partial
 
 from engine.closing import Closing
-from engine.errors import AlreadyExists, InvalidInput, printable
+from engine.errors import AlreadyExists
+from engine.filetree.entry import FILE_TYPES
 from engine.filetree.entry_tree import EntryTree, Place
 from engine.layers.layer import Layer, Layers
 from engine.layers.table import Entry
 from engine.spec.oci import Descriptor
 
 _PIECE = 1 << 20
-_NODE_TYPES = {
-    "fifo": stat.S_IFIFO,
-    "character device": stat.S_IFCHR,
-    "block device": stat.S_IFBLK,
-}
 
 
 class Restorer(Closing):
@@ -93,10 +89,8 @@ class Restorer(Closing):
             with open(descriptor, "wb", buffering=0) as file:
                 if place is not None:
                     self._write(file.fileno(), self._layer(place.layer), entry)
-        elif kind in _NODE_TYPES:
-            os.mknod(path, _NODE_TYPES[kind] | 0o600, os.makedev(*entry.attributes.device))
         else:
-            raise InvalidInput(f"{printable(os.fsdecode(path))}: is a {kind}, which is not copied")
+            os.mknod(path, FILE_TYPES[kind] | 0o600, os.makedev(*entry.attributes.device))
         self._set_attributes(entry, path)
 
     def _write(self, descriptor: int, layer: Layer, entry: Entry) -> None:

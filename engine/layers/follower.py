@@ -26,7 +26,7 @@ Pread = Callable[[int, int], bytes]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What was learnt of a layer: its diff ID and size, and the document of its table.
+    """The result of following a layer: its diff ID and size, and the document of its table.
 
     Both are None of a layer that is damaged, or that was not wanted any more.
     """

@@ -45,7 +45,7 @@ class Selection(msgspec.Struct, frozen=True):
         manifest matches the platform.
         """
         target = image.target
-        if not (oci.is_manifest_type(target.media_type) or oci.is_index_type(target.media_type)):
+        if not oci.is_document_type(target.media_type):
             reason = f"only manifests may be exported, found {target.media_type}"
             raise NotExportable(image.familiar, reason)
         found = graph(blobs, target, self.platform)

@@ -238,7 +238,7 @@ def own_media_type(data: bytes, subject: str) -> str:
     Return "" for any other document; raise InvalidDocument if it is not JSON.
     """
     found = go_json.convert(go_json.loads(data, subject), _Unknown, subject)
-    if is_manifest_type(found.media_type) or is_index_type(found.media_type):
+    if is_document_type(found.media_type):
         return found.media_type
     if found.manifests is not msgspec.UNSET:
         return INDEX
@@ -256,6 +256,11 @@ def is_manifest_type(media_type: str) -> bool:
 def is_index_type(media_type: str) -> bool:
     """Return whether it is the type of an image index or a Docker manifest list."""
     return media_type in (INDEX, DOCKER_MANIFEST_LIST)
+
+
+def is_document_type(media_type: str) -> bool:
+    """Return whether it is the type of a manifest or of an index."""
+    return is_manifest_type(media_type) or is_index_type(media_type)
 
 
 def is_config_type(media_type: str) -> bool:

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Protocol, overload
 
 import msgspec
 
+from engine.filetree.entry import FILE_TYPES
 from engine.filetree.entry_tree import EntryTree
 from engine.layers import table
 from engine.layers.layer import Layer
@@ -26,14 +27,6 @@ from imgfs.vfs.nodes import (
 )
 from imgfs.vfs.open_layers import OpenLayers
 
-_TYPES: Final = {
-    "file": stat.S_IFREG,
-    "dir": stat.S_IFDIR,
-    "symlink": stat.S_IFLNK,
-    "fifo": stat.S_IFIFO,
-    "character device": stat.S_IFCHR,
-    "block device": stat.S_IFBLK,
-}
 _SYMLINK_MODE: Final = 0o777
 """The mode that Linux gives every symlink, whatever an archive says."""
 _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
@@ -55,7 +48,7 @@ class Owners(msgspec.Struct, frozen=True):
 
     def attributes(self, shared: table.Attributes, size: int, mtime: int, links: int) -> Attributes:
         """Return the attributes of an entry."""
-        kind, mode = _TYPES[shared.kind], shared.mode
+        kind, mode = FILE_TYPES[shared.kind], shared.mode
         uid: int | None = None
         gid: int | None = None
         if self.are_shown:

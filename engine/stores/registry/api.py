@@ -86,13 +86,15 @@ class Reading:
         path = f"/v2/{repository}/manifests/{reference}"
         response = self.client.request("GET", path, pull_scope(repository), headers)
         data = self.client.document(response)
-        told = response.headers.get("Docker-Content-Digest", "")
-        wanted = next(filter(well_formed, (reference, told)), None)
+        stated = response.headers.get("Docker-Content-Digest", "")
+        wanted = next(filter(well_formed, (reference, stated)), None)
         found = of_bytes(data, parse(wanted).algorithm if wanted else "sha256")
         if wanted and wanted != found:
             raise DigestMismatch(f"manifest {repository}:{reference}", wanted, found)
-        stated = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        media_type = stated if stated in MANIFEST_TYPES else oci.own_media_type(data, str(found))
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        media_type = (
+            content_type if content_type in MANIFEST_TYPES else oci.own_media_type(data, str(found))
+        )
         return Manifest(Descriptor(media_type or oci.MANIFEST, found, len(data)), data)
 
     def blob(self, repository: str, digest: str, first: int, last: int) -> BaseHTTPResponse:

@@ -1,4 +1,4 @@
-"""What is below a name: manifests and configs are fetched, and the places of layers noted."""
+"""Fetch the manifests and configs below a name, and note the places of the layers."""
 
 from __future__ import annotations
 
@@ -82,10 +82,7 @@ class Puller:
 
     def _child(self, repository: str, descriptor: Descriptor, depth: int) -> None:
         """Learn a manifest of an index; the registry need not have it."""
-        is_known = oci.is_index_type(descriptor.media_type) or oci.is_manifest_type(
-            descriptor.media_type
-        )
-        if not is_known:
+        if not oci.is_document_type(descriptor.media_type):
             self._note(repository, [descriptor], is_manifest=False)
             return
         with suppress(NotFound):

@@ -62,15 +62,16 @@ class Pusher:
     def _upload(self, repository: str, root: Descriptor) -> None:
         """Give a repository everything below a descriptor, but for the root itself."""
         found = graph.graph(self._content, root)
-        manifests = [blob for blob in found.blobs if _is_document(blob)]
-        others = [blob for blob in found.blobs if not _is_document(blob)]
+        manifests = [blob for blob in found.blobs if oci.is_document_type(blob.media_type)]
+        others = [blob for blob in found.blobs if not oci.is_document_type(blob.media_type)]
         self._puller.at_once([partial(self._blob, repository, blob) for blob in others])
         for blob in reversed(manifests):
             if blob.digest != root.digest:
                 self._uploads.manifest(repository, blob.digest, self._manifest(blob))
         full = f"{self._location.host}/{repository}"
         self._sources.add(
-            Source(blob.digest, full, blob.size, _is_document(blob)) for blob in found.blobs
+            Source(blob.digest, full, blob.size, oci.is_document_type(blob.media_type))
+            for blob in found.blobs
         )
 
     def _blob(self, repository: str, blob: Descriptor) -> None:
@@ -92,7 +93,3 @@ class Pusher:
     def _manifest(self, target: Descriptor) -> Manifest:
         data = read_blob(self._content, target.digest, target.size)
         return Manifest(target, data)
-
-
-def _is_document(blob: Descriptor) -> bool:
-    return oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type)

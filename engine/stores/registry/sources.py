@@ -1,4 +1,4 @@
-"""Where blobs can be had, and when they were read last: a database beside the cache's own.
+"""A database of the places of blobs, and of their last reads, next to the database of the cache.
 
 CACHE/registry.db   sources: a repository (full name) that has a blob, with its size
                     uses: when a cached blob was opened last, in seconds since the epoch

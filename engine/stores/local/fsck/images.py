@@ -126,7 +126,7 @@ class ImageCheck:
         yield from references
 
     def _references(self, blob: Descriptor, names: tuple[str, ...]) -> Iterator[Problem]:
-        if not (oci.is_manifest_type(blob.media_type) or oci.is_index_type(blob.media_type)):
+        if not oci.is_document_type(blob.media_type):
             return
         content = self._store.content
         data = read_blob(content, blob.digest, blob.size)
