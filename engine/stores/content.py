@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from engine.content.protocols import Committed, Info, ReaderAt, Status
 from engine.errors import NotFound
-from engine.spec.digest import parse
+from engine.spec.digest import ALGORITHMS, parse
 
 if TYPE_CHECKING:
     from engine.content.writer import Writer
@@ -21,6 +21,9 @@ class ContentStore(ABC):
     A store implements the abstract methods, and overrides others that it can do faster. Methods
     that take a digest raise InvalidDigest if it is not a valid one.
     """
+
+    algorithms: frozenset[str] = frozenset(ALGORITHMS)
+    """The algorithms of the digests that blobs can have."""
 
     # What a store implements
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 from engine.errors import StoreError
 
 if TYPE_CHECKING:
+    from engine.stores.containerd.store import ContainerdStore
     from engine.stores.protocols import Store
 
 _REGISTRIES: Final = ("registry", "registry+http", "registry+https")
+_CONTAINERD: Final = ("containerd", "docker")
 
 
 def open_store(location: str) -> Store:
@@ -24,6 +26,8 @@ def open_store(location: str) -> Store:
     """
     from engine.stores.local.store import LocalStore
 
+    if _kind(location) in _CONTAINERD:
+        return _containerd(location).open(location)
     return _at_url(location) or LocalStore.open(_path(location))
 
 
@@ -31,21 +35,40 @@ def create_store(location: str) -> Store:
     """Open the store at a location, or make one if there is none; raise StoreError."""
     from engine.stores.local.store import LocalStore
 
+    if _kind(location) in _CONTAINERD:
+        return _containerd(location).create(location)
     return _at_url(location) or LocalStore.create(_path(location))
 
 
 def _at_url(location: str) -> Store | None:
-    """Return the store of a URL of a known kind, None for any other location."""
-    kind, separator, _ = location.partition("://")
-    if separator and kind in _REGISTRIES:
+    """Return the store of a URL whose store is opened as it is created, None for any other."""
+    if _kind(location) in _REGISTRIES:
         from engine.stores.registry.store import RegistryStore  # it imports an HTTP client
 
         return RegistryStore.at(location)
     return None
 
 
-def _path(location: str) -> Path:
+def _containerd(location: str) -> type[ContainerdStore]:
+    """Return the store of containerds; raise StoreError if its libraries are not installed."""
+    try:
+        from engine.stores.containerd.store import ContainerdStore  # it imports gRPC
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            location,
+            f"needs the Python module {error.name}, which is not installed;"
+            " install imgfs[containerd], or python3-grpcio and python3-protobuf",
+        ) from error
+    return ContainerdStore
+
+
+def _kind(location: str) -> str:
+    """Return the kind of a URL, "" for a path."""
     kind, separator, _ = location.partition("://")
-    if separator and kind.isalnum():
+    return kind if separator else ""
+
+
+def _path(location: str) -> Path:
+    if (kind := _kind(location)).isalnum():
         raise StoreError(location, f"expected a path, found a URL of the unknown kind {kind}")
     return Path(location)

@@ -27,6 +27,7 @@ from engine.errors import (
     NotFound,
     SizeMismatch,
     Unavailable,
+    Unsupported,
 )
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
@@ -93,6 +94,11 @@ class ContentSuite:
     @pytest.mark.parametrize("algorithm", digests.ALGORITHMS)
     def test_algorithms(self, store: ContentStore, algorithm: str) -> None:
         data = content(300)
+        if algorithm not in store.algorithms:
+            with pytest.raises(Unsupported, match=algorithm):
+                write_blob(store, "a", data, digests.of_bytes(data, algorithm))
+            assert store.statuses() == []
+            pytest.skip(f"the store keeps no blobs by {algorithm}")
         expected = digests.of_bytes(data, algorithm)
         assert write_blob(store, "expected", data, expected).info.digest == expected
         store.delete(expected)

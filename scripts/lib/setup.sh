@@ -70,6 +70,10 @@ make_environment() {
     [[ -x $venv/bin/python && $made == "$root" ]] || must "$python" -m venv --clear "$venv"
     # Editable by a plain path: the import hook of the default mode slows down every start.
     pip_install imgfs --config-settings editable_mode=compat --editable "$root"
+    # imgfs works without gRPC, which would be compiled for an hour where it has no wheel.
+    logged "$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
+        --only-binary grpcio,protobuf --config-settings editable_mode=compat \
+        --editable "$root[containerd]" || true
     # Otherwise users who may not write here compile all of it at every start.
     logged "$venv/bin/python" -m compileall -q "$root/engine" "$root/imgfs" || true
 }

@@ -1,0 +1,154 @@
+"""The images of a namespace."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from engine.image import Image, Summary, TreeEntry
+from engine.stores.containerd.location import KUBERNETES
+from engine.stores.containerd.mirror import Remembered
+from engine.stores.containerd.names import Names, own_names, untagged_name
+from engine.stores.containerd.summaries import Summaries
+from engine.stores.containerd.transactions import Transactions
+from engine.stores.images import ImageStore
+
+if TYPE_CHECKING:
+    from engine.spec.descriptor import Descriptor
+    from engine.stores.protocols import EventLog
+
+_MANAGED = {"io.cri-containerd.image": "managed"}
+"""The label by which Kubernetes knows the images that it shows."""
+
+
+class ContainerdImages(ImageStore):
+    """The images whose names are references, and those without a name."""
+
+    is_remote = True
+
+    def __init__(
+        self,
+        namespace: str,
+        names: Remembered[Names],
+        stored: Remembered[Mapping[str, Image]],
+        summaries: Summaries,
+        transactions: Transactions,
+        events: EventLog,
+    ) -> None:
+        super().__init__(events)
+        self._namespace = namespace
+        self._remembered = names
+        self._stored = stored
+        self._summaries = summaries
+        self._transactions = transactions
+        self._counted: tuple[Names, Counter[str]] | None = None
+
+    def _transaction(self) -> AbstractContextManager[object]:
+        return self._transactions.begin()
+
+    @property
+    def _names(self) -> Names:
+        """The names as the calling thread sees them, with the changes of its transaction."""
+        pending = self._transactions.pending
+        if pending is None or not pending.names:
+            return self._remembered.get()
+        changed = {**self._stored.get(), **pending.names}
+        return Names({name: image for name, image in changed.items() if image is not None})
+
+    # Names
+
+    def find(self, name: str) -> Image | None:
+        return self._names.find(name)
+
+    def all(self, repository: str = "") -> list[Image]:
+        listed = self._names.listed
+        starts = (f"{repository}:", f"{repository}@")
+        return [each for each in listed if not repository or each.name.startswith(starts)]
+
+    def names_of(self, target: str) -> list[Image]:
+        return self._names.of(target)
+
+    def descriptor(self, target: str) -> Descriptor | None:
+        """Return the descriptor of a target, None if no image has it."""
+        image = self._names.target(target)
+        return image.target if image else None
+
+    # The tree of directories
+
+    def places(self, prefix: str = "") -> Iterator[TreeEntry]:
+        for path, image in self._names.below(prefix):
+            yield self.place(image, path)
+
+    def place_at(self, path: str) -> TreeEntry | None:
+        image = self._names.at(path)
+        return self.place(image, path) if image else None
+
+    def has_paths(self, prefix: str) -> bool:
+        return any(True for _ in self._names.below(prefix))
+
+    # Targets
+
+    def record(self, target: str, summary: Summary) -> None:
+        self._summaries.put(target, summary)
+
+    def summary(self, target: str) -> Summary:
+        return self._summaries.get(target)
+
+    def links(self, blobs: Iterable[str]) -> dict[str, int]:
+        names = self._names
+        if self._counted is None or self._counted[0] is not names:
+            targets = Counter(image.target.digest for image in names.listed)
+            counts = Counter[str]()
+            for target, uses in targets.items():
+                for blob in self.summary(target).blobs:
+                    counts[blob] += uses
+            self._counted = names, counts
+        return {blob: self._counted[1][blob] for blob in blobs}
+
+    # Changes
+
+    def create(self, image: Image) -> Image:
+        return self._as_stored(super().create(image))
+
+    def put(self, image: Image) -> Image:
+        return self._as_stored(super().put(image))
+
+    def _as_stored(self, image: Image) -> Image:
+        """Return an image with the times that containerd has given it."""
+        return self.find(image.name) or image
+
+    def delete(self, name: str) -> Image:
+        with self._transaction():
+            image = self.get(name)
+            target = image.target.digest
+            if all(other.name == name for other in self.names_of(target)):
+                self._remove(self._names.stored(target))
+            return super().delete(name)
+
+    def _write(self, image: Image) -> None:
+        name = image.name
+        if image.is_untagged:
+            if self._names.stored(name):
+                return
+            name = untagged_name(name, self._namespace)
+        labels = dict(image.labels) | (_MANAGED if self._namespace == KUBERNETES else {})
+        with self._transactions.begin() as pending:
+            pending.names[name] = replace(image, name=name, labels=labels)
+
+    def _erase(self, name: str) -> None:
+        """Remove what stands for a full name; of an untagged image only the names that we made, as
+        Kubernetes and the images that still have names need the others.
+        """
+        stored = self._names.stored(name)
+        self._remove(set(stored) & own_names(name) or stored)
+
+    def _remove(self, stored: Iterable[str]) -> None:
+        with self._transactions.begin() as pending:
+            pending.names.update(dict.fromkeys(stored))
+
+    def _erase_record(self, target: str) -> None:
+        self._summaries.drop(target)

@@ -1,0 +1,57 @@
+"""The names and blobs of a namespace in memory, asked for again once containerd has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Generic, TypeVar
+
+from engine.content.protocols import Info
+from engine.image import Image
+from engine.stores.containerd.api import Content, Images
+from engine.stores.containerd.watch import State, Watch
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """An answer of containerd, for as long as its state is the same. Safe from any thread."""
+
+    def __init__(self, ask: Callable[[], T], watch: Watch) -> None:
+        self._ask = ask
+        self._watch = watch
+        self._lock = Lock()
+        self._known: tuple[State, T] | None = None
+
+    def get(self) -> T:
+        """Return the answer as it is now; raise what asking raises."""
+        if (known := self.known()) is not None:
+            return known
+        with self._lock:  # those who wait take what the first one is told
+            if (known := self.known()) is not None:
+                return known
+            state = self._watch.state()
+            found = self._ask()
+            self._known = (state, found) if state is not None and state.is_final else None
+            return found
+
+    def known(self) -> T | None:
+        """Return the answer if it need not be asked for."""
+        known = self._known
+        return known[1] if known is not None and known[0] == self._watch.state() else None
+
+
+class Mirror:
+    """What containerd has, by name and by digest."""
+
+    def __init__(self, images: Images, content: Content, watch: Watch) -> None:
+        self._images = images
+        self._content = content
+        self.images = Remembered[Mapping[str, Image]](self._list_images, watch)
+        self.blobs = Remembered[Mapping[str, Info]](self._list_blobs, watch)
+
+    def _list_images(self) -> Mapping[str, Image]:
+        return {image.name: image for image in self._images.list()}
+
+    def _list_blobs(self) -> Mapping[str, Info]:
+        return {info.digest: info for info in self._content.list()}

@@ -1,0 +1,168 @@
+"""A containerd as a store.
+
+Names are the images of one namespace, blobs its content. A directory in the user's cache holds the
+tables of layers, and what is being written where containerd's own directory cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from engine.errors import StoreError, printable
+from engine.spec.descriptor import Descriptor
+from engine.stores.containerd.api import Content, Images, Leases, Server
+from engine.stores.containerd.client import Client
+from engine.stores.containerd.content import ContainerdContent
+from engine.stores.containerd.events import ContainerdEvents, RecentEvents
+from engine.stores.containerd.images import ContainerdImages
+from engine.stores.containerd.leases import ContainerdLeases
+from engine.stores.containerd.location import (
+    DOCKER,
+    KUBERNETES,
+    Location,
+    find_socket,
+    parse_location,
+)
+from engine.stores.containerd.mirror import Mirror, Remembered
+from engine.stores.containerd.names import Names
+from engine.stores.containerd.summaries import Summaries
+from engine.stores.containerd.transactions import Transactions
+from engine.stores.containerd.watch import Watch
+from engine.stores.local.files import make_directory
+from engine.stores.local.tables import LocalTables
+from engine.stores.protocols import NameLock, Store
+
+_FIRST: Final = ("default", KUBERNETES, DOCKER)
+"""The namespaces that are looked at first if none is named."""
+
+
+class ContainerdStore(Store):
+    """A `Store` over a containerd. Safe from any thread."""
+
+    content: ContainerdContent
+    images: ContainerdImages
+
+    def __init__(self, location: Location, client: Client, cache: Path) -> None:
+        """Use `at`; `client` is connected and has a namespace, `cache` is the user's."""
+        self.location = location.url
+        server, images = Server(client), Images(client)
+        content, leases = Content(client), Leases(client)
+        self.directory = _directory(cache, server.uuid(), client.namespace)
+        root = server.exports("io.containerd.content.v1", "content").get("root")
+        metadata = server.exports("io.containerd.metadata.v1", "bolt").get("path")
+        watch = Watch(server, Path(metadata) if metadata else None)
+        with ExitStack() as opened:
+            opened.callback(client.close)
+            opened.callback(watch.close)
+            self._watch = watch
+            mirror = Mirror(images, content, watch)
+            recent = RecentEvents()
+            self._transactions = Transactions(images, leases, mirror.images, watch, recent.extend)
+            self.content = ContainerdContent(
+                self.location,
+                content,
+                mirror.blobs,
+                Path(root) if root and Path(root).is_dir() else None,
+                self.directory,
+                watch,
+                self._transactions,
+            )
+            opened.callback(self.content.close)
+            self.tables = LocalTables(self.directory)
+            self.leases = ContainerdLeases(leases)
+            self.events = ContainerdEvents(recent, self._transactions)
+            self.name_lock = NameLock()
+            self.images = ContainerdImages(
+                client.namespace,
+                Remembered(lambda: Names(mirror.images.get()), watch),
+                mirror.images,
+                Summaries(self.content, mirror.blobs, self._root_of),
+                self._transactions,
+                self.events,
+            )
+            self._opened = opened.pop_all()
+
+    @classmethod
+    def open(cls, url: str) -> ContainerdStore:
+        """Return the store of a URL, whose namespace must be there; raise StoreError."""
+        return cls._at(url, _check_namespace)
+
+    @classmethod
+    def create(cls, url: str) -> ContainerdStore:
+        """Return the store of a URL, whose namespace is made if need be; raise StoreError."""
+        return cls._at(url, _make_namespace)
+
+    @classmethod
+    def _at(cls, url: str, enter: Callable[[Location, Server], None]) -> ContainerdStore:
+        location = parse_location(url)
+        client = Client(url, find_socket(location))
+        try:
+            server = Server(client)
+            client.namespace = location.namespace or _namespace_with_images(client, server)
+            if location.namespace:
+                enter(location, server)
+            return cls(location, client, platformdirs.user_cache_path("imgfs"))
+        except BaseException:
+            client.close()
+            raise
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return self._transactions.begin()
+
+    def version(self) -> int:
+        return self._watch.version()
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def _root_of(self, target: str) -> Descriptor | None:
+        return self.images.descriptor(target)
+
+
+def _namespace_with_images(client: Client, server: Server) -> str:
+    """Return the namespace whose images are meant if none is named."""
+    for name in sorted(server.namespaces(), key=lambda name: (name not in _FIRST, name)):
+        client.namespace = name
+        if Images(client).list():
+            return name
+    return _FIRST[0]
+
+
+def _check_namespace(location: Location, server: Server) -> None:
+    known = server.namespaces()
+    if location.namespace in known:
+        return
+    if location.is_docker:
+        raise StoreError(
+            location.url,
+            "docker keeps no images in this containerd; switch on its containerd image store"
+            ' ("features": {"containerd-snapshotter": true} in daemon.json)',
+        )
+    there = ", ".join(known) or "none"
+    reason = f"expected a namespace, found no {printable(location.namespace)}; there are: {there}"
+    raise StoreError(location.url, reason)
+
+
+def _make_namespace(location: Location, server: Server) -> None:
+    if location.is_docker:
+        _check_namespace(location, server)
+    else:
+        server.add_namespace(location.namespace)
+
+
+def _directory(cache: Path, containerd: str, namespace: str) -> Path:
+    """Return our directory for a namespace of a containerd, which is made."""
+    parts = ("containerd", containerd, namespace)
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in parts:
+            cache = cache / part
+            make_directory(cache)
+    except OSError as error:
+        raise StoreError(str(cache), f"cannot be made: {error.strerror}") from error
+    return cache

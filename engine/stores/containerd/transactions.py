@@ -1,0 +1,139 @@
+"""Transactions over a containerd, which has none for several names and blobs.
+
+The blobs of a transaction are committed under a lease that ends with it, so that those of one that
+fails, or whose process is killed, are collected. The names are kept back until the end, and sent
+one after the other; if containerd refuses one, those before it are put back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import msgspec
+
+from engine.errors import EngineError
+from engine.image import Image
+from engine.stores.containerd.api import Images, Leases
+from engine.stores.containerd.mirror import Remembered
+from engine.stores.containerd.watch import Watch
+from engine.stores.records import Event
+
+LEASE: Final = "imgfs-"
+"""The start of the IDs of our leases and ingests."""
+EXPIRY: Final = 24 * 3600.0
+"""Seconds after which a lease ends whose process has died."""
+
+
+class Pending(msgspec.Struct):
+    """What a transaction has changed so far."""
+
+    names: dict[str, Image | None] = {}
+    """By their names in containerd; None for one that is removed."""
+    events: list[Event] = []
+    lease: str = ""
+    """The lease of its blobs, "" while it has none."""
+
+
+class _Local(threading.local):
+    pending: Pending | None = None
+
+
+class Transactions:
+    """The open transactions of a store, one a thread."""
+
+    def __init__(
+        self,
+        images: Images,
+        leases: Leases,
+        stored: Remembered[Mapping[str, Image]],
+        watch: Watch,
+        on_events: Callable[[list[Event]], None],
+    ) -> None:
+        """`on_events` takes the events of a transaction that has ended well."""
+        self._images = images
+        self._leases = leases
+        self._stored = stored
+        self._watch = watch
+        self._on_events = on_events
+        self._local = _Local()
+
+    @property
+    def pending(self) -> Pending | None:
+        """The changes of the calling thread's transaction, None outside of one."""
+        return self._local.pending
+
+    def lease(self) -> str:
+        """Return the lease of the calling thread's transaction, which must be open."""
+        pending = self._local.pending
+        assert pending is not None
+        if not pending.lease:
+            pending.lease = new_id()
+            self._leases.create(pending.lease, {}, time.time() + EXPIRY)
+        return pending.lease
+
+    @contextmanager
+    def begin(self) -> Iterator[Pending]:
+        """Enter a transaction, or a part of the calling thread's: as `Store.transaction`."""
+        outer = self._local.pending
+        if outer is not None:
+            part = Pending(dict(outer.names), list(outer.events), outer.lease)
+            self._local.pending = part
+            try:
+                yield part
+                outer.names, outer.events = part.names, part.events
+            finally:
+                outer.lease = part.lease
+                self._local.pending = outer
+            return
+        pending = self._local.pending = Pending()
+        try:
+            yield pending
+            self._send(pending.names)
+            self._on_events(pending.events)
+        except BaseException:
+            self._end(pending, has_failed=True)
+            raise
+        finally:
+            self._local.pending = None
+        self._end(pending, has_failed=False)
+
+    def _send(self, names: Mapping[str, Image | None]) -> None:
+        """Point names at their targets, then remove names; put all back if one is refused."""
+        if not names:
+            return
+        before = self._stored.get()
+        done: list[str] = []
+        try:
+            for name in sorted(names, key=lambda name: (names[name] is None, name)):
+                done.append(name)
+                self._put(name, names[name])
+        except BaseException:
+            for name in reversed(done):
+                with suppress(EngineError):
+                    self._put(name, before.get(name))
+            raise
+        finally:
+            self._watch.changed()
+
+    def _put(self, name: str, image: Image | None) -> None:
+        if image is None:
+            self._images.delete(name)
+        else:
+            self._images.put(image)
+
+    def _end(self, pending: Pending, has_failed: bool) -> None:
+        """End the lease; after a failure wait until its blobs are collected."""
+        if pending.lease:
+            with suppress(EngineError):  # it ends by itself
+                self._leases.delete(pending.lease, and_collect=has_failed)
+            self._watch.changed()
+
+
+def new_id() -> str:
+    """Return a name for a lease or an ingest that no other has."""
+    return f"{LEASE}{os.urandom(16).hex()}"

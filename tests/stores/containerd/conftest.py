@@ -1,0 +1,40 @@
+"""A containerd for all tests here, and a namespace of its own for each."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.stores.open import create_store
+from engine.stores.protocols import Store
+from tests.stores.containerd.server import Server, lacking, running
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if reason := lacking():
+        pytest.skip(reason)
+    with running(tmp_path_factory.mktemp("containerd") / "c") as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"test{next(_NUMBERS)}"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what imgfs remembers of a containerd among the files of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def opened(server: Server, namespace: str) -> Iterator[Store]:
+    """Return an empty store."""
+    with create_store(server.url(namespace)) as store:
+        yield store
