@@ -105,7 +105,7 @@ class Store(Closing, ABC):
     location: str
     """The path or URL that the store was opened by."""
     directory: Path
-    """A directory on the disk that blobs take space on, for temporary files and `statfs`."""
+    """A directory for temporary files."""
     content: ContentStore
     tables: TableStore
     """The tables of the layers in `content`, which are removed with them."""
@@ -117,6 +117,11 @@ class Store(Closing, ABC):
     """Whether `garbage` and `collect` can be called."""
     supports_changes = True
     """Whether the store can be written to."""
+
+    @property
+    def disk(self) -> Path:
+        """A directory on the disk that blobs take space on, for `statfs`."""
+        return self.directory
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[object]:

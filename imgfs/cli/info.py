@@ -33,7 +33,7 @@ def _info(args: Namespace) -> None:
     location = store_location(args.store)
     directory, images, sizes, exists = Path(location), 0, list[int](), False
     with suppress(StoreMissing), opened(args) as store:
-        directory, images, exists = store.directory, store.images.count(), True
+        directory, images, exists = store.disk, store.images.count(), True
         sizes = [blob.size for blob in store.content.walk()]
     document = _document(location, directory, images, sizes)
     if args.format == "json":

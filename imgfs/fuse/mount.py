@@ -187,7 +187,7 @@ class _Mount:
             self._names,
             self._passthrough,
             self.workers,
-            self._store.directory,
+            self._store.disk,
             self._mountpoint,
         )
         return self._operations

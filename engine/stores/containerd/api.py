@@ -78,7 +78,7 @@ class Images:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def list(self) -> list[Image]:
+    def all(self) -> list[Image]:
         answer = self._client.call(f"{_IMAGES}/List", messages.Filters(), messages.Images)
         return [_image(each) for each in answer.images]
 
@@ -114,7 +114,7 @@ class Content:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def list(self) -> Iterator[Info]:
+    def all(self) -> Iterator[Info]:
         for answer in self._client.read(f"{_CONTENT}/List", messages.Filters(), messages.Blobs):
             yield from map(_info, answer.info)
 
@@ -201,6 +201,11 @@ class Content:
         if answer is None:
             raise StoreError(ref, "expected an answer of containerd, found the end of the stream")
 
+    def ingests(self) -> list[str]:
+        """Return the names of all ingests."""
+        answer = self._client.call(f"{_CONTENT}/ListStatuses", messages.Filters(), messages.Ingests)
+        return [each.ref for each in answer.statuses]
+
     def abort(self, ref: str) -> None:
         """Discard an ingest, if it is there."""
         try:
@@ -237,10 +242,10 @@ class Leases:
         except NotFound:
             return
 
-    def list(self) -> dict[str, Mapping[str, str]]:
-        """Return the labels of each lease by its ID."""
+    def all(self) -> list[str]:
+        """Return the IDs of all leases."""
         answer = self._client.call(f"{_LEASES}/List", messages.Filters(), messages.Leases)
-        return {each.id: dict(each.labels) for each in answer.leases}
+        return [each.id for each in answer.leases]
 
 
 def _image(image: messages.Image) -> Image:

@@ -29,7 +29,7 @@ from engine.errors import (
 
 M = TypeVar("M", bound=Message)
 
-SECONDS: Final = 60.0
+_SECONDS: Final = 20.0
 """Seconds for an ordinary call. containerd may collect garbage, with all changes waiting."""
 _LONGEST_MESSAGE: Final = 256 << 20
 _OPTIONS: Final = (
@@ -80,7 +80,7 @@ class Client:
             response_deserializer=response.FromString,
         )
         with self._errors(about):
-            answer: M = ask(request, timeout=SECONDS, metadata=self._metadata(lease))
+            answer: M = ask(request, timeout=_SECONDS, metadata=self._metadata(lease))
             return answer
 
     def read(
@@ -97,7 +97,7 @@ class Client:
             response_deserializer=response.FromString,
         )
         with self._errors(about):
-            yield from ask(request, timeout=SECONDS, metadata=self._metadata(""))
+            yield from ask(request, timeout=_SECONDS, metadata=self._metadata(""))
 
     def subscribe(self, method: str, request: Message, response: type[M]) -> Subscription[M]:
         """Return a stream that lasts until it is cancelled or the connection breaks."""
@@ -106,7 +106,8 @@ class Client:
             request_serializer=_serialized,
             response_deserializer=response.FromString,
         )
-        return Subscription(ask(request, metadata=self._metadata("")), self._errors)
+        with self._errors():
+            return Subscription(ask(request, metadata=self._metadata("")), self._errors)
 
     def write(
         self,

@@ -15,14 +15,18 @@ from engine.errors import AlreadyExists, NotFound, Unsupported
 from engine.spec.digest import Digest, parse
 from engine.stores.containerd.api import PIECE, Content
 from engine.stores.containerd.mirror import Remembered
+from engine.stores.containerd.owner import is_abandoned, new_id
 from engine.stores.containerd.reader import RemoteReader
-from engine.stores.containerd.transactions import Transactions, new_id
+from engine.stores.containerd.transactions import Transactions
 from engine.stores.containerd.watch import Watch
 from engine.stores.containerd.writer import ContainerdWriter, begin_ingest
 from engine.stores.content import ContentStore
 from engine.stores.local.files import LocalReader, make_directory
 from engine.stores.local.ingests import Ingests
+from engine.stores.protocols import LeaseManager
 
+_IDLE: Final = 24 * 3600.0
+"""Seconds after which an ingest is dropped that nobody has resumed."""
 _FEW: Final = 8
 """Blobs that are asked for one by one, rather than all blobs of the namespace."""
 
@@ -39,6 +43,7 @@ class ContainerdContent(ContentStore):
         blobs: Remembered[Mapping[str, Info]],
         root: Path | None,
         directory: Path,
+        leases: LeaseManager,
         watch: Watch,
         transactions: Transactions,
     ) -> None:
@@ -50,6 +55,7 @@ class ContainerdContent(ContentStore):
         self._blobs = blobs
         self._root = root
         self._writable = root if root and os.access(root, os.W_OK | os.X_OK) else None
+        self._leases = leases
         self._watch = watch
         self._transactions = transactions
         make_directory(directory / "ingest")
@@ -58,6 +64,13 @@ class ContainerdContent(ContentStore):
     def close(self) -> None:
         """Remove the unnamed ingests of this process that have not ended."""
         self._ingests.close()
+
+    def drop_abandoned(self) -> None:
+        """Discard what processes of ours were writing when they were killed."""
+        for ref in filter(is_abandoned, self._content.ingests()):
+            self._content.abort(ref)
+        for entry in self._ingests.abandoned(_IDLE):
+            self._ingests.remove(entry.name)
 
     def _transaction(self) -> AbstractContextManager[object]:
         return self._transactions.begin()
@@ -71,7 +84,7 @@ class ContainerdContent(ContentStore):
                 if reader.size == info.size:
                     return reader
                 reader.close()
-        return RemoteReader(self._content, self._content.info(info.digest).digest, info.size)
+        return RemoteReader(self._content, info, self._leases)
 
     def info(self, digest: str) -> Info:
         name = parse(digest)

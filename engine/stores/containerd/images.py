@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from engine.errors import Unreachable
 from engine.image import Image, Summary, TreeEntry
 from engine.stores.containerd.location import KUBERNETES
 from engine.stores.containerd.mirror import Remembered
@@ -71,6 +72,14 @@ class ContainerdImages(ImageStore):
 
     def names_of(self, target: str) -> list[Image]:
         return self._names.of(target)
+
+    def count(self) -> int:
+        """Return how many images there are, or were when containerd last answered."""
+        try:
+            return len(self._names.listed)
+        except Unreachable:
+            latest = self._remembered.latest
+            return len(latest.listed) if latest else 0
 
     def descriptor(self, target: str) -> Descriptor | None:
         """Return the descriptor of a target, None if no image has it."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from engine.content.protocols import NO_LABELS
 from engine.errors import EngineError
 from engine.spec.digest import parse
 from engine.stores.containerd.api import Leases
-from engine.stores.containerd.transactions import EXPIRY, new_id
+from engine.stores.containerd.owner import is_abandoned, new_id
 from engine.stores.protocols import LeaseManager
 from engine.stores.records import Lease
 
+_EXPIRY: Final = 24 * 3600.0
+"""Seconds after which a lease ends by itself whose process has died."""
+
 
 class ContainerdLeases(LeaseManager):
-    """The leases of a namespace. One whose process is killed ends by itself after a day."""
+    """The leases of a namespace."""
 
     def __init__(self, leases: Leases) -> None:
         super().__init__()
@@ -25,7 +29,7 @@ class ContainerdLeases(LeaseManager):
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
         lease = Lease(new_id(), time.time(), dict(labels))
-        self._leases.create(lease.id, lease.labels, lease.created_at + EXPIRY)
+        self._leases.create(lease.id, lease.labels, lease.created_at + _EXPIRY)
         try:
             yield lease
         finally:
@@ -34,3 +38,8 @@ class ContainerdLeases(LeaseManager):
 
     def add(self, lease_id: str, digest: str) -> None:
         self._leases.add(lease_id, parse(digest))
+
+    def drop_abandoned(self) -> None:
+        """End the leases of processes of ours that have been killed."""
+        for lease_id in filter(is_abandoned, self._leases.all()):
+            self._leases.delete(lease_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -72,8 +73,9 @@ def parse_location(url: str, environment: Mapping[str, str] = os.environ) -> Loc
 def find_socket(location: Location) -> Path:
     """Return the first socket that is there; raise StoreError if there is none."""
     for path in location.sockets:
-        if path.is_socket():
-            return path
+        with suppress(OSError):  # a directory that may not be entered
+            if path.is_socket():
+                return path
     tried = ", ".join(map(str, location.sockets))
     raise StoreError(
         location.url,

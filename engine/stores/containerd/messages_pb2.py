@@ -16,7 +16,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'engine/stores/containerd/messages.proto\x12\x10imgfs.containerd\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x07\n\x05\x45mpty\"\x1a\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\t\"\x19\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\"B\n\x10NamespaceRequest\x12.\n\tnamespace\x18\x01 \x01(\x0b\x32\x1b.imgfs.containerd.Namespace\"=\n\nNamespaces\x12/\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1b.imgfs.containerd.Namespace\"\x1a\n\x07\x46ilters\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"\x8a\x01\n\x06Plugin\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x36\n\x07\x65xports\x18\x05 \x03(\x0b\x32%.imgfs.containerd.Plugin.ExportsEntry\x1a.\n\x0c\x45xportsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x07Plugins\x12)\n\x07plugins\x18\x01 \x03(\x0b\x32\x18.imgfs.containerd.Plugin\"\x16\n\x06Server\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"\xb6\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x42\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32-.imgfs.containerd.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x87\x02\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.imgfs.containerd.Image.LabelsEntry\x12,\n\x06target\x18\x03 \x01(\x0b\x32\x1c.imgfs.containerd.Descriptor\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x06Images\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x17.imgfs.containerd.Image\"6\n\x0cImageRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.imgfs.containerd.Image\"\x19\n\tImageName\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x06\x44igest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xe7\x01\n\x04\x42lob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".imgfs.containerd.Blob.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\x08\x42lobInfo\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.imgfs.containerd.Blob\"c\n\nBlobUpdate\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.imgfs.containerd.Blob\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"-\n\x05\x42lobs\x12$\n\x04info\x18\x01 \x03(\x0b\x32\x16.imgfs.containerd.Blob\"5\n\x05Range\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"%\n\x05Piece\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xe6\x01\n\x05Write\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.imgfs.containerd.WriteAction\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x33\n\x06labels\x18\x07 \x03(\x0b\x32#.imgfs.containerd.Write.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x07Written\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.imgfs.containerd.WriteAction\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\"\x12\n\x03Ref\x12\x0b\n\x03ref\x18\x01 \x01(\t\"\xa7\x01\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.imgfs.containerd.Lease.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"}\n\x08NewLease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x06labels\x18\x03 \x03(\x0b\x32&.imgfs.containerd.NewLease.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"3\n\tLeaseInfo\x12&\n\x05lease\x18\x01 \x01(\x0b\x32\x17.imgfs.containerd.Lease\"1\n\x06Leases\x12\'\n\x06leases\x18\x01 \x03(\x0b\x32\x17.imgfs.containerd.Lease\"$\n\x08LeaseEnd\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04sync\x18\x02 \x01(\x08\"$\n\x08Resource\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\"J\n\x0eLeasedResource\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x08resource\x18\x02 \x01(\x0b\x32\x1a.imgfs.containerd.Resource\"\x82\x01\n\x05\x45vent\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x19.imgfs.containerd.Payload\"&\n\x07Payload\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c*.\n\x0bWriteAction\x12\x08\n\x04STAT\x10\x00\x12\t\n\x05WRITE\x10\x01\x12\n\n\x06\x43OMMIT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'engine/stores/containerd/messages.proto\x12\x10imgfs.containerd\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x07\n\x05\x45mpty\"\x1a\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\t\"\x19\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\"B\n\x10NamespaceRequest\x12.\n\tnamespace\x18\x01 \x01(\x0b\x32\x1b.imgfs.containerd.Namespace\"=\n\nNamespaces\x12/\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1b.imgfs.containerd.Namespace\"\x1a\n\x07\x46ilters\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"\x8a\x01\n\x06Plugin\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x36\n\x07\x65xports\x18\x05 \x03(\x0b\x32%.imgfs.containerd.Plugin.ExportsEntry\x1a.\n\x0c\x45xportsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x07Plugins\x12)\n\x07plugins\x18\x01 \x03(\x0b\x32\x18.imgfs.containerd.Plugin\"\x16\n\x06Server\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"\xb6\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x42\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32-.imgfs.containerd.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x87\x02\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.imgfs.containerd.Image.LabelsEntry\x12,\n\x06target\x18\x03 \x01(\x0b\x32\x1c.imgfs.containerd.Descriptor\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x06Images\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x17.imgfs.containerd.Image\"6\n\x0cImageRequest\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.imgfs.containerd.Image\"\x19\n\tImageName\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x06\x44igest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xe7\x01\n\x04\x42lob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".imgfs.containerd.Blob.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\x08\x42lobInfo\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.imgfs.containerd.Blob\"c\n\nBlobUpdate\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.imgfs.containerd.Blob\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"-\n\x05\x42lobs\x12$\n\x04info\x18\x01 \x03(\x0b\x32\x16.imgfs.containerd.Blob\"5\n\x05Range\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"%\n\x05Piece\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xe6\x01\n\x05Write\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.imgfs.containerd.WriteAction\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x33\n\x06labels\x18\x07 \x03(\x0b\x32#.imgfs.containerd.Write.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x07Written\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.imgfs.containerd.WriteAction\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\"\x12\n\x03Ref\x12\x0b\n\x03ref\x18\x01 \x01(\t\"\x15\n\x06Ingest\x12\x0b\n\x03ref\x18\x03 \x01(\t\"5\n\x07Ingests\x12*\n\x08statuses\x18\x01 \x03(\x0b\x32\x18.imgfs.containerd.Ingest\"\xa7\x01\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.imgfs.containerd.Lease.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"}\n\x08NewLease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x06labels\x18\x03 \x03(\x0b\x32&.imgfs.containerd.NewLease.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"3\n\tLeaseInfo\x12&\n\x05lease\x18\x01 \x01(\x0b\x32\x17.imgfs.containerd.Lease\"1\n\x06Leases\x12\'\n\x06leases\x18\x01 \x03(\x0b\x32\x17.imgfs.containerd.Lease\"$\n\x08LeaseEnd\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04sync\x18\x02 \x01(\x08\"$\n\x08Resource\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\"J\n\x0eLeasedResource\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x08resource\x18\x02 \x01(\x0b\x32\x1a.imgfs.containerd.Resource\"\x82\x01\n\x05\x45vent\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x19.imgfs.containerd.Payload\"&\n\x07Payload\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c*.\n\x0bWriteAction\x12\x08\n\x04STAT\x10\x00\x12\t\n\x05WRITE\x10\x01\x12\n\n\x06\x43OMMIT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_LEASE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_NEWLEASE_LABELSENTRY']._options = None
   _globals['_NEWLEASE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_WRITEACTION']._serialized_start=2776
-  _globals['_WRITEACTION']._serialized_end=2822
+  _globals['_WRITEACTION']._serialized_start=2854
+  _globals['_WRITEACTION']._serialized_end=2900
   _globals['_EMPTY']._serialized_start=128
   _globals['_EMPTY']._serialized_end=135
   _globals['_VERSION']._serialized_start=137
@@ -97,26 +97,30 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_WRITTEN']._serialized_end=2028
   _globals['_REF']._serialized_start=2030
   _globals['_REF']._serialized_end=2048
-  _globals['_LEASE']._serialized_start=2051
-  _globals['_LEASE']._serialized_end=2218
+  _globals['_INGEST']._serialized_start=2050
+  _globals['_INGEST']._serialized_end=2071
+  _globals['_INGESTS']._serialized_start=2073
+  _globals['_INGESTS']._serialized_end=2126
+  _globals['_LEASE']._serialized_start=2129
+  _globals['_LEASE']._serialized_end=2296
   _globals['_LEASE_LABELSENTRY']._serialized_start=974
   _globals['_LEASE_LABELSENTRY']._serialized_end=1019
-  _globals['_NEWLEASE']._serialized_start=2220
-  _globals['_NEWLEASE']._serialized_end=2345
+  _globals['_NEWLEASE']._serialized_start=2298
+  _globals['_NEWLEASE']._serialized_end=2423
   _globals['_NEWLEASE_LABELSENTRY']._serialized_start=974
   _globals['_NEWLEASE_LABELSENTRY']._serialized_end=1019
-  _globals['_LEASEINFO']._serialized_start=2347
-  _globals['_LEASEINFO']._serialized_end=2398
-  _globals['_LEASES']._serialized_start=2400
-  _globals['_LEASES']._serialized_end=2449
-  _globals['_LEASEEND']._serialized_start=2451
-  _globals['_LEASEEND']._serialized_end=2487
-  _globals['_RESOURCE']._serialized_start=2489
-  _globals['_RESOURCE']._serialized_end=2525
-  _globals['_LEASEDRESOURCE']._serialized_start=2527
-  _globals['_LEASEDRESOURCE']._serialized_end=2601
-  _globals['_EVENT']._serialized_start=2604
-  _globals['_EVENT']._serialized_end=2734
-  _globals['_PAYLOAD']._serialized_start=2736
-  _globals['_PAYLOAD']._serialized_end=2774
+  _globals['_LEASEINFO']._serialized_start=2425
+  _globals['_LEASEINFO']._serialized_end=2476
+  _globals['_LEASES']._serialized_start=2478
+  _globals['_LEASES']._serialized_end=2527
+  _globals['_LEASEEND']._serialized_start=2529
+  _globals['_LEASEEND']._serialized_end=2565
+  _globals['_RESOURCE']._serialized_start=2567
+  _globals['_RESOURCE']._serialized_end=2603
+  _globals['_LEASEDRESOURCE']._serialized_start=2605
+  _globals['_LEASEDRESOURCE']._serialized_end=2679
+  _globals['_EVENT']._serialized_start=2682
+  _globals['_EVENT']._serialized_end=2812
+  _globals['_PAYLOAD']._serialized_start=2814
+  _globals['_PAYLOAD']._serialized_end=2852
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,8 @@ class Remembered(Generic[T]):
         self._watch = watch
         self._lock = Lock()
         self._known: tuple[State, T] | None = None
+        self.latest: T | None = None
+        """What was answered last, however long ago."""
 
     def get(self) -> T:
         """Return the answer as it is now; raise what asking raises."""
@@ -31,7 +33,7 @@ class Remembered(Generic[T]):
             if (known := self.known()) is not None:
                 return known
             state = self._watch.state()
-            found = self._ask()
+            found = self.latest = self._ask()
             self._known = (state, found) if state is not None and state.is_final else None
             return found
 
@@ -51,7 +53,7 @@ class Mirror:
         self.blobs = Remembered[Mapping[str, Info]](self._list_blobs, watch)
 
     def _list_images(self) -> Mapping[str, Image]:
-        return {image.name: image for image in self._images.list()}
+        return {image.name: image for image in self._images.all()}
 
     def _list_blobs(self) -> Mapping[str, Info]:
-        return {info.digest: info for info in self._content.list()}
+        return {info.digest: info for info in self._content.all()}

@@ -6,8 +6,9 @@ tables of layers, and what is being written where containerd's own directory can
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,7 @@ class ContainerdStore(Store):
 
     content: ContainerdContent
     images: ContainerdImages
+    leases: ContainerdLeases
 
     def __init__(self, location: Location, client: Client, cache: Path) -> None:
         """Use `at`; `client` is connected and has a namespace, `cache` is the user's."""
@@ -53,28 +55,31 @@ class ContainerdStore(Store):
         server, images = Server(client), Images(client)
         content, leases = Content(client), Leases(client)
         self.directory = _directory(cache, server.uuid(), client.namespace)
-        root = server.exports("io.containerd.content.v1", "content").get("root")
+        exported = server.exports("io.containerd.content.v1", "content").get("root", "")
+        root = Path(exported) if exported and os.path.isdir(exported) else None
+        self._disk = root or self.directory
         metadata = server.exports("io.containerd.metadata.v1", "bolt").get("path")
         watch = Watch(server, Path(metadata) if metadata else None)
         with ExitStack() as opened:
-            opened.callback(client.close)
             opened.callback(watch.close)
+            opened.callback(client.close)  # first, since it ends what the other would wait for
             self._watch = watch
             mirror = Mirror(images, content, watch)
+            self.leases = ContainerdLeases(leases)
             recent = RecentEvents()
             self._transactions = Transactions(images, leases, mirror.images, watch, recent.extend)
             self.content = ContainerdContent(
                 self.location,
                 content,
                 mirror.blobs,
-                Path(root) if root and Path(root).is_dir() else None,
+                root,
                 self.directory,
+                self.leases,
                 watch,
                 self._transactions,
             )
             opened.callback(self.content.close)
             self.tables = LocalTables(self.directory)
-            self.leases = ContainerdLeases(leases)
             self.events = ContainerdEvents(recent, self._transactions)
             self.name_lock = NameLock()
             self.images = ContainerdImages(
@@ -94,8 +99,14 @@ class ContainerdStore(Store):
 
     @classmethod
     def create(cls, url: str) -> ContainerdStore:
-        """Return the store of a URL, whose namespace is made if need be; raise StoreError."""
-        return cls._at(url, _make_namespace)
+        """Return the store of a URL, whose namespace is made if need be, and drop what killed
+        processes have left there. Raise StoreError.
+        """
+        store = cls._at(url, _make_namespace)
+        with suppress(StoreError):
+            store.content.drop_abandoned()
+            store.leases.drop_abandoned()
+        return store
 
     @classmethod
     def _at(cls, url: str, enter: Callable[[Location, Server], None]) -> ContainerdStore:
@@ -114,6 +125,10 @@ class ContainerdStore(Store):
     def transaction(self) -> AbstractContextManager[object]:
         return self._transactions.begin()
 
+    @property
+    def disk(self) -> Path:
+        return self._disk
+
     def version(self) -> int:
         return self._watch.version()
 
@@ -128,7 +143,7 @@ def _namespace_with_images(client: Client, server: Server) -> str:
     """Return the namespace whose images are meant if none is named."""
     for name in sorted(server.namespaces(), key=lambda name: (name not in _FIRST, name)):
         client.namespace = name
-        if Images(client).list():
+        if Images(client).all():
             return name
     return _FIRST[0]
 

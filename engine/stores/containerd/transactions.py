@@ -7,7 +7,6 @@ one after the other; if containerd refuses one, those before it are put back.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,13 +19,12 @@ from engine.errors import EngineError
 from engine.image import Image
 from engine.stores.containerd.api import Images, Leases
 from engine.stores.containerd.mirror import Remembered
+from engine.stores.containerd.owner import new_id
 from engine.stores.containerd.watch import Watch
 from engine.stores.records import Event
 
-LEASE: Final = "imgfs-"
-"""The start of the IDs of our leases and ingests."""
-EXPIRY: Final = 24 * 3600.0
-"""Seconds after which a lease ends whose process has died."""
+_EXPIRY: Final = 3600.0
+"""Seconds after which a lease ends by itself whose process has died."""
 
 
 class Pending(msgspec.Struct):
@@ -73,7 +71,7 @@ class Transactions:
         assert pending is not None
         if not pending.lease:
             pending.lease = new_id()
-            self._leases.create(pending.lease, {}, time.time() + EXPIRY)
+            self._leases.create(pending.lease, {}, time.time() + _EXPIRY)
         return pending.lease
 
     @contextmanager
@@ -132,8 +130,3 @@ class Transactions:
             with suppress(EngineError):  # it ends by itself
                 self._leases.delete(pending.lease, and_collect=has_failed)
             self._watch.changed()
-
-
-def new_id() -> str:
-    """Return a name for a lease or an ingest that no other has."""
-    return f"{LEASE}{os.urandom(16).hex()}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.content.writer import Publish, Record
 from engine.errors import EngineError
 from engine.stores.containerd.api import Content
-from engine.stores.containerd.transactions import new_id
+from engine.stores.containerd.owner import new_id
 from engine.stores.descriptor_writer import DescriptorWriter
 
 

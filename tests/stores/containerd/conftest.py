@@ -1,11 +1,12 @@
 """A containerd for all tests here, and a namespace of its own for each."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from engine.stores.containerd.api import Server as ServerApi
 from engine.stores.open import create_store
 from engine.stores.protocols import Store
 from tests.stores.containerd.server import Server, lacking, running
@@ -36,5 +37,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def opened(server: Server, namespace: str) -> Iterator[Store]:
     """Return an empty store."""
+    with create_store(server.url(namespace)) as store:
+        yield store
+
+
+@pytest.fixture
+def remote(server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Return an empty store that cannot read containerd's directories."""
+
+    def exports(_server: ServerApi, _type: str, _id: str) -> Mapping[str, str]:
+        return {}
+
+    monkeypatch.setattr(ServerApi, "exports", exports)
     with create_store(server.url(namespace)) as store:
         yield store

@@ -1,4 +1,4 @@
-"""A store over a containerd passes the suites."""
+"""A store over a containerd passes the suites, also where it cannot read containerd's files."""
 
 import pytest
 
@@ -17,12 +17,28 @@ class TestContainerdContent(ContentSuite):
         return opened.content
 
 
+class TestRemoteContent(ContentSuite):
+    """The suite on blobs that containerd reads and writes for us."""
+
+    @pytest.fixture
+    def store(self, remote: Store) -> ContentStore:
+        return remote.content
+
+
 class TestContainerdImages(ImageSuite):
     """The suite on names of a containerd."""
 
     @pytest.fixture
     def images(self, opened: Store) -> ImageStore:
         return opened.images
+
+
+class TestRemoteImages(ImageSuite):
+    """The suite on names whose changes only events tell of."""
+
+    @pytest.fixture
+    def images(self, remote: Store) -> ImageStore:
+        return remote.images
 
 
 class TestContainerdTables(TableSuite):
