@@ -38,7 +38,8 @@ def details(store: Store, name: str, matcher: platforms.Matcher | None = None) -
     """Return the manifest of an image that fits `matcher` best, by default this host's platform and
     else whichever is complete.
 
-    Raise NotFound if there is none for `matcher`, NotAnImage for an artifact, and as `names.find`.
+    Raise NotFound if there is none for `matcher`, MissingContent if none is complete, NotAnImage
+    for an artifact, and as `names.find`.
     """
     image = names.find_one(store.images, name)
     found = graph.graph(store.content, image.target)
@@ -47,6 +48,7 @@ def details(store: Store, name: str, matcher: platforms.Matcher | None = None) -
         best = selection.any_complete(found)
     if best is None and found.is_artifact:
         raise NotAnImage(name, found.artifact_type)
+    selection.check_complete(name, found)
     if best is None:
         raise NotFound("a complete image for that platform below", name)
     config = best.manifest.config

@@ -17,6 +17,7 @@
     │   └── SizeMismatch
     ├── DamagedLayer            bytes of a stored layer that have changed
     ├── NotFound                no object of that name, digest or ID
+    │   └── MissingContent      parts of an image that the store does not have
     ├── Ambiguous               an ID prefix that several images share
     ├── AlreadyExists
     ├── Unavailable             held by another writer
@@ -239,6 +240,20 @@ class NotFound(_AboutAThing):
     """No object of this kind has this name."""
 
     sentence = "not found"
+
+
+class MissingContent(NotFound):
+    """Parts of an image, named in familiar form, that the store does not have; `digests` are
+    theirs. containerd can be told to drop layers that it has unpacked.
+    """
+
+    def __init__(self, image: str, digests: tuple[str, ...]) -> None:
+        super().__init__("image", image)
+        self.digests = digests
+
+    def __str__(self) -> str:
+        lacking = printable(", ".join(self.digests), _REASON)
+        return f"image {printable(self.name)}: the store lacks {lacking}; load or pull it again"
 
 
 class Ambiguous(EngineError):

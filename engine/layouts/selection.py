@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.errors import NotAnImage, NotExportable, NotFound
+from engine.errors import MissingContent, NotAnImage, NotExportable, NotFound
 from engine.graph import Blobs, Graph, ImageManifest, graph
 from engine.image import Image
 from engine.spec import oci, platforms
@@ -20,6 +20,13 @@ def any_complete(graph: Graph) -> ImageManifest | None:
     """Return the best image for this host, else the first complete one, None if there is none."""
     here = graph.best(platforms.only(platforms.host()))
     return here or next(iter(graph.complete_images), None)
+
+
+def check_complete(image: str, graph: Graph) -> None:
+    """Raise MissingContent, which names what is missing, if no image in the graph is complete."""
+    if graph.images and not graph.complete_images:
+        missing = dict.fromkeys(each.digest for one in graph.images for each in one.missing)
+        raise MissingContent(image, tuple(missing))
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -68,9 +75,10 @@ class Selection(msgspec.Struct, frozen=True):
     def described(self, image: Image, graph: Graph) -> ImageManifest | None:
         """Return the manifest to describe; None if the graph has no image, as for an artifact.
 
-        Raise NotFound if no manifest matches the platform.
+        Raise NotFound if no manifest matches the platform, MissingContent if none is complete.
         """
         best = graph.best(self.preferred) or self.fallback(graph)
+        check_complete(image.familiar, graph)
         if best is None and graph.images:
             raise NotFound("manifest for the platform of", image.familiar)
         return best

@@ -15,6 +15,7 @@ TABLE: tuple[tuple[type[Exception], int], ...] = (
     (errors.DamagedLayer, errno.EIO),
     (errors.LimitExceeded, errno.EFBIG),
     (errors.InvalidInput, errno.EBADMSG),
+    (errors.MissingContent, errno.ENODATA),
     (errors.NotFound, errno.ENOENT),
     (errors.Ambiguous, errno.EINVAL),
     (errors.AlreadyExists, errno.EEXIST),

@@ -114,9 +114,9 @@ class Content:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def all(self) -> Iterator[Info]:
-        for answer in self._client.read(f"{_CONTENT}/List", messages.Filters(), messages.Blobs):
-            yield from map(_info, answer.info)
+    def all(self) -> list[Info]:
+        answers = self._client.read(f"{_CONTENT}/List", messages.Filters(), messages.Blobs)
+        return [_info(blob) for answer in answers for blob in answer.info]
 
     def info(self, digest: Digest) -> Info:
         """Return what is known of a blob; raise NotFound."""

@@ -7,6 +7,7 @@ child that was forked after the first call.
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from engine.errors import (
 )
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 _SECONDS: Final = 20.0
 """Seconds for an ordinary call. containerd may collect garbage, with all changes waiting."""
@@ -41,20 +43,24 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
 )
-_ABSENT: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_ABSENT: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 _REFUSED: Final = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED})
 _EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
+
+
+class _Disconnected(Unreachable):
+    """There is no connection."""
 
 
 class Client:
     """A connection to one containerd."""
 
-    def __init__(self, url: str, socket: Path) -> None:
-        """`url` names the store in errors. Nothing is sent yet."""
+    def __init__(self, url: str, path: Path) -> None:
+        """`path` is that of the socket; `url` names the store in errors. Nothing is sent yet."""
         self._url = url
-        self._socket = socket
+        self._socket = path
         self.namespace = ""
-        self._channel = grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS)
+        self._channel = grpc.insecure_channel(f"unix:{path}", options=_OPTIONS)
 
     def close(self) -> None:
         """Break the connection, and with it the calls that run."""
@@ -66,22 +72,23 @@ class Client:
         request: Message,
         response: type[M],
         about: tuple[str, str] = ("", ""),
-        lease: str = "",
     ) -> M:
         """Call a method and return its response.
 
-        `about` is the kind and the name of the object in NotFound, AlreadyExists and Unavailable;
-        `lease` is one that protects what the call adds. Raise Unreachable, AccessDenied or
-        StoreError.
+        `about` is the kind and the name of the object in NotFound, AlreadyExists and Unavailable.
+        Raise Unreachable, AccessDenied or StoreError.
         """
         ask = self._channel.unary_unary(
-            method,
-            request_serializer=_serialized,
-            response_deserializer=response.FromString,
+            method, request_serializer=_serialized, response_deserializer=response.FromString
         )
-        with self._errors(about):
-            answer: M = ask(request, timeout=_SECONDS, metadata=self._metadata(lease))
-            return answer
+
+        def answer(wait: bool) -> M:
+            found: M = ask(
+                request, timeout=_SECONDS, metadata=self._metadata(), wait_for_ready=wait
+            )
+            return found
+
+        return self._repeated(answer, about)
 
     def read(
         self,
@@ -89,15 +96,18 @@ class Client:
         request: Message,
         response: type[M],
         about: tuple[str, str] = ("", ""),
-    ) -> Iterator[M]:
-        """Yield the responses of a method that returns a stream; raise as `call`."""
+    ) -> list[M]:
+        """Return the responses of a method that returns a stream; raise as `call`."""
         ask = self._channel.unary_stream(
-            method,
-            request_serializer=_serialized,
-            response_deserializer=response.FromString,
+            method, request_serializer=_serialized, response_deserializer=response.FromString
         )
-        with self._errors(about):
-            yield from ask(request, timeout=_SECONDS, metadata=self._metadata(""))
+
+        def answer(wait: bool) -> list[M]:
+            return list(
+                ask(request, timeout=_SECONDS, metadata=self._metadata(), wait_for_ready=wait)
+            )
+
+        return self._repeated(answer, about)
 
     def subscribe(self, method: str, request: Message, response: type[M]) -> Subscription[M]:
         """Return a stream that lasts until it is cancelled or the connection breaks."""
@@ -107,7 +117,7 @@ class Client:
             response_deserializer=response.FromString,
         )
         with self._errors():
-            return Subscription(ask(request, metadata=self._metadata("")), self._errors)
+            return Subscription(ask(request, metadata=self._metadata()), self._errors)
 
     def write(
         self,
@@ -118,7 +128,7 @@ class Client:
         lease: str,
     ) -> M | None:
         """Send a stream, which may take any time, and return the last response, None if there was
-        none; raise as `call`.
+        none; `lease` is one that protects what it adds. Raise as `call`.
         """
         ask = self._channel.stream_stream(
             method,
@@ -129,7 +139,29 @@ class Client:
             last = deque(ask(iter(requests), metadata=self._metadata(lease)), maxlen=1)
         return last.pop() if last else None
 
-    def _metadata(self, lease: str) -> tuple[tuple[str, str], ...]:
+    def _repeated(self, answer: Callable[[bool], T], about: tuple[str, str]) -> T:
+        """Return an answer, once more if containerd has been started again: a connection that has
+        failed to be made is not tried again at once, unless the call waits for it.
+        """
+        try:
+            with self._errors(about):
+                return answer(False)
+        except _Disconnected:
+            if not self._is_listening():
+                raise
+        with self._errors(about):
+            return answer(True)
+
+    def _is_listening(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as attempt:
+                attempt.settimeout(_SECONDS)
+                attempt.connect(str(self._socket))
+        except OSError:
+            return False
+        return True
+
+    def _metadata(self, lease: str = "") -> tuple[tuple[str, str], ...]:
         found = [("containerd-namespace", self.namespace)] if self.namespace else []
         return tuple([*found, ("containerd-lease", lease)] if lease else found)
 
@@ -151,18 +183,18 @@ class Client:
             return AlreadyExists(*about)
         if code == grpc.StatusCode.UNAVAILABLE and "locked for" in details:
             return Unavailable(*about)
-        if code in _ABSENT or code == grpc.StatusCode.CANCELLED:
-            return self._absent(details)
+        if code in _ABSENT:
+            return self._absent()
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unreachable(self._url, f"containerd has not answered for {_SECONDS:g} s")
         if code in _REFUSED:
             return AccessDenied(self._url, details)
         return StoreError(self._url, f"containerd answers: {details} ({code.name})")
 
-    def _absent(self, details: str) -> StoreError:
+    def _absent(self) -> StoreError:
         if self._socket.exists() and not os.access(self._socket, os.R_OK | os.W_OK):
             return AccessDenied(self._url, f"{self._socket}: permission denied; run imgfs as root")
-        return Unreachable(
-            self._url, f"containerd does not answer at {self._socket}; is it running? ({details})"
-        )
+        return _Disconnected(self._url, f"containerd does not answer at {self._socket}")
 
 
 class Subscription(Iterable[M]):

@@ -1,0 +1,348 @@
+"""The store over a real containerd, beside ctr."""
+
+import io
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from engine import names
+from engine.archive.import_options import ImportOptions
+from engine.archive.importer import Import
+from engine.archive.save import Output, save
+from engine.content.blobs import read_blob
+from engine.errors import BrokenArchive, MissingContent, NotFound, StoreError, Unreachable
+from engine.image import Image
+from engine.layouts import combined
+from engine.spec import digest as digests
+from engine.stores.containerd.api import Images
+from engine.stores.containerd.writer import ContainerdWriter
+from engine.stores.open import create_store, open_store
+from engine.stores.protocols import Store
+from tests.archives import ImageParts, layer, oci_archive
+from tests.stores.containerd.server import Server, lacking, running
+from tests.waiting import wait_until
+
+LARGE = layer("large", random.Random(1).randbytes(3 << 20))
+APP = ImageParts(layers=(LARGE, layer("b")))
+NAME = "docker.io/library/app:1"
+ARCHIVE = oci_archive((APP, NAME))
+LAYER = digests.of_bytes(LARGE)
+OTHER = "ghcr.io/org/app:2"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "app.tar"
+    path.write_bytes(ARCHIVE)
+    return path
+
+
+@pytest.fixture
+def imported(server: Server, namespace: str, archive: Path, opened: Store) -> Store:
+    """Return a store whose image was imported by ctr."""
+    server.ctr(namespace, "images", "import", "--no-unpack", archive)
+    collect(server, namespace)  # what ctr leaves: the index of the archive
+    return opened
+
+
+def load(store: Store, archive: bytes = ARCHIVE) -> None:
+    with Import(store, ImportOptions()) as session:
+        session.feed(archive)
+        session.finish()
+
+
+def listed(store: Store) -> list[str]:
+    return [image.name for image in store.images.all()]
+
+
+def collect(server: Server, namespace: str) -> None:
+    """Let containerd collect what nothing needs."""
+    server.ctr(namespace, "images", "tag", "--force", NAME, "docker.io/library/gone:1")
+    server.ctr(namespace, "images", "rm", "--sync", "docker.io/library/gone:1")
+
+
+def stored(server: Server, namespace: str) -> set[str]:
+    return set(server.ctr(namespace, "content", "ls", "-q").split())
+
+
+def layers_of(archive_parts: ImageParts) -> set[str]:
+    return {digests.of_bytes(data) for data in archive_parts.layers}
+
+
+# What is there
+
+
+def test_an_image_of_ctr_is_read_from_containerds_files(server: Server, imported: Store) -> None:
+    (image,) = imported.images.all()
+    assert image.name == NAME
+    assert imported.images.summary(image.target.digest).missing == ()
+    with imported.content.open(LAYER) as reader:
+        descriptor = reader.fileno()
+        assert descriptor is not None
+        files = server.root / "root" / "io.containerd.content.v1.content" / "blobs"
+        of_containerd = files / "sha256" / LAYER.encoded
+        assert os.path.samestat(os.fstat(descriptor), of_containerd.stat())
+
+
+def test_a_change_of_ctr_is_seen_at_once(server: Server, namespace: str, imported: Store) -> None:
+    for number in range(5):
+        name, version = f"docker.io/library/app:n{number}", imported.version()
+        server.ctr(namespace, "images", "tag", NAME, name)
+        assert imported.images.find(name) is not None
+        assert imported.version() != version
+        server.ctr(namespace, "images", "rm", name)
+        assert imported.images.find(name) is None
+
+
+def test_what_nothing_has_changed_is_not_asked_for_again(
+    imported: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_images: Images) -> list[Image]:
+        calls.append(1)
+        return answer(_images)
+
+    calls: list[int] = []
+    answer = Images.all
+    monkeypatch.setattr(Images, "all", ask)
+    wait_until(lambda: is_kept(imported, calls), "the answer is kept")
+    for _ in range(10):
+        assert imported.images.place_at("app:1") is not None
+    assert calls == []
+
+
+def is_kept(store: Store, calls: list[int]) -> bool:
+    calls.clear()
+    return bool(listed(store)) and not calls
+
+
+def test_names_that_are_no_images_of_their_own(
+    server: Server, namespace: str, imported: Store
+) -> None:
+    target = imported.images.get(NAME).target.digest
+    config = digests.of_bytes(APP.config)
+    for name in (config, f"moby-dangling@{target}", f"docker.io/library/app@{target}", "No name"):
+        server.ctr(namespace, "images", "tag", NAME, name)
+    assert listed(imported) == [NAME]
+    assert imported.images.find(f"docker.io/library/app@{target}") is not None
+    server.ctr(namespace, "images", "rm", NAME, f"docker.io/library/app@{target}")
+    assert listed(imported) == [target]
+    names.tag(imported, config, "docker.io/library/app:2")
+    assert listed(imported) == ["docker.io/library/app:2"]
+    names.remove(imported, "app:2")
+    assert server.ctr(namespace, "images", "ls", "-q") == "No name"
+
+
+def test_layers_that_are_gone_are_named(server: Server, namespace: str, imported: Store) -> None:
+    image = imported.images.get(NAME)
+    before = imported.images.target(image.target.digest)
+    server.ctr(namespace, "content", "rm", LAYER)
+    assert imported.images.summary(image.target.digest).missing == (LAYER,)
+    assert imported.images.target(image.target.digest) != before
+    with pytest.raises(MissingContent, match=LAYER):
+        save(imported, [image], combined.Options(), Output(io.BytesIO().write))
+    with pytest.raises(NotFound):
+        imported.content.open(LAYER)
+    load(imported)
+    assert imported.images.summary(image.target.digest).missing == ()
+
+
+# What is written
+
+
+@pytest.mark.parametrize("fixture", ["opened", "remote"])
+def test_ctr_has_what_is_loaded_and_its_collection_keeps_it(
+    server: Server, namespace: str, request: pytest.FixtureRequest, fixture: str
+) -> None:
+    store: Store = request.getfixturevalue(fixture)
+    load(store)
+    collect(server, namespace)
+    assert "complete" in server.ctr(namespace, "images", "check")
+    assert layers_of(APP) <= stored(server, namespace)
+    assert len(stored(server, namespace)) == 4
+    assert server.ctr(namespace, "leases", "ls", "-q") == ""
+    assert server.ctr(namespace, "content", "active").splitlines()[1:] == []
+
+
+def test_a_large_layer_is_written_into_containerds_directory(opened: Store) -> None:
+    with opened.content.unnamed_writer() as writer:
+        assert isinstance(writer, ContainerdWriter)
+        writer.write(LARGE[:100])
+        writer.pwrite(LARGE[50:], 50)
+        assert writer.commit(len(LARGE), LAYER).added
+    assert read_blob(opened.content, LAYER) == LARGE
+    with opened.content.unnamed_writer() as writer:
+        writer.write(LARGE)
+        assert not writer.commit(expected=LAYER, labels={"k": "v"}).added
+    assert opened.content.info(LAYER).labels == {"k": "v"}
+
+
+def test_a_load_that_fails_leaves_nothing(server: Server, namespace: str, opened: Store) -> None:
+    with pytest.raises(BrokenArchive):
+        load(opened, ARCHIVE[:-20_000])
+    assert listed(opened) == []
+    assert stored(server, namespace) == set()
+    assert server.ctr(namespace, "content", "active").splitlines()[1:] == []
+
+
+def test_names_are_put_back_if_one_is_refused(
+    server: Server, namespace: str, imported: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(images: Images, image: Image) -> None:
+        if image.name.endswith(":z"):
+            raise StoreError("containerd", "refuses it")
+        accept(images, image)
+
+    accept = Images.put
+    image = imported.images.get(NAME)
+    monkeypatch.setattr(Images, "put", put)
+
+    def change() -> None:
+        with imported.transaction():
+            for tag in ("a", "z"):
+                imported.images.put(replace(image, name=f"docker.io/library/app:{tag}"))
+            imported.images.delete(NAME)
+
+    with pytest.raises(StoreError, match="refuses"):
+        change()
+    assert server.ctr(namespace, "images", "ls", "-q") == NAME
+    assert listed(imported) == [NAME]
+    assert imported.events.after() == []
+
+
+def test_blobs_of_a_transaction_that_fails_are_collected(
+    server: Server, namespace: str, imported: Store
+) -> None:
+    def change() -> None:
+        with imported.transaction():
+            load(imported, oci_archive((ImageParts(layers=(layer("c"),)), OTHER)))
+            assert imported.images.find(OTHER) is not None
+            raise KeyError
+
+    before = stored(server, namespace)
+    with pytest.raises(KeyError):
+        change()
+    assert listed(imported) == [NAME]
+    assert stored(server, namespace) == before
+
+
+def test_kubernetes_sees_what_is_loaded(server: Server) -> None:
+    with create_store(server.url("k8s.io")) as store:
+        load(store)
+        found = server.ctr("k8s.io", "images", "ls", 'labels."io.cri-containerd.image"==managed')
+        assert NAME in found
+        names.remove(store, "app:1")
+
+
+def test_a_lease_protects_a_blob(server: Server, namespace: str, imported: Store) -> None:
+    with imported.leases.hold() as lease:
+        imported.leases.add(lease.id, LAYER)
+        server.ctr(namespace, "images", "rm", "--sync", NAME)
+        assert stored(server, namespace) == {LAYER}
+    with pytest.raises(NotFound):
+        imported.leases.add(lease.id, LAYER)
+
+
+def test_an_open_blob_outlives_its_image(server: Server, namespace: str, remote: Store) -> None:
+    load(remote)
+    with remote.content.open(LAYER) as reader:
+        server.ctr(namespace, "images", "rm", "--sync", NAME)
+        assert reader.pread(len(LARGE), 0) == LARGE
+        assert reader.pread(10, len(LARGE) - 5) == LARGE[-5:]
+    assert server.ctr(namespace, "leases", "ls", "-q") == ""
+
+
+# Processes that are killed
+
+
+KILLED = """
+import sys
+from engine.stores.open import create_store
+from engine.testing.blobs import write_blob
+
+store = create_store(sys.argv[1])
+writer = store.content.unnamed_writer()
+writer.write(b"some")
+with store.leases.hold(), store.transaction():
+    write_blob(store.content, "a", b"a blob")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_has_left_is_dropped(
+    server: Server, namespace: str, imported: Store
+) -> None:
+    before = stored(server, namespace)
+    command = [sys.executable, "-c", KILLED, server.url(namespace)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with create_store(server.url(namespace)):
+            assert len(server.ctr(namespace, "leases", "ls", "-q").split()) == 2
+        process.kill()
+    assert len(stored(server, namespace)) == len(before) + 1
+    with create_store(server.url(namespace)):
+        assert server.ctr(namespace, "leases", "ls", "-q") == ""
+        assert server.ctr(namespace, "content", "active").splitlines()[1:] == []
+        collect(server, namespace)
+    assert stored(server, namespace) == before
+    assert listed(imported) == [NAME]
+
+
+# A containerd that goes and comes
+
+
+def test_a_containerd_that_goes_and_comes(tmp_path: Path) -> None:
+    if reason := lacking():
+        pytest.skip(reason)
+    with running(tmp_path / "c") as server, create_store(server.url("test")) as store:
+        load(store)
+        assert store.images.count() == 1
+        with store.content.open(LAYER) as reader:
+            server.stop()
+            wait_until(lambda: not answers(store), "the store notices")
+            for use in (store.images.all, lambda: store.content.open(LAYER)):
+                with pytest.raises(Unreachable, match="does not answer"):
+                    use()
+            with pytest.raises(Unreachable):
+                load(store)
+            assert store.images.count() == 1
+            assert reader.pread(len(LARGE), 0) == LARGE
+        server.start()
+        assert listed(store) == [NAME]
+        load(store)
+        server.ctr("test", "images", "tag", NAME, OTHER)
+        assert listed(store) == [NAME, OTHER]
+
+
+def answers(store: Store) -> bool:
+    try:
+        store.images.all()
+    except Unreachable:
+        return False
+    return True
+
+
+# Stores that cannot be opened
+
+
+def test_a_namespace_must_be_there_to_be_read(server: Server) -> None:
+    with pytest.raises(StoreError, match=r"found no nowhere; there are: .*"):
+        open_store(server.url("nowhere"))
+    assert "nowhere" not in server.ctr("", "namespaces", "ls", "-q").split()
+
+
+def test_a_namespace_with_images_is_found(server: Server, imported: Store) -> None:
+    with open_store(f"containerd://{server.socket}") as store:
+        assert listed(store) == listed(imported)
+
+
+def test_docker_without_its_images_in_containerd(server: Server) -> None:
+    for opens in (open_store, create_store):
+        with pytest.raises(StoreError, match="containerd image store"):
+            opens(f"docker://{server.socket}")
