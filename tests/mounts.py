@@ -110,7 +110,8 @@ def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
         path = root / at
         with suppress(FileExistsError):  # exist_ok would stat a mount whose process has ended
             path.mkdir()
-        run(*launcher, *IMGFS, "--store", root / store, "mount", *options, path)
+        location = store if "://" in store else root / store
+        run(*launcher, *IMGFS, "--store", location, "mount", *options, path)
         pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
         mounted.append(Mounted(root / store, path, pid))
         return mounted[-1]

@@ -43,6 +43,8 @@ class Containerd:
     """A containerd, used through ctr in one namespace."""
 
     ctr: Client
+    url: str
+    """The store over it, in the namespace of `ctr`."""
     log: Path
 
     def run(self, image: str) -> str:
@@ -106,4 +108,4 @@ def running_containerd(root: Path) -> Iterator[Containerd]:
         return socket.exists() and ctr.run("version").returncode == 0
 
     with daemon(find("containerd"), "--config", str(settings), log=root / "log", ready=ready):
-        yield Containerd(ctr, root / "container.log")
+        yield Containerd(ctr, f"containerd://{socket}?namespace=test", root / "container.log")
