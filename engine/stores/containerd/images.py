@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,6 @@ class ContainerdImages(ImageStore):
         self,
         namespace: str,
         names: Remembered[Names],
-        stored: Remembered[Mapping[str, Image]],
         summaries: Summaries,
         transactions: Transactions,
         events: EventLog,
@@ -43,7 +42,6 @@ class ContainerdImages(ImageStore):
         super().__init__(events)
         self._namespace = namespace
         self._remembered = names
-        self._stored = stored
         self._summaries = summaries
         self._transactions = transactions
         self._counted: tuple[Names, Counter[str]] | None = None
@@ -55,10 +53,7 @@ class ContainerdImages(ImageStore):
     def _names(self) -> Names:
         """The names as the calling thread sees them, with the changes of its transaction."""
         pending = self._transactions.pending
-        if pending is None or not pending.names:
-            return self._remembered.get()
-        changed = {**self._stored.get(), **pending.names}
-        return Names({name: image for name, image in changed.items() if image is not None})
+        return pending.names if pending and pending.names else self._remembered.get()
 
     # Names
 
@@ -146,7 +141,7 @@ class ContainerdImages(ImageStore):
             name = untagged_name(name, self._namespace)
         labels = dict(image.labels) | (_MANAGED if self._namespace == KUBERNETES else {})
         with self._transactions.begin() as pending:
-            pending.names[name] = replace(image, name=name, labels=labels)
+            pending.put(name, replace(image, name=name, labels=labels), self._names)
 
     def _erase(self, name: str) -> None:
         """Remove what stands for a full name; of an untagged image only the names that we made, as
@@ -157,7 +152,8 @@ class ContainerdImages(ImageStore):
 
     def _remove(self, stored: Iterable[str]) -> None:
         with self._transactions.begin() as pending:
-            pending.names.update(dict.fromkeys(stored))
+            for name in tuple(stored):
+                pending.put(name, None, self._names)
 
     def _erase_record(self, target: str) -> None:
         self._summaries.drop(target)

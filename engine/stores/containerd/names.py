@@ -9,7 +9,8 @@ names of each image. Any other text is not shown.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from msgspec.structs import replace
@@ -21,69 +22,134 @@ from engine.spec.digest import ALGORITHMS
 from engine.stores.containerd.location import DOCKER
 
 _DANGLING: Final = "moby-dangling@"
+_REMEMBERED: Final = 1 << 17
+
+
+class Reading:
+    """What names mean, remembered, since the same names are read again after each change."""
+
+    def __init__(self) -> None:
+        self.full_name = lru_cache(_REMEMBERED)(_full_name)
+        self.path = lru_cache(_REMEMBERED)(path_of)
 
 
 class Names:
-    """The images of a namespace at one moment. Their names here are full names."""
+    """The images of a namespace. Their names here are full names.
 
-    def __init__(self, stored: Mapping[str, Image]) -> None:
-        """`stored` holds the images by their names in containerd."""
-        self._stored: dict[str, list[str]] = {}
-        by_name: dict[str, Image] = {}
-        for name in sorted(stored, key=lambda name: (_full_name(stored[name]) == name, name)):
-            image = stored[name]
-            if (full := _full_name(image)) is not None:
-                by_name[full] = replace(image, name=full)  # one that is written in full comes last
-                self._stored.setdefault(full, []).append(name)
-        self._by_name = by_name
-        tagged = [image for image in by_name.values() if not image.is_untagged]
-        self._named: dict[str, list[Image]] = {}
-        for image in sorted(tagged, key=lambda image: image.name):
-            self._named.setdefault(image.target.digest, []).append(image)
-        listed = [image for image in by_name.values() if self._is_listed(image)]
-        self.listed = sorted(listed, key=lambda image: image.name)
-        paths = [(path_of(image.name), image) for image in self.listed]
-        registries = {path.partition("/")[0] for path, _ in paths if "/" in path}
-        self._by_path = {image.name if path in registries else path: image for path, image in paths}
-        self._paths = sorted(self._by_path)
+    It can be changed by the one who has made it, and is for everybody once it has been handed on.
+    """
+
+    def __init__(self, reading: Reading, stored: Iterable[Image] = ()) -> None:
+        """`stored` are images with their names in containerd."""
+        self._reading = reading
+        self._images: dict[str, Image] = {}
+        """By their names in containerd."""
+        self._stored: dict[str, tuple[str, ...]] = {}
+        """The names in containerd by full names; one that is written in full is last."""
+        self._of: dict[str, tuple[str, ...]] = {}
+        """The full names by targets, sorted."""
+        self._tree: _Tree | None = None
+        for image in stored:
+            self.put(image)
+
+    def copy(self) -> Names:
+        """Return the same images, to be changed."""
+        other = Names(self._reading)
+        other._images = dict(self._images)
+        other._stored = dict(self._stored)
+        other._of = dict(self._of)
+        return other
+
+    def put(self, image: Image) -> None:
+        """Add a name of containerd, in the place of what it named before."""
+        self.remove(image.name)
+        target = image.target.digest
+        full = self._reading.full_name(image.name, target)
+        if full is None:
+            return
+        self._images[image.name] = replace(image, name=full)
+        names = {*self._stored.get(full, ()), image.name}
+        self._stored[full] = tuple(sorted(names, key=lambda name: (name == full, name)))
+        self._of[target] = tuple(sorted({*self._of.get(target, ()), full}))
+
+    def remove(self, name: str) -> None:
+        """Remove a name of containerd, if it is there."""
+        self._tree = None
+        image = self._images.pop(name, None)
+        if image is None:
+            return
+        full, target = image.name, image.target.digest
+        rest = tuple(each for each in self._stored.pop(full) if each != name)
+        if rest:
+            self._stored[full] = rest
+        if not any(self._images[each].target.digest == target for each in rest):
+            names = tuple(each for each in self._of.pop(target) if each != full)
+            if names:
+                self._of[target] = names
 
     def find(self, name: str) -> Image | None:
         """Return the image of a full name; of a digest only if its target has no other name."""
-        image = self._by_name.get(name)
-        return None if image and image.is_untagged and self._named.get(name) else image
+        stored = self._stored.get(name)
+        if not stored or (name in self._of and self._of[name] != (name,)):
+            return None
+        return self._images[stored[-1]]
 
     def of(self, target: str) -> list[Image]:
         """Return the listed images with a target, sorted by name."""
-        found = [image for image in self._named.get(target, ()) if self._is_listed(image)]
-        untagged = self.find(target)
-        return found or ([untagged] if untagged and untagged.is_untagged else [])
+        found = (self.find(name) for name in self._of.get(target, ()))
+        images = [image for image in found if image and image.target.digest == target]
+        return [image for image in images if self._is_listed(image)]
 
     def target(self, digest: str) -> Image | None:
         """Return any image with a target."""
-        return next(iter(self._named.get(digest, ())), None) or self._by_name.get(digest)
+        return next(iter(self.of(digest)), None)
 
-    def stored(self, name: str) -> list[str]:
+    def stored(self, name: str) -> tuple[str, ...]:
         """Return the names in containerd that stand for a full name."""
-        return self._stored.get(name, [])
+        return self._stored.get(name, ())
+
+    @property
+    def listed(self) -> list[Image]:
+        """The images that are listed, sorted by name."""
+        return self._sorted.images
 
     def at(self, path: str) -> Image | None:
         """Return the image that is listed at a path."""
-        return self._by_path.get(path)
+        return self._sorted.by_path.get(path)
 
     def below(self, prefix: str) -> Iterator[tuple[str, Image]]:
         """Yield the listed images whose path begins with a prefix, in the order of their paths."""
-        for path in self._paths[bisect_left(self._paths, prefix) :]:
+        tree = self._sorted
+        for path in tree.paths[bisect_left(tree.paths, prefix) :]:
             if not path.startswith(prefix):
                 return
-            yield path, self._by_path[path]
+            yield path, tree.by_path[path]
+
+    @property
+    def _sorted(self) -> _Tree:
+        tree = self._tree
+        if tree is None:
+            found = (self.find(name) for name in sorted(self._stored))
+            images = [image for image in found if image and self._is_listed(image)]
+            tree = self._tree = _Tree(images, self._reading)
+        return tree
 
     def _is_listed(self, image: Image) -> bool:
         """Return whether an image is listed: one by digest only if no tag of its repository is."""
-        if image.is_untagged:
-            return image.target.digest not in self._named
         repository, at, _ = image.name.partition("@")
-        others = self._named[image.target.digest]
-        return not at or not any(other.name.startswith(f"{repository}:") for other in others)
+        names = self._of[image.target.digest]
+        return not at or not any(name.startswith(f"{repository}:") for name in names)
+
+
+class _Tree:
+    """Images in order, by name and by path."""
+
+    def __init__(self, images: list[Image], reading: Reading) -> None:
+        self.images = images
+        paths = [(reading.path(image.name), image) for image in images]
+        registries = {path.partition("/")[0] for path, _ in paths if "/" in path}
+        self.by_path = {image.name if path in registries else path: image for path, image in paths}
+        self.paths = sorted(self.by_path)
 
 
 def untagged_name(target: str, namespace: str) -> str:
@@ -96,9 +162,8 @@ def own_names(target: str) -> set[str]:
     return {target, f"{_DANGLING}{target}"}
 
 
-def _full_name(image: Image) -> str | None:
+def _full_name(name: str, target: str) -> str | None:
     """Return the full name of an image by its name in containerd; None if it is not shown."""
-    name, target = image.name, image.target.digest
     if name.startswith(_DANGLING) or name.partition(":")[0] in ALGORITHMS:
         return target
     try:

@@ -30,7 +30,7 @@ from engine.stores.containerd.location import (
     parse_location,
 )
 from engine.stores.containerd.mirror import Mirror, Remembered
-from engine.stores.containerd.names import Names
+from engine.stores.containerd.names import Names, Reading
 from engine.stores.containerd.summaries import Summaries
 from engine.stores.containerd.transactions import Transactions
 from engine.stores.containerd.watch import Watch
@@ -82,10 +82,10 @@ class ContainerdStore(Store):
             self.tables = LocalTables(self.directory)
             self.events = ContainerdEvents(recent, self._transactions)
             self.name_lock = NameLock()
+            reading = Reading()
             self.images = ContainerdImages(
                 client.namespace,
-                Remembered(lambda: Names(mirror.images.get()), watch),
-                mirror.images,
+                Remembered(lambda: Names(reading, mirror.images.get().values()), watch),
                 Summaries(self.content, mirror.blobs, self._root_of),
                 self._transactions,
                 self.events,

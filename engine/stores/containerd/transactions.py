@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from engine.image import Image
 from engine.stores.containerd.api import Images, Leases
 from engine.stores.containerd.mirror import Remembered
+from engine.stores.containerd.names import Names
 from engine.stores.containerd.owner import new_id
 from engine.stores.containerd.watch import Watch
 from engine.stores.records import Event
@@ -30,11 +31,28 @@ _EXPIRY: Final = 3600.0
 class Pending(msgspec.Struct):
     """What a transaction has changed so far."""
 
-    names: dict[str, Image | None] = {}
+    changes: dict[str, Image | None] = {}
     """By their names in containerd; None for one that is removed."""
+    names: Names | None = None
+    """All names with the changes, None while there are none."""
     events: list[Event] = []
     lease: str = ""
     """The lease of its blobs, "" while it has none."""
+
+    def put(self, name: str, image: Image | None, names: Names) -> None:
+        """Change a name in containerd; `names` are all as they were before this transaction."""
+        self.changes[name] = image
+        if self.names is None:
+            self.names = names.copy()
+        if image is None:
+            self.names.remove(name)
+        else:
+            self.names.put(image)
+
+    def part(self) -> Pending:
+        """Return what a part of the transaction starts with."""
+        names = self.names.copy() if self.names else None
+        return Pending(dict(self.changes), names, list(self.events), self.lease)
 
 
 class _Local(threading.local):
@@ -79,11 +97,10 @@ class Transactions:
         """Enter a transaction, or a part of the calling thread's: as `Store.transaction`."""
         outer = self._local.pending
         if outer is not None:
-            part = Pending(dict(outer.names), list(outer.events), outer.lease)
-            self._local.pending = part
+            part = self._local.pending = outer.part()
             try:
                 yield part
-                outer.names, outer.events = part.names, part.events
+                outer.changes, outer.names, outer.events = part.changes, part.names, part.events
             finally:
                 outer.lease = part.lease
                 self._local.pending = outer
@@ -91,7 +108,7 @@ class Transactions:
         pending = self._local.pending = Pending()
         try:
             yield pending
-            self._send(pending.names)
+            self._send(pending.changes)
             self._on_events(pending.events)
         except BaseException:
             self._end(pending, has_failed=True)
@@ -100,16 +117,16 @@ class Transactions:
             self._local.pending = None
         self._end(pending, has_failed=False)
 
-    def _send(self, names: Mapping[str, Image | None]) -> None:
+    def _send(self, changes: Mapping[str, Image | None]) -> None:
         """Point names at their targets, then remove names; put all back if one is refused."""
-        if not names:
+        if not changes:
             return
         before = self._stored.get()
         done: list[str] = []
         try:
-            for name in sorted(names, key=lambda name: (names[name] is None, name)):
+            for name in sorted(changes, key=lambda name: (changes[name] is None, name)):
                 done.append(name)
-                self._put(name, names[name])
+                self._put(name, changes[name])
         except BaseException:
             for name in reversed(done):
                 with suppress(EngineError):

@@ -11,7 +11,7 @@ from engine.image import Image
 from engine.spec.digest import of_bytes
 from engine.spec.oci import MANIFEST, Descriptor
 from engine.stores.containerd.location import Location, find_socket, parse_location
-from engine.stores.containerd.names import Names, untagged_name
+from engine.stores.containerd.names import Names, Reading, untagged_name
 from engine.stores.containerd.owner import is_abandoned, new_id
 from engine.stores.open import open_store
 
@@ -82,7 +82,7 @@ def test_what_is_lacking_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) 
 
 
 def names(*stored: str) -> Names:
-    return Names({name: Image(name, ONE) for name in stored})
+    return Names(Reading(), [Image(name, ONE) for name in stored])
 
 
 @pytest.mark.parametrize(
