@@ -47,14 +47,13 @@ class ContainerdContent(ContentStore):
         watch: Watch,
         transactions: Transactions,
     ) -> None:
-        """`root` is the directory of containerd's content, None if it cannot be read here;
-        `directory` is for what is written where that cannot be.
+        """`root` is the directory of containerd's content, None if it is not known; `directory` is
+        for what is written where that cannot be.
         """
         self._location = location
         self._content = content
         self._blobs = blobs
         self._root = root
-        self._writable = root if root and os.access(root, os.W_OK | os.X_OK) else None
         self._leases = leases
         self._watch = watch
         self._transactions = transactions
@@ -118,9 +117,10 @@ class ContainerdContent(ContentStore):
         self, size: int = 0, expected: str | None = None, algorithm: str = "sha256"
     ) -> Writer:
         digest = parse(expected) if expected else None
-        if self._writable is not None and not 0 < size <= PIECE:
+        root = self._root
+        if root and not 0 < size <= PIECE and (not root.exists() or os.access(root, os.W_OK)):
             record = Record("a new blob", size, digest, time.time())
-            begun = begin_ingest(self._content, self._writable, record, algorithm, self.publish)
+            begun = begin_ingest(self._content, root, record, algorithm, self.publish)
             if begun is not None:
                 return begun
         return self._ingests.hold_unnamed(size, digest, algorithm)

@@ -6,7 +6,6 @@ tables of layers, and what is being written where containerd's own directory can
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
@@ -55,9 +54,9 @@ class ContainerdStore(Store):
         server, images = Server(client), Images(client)
         content, leases = Content(client), Leases(client)
         self.directory = _directory(cache, server.uuid(), client.namespace)
-        exported = server.exports("io.containerd.content.v1", "content").get("root", "")
-        root = Path(exported) if exported and os.path.isdir(exported) else None
-        self._disk = root or self.directory
+        exported = server.exports("io.containerd.content.v1", "content").get("root")
+        root = Path(exported) if exported else None  # containerd makes it with the first blob
+        self._disk = next((path for path in root.parents if path.is_dir()), root) if root else None
         metadata = server.exports("io.containerd.metadata.v1", "bolt").get("path")
         watch = Watch(server, Path(metadata) if metadata else None)
         with ExitStack() as opened:
@@ -127,7 +126,7 @@ class ContainerdStore(Store):
 
     @property
     def disk(self) -> Path:
-        return self._disk
+        return self._disk or self.directory
 
     def version(self) -> int:
         return self._watch.version()

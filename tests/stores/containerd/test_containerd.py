@@ -125,7 +125,7 @@ def test_names_that_are_no_images_of_their_own(
 ) -> None:
     target = imported.images.get(NAME).target.digest
     config = digests.of_bytes(APP.config)
-    for name in (config, f"moby-dangling@{target}", f"docker.io/library/app@{target}", "No name"):
+    for name in (config, f"moby-dangling@{target}", f"docker.io/library/app@{target}", "no-tag"):
         server.ctr(namespace, "images", "tag", NAME, name)
     assert listed(imported) == [NAME]
     assert imported.images.find(f"docker.io/library/app@{target}") is not None
@@ -134,7 +134,7 @@ def test_names_that_are_no_images_of_their_own(
     names.tag(imported, config, "docker.io/library/app:2")
     assert listed(imported) == ["docker.io/library/app:2"]
     names.remove(imported, "app:2")
-    assert server.ctr(namespace, "images", "ls", "-q") == "No name"
+    assert server.ctr(namespace, "images", "ls", "-q") == "no-tag"
 
 
 def test_layers_that_are_gone_are_named(server: Server, namespace: str, imported: Store) -> None:
