@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
-from engine.errors import Unreachable
+from engine.errors import NotFound, Unreachable
 from engine.image import Image, Summary, TreeEntry
 from engine.stores.containerd.location import KUBERNETES
 from engine.stores.containerd.mirror import Remembered
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 _MANAGED = {"io.cri-containerd.image": "managed"}
 """The label by which Kubernetes knows the images that it shows."""
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """The names when they were last looked at; `sent` is when, as `Transactions.sent`."""
+
+    names: Names
+    sent: int
 
 
 class ContainerdImages(ImageStore):
@@ -44,6 +52,7 @@ class ContainerdImages(ImageStore):
         self._remembered = names
         self._summaries = summaries
         self._transactions = transactions
+        self._last_look: _Look | None = None
         self._counted: tuple[Names, Counter[str]] | None = None
 
     def _transaction(self) -> AbstractContextManager[object]:
@@ -52,8 +61,12 @@ class ContainerdImages(ImageStore):
     @property
     def _names(self) -> Names:
         """The names as the calling thread sees them, with the changes of its transaction."""
-        pending = self._transactions.pending
-        return pending.names if pending and pending.names else self._remembered.get()
+        pending, sent = self._transactions.pending, self._transactions.sent
+        if pending and pending.names:
+            return pending.names
+        names = self._remembered.get()
+        self._last_look = _Look(names, sent)
+        return names
 
     # Names
 
@@ -103,15 +116,27 @@ class ContainerdImages(ImageStore):
         return self._summaries.get(target)
 
     def links(self, blobs: Iterable[str]) -> dict[str, int]:
-        names = self._names
-        if self._counted is None or self._counted[0] is not names:
-            targets = Counter(image.target.digest for image in names.listed)
-            counts = Counter[str]()
-            for target, uses in targets.items():
-                for blob in self.summary(target).blobs:
-                    counts[blob] += uses
-            self._counted = names, counts
-        return {blob: self._counted[1][blob] for blob in blobs}
+        """As `ImageStore.links`; it learns of changes by others once names are looked at, so that
+        the attributes of an open file can be asked for while containerd is away.
+        """
+        look, names = self._last_look, None
+        if look and look.sent == self._transactions.sent and not self._transactions.pending:
+            names = look.names
+        uses = self._uses(names or self._names)
+        return {blob: uses[blob] for blob in blobs}
+
+    def _uses(self, names: Names) -> Counter[str]:
+        """Return how often the listed images use each blob."""
+        counted = self._counted
+        if counted is not None and counted[0] is names:
+            return counted[1]
+        uses = Counter[str]()
+        for target, count in Counter(image.target.digest for image in names.listed).items():
+            with suppress(NotFound):  # it has been removed since
+                uses.update(dict.fromkeys(self.summary(target).blobs, count))
+        if self._transactions.pending is None:
+            self._counted = names, uses
+        return uses
 
     # Changes
 

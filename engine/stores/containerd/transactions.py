@@ -77,6 +77,8 @@ class Transactions:
         self._watch = watch
         self._on_events = on_events
         self._local = _Local()
+        self.sent = 0
+        """The number of transactions of this process that have changed names."""
 
     @property
     def pending(self) -> Pending | None:
@@ -133,6 +135,7 @@ class Transactions:
                     self._put(name, before.get(name))
             raise
         finally:
+            self.sent += 1
             self._watch.changed()
 
     def _put(self, name: str, image: Image | None) -> None:
