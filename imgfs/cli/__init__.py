@@ -47,7 +47,7 @@ COMMANDS = (
     "completion",
 )
 """Each has a module of its name, with an underscore behind a keyword, in the order of --help."""
-_ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
+ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
 _NO_SOURCES = ("none", "imgfs")
 
 
@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
             return 0
         if _is_mount_form(arguments):
             arguments = ["mount", "--source", *arguments]
-        program = _program()
+        program = program_parser()
         args = program.parse_until_word(arguments)
         if args.help or args.words == ["help"]:
             program.description, program.epilog = _ABOUT, _commands()
@@ -124,7 +124,8 @@ def run(arguments: list[str]) -> int:
         return _failed(f"internal error: {kind}: {error} (IMGFS_DEBUG=1 shows where)", 1)
 
 
-def _program() -> Parser:
+def program_parser() -> Parser:
+    """Return the parser of the options in front of a command."""
     parser = Parser("imgfs [OPTION…] COMMAND …")
     parser.add_argument(
         "--store", metavar="DIR", help="The store (default: $IMGFS_STORE, or the user's own)."
@@ -141,7 +142,7 @@ def _commands() -> str:
 
 def command_of(name: str) -> Command:
     """Import and return a command by its name or alias; raise UsageError if there is none."""
-    name = _ALIASES.get(name, name)
+    name = ALIASES.get(name, name)
     if name not in COMMANDS:
         raise UsageError(f"no such command '{name}'{suggestion(name, COMMANDS)}")
     module = f"{name}_" if iskeyword(name) else name
@@ -168,7 +169,7 @@ def _is_mount_form(arguments: Sequence[str]) -> bool:
         len(arguments) >= 2
         and not any(word.startswith("-") for word in arguments[:2])
         and arguments[0] not in COMMANDS
-        and arguments[0] not in _ALIASES
+        and arguments[0] not in ALIASES
         and os.path.isabs(arguments[1])
         and all(option.startswith("-") for option in options)
         and (options == ["-o"] or os.path.isabs(arguments[0]) or arguments[0] in _NO_SOURCES)

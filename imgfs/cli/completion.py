@@ -6,32 +6,21 @@ shtab makes the script from the parsers of all commands.
 import argparse
 import re
 from argparse import Namespace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import shtab
 
-from imgfs.cli import COMMANDS, command_of
+from imgfs.cli import ALIASES, COMMANDS, command_of, program_parser
 from imgfs.cli.support.command import Command, Parser, UsageError
+from imgfs.cli.support.shell_functions import BASH, FISH, ZSH
 
 _SHELLS = ("bash", "zsh", "fish")
-_NAMES = "imgfs images --filter dangling=false --format '{{.Repository}}:{{.Tag}}' 2>/dev/null"
+_FUNCTIONS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 _IMAGE = {
     "bash": "_imgfs_names",
     "zsh": "_imgfs_names",
     "fish": "(__imgfs_names)",
-}
-# bash splits words at colons, which names of images hold.
-_PREAMBLE = {
-    "bash": f"""\
-COMP_WORDBREAKS=${{COMP_WORDBREAKS//:}}
-_imgfs_names() {{ compgen -W "$({_NAMES})" -- "$1"; }}
-""",
-    "zsh": f"""\
-_imgfs_names() {{ local -a names=(${{(f)"$({_NAMES})"}}); compadd -a names; }}
-""",
-    "fish": f"""\
-function __imgfs_names; {_NAMES}; end
-""",
 }
 _KINDS = {
     "IMAGE": _IMAGE,
@@ -60,10 +49,24 @@ def _completion(args: Namespace) -> None:
     (shell,) = args.words
     if shell not in _SHELLS:
         raise UsageError(f"{shell}: expected one of {', '.join(_SHELLS)}")
-    print(shtab.complete(_program(), shell, preamble=_PREAMBLE[shell]))
+    print(_SCRIPTS[shell](shtab.complete(_program(), shell, preamble=_FUNCTIONS[shell])))
 
 
 COMPLETION = Command(_completion, words="SHELL", least=1, most=1)
+
+
+def _bash(script: str) -> str:
+    """Return a script whose entry is our function, which calls shtab's."""
+    return f"{script}\ncomplete -o bashdefault -F _imgfs imgfs"
+
+
+def _zsh(script: str) -> str:
+    """Return a script that completes all of several words, and values behind an equals sign."""
+    every = script.replace('"(*)::', '"*:')
+    return re.sub(r"(?m)^(.*?--[a-z-]+)([}\[].*\]:)", r"\1=\2", every)
+
+
+_SCRIPTS: Final[dict[str, Callable[[str], str]]] = {"bash": _bash, "zsh": _zsh, "fish": str}
 
 
 class _Subparser(Parser):
@@ -75,27 +78,39 @@ class _Subparser(Parser):
 
 
 def _program() -> argparse.ArgumentParser:
-    """Return one parser with a subparser for each command."""
-    program = argparse.ArgumentParser("imgfs", add_help=False)
+    """Return one parser with a subparser for each command and alias."""
+    program = program_parser()
+    _complete_options(program)
     commands = program.add_subparsers(parser_class=_Subparser)
-    for name in COMMANDS:
+    for name in (*COMMANDS, *ALIASES):
         found = command_of(name)
-        summary = found.help.splitlines()[0]
-        parser = commands.add_parser(name, help=summary)
-        parser.description = summary
-        found.options(parser)
-        for action in parser.actions:
-            _complete(action, str(action.metavar or ""))
+        parser = _add(commands, name, found.help.splitlines()[0])
+        found.add_options(parser)
+        _complete_options(parser)
         for number, word in enumerate(found.words.split()):
-            is_last = word.rstrip("]").endswith("…")
-            _complete(parser.add_argument(f"word{number}", nargs="*" if is_last else None), word)
+            nargs = "*" if word.rstrip("]").endswith("…") else None
+            (label,) = re.findall(r"^\[?([A-Z:|]+)", word)
+            _complete(parser.add_argument(f"word{number}", nargs=nargs, metavar=label))
+    about = _add(commands, "help", "Show the help of a command.")
+    about.add_argument("word0", metavar="COMMAND", choices=(*COMMANDS, *ALIASES))
     return program
 
 
-def _complete(action: argparse.Action, word: str) -> None:
-    """Let the shell complete an argument that has this name in a usage line."""
-    name = re.split(r"[^A-Z]", word.strip("[]…"))[0]
+def _add(commands: "argparse._SubParsersAction[_Subparser]", name: str, summary: str) -> _Subparser:
+    parser = commands.add_parser(name, help=summary)
+    parser.description = summary
+    return parser
+
+
+def _complete_options(parser: Parser) -> None:
+    for action in parser.actions:
+        _complete(action)
+
+
+def _complete(action: argparse.Action) -> None:
+    """Let the shell complete an argument, by its name in a usage line."""
+    name = str(action.metavar or "")
     if name == "SHELL":
         action.choices = _SHELLS
-    elif kind := _KINDS.get(name):
+    elif "=" not in name and (kind := _KINDS.get(re.split(r"[^A-Z]", name)[0])):
         action.complete = kind  # type: ignore[attr-defined]

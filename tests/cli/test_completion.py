@@ -1,26 +1,30 @@
 """`imgfs completion`, in the shells themselves."""
 
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.cli.command import Done, refusal
+from tests.cli.command import Done, refusal, succeeded
 
 PROJECT = Path(__file__).parents[2]
 BASH = """
 set -eu
 source completion.bash
+COMP_LINE='{line}'
 COMP_WORDS=({words})
 COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
 COMP_TYPE=9 COMPREPLY=()
-_shtab_imgfs || true
+_imgfs || true
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 ZSH_USER = """
@@ -50,32 +54,44 @@ cat found
 """
 
 
+LAZILY = "source /usr/share/bash-completion/bash_completion"
+SOURCED = "source completion.bash"
+PROMPT = """bind -x '"\\C-x": printf "<<%s>>" "$READLINE_LINE"'; echo RE''ADY"""
+"""Settings of a user of bash: control-X prints the line as it is; then the shell says READY."""
+
+
 @pytest.fixture
-def completed(
-    tmp_path: Path, stock: Callable[..., None], store: Path, inside: Callable[..., Done]
-) -> Callable[[str, str], list[str]]:
-    """Return a function that completes a line in a shell, and returns what the shell proposes."""
+def user(tmp_path: Path, stock: Callable[..., None], store: Path) -> dict[str, str]:
+    """Return the environment of a user with two images and the program on the path."""
     stock(archives.docker_archive((ImageParts(), ["app:1", "other:2"])))
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/imgfs"
     program.write_text(f'#!/bin/sh\nPYTHONPATH={PROJECT} exec {sys.executable} -m imgfs "$@"\n')
     program.chmod(0o755)
-    environment = {
+    return {
         "HOME": str(tmp_path),
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",
         "PATH": f"{program.parent}:{os.environ['PATH']}",
         "IMGFS_STORE": str(store),
+        "XDG_DATA_HOME": str(tmp_path / "share"),
     }
+
+
+@pytest.fixture
+def completed(
+    tmp_path: Path, user: dict[str, str], inside: Callable[..., Done]
+) -> Callable[[str, str], list[str]]:
+    """Return a function that completes a line in a shell, and returns what the shell proposes."""
 
     def run(shell: str, line: str) -> list[str]:
         if not (found := shutil.which(shell)):
             pytest.skip(f"{shell} is not installed")
-        script = inside("completion", shell).out
+        script = succeeded(inside("completion", shell)).out
         if shell == "bash":
             (tmp_path / "completion.bash").write_bytes(script)
             words = " ".join(f"'{word}'" for word in line.split(" "))
-            command = ["-c", BASH.format(words=words)]
+            command = ["-c", BASH.format(line=line, words=words)]
         elif shell == "zsh":
             (tmp_path / "_imgfs").write_bytes(script)
             (tmp_path / "user.zsh").write_text(ZSH_USER)
@@ -87,7 +103,7 @@ def completed(
             (folder / "imgfs.fish").write_bytes(script)
             command = ["-c", f"complete -C '{line}'"]
         done = subprocess.run(
-            [found, *command], cwd=tmp_path, env=environment, capture_output=True, check=True
+            [found, *command], cwd=tmp_path, env=user, capture_output=True, check=True
         )
         lines = done.stdout.decode().splitlines()
         return [word.partition("\t")[0] for text in lines for word in text.split("  ") if word]
@@ -95,7 +111,59 @@ def completed(
     return run
 
 
+def typed(directory: Path, user: dict[str, str], settings: str, line: str) -> str:
+    """Type a line and a Tab into an interactive bash, and return the line that is there then."""
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(directory)
+        os.execve(shutil.which("bash") or "", ["bash", "--norc", "--noprofile", "-i"], user)
+    with open(terminal, "r+b", buffering=0) as shell:
+        shell.write(f"{settings}; {PROMPT}\n".encode())
+        wait_for(shell, rb"READY\r?\n")
+        shell.write(f"{line}\t\x18".encode())
+        found = wait_for(shell, rb"<<(.*?)>>")
+    os.waitpid(child, 0)
+    return found.decode()
+
+
+def wait_for(shell: BinaryIO, pattern: bytes) -> bytes:
+    """Read until the pattern has come, and return what it matches."""
+    output = b""
+    while not (match := re.search(pattern, output)):
+        output += shell.read(4096)
+    return match[match.re.groups]
+
+
 SHELLS = ("bash", "zsh", "fish")
+
+
+@pytest.mark.parametrize("settings", [LAZILY, SOURCED])
+@pytest.mark.parametrize(
+    ("line", "whole"),
+    [
+        ("imgfs rm app:", "imgfs rm app:1 "),
+        ("imgfs --store=%s rmi oth", "imgfs --store=%s rmi other:2 "),
+    ],
+)
+def test_bash_completes_the_first_word_that_is_typed(
+    tmp_path: Path,
+    user: dict[str, str],
+    inside: Callable[..., Done],
+    settings: str,
+    line: str,
+    whole: str,
+) -> None:
+    if not Path(LAZILY.split()[1]).exists():
+        pytest.skip("bash-completion is not installed")
+    folder = tmp_path / "share/bash-completion/completions"
+    folder.mkdir(parents=True)
+    (folder / "imgfs").write_bytes(succeeded(inside("completion", "bash")).out)
+    (tmp_path / "completion.bash").symlink_to(folder / "imgfs")
+    store = user["IMGFS_STORE"]
+    if "%s" in line:
+        del user["IMGFS_STORE"]
+        line, whole = line % store, whole % store
+    assert typed(tmp_path, user, settings, line) == whole
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -112,13 +180,40 @@ def test_options(completed: Callable[[str, str], list[str]], shell: str) -> None
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("command", ["save", "rm", "history", "export"])
+@pytest.mark.parametrize("command", ["rm other:2", "history"])
 def test_names_of_images(
     completed: Callable[[str, str], list[str]], shell: str, command: str
 ) -> None:
     found = " ".join(completed(shell, f"imgfs {command} ap")).replace("\\", "")
     assert "app:1" in found
     assert "other:2" not in found
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("line", ["--store={} rm a", "rm --store {} a"])
+def test_names_are_those_of_the_store_on_the_line(
+    completed: Callable[[str, str], list[str]], user: dict[str, str], shell: str, line: str
+) -> None:
+    store = user.pop("IMGFS_STORE")
+    assert any(
+        "app:1" in word.replace("\\", "")
+        for word in completed(shell, f"imgfs {line.format(store)}")
+    )
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("line", "whole"), [("imgfs unm", "unmount"), ("imgfs help his", "history")]
+)
+def test_aliases_and_the_commands_that_help_explains(
+    completed: Callable[[str, str], list[str]], shell: str, line: str, whole: str
+) -> None:
+    assert whole in " ".join(completed(shell, line))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_arguments_are_named_as_in_the_usage_line(inside: Callable[..., Done], shell: str) -> None:
+    assert b"word0" not in inside("completion", shell).out
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])

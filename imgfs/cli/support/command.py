@@ -47,16 +47,20 @@ class Command(msgspec.Struct, frozen=True):
         first, _, rest = (self.run.__doc__ or "").partition("\n")
         return f"{first}\n{dedent(rest)}"
 
+    def add_options(self, parser: "Parser", store: str | None = None) -> None:
+        """Add the options of the command, and --store with its default."""
+        self.options(parser)
+        parser.add_argument(
+            "--store", default=store, metavar="DIR", help="The directory of the store, or its URL."
+        )
+
     def call(self, path: str, arguments: Sequence[str], store: str | None) -> None:
         """Run the command with the arguments after its name, or print its help.
 
         `path` is the name as the user gave it. Raise UsageError for arguments that are not valid.
         """
         parser = Parser(f"{path} [OPTION…] {self.words}".rstrip())
-        self.options(parser)
-        parser.add_argument(
-            "--store", default=store, metavar="DIR", help="The directory of the store."
-        )
+        self.add_options(parser, store)
         args = parser.parse(arguments)
         if args.help:
             parser.description = self.help
