@@ -4,7 +4,7 @@ import msgspec
 
 from engine import graph, names
 from engine.content.blobs import read_blob
-from engine.errors import NotAnImage, NotFound
+from engine.errors import MissingContent, NotAnImage, NotFound
 from engine.graph import ImageManifest
 from engine.image import Image
 from engine.layouts import selection
@@ -51,6 +51,26 @@ def details(store: Store, name: str, matcher: platforms.Matcher | None = None) -
     selection.check_complete(name, found)
     if best is None:
         raise NotFound("a complete image for that platform below", name)
+    return _details(store, image, best)
+
+
+def known_details(store: Store, name: str, matcher: platforms.Matcher | None = None) -> Details:
+    """Return the same as `details`, also of an image that lacks layers, if its config is stored."""
+    try:
+        return details(store, name, matcher)
+    except MissingContent:
+        image = names.find_one(store.images, name)
+        known = [one for one in graph.graph(store.content, image.target).images if one.config]
+        wanted = matcher or platforms.only(platforms.host())
+        best = platforms.best(known, wanted, lambda one: one.platform)
+        if best is None and matcher is None:
+            best = next(iter(known), None)
+        if best is None:
+            raise
+        return _details(store, image, best)
+
+
+def _details(store: Store, image: Image, best: ImageManifest) -> Details:
     config = best.manifest.config
     raw = read_blob(store.content, Digest(config.digest), config.size)
     named = store.images.names_of(image.target.digest)

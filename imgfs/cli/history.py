@@ -2,10 +2,10 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from engine.details import Details, details
+from engine.details import Details, known_details
 from engine.spec import media_types, oci
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import (
@@ -53,7 +53,7 @@ def _history(args: Namespace) -> None:
     """
     matcher = platform_matcher(args)
     with opened(args) as store:
-        found = details(store, args.words[0], matcher)
+        found = known_details(store, args.words[0], matcher)
     steps = list(_steps(found))[::-1]
     if args.format == "json":
         print_json(steps)
@@ -86,13 +86,16 @@ HISTORY = Command(_history, _options, words="NAME", least=1, most=1)
 def _steps(found: Details) -> Iterator[dict[str, Any]]:
     """Yield history entries with the layer that each made; layers without an entry come last."""
     layers = iter(found.manifest.manifest.layers)
+    missing = {blob.digest for blob in found.manifest.missing}
     for entry in found.config.history:
-        yield _step(entry, None if entry.empty_layer else next(layers, None))
+        yield _step(entry, None if entry.empty_layer else next(layers, None), missing)
     for layer in layers:
-        yield _step(oci.History(), layer)
+        yield _step(oci.History(), layer, missing)
 
 
-def _step(entry: oci.History, layer: oci.Descriptor | None) -> dict[str, Any]:
+def _step(
+    entry: oci.History, layer: oci.Descriptor | None, missing: Collection[str]
+) -> dict[str, Any]:
     step = {
         "created": entry.created,
         "created_by": entry.created_by,
@@ -100,7 +103,9 @@ def _step(entry: oci.History, layer: oci.Descriptor | None) -> dict[str, Any]:
         "layer": layer.digest if layer else None,
         "size": layer.size if layer else 0,
     }
-    if layer and (reason := media_types.unreadable(layer.media_type)):
+    if layer and layer.digest in missing:
+        step["unreadable"] = "is not in the store"
+    elif layer and (reason := media_types.unreadable(layer.media_type)):
         step["unreadable"] = reason
     return step
 

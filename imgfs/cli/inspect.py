@@ -5,7 +5,7 @@ from argparse import Namespace
 from contextlib import closing
 from typing import Any, Final
 
-from engine.details import Details, details
+from engine.details import Details, known_details
 from engine.spec import go_json, oci, reference
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
@@ -33,7 +33,7 @@ def _inspect(args: Namespace) -> None:
     matcher = platform_matcher(args)
 
     def add(name: str) -> None:
-        found = details(store, name, matcher)
+        found = known_details(store, name, matcher)
         root = {"Root": _root(store, found)} if args.root else {}
         documents.append({**_document(store, found), **root})
 
@@ -90,6 +90,7 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
         "Descriptor": json.loads(oci.render(target)),
         "Manifest": json.loads(oci.render(manifest.descriptor)),
         "Layers": [json.loads(oci.render(layer)) for layer in layers],
+        "Missing": [blob.digest for blob in manifest.missing],
         "Platforms": list(dict.fromkeys(m.platform for m in store.images.manifests(target.digest))),
     }
 

@@ -1,13 +1,12 @@
 """`rootfs/` and `layers/`: the names of images, with their roots or what their layers hold."""
 
-import errno
-import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import ClassVar, Final
 
 import msgspec
 
-from engine.errors import NotFound
+from engine.errors import MissingContent, NotFound
 from engine.filetree.entry_tree import ROOT
 from engine.stores.protocols import Store
 from imgfs.vfs.image_paths import placed
@@ -95,9 +94,10 @@ class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return sorted(found.items())
 
     def _made(self, image: ShownImage) -> Directory | None:
-        """Return the directory of an image, whose attributes are then known."""
+        """Return the directory of an image, with known attributes unless the image lacks layers."""
         try:
-            image.make()
+            with suppress(MissingContent):  # the directory raises it when it is opened
+                image.make()
         except NotFound:
             return None
         return self.named.directory(image)
@@ -140,17 +140,12 @@ class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return FOREVER
 
     def lookup(self, name: str, /) -> Node | None:
-        self._check()
+        self.source.check_readable()
         return child_of(self.source, ROOT, name)
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        self._check()
+        self.source.check_readable()
         return children_of(self.source, ROOT)
-
-    def _check(self) -> None:
-        """Raise OSError (EIO) if nothing is known of what the directory holds."""
-        if not self.source.is_readable():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class LayersDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """The roots of images and what their layers hold: trees that are made when they are looked at."""
 
+import errno
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +11,7 @@ from typing import Final
 import msgspec
 
 from engine import graph
-from engine.errors import NotFound
+from engine.errors import MissingContent, NotFound
 from engine.filetree.entry_tree import ROOT, LeftOut
 from engine.filetree.merged import layer_changes, merged_root
 from engine.graph import ImageManifest
@@ -51,7 +53,9 @@ class Made(msgspec.Struct, frozen=True):
     trees: tuple[ShownTree, ...]
     left_out: tuple[LeftOut, ...]
     unreadable: frozenset[int]
-    """The trees of which nothing is known."""
+    """The trees of layers that cannot be read."""
+    missing: frozenset[int]
+    """The trees of layers that the store does not have."""
 
     @property
     def size(self) -> int:
@@ -91,7 +95,9 @@ class Roots:
         return image.key in self._made
 
     def make(self, image: "ShownImage") -> Made:
-        """Return the trees of an image; raise EngineError (NotFound if it is gone) or OSError."""
+        """Return the trees of an image; raise EngineError (NotFound if it is gone, MissingContent
+        if its root lacks a layer) or OSError.
+        """
         made = self._kept(image.key)
         if made is None:
             with self._alone(image.key):
@@ -117,6 +123,9 @@ class Roots:
     def _make(self, image: "ShownImage") -> Made:
         chosen = self._manifest(image.target)
         manifest = chosen.manifest if chosen else _empty(image.target)
+        missing = _missing_layers(chosen) if chosen else {}
+        if missing and image.kind == ROOTFS:
+            raise MissingContent(image.target.digest, tuple(missing.values()))
         try:
             root = merged_root(self._layers, manifest, lambda done: self._learn(image.key, done))
         finally:
@@ -128,8 +137,9 @@ class Roots:
         if image.kind == LAYERS:
             gone = {one.layer for one in root.left_out if not one.path}
             unreadable = frozenset(layer for layer in gone if len(made[layer]) == 1)
+            unreadable -= missing.keys()
         self._keep_tops(image, trees, _extra(image.kind, manifest, chosen))
-        return Made(trees, root.left_out, unreadable)
+        return Made(trees, root.left_out, unreadable, frozenset(missing))
 
     def _keep_tops(
         self, image: "ShownImage", trees: Sequence[ShownTree], extra: Sequence[Mapping[str, bytes]]
@@ -229,9 +239,14 @@ class ImageSource(msgspec.Struct, frozen=True):
     def is_made(self) -> bool:
         return self.image.is_made()
 
-    def is_readable(self) -> bool:
-        """Return whether anything is known of the tree."""
-        return self.index not in self.image.make().unreadable
+    def check_readable(self) -> None:
+        """Raise MissingContent if the store lacks the layer, OSError (EIO) if it cannot be read."""
+        made = self.image.make()
+        if self.index in made.missing:
+            layer = made.trees[self.index].layers[self.index].digest
+            raise MissingContent(self.image.target.digest, (layer,))
+        if self.index in made.unreadable:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def top(self) -> Top | None:
         """Return the root directory, None if the tree has not been made or that is long ago."""
@@ -240,6 +255,13 @@ class ImageSource(msgspec.Struct, frozen=True):
 
 def _empty(target: Descriptor) -> Manifest:
     return Manifest(schema_version=2, config=target, layers=())
+
+
+def _missing_layers(image: ImageManifest) -> dict[int, str]:
+    """Return the digests of the layers that the store does not have, by their places."""
+    missing = {descriptor.digest for descriptor in image.missing}
+    layers = enumerate(image.manifest.layers)
+    return {index: layer.digest for index, layer in layers if layer.digest in missing}
 
 
 def _extra(

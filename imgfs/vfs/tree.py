@@ -257,14 +257,17 @@ class ImageTree:
     def image_xattrs(self, place: TreeEntry) -> Mapping[str, bytes]:
         """Return the extended attributes of an image directory."""
         image = place.image
-        manifests = self._store.images.manifests(image.target.digest)
+        target = image.target.digest
+        manifests = self._store.images.manifests(target)
+        missing = () if manifests else self._store.images.summary(target).missing
         values = {
-            "user.oci.digest": image.target.digest,
+            "user.oci.digest": target,
             "user.oci.mediatype": image.target.media_type,
             "user.oci.name": "" if image.is_untagged else image.name,
             "user.oci.platform": ",".join(
                 dict.fromkeys(m.platform for m in manifests if m.platform)
             ),
+            "user.oci.missing": ",".join(missing),
             "user.oci.created": rfc3339.text(place.created),
         }
         return {name: value.encode() for name, value in values.items() if value}

@@ -262,6 +262,21 @@ def test_inspect_says_what_is_left_out_of_the_root(
     assert (left["Path"], left["Reason"]) == ("y", "is a hard link of what is not there: nowhere")
 
 
+def test_layers_that_are_not_in_the_store_are_named(
+    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+) -> None:
+    stock(APP_TAR)
+    layer = archives.digest(APP.layers[0])
+    with LocalEngine(store) as engine:
+        engine.content.delete(layer)
+    (reported,) = succeeded(inside("inspect", "app:1")).json
+    assert reported["Missing"] == [layer]
+    assert reported["Config"] == {"Cmd": ["/hello"]}
+    assert b"(the layer is not in the store)" in succeeded(inside("history", "app:1")).out
+    for command in (["save", "-o", "/dev/null"], ["export", "-o", "/dev/null"], ["diff"]):
+        assert layer in refusal(inside(*command, "app:1"))
+
+
 @pytest.mark.parametrize("name", [OTHER.id, OTHER.id[7:15], archives.digest(OTHER.manifest())])
 def test_inspect_finds_by_id(
     inside: Callable[..., Done], stock: Callable[..., None], name: str

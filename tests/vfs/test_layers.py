@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from engine.errors import MissingContent
 from imgfs.vfs.rootfs import Owners
 from imgfs.vfs.tree import ImageTree
 from tests import archives
@@ -77,6 +78,18 @@ def test_an_encrypted_layer_is_an_error_there_and_left_out_of_the_root() -> None
                 look()
             assert caught.value.errno == errno.EIO
         assert set(reasons(tree)) == {"layer 01: is encrypted"}
+
+
+def test_a_root_that_lacks_a_layer_is_an_error_and_its_other_layers_are_shown() -> None:
+    lacking = image([file("a", "1")], [file("b", "2")])
+    with roots([(lacking, "app:1")]) as (engine, tree):
+        gone = engine.details("app:1").manifest.manifest.layers[1].digest
+        engine.content.delete(gone)
+        assert names(found(tree.root, "layers/app:1")) == ["00", "01"]
+        assert names(found(tree.root, "layers/app:1/00")) == ["a"]
+        for path in ("layers/app:1/01", "rootfs/app:1"):
+            with pytest.raises(MissingContent, match=gone):
+                names(found(tree.root, path))
 
 
 def test_the_rest_of_a_layer_that_is_cut_off_is_left_out() -> None:
