@@ -1,10 +1,21 @@
-"""Build the native library, which is optional; pyproject.toml cannot describe it."""
+"""Build the native library, which is optional, the manual pages, and the completion of shells;
+pyproject.toml cannot describe them.
+"""
 
 import shutil
 import subprocess
+import sys
+from distutils.command.install_data import install_data  # setuptools has it in no other place
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.dist_info import dist_info
+
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/imgfs",
+    "fish": "share/fish/vendor_completions.d/imgfs.fish",
+    "zsh": "share/zsh/site-functions/_imgfs",
+}
 
 
 class CheckedDistInfo(dist_info):
@@ -21,8 +32,26 @@ class CheckedDistInfo(dist_info):
         super().run()
 
 
+class ForShells(install_data):
+    """Make the manual pages and the completion of shells, of the parsers of the commands."""
+
+    def run(self) -> None:
+        sys.path.insert(0, str(Path(__file__).parent))
+        from imgfs.cli.completion import script
+        from scripts.lib.man import pages
+
+        texts = {f"share/man/man1/{n}": p for n, p in pages(self.distribution.get_version())}
+        texts |= {place: f"{script(shell)}\n" for shell, place in COMPLETIONS.items()}
+        for place, text in texts.items():
+            target = Path(self.install_dir, place)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+            self.outfiles.append(str(target))
+
+
 setup(
-    cmdclass={"dist_info": CheckedDistInfo},
+    cmdclass={"dist_info": CheckedDistInfo, "install_data": ForShells},
+    data_files=[("share", [])],  # so that install_data runs
     ext_modules=[
         Extension(
             "imgfs.fuse.native.libsession",

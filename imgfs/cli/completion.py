@@ -49,24 +49,29 @@ def _completion(args: Namespace) -> None:
     (shell,) = args.words
     if shell not in _SHELLS:
         raise UsageError(f"{shell}: expected one of {', '.join(_SHELLS)}")
-    print(_SCRIPTS[shell](shtab.complete(_program(), shell, preamble=_FUNCTIONS[shell])))
+    print(script(shell))
 
 
 COMPLETION = Command(_completion, words="SHELL", least=1, most=1)
 
 
-def _bash(script: str) -> str:
+def script(shell: str) -> str:
+    """Return the script for bash, zsh or fish."""
+    return _ADAPTED[shell](shtab.complete(_program(), shell, preamble=_FUNCTIONS[shell]))
+
+
+def _bash(made: str) -> str:
     """Return a script whose entry is our function, which calls shtab's."""
-    return f"{script}\ncomplete -o bashdefault -F _imgfs imgfs"
+    return f"{made}\ncomplete -o bashdefault -F _imgfs imgfs"
 
 
-def _zsh(script: str) -> str:
+def _zsh(made: str) -> str:
     """Return a script that completes all of several words, and values behind an equals sign."""
-    every = script.replace('"(*)::', '"*:')
+    every = made.replace('"(*)::', '"*:')
     return re.sub(r"(?m)^(.*?--[a-z-]+)([}\[].*\]:)", r"\1=\2", every)
 
 
-_SCRIPTS: Final[dict[str, Callable[[str], str]]] = {"bash": _bash, "zsh": _zsh, "fish": str}
+_ADAPTED: Final[dict[str, Callable[[str], str]]] = {"bash": _bash, "zsh": _zsh, "fish": str}
 
 
 class _Subparser(Parser):

@@ -3,8 +3,8 @@
 import argparse
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 from imgfs.cli import COMMANDS, command_of
@@ -25,6 +25,39 @@ _ABOUT = (
     " Docker's and OCI's tools read. An archive that is copied into import/ there is loaded. The"
     " other commands do the same without a mount."
 )
+_EXAMPLES = """\
+imgfs mount /mnt/images
+cp app.tar /mnt/images/import/
+tar -C /mnt/images/app:1 -c . | docker load
+diff -r /mnt/images/rootfs/app:1 /mnt/images/rootfs/app:2
+imgfs umount /mnt/images
+
+imgfs load -i app.tar
+imgfs images
+imgfs save app:1 | docker load
+imgfs commit --base app:1 rootfs app:2"""
+_RELATED = {
+    "mount": ("umount", "load", "gc"),
+    "umount": ("mount",),
+    "commit": ("import", "diff", "history"),
+    "import": ("commit", "export", "load"),
+    "load": ("save", "import", "images"),
+    "save": ("load", "export", "images"),
+    "export": ("import", "cp", "save"),
+    "cp": ("export", "diff"),
+    "diff": ("history", "cp", "commit"),
+    "images": ("inspect", "history", "rm"),
+    "inspect": ("images", "history"),
+    "history": ("diff", "inspect"),
+    "info": ("mount", "fsck"),
+    "events": ("info", "mount"),
+    "prune": ("rm", "gc"),
+    "gc": ("prune", "fsck"),
+    "fsck": ("gc", "info"),
+    "tag": ("rm", "images"),
+    "rm": ("tag", "prune"),
+    "completion": (),
+}
 _STATUS = (
     "0 if all was done, 1 if it failed, 2 if the arguments are wrong, 130 after an interrupt."
     " Errors are one line on standard error."
@@ -37,8 +70,17 @@ def escape(text: str) -> str:
     return re.sub(r"(?m)^(?=[.'])", r"\\&", safe)
 
 
-def main_page() -> str:
-    """Return imgfs(1)."""
+def pages(version: str) -> Iterator[tuple[str, str]]:
+    """Yield the names of the files and their texts: imgfs.1, and one page for each command."""
+    for name, text in (
+        ("imgfs", _main_page()),
+        *((f"imgfs-{n}", _command_page(n)) for n in COMMANDS),
+    ):
+        head = f'.TH {escape(name.upper())} 1 "" "imgfs {version}" "imgfs"'
+        yield f"{name}.1", f"{head}\n{text}"
+
+
+def _main_page() -> str:
     commands = {f"imgfs-{name}(1)": _summary(name) for name in COMMANDS}
     return _page(
         "imgfs",
@@ -51,15 +93,16 @@ def main_page() -> str:
             ),
             *_terms("COMMANDS", commands),
             *_terms("OPTIONS", {"--store LOCATION": _STORE, "--version": "Show the version."}),
+            *_examples([_EXAMPLES]),
             *_section("EXIT STATUS", [_STATUS]),
             *_terms("ENVIRONMENT", _ENVIRONMENT),
             *_terms("FILES", _FILES),
+            *_see_also("docker(1)", "skopeo(1)", "podman(1)", "fusermount3(1)"),
         ],
     )
 
 
-def command_page(name: str) -> str:
-    """Return the page of a command."""
+def _command_page(name: str) -> str:
     command = command_of(name)
     parser = Parser("")
     command.options(parser)
@@ -77,7 +120,7 @@ def command_page(name: str) -> str:
             *_terms("OPTIONS", {**options, "--store LOCATION": _STORE}),
             *_examples(examples),
             *_section("EXIT STATUS", [_STATUS]),
-            *_section("SEE ALSO", ["imgfs(1)"]),
+            *_see_also("imgfs(1)", *(f"imgfs-{other}(1)" for other in _RELATED[name])),
         ],
     )
 
@@ -98,7 +141,6 @@ def _option(action: argparse.Action) -> tuple[str, str]:
 
 def _page(name: str, summary: str, synopsis: str, rest: Iterable[str]) -> str:
     lines = [
-        f'.TH {escape(name.upper())} 1 "" "imgfs {version("imgfs")}" "imgfs"',
         ".SH NAME",
         f"{escape(name)} \\- {escape(summary)}",
         ".SH SYNOPSIS",
@@ -129,12 +171,16 @@ def _examples(blocks: Iterable[str]) -> Iterator[str]:
         yield from (".PP", ".nf", escape(block), ".fi")
 
 
+def _see_also(*others: str) -> Iterator[str]:
+    return _section("SEE ALSO", [", ".join(others)])
+
+
 def main(directory: Path) -> None:
-    """Write a page for imgfs and one for each command, as NAME.1."""
+    """Write all pages into a directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "imgfs.1").write_text(main_page())
-    for name in COMMANDS:
-        (directory / f"imgfs-{name}.1").write_text(command_page(name))
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    for name, text in pages(project["version"]):
+        (directory / name).write_text(text)
 
 
 if __name__ == "__main__":
