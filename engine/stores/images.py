@@ -30,6 +30,10 @@ class ImageStore(ABC):
 
     supports_listing = True
     """Whether `all` can be called; if not, an image is found by its full name only."""
+    supports_untagged = True
+    """Whether an image can be in the store without a name."""
+    domain = ""
+    """The start of all names, without the slash at its end; "" if any name can be stored."""
     is_remote = False
     """Whether finding and listing names can wait for a network."""
 

@@ -12,10 +12,14 @@ class CachedImages(LocalImages):
     """Images of a local store that follow those of a registry: a change is no event of its own."""
 
     def keep(self, image: Image) -> Image:
-        """Point a name at a target, which is recorded, and return the image as it is kept."""
+        """Point a name at a target, which is recorded, and return the image as it is kept.
+
+        An image that has no times yet is given those of now.
+        """
         with self._transaction():
             old, now = self.find(image.name), time.time()
-            kept = replace(image, created_at=old.created_at if old else now, updated_at=now)
+            created_at = image.created_at or (old.created_at if old else now)
+            kept = replace(image, created_at=created_at, updated_at=image.updated_at or now)
             self._write(kept)
             return kept
 

@@ -19,7 +19,7 @@ from engine.errors import (
     NotFound,
     Unreachable,
 )
-from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, path_of
+from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, check_name, path_of
 from engine.spec import reference
 from engine.stores.images import ImageStore
 from engine.stores.registry.api import Reading
@@ -41,6 +41,7 @@ class RegistryImages(ImageStore):
     """The images below the store's prefix."""
 
     is_remote = True
+    supports_untagged = False
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class RegistryImages(ImageStore):
         transaction: Callable[[], AbstractContextManager[object]],
     ) -> None:
         super().__init__(events)
+        self.domain = location.root.removesuffix("/")
         self._cached = cached
         self._reading = reading
         self._location = location
@@ -265,6 +267,7 @@ class RegistryImages(ImageStore):
             raise InvalidReference(
                 image.name, "name", "an image in a registry needs a name; load it with a name"
             )
+        check_name(image.name, image.target.digest)
         full = self._location.full_name(image.name)
         if full is None:
             raise InvalidReference(
@@ -284,16 +287,21 @@ class RegistryImages(ImageStore):
             self._changes.pending[full] = None
 
     def _erase_record(self, target: str) -> None:
-        """Keep what is recorded of a target: another store may share the cache."""
+        self._cached.forget(target)
 
     def changed(self, name: str, image: Image | None) -> None:
         """Note what the registry has accepted."""
-        if image is None:
-            self._cached.drop(name)
-        else:
-            self._cached.keep(image)
-        self._fresh.put(name, True)
         self._listing.forget()
+        if image is None:
+            if (old := self._cached.find(name)) is not None:
+                self._cached.drop(name)
+                self._cached.forget(old.target.digest)
+        else:
+            try:
+                self._cached.keep(image)
+            except NotFound:  # another process has forgotten the target; a look-up records it again
+                return
+        self._fresh.put(name, True)
 
 
 def path_of_or_none(name: str) -> str | None:
