@@ -28,7 +28,7 @@ def _image(architecture: str) -> Descriptor:
     )
     data = oci.render(document)
     target = Descriptor(DOCKER_MANIFEST, of_bytes(data), len(data))
-    BLOBS.update({target.digest: data, of_bytes(config): config})
+    BLOBS[of_bytes(data)], BLOBS[of_bytes(config)] = data, config
     return target
 
 

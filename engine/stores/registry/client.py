@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import msgspec
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 from engine.errors import AccessDenied, EngineError, NotFound, StoreError, Unreachable
@@ -29,13 +29,13 @@ from engine.stores.registry.certificates import certificate_directories, tls_con
 from engine.stores.registry.challenge import parse_challenges
 from engine.stores.registry.credentials import credential_files, find_credentials
 from engine.stores.registry.location import Location
+from engine.stores.registry.reachability import Reachability
 
 _ATTEMPTS: Final = 5
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 60
 _LONGEST_WAIT: Final = 30.0
-_AWAY_SECONDS: Final = 10.0
-"""Seconds after a failure to connect within which no further attempt is made."""
+_PROBE_SECONDS: Final = 3
 _REDIRECTS: Final = 5
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -68,9 +68,8 @@ class Client:
             self._fetch_token,
             location.is_plain,
         )
-        self._away_until = 0.0
-        self._lock = Lock()
-        self._probed: Event | None = None
+        self._reachability = Reachability(self._answers)
+        self.is_reachable = self._reachability.is_reachable
 
     # What is asked
 
@@ -98,7 +97,6 @@ class Client:
                     raise self._unreachable(error) from None
                 self._sleep(_backoff(attempt))
                 continue
-            self._away_until = 0.0
             if response.status not in _RETRIED or attempt + 1 == _ATTEMPTS:
                 break
             wait = _retry_after(response, attempt)
@@ -124,27 +122,26 @@ class Client:
             raise StoreError(self.location.url, "a document is larger than 32 MiB")
         return data
 
-    def is_reachable(self, seconds: float) -> bool:
-        """Return whether the registry answers, as far as is known after so many seconds."""
-        with self._lock:
-            if self._is_away():
-                return False
-            if self._probed is None:
-                self._probed = Event()
-                Thread(target=self._probe, args=(self._probed,), daemon=True).start()
-            probed = self._probed
-        return probed.wait(seconds) and not self._is_away()
-
     def pause(self, failures: int) -> None:
         """Wait before something is tried again, longer with each failure."""
         self._sleep(_backoff(failures))
 
     # How it is asked
 
-    def _probe(self, probed: Event) -> None:
-        with suppress(EngineError):  # any answer will do
-            self.request("GET", "/v2/").release_conn()
-        probed.set()
+    def _answers(self) -> bool:
+        """Return whether the registry answers anything at all, and soon."""
+        url = f"{self.location.base}/v2/"
+        timeout = urllib3.Timeout(connect=_PROBE_SECONDS, read=_PROBE_SECONDS)
+        try:
+            pool = self._pool(url)
+            response = pool.request(
+                "GET", url, timeout=timeout, preload_content=False, redirect=False
+            )
+            response.drain_conn()
+            response.release_conn()
+        except (HTTPError, StoreError):
+            return False
+        return True
 
     def _authorized(
         self,
@@ -154,12 +151,13 @@ class Client:
         headers: dict[str, str],
         body: bytes | None,
     ) -> BaseHTTPResponse:
-        if self._is_away():
+        if self._reachability.is_away:
             raise Unreachable(self.location.url, "does not answer")
         for is_last in (False, True):
             if header := self._authenticator.header(scopes):
                 headers["Authorization"] = header
             response = self._followed(method, url, headers, body)
+            self._reachability.note(is_answer=True)
             if response.status != 401 or is_last:
                 return response
             challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
@@ -206,16 +204,13 @@ class Client:
 
     # What goes wrong
 
-    def _is_away(self) -> bool:
-        return time.monotonic() < self._away_until
-
     def _unreachable(self, error: HTTPError) -> StoreError:
         if _cause(error, SSLError):
             return StoreError(
                 self.location.url, f"its certificate is not accepted: {_first_line(error)}"
             )
         if _is_refused(error):
-            self._away_until = time.monotonic() + _AWAY_SECONDS
+            self._reachability.note(is_answer=False)
         return Unreachable(self.location.url, f"does not answer: {_first_line(error)}")
 
     def _refused(self, method: str, url: str, response: BaseHTTPResponse) -> EngineError:
@@ -291,10 +286,12 @@ def _origin(url: str) -> tuple[str, str]:
 
 def _is_refused(error: HTTPError) -> bool:
     """Return whether there was no connection at all."""
-    return _cause(error, NewConnectionError) or "timed out" in str(error).split("(")[0]
+    return _cause(error, (NewConnectionError, ConnectTimeoutError))
 
 
-def _cause(error: BaseException, kind: type[BaseException]) -> bool:
+def _cause(
+    error: BaseException, kind: type[BaseException] | tuple[type[BaseException], ...]
+) -> bool:
     while True:
         if isinstance(error, kind):
             return True

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 0.5
 """Seconds that a cached name waits for a registry that has not answered yet."""
+_LONGER_PATIENCE: Final = 3.0
+"""Seconds that any other name waits for it."""
 
 
 class RegistryImages(ImageStore):
@@ -79,7 +81,10 @@ class RegistryImages(ImageStore):
         known = self._cached.find(full)
         if self._fresh.get(full) is not None:
             return known
-        if known is not None and not self._reading.client.is_reachable(_PATIENCE):
+        client = self._reading.client
+        if not client.is_reachable(_LONGER_PATIENCE if known is None else _PATIENCE):
+            if known is None:
+                raise Unreachable(self._location.url, "does not answer")
             return known
         return self._asked(full, known)
 

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.archive.import_options import ImportOptions
+from engine.archive.importer import Import
+from engine.stores.open import open_store
+from tests.archives import ImageParts, oci_archive
 from tests.waiting import wait_until
 
 _CONFIG = """version: 0.1
@@ -59,3 +63,10 @@ def _answers(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def load_into(url: str, image: ImageParts, name: str = "docker.io/library/app:1") -> None:
+    """Load an image into the store of a URL."""
+    with open_store(url) as store, Import(store, ImportOptions()) as importing:
+        importing.feed(oci_archive((image, name)))
+        importing.finish()

@@ -1,0 +1,118 @@
+"""A mount of a registry, and skopeo at the same registry."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.archives import ImageParts, digest, docker_archive, layer
+from tests.clients.client import Client, shell
+from tests.mounts import Mounted
+from tests.stores.registry.proxy import BLOB, Proxy, proxy
+from tests.stores.registry.server import lacking, load_into, registry
+
+NUMBERS = b"".join(n.to_bytes(4, "big") for n in range(1 << 20))
+APP = ImageParts(layers=(layer("numbers", NUMBERS), layer("etc/small", b"small\n")))
+BLOB_FILE = f"blobs/sha256/{digest(APP.layers[0])[7:]}"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return the directory of a registry."""
+    if reason := lacking():
+        pytest.skip(reason)
+    path = tmp_path / "registry"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def host(root: Path) -> Iterator[str]:
+    with registry(root) as running:
+        yield running
+
+
+@pytest.fixture
+def before(host: str, tmp_path: Path) -> Iterator[Proxy]:
+    """Return a proxy before a registry that has the image app:1."""
+    load_into(f"registry://{host}?cache={tmp_path}/pushed", APP)
+    with proxy(host) as found:
+        yield found
+
+
+@pytest.fixture
+def shown(before: Proxy, mount: Callable[..., Mounted], tmp_path: Path) -> Mounted:
+    return mount(f"registry://{before.host}?cache={tmp_path}/cache")
+
+
+def test_an_image_directory_is_an_archive(
+    shown: Mounted, before: Proxy, skopeo: Client, tmp_path: Path
+) -> None:
+    assert shown.names() == [before.host, "import"]
+    assert shown.names(before.host) == ["app:1"]
+    assert (shown / "app:1" / BLOB_FILE).read_bytes() == APP.layers[0]
+    assert (shown / "rootfs/app:1/etc/small").read_bytes() == b"small\n"
+    assert sorted(os.listdir(shown / "rootfs/app:1")) == ["etc", "numbers"]
+    archive = tmp_path / "app.tar"
+    shell(f"tar -C {shown / 'app:1'} -c . > {archive}")
+    assert json.loads(skopeo("inspect", f"oci-archive:{archive}"))["Digest"] == digest(
+        APP.manifest()
+    )
+    config = skopeo.output("inspect", "--config", "--raw", f"docker-archive:{archive}")
+    assert config == APP.config
+
+
+def test_what_is_copied_into_import_is_pushed(
+    shown: Mounted, before: Proxy, skopeo: Client
+) -> None:
+    def inspect(name: str) -> str:
+        at = f"docker://{before.host}/{name}"
+        return str(json.loads(skopeo("inspect", "--tls-verify=false", at))["Digest"])
+
+    def tags() -> list[str]:
+        at = f"docker://{before.host}/new"
+        return sorted(json.loads(skopeo("list-tags", "--tls-verify=false", at))["Tags"])
+
+    shown.load(docker_archive((ImageParts(), ["new:1"])))
+    assert shown.report()["status"] == "loaded"
+    pushed = inspect("new:1")
+    namespace = shown / before.host
+    os.rename(namespace / "new:1", namespace / "new:2")
+    os.symlink("new:2", namespace / "new:latest")
+    assert tags() == ["2", "latest"]
+    assert {inspect("new:2"), inspect("new:latest")} == {pushed}
+    (namespace / "new:2").rmdir()
+    assert tags() == ["latest"]
+    assert (namespace / "new:latest/index.json").exists()
+
+
+def test_eight_readers_make_one_download(shown: Mounted, before: Proxy) -> None:
+    def read(_: int) -> bytes:
+        return (shown / "app:1" / BLOB_FILE).read_bytes()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(read, range(8))) == [APP.layers[0]] * 8
+    (once,) = before.matching(f"{BLOB}:{BLOB_FILE[-64:]}")
+    assert (once.status, once.size) == (200, len(APP.layers[0]))
+
+
+def test_without_the_registry_what_is_cached_is_there_at_once(
+    root: Path, mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    def unreachable(path: Path) -> None:
+        with pytest.raises(OSError, match="No route to host"):
+            path.read_bytes()
+
+    with registry(root) as host:
+        load_into(f"registry://{host}?cache={tmp_path}/pushed", APP)
+        shown = mount(f"registry://{host}?cache={tmp_path}/cache")
+        assert (shown / "app:1" / BLOB_FILE).read_bytes() == APP.layers[0]
+    again = mount(f"registry://{host}?cache={tmp_path}/cache", at="again")
+    for each in (shown, again):
+        assert each.names(host) == ["app:1"]
+        assert (each / host / "app:1" / BLOB_FILE).read_bytes() == APP.layers[0]
+        unreachable(each / "app:1/blobs/sha256" / digest(APP.layers[1])[7:])
+        unreachable(each / "other:1")
