@@ -50,7 +50,9 @@ def details(store: Store, name: str, matcher: platforms.Matcher | None = None) -
         raise NotAnImage(name, found.artifact_type)
     selection.check_complete(name, found)
     if best is None:
-        raise NotFound("a complete image for that platform below", name)
+        known = (platforms.format_all(one.platform) for one in found.images if one.platform)
+        has = ", ".join(dict.fromkeys(known)) or "none that is known"
+        raise NotFound("the given platform", f"in {name} (it has {has})")
     return _details(store, image, best)
 
 

@@ -22,6 +22,21 @@ _AFTER_COPY: tuple[tuple[type[Exception], str], ...] = (
     ),
     (errors.StoreDamaged, "let imgfs fsck --repair look at the store, and copy it again"),
 )
+_NO_CONTAINERS = "imgfs runs nothing: podman run --rootfs MOUNT/rootfs/NAME:O runs an image"
+_INSTEAD = {
+    "pull": "skopeo copy docker://NAME oci:MOUNT/import/NAME pulls into a mount",
+    "push": "skopeo copy oci:MOUNT/NAME docker://NAME pushes from a mount",
+    "build": "imgfs commit makes an image of a directory",
+    "login": "imgfs uses what docker login or podman login has stored",
+    **dict.fromkeys(("run", "create", "start", "stop", "exec", "ps"), _NO_CONTAINERS),
+    **dict.fromkeys(("remove", "delete"), "imgfs rm removes images"),
+}
+"""Commands of docker and podman, and what users of imgfs do instead."""
+
+
+def instead_of(command: str) -> str:
+    """Return a clause for a command that other tools have and imgfs has not, or ""."""
+    return f"; {_INSTEAD[command]}" if command in _INSTEAD else ""
 
 
 def after_copy(error: Exception) -> str:

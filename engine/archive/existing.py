@@ -68,7 +68,7 @@ class ExistingArchive(Closing):
                     if entry is not None:
                         found[entry.path] = entry
         except tarfile.TarError as error:
-            raise BrokenArchive("", f"expected an uncompressed tar: {error}") from error
+            raise BrokenArchive("", f"{subject}: expected an uncompressed tar: {error}") from error
         for document in ("index.json", "oci-layout"):
             if document not in found:
                 raise BrokenArchive(document, f"is missing from {subject}")

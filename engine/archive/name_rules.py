@@ -126,10 +126,12 @@ def _full(text: str) -> str:
 def parse_rename(text: str) -> tuple[str, str]:
     """Parse "OLD=NEW", two repositories or two tagged names; raise InvalidNaming."""
     old, equals, new = text.partition("=")
+    if not equals:
+        raise InvalidNaming(f"{text}: expected OLD=NEW, such as app=team/app, found no equals sign")
     try:
         kinds = {reference.parse_normalized(name).is_name_only for name in (old, new)}
     except InvalidReference as error:
         raise InvalidNaming(f"{text}: expected OLD=NEW: {error}") from error
-    if not equals or len(kinds) > 1:
+    if len(kinds) > 1:
         raise InvalidNaming(f"{text}: expected OLD=NEW, both with a tag or both without")
     return old, new

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _REGISTRIES: Final = ("registry", "registry+http", "registry+https")
 _CONTAINERD: Final = ("containerd", "docker")
+_KINDS: Final = ", ".join((*_CONTAINERD, *_REGISTRIES))
 
 
 def open_store(location: str) -> Store:
@@ -70,5 +71,5 @@ def _kind(location: str) -> str:
 
 def _path(location: str) -> Path:
     if (kind := _kind(location)).isalnum():
-        raise StoreError(location, f"expected a path, found a URL of the unknown kind {kind}")
+        raise StoreError(location, f"expected a path or a URL of {_KINDS}, found the kind {kind}")
     return Path(location)

@@ -144,7 +144,8 @@ def command_of(name: str) -> Command:
     """Import and return a command by its name or alias; raise UsageError if there is none."""
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        raise UsageError(f"no such command '{name}'{suggestion(name, COMMANDS)}")
+        instead = advice.instead_of(name) or suggestion(name, COMMANDS)
+        raise UsageError(f"no such command '{name}'{instead}")
     module = f"{name}_" if iskeyword(name) else name
     found: Command = getattr(import_module(f"imgfs.cli.{module}"), name.upper())
     return found

@@ -5,9 +5,12 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from engine import names
 from engine.archive.copy_out import Copied, copy_to_directory, copy_to_tar
 from engine.archive.save import Output
 from engine.details import details
+from engine.errors import EngineError, NotFound
+from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
@@ -16,6 +19,7 @@ from imgfs.cli.support.streams import widen
 from imgfs.cli.support.tracing import tracer
 
 _STDOUT = "-"
+_EXPECTED = "expected IMAGE:PATH, such as app:1:/etc/passwd"
 
 
 def _options(parser: Parser) -> None:
@@ -36,13 +40,18 @@ def _cp(args: Namespace) -> None:
     imgfs cp app:1:/usr/share/doc/. doc
     imgfs cp app:1:/etc - | tar -t
     """
-    image, path = _source(args.words[0])
-    destination = args.words[1]
+    source, destination = args.words
+    image, path = _split(source, destination)
     if destination == _STDOUT and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use a directory or a redirection")
     copied = Copied(os.fsencode(path), args.follow_link)
     with opened(args) as store, progress_of("Copying", how(args), after=1) as on_progress:
-        manifest = details(store, image, platform_matcher(args)).manifest.manifest
+        try:
+            manifest = details(store, image, platform_matcher(args)).manifest.manifest
+        except NotFound:
+            if _is_image(store, source):
+                raise UsageError(f"{source}: {_EXPECTED}, found an image without a path") from None
+            raise
         if destination == _STDOUT:
             write = widen(sys.stdout.buffer).write
             copy_to_tar(store, manifest, copied, Output(write, on_progress, tracer()))
@@ -56,7 +65,7 @@ def _cp(args: Namespace) -> None:
 CP = Command(_cp, _options, words="IMAGE:PATH DEST", least=2, most=2)
 
 
-def _source(text: str) -> tuple[str, str]:
+def _split(text: str, destination: str) -> tuple[str, str]:
     """Return the image and the path; names hold colons, so the path begins at ":/" or at the last
     colon.
     """
@@ -66,5 +75,13 @@ def _source(text: str) -> tuple[str, str]:
     else:
         image, colon, path = text.rpartition(":")
     if not (image and path):
-        raise UsageError(f"{text}: expected IMAGE:PATH, such as app:1:/etc/passwd")
+        into = "; images do not change: imgfs commit makes new ones" if ":/" in destination else ""
+        raise UsageError(f"{text}: {_EXPECTED}{into}")
     return image, path
+
+
+def _is_image(store: Store, text: str) -> bool:
+    try:
+        return bool(names.find_one(store.images, text))
+    except EngineError:
+        return False

@@ -34,9 +34,9 @@ def _events(args: Namespace) -> None:
     imgfs events --format '{{.Action}} {{.Actor.Attributes.name}}'
     """
     now = time.time_ns()
-    begin = parse_time("--since", args.since, now) if args.since is not None else None
+    begin = _time("--since", args.since, now)
     render = _renderer(args.format)
-    end = parse_time("--until", args.until, now) if args.until is not None else None
+    end = _time("--until", args.until, now)
     try:
         store = opened(args)
     except StoreMissing:
@@ -54,6 +54,10 @@ def _events(args: Namespace) -> None:
             if over:
                 return
             time.sleep(_PAUSE)
+
+
+def _time(option: str, text: str | None, now: int) -> int | None:
+    return None if text is None else parse_time(f"{option} {text}", text, now)
 
 
 def _awaited(args: Namespace, end: int | None) -> Store:

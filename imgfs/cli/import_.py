@@ -58,6 +58,8 @@ def _import(args: Namespace) -> None:
     if file == _STDIN and sys.stdin.isatty():
         raise Failed("an archive is not read from a terminal: give a file or a redirection")
     time = created(source_date_epoch())
+    if Path(file).is_dir():
+        raise Failed(f"{file}: is a directory; imgfs commit makes images of directories")
     options = CommitOptions(
         compression=compressions.parse(args.compression),
         instructions=tuple(args.change),

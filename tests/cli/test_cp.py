@@ -129,7 +129,16 @@ def test_what_cannot_be_copied_is_refused_in_one_line(
 
 
 def test_a_path_is_needed(inside: Callable[..., Done]) -> None:
-    assert "expected IMAGE:PATH" in refusal(inside("cp", "app", "."), status=2)
+    for text, found in (("app", ""), ("app:1", ", found an image without a path")):
+        said = refusal(inside("cp", text, "."), status=2)
+        assert said.startswith(f"{text}: expected IMAGE:PATH, such as app:1:/etc/passwd{found} (")
+
+
+def test_copying_into_an_image_is_refused_with_the_way_to_do_it(
+    inside: Callable[..., Done],
+) -> None:
+    said = refusal(inside("cp", "/etc/passwd", "app:1:/etc"), status=2)
+    assert "images do not change: imgfs commit makes new ones" in said
 
 
 def test_a_symlink_in_the_destination_is_replaced_and_not_followed(

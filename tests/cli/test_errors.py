@@ -75,6 +75,31 @@ def test_each_command_has_help(inside: Callable[..., Done], command: str) -> Non
         assert f" {command} " in succeeded(inside(command, flag)).lines[0]
 
 
+NEWCOMERS: dict[str, tuple[int, str]] = {
+    "pull alpine": (2, "no such command 'pull'; skopeo copy docker://NAME oci:MOUNT/import/NAME"),
+    "run app:1": (2, "podman run --rootfs MOUNT/rootfs/NAME:O"),
+    "remove app:1": (2, "imgfs rm removes images"),
+    "save --layout dockr app:1": (2, "--layout: expected one of combined, docker, found dockr"),
+    "load --rename app x.tar": (1, "app: expected OLD=NEW, such as app=team/app, found no equals"),
+    "import / app:2": (1, "/: is a directory; imgfs commit makes images of directories"),
+    "inspect --platform linux/s390x app:1": (1, "in app:1 (it has linux/amd64): not found"),
+    "prune --filter until=foo": (2, "--filter until=foo: expected RFC 3339, seconds since 1970"),
+    "events --since foo": (2, "--since foo: expected RFC 3339, seconds since 1970, or a duration"),
+    "save --append /etc/passwd app:1": (1, "/etc/passwd: expected an uncompressed tar"),
+    "images --store foo://x": (1, "foo://x: expected a path or a URL of containerd, docker, reg"),
+}
+"""Command lines of users who do not know imgfs yet."""
+
+
+@pytest.mark.parametrize("line", NEWCOMERS)
+def test_a_mistake_is_explained(
+    inside: Callable[..., Done], stock: Callable[..., None], line: str
+) -> None:
+    stock(ARCHIVE)
+    status, part = NEWCOMERS[line]
+    assert part in refusal(inside(*line.split()), status)
+
+
 def test_the_exit_statuses_of_processes(imgfs: Command) -> None:
     succeeded(imgfs("load", "-q", stdin=ARCHIVE))
     assert refusal(imgfs("inspect", "nope:1"), status=1) == "image nope:1: not found"

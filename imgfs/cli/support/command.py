@@ -6,6 +6,7 @@ from argparse import (
     REMAINDER,
     SUPPRESS,
     Action,
+    ArgumentError,
     ArgumentParser,
     Namespace,
     RawDescriptionHelpFormatter,
@@ -90,6 +91,13 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError, where argparse would print several lines and exit."""
         raise UsageError(message)
+
+    def _check_value(self, action: Action, value: object) -> None:
+        """Refuse a value that is none of the choices."""
+        if action.choices is not None and value not in action.choices:
+            raise ArgumentError(
+                action, f"expected one of {', '.join(action.choices)}, found {value}"
+            )
 
     @property
     def actions(self) -> Sequence[Action]:

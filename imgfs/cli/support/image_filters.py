@@ -85,7 +85,8 @@ def parse_filters(
         if value not in _TRUTH:
             raise UsageError(f"--filter dangling={value}: expected true or false")
     until = [
-        rfc3339.text(parse_time("--filter until", value, now) // 10**9) for value in values["until"]
+        rfc3339.text(parse_time(f"--filter until={value}", value, now) // 10**9)
+        for value in values["until"]
     ]
     before = [*until, *(_created(store, name) for name in values["before"])]
     since = [_created(store, name) for name in values["since"]]

@@ -10,9 +10,9 @@ from imgfs.cli.support.durations import parse_duration
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
-def parse_time(option: str, text: str, now: int) -> int:
+def parse_time(given: str, text: str, now: int) -> int:
     """Return nanoseconds since 1970 for an RFC 3339 time, for seconds since 1970, or for a duration
-    before `now`, in nanoseconds. Raise UsageError, which names the option.
+    before `now`, in nanoseconds. Raise UsageError, which quotes what the user has `given`.
     """
     if _SECONDS.fullmatch(text):
         whole, _, fraction = text.partition(".")
@@ -23,5 +23,5 @@ def parse_time(option: str, text: str, now: int) -> int:
         return rfc3339.epoch_seconds(rfc3339.normalize(text)) * NS_PER_SECOND
     except ValueError as error:
         raise UsageError(
-            f"{option} {text}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
+            f"{given}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
         ) from error
