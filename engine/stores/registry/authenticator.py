@@ -65,12 +65,18 @@ class Authenticator:
         held = self._held.get(scopes)
         return held.header if held and self._clock() < held.ends_at else None
 
-    def answer(self, challenges: Sequence[Challenge], scopes: tuple[str, ...]) -> str:
-        """Return an Authorization header that answers one of these challenges.
+    def answer(
+        self, challenges: Sequence[Challenge], scopes: tuple[str, ...], refused: str | None = None
+    ) -> str:
+        """Return an Authorization header that answers one of these challenges, and is another one
+        than the `refused` one.
 
         Raise AccessDenied if there are no credentials for it, or the token server refuses them.
         """
         with self._lock:
+            found = self.header(scopes)
+            if found not in (None, refused):  # another thread was faster
+                return found
             for challenge in challenges:
                 if challenge.scheme == "bearer" and "realm" in challenge.parameters:
                     held = self._token(challenge, scopes)

@@ -163,7 +163,9 @@ class Client:
             challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
             response.drain_conn()
             response.release_conn()
-            headers["Authorization"] = self._authenticator.answer(challenges, scopes)
+            headers["Authorization"] = self._authenticator.answer(
+                challenges, scopes, headers.get("Authorization")
+            )
         raise AssertionError("the second answer is returned")
 
     def _followed(

@@ -71,6 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         size = int(self.headers["Content-Length"] or 0)
         body = self.rfile.read(size)
+        self.path = self.path.removeprefix(f"http://{self.headers['Host']}")
         fault = self.server.fault(f"{self.command} {self.path}")
         if self.path.startswith("/token"):
             self._answer(200, b'{"token": "token"}')
@@ -91,9 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes, fault: str) -> None:
         connection = http.client.HTTPConnection(self.server.registry)
-        dropped = {"authorization", "range" if fault == "ignores ranges" else ""}
+        dropped = {"ignores ranges": ["range"], "expired": ["authorization"]}.get(fault, [])
         try:
-            connection.putrequest(self.command, self.path, True, True)
+            connection.putrequest(
+                self.command, self.path, skip_host=True, skip_accept_encoding=True
+            )
             for name, value in self.headers.items():  # of some there are several
                 if name.lower() not in dropped:
                     connection.putheader(name, value)
@@ -153,6 +156,7 @@ _REFUSALS: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "429": (429, {"Retry-After": "7"}),
     "429 until a date": (429, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}),
     "500": (500, {}),
+    "signed": (307, {"Location": "http://127.0.0.1:1/blob?signature=secret"}),
     "503": (503, {"Retry-After": "7"}),
 }
 

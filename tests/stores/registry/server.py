@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from engine.stores.open import open_store
@@ -22,6 +24,17 @@ storage:
 http: {{addr: "127.0.0.1:{port}"{http}}}
 {more}
 """
+
+
+_USERS = "u:$2y$04$FfmJJWan9PxFN9jSGsyi7O4YyPmJ8Xh8ymHSzdN5Wi6cGAIKpVRJS\n"
+"""The user u with the password secret, as htpasswd writes it."""
+
+
+def basic(directory: Path) -> str:
+    """Return the part of a configuration that requires the user u and the password secret."""
+    users = directory / "users"
+    users.write_text(_USERS)
+    return f"auth: {{htpasswd: {{realm: r, path: {users}}}}}"
 
 
 def lacking() -> str | None:
@@ -70,3 +83,20 @@ def load_into(url: str, image: ImageParts, name: str = "docker.io/library/app:1"
     with open_store(url) as store, Import(store, ImportOptions()) as importing:
         importing.feed(oci_archive((image, name)))
         importing.finish()
+
+
+def certificate(directory: Path) -> Path:
+    """Return a new certificate of this machine's own address, with its key beside it."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    made = directory / "registry.crt"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(made.with_suffix(".key")), "-out", str(made)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made

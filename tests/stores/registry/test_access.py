@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,47 +13,21 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Import
 from engine.content.blobs import read_blob
 from engine.errors import AccessDenied, StoreError
 from engine.stores.open import open_store
-from tests.archives import OCI_MANIFEST, ImageParts, digest, layer, oci_archive
-from tests.stores.registry.server import lacking, registry
+from tests.archives import OCI_MANIFEST, ImageParts, digest, layer
+from tests.stores.registry.server import certificate, lacking, load_into, registry
 
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096),))
 LARGE = digest(IMAGE.layers[0])
 BASIC = f"Basic {base64.b64encode(b'u:secret').decode()}"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the home directory of a user without credentials."""
-    path = tmp_path / "home"
-    path.mkdir()
-    monkeypatch.setenv("HOME", str(path))
-    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "SSL_CERT_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    return path
-
-
-def certificate(directory: Path) -> Path:
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    made = directory / "registry.crt"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(made.with_suffix(".key")), "-out", str(made)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return made
-
-
-def test_only_a_certificate_that_is_trusted_is_accepted(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("by", ["certs.d", "SSL_CERT_FILE"])
+def test_only_a_certificate_that_is_trusted_is_accepted(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     if reason := lacking():
         pytest.skip(reason)
     directory = tmp_path / "registry"
@@ -64,12 +37,13 @@ def test_only_a_certificate_that_is_trusted_is_accepted(tmp_path: Path, home: Pa
         url = f"registry+https://{host}?cache={tmp_path}/cache"
         with open_store(url) as store, pytest.raises(StoreError, match=r"(?i)certificate"):
             store.images.get(f"{host}/app:1")
-        trusted = home / ".config/containers/certs.d" / host
-        trusted.mkdir(parents=True)
-        shutil.copy(made, trusted / "ca.crt")
-        with open_store(url) as store, Import(store, ImportOptions()) as importing:
-            importing.feed(oci_archive((IMAGE, "docker.io/library/app:1")))
-            importing.finish()
+        if by == "certs.d":
+            trusted = home / ".config/containers/certs.d" / host
+            trusted.mkdir(parents=True)
+            shutil.copy(made, trusted / "ca.crt")
+        else:
+            monkeypatch.setenv("SSL_CERT_FILE", str(made))
+        load_into(url, IMAGE)
         with open_store(url.replace("/cache", "/other")) as store:
             assert store.images.get(f"{host}/app:1").target.digest == digest(IMAGE.manifest())
             assert read_blob(store.content, LARGE) == IMAGE.layers[0]

@@ -2,114 +2,136 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
 
 import pytest
 
+from engine.archive.import_options import ImportOptions
+from engine.archive.importer import Import
 from engine.content.blobs import read_blob
-from engine.errors import DigestMismatch
-from engine.stores.open import open_store
+from engine.errors import DigestMismatch, Unreachable
 from engine.stores.protocols import Store
-from tests.archives import OCI_MANIFEST, ImageParts, digest, layer
+from engine.stores.registry.client import Client
+from engine.stores.registry.location import parse_location
+from engine.stores.registry.store import RegistryStore
+from tests.archives import ImageParts, digest, layer, oci_archive
+from tests.stores.registry.proxy import BLOB, Proxy, proxy
+from tests.stores.registry.server import lacking, load_into, registry
 
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096),))
 LARGE = IMAGE.layers[0]
-WHOLE = "whole"
+OF_LARGE = f"{BLOB}:{digest(LARGE)[7:]}"
+RESUMED = "and then a range"
+WAIT = 7
+"""Seconds that the proxy asks for by Retry-After."""
 
 
-class Faulty(BaseHTTPRequestHandler):
-    """A registry with one image, whose answers for its layer are as `faults` says, in order."""
-
-    protocol_version = "HTTP/1.1"
-    faults: ClassVar[list[str]]
-    asked: ClassVar[list[str | None]]
-
-    def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
-        blobs = {digest(data): data for data in IMAGE.blobs()}
-        if self.path == "/v2/":
-            self.answer(200, b"{}")
-        elif "/manifests/" in self.path:
-            self.answer(200, IMAGE.manifest(), {"Content-Type": OCI_MANIFEST})
-        elif name != digest(LARGE):
-            self.answer(200, blobs[name])
-        else:
-            self.asked.append(self.headers["Range"])
-            self.serve_layer(self.faults.pop(0) if self.faults else WHOLE)
-
-    def serve_layer(self, fault: str) -> None:
-        start = int((self.headers["Range"] or "bytes=0-")[6:].partition("-")[0])
-        if fault == "busy":
-            self.answer(429, b"", {"Retry-After": "0"})
-        elif fault == "wrong":
-            self.answer(200, bytes(len(LARGE)))
-        elif fault == "cut":
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(LARGE)))
-            self.end_headers()
-            self.wfile.write(LARGE[: len(LARGE) // 2])
-            self.close_connection = True
-        elif start and fault == WHOLE:
-            span = f"bytes {start}-{len(LARGE) - 1}/{len(LARGE)}"
-            self.answer(206, LARGE[start:], {"Content-Range": span})
-        else:
-            self.answer(200, LARGE)
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a registry that has one image."""
+    if reason := lacking():
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("registry")
+    with registry(directory) as running:
+        load_into(f"registry://{running}?cache={directory}/cache", IMAGE)
+        yield running
 
 
-@contextmanager
-def faulty(cache: Path, *faults: str) -> Iterator[Store]:
-    """Open the store of a registry with these faults."""
-    Faulty.faults, Faulty.asked = list(faults), []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            with open_store(f"registry://127.0.0.1:{server.server_port}?cache={cache}") as store:
-                assert store.images.place_at("app:1") is not None
-                yield store
-        finally:
-            server.shutdown()
-            thread.join()
+@pytest.fixture
+def before(host: str) -> Iterator[Proxy]:
+    with proxy(host) as running:
+        running.faulty = OF_LARGE
+        yield running
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """Return the seconds that the store has waited between its requests, which take none."""
+    return []
+
+
+@pytest.fixture
+def store(before: Proxy, tmp_path: Path, waits: list[float]) -> Iterator[Store]:
+    """Open a store that knows the image, and has nothing of its layer."""
+    location = parse_location(f"registry://{before.host}?cache={tmp_path}/cache")
+    with RegistryStore(location, Client(location, waits.append)) as opened:
+        assert opened.images.place_at("app:1") is not None
+        yield opened
 
 
 @pytest.mark.parametrize(
     ("faults", "ranges"),
     [
-        ((), 0),
-        (("busy", "busy"), 0),
-        (("cut",), 1),
-        (("cut", "ignores ranges"), 1),
-        (("wrong",), 0),
+        ([], 0),
+        (["reset at once"], 0),
+        (["reset"], 1),
+        (["cut"], 1),
+        (["cut", "cut", "reset"], 3),
+        (["short"], 1),
+        (["cut", "ignores ranges"], 1),
+        (["cut", "wrong range"], 2),
+        (["cut", "401"], 1),
+        (["401"], 0),
+        (["429", "429"], 0),
+        (["429 until a date"], 0),
+        (["500", "503"], 0),
+        (["cut", "503"], 1),
+        (["wrong"], 0),
     ],
     ids=json.dumps,
 )
-def test_the_blob_comes_whole(tmp_path: Path, faults: tuple[str, ...], ranges: int) -> None:
-    with faulty(tmp_path, *faults) as store:
-        try:
-            data = read_blob(store.content, digest(LARGE))
-        except DigestMismatch:
-            assert faults == ("wrong",)
-            data = read_blob(store.content, digest(LARGE))
-        assert data == LARGE
-        assert sum(each is not None for each in Faulty.asked) == ranges
+def test_the_blob_comes_whole(store: Store, before: Proxy, faults: list[str], ranges: int) -> None:
+    before.faults = [*faults]
+    assert read_blob(store.content, digest(LARGE)) == LARGE
+    assert before.faults == []
+    asked = [each.span for each in before.matching(OF_LARGE) if each.status < 300]
+    assert sum(bool(span) for span in asked) == ranges
+    assert read_blob(store.content, digest(LARGE)) == LARGE
+    assert len(asked) == len([e for e in before.matching(OF_LARGE) if e.status < 300])
 
 
-def test_wrong_bytes_are_never_a_blob(tmp_path: Path) -> None:
-    with faulty(tmp_path, *["wrong"] * 4) as store:
-        with pytest.raises(DigestMismatch):
-            read_blob(store.content, digest(LARGE))
-        assert digest(LARGE) not in [info.digest for info in store.content.walk()]
+@pytest.mark.parametrize("fault", ["429", "503"])
+def test_a_registry_says_how_long_to_wait(
+    store: Store, before: Proxy, waits: list[float], fault: str
+) -> None:
+    before.faults = [fault, fault]
+    assert read_blob(store.content, digest(LARGE)) == LARGE
+    assert waits == [WAIT, WAIT]
+
+
+@pytest.mark.parametrize("fault", ["reset at once", "503", "429"])
+def test_a_fault_that_stays_is_an_error(store: Store, before: Proxy, fault: str) -> None:
+    before.faults = [fault] * 100
+    with pytest.raises(Unreachable) as caught:
+        read_blob(store.content, digest(LARGE))
+    assert "\n" not in str(caught.value)
+    before.faults = []
+    assert read_blob(store.content, digest(LARGE)) == LARGE
+
+
+def test_wrong_bytes_are_never_a_blob(store: Store, before: Proxy) -> None:
+    before.faults = ["wrong"] * 4
+    with pytest.raises(DigestMismatch):
+        read_blob(store.content, digest(LARGE))
+    assert digest(LARGE) not in [info.digest for info in store.content.walk()]
+
+
+def test_a_slow_answer_is_served_as_it_comes(store: Store, before: Proxy) -> None:
+    before.faults = ["held"]
+    with store.content.open(digest(LARGE)) as reader:
+        assert reader.pread(4096, 0) == LARGE[:4096]
+        before.released.set()
+        assert reader.pread(len(LARGE), 0) == LARGE
+
+
+@pytest.mark.parametrize("fault", ["reset at once", "500", "401", "429"])
+@pytest.mark.parametrize("what", ["HEAD .*/blobs", "POST", "PUT .*blobs", "PUT .*manif"])
+def test_a_push_survives_a_fault(store: Store, before: Proxy, fault: str, what: str) -> None:
+    image = ImageParts(layers=(layer(fault, what.encode() * 100_000),))
+    name = f"docker.io/library/pushed:{digest(image.config)[7:]}"
+    before.faulty, before.faults = what, [fault]
+    with Import(store, ImportOptions()) as importing:
+        importing.feed(oci_archive((image, name)))
+        importing.finish()
+    assert store.images.get(name).target.digest == digest(image.manifest())
+    assert before.faults == []

@@ -19,12 +19,9 @@ from engine.names import remove, tag
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
 from tests.archives import ImageParts, digest, layer, oci_archive
-from tests.stores.registry.server import lacking, registry
+from tests.stores.registry.server import basic, lacking, registry
 
 LARGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096), layer()))
-BASIC = "auth: {{htpasswd: {{realm: r, path: {path}}}}}"
-USERS = "u:$2y$04$FfmJJWan9PxFN9jSGsyi7O4YyPmJ8Xh8ymHSzdN5Wi6cGAIKpVRJS\n"
-"""The user u with the password secret, as htpasswd writes it."""
 
 
 @pytest.fixture
@@ -120,11 +117,9 @@ def test_credentials_of_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     if reason := lacking():
         pytest.skip(reason)
     (tmp_path / "registry").mkdir()
-    users = tmp_path / "users"
-    users.write_text(USERS)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
-    with registry(tmp_path / "registry", BASIC.format(path=users)) as host:
+    with registry(tmp_path / "registry", basic(tmp_path)) as host:
         refused = opened(host, tmp_path / "a")
         with refused as store, pytest.raises(AccessDenied, match="docker or podman login"):
             store.images.find(f"{host}/app:1")
