@@ -3,7 +3,7 @@
 A layer without a table is read once, to make it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 
 from engine.errors import BrokenArchive, InvalidInput, NotFound, UnreadableLayer, printable
@@ -12,7 +12,7 @@ from engine.filetree.entry_tree import EntryTree, LeftOut
 from engine.filetree.tree import Tree
 from engine.filetree.tree_builder import TreeBuilder
 from engine.layers.layer import Layers
-from engine.layers.table import Entry
+from engine.layers.table import Entry, LayerTable
 from engine.progress import Progress, ignore
 from engine.spec import media_types as layer_types
 from engine.spec.descriptor import Descriptor
@@ -28,8 +28,18 @@ def merged_root(layers: Layers, manifest: Manifest, on_progress: Progress = igno
     """
     builder = TreeBuilder()
     for layer in manifest.layers:
-        _apply(builder, layers, layer, on_progress)
+        _apply(builder, layer, lambda digest: layers.table(digest, on_progress))
     return builder.tree()
+
+
+def known_left_out(layers: Layers, manifest: Manifest) -> tuple[LeftOut, ...]:
+    """Return what `merged_root` leaves out, without reading a layer: one that has no table yet is
+    listed with this as the reason.
+    """
+    builder = TreeBuilder()
+    for layer in manifest.layers:
+        _apply(builder, layer, layers.stored_table)
+    return builder.left_out
 
 
 def whole_root(layers: Layers, manifest: Manifest, on_progress: Progress = ignore) -> EntryTree:
@@ -49,7 +59,7 @@ def growing_roots(
     builder = TreeBuilder()
     yield builder.tree()
     for layer in manifest.layers:
-        _apply(builder, layers, layer, on_progress)
+        _apply(builder, layer, lambda digest: layers.table(digest, on_progress))
         root = builder.tree()
         _check_whole(root, manifest)
         yield root
@@ -71,7 +81,7 @@ def layer_changes(
     builder = TreeBuilder()
     found = []
     for layer in manifest.layers:
-        _apply(builder, layers, layer, on_progress)
+        _apply(builder, layer, lambda digest: layers.table(digest, on_progress))
         found.append(builder.changes())
     return found
 
@@ -130,18 +140,23 @@ class MergedImage:
         return builder.tree()
 
 
-def _apply(builder: TreeBuilder, layers: Layers, layer: Descriptor, on_progress: Progress) -> None:
+def _apply(
+    builder: TreeBuilder, layer: Descriptor, table_of: Callable[[str], LayerTable | None]
+) -> None:
     if layer_types.is_encrypted(layer.media_type):
         builder.leave_out(layer_types.unreadable(layer.media_type))
         return
     try:
-        table = layers.table(layer.digest, on_progress)
+        table = table_of(layer.digest)
     except BrokenArchive as error:
         builder.leave_out(error.reason)
     except NotFound:
         builder.leave_out("is not in the store")
     else:
-        builder.apply(table)
+        if table is None:
+            builder.leave_out(layer_types.unreadable(layer.media_type) or "has not been read yet")
+        else:
+            builder.apply(table)
 
 
 def _unreadable(layer: Descriptor, reason: str) -> BrokenArchive:

@@ -30,6 +30,7 @@ WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
 MAX_NODES: Final = 1_500_000
 """The largest number of nodes that are made for one tree."""
+_MAX_NAME: Final = 255
 _MAX_LINKS: Final = 255
 _MAX_STEPS: Final = 50_000_000
 """The largest number of steps on paths through symlinks, for all entries together."""
@@ -125,6 +126,7 @@ class TreeBuilder:
             self._place(above, name, entry)
 
     def _place(self, above: bytes, name: bytes, leaf: Leaf) -> None:
+        _check_length(name)
         children = self._directory_at(above).children
         if isinstance(children.get(name), Directory):
             self._above = None
@@ -141,6 +143,7 @@ class TreeBuilder:
         found = directory.children.get(name)
         if isinstance(found, Directory):
             return found
+        _check_length(name)
         made = Directory(IMPLICIT)
         if found is not None and self._is_new(found):
             made.opaque = self._layer  # it hides what the entry in its place has hidden
@@ -290,6 +293,11 @@ class TreeBuilder:
 
 class _Unfit(Exception):
     """An entry that breaks a rule; its text is the reason."""
+
+
+def _check_length(name: bytes) -> None:
+    if len(name) > _MAX_NAME:
+        raise _Unfit(f"has a name of {len(name)} bytes: file systems take {_MAX_NAME}")
 
 
 def _fault(shared: Attributes) -> str:

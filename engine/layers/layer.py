@@ -72,6 +72,13 @@ class Layers:
         with closing(self._content.open(digest)) as source:
             return self._table(digest, source, on_progress)
 
+    def stored_table(self, digest: str) -> LayerTable | None:
+        """Return the table of a layer, None if the store has none; raise NotFound if the layer is
+        absent.
+        """
+        with closing(self._content.open(digest)):
+            return self._load(digest)
+
     def close(self) -> None:
         """Release what is cached; no layer may be read after that."""
         if self._chunks is not None:

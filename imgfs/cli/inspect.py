@@ -1,9 +1,13 @@
 """`imgfs inspect`: show the details of images as JSON."""
 
+from __future__ import annotations
+
 import json
+import re
 from argparse import Namespace
+from collections.abc import Iterable
 from contextlib import closing
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.details import Details, known_details
 from engine.spec import go_json, oci, reference
@@ -14,9 +18,12 @@ from imgfs.cli.support.formats import compiled, is_template, rendered, template_
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 from imgfs.cli.support.progress import progress_of
 
+if TYPE_CHECKING:
+    from engine.filetree.entry_tree import LeftOut
+
 
 def _inspect_options(parser: Parser) -> None:
-    parser.flag("--root", help="Add the merged root, and what has to be left out of it.")
+    parser.flag("--root", help="Make the merged root, reading layers if necessary; add its size.")
     platform_option(parser)
     template_option(parser, "json", short=("-f",))
 
@@ -24,8 +31,10 @@ def _inspect_options(parser: Parser) -> None:
 def _inspect(args: Namespace) -> None:
     """Show all details of images as JSON, as docker inspect does.
 
+    LeftOut lists what the root and the layers in a mount have to leave out.
+
     imgfs inspect alpine:3
-    imgfs inspect --root alpine:3    the merged root, too, and what is left out of it
+    imgfs inspect --root alpine:3    the merged root, too; reads layers that were never read
     imgfs inspect -f '{{.Architecture}}' alpine:3
     """
     documents: list[dict[str, Any]] = []
@@ -34,8 +43,13 @@ def _inspect(args: Namespace) -> None:
 
     def add(name: str) -> None:
         found = known_details(store, name, matcher)
-        root = {"Root": _root(store, found)} if args.root else {}
-        documents.append({**_document(store, found), **root})
+        document = _document(store, found)
+        if args.root:
+            document["Root"] = _root(store, found)
+            document["LeftOut"] = document["Root"]["LeftOut"]
+        elif template is None or _MAY_SHOW_LEFT_OUT.search(args.format):
+            document["LeftOut"] = _left_out(store, found)
+        documents.append(document)
 
     with opened(args) as store:
         try:
@@ -51,6 +65,8 @@ def _inspect(args: Namespace) -> None:
 INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=None)
 
 
+_MAY_SHOW_LEFT_OUT: Final = re.compile(r"LeftOut|\.(?!\w)")
+"""Matches a template that shows LeftOut, or the whole document."""
 _CONFIG: Final = {
     "Cmd": None,
     "Entrypoint": None,
@@ -103,23 +119,33 @@ def _record(document: dict[str, Any]) -> dict[str, Any]:
     return Record({**document, "Config": config, "RootFS": Record(document["RootFS"])})
 
 
+def _left_out(store: Store, found: Details) -> list[dict[str, str]]:
+    """Return what is left out of the merged root, as far as it is known without reading a layer."""
+    from engine.filetree.merged import known_left_out
+    from engine.layers.layer import Layers  # templates need no layers
+
+    with closing(Layers(store.content, store.tables, store.directory)) as layers:
+        return _listed(found.manifest.manifest, known_left_out(layers, found.manifest.manifest))
+
+
 def _root(store: Store, found: Details) -> dict[str, Any]:
     """Return the number of entries of the merged root, and what is left out, with the reasons."""
     from engine.filetree.merged import merged_root
-    from engine.layers.layer import Layers  # most documents have no root
+    from engine.layers.layer import Layers  # templates need no layers
 
     manifest = found.manifest.manifest
     layers = Layers(store.content, store.tables, store.directory)
     with closing(layers), progress_of("Reading", "auto") as on_progress:
         root = merged_root(layers, manifest, on_progress)
-    return {
-        "Entries": len(root),
-        "LeftOut": [
-            {
-                "Layer": manifest.layers[left.layer].digest,
-                "Path": left.path.decode("utf-8", "surrogateescape"),
-                "Reason": left.reason,
-            }
-            for left in root.left_out
-        ],
-    }
+    return {"Entries": len(root), "LeftOut": _listed(manifest, root.left_out)}
+
+
+def _listed(manifest: oci.Manifest, left_out: Iterable[LeftOut]) -> list[dict[str, str]]:
+    return [
+        {
+            "Layer": manifest.layers[left.layer].digest,
+            "Path": left.path.decode("utf-8", "surrogateescape"),
+            "Reason": left.reason,
+        }
+        for left in left_out
+    ]

@@ -107,7 +107,7 @@ def test_entries_that_are_left_out(imgfs: Command) -> None:
     assert done.status == 0
     assert done.err.decode() == (
         "imgfs: left out: a: is a hard link of what is not there: no, and 1 more"
-        " (see imgfs inspect --root)\n"
+        " (see imgfs inspect)\n"
     )
     assert "c" in names(done.out)
 
@@ -121,7 +121,19 @@ def test_inspect_lists_what_is_left_out(imgfs: Command) -> None:
     ]
     (found,) = succeeded(imgfs("inspect", "--root", "app:1")).json
     assert found["Root"] == {"Entries": 8, "LeftOut": []}
-    assert "Root" not in imgfs("inspect", "app:1").json[0]
+
+
+def test_inspect_without_a_root_says_it_too_and_reads_no_layer(imgfs: Command, store: Path) -> None:
+    (found,) = succeeded(imgfs("inspect", "broken:1")).json
+    assert "Root" not in found
+    assert [left["Path"] for left in found["LeftOut"]] == ["a", "b"]
+    assert imgfs("inspect", "-f", "{{len .LeftOut}}", "broken:1").lines == ["2"]
+    digest = archives.digest(BROKEN.layers[1])
+    (store / "layers/sha256" / digest.removeprefix("sha256:")).unlink()
+    (left,) = succeeded(imgfs("inspect", "broken:1")).json[0]["LeftOut"]
+    assert left == {"Layer": digest, "Path": "", "Reason": "has not been read yet"}
+    (found,) = succeeded(imgfs("inspect", "--root", "broken:1")).json
+    assert [left["Path"] for left in found["LeftOut"]] == ["a", "b"]
 
 
 def test_an_encrypted_layer(imgfs: Command, stock: Callable[..., None]) -> None:
@@ -133,6 +145,7 @@ def test_an_encrypted_layer(imgfs: Command, stock: Callable[..., None]) -> None:
     (found,) = succeeded(imgfs("inspect", "--root", "sealed:1")).json
     (left,) = found["Root"]["LeftOut"]
     assert (left["Path"], left["Reason"]) == ("", "is encrypted")
+    assert succeeded(imgfs("inspect", "sealed:1")).json[0]["LeftOut"] == [left]
 
 
 def test_a_layer_that_cannot_be_read(imgfs: Command, stock: Callable[..., None]) -> None:

@@ -155,6 +155,16 @@ def test_entries_that_break_a_rule_are_left_out() -> None:
     ]
 
 
+def test_a_name_that_is_too_long_for_a_file_system_is_left_out() -> None:
+    long = "n" * 256
+    tree, _ = built([file("n" * 255), file(long), directory(f"d/{long}"), file(f"{long}/x")])
+    assert shown(tree) == ["/", "d/", f"{'n' * 255}=0.0"]
+    assert {one.reason for one in tree.left_out} == {
+        "has a name of 256 bytes: file systems take 255"
+    }
+    assert len(tree.left_out) == 3
+
+
 def test_a_device_that_cannot_be_is_left_out() -> None:
     device = member("dev", tarfile.CHRTYPE, devmajor=1 << 33, devminor=0)
     builder = TreeBuilder()

@@ -12,6 +12,6 @@ def print_left_out(entries: Sequence[LeftOut]) -> None:
     if not entries:
         return
     first, *others = entries
-    more = f", and {len(others)} more (see imgfs inspect --root)" if others else ""
+    more = f", and {len(others)} more (see imgfs inspect)" if others else ""
     path = printable(first.path.decode("utf-8", "surrogateescape"))
     print(f"imgfs: left out: {path}: {first.reason}{more}", file=sys.stderr)
