@@ -16,6 +16,7 @@ from engine.errors import EngineError, printable
 from engine.limits import Limits
 from engine.spec import platforms
 from engine.spec.oci import Platform
+from imgfs.cli.support.cache import cache_options, with_cache
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, store_location
 from imgfs.cli.support.durations import parse_duration
@@ -81,6 +82,7 @@ def _mount_options(parser: Parser) -> None:
         metavar="OPTION,…",
         help="allow_other, gc_interval=1h, import_expiry=1d, layout=docker, max_archive_bytes=N, …",
     )
+    cache_options(parser)
     parser.add_argument(
         "--gc-interval", metavar="TIME", help="Run a collection at this interval: 1h, 10m."
     )
@@ -104,7 +106,7 @@ def _mount(args: Namespace) -> None:
     """
     options = _parse(word for words in args.o for word in words.split(","))
     given = None if args.source in ("", "none", "imgfs") else args.source
-    store = store_location(given or options.store or args.store)
+    store = with_cache(store_location(given or options.store or args.store), args)
     wanted = tuple(map(platforms.parse, (*args.platform, *options.platforms)))
     layout = args.layout or options.layout
     view = _VIEWS[layout](wanted)

@@ -44,6 +44,8 @@ USAGE = [
     ["rm"],
     ["mount"],
     ["mount", "/a", "/b"],
+    ["mount", "--cache", "/a", "/b"],
+    ["mount", "--cache-size", "1G", "/b"],
     ["umount"],
 ]
 

@@ -116,3 +116,38 @@ def test_without_the_registry_what_is_cached_is_there_at_once(
         assert (each / host / "app:1" / BLOB_FILE).read_bytes() == APP.layers[0]
         unreachable(each / "app:1/blobs/sha256" / digest(APP.layers[1])[7:])
         unreachable(each / "other:1")
+
+
+def test_what_was_read_least_recently_leaves_the_cache(
+    host: str, mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    images = {name: ImageParts(layers=(layer(name, NUMBERS),)) for name in "abcd"}
+    for name, image in images.items():
+        load_into(
+            f"registry://{host}?cache={tmp_path}/pushed", image, f"docker.io/library/{name}:1"
+        )
+    options = ("--cache", str(tmp_path / "cache"), "--cache-size", "13M")
+    with proxy(host) as before:
+        shown = mount(f"registry://{before.host}", options=options)
+
+        def path(name: str) -> Path:
+            return shown / f"{name}:1/blobs/sha256" / digest(images[name].layers[0])[7:]
+
+        def downloads() -> list[str]:
+            whole = {f"sha256:{path(name).name}": name for name in images}
+            found = (whole.get(each.path.rpartition("/")[2]) for each in before.matching(BLOB))
+            return [name for name in found if name]
+
+        with path("b").open("rb") as kept:
+            for name in "abcacd":
+                assert path(name).read_bytes() == images[name].layers[0]
+            assert downloads() == ["a", "b", "c", "d"]
+            assert kept.read() == images["b"].layers[0]
+        for name in "acd":
+            assert path(name).read_bytes() == images[name].layers[0]
+        assert downloads() == ["a", "b", "c", "d"]
+        with path("b").open("rb") as again:
+            os.posix_fadvise(again.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            assert again.read() == images["b"].layers[0]
+        assert downloads() == ["a", "b", "c", "d", "b"]
+    assert sum(f.stat().st_size for f in (tmp_path / "cache/blobs").rglob("*")) < 14 << 20

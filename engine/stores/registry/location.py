@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,7 @@ from engine.spec.reference import Reference
 
 DOCKER_HUB: Final = "docker.io"
 _HUB_ADDRESS: Final = "registry-1.docker.io"
+_SIZE: Final = re.compile(r"(?P<number>[0-9]{1,15})(?P<unit>[KMGT])?")
 _SCHEMES: Final[Mapping[str, str]] = {
     "registry": "",
     "registry+http": "http",
@@ -76,7 +78,7 @@ class Location(msgspec.Struct, frozen=True):
 
 
 def parse_location(url: str) -> Location:
-    """Parse registry://HOST[:PORT][/PREFIX][?cache=DIR&cache-size=BYTES].
+    """Parse registry://HOST[:PORT][/PREFIX][?cache=DIR&cache-size=SIZE].
 
     registry+http:// is without TLS, registry+https:// with it; registry:// is without it on this
     machine's own addresses only. Raise StoreError; the error shows no password.
@@ -100,13 +102,16 @@ def parse_location(url: str) -> Location:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := set(options) - {"cache", "cache-size"}:
         raise StoreError(shown, f"expected the options cache, cache-size; found {min(unknown)}")
-    size = options.get("cache-size", "0")
-    if not (size.isascii() and size.isdigit()):
-        raise StoreError(shown, f"cache-size: expected a number of bytes, found {size}")
+    size = _SIZE.fullmatch(options.get("cache-size", "0"))
+    if size is None:
+        raise StoreError(
+            shown, f"cache-size: expected a size like 500M or 20G, found {options['cache-size']}"
+        )
+    limit = int(size["number"]) << (10 * " KMGT".index(size["unit"] or " "))
     protocol = _SCHEMES[scheme] or ("http" if _is_own(parts.hostname) else "https")
     address = _HUB_ADDRESS if parts.netloc == DOCKER_HUB and not port else parts.netloc
     base = f"{protocol}://{address}"
-    return Location(shown, parts.netloc, prefix, base, options.get("cache", ""), int(size))
+    return Location(shown, parts.netloc, prefix, base, options.get("cache", ""), limit)
 
 
 def _is_own(host: str) -> bool:

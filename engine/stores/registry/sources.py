@@ -7,7 +7,7 @@ CACHE/registry.db   sources: a repository (full name) that has a blob, with its 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ _MIGRATIONS: Final = (
     ),
 )
 _PRECISION: Final = 60.0
-"""Seconds within which a second use of a blob is not recorded."""
+"""Seconds within which a second use of a blob is recorded in memory only."""
 _BATCH: Final = 500
 
 
@@ -47,6 +47,7 @@ class Sources(Closing):
         self._span = root, f"{root[:-1]}0"  # "0" follows "/"
         self._clock = clock
         self._used: dict[str, float] = {}
+        self._saved: dict[str, float] = {}
 
     def add(self, sources: Iterable[Source]) -> None:
         """Remember sources."""
@@ -90,16 +91,19 @@ class Sources(Closing):
 
     def use(self, digest: str) -> None:
         """Record that a blob is used now."""
-        now = self._clock()
-        if now - self._used.get(digest, 0.0) < _PRECISION:
-            return
-        self._used[digest] = now
-        with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO uses VALUES (?, ?)", (digest, now))
+        now = self._used[digest] = self._clock()
+        if now - self._saved.get(digest, 0.0) >= _PRECISION:
+            self._save({digest: now})
 
     def last_uses(self) -> dict[str, float]:
         """Return when each blob was used last."""
+        self._save({d: at for d, at in [*self._used.items()] if at != self._saved.get(d)})
         return dict(self._database.read("SELECT digest, used_at FROM uses"))
+
+    def _save(self, uses: Mapping[str, float]) -> None:
+        self._saved.update(uses)
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?)", uses.items())
 
     def close(self) -> None:
         self._database.close()

@@ -7,11 +7,13 @@ tables of layers stay there when the layers are evicted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import platformdirs
 
+from engine.image import Image
 from engine.stores.local.store import LocalStore
 from engine.stores.protocols import NameLock, Store
 from engine.stores.registry.api import Reading
@@ -44,9 +46,14 @@ class RegistryStore(Store):
             self._opened = opened.pop_all()
         client = client or Client(location)
         reading = Reading(client)
-        self._changes = Changes(cache.transaction, lambda changes: pusher.send(changes))
-        known = CachedImages(cache.database)
         eviction = Eviction(cache.content, sources, location.cache_size)
+
+        def send(changes: Mapping[str, Image | None]) -> None:
+            pusher.send(changes)
+            eviction.run()
+
+        self._changes = Changes(cache.transaction, send)
+        known = CachedImages(cache.database)
         self.content = RegistryContent(
             cache.content, sources, reading, location, eviction, self.transaction
         )

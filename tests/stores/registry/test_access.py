@@ -66,7 +66,9 @@ class Guarded(BaseHTTPRequestHandler):
             realm = f'realm="http://{self.server.host}/token",service="here",scope="repository:app:pull"'
             self.answer(401, b"{}", {"WWW-Authenticate": f"Bearer {realm}"})
         elif url.path == "/v2/app/tags/list":
-            self.list_tags(parse_qs(url.query))
+            self.list("tags", [f"n{i}" for i in range(self.server.tags)], parse_qs(url.query))
+        elif url.path == "/v2/_catalog":
+            self.list("repositories", ["app", "b/x", "c/x", "d/x"], parse_qs(url.query))
         elif "/manifests/" in url.path:
             self.answer(200, IMAGE.manifest(), {"Content-Type": OCI_MANIFEST})
         elif "/blobs/" in url.path:
@@ -83,11 +85,13 @@ class Guarded(BaseHTTPRequestHandler):
         self.server.tokens += 1
         self.answer(200, json.dumps({"token": f"token{self.server.tokens}"}).encode())
 
-    def list_tags(self, asked: dict[str, list[str]]) -> None:
-        last = int(asked.get("last", ["0"])[0])
-        link = {"Link": f'</v2/app/tags/list?n=2&last={last + 2}>; rel="next"'} if last < 4 else {}
-        tags = [str(last + 1), str(last + 2)]
-        self.answer(200, json.dumps({"name": "app", "tags": tags}).encode(), link)
+    def list(self, what: str, names: list[str], asked: dict[str, list[str]]) -> None:
+        """Give two names in the first page, and then as many as are asked for."""
+        start = int(asked.get("last", ["0"])[0])
+        end = start + int(asked["n"][0]) if start else 2
+        path = urlsplit(self.path).path
+        link = {"Link": f'<{path}?n=1000&last={end}>; rel="next"'} if end < len(names) else {}
+        self.answer(200, json.dumps({what: names[start:end]}).encode(), link)
 
     def answer(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -109,6 +113,7 @@ class Servers(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Guarded)
         self.seen: list[tuple[str, str | None]] = []
         self.tokens = 0
+        self.tags = 6
         self.host = self.other = f"127.0.0.1:{self.server_port}"
 
 
@@ -200,4 +205,19 @@ def test_every_page_of_a_list_is_read(guarded: Servers, home: Path, tmp_path: Pa
     log_in(home, guarded.host)
     with open_store(f"registry://{guarded.host}?cache={tmp_path}/cache") as store:
         images = store.images.all(f"{guarded.host}/app")
-        assert [image.name.rpartition(":")[2] for image in images] == list("123456")
+        assert [image.name.rpartition(":")[2] for image in images] == [f"n{i}" for i in range(6)]
+        assert store.images.has_paths(f"{guarded.host}/d/")
+        assert not store.images.has_paths(f"{guarded.host}/e/")
+
+
+def test_a_list_of_10_000_tags_asks_for_none_of_them(
+    guarded: Servers, home: Path, tmp_path: Path
+) -> None:
+    log_in(home, guarded.host)
+    guarded.tags = 10_000
+    with open_store(f"registry://{guarded.host}?cache={tmp_path}/cache") as store:
+        listed = dict(store.images.listed(f"{guarded.host}/"))
+    assert sum(name.startswith("app:") for name in listed) == 10_000
+    asked = [path for path, _ in guarded.seen]
+    assert not any("/manifests/" in path for path in asked)
+    assert len(asked) < 30

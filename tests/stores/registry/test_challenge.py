@@ -80,6 +80,13 @@ def test_urls(url: str, base: str, root: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("12", 12), ("5K", 5 << 10), ("20G", 20 << 30), ("1T", 1 << 40)]
+)
+def test_sizes_of_the_cache(text: str, size: int) -> None:
+    assert parse_location(f"registry://h?cache-size={text}").cache_size == size
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "registry://",
@@ -88,6 +95,7 @@ def test_urls(url: str, base: str, root: str) -> None:
         "registry://h/A",
         "registry://h?x=1",
         "registry://h?cache-size=x",
+        "registry://h?cache-size=1.5G",
     ],
 )
 def test_urls_that_are_refused(url: str) -> None:
