@@ -16,6 +16,7 @@ from engine.commit import image_writer
 from engine.commit.document import Document
 from engine.commit.image_writer import InvalidSource, PlatformImage, WriterOptions, Written
 from engine.commit.layer_maker import LayerMaker
+from engine.commit.layer_progress import LayerProgress
 from engine.commit.platform_images import Base, PlatformImages, base_of
 from engine.commit.source import CommitOptions, PlatformSource, Progress, Source
 from engine.content.writer import Writer
@@ -24,6 +25,7 @@ from engine.errors import NotFound
 from engine.graph import graph, summarize
 from engine.image import Image
 from engine.layers.layer import Layers
+from engine.progress import Done, ignore
 from engine.spec import go_json, oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
@@ -61,9 +63,15 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 def commit(
-    store: Store, source: Source, names: Sequence[str], options: CommitOptions, progress: Progress
+    store: Store,
+    source: Source,
+    names: Sequence[str],
+    options: CommitOptions,
+    progress: Progress,
+    on_bytes: Callable[[Done], object] = ignore,
 ) -> Committed:
-    """Create an image from directories, with these full names.
+    """Create an image from directories, with these full names. `on_bytes` hears of the bytes of new
+    layers before their compression, and of their total as far as it is known.
 
     Raise InvalidSource, InvalidConfig, InvalidInstruction, InvalidStatement, ChangedFile, OSError,
     StoreReadOnly, or NotFound if the base image lacks one of the wanted platforms.
@@ -80,8 +88,10 @@ def commit(
             _hold_base(store.content, base, hold)
         layers = Layers(store.content, store.tables, store.directory)
         stack.callback(layers.close)
-        work = PlatformImages(store.content, layers, maker, options, progress)
+        made = LayerProgress(progress, on_bytes)
+        work = PlatformImages(store.content, layers, maker, options, made)
         images = _images(work, source.platforms, bases)
+        made.end()
         written = image_writer.write(images, _writer_options(options, names))
         writers = maker.writers()
         for document in written.documents:

@@ -23,6 +23,7 @@ from engine.tar.pax import xattr_record
 from engine.units import NS_PER_SECOND
 
 _WHITEOUT = WHITEOUT.decode()
+_BLOCK = 512
 
 
 class ReservedName(InvalidText):
@@ -32,6 +33,20 @@ class ReservedName(InvalidText):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, f"no layer can hold a name that begins with {_WHITEOUT}")
+
+
+def size(changes: Iterable[Change]) -> int:
+    """Return the size in bytes of the archive that `write` makes, extended headers estimated."""
+    return sum(map(_member_size, changes)) + len(encode.END)
+
+
+def _member_size(change: Change) -> int:
+    entry = change.entry
+    if entry is None:
+        return _BLOCK
+    extended = 2 * _BLOCK if entry.mtime_ns % NS_PER_SECOND or entry.xattrs else 0
+    content = 0 if change.link or entry.kind != "file" else entry.size
+    return _BLOCK * (1 + change.opaque) + extended + -(-content // _BLOCK) * _BLOCK
 
 
 def write(changes: Iterable[Change], out: BlockBuffer) -> None:

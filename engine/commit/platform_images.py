@@ -3,9 +3,8 @@
 The images of several platforms are created concurrently.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from threading import Lock
 
 import msgspec
 from msgspec.structs import replace
@@ -19,14 +18,8 @@ from engine.commit.epoch import clamp_tree
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
 from engine.commit.layer_maker import Layer, LayerMaker, LayerSource, fingerprint
-from engine.commit.source import (
-    CommitOptions,
-    PlatformSource,
-    Progress,
-    Ref,
-    RootArchive,
-    Upper,
-)
+from engine.commit.layer_progress import LayerProgress
+from engine.commit.source import CommitOptions, PlatformSource, Ref, RootArchive, Upper
 from engine.compression.decompress import ArchiveDecompressor
 from engine.content.blobs import read_blob
 from engine.content.protocols import ReaderAt
@@ -42,7 +35,6 @@ from engine.spec import media_types as layer_types
 from engine.spec.oci import Descriptor, Platform
 from engine.stores.protocols import ContentStore
 
-LAYERS = "exporting layers"
 _PIECE = 1 << 20
 
 
@@ -71,7 +63,7 @@ class PlatformImages:
         layers: Layers,
         maker: LayerMaker,
         options: CommitOptions,
-        progress: Progress,
+        progress: LayerProgress,
     ) -> None:
         """`layers` are those in `content`."""
         self._content = content
@@ -79,9 +71,6 @@ class PlatformImages:
         self._maker = maker
         self._options = options
         self._progress = progress
-        self._lock = Lock()
-        self._read = 0
-        progress(LAYERS, 0)
 
     def image(self, part: PlatformSource, base: Base | None) -> PlatformImage:
         """Return the image of one platform from its base, its new layers and the given config."""
@@ -118,7 +107,7 @@ class PlatformImages:
     def _archive_layer(self, archive: RootArchive) -> WrittenLayer:
         compression = self._options.compression
         write = partial(_add_archive, archive)
-        made = self._maker.make(LayerSource(write, self._count, "", compression))
+        made = self._layer_of(LayerSource(write, self._progress.add, "", compression))
         if damage := self._maker.damage(made.digest):
             raise BrokenArchive("", damage)
         return _written(made, self._note(archive))
@@ -146,8 +135,13 @@ class PlatformImages:
         else:
             changes = differ.diff(EMPTY, current)
         known = fingerprint(current, *settings)
-        write = partial(layer.write, changes)
-        return self._maker.make(LayerSource(write, self._count, known, compression))
+        write = partial(self._write, changes)
+        return self._layer_of(LayerSource(write, self._progress.add, known, compression))
+
+    def _write(self, changes: Iterable[Change], out: BlockBuffer) -> None:
+        listed = list(changes)
+        self._progress.expect(layer.size(listed))
+        layer.write(listed, out)
 
     def _base_layers(self, base: Base) -> list[WrittenLayer]:
         subject = base.manifest.config.digest
@@ -186,17 +180,17 @@ class PlatformImages:
         with self._content.open(layer.digest) as reader:
             try:
                 write = partial(_add_uncompressed, reader)
-                made = self._maker.make(LayerSource(write, self._count, known, compression))
+                made = self._layer_of(LayerSource(write, self._progress.add, known, compression))
             except BrokenArchive as error:
                 raise BrokenArchive(f"layer {layer.digest}", error.reason) from error
         if made.diff_id != diff_id:
             raise DigestMismatch(f"layer {layer.digest}, uncompressed", diff_id, made.diff_id)
         return made
 
-    def _count(self, size: int) -> None:
-        with self._lock:
-            self._read += size
-            self._progress(LAYERS, self._read)
+    def _layer_of(self, source: LayerSource) -> Layer:
+        made = self._maker.make(source)
+        self._progress.made()
+        return made
 
     def _changed(self, config: bytes) -> bytes:
         """Return the config with the instructions, author and time of the options applied."""

@@ -21,6 +21,7 @@ from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import writable
 from imgfs.cli.support.created import created, source_date_epoch
 from imgfs.cli.support.files import whole_file
+from imgfs.cli.support.progress import how, progress_option
 from imgfs.cli.support.steps import steps
 from imgfs.cli.support.tracing import tracer
 
@@ -90,6 +91,7 @@ def _options(parser: Parser) -> None:
     parser.add_argument(
         "--metadata-file", metavar="FILE", help="Write the result as JSON to a file."
     )
+    progress_option(parser)
     parser.flag("-q", "--quiet", help="Show no progress.")
 
 
@@ -145,13 +147,14 @@ def _commit(args: Namespace) -> None:
     ):
         for platform, data in _files(option, texts, sources):
             sources[platform] = _with(sources[platform], option, data)
-    with writable(args) as store, steps(args.quiet) as on_step, tracer().span("commit"):
+    with writable(args) as store, steps(how(args)) as reports, tracer().span("commit"):
         made = commit(
             store,
             Source(tuple(sources.values()), args.base),
             tuple(dict.fromkeys((*names, *parse_names(found.names)))),
             replace(found.commit, created=time),
-            on_step,
+            reports.on_step,
+            reports.on_bytes,
         )
     if args.iidfile:
         _write(args.iidfile, made.image_id)

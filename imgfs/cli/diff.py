@@ -20,7 +20,7 @@ from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import format_option, human, opened, print_json
 from imgfs.cli.support.left_out import print_left_out
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
-from imgfs.cli.support.progress import progress_of
+from imgfs.cli.support.progress import progress_of, progress_option
 
 _LETTERS = {"added": "A", "changed": "C", "deleted": "D"}
 _SIZE_WIDTH = 8
@@ -30,6 +30,7 @@ def _options(parser: Parser) -> None:
     parser.flag("--layers", help="Print what each layer of one image changed.")
     parser.flag("-s", "--size", help="Print how much files grew or shrank.")
     platform_option(parser)
+    progress_option(parser)
     format_option(parser, "table", "json")
 
 
@@ -50,7 +51,7 @@ def _diff(args: Namespace) -> None:
         found = [details(store, name, matcher) for name in args.words]
         layers = Layers(store.content, store.tables, store.directory)
         stack.enter_context(closing(layers))
-        on_progress = stack.enter_context(progress_of("Reading", "auto"))
+        on_progress = stack.enter_context(progress_of("Reading", args.progress))
         if args.layers:
             _print_layers(found[0], layers, on_progress, args)
         else:

@@ -20,6 +20,7 @@ from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed, writable
 from imgfs.cli.support.created import created, source_date_epoch
 from imgfs.cli.support.files import followed
+from imgfs.cli.support.progress import how, progress_option
 from imgfs.cli.support.steps import steps
 from imgfs.cli.support.tracing import tracer
 
@@ -42,6 +43,7 @@ def _options(parser: Parser) -> None:
         metavar="KIND[:LEVEL]",
         help="Compression of the layer (default: gzip).",
     )
+    progress_option(parser)
     parser.flag("-q", "--quiet", help="Show no progress.")
 
 
@@ -75,11 +77,11 @@ def _import(args: Namespace) -> None:
             read = stack.enter_context(followed(Path(file)).open("rb", buffering=0)).read
         archive = RootArchive(read, _DESCRIPTION, time)
         store = stack.enter_context(writable(args))
-        on_step = stack.enter_context(steps(args.quiet))
+        reports = stack.enter_context(steps(how(args)))
         stack.enter_context(tracer().span("import"))
         try:
             source = Source((PlatformSource(platform, archive=archive),))
-            made = commit(store, source, wanted, options, on_step)
+            made = commit(store, source, wanted, options, reports.on_step, reports.on_bytes)
         except BrokenArchive as error:
             where = "standard input" if file == _STDIN else file
             raise BrokenArchive(where, error.reason) from error

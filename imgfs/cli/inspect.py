@@ -16,7 +16,7 @@ from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import each, opened, print_json
 from imgfs.cli.support.formats import compiled, is_template, rendered, template_option
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
-from imgfs.cli.support.progress import progress_of
+from imgfs.cli.support.progress import progress_of, progress_option
 
 if TYPE_CHECKING:
     from engine.filetree.entry_tree import LeftOut
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def _inspect_options(parser: Parser) -> None:
     parser.flag("--root", help="Make the merged root, reading layers if necessary; add its size.")
     platform_option(parser)
+    progress_option(parser)
     template_option(parser, "json", short=("-f",))
 
 
@@ -45,7 +46,7 @@ def _inspect(args: Namespace) -> None:
         found = known_details(store, name, matcher)
         document = _document(store, found)
         if args.root:
-            document["Root"] = _root(store, found)
+            document["Root"] = _root(store, found, args.progress)
             document["LeftOut"] = document["Root"]["LeftOut"]
         elif template is None or _MAY_SHOW_LEFT_OUT.search(args.format):
             document["LeftOut"] = _left_out(store, found)
@@ -128,14 +129,16 @@ def _left_out(store: Store, found: Details) -> list[dict[str, str]]:
         return _listed(found.manifest.manifest, known_left_out(layers, found.manifest.manifest))
 
 
-def _root(store: Store, found: Details) -> dict[str, Any]:
-    """Return the number of entries of the merged root, and what is left out, with the reasons."""
+def _root(store: Store, found: Details, shown: str) -> dict[str, Any]:
+    """Return the number of entries of the merged root, and what is left out, with the reasons;
+    `shown` is how progress is shown.
+    """
     from engine.filetree.merged import merged_root
     from engine.layers.layer import Layers  # templates need no layers
 
     manifest = found.manifest.manifest
     layers = Layers(store.content, store.tables, store.directory)
-    with closing(layers), progress_of("Reading", "auto") as on_progress:
+    with closing(layers), progress_of("Reading", shown) as on_progress:
         root = merged_root(layers, manifest, on_progress)
     return {"Entries": len(root), "LeftOut": _listed(manifest, root.left_out)}
 

@@ -111,6 +111,8 @@ class _Mount:
         native = options.native if options.passthrough else "switched off"
         self._passthrough = Passthrough(native, store.directory)
         self._operations: Operations | None = None
+        self._collected: dict[str, int] | None = None
+        """What the collection that runs has removed so far, None while none runs."""
         self.workers = DiskThreads()
 
     async def run(self) -> None:
@@ -147,11 +149,31 @@ class _Mount:
             nursery.start_soon(self.workers.read, raise_read_ahead, self._mountpoint)
             nursery.start_soon(imports.expire, self._options.import_expiry)
             if self._options.gc_interval is not None:
-                nursery.start_soon(_collect_every, self._options.gc_interval, self._store)
+                nursery.start_soon(self._collect_every, self._options.gc_interval)
             self._ready()
             nursery.start_soon(self.workers.read, warm_up.warm_caches)
             await pyfuse3.main(max_tasks=_MAX_REQUESTS)
             nursery.cancel_scope.cancel()
+
+    async def _collect_every(self, seconds: float) -> None:
+        while True:
+            await trio.sleep(seconds)
+            try:
+                await trio.to_thread.run_sync(self._collect)
+            except (EngineError, OSError) as error:
+                log.warning("collecting failed: %s", error)
+            finally:
+                self._collected = None
+
+    def _collect(self) -> None:
+        """Collect garbage in a worker thread, until the mount ends."""
+        freed = 0
+        self._collected = {"removed": 0, "bytes": 0}
+        for number, garbage in enumerate(self._store.collect(), 1):
+            log.info("removed %s %s", garbage.kind, garbage.name)
+            freed += garbage.size
+            self._collected = {"removed": number, "bytes": freed}
+            trio.from_thread.check_cancelled()
 
     async def _close_idle_layers(self) -> None:
         while True:
@@ -202,6 +224,8 @@ class _Mount:
             "inodes": len(self._operations.inodes),
             "handles": self._operations.open_handles,
             "imports": imports.counts(),
+            "loading": imports.loading(),
+            "collecting": self._collected,
             "passthrough": self._passthrough.status,
             "backing_files": len(self._passthrough),
             "roots": self._tree.roots.status(),
@@ -240,19 +264,3 @@ async def _stop_on(signals: AsyncIterator[int], serving: trio.CancelScope) -> No
         log.info("ending on signal %d", number)
         pyfuse3.terminate()
         serving.deadline = min(serving.deadline, trio.current_time() + _PATIENCE)
-
-
-async def _collect_every(seconds: float, store: Store) -> None:
-    while True:
-        await trio.sleep(seconds)
-        try:
-            await trio.to_thread.run_sync(_collect, store)
-        except (EngineError, OSError) as error:
-            log.warning("collecting failed: %s", error)
-
-
-def _collect(store: Store) -> None:
-    """Collect garbage in a worker thread, until the mount ends."""
-    for garbage in store.collect():
-        log.info("removed %s %s", garbage.kind, garbage.name)
-        trio.from_thread.check_cancelled()

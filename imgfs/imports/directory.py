@@ -136,6 +136,14 @@ class ImportDirectory(ReadOnlyDirectory):
             counts[reported.status.value] = counts.get(reported.status.value, 0) + 1
         return dict(sorted(counts.items()))
 
+    def loading(self) -> dict[str, dict[str, int]]:
+        """Return the files and directories that are being written, with the bytes so far."""
+        return {
+            name: {"bytes": reported.received}
+            for name, reported in sorted(self._reports.items())
+            if reported.is_open and reported.status is Status.LOADING
+        }
+
     async def flushed(self, upload: Upload) -> None:
         """Implement `upload.Listener`: show or remove the report about a failure."""
         if upload.result is not None:

@@ -76,6 +76,11 @@ class DirectoryUpload:
         return self._open > 0
 
     @property
+    def received(self) -> int:
+        """The bytes of new blobs that are stored."""
+        return self.load.loaded.new_bytes
+
+    @property
     def error(self) -> Exception | None:
         """The last error, None if it has been resolved or there was none."""
         return self.load.error or (self._refusal[1] if self._refusal else None)

@@ -35,6 +35,11 @@ class Reported(Protocol):
         """Whether the file is open for writing."""
         ...
 
+    @property
+    def received(self) -> int:
+        """The bytes that have come so far."""
+        ...
+
     def report(self) -> bytes:
         """Return the JSON report."""
         ...
@@ -54,6 +59,7 @@ class FinishedReport(msgspec.Struct, frozen=True):
     status: Status
     data: bytes
     is_open: ClassVar[bool] = False
+    received: ClassVar[int] = 0
 
     def report(self) -> bytes:
         return self.data

@@ -63,6 +63,11 @@ class Upload(ReadOnlyNode):
     def is_open(self) -> bool:
         return self._handles > 0
 
+    @property
+    def received(self) -> int:
+        self._writer.take_gathered()
+        return self._writer.size
+
     # -- node -------------------------------------------------------------------------------------
 
     def attributes(self) -> Attributes:
@@ -99,9 +104,8 @@ class Upload(ReadOnlyNode):
     # -- report -----------------------------------------------------------------------------------
 
     def report(self) -> bytes:
-        self._writer.take_gathered()
-        writer = self._writer
-        return render(self.name, self.status, writer.size, self.error, self.result, self.kept)
+        received = self.received
+        return render(self.name, self.status, received, self.error, self.result, self.kept)
 
     def finished(self) -> FinishedReport:
         report = self.report()

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +62,38 @@ def test_save_reports_progress_as_json(
         "layers": 2,
         "total_layers": 2,
     }
+
+
+def test_a_commit_reports_the_bytes_of_its_layers_as_json(imgfs: Command, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "whole").write_bytes(bytes(1000))
+    os.utime(root / "whole", (1, 1))
+    (root / "again").hardlink_to(root / "whole")
+    done = imgfs("commit", "--progress", "json", root, "app:1")
+    first = json.loads(done.err.splitlines()[0])
+    assert (first["bytes"], first["total"]) == (3072, 3072)  # two headers, the content and the end
+    assert last(done.err) == {
+        "action": "committing",
+        "bytes": 3072,
+        "total": 3072,
+        "layers": 1,
+        "total_layers": 1,
+    }
+    done = imgfs("commit", "-q", "--progress", "json", root, "app:2")
+    assert (done.status, done.err) == (0, b"")
+
+
+def test_looks_at_layers_that_have_no_table_report_progress_as_json(
+    imgfs: Command, stock: Callable[..., None], store: Path
+) -> None:
+    stock(ARCHIVE)
+    for command in (("diff", "app:1"), ("inspect", "--root", "app:1")):
+        shutil.rmtree(store / "layers")
+        done = imgfs(*command, "--progress", "json")
+        assert done.status == 0
+        assert last(done.err)["action"] == "reading"
+        assert last(done.err)["bytes"] == last(done.err)["total"] == len(APP.layers[1])
 
 
 def test_a_terminal_shows_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:

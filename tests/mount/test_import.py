@@ -29,6 +29,17 @@ def rows(mounted: Mounted) -> list[object]:
         return [engine.database.read(f"SELECT * FROM {table}") for table in tables]
 
 
+def test_the_status_has_the_bytes_of_what_is_being_loaded(mounted: Mounted) -> None:
+    with open(mounted.path / "import/app.tar", "wb", buffering=0) as writing:
+        writing.write(ARCHIVE[:100_000])
+        assert mounted.status("loading") == {"app.tar": {"bytes": 100_000}}
+        writing.write(ARCHIVE[100_000:])
+        assert mounted.status("loading") == {"app.tar": {"bytes": len(ARCHIVE)}}
+    assert mounted.status("loading") == {}
+    assert mounted.status("imports") == {"loaded": 1}
+    assert mounted.status("collecting") is None
+
+
 def blobs(mounted: Mounted) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in (mounted.store / "blobs").rglob("*") if p.is_file()}
 

@@ -15,14 +15,19 @@ _PAUSE = 0.1
 
 def progress_options(parser: Parser) -> None:
     """Add --progress and --quiet."""
+    progress_option(parser)
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="Show no progress, print no names."
+    )
+
+
+def progress_option(parser: Parser) -> None:
+    """Add --progress, to a command without --quiet."""
     parser.add_argument(
         "--progress",
         choices=("auto", "json", "none"),
         default="auto",
         help="A bar on a terminal (the default), or lines of JSON on standard error.",
-    )
-    parser.add_argument(
-        "-q", "--quiet", action="store_true", help="Show no progress, print no names."
     )
 
 
