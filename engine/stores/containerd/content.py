@@ -17,6 +17,7 @@ from engine.stores.containerd.api import PIECE, Content
 from engine.stores.containerd.mirror import Remembered
 from engine.stores.containerd.owner import is_abandoned, new_id
 from engine.stores.containerd.reader import RemoteReader
+from engine.stores.containerd.references import renamed
 from engine.stores.containerd.transactions import Transactions
 from engine.stores.containerd.watch import Watch
 from engine.stores.containerd.writer import ContainerdWriter, begin_ingest
@@ -149,7 +150,8 @@ class ContainerdContent(ContentStore):
 
     def _commit(self, writer: Writer, labels: Mapping[str, str], lease: str) -> Committed:
         digest, now = writer.digest(), time.time()
-        given = {key: value for key, value in labels.items() if value}
+        given = renamed(labels, lambda: writer.pread(writer.offset, 0))
+        given = {key: value for key, value in given.items() if value}
         while True:
             try:
                 self._send(writer, digest, given, lease)

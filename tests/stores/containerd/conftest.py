@@ -9,6 +9,7 @@ import pytest
 from engine.stores.containerd.api import Server as ServerApi
 from engine.stores.open import create_store
 from engine.stores.protocols import Store
+from tests.stores.containerd.loads import ARCHIVE
 from tests.stores.containerd.server import Server, lacking, running
 
 _NUMBERS = itertools.count(1)
@@ -51,3 +52,18 @@ def remote(server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(ServerApi, "exports", exports)
     with create_store(server.url(namespace)) as store:
         yield store
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "app.tar"
+    path.write_bytes(ARCHIVE)
+    return path
+
+
+@pytest.fixture
+def imported(server: Server, namespace: str, archive: Path, opened: Store) -> Store:
+    """Return a store whose image was imported by ctr."""
+    server.ctr(namespace, "images", "import", "--no-unpack", archive)
+    server.collect(namespace)  # what ctr leaves: the index of the archive
+    return opened

@@ -2,17 +2,12 @@
 
 import io
 import os
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from engine import names
-from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Import
 from engine.archive.save import Output, save
 from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, MissingContent, NotFound, StoreError, Unreachable
@@ -24,50 +19,18 @@ from engine.stores.containerd.writer import ContainerdWriter
 from engine.stores.open import create_store, open_store
 from engine.stores.protocols import Store
 from tests.archives import ImageParts, layer, oci_archive
+from tests.stores.containerd.loads import (
+    APP,
+    ARCHIVE,
+    LARGE,
+    LAYER,
+    NAME,
+    OTHER,
+    listed,
+    load,
+)
 from tests.stores.containerd.server import Server, lacking, running
 from tests.waiting import wait_until
-
-LARGE = layer("large", random.Random(1).randbytes(3 << 20))
-APP = ImageParts(layers=(LARGE, layer("b")))
-NAME = "docker.io/library/app:1"
-ARCHIVE = oci_archive((APP, NAME))
-LAYER = digests.of_bytes(LARGE)
-OTHER = "ghcr.io/org/app:2"
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    path = tmp_path / "app.tar"
-    path.write_bytes(ARCHIVE)
-    return path
-
-
-@pytest.fixture
-def imported(server: Server, namespace: str, archive: Path, opened: Store) -> Store:
-    """Return a store whose image was imported by ctr."""
-    server.ctr(namespace, "images", "import", "--no-unpack", archive)
-    collect(server, namespace)  # what ctr leaves: the index of the archive
-    return opened
-
-
-def load(store: Store, archive: bytes = ARCHIVE) -> None:
-    with Import(store, ImportOptions()) as session:
-        session.feed(archive)
-        session.finish()
-
-
-def listed(store: Store) -> list[str]:
-    return [image.name for image in store.images.all()]
-
-
-def collect(server: Server, namespace: str) -> None:
-    """Let containerd collect what nothing needs."""
-    server.ctr(namespace, "images", "tag", "--force", NAME, "docker.io/library/gone:1")
-    server.ctr(namespace, "images", "rm", "--sync", "docker.io/library/gone:1")
-
-
-def stored(server: Server, namespace: str) -> set[str]:
-    return set(server.ctr(namespace, "content", "ls", "-q").split())
 
 
 def layers_of(archive_parts: ImageParts) -> set[str]:
@@ -160,12 +123,24 @@ def test_ctr_has_what_is_loaded_and_its_collection_keeps_it(
 ) -> None:
     store: Store = request.getfixturevalue(fixture)
     load(store)
-    collect(server, namespace)
+    server.collect(namespace)
     assert "complete" in server.ctr(namespace, "images", "check")
-    assert layers_of(APP) <= stored(server, namespace)
-    assert len(stored(server, namespace)) == 4
+    assert layers_of(APP) <= server.stored(namespace)
+    assert len(server.stored(namespace)) == 4
     assert server.ctr(namespace, "leases", "ls", "-q") == ""
     assert server.ctr(namespace, "content", "active").splitlines()[1:] == []
+
+
+def test_references_are_labelled_as_ctr_labels_them(
+    server: Server, namespace: str, archive: Path, opened: Store
+) -> None:
+    theirs = f"{namespace}-ctr"
+    server.ctr(theirs, "images", "import", "--no-unpack", archive)
+    load(opened)
+    digest = opened.images.get(NAME).target.digest
+    with open_store(server.url(theirs)) as imported:
+        expected = imported.content.info(digest).labels
+    assert opened.content.info(digest).labels == expected
 
 
 def test_a_large_layer_is_written_into_containerds_directory(opened: Store) -> None:
@@ -185,7 +160,7 @@ def test_a_load_that_fails_leaves_nothing(server: Server, namespace: str, opened
     with pytest.raises(BrokenArchive):
         load(opened, ARCHIVE[:-20_000])
     assert listed(opened) == []
-    assert stored(server, namespace) == set()
+    assert server.stored(namespace) == set()
     assert server.ctr(namespace, "content", "active").splitlines()[1:] == []
 
 
@@ -223,11 +198,11 @@ def test_blobs_of_a_transaction_that_fails_are_collected(
             assert imported.images.find(OTHER) is not None
             raise KeyError
 
-    before = stored(server, namespace)
+    before = server.stored(namespace)
     with pytest.raises(KeyError):
         change()
     assert listed(imported) == [NAME]
-    assert stored(server, namespace) == before
+    assert server.stored(namespace) == before
 
 
 def test_kubernetes_sees_what_is_loaded(server: Server) -> None:
@@ -242,7 +217,7 @@ def test_a_lease_protects_a_blob(server: Server, namespace: str, imported: Store
     with imported.leases.hold() as lease:
         imported.leases.add(lease.id, LAYER)
         server.ctr(namespace, "images", "rm", "--sync", NAME)
-        assert stored(server, namespace) == {LAYER}
+        assert server.stored(namespace) == {LAYER}
     with pytest.raises(NotFound):
         imported.leases.add(lease.id, LAYER)
 
@@ -254,44 +229,6 @@ def test_an_open_blob_outlives_its_image(server: Server, namespace: str, remote:
         assert reader.pread(len(LARGE), 0) == LARGE
         assert reader.pread(10, len(LARGE) - 5) == LARGE[-5:]
     assert server.ctr(namespace, "leases", "ls", "-q") == ""
-
-
-# Processes that are killed
-
-
-KILLED = """
-import sys
-from engine.stores.open import create_store
-from engine.testing.blobs import write_blob
-
-store = create_store(sys.argv[1])
-writer = store.content.unnamed_writer()
-writer.write(b"some")
-with store.leases.hold(), store.transaction():
-    write_blob(store.content, "a", b"a blob")
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_a_killed_process_has_left_is_dropped(
-    server: Server, namespace: str, imported: Store
-) -> None:
-    before = stored(server, namespace)
-    command = [sys.executable, "-c", KILLED, server.url(namespace)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        with create_store(server.url(namespace)):
-            assert len(server.ctr(namespace, "leases", "ls", "-q").split()) == 2
-        process.kill()
-    assert len(stored(server, namespace)) == len(before) + 1
-    with create_store(server.url(namespace)):
-        assert server.ctr(namespace, "leases", "ls", "-q") == ""
-        assert server.ctr(namespace, "content", "active").splitlines()[1:] == []
-        collect(server, namespace)
-    assert stored(server, namespace) == before
-    assert listed(imported) == [NAME]
 
 
 # A containerd that goes and comes
