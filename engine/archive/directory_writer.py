@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from engine.archive.entry_content import opened
+from engine.archive.entry_content import Source, opened
 from engine.archive.layout_directory import LAYOUT, LayoutDirectory
-from engine.content.protocols import Provider
 from engine.layouts.entry import Entry
 from engine.layouts.union import INDEX, union
 from engine.progress import Done, Progress, ignore
@@ -26,7 +25,7 @@ class DirectoryOutput(msgspec.Struct, frozen=True):
     progress: Progress = ignore
     tracer: Tracer = Untraced()
 
-    def write_layout(self, entries: Sequence[Entry], provider: Provider) -> int:
+    def write_layout(self, entries: Sequence[Entry], source: Source) -> int:
         """Write the entries, merged with those that are there; return the size of all in bytes.
 
         Wait while another process writes. Raise the errors of `LayoutDirectory` and
@@ -38,7 +37,7 @@ class DirectoryOutput(msgspec.Struct, frozen=True):
             merged = union(old, entries)
             directory.remove_temporaries()
             files = {entry.path: entry for entry in merged if not entry.is_directory}
-            put = _Writer(directory, provider, self, tuple(files.values())).put
+            put = _Writer(directory, source, self, tuple(files.values())).put
             layout, index = files.pop(LAYOUT), files.pop(INDEX)
             put(layout)
             directory.sync()  # other files without this one are not taken for a layout
@@ -62,12 +61,12 @@ class _Writer:
     def __init__(
         self,
         directory: LayoutDirectory,
-        provider: Provider,
+        source: Source,
         output: DirectoryOutput,
         files: Sequence[Entry],
     ) -> None:
         self._directory = directory
-        self._provider = provider
+        self._source = source
         self._output = output
         self._done = Done(0, sum(e.size for e in files), 0, sum(e.is_layer for e in files))
 
@@ -76,7 +75,7 @@ class _Writer:
         if self._directory.has(entry):
             self._report(entry.size)
             return
-        with opened(entry, self._provider, self._output.tracer) as content:
+        with opened(entry, self._source, self._output.tracer) as content:
             self._directory.put(entry, content, self._report)
 
     def _report(self, size: int) -> None:

@@ -1,17 +1,17 @@
 """The content of entries, verified while it is read.
 
 Every blob is hashed, and a decompressed layer is compared with its diff ID. At most two chunks are
-in memory.
+in memory, and what `whole_layer` decompresses ahead.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 
 import msgspec
 
 from engine.content.protocols import Provider, ReaderAt
+from engine.content.tables import TableStore
 from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
-from engine.layers.diff_ids import uncompressed_pieces
 from engine.layouts.entry import Decompressed, Entry
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
@@ -34,8 +34,15 @@ class Content(msgspec.Struct, frozen=True):
     descriptor: int | None = None
 
 
+class Source(msgspec.Struct, frozen=True):
+    """The blobs that contents are read from, and the tables of their layers."""
+
+    blobs: Provider
+    tables: TableStore
+
+
 @contextmanager
-def opened(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[Content]:
+def opened(entry: Entry, source: Source, tracer: Tracer) -> Iterator[Content]:
     """Open the content of an entry; that of a directory is empty.
 
     Raise NotFound if its blob is absent. Reading raises SizeMismatch or DigestMismatch if the blob
@@ -45,7 +52,7 @@ def opened(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[Content
         case Digest() as digest:
             with (
                 tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}),
-                provider.open(digest) as reader,
+                source.blobs.open(digest) as reader,
             ):
                 if reader.size != entry.size:
                     raise SizeMismatch(entry.path, entry.size, reader.size)
@@ -53,9 +60,10 @@ def opened(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[Content
         case Decompressed(digest, diff_id):
             with (
                 tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}),
-                provider.open(digest) as reader,
+                source.blobs.open(digest) as reader,
+                closing(_decompressed(entry, digest, source, reader)) as chunks,
             ):
-                yield Content(_verified(entry, diff_id, _decompressed(entry, reader)))
+                yield Content(_verified(entry, diff_id, chunks))
         case data:
             yield Content(iter((data,) if data else ()))
 
@@ -82,9 +90,13 @@ def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator
         yield last
 
 
-def _decompressed(entry: Entry, reader: ReaderAt) -> Iterator[bytes]:
+def _decompressed(
+    entry: Entry, digest: Digest, source: Source, reader: ReaderAt
+) -> Generator[bytes, None, None]:
+    from engine.layers.sections import whole_layer  # deferred with the decoders
+
     try:
-        yield from map(bytes, uncompressed_pieces(reader))
+        yield from whole_layer(source.tables, digest, reader)
     except BrokenArchive as error:
         raise BrokenArchive(entry.path, error.reason) from error
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from engine.archive import writer
+from engine.archive.entry_content import Source
 from engine.archive.trimmed import Trimmed
 from engine.content.protocols import Provider
 from engine.image import Image
@@ -27,8 +28,8 @@ class Destination(Protocol):
     @property
     def tracer(self) -> Tracer: ...
 
-    def write_layout(self, entries: Sequence[Entry], provider: Provider) -> int:
-        """Write these entries with the blobs of `provider`, verified; return the size in bytes."""
+    def write_layout(self, entries: Sequence[Entry], source: Source) -> int:
+        """Write these entries with the blobs of `source`, verified; return the size in bytes."""
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -38,10 +39,10 @@ class Output(msgspec.Struct, frozen=True):
     progress: Progress = ignore
     tracer: Tracer = Untraced()
 
-    def write_layout(self, entries: Sequence[Entry], provider: Provider) -> int:
+    def write_layout(self, entries: Sequence[Entry], source: Source) -> int:
         """Write an archive; raise the errors of `write_archive`."""
         with self.tracer.span("writeTar"):
-            return writer.write_archive(entries, provider, self.write, self.progress, self.tracer)
+            return writer.write_archive(entries, source, self.write, self.progress, self.tracer)
 
 
 def save(
@@ -87,7 +88,7 @@ def write_images(
                 with tracer.span("saveImage", {"image.id": target}):
                     for blob in store.images.summary(target).blobs:
                         store.leases.add(lease.id, Digest(blob))
-        size = output.write_layout(layout(), provider)
+        size = output.write_layout(layout(), Source(provider, store.tables))
     if store.supports_changes:
         with store.transaction():
             for image in images:

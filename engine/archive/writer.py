@@ -9,8 +9,7 @@ writes the layer under its actual digest, to which nothing else in the archive r
 
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.archive.entry_content import opened
-from engine.content.protocols import Provider
+from engine.archive.entry_content import Source, opened
 from engine.layouts.entry import Entry
 from engine.progress import Done, Progress, ignore
 from engine.tar import header_encoder as encode
@@ -22,7 +21,7 @@ _UNTRACED = Untraced()
 
 def write_archive(
     entries: Sequence[Entry],
-    provider: Provider,
+    source: Source,
     write: Callable[[bytes], object],
     progress: Progress = ignore,
     tracer: Tracer = _UNTRACED,
@@ -39,7 +38,7 @@ def write_archive(
     total_layers = sum(entry.is_layer for entry in entries)
     for entry in entries:
         layers += entry.is_layer
-        for data in _pieces(entry, provider, tracer):
+        for data in _pieces(entry, source, tracer):
             write(data)
             done += len(data)
             progress(Done(done, total, layers, total_layers))
@@ -49,9 +48,9 @@ def write_archive(
     return done
 
 
-def _pieces(entry: Entry, provider: Provider, tracer: Tracer) -> Iterator[bytes]:
+def _pieces(entry: Entry, source: Source, tracer: Tracer) -> Iterator[bytes]:
     yield encode.encode(_header(entry))
-    with opened(entry, provider, tracer) as content:
+    with opened(entry, source, tracer) as content:
         yield from content.chunks
     if entry.size % encode.BLOCK:
         yield encode.padding(entry.size)

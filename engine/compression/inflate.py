@@ -32,7 +32,7 @@ _NG_PREFIX = "zng_"
 _NO_FLUSH, _BLOCK = 0, 5
 _OK, _STREAM_END, _BUF_ERROR = 0, 1, -5
 _GZIP, _RAW = 16 + 15, -15
-_TRAILER: Final = 8
+TRAILER: Final = 8
 """The bytes of checksum and size behind a gzip stream."""
 _AFTER_BLOCK, _IN_LAST_BLOCK = 128, 64
 
@@ -155,7 +155,7 @@ class Inflater:
             self._library.set_dictionary(self._address, start.window, len(start.window))
         self._buffers = buffers
         self._unread_bits = start.used if start else 0
-        self._trailer = _TRAILER if start else 0
+        self._trailer = TRAILER if start else 0
         self._on_block = on_block
         self._next_block = first_block
         self._input = b""

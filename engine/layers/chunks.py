@@ -18,7 +18,7 @@ from typing import Final
 
 from engine.content.protocols import ReaderAt
 from engine.errors import DamagedLayer
-from engine.layers.cursor import Cursor, first_chunk, point_before, size_of, verified
+from engine.layers.cursor import Cursor, first_chunk, point_before, size_of, verify
 from engine.layers.layer import CACHED
 from engine.layers.spill import Spill
 from engine.layers.table import CHUNK, LayerTable, StoredLayer
@@ -83,7 +83,7 @@ class Chunks:
             data = self._cached(key)
         if data is None:
             data = source.pread(size_of(layer.table, number), number * CHUNK)
-            verified(layer, number, data)
+            verify(layer, number, data)
             with self._changed:
                 self._keep(key, data)
         return data
@@ -111,7 +111,7 @@ class Chunks:
     def _spilled(self, layer: StoredLayer, number: int) -> bytes | None:
         data = self._spill.get((layer.digest, number))
         if data is not None:
-            verified(layer, number, data)
+            verify(layer, number, data)
         return data
 
     def _nearest(self, digest: str, number: int, least: int) -> _Run | None:
@@ -136,7 +136,7 @@ class Chunks:
         digest = run.layer.digest
         try:
             while True:
-                data = run.cursor.next_chunk(source)
+                data = run.cursor.next_chunks(source)
                 with self._changed:
                     key = (digest, run.position)
                     run.position += 1

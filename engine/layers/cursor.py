@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from engine.compression import decompress
 from engine.compression.checksum import crc32
-from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
-from engine.compression.inflate import BlockStart, Buffers, Inflater
+from engine.compression.entering import BlockDecoder
+from engine.compression.inflate import BlockStart
 from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, DamagedLayer
 from engine.layers.points import window_of
@@ -27,8 +27,8 @@ def first_chunk(point: Point) -> int:
     return -(-point.plain // CHUNK)
 
 
-def verified(layer: StoredLayer, number: int, chunk: bytes) -> bytes:
-    """Return a chunk; raise DamagedLayer if it is not the one that was learnt."""
+def verify(layer: StoredLayer, number: int, chunk: bytes | memoryview) -> None:
+    """Raise DamagedLayer if a chunk is not the one that was learnt."""
     expected, found = layer.table.checksums[number], crc32(chunk)
     if expected != found:
         raise DamagedLayer(
@@ -36,7 +36,6 @@ def verified(layer: StoredLayer, number: int, chunk: bytes) -> bytes:
             f"expected the checksum {expected:08x} of the {len(chunk)} bytes at {number * CHUNK},"
             f" found {found:08x}",
         )
-    return chunk
 
 
 def size_of(table: LayerTable, number: int) -> int:
@@ -63,20 +62,23 @@ class Cursor:
         """Whether the last chunk has been returned."""
         return self.position >= len(self._layer.table.checksums)
 
-    def next_chunk(self, source: ReaderAt) -> bytes:
-        """Return the chunk at `position` and advance; `source` is the stored layer.
+    def next_chunks(self, source: ReaderAt, count: int = 1) -> bytes:
+        """Return the chunks from `position` on, joined, and advance; `source` is the stored layer.
 
         Raise DamagedLayer; the cursor cannot be used after that.
         """
+        numbers = range(self.position, self.position + count)
         try:
             self._take(source, self._skipped)
             self._skipped = 0
-            wanted = size_of(self._layer.table, self.position)
+            wanted = sum(size_of(self._layer.table, number) for number in numbers)
             data = b"".join(self._take(source, wanted))
         except BrokenArchive as error:
             raise DamagedLayer(self._layer.digest, error.reason) from error
-        verified(self._layer, self.position, data)
-        self.position += 1
+        view = memoryview(data)
+        for place, number in enumerate(numbers):
+            verify(self._layer, number, view[place * CHUNK : (place + 1) * CHUNK])
+        self.position += count
         return data
 
     def _take(self, source: ReaderAt, wanted: int) -> list[memoryview]:
@@ -94,7 +96,7 @@ class Cursor:
         while not self._rest:
             piece = next(self._coming, None)
             if piece is not None:
-                self._rest = memoryview(bytes(piece))  # the decoder uses its buffer again
+                self._rest = memoryview(piece)
                 continue
             data = source.pread(_FED, self._stored)
             if not data:
@@ -111,14 +113,10 @@ def _plain(point: Point) -> int:
 def _entered(compression: str, point: Point) -> decompress.Decompressor:
     """Return a decompressor that starts at a point."""
     start = StreamPosition(point.stored, point.plain)
-    if compression != "gzip":
-        return decompress.located(compression, lambda _: decompress.decoder_of(compression), start)
-    buffers = Buffers(1, CHUNK)
-
-    def decoder(_position: StreamPosition) -> Decoder:
-        return Inflater(buffers)
-
-    if point.window is None:
-        return decompress.located(compression, decoder, start)
-    block = BlockStart(point.plain, point.stored, point.used, window_of(point))
-    return decompress.located(compression, decoder, start, Inflater(buffers, block))
+    current = None
+    if point.window is not None:
+        block = BlockStart(point.plain, point.stored, point.used, window_of(point))
+        current = BlockDecoder(block)
+    return decompress.located(
+        compression, lambda _: decompress.decoder_of(compression), start, current
+    )

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from engine.archive import layout_directory
 from engine.archive.directory_writer import DirectoryOutput
+from engine.archive.entry_content import Source
 from engine.content.protocols import ReaderAt
 from engine.errors import (
     BrokenArchive,
@@ -28,6 +29,7 @@ from engine.spec.descriptor import Descriptor
 from engine.spec.digest import Digest
 from engine.spec.go_json import JSON_LIMIT
 from tests.archive.test_writer import MemoryProvider
+from tests.stores.memory import MemoryTables
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 SMALL, LARGE = b"small", os.urandom(3 << 20)
@@ -56,7 +58,7 @@ def layout(*blobs: bytes, index: bytes = NO_IMAGES) -> tuple[list[Entry], Memory
 
 
 def write(path: Path, written: tuple[Sequence[Entry], MemoryProvider]) -> int:
-    return DirectoryOutput(path).write_layout(*written)
+    return DirectoryOutput(path).write_layout(written[0], Source(written[1], MemoryTables()))
 
 
 def place(path: Path, data: bytes) -> Path:
@@ -207,7 +209,7 @@ def test_the_index_is_last(path: Path) -> None:
     seen: list[set[str]] = []
     entries, provider = layout(SMALL, LARGE)
     watched = Watched(provider, lambda: seen.append(set(os.listdir(path))))
-    DirectoryOutput(path).write_layout(entries, watched)
+    DirectoryOutput(path).write_layout(entries, Source(watched, MemoryTables()))
     assert len(seen) == 2
     assert all("oci-layout" in names and "index.json" not in names for names in seen)
 
@@ -216,7 +218,9 @@ def test_progress_counts_what_is_there_already(path: Path) -> None:
     write(path, layout(SMALL))
     entries, provider = layout(SMALL, LARGE)
     reports: list[Done] = []
-    size = DirectoryOutput(path, reports.append).write_layout(entries, provider)
+    size = DirectoryOutput(path, reports.append).write_layout(
+        entries, Source(provider, MemoryTables())
+    )
     assert [done.size for done in reports] == sorted(done.size for done in reports)
     assert {done.total for done in reports} == {size} == {reports[-1].size}
 
@@ -412,7 +416,7 @@ def test_an_interrupt_leaves_no_temporary_file(path: Path) -> None:
 
     entries, provider = layout(SMALL, LARGE)
     with pytest.raises(KeyboardInterrupt):
-        DirectoryOutput(path, interrupt).write_layout(entries, provider)
+        DirectoryOutput(path, interrupt).write_layout(entries, Source(provider, MemoryTables()))
     assert sorted(os.listdir(path)) == ["blobs", "oci-layout"]
     assert os.listdir(path / "blobs/sha256") in ([], [digest.of_bytes(SMALL).encoded])
 

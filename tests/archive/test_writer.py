@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.archive.entry_content import Source
 from engine.archive.writer import write_archive
 from engine.closing import Closing
 from engine.errors import BrokenArchive, DigestMismatch, NotFound, SizeMismatch
@@ -17,6 +18,7 @@ from engine.progress import Done
 from engine.spec import digest, oci
 from engine.spec.digest import Digest
 from engine.tar.reader import MemberData, MemberStart, TarReader
+from tests.stores.memory import MemoryTables
 from tests.tar.raw_tar import END, header, padded, pax
 
 MIB = 1 << 20
@@ -65,7 +67,9 @@ NOTHING = MemoryProvider({})
 
 def written(entries: Sequence[Entry], provider: MemoryProvider = NOTHING) -> bytes:
     out = io.BytesIO()
-    assert write_archive(entries, provider, out.write) == len(out.getvalue())
+    assert write_archive(entries, Source(provider, MemoryTables()), out.write) == len(
+        out.getvalue()
+    )
     return out.getvalue()
 
 
@@ -160,7 +164,9 @@ def test_a_size_that_is_no_octal_number_needs_pax() -> None:
     out = io.BytesIO()
     provider = MemoryProvider({name: bytes(MIB)}, size)
     with pytest.raises(SizeMismatch):
-        write_archive([Entry("f", 0o444, 0, size, name)], provider, out.write)
+        write_archive(
+            [Entry("f", 0o444, 0, size, name)], Source(provider, MemoryTables()), out.write
+        )
     expected = pax_header(b"PaxHeaders.0/f", {"size": str(size)})
     expected += ustar(b"f", 0, b"0", b"0000444\0", b"00000000000\0")
     assert out.getvalue()[: len(expected)] == expected
@@ -226,7 +232,7 @@ def test_a_decompressed_layer(stored: bytes, plain: bytes) -> None:
 def test_a_layer_is_decompressed_in_chunks() -> None:
     entry, provider = decompressed(gzip.compress(LAYER), LAYER, len(LAYER))
     sizes: list[int] = []
-    write_archive([entry], provider, lambda part: sizes.append(len(part)))
+    write_archive([entry], Source(provider, MemoryTables()), lambda part: sizes.append(len(part)))
     assert max(sizes) == MIB
 
 
@@ -234,7 +240,7 @@ def test_a_layer_of_another_diff_id_is_refused_before_it_is_complete() -> None:
     entry, provider = decompressed(gzip.compress(LAYER), b"something else", len(LAYER))
     out = io.BytesIO()
     with pytest.raises(DigestMismatch) as caught:
-        write_archive([entry], provider, out.write)
+        write_archive([entry], Source(provider, MemoryTables()), out.write)
     assert caught.value.expected == digest.of_bytes(b"something else")
     assert caught.value.found == digest.of_bytes(LAYER)
     assert len(out.getvalue()) < 512 + len(LAYER)
@@ -246,7 +252,7 @@ def test_a_layer_of_another_uncompressed_size_is_refused(more: int) -> None:
     entry, provider = decompressed(gzip.compress(LAYER), LAYER, size)
     out = io.BytesIO()
     with pytest.raises(SizeMismatch) as caught:
-        write_archive([entry], provider, out.write)
+        write_archive([entry], Source(provider, MemoryTables()), out.write)
     assert caught.value.expected == size
     assert len(out.getvalue()) <= 512 + size
 
@@ -285,7 +291,7 @@ def test_a_blob_of_another_digest_is_refused_before_it_is_complete(algorithm: st
     out = io.BytesIO()
     entry = Entry("f", 0o444, 0, len(data), name)
     with pytest.raises(DigestMismatch) as caught:
-        write_archive([entry], MemoryProvider({name: data}), out.write)
+        write_archive([entry], Source(MemoryProvider({name: data}), MemoryTables()), out.write)
     assert caught.value.expected == name
     assert caught.value.found == digest.of_bytes(data, algorithm)
     assert len(out.getvalue()) == 512 + 2 * MIB
@@ -310,7 +316,9 @@ def test_blobs_are_copied_in_chunks_and_progress_is_told() -> None:
     entry, provider = blob(data)
     told: list[Done] = []
     sizes: list[int] = []
-    total = write_archive([entry], provider, lambda part: sizes.append(len(part)), told.append)
+    total = write_archive(
+        [entry], Source(provider, MemoryTables()), lambda part: sizes.append(len(part)), told.append
+    )
     assert provider.asked == [MIB, MIB, 5]
     assert sizes == [512, MIB, MIB, 5, 507, 1024]
     so_far = [sum(sizes[: count + 1]) for count in range(len(sizes))]
@@ -328,7 +336,7 @@ def test_progress_tells_layers() -> None:
         Entry.blob(names[1], len(layer), oci.LAYER),
     ]
     told: list[Done] = []
-    write_archive(entries, provider, lambda _: None, told.append)
+    write_archive(entries, Source(provider, MemoryTables()), lambda _: None, told.append)
     assert [(done.layers, done.total_layers) for done in told] == [(0, 1)] * 3 + [(1, 1)] * 4
 
 

@@ -116,6 +116,6 @@ def seeks(data: bytes, plain: bytes) -> None:
     for number in reversed(range(len(layer.table.checksums))):
         cursor = Cursor(layer, number)
         while cursor.position < number:
-            cursor.next_chunk(blob)
+            cursor.next_chunks(blob)
         start = number * CHUNK
-        assert cursor.next_chunk(blob) == plain[start : start + CHUNK]
+        assert cursor.next_chunks(blob) == plain[start : start + CHUNK]
