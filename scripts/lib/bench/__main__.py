@@ -15,6 +15,7 @@ import engine
 import imgfs
 from scripts.lib.bench import (
     commit,
+    containerd,
     directories,
     loading,
     names,
@@ -40,6 +41,7 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "saving": saving.measure,
     "startup": startup.measure,
     "commit": commit.measure,
+    "containerd": containerd.measure,
     "roots": roots.measure,
     "scaling": scaling.measure,
 }

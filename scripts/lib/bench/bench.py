@@ -51,7 +51,7 @@ class Bench:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def mounted(self, store: Path) -> Iterator[Mount]:
+    def mounted(self, store: Path | str) -> Iterator[Mount]:
         with mounted(store, self.scratch / "mnt", self.mount_options) as mount:
             self.report.passthrough = mount.passthrough
             yield mount

@@ -3,13 +3,11 @@ new, or already stored.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 from scripts.lib.bench.bench import Bench
 from scripts.lib.bench.images import NAME, StoredImage
-from scripts.lib.bench.mounting import IMGFS, Mount
+from scripts.lib.bench.mounting import IMGFS, write_into
 from scripts.lib.bench.results import Goal
 from scripts.lib.bench.running import command
 from scripts.lib.bench.turns import Contender, Sample
@@ -33,7 +31,7 @@ def _new(bench: Bench, image: StoredImage) -> None:
 
     def into_import(*writer: str) -> Sample:
         with bench.place() as place, bench.mounted(place / "store") as mount:
-            return _write(mount, [*writer, f"{image.layout}/", mount.path / "import" / "x"])
+            return write_into(mount, [*writer, f"{image.layout}/", mount.path / "import" / "x"])
 
     def load() -> Sample:
         with bench.place() as place:
@@ -63,7 +61,7 @@ def _there_already(bench: Bench, image: StoredImage) -> None:
 
         def again(*writer: str) -> Sample:
             target = mount.path / "import" / f"{next(numbers)}"
-            return _write(mount, [*writer, f"{mount.path / NAME}/", target])
+            return write_into(mount, [*writer, f"{mount.path / NAME}/", target])
 
         done = bench.contest(
             "writing a layout that is stored",
@@ -78,15 +76,6 @@ def _there_already(bench: Bench, image: StoredImage) -> None:
     for name in ("rsync -rt", "cp -r"):
         goal = Goal(0.1)
         bench.report.time(done, f"{name} {what}", f"imgfs, {name}", goal, "rsync -r and sync")
-
-
-def _write(mount: Mount, words: list[str | Path]) -> Sample:
-    """Run a writer; the bytes written are the daemon's, since the kernel counts those to a mount
-    too.
-    """
-    before = mount.daemon.written()
-    sample = command(words, mount.daemon)
-    return replace(sample, written=mount.daemon.written() - before)
 
 
 def _calling(call: Callable[..., Sample], words: tuple[str, ...]) -> Callable[[], Sample]:

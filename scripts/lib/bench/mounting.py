@@ -9,10 +9,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scripts.lib.bench.running import Daemon, call
+from scripts.lib.bench.running import Daemon, call, command
+from scripts.lib.bench.turns import Sample
 from tests.mounts import has_ended
 from tests.waiting import wait_until
 
@@ -22,7 +24,7 @@ IMGFS = (sys.executable, "-m", "imgfs")
 class Mount:
     """A mounted store, which can be mounted again."""
 
-    def __init__(self, store: Path, path: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, store: Path | str, path: Path, options: Sequence[str] = ()) -> None:
         self.store = store
         self.path = path
         self._options = options
@@ -77,7 +79,7 @@ class Mount:
 
 
 @contextmanager
-def mounted(store: Path, path: Path, options: Sequence[str]) -> Iterator[Mount]:
+def mounted(store: Path | str, path: Path, options: Sequence[str]) -> Iterator[Mount]:
     """Mount a store at a directory, which is made if it is missing."""
     mount = Mount(store, path, options)
     try:
@@ -85,6 +87,15 @@ def mounted(store: Path, path: Path, options: Sequence[str]) -> Iterator[Mount]:
         yield mount
     finally:
         mount.unmount()
+
+
+def write_into(mount: Mount, words: Sequence[str | Path]) -> Sample:
+    """Run a writer; the bytes written are the daemon's, since the kernel counts those to a mount
+    too.
+    """
+    before = mount.daemon.written()
+    sample = command(words, mount.daemon)
+    return replace(sample, written=mount.daemon.written() - before)
 
 
 def requests(mount: Mount, task: Callable[[], object]) -> int | None:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,10 +22,11 @@ from tests.clients.daemons import running_containerd, running_dockerd
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A tool, and the daemon that works for it."""
+    """A tool, the daemon that works for it, and the URL of the store over the daemon."""
 
     client: Client
     daemon: Daemon | None = None
+    url: str = ""
 
     def timed(self, *arguments: str | Path) -> Sample:
         words = [*self.client.command, *arguments]
@@ -107,19 +108,19 @@ class Peers:
         return os.geteuid() == 0
 
     def _started(
-        self, tool: str, start: Callable[[Path], AbstractContextManager[Client]]
+        self, tool: str, start: Callable[[Path], AbstractContextManager[Peer]]
     ) -> Peer | None:
         root = self._root / tool
         root.mkdir()
         say(f"starting {tool}'s daemon")
         before = set(children(os.getpid()))
         try:
-            client = self._stack.enter_context(start(root))
+            peer = self._stack.enter_context(start(root))
         except (AssertionError, Failed) as error:
             self.notes.append(f"{tool} is left out: {str(error).splitlines()[0]}")
             return None
         (started,) = set(children(os.getpid())) - before
-        return Peer(client, Daemon(started))
+        return replace(peer, daemon=Daemon(started))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +132,12 @@ class _Containers:
 
 
 @contextmanager
-def _docker(root: Path) -> Iterator[Client]:
+def _docker(root: Path) -> Iterator[Peer]:
     with running_dockerd(root) as running:
-        yield running.docker
+        yield Peer(running.docker)
 
 
 @contextmanager
-def _ctr(root: Path) -> Iterator[Client]:
+def _ctr(root: Path) -> Iterator[Peer]:
     with running_containerd(root) as running:
-        yield running.ctr
+        yield Peer(running.ctr, url=running.url)
