@@ -69,7 +69,7 @@ class Publisher(msgspec.Struct, frozen=True):
                     whole = graph.graph(store.content, one.root) if is_partial else one
                     wholes[digest] = whole
                     store.images.record(digest, graph.summarize(whole))
-                for image in found:
+                for image in sorted(found, key=_is_unnamed):  # a referrer follows its subject
                     self._create(image, parents)
                 for target in store.images.lacking(info.digest for info in added):
                     found_again = graph.graph(store.content, target)
@@ -113,6 +113,10 @@ class Publisher(msgspec.Struct, frozen=True):
                     if uncompressed:
                         labels[layer.digest] = uncompressed.labels
         return labels
+
+
+def _is_unnamed(image: ArchiveImage) -> bool:
+    return not image.names
 
 
 def _layers(graphs: Iterable[Graph]) -> Iterator[str]:

@@ -166,6 +166,14 @@ class ImageStore(ABC):
         """Return the images that point at a target, sorted by name."""
         return [image for image in self.all() if image.target.digest == target]
 
+    def artifacts(self) -> list[Image]:
+        """Return the images whose target holds no image for any platform, sorted by name."""
+        return [
+            image
+            for image in self.all()
+            if not any(m.config for m in self.manifests(image.target.digest))
+        ]
+
     def is_named(self, target: str) -> bool:
         """Return whether any name points at a target."""
         return bool(self.names_of(target))

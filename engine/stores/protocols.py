@@ -9,12 +9,15 @@ Every method may be called from any thread. A change is one transaction, or a pa
 `Store.transaction()`: all of it is done, or nothing.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.closing import Closing
 from engine.content.protocols import NO_LABELS
@@ -24,6 +27,10 @@ from engine.spec.digest import parse
 from engine.stores.content import ContentStore
 from engine.stores.images import ImageStore
 from engine.stores.records import Event, Garbage, Lease
+
+if TYPE_CHECKING:
+    from engine.image import Image
+    from engine.stores.referrers import Referrer
 
 __all__ = ["ContentStore", "EventLog", "ImageStore", "LeaseManager", "NameLock", "Store"]
 
@@ -130,6 +137,16 @@ class Store(Closing, ABC):
     @abstractmethod
     def version(self) -> int:
         """Return a number that is another one once anything in the store has changed."""
+
+    def referrers(self, image: Image) -> Sequence[Referrer]:
+        """Return the manifests whose subject is an image, or a manifest below it, and those whose
+        subject is one of these, each behind its subject.
+
+        Each is recorded. Raise Unreachable.
+        """
+        from engine.stores.referrers import find_referrers  # few commands need it
+
+        return find_referrers(self, image)
 
     def garbage(self) -> Iterator[Garbage]:
         """Yield what `collect` would remove."""

@@ -6,10 +6,11 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.details import Details, known_details
+from engine.errors import Unreachable
 from engine.spec import go_json, oci, reference
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
@@ -32,7 +33,8 @@ def _inspect_options(parser: Parser) -> None:
 def _inspect(args: Namespace) -> None:
     """Show all details of images as JSON, as docker inspect does.
 
-    LeftOut lists what the root and the layers in a mount have to leave out.
+    LeftOut lists what the root and the layers in a mount have to leave out, Referrers
+    the signatures, SBOMs and other manifests that refer to the image.
 
     imgfs inspect alpine:3
     imgfs inspect --root alpine:3    the merged root, too; reads layers that were never read
@@ -50,6 +52,8 @@ def _inspect(args: Namespace) -> None:
             document["LeftOut"] = document["Root"]["LeftOut"]
         elif template is None or _MAY_SHOW_LEFT_OUT.search(args.format):
             document["LeftOut"] = _left_out(store, found)
+        if template is None or _MAY_SHOW_REFERRERS.search(args.format):
+            document["Referrers"] = _referrers(store, found)
         documents.append(document)
 
     with opened(args) as store:
@@ -68,6 +72,7 @@ INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=Non
 
 _MAY_SHOW_LEFT_OUT: Final = re.compile(r"LeftOut|\.(?!\w)")
 """Matches a template that shows LeftOut, or the whole document."""
+_MAY_SHOW_REFERRERS: Final = re.compile(r"Referrers|\.(?!\w)")
 _CONFIG: Final = {
     "Cmd": None,
     "Entrypoint": None,
@@ -127,6 +132,14 @@ def _left_out(store: Store, found: Details) -> list[dict[str, str]]:
 
     with closing(Layers(store.content, store.tables, store.directory)) as layers:
         return _listed(found.manifest.manifest, known_left_out(layers, found.manifest.manifest))
+
+
+def _referrers(store: Store, found: Details) -> list[Any]:
+    """Return the descriptors of what refers to the image, as far as the store can tell."""
+    with suppress(Unreachable):
+        referrers = store.referrers(found.image)
+        return [json.loads(oci.render(each.descriptor)) for each in referrers]
+    return []
 
 
 def _root(store: Store, found: Details, shown: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from engine.errors import StoreMissing, escaped
 from engine.stores.protocols import Store
+from engine.stores.referrers import is_attached
 from imgfs.cli.support import image_filters
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed, human, opened
@@ -48,7 +49,8 @@ def _chosen(store: Store, args: Namespace) -> list[ImageRow]:
     now = time.time_ns()
     filters = image_filters.parse_filters(store, args.filter, image_filters.PRUNED, now)
     images = [image for image in store.images.all() if args.all or image.is_untagged]
-    return list(filters.rows(store, image_rows(store, images)))
+    rows = filters.rows(store, image_rows(store, images))
+    return [row for row in rows if args.all or not is_attached(store, row.image)]
 
 
 def _ask(count: int) -> None:

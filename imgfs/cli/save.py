@@ -43,6 +43,10 @@ def _options(parser: Parser) -> None:
         "--trim-index",
         help="List in the index of an image only what is there; this changes its digest.",
     )
+    parser.flag(
+        "--referrers",
+        help="Add the signatures, SBOMs and other manifests that refer to the images.",
+    )
     parser.repeatable("--since", metavar="NAME", help="Leave out blobs that this image has.")
     parser.add_argument(
         "--layout",
@@ -66,12 +70,15 @@ def _save(args: Namespace) -> None:
     imgfs save --append x.tar app:2        add the blobs that x.tar lacks
     imgfs save --since app:1 app:2         for a store that has app:1
     imgfs save --trim-index app:1          for tools that want all that an index lists
+    imgfs save --referrers app:1           with its signatures and SBOMs
     imgfs save --layout docker app:1       as docker save writes it
     """
     if args.platform and args.all_platforms:
         raise UsageError("--platform and --all-platforms exclude each other")
     if args.append and args.output:
         raise UsageError("--append and --output exclude each other")
+    if args.referrers and (args.platform or args.trim_index or args.layout == "docker"):
+        raise UsageError("--referrers takes neither --platform, --trim-index nor --layout docker")
     if args.layout == "docker" and (args.append or args.since or args.trim_index):
         raise UsageError("--layout docker takes neither --append, --since nor --trim-index")
     if args.append and args.trim_index:
@@ -82,6 +89,8 @@ def _save(args: Namespace) -> None:
     with opened(args) as store:
         found = (names.find_to_save(store.images, name) for name in args.words)
         images = _unique([image for some in found for image in some])
+        if args.referrers:
+            images = _unique([*images, *_referrers(store, images)])
         if args.skip_missing:
             images = _having(store, images, wanted)
         _write(store, images, wanted, args)
@@ -152,6 +161,11 @@ def _stream(args: Namespace, stack: ExitStack) -> Callable[[bytes], object]:
 
 def _unique(images: Sequence[Image]) -> list[Image]:
     return list({image.name: image for image in images}.values())
+
+
+def _referrers(store: Store, images: Sequence[Image]) -> list[Image]:
+    """Return what refers to these images, without names."""
+    return [found.image for image in images for found in store.referrers(image)]
 
 
 def _blobs_below(store: Store, words: Sequence[str]) -> frozenset[str]:

@@ -55,6 +55,13 @@ class LocalImages(ImageStore):
         query = f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name"
         return [_image(row) for row in self._read(query, (target,))]
 
+    def artifacts(self) -> list[Image]:
+        query = (
+            f"SELECT {_COLUMNS} FROM images WHERE digest IN"
+            " (SELECT target FROM manifests WHERE config = '') ORDER BY name"
+        )
+        return [_image(row) for row in self._read(query)]
+
     def count(self) -> int:
         return int(self._read("SELECT count(*) FROM images")[0][0])
 

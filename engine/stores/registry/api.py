@@ -97,6 +97,14 @@ class Reading:
         )
         return Manifest(Descriptor(media_type or oci.MANIFEST, found, len(data)), data)
 
+    def referrers(self, repository: str, subject: str) -> list[Descriptor]:
+        """Return the descriptors of what refers to a digest; raise NotFound or Refused if the
+        registry has no such list.
+        """
+        path = f"/v2/{repository}/referrers/{subject}"
+        pages = self._pages(path, pull_scope(repository))
+        return [each for data in pages for each in oci.parse_index(data, path).manifests]
+
     def blob(self, repository: str, digest: str, first: int, last: int) -> BaseHTTPResponse:
         """Return the answer to a request for the bytes `first` to `last` of a blob, both included;
         a negative `last` asks for all of it.

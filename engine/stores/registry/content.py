@@ -106,6 +106,13 @@ class RegistryContent(ContentStore):
                 if self._downloads.get(download.source.digest) is download:
                     del self._downloads[download.source.digest]
 
+    def repositories(self, digest: str) -> list[str]:
+        """Return the repositories, as the registry knows them, that have a blob."""
+        return [
+            self._location.repository(f"{source.repository}:x")
+            for source in self._sources.find(parse(digest))
+        ]
+
     def _fetch(self, sources: Sequence[Source]) -> None:
         """Put a small blob into the cache; forget sources that do not have it. Raise NotFound."""
         for source in sources:

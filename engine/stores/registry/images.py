@@ -30,6 +30,7 @@ from engine.stores.registry.location import Location
 if TYPE_CHECKING:
     from engine.spec.descriptor import Descriptor
     from engine.stores.protocols import EventLog
+    from engine.stores.referrers import Referrer
     from engine.stores.registry.cached_images import CachedImages
     from engine.stores.registry.puller import Puller
 
@@ -54,6 +55,7 @@ class RegistryImages(ImageStore):
         changes: Changes,
         events: EventLog,
         transaction: Callable[[], AbstractContextManager[object]],
+        referrer_of: Callable[[Descriptor], Referrer | None],
     ) -> None:
         super().__init__(events)
         self.domain = location.root.removesuffix("/")
@@ -63,6 +65,7 @@ class RegistryImages(ImageStore):
         self._puller = puller
         self._changes = changes
         self._begin = transaction
+        self._referrer_of = referrer_of
         self._listing = Listing(reading, location)
         self._fresh = ShortMemory[str, bool](KEPT_SECONDS)
 
@@ -149,7 +152,8 @@ class RegistryImages(ImageStore):
     def _tags(self, repository: str) -> list[str]:
         """Return the full names of the images of a repository."""
         if not self._is_online():
-            return [image.name for image in self._cached.all(repository)]
+            known = (image.name for image in self._cached.all(repository))
+            return [name for name in known if "@" not in name]
         return [f"{repository}:{tag}" for tag in self._listing.tags(repository)]
 
     def _look_at_tags(self, repository: str) -> None:
@@ -269,9 +273,7 @@ class RegistryImages(ImageStore):
 
     def put(self, image: Image) -> Image:
         if image.is_untagged:
-            raise InvalidReference(
-                image.name, "name", "an image in a registry needs a name; load it with a name"
-            )
+            return self._attach(image)
         check_name(image.name, image.target.digest)
         full = self._location.full_name(image.name)
         if full is None:
@@ -279,6 +281,30 @@ class RegistryImages(ImageStore):
                 image.name, "name", f"expected a name of the registry, {self._root}…"
             )
         return super().put(replace(image, name=full))
+
+    def _attach(self, image: Image) -> Image:
+        """Store a referrer, which needs no name, in every repository that has its subject.
+
+        Raise InvalidReference for any other image, and if no repository has it.
+        """
+        found = self._referrer_of(image.target)
+        names = self._names_with(found.subject) if found else ()
+        repositories = {reference.trim(reference.parse_normalized(name)).name for name in names}
+        if not repositories:
+            raise InvalidReference(
+                image.name, "name", "an image in a registry needs a name; load it with a name"
+            )
+        digest = image.target.digest
+        images = [replace(image, name=f"{each}@{digest}") for each in sorted(repositories)]
+        attached = [super(RegistryImages, self).put(each) for each in images]
+        return attached[0]
+
+    def _names_with(self, subject: str) -> Iterator[str]:
+        """Yield the full names of the images that are, or hold, a manifest."""
+        yield from (image.name for image in self.names_of(subject))
+        for name, image in self._changes.pending.items():
+            if image is not None and subject in self.summary(image.target.digest).blobs:
+                yield name
 
     def _keep(self, old: Image) -> None:
         """Let go of an image without a name: the registry decides how long it stays."""

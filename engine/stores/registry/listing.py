@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ _V = TypeVar("_V")
 KEPT_SECONDS: Final = 5.0
 """Seconds for which an answer about names is remembered."""
 _KEPT: Final = 100_000
+_REFERRERS: Final = re.compile(r"[a-z0-9]+-[0-9a-f]{64}")
 
 
 class ShortMemory(Generic[_K, _V]):
@@ -109,7 +111,8 @@ class Listing:
 
 
 def _is_tag(text: str) -> bool:
-    return _is_path("x.y", f"z:{text}")
+    """Return whether an image can have this tag; one of an index of referrers has none."""
+    return _is_path("x.y", f"z:{text}") and not _REFERRERS.fullmatch(text)
 
 
 def _is_path(host: str, path: str) -> bool:

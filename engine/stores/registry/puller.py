@@ -55,10 +55,13 @@ class Puller:
         if found is not None and found.target == target:
             return found
         self.learn(repository, manifest)
-        summary = graph.summarize(graph.graph(self._content, target))
         with self._cache.transaction():
-            self._images.record(target.digest, summary)
+            self.record(target)
             return self._images.keep(Image(name, target))
+
+    def record(self, target: Descriptor) -> None:
+        """Record what is below a target that was learnt."""
+        self._images.record(target.digest, graph.summarize(graph.graph(self._content, target)))
 
     def learn(self, repository: str, manifest: Manifest, depth: int = 0) -> None:
         """Keep a manifest and all manifests and configs below it, and note where layers are."""

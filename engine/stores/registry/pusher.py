@@ -13,10 +13,12 @@ from engine.image import Image
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
 from engine.stores.local.images import LocalImages
+from engine.stores.referrers import referrer
 from engine.stores.registry.api import Manifest
 from engine.stores.registry.content import RegistryContent
 from engine.stores.registry.location import Location
 from engine.stores.registry.puller import Puller
+from engine.stores.registry.referrers import Referrers
 from engine.stores.registry.sources import Source, Sources
 from engine.stores.registry.uploads import Uploads
 
@@ -32,6 +34,7 @@ class Pusher:
         sources: Sources,
         known: LocalImages,
         puller: Puller,
+        referrers: Referrers,
         on_change: Callable[[str, Image | None], None],
     ) -> None:
         """`on_change` is called for each name once the registry has it, or has it no more."""
@@ -41,6 +44,7 @@ class Pusher:
         self._sources = sources
         self._known = known
         self._puller = puller
+        self._referrers = referrers
         self._on_change = on_change
 
     def send(self, changes: Mapping[str, Image | None]) -> None:
@@ -54,7 +58,11 @@ class Pusher:
         for name, image in images.items():
             repository = self._location.repository(name)
             manifest = self._manifest(image.target)
-            self._uploads.manifest(repository, self._location.reference(name), manifest)
+            reference = self._location.reference(name)
+            is_listed = self._uploads.manifest(repository, reference, manifest)
+            found = referrer(manifest.descriptor, manifest.data)
+            if found is not None and not is_listed:
+                self._referrers.announce(repository, found)
             self._on_change(name, image)
         for name in changes.keys() - images.keys():
             self._remove(name)

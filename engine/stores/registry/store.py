@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +17,7 @@ import platformdirs
 from engine.image import Image
 from engine.stores.local.store import LocalStore
 from engine.stores.protocols import NameLock, Store
+from engine.stores.referrers import Referrer, manifests_of, stored_referrer
 from engine.stores.registry.api import Reading
 from engine.stores.registry.cached_images import CachedImages
 from engine.stores.registry.changes import Changes
@@ -26,6 +28,7 @@ from engine.stores.registry.images import RegistryImages
 from engine.stores.registry.location import Location, parse_location
 from engine.stores.registry.puller import Puller
 from engine.stores.registry.pusher import Pusher
+from engine.stores.registry.referrers import Referrers
 from engine.stores.registry.sources import Sources
 from engine.stores.registry.uploads import Uploads
 
@@ -65,15 +68,25 @@ class RegistryStore(Store):
         self.events = cache.events
         self.name_lock = NameLock()
         self.images = RegistryImages(
-            known, reading, location, puller, self._changes, self.events, self.transaction
+            known,
+            reading,
+            location,
+            puller,
+            self._changes,
+            self.events,
+            self.transaction,
+            partial(stored_referrer, self.content),
         )
+        uploads = Uploads(client, reading)
+        self._referrers = Referrers(reading, uploads, puller)
         pusher = Pusher(
-            Uploads(client, reading),
+            uploads,
             location,
             self.content,
             sources,
             known,
             puller,
+            self._referrers,
             self.images.changed,
         )
 
@@ -81,6 +94,11 @@ class RegistryStore(Store):
     def at(cls, url: str) -> RegistryStore:
         """Return the store of a URL; raise StoreError if the URL or its cache cannot be used."""
         return cls(parse_location(url))
+
+    def referrers(self, image: Image) -> list[Referrer]:
+        subjects = manifests_of(self, image)
+        repositories = self.content.repositories(image.target.digest)
+        return [each for path in repositories for each in self._referrers.pull(path, subjects)]
 
     def transaction(self) -> AbstractContextManager[object]:
         return self._changes.transaction()

@@ -64,12 +64,16 @@ class Uploads:
                     raise
                 self._client.pause(1)
 
-    def manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """Store a manifest under a tag or its digest."""
+    def manifest(self, repository: str, reference: str, manifest: Manifest) -> bool:
+        """Store a manifest under a tag or its digest; return whether the registry lists it among
+        the referrers of its subject, if it has one.
+        """
         headers = {"Content-Type": manifest.descriptor.media_type}
         path = f"/v2/{repository}/manifests/{reference}"
         scopes = push_scopes(repository)
-        self._client.request("PUT", path, scopes, headers, manifest.data).release_conn()
+        response = self._client.request("PUT", path, scopes, headers, manifest.data)
+        response.release_conn()
+        return "OCI-Subject" in response.headers
 
     def delete_tag(self, repository: str, tag: str, image: Manifest) -> None:
         """Remove a tag that stands for `image`, which stays under its other tags.

@@ -42,6 +42,8 @@ class Proxy(ThreadingHTTPServer):
         self.seen: list[Request] = []
         self.faults: list[str] = []
         self.faulty = BLOB
+        self.answers: dict[str, bytes] = {}
+        """Answers by path, in the place of the registry's."""
         self.released = Event()
         """Lets the answers with the fault "held" go on."""
         self._lock = Lock()
@@ -75,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault(f"{self.command} {self.path}")
         if self.path.startswith("/token"):
             self._answer(200, b'{"token": "token"}')
+        elif self.path in self.server.answers:
+            self._answer(200, self.server.answers[self.path])
         elif refuse := _REFUSALS.get(fault):
             status, headers = refuse
             realm = f'Bearer realm="http://{self.server.host}/token",service="here"'
