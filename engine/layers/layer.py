@@ -59,12 +59,16 @@ class Layers:
         Raise NotFound if the layer is absent, BrokenArchive, which names it, if it is too damaged
         to make the table.
         """
-        source = self._content.open(digest)
-        try:
-            table = self._table(digest, source, on_progress)
-        except BaseException:
-            source.close()
-            raise
+        table = self._known(digest)
+        if table is not None:
+            source = self._content.open_for_parts(digest)
+        else:
+            source = self._content.open(digest)
+            try:
+                table = self._table(digest, source, on_progress)
+            except BaseException:
+                source.close()
+                raise
         return Layer(StoredLayer(digest, table), source, self._all_chunks())
 
     def table(self, digest: str, on_progress: Progress = ignore) -> LayerTable:
@@ -93,18 +97,31 @@ class Layers:
             return self._chunks
 
     def _table(self, digest: str, source: ReaderAt, on_progress: Progress) -> LayerTable:
+        table = self._known(digest)
+        if table is None:
+            with self._alone(digest):
+                table = self._tables.get(digest)  # another thread may have made it
+                if table is None:
+                    table = self._learn(digest, source, on_progress)
+                self._remember(digest, table)
+        return table
+
+    def _known(self, digest: str) -> LayerTable | None:
+        """Return the table of a layer, None if it is still to be made."""
         with self._alone(digest):
             table = self._tables.get(digest)
             if table is None:
                 table = self._load(digest)
-            if table is None:
-                table = self._learn(digest, source, on_progress)
-            with self._lock:
-                self._tables[digest] = self._latest[digest] = table
-                self._latest.move_to_end(digest)
-                while len(self._latest) > _KEPT_TABLES:
-                    self._latest.popitem(last=False)
+            if table is not None:
+                self._remember(digest, table)
             return table
+
+    def _remember(self, digest: str, table: LayerTable) -> None:
+        with self._lock:
+            self._tables[digest] = self._latest[digest] = table
+            self._latest.move_to_end(digest)
+            while len(self._latest) > _KEPT_TABLES:
+                self._latest.popitem(last=False)
 
     @contextmanager
     def _alone(self, digest: str) -> Iterator[None]:

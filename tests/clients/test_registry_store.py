@@ -2,13 +2,15 @@
 
 import json
 import os
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.archives import ImageParts, digest, docker_archive, layer
+from engine.stores.open import open_store
+from tests.archives import ImageParts, compressed, digest, docker_archive, layer, tar
 from tests.clients.client import Client, shell
 from tests.mounts import Mounted
 from tests.stores.registry.proxy import BLOB, Proxy, proxy
@@ -151,3 +153,27 @@ def test_what_was_read_least_recently_leaves_the_cache(
             assert again.read() == images["b"].layers[0]
         assert downloads() == ["a", "b", "c", "d", "b"]
     assert sum(f.stat().st_size for f in (tmp_path / "cache/blobs").rglob("*")) < 14 << 20
+
+
+def test_one_file_of_an_evicted_layer_is_read_by_a_range(
+    host: str, mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    noise = random.Random(1).randbytes(12 << 20)
+    image = ImageParts(layers=(tar([("first", b"1\n"), ("noise", noise), ("last", b"2\n")]),))
+    stored = digest(compressed(image.layers[0]))
+    load_into(f"registry://{host}?cache={tmp_path}/pushed", image, gzipped=True)
+    with proxy(host) as before:
+        url = f"registry://{before.host}?cache={tmp_path}/cache"
+        shown = mount(url)
+        assert (shown / "rootfs/app:1/last").read_bytes() == b"2\n"
+        with open_store(url) as store:
+            store.content.delete(stored)
+        before.seen.clear()
+        again = mount(url, at="again")
+        root = again / "rootfs/app:1"
+        assert sorted(os.listdir(root)) == ["first", "last", "noise"]
+        assert (root / "last").read_bytes() == b"2\n"
+        assert (root / "first").read_bytes() == b"1\n"
+        asked = before.matching(f"{BLOB}:{stored[7:]}")
+        assert {each.status for each in asked} == {206}
+        assert sum(each.size for each in asked) <= 5 << 20  # points are 4 MiB apart

@@ -34,13 +34,16 @@ class RegistryContent(ContentStore):
         location: Location,
         eviction: Eviction,
         transaction: Callable[[], AbstractContextManager[object]],
+        on_fetched: Callable[[str], None],
     ) -> None:
+        """`on_fetched` is called with the digest of each large blob that has come."""
         self._cache = cache
         self._sources = sources
         self._reading = reading
         self._location = location
         self._eviction = eviction
         self._begin = transaction
+        self._on_fetched = on_fetched
         self._lock = Lock()
         self._downloads: dict[str, Download] = {}
         self._ending: set[Download] = set()
@@ -56,12 +59,26 @@ class RegistryContent(ContentStore):
     def _transaction(self) -> AbstractContextManager[object]:
         return self._begin()
 
+    @property
+    def is_fetching(self) -> bool:
+        """Whether a large blob is on its way."""
+        return any(each.is_started for each in [*self._downloads.values()])
+
     def open(self, digest: str) -> ReaderAt:
         """Open a blob as `Provider.open` does.
 
         A large one that is not in the cache is fetched by the first reader that starts at its
         beginning, and served as it comes.
         """
+        return self._open(digest, is_whole=True)
+
+    def open_for_parts(self, digest: str) -> ReaderAt:
+        """Open a blob of which only parts may be read: a large one is fetched whole only after many
+        of them.
+        """
+        return self._open(digest, is_whole=False)
+
+    def _open(self, digest: str, is_whole: bool) -> ReaderAt:
         name = parse(digest)
         while True:
             if (cached := self._cached(name)) is not None:
@@ -74,7 +91,7 @@ class RegistryContent(ContentStore):
                 continue
             download = self._download(sources[0])
             if download.join():
-                return RemoteReader(download, self._reading, self._location)
+                return RemoteReader(download, self._reading, self._location, is_whole)
 
     def _cached(self, digest: Digest) -> ReaderAt | None:
         if not self._cache.exists(digest):
@@ -100,6 +117,7 @@ class RegistryContent(ContentStore):
         try:
             self._sources.use(download.source.digest)
             self._eviction.run()
+            self._on_fetched(download.source.digest)
         finally:
             with self._lock:  # last, since closing the store waits for those that are listed
                 self._ending.discard(download)

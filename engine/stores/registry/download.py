@@ -238,7 +238,11 @@ class _Abandoned(Exception):
 class RemoteReader(Closing):
     """An open blob that is not in the cache, or not yet; the download has counted it."""
 
-    def __init__(self, download: Download, reading: Reading, location: Location) -> None:
+    def __init__(
+        self, download: Download, reading: Reading, location: Location, is_whole: bool
+    ) -> None:
+        """`is_whole` is whether a read of the beginning announces that of the whole blob."""
+        self._is_whole = is_whole
         self.size = download.source.size
         self._download = download
         self._reading = reading
@@ -253,7 +257,7 @@ class RemoteReader(Closing):
         length = max(0, min(length, self.size - offset))
         if not length:
             return b""
-        if offset == 0 or self._ranged > min(_AHEAD, self.size // 4):
+        if (self._is_whole and offset == 0) or self._ranged > min(_AHEAD, self.size // 4):
             self._download.start()
         if self._download.is_started:
             data = self._download.pread(length, offset)

@@ -30,6 +30,7 @@ from engine.stores.registry.puller import Puller
 from engine.stores.registry.pusher import Pusher
 from engine.stores.registry.referrers import Referrers
 from engine.stores.registry.sources import Sources
+from engine.stores.registry.table_maker import TableMaker
 from engine.stores.registry.uploads import Uploads
 
 
@@ -57,9 +58,11 @@ class RegistryStore(Store):
 
         self._changes = Changes(cache.transaction, send)
         known = CachedImages(cache.database)
+        tables = TableMaker(cache, lambda: self.content.is_fetching)
         self.content = RegistryContent(
-            cache.content, sources, reading, location, eviction, self.transaction
+            cache.content, sources, reading, location, eviction, self.transaction, tables.add
         )
+        self._opened.callback(tables.close)
         self._opened.callback(self.content.close)
         puller = Puller(reading, location, cache, known, sources, self.content)
         self._opened.callback(puller.close)

@@ -78,10 +78,12 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def load_into(url: str, image: ImageParts, name: str = "docker.io/library/app:1") -> None:
+def load_into(
+    url: str, image: ImageParts, name: str = "docker.io/library/app:1", gzipped: bool = False
+) -> None:
     """Load an image into the store of a URL."""
     with open_store(url) as store, Import(store, ImportOptions()) as importing:
-        importing.feed(oci_archive((image, name)))
+        importing.feed(oci_archive((image, name), gzipped=gzipped))
         importing.finish()
 
 
