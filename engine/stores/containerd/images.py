@@ -155,7 +155,8 @@ class ContainerdImages(ImageStore):
             image = self.get(name)
             target = image.target.digest
             if all(other.name == name for other in self.names_of(target)):
-                self._remove(self._names.stored(target))
+                nameless = self._names.stored(target)
+                self._remove(nameless[:-1] if name == target else nameless)
             return super().delete(name)
 
     def _write(self, image: Image) -> None:

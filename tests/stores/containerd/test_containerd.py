@@ -98,6 +98,10 @@ def test_names_that_are_no_images_of_their_own(
     assert listed(imported) == ["docker.io/library/app:2"]
     names.remove(imported, "app:2")
     assert server.ctr(namespace, "images", "ls", "-q") == "no-tag"
+    for name in (config, target):
+        server.ctr(namespace, "images", "tag", "no-tag", name)
+    names.remove(imported, target)
+    assert server.ctr(namespace, "images", "ls", "-q") == "no-tag"
 
 
 def test_layers_that_are_gone_are_named(server: Server, namespace: str, imported: Store) -> None:
