@@ -288,7 +288,6 @@ def _become_daemon(
     """Serve in the child; until the mount is ready the parent reads its standard error."""
     status = 1
     try:
-        os.setsid()
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
@@ -297,6 +296,7 @@ def _become_daemon(
         _log_to_syslog()
 
         def ready() -> None:
+            os.setsid()  # not before: autofs lets only its own process group mount
             os.write(write_end, _READY)
             os.dup2(null, 2)
             os.close(write_end)
