@@ -60,6 +60,7 @@ setup(
                 "imgfs/fuse/native/passthrough.c",
                 "imgfs/fuse/native/gather.c",
                 "imgfs/fuse/native/listing.c",
+                "imgfs/fuse/native/direct.c",
             ],
             depends=["imgfs/fuse/native/session.h"],
             include_dirs=["/usr/include/fuse3"],

@@ -3,8 +3,9 @@
 A chunk that is not cached is decompressed from the nearest position before it: by a stopped cursor,
 by a running one (the caller waits for it), or from a point of the layer. So threads that read one
 layer roughly in order share one pass over it, and threads that read distant parts of it decompress
-in parallel. Where points are far apart, as in a single zstd frame, the chunks that a cursor passes
-are kept in a file, so that the layer is decompressed once.
+in parallel. A layer that is read in order is read ahead. Where points are far apart, as in a single
+zstd frame, the chunks that a cursor passes are kept in a file, so that the layer is decompressed
+once.
 
 Memory is bounded by CACHED bytes of chunks, CURSORS stopped cursors (some 300 KiB each, and up to
 8 MiB for the window of common zstd levels), and one cursor for each thread in a call.
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
 from typing import Final
+
+import msgspec
 
 from engine.content.protocols import ReaderAt
 from engine.errors import DamagedLayer
@@ -28,6 +31,8 @@ _KEPT_BEHIND: Final = (4 << 20) // CHUNK
 """The number of chunks before the wanted one that are cached: the readahead of a kernel may arrive
 out of order, and small files follow one another.
 """
+_AHEAD: Final = (4 << 20) // CHUNK
+"""The largest number of chunks that are read ahead at a time; the first time it is two."""
 _FAR: Final = (16 << 20) // CHUNK
 """The number of chunks behind a point from which on they are kept in the file."""
 
@@ -39,6 +44,13 @@ class _Run:
     layer: StoredLayer
     cursor: Cursor
     position: int
+
+
+class Ahead(msgspec.Struct, frozen=True, gc=False):
+    """Chunks to read ahead: `count` of them from number `first` on."""
+
+    first: int
+    count: int
 
 
 class Chunks:
@@ -56,17 +68,31 @@ class Chunks:
         self._stopped: list[_Run] = []
         self._running: list[_Run] = []
         self._awaited: Counter[tuple[str, int]] = Counter()
+        self._due: dict[tuple[str, int], Ahead] = {}
+        """What is to be read ahead once a chunk is read."""
 
     def get(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
         """Return chunk `number` of a layer, verified; `source` is the stored blob.
 
         Raise DamagedLayer if it is damaged, and OSError if reading fails.
         """
-        if layer.table.compression == "none":
-            return self._plain(layer, number, source)
-        with self._changed:
-            found = self._found_or_run(layer, number)
-        return self._decompress(found, number, source) if isinstance(found, _Run) else found
+        data, continues = self._fetch(layer, number, source)
+        if continues:
+            self._note((layer.digest, number), Ahead(number + 1, 2))
+        return data
+
+    def due(self, layer: StoredLayer, number: int) -> Ahead | None:
+        """Return what to read ahead, with `read_ahead`, after chunk `number` has been read."""
+        return self._due.pop((layer.digest, number), None)
+
+    def read_ahead(self, layer: StoredLayer, wanted: Ahead, source: ReaderAt) -> None:
+        """Put chunks into the cache, and note when to go on; raise as `get` does."""
+        first, end = wanted.first, min(wanted.first + wanted.count, len(layer.table.checksums))
+        for number in range(first, end):
+            self._fetch(layer, number, source)
+        if first < end:
+            following = Ahead(end, min(2 * wanted.count, _AHEAD))
+            self._note((layer.digest, (first + end) // 2), following)
 
     def get_at_once(self, layer: StoredLayer, number: int) -> bytes | None:
         """Return a chunk if it is in memory and no thread has to be waited for, else None."""
@@ -76,6 +102,23 @@ class Chunks:
             return self._cached((layer.digest, number))
         finally:
             self._changed.release()
+
+    def _fetch(self, layer: StoredLayer, number: int, source: ReaderAt) -> tuple[bytes, bool]:
+        """Return a chunk, and whether it has been decompressed right behind the one before it."""
+        if layer.table.compression == "none":
+            return self._plain(layer, number, source), False
+        with self._changed:
+            found = self._found_or_run(layer, number)
+        if not isinstance(found, _Run):
+            return found, False
+        continues = found.position == number
+        return self._decompress(found, number, source), continues
+
+    def _note(self, key: tuple[str, int], ahead: Ahead) -> None:
+        with self._changed:
+            self._due[key] = ahead
+            while len(self._due) > CURSORS:
+                del self._due[next(iter(self._due))]
 
     def _plain(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
         key = (layer.digest, number)
@@ -176,8 +219,9 @@ class Chunks:
             self._size -= len(dropped)
 
     def close(self) -> None:
-        """Remove the file; no method may be called after that."""
-        self._spill.close()
+        """Remove the file; nothing is kept in it after that."""
+        with self._changed:
+            self._spill.close()
 
 
 def _is_far(table: LayerTable, number: int) -> bool:

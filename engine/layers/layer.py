@@ -18,13 +18,14 @@ from weakref import WeakValueDictionary
 
 from engine.content.protocols import ReaderAt
 from engine.content.tables import TableStore
-from engine.errors import BrokenArchive
+from engine.errors import BrokenArchive, EngineError
 from engine.layers.diff_ids import LabelledProvider, keep
 from engine.layers.table import CHUNK, Entry, LayerTable, StoredLayer
 from engine.progress import Progress, ignore
+from engine.threads import begin
 
 if TYPE_CHECKING:
-    from engine.layers.chunks import Chunks
+    from engine.layers.chunks import Ahead, Chunks
 
 CACHED: Final = 64 << 20
 _KEPT_TABLES: Final = 4
@@ -189,13 +190,18 @@ class Layer:
             return b"".join(self._expanded(entry, length, offset))
 
     def pread_at_once(self, entry: Entry, length: int, offset: int) -> bytes | None:
-        """Return what `pread` returns if it is a part of one chunk in memory, else None."""
-        length = _within(length, offset, entry.size)
-        number, start = divmod(entry.start + offset, CHUNK)
-        if entry.segments or start + length > CHUNK:
+        """Return what `pread` returns if it is in memory and not of a sparse file, else None."""
+        if entry.segments:
             return None
-        chunk = self._chunks.get_at_once(self._layer, number)
-        return chunk[start : start + length] if chunk is not None else None
+        length = _within(length, offset, entry.size)
+        parts = []
+        for number, start, end in _pieces(length, entry.start + offset):
+            chunk = self._chunks.get_at_once(self._layer, number)
+            if chunk is None:
+                return None
+            self._go_on(number)
+            parts.append(chunk[start:end])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read(self, length: int, offset: int) -> bytes:
         """Return up to `length` bytes of the uncompressed layer, as `os.pread` does.
@@ -234,14 +240,21 @@ class Layer:
 
     def _read(self, length: int, offset: int) -> bytes:
         parts = []
-        end = offset + length
-        while offset < end:
-            number, start = divmod(offset, CHUNK)
+        for number, start, end in _pieces(length, offset):
             chunk = self._chunks.get(self._layer, number, self._source)
-            part = chunk[start : start + end - offset]
-            offset += len(part)
-            parts.append(part)
+            self._go_on(number)
+            parts.append(chunk[start:end])
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _go_on(self, number: int) -> None:
+        """Begin to read ahead if that is due after chunk `number`."""
+        if ahead := self._chunks.due(self._layer, number):
+            begin(self._read_ahead, ahead)
+
+    def _read_ahead(self, ahead: Ahead) -> None:
+        # What is wrong is raised by the read of the chunk itself.
+        with suppress(ValueError, EngineError, OSError), self._in_use():
+            self._chunks.read_ahead(self._layer, ahead, self._source)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -266,3 +279,13 @@ def _within(length: int, offset: int, size: int) -> int:
     if offset < 0 or length < 0:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return max(0, min(length, size - offset))
+
+
+def _pieces(length: int, offset: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of each chunk in a part of a layer, and the start and end in the chunk."""
+    end = offset + length
+    while offset < end:
+        number, start = divmod(offset, CHUNK)
+        size = min(CHUNK - start, end - offset)
+        yield number, start, start + size
+        offset += size

@@ -24,6 +24,7 @@ class Spill:
         self._directory = directory
         self._free = list(range(size // CHUNK))
         self._descriptor = -1
+        self._closed = False
         self._found: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
         """The slot and the size of each chunk."""
 
@@ -37,7 +38,7 @@ class Spill:
 
     def put(self, key: tuple[str, int], data: bytes) -> None:
         """Keep a chunk, if there is space."""
-        if key in self._found:
+        if key in self._found or self._closed:
             return
         if not self._free:
             self._free.append(self._found.popitem(last=False)[1][0])
@@ -50,6 +51,8 @@ class Spill:
                 self._found[key] = (self._free.pop(), len(data))
 
     def close(self) -> None:
-        """Remove the file; no method may be called after that."""
+        """Remove the file; nothing is kept after that."""
+        self._closed = True
+        self._found.clear()
         if self._descriptor >= 0:
             os.close(self._descriptor)

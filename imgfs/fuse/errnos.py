@@ -39,3 +39,9 @@ def errno_of(error: Exception) -> int:
             return number
     log.error("unexpected %s: %s", type(error).__name__, error, exc_info=error)
     return errno.EIO
+
+
+def missing_attribute(name: str) -> int:
+    """Return the errno of a query of an extended attribute that a node lacks."""
+    # ls stops to query other attributes after EOPNOTSUPP
+    return errno.ENODATA if name.startswith("user.") else errno.EOPNOTSUPP

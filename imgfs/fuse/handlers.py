@@ -11,26 +11,34 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeGuard, TypeVar, TypeVarTuple
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
-import msgspec
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
 from imgfs.fuse.callers import call_of
-from imgfs.fuse.errnos import errno_of
+from imgfs.fuse.direct import DirectAnswers
+from imgfs.fuse.errnos import errno_of, missing_attribute
 from imgfs.fuse.handles import Handles, OpenReader
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.name_cache import KEPT, NameCache
 from imgfs.fuse.native.library import LASTING, PLAIN, number_of
+from imgfs.fuse.open_directories import DOTS, OpenDirectory, listed
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import AttributeChange, Directory, File, Node, WritableFile, refusal_of
+from imgfs.vfs.nodes import (
+    AttributeChange,
+    Directory,
+    File,
+    Node,
+    WritableFile,
+    is_directory,
+    is_file,
+    refusal_of,
+)
 
-_DOTS = 2
-"""The number of entries before the children in each listing: `.` and `..`."""
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -49,31 +57,6 @@ def _as_fuse_error(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[
             raise FUSEError(errno_of(error)) from error
 
     return translated
-
-
-class _OpenDirectory(msgspec.Struct):
-    """A directory that is being listed: its inode number, its parent's, and the children that it
-    had at a version of the store.
-    """
-
-    inode: int
-    parent: int
-    directory: Directory
-    version: int | None
-    children: Sequence[tuple[str, Node]]
-    was_read: bool = False
-
-    def begin(self) -> None:
-        """Start to list the directory, anew if it was read before (`rewinddir`) or something has
-        changed since it was opened.
-
-        Keep the children where listing may block, in a repository: they are those of one layout.
-        """
-        is_old = self.was_read or self.directory.version() != self.version
-        if is_old and not self.directory.may_block(None):
-            self.version = self.directory.version()
-            self.children = _listed(self.directory)
-        self.was_read = True
 
 
 class Operations(pyfuse3.Operations):
@@ -102,7 +85,8 @@ class Operations(pyfuse3.Operations):
         self.callers = KilledCallers()
         self._owner = (os.getuid(), os.getgid())
         self._files: Handles[OpenFile] = Handles()
-        self._directories: Handles[_OpenDirectory] = Handles()
+        self._directories: Handles[OpenDirectory] = Handles()
+        self.direct = DirectAnswers(inodes, self._files, self._directories, workers, self.callers)
 
     # -- names and attributes ---------------------------------------------------------------------
 
@@ -157,9 +141,7 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         value = self._node(inode).xattr(os.fsdecode(name))
         if value is None:
-            is_users = name.startswith(b"user.")
-            # ls stops to query other attributes after EOPNOTSUPP
-            raise FUSEError(pyfuse3.ENOATTR if is_users else errno.EOPNOTSUPP)
+            raise FUSEError(missing_attribute(os.fsdecode(name)))
         return value
 
     @_as_fuse_error
@@ -195,7 +177,7 @@ class Operations(pyfuse3.Operations):
         version = directory.version()
         children = await self._children(directory, ctx.pid)
         parent = self.inodes.parent(inode)
-        opened = _OpenDirectory(inode, parent, directory, version, children)
+        opened = OpenDirectory(inode, parent, directory, version, children)
         number = self._directories.add(opened)
         return number | LASTING if directory.is_lasting else number
 
@@ -209,7 +191,7 @@ class Operations(pyfuse3.Operations):
             opened.begin()
         if not _list_dots(opened, start_id, token):
             return
-        start, children = max(0, start_id - _DOTS), opened.children
+        start, children = max(0, start_id - DOTS), opened.children
         if fh & PLAIN:
             self._list_names(children, start, token)
             return
@@ -220,7 +202,7 @@ class Operations(pyfuse3.Operations):
             is_kept = keep_until and time.monotonic() < keep_until
             timeout = KEPT if is_kept else opened.directory.entry_timeout(node)
             attributes = self._attributes(node, inode, timeout)
-            following = number + _DOTS + 1
+            following = number + DOTS + 1
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self.inodes.forget(inode, 1)
                 break
@@ -236,7 +218,7 @@ class Operations(pyfuse3.Operations):
             attributes.st_ino = self.inodes.number(node.key)
             attributes.st_mode = node.attributes().mode
             if not pyfuse3.readdir_reply(
-                token, name.encode(errors="surrogateescape"), attributes, number + _DOTS + 1
+                token, name.encode(errors="surrogateescape"), attributes, number + DOTS + 1
             ):
                 return
 
@@ -255,7 +237,7 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             return await self._open_for_writing(self._writable(inode, ctx), flags, ctx.pid)
-        if not _is_file(node):
+        if not is_file(node):
             raise FUSEError(errno.EISDIR)
         if node.may_change:
             number = self._files.add(OpenForLiveReading(node.writable(), ctx.pid, self.callers))
@@ -353,7 +335,7 @@ class Operations(pyfuse3.Operations):
         self._require_owner(ctx)
         parent = self._directory(parent_inode)
         child = await self._child(parent, os.fsdecode(name), ctx.pid)
-        if not _is_directory(child):
+        if not is_directory(child):
             raise FUSEError(errno.ENOTDIR)
         await self._apply(parent, ctx.pid, parent.rmdir, os.fsdecode(name), child)
         self.inodes.retire(child.key)
@@ -407,7 +389,7 @@ class Operations(pyfuse3.Operations):
 
     def _directory(self, inode: int) -> Directory:
         node = self._node(inode)
-        if not _is_directory(node):
+        if not is_directory(node):
             raise FUSEError(errno.ENOTDIR)
         return node
 
@@ -425,9 +407,9 @@ class Operations(pyfuse3.Operations):
 
     async def _children(self, directory: Directory, pid: int) -> Sequence[tuple[str, Node]]:
         if not directory.may_block(None):
-            return _listed(directory)
+            return listed(directory)
         with self.callers.unless_killed(pid):
-            return await self._workers.read(_listed, directory)
+            return await self._workers.read(listed, directory)
 
     async def _apply(
         self, directory: Directory, pid: int, change: Callable[[*Ts], T], *args: *Ts
@@ -501,29 +483,14 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=file.opened(number), direct_io=True, keep_cache=False)
 
 
-def _listed(directory: Directory) -> Sequence[tuple[str, Node]]:
-    children = directory.children()
-    return children if isinstance(children, Sequence) else list(children)
-
-
-def _is_directory(node: Node) -> TypeGuard[Directory]:
-    return node.is_directory
-
-
-def _is_file(node: Node) -> TypeGuard[File]:
-    """Return whether a node can be opened; the kernel opens no symlinks."""
-    return not node.is_directory
-
-
-def _list_dots(opened: _OpenDirectory, start: int, token: pyfuse3.ReaddirToken) -> bool:
+def _list_dots(opened: OpenDirectory, start: int, token: pyfuse3.ReaddirToken) -> bool:
     """Reply with `.` and `..`, for which the kernel counts no lookup; return whether there is room
     for more.
     """
     attributes = EntryAttributes()
     attributes.st_mode = stat.S_IFDIR
-    for number in range(start, _DOTS):
-        name, attributes.st_ino = ((b".", opened.inode), (b"..", opened.parent))[number]
-        if not pyfuse3.readdir_reply(token, name, attributes, number + 1):
+    for number, (name, attributes.st_ino) in enumerate(opened.dots()[start:], start + 1):
+        if not pyfuse3.readdir_reply(token, name, attributes, number):
             return False
     return True
 

@@ -8,6 +8,7 @@ import hashlib
 
 import msgspec
 
+from imgfs.fuse.native.library import CONSTANT
 from imgfs.vfs.nodes import Key, Node
 
 ROOT = 1
@@ -31,7 +32,7 @@ class Inodes:
         """Return the inode number of a key, whether the kernel knows it or not."""
         if key == self._root_key:
             return ROOT
-        number = _hash(key) if isinstance(key, str) else key.number
+        number = _hash(key) if isinstance(key, str) else CONSTANT | key.number
         while number <= ROOT or self._is_of_another(number, key):
             number += 1
         return number
@@ -97,4 +98,4 @@ class Inodes:
 
 def _hash(key: str) -> int:
     text = key.encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 2

@@ -126,6 +126,7 @@ class _Mount:
                 fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
                 path = self._mountpoint.resolve()
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
+                operations.direct.begin(self._options.native)
                 device = device_at(path)
                 try:
                     await self._answer(signals, imports)

@@ -29,6 +29,14 @@ class OpenFile:
     async def release(self) -> None:
         """Handle the close of the last descriptor."""
 
+    def read_at_once(self, _offset: int, _size: int) -> bytes | memoryview | None:
+        """Return what `read` does, or None if that has to wait."""
+        return None
+
+    def release_at_once(self) -> bool:
+        """Do what `release` does, and return True, unless that has to wait."""
+        return False
+
 
 class OpenForReading(OpenFile):
     """A file that the process `pid` has opened for reading."""
@@ -42,14 +50,21 @@ class OpenForReading(OpenFile):
         self._callers = callers
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        data = self._reader.read_at_once(offset, size)
+        data = self.read_at_once(offset, size)
         if data is None:
             with self._callers.unless_killed(self._pid):
                 data = await self._workers.read(self._reader.read, offset, size)
         return data
 
+    def read_at_once(self, offset: int, size: int) -> bytes | memoryview | None:
+        return self._reader.read_at_once(offset, size)
+
     async def release(self) -> None:
+        self.release_at_once()
+
+    def release_at_once(self) -> bool:
         self._reader.close()
+        return True
 
 
 class _OpenUpload(OpenFile):

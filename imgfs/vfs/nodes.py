@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import msgspec
 
@@ -55,7 +55,7 @@ class AttributeChange(msgspec.Struct, frozen=True):
 
 
 class Numbered(Protocol):
-    """A key that computes its own inode number, of 63 bits."""
+    """The key of a node that never changes; its number of 62 bits is nearly unique."""
 
     @property
     def number(self) -> int: ...
@@ -207,6 +207,16 @@ class File(Node, Protocol):
         ...
 
     def open(self) -> Reader: ...
+
+
+def is_directory(node: Node) -> TypeGuard[Directory]:
+    """Return whether a node is a directory."""
+    return node.is_directory
+
+
+def is_file(node: Node) -> TypeGuard[File]:
+    """Return whether a node can be opened as a file; the kernel opens no symlinks."""
+    return not node.is_directory
 
 
 class WritableFile(File, Protocol):

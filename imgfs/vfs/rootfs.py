@@ -31,7 +31,7 @@ _SYMLINK_MODE: Final = 0o777
 """The mode that Linux gives every symlink, whatever an archive says."""
 _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
 """Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
-_NUMBERS: Final = (1 << 63) - 1
+_NUMBERS: Final = (1 << 62) - 1
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """An odd number, so that its multiples are distinct."""
 _LINK_SPREAD: Final = 0x2545F4914F6CDD1D
@@ -74,7 +74,7 @@ class ShownLayer(msgspec.Struct, frozen=True, gc=False):
 
 
 def number_of(digest: str) -> int:
-    """Return a number of 63 bits that is nearly unique to a digest."""
+    """Return a number of 62 bits that is nearly unique to a digest."""
     return int(digest.rpartition(":")[2][:16], 16) & _NUMBERS
 
 
@@ -96,7 +96,7 @@ class TreeSource(Protocol):
 
     @property
     def number(self) -> int:
-        """A number of 63 bits that is nearly unique to the tree."""
+        """A number of 62 bits that is nearly unique to the tree."""
         ...
 
     @property

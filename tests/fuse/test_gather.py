@@ -42,7 +42,7 @@ class Kernel:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._theirs.settimeout(0)
         self._buffer = ctypes.create_string_buffer(BUFFER)
-        self._receive = native.gather_receive  # type: ignore[attr-defined]  # a function of the native library
+        self._receive = native.session_receive  # type: ignore[attr-defined]  # a function of the native library
         self._receive.restype = ctypes.c_ssize_t
 
     def ask(self, request: bytes) -> bool:

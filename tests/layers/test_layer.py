@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BrokenArchive, DamagedLayer, NotFound
-from engine.layers.chunks import Chunks
+from engine.layers.chunks import Ahead, Chunks
 from engine.layers.cursor import first_chunk
 from engine.layers.diff_ids import SIZE_LABEL, UNCOMPRESSED_LABEL
 from engine.layers.layer import Layer, Layers
@@ -186,6 +186,33 @@ def test_what_is_cached_is_read_once(chunks: Chunks) -> None:
 
 
 # -- damage ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if name != "none"])
+def test_a_layer_read_in_order_is_read_ahead(name: str, chunks: Chunks) -> None:
+    blob, stored = Blob(STREAMS[name]), StoredLayer("sha256:read", TABLES[name])
+    chunks.get(stored, 0, blob)
+    assert chunks.due(stored, 0)
+    chunks.get(stored, 1, blob)
+    ahead = chunks.due(stored, 1)
+    assert ahead == Ahead(first=2, count=2)
+    assert chunks.due(stored, 1) is None
+    chunks.read_ahead(stored, ahead, blob)
+    found = [chunks.get_at_once(stored, number) for number in range(2, 5)]
+    assert found == [PLAIN[n * CHUNK : (n + 1) * CHUNK] for n in (2, 3)] + [None]
+    assert chunks.due(stored, 2) is None
+    assert chunks.due(stored, 3) == Ahead(first=4, count=4)
+
+
+def test_nothing_is_read_ahead_behind_the_end(chunks: Chunks) -> None:
+    blob, stored = Blob(STREAMS["gzip"]), StoredLayer("sha256:end", TABLES["gzip"])
+    count = len(stored.table.checksums)
+    chunks.read_ahead(stored, Ahead(count - 1, 4), blob)
+    assert chunks.get_at_once(stored, count - 1)
+    following = chunks.due(stored, count - 1)
+    assert following is not None
+    chunks.read_ahead(stored, following, blob)
+    assert chunks.due(stored, count) is None
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -7,9 +7,6 @@
 
 #include "session.h"
 
-#include <poll.h>
-#include <time.h>
-
 struct write_in {
 	uint64_t fh, offset;
 	uint32_t size, write_flags;
@@ -21,7 +18,6 @@ struct write_out {
 };
 enum { HEAD = sizeof(struct in_header) + sizeof(struct write_in) };
 enum { PLACES = 64, ROOM = 2 << 20 };
-enum { PATIENCE = 200 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
 
 struct place {
 	PyObject *bytes; /* NULL: closed */
@@ -79,54 +75,27 @@ static void answer(int fd, const char *buffer)
 		errno = 0; /* the caller was interrupted: nobody waits for the answer */
 }
 
-static int64_t now(void)
+/* Receive the next request; `answered` is set if it was a write that has been answered. */
+ssize_t gather_receive(int fd, char *buffer, size_t size, bool *answered)
 {
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
-}
-
-/* Return whether another request arrives soon. A program that writes small pieces sends the next one
- * at once; sleeping and being woken on another core would take several times as long.
- */
-static bool arrives_soon(int fd)
-{
-	struct pollfd readable = { .fd = fd, .events = POLLIN };
-	int64_t end = now() + PATIENCE;
-	do {
-		if (poll(&readable, 1, 0) > 0)
-			return true;
-	} while (now() < end);
-	return false;
-}
-
-ssize_t gather_receive(int fd, char *buffer, size_t size)
-{
-	int64_t end = now() + TURN; /* then the event loop gets to run */
-	do {
-		size_t aside;
-		ssize_t got = read_request(fd, buffer, size, &aside);
-		if (got < 0)
-			return got;
-		struct place *place = place_for(buffer, (size_t)got);
-		if (!place || place != last) {
-			if (aside) {
-				memmove(buffer + HEAD + aside, buffer + HEAD, (size_t)got - HEAD - aside);
-				memcpy(buffer + HEAD, end_of(last), aside);
-			}
-		}
-		if (!place)
-			return got;
-		size_t written = (size_t)got - HEAD;
-		if (place != last)
-			memcpy(end_of(place), buffer + HEAD, written);
-		last = place;
-		place->filled += written;
-		place->next += written;
-		answer(fd, buffer);
-	} while (now() < end && arrives_soon(fd));
-	errno = EINTR;
-	return -1;
+	size_t aside;
+	ssize_t got = read_request(fd, buffer, size, &aside);
+	struct place *place = got < 0 ? NULL : place_for(buffer, (size_t)got);
+	*answered = place;
+	if (got >= 0 && aside && (!place || place != last)) {
+		memmove(buffer + HEAD + aside, buffer + HEAD, (size_t)got - HEAD - aside);
+		memcpy(buffer + HEAD, end_of(last), aside);
+	}
+	if (!place)
+		return got;
+	size_t written = (size_t)got - HEAD;
+	if (place != last)
+		memcpy(end_of(place), buffer + HEAD, written);
+	last = place;
+	place->filled += written;
+	place->next += written;
+	answer(fd, buffer);
+	return got;
 }
 
 /* Gather in place `number` the writes that continue at `offset`; return false if out of memory. */

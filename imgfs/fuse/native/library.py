@@ -1,10 +1,11 @@
 """Load the native library, which is optional and makes imgfs faster.
 
-`session.c` interposes between libfuse and the kernel; `passthrough.c`, `gather.c` and `listing.c`
-build on it.
+`session.c` interposes between libfuse and the kernel; `passthrough.c`, `gather.c`, `listing.c` and
+`direct.c` build on it.
 """
 
 import ctypes
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ PLAIN = 1 << 60
 """Tags the handle of a directory in a READDIR request, which asks for names without attributes."""
 LASTING = 1 << 59
 """Tags the handle of a directory whose names never change, so that the kernel keeps them."""
+CONSTANT = 1 << 62
+"""Marks the inode number of a node that never changes."""
 SUBJECTS = 1 << 21
 """The number of different subjects that a handle can hold."""
 _SUBJECT_SHIFT = 40
@@ -32,6 +35,12 @@ def handle(tag: int, subject: int, number: int) -> int:
 def number_of(handle: int) -> int:
     """Return the number of a handle without its tag and subject."""
     return handle & _NUMBERS
+
+
+Answer = Callable[[int, int, int, bytes], bytes | int | None]
+"""Answers a request: its opcode, inode number, process and body. Returns the body of the answer, an
+errno, or None if libfuse has to process the request.
+"""
 
 
 class NativeLibrary(Protocol):
@@ -53,6 +62,8 @@ class NativeLibrary(Protocol):
 
     def imgfs_gather_take(self, place: int, /) -> bytes: ...
 
+    def imgfs_direct_begin(self, function: Answer | None, /) -> None: ...
+
 
 def load() -> NativeLibrary | str:
     """Return the native library, or the reason why it cannot be used.
@@ -72,6 +83,8 @@ def load() -> NativeLibrary | str:
     library.imgfs_gather_begin.argtypes = (ctypes.c_int, ctypes.c_uint64)
     library.imgfs_gather_begin.restype = ctypes.c_bool
     library.imgfs_gather_take.restype = ctypes.py_object
+    library.imgfs_direct_begin.argtypes = (ctypes.py_object,)
+    library.imgfs_direct_begin.restype = None
     return cast(NativeLibrary, library)
 
 

@@ -3,8 +3,8 @@
  * Loaded with RTLD_GLOBAL before pyfuse3, this library overrides two functions of libfuse that pyfuse3
  * calls: fuse_session_mount and fuse_session_receive_buf. (It does not use fuse_session_custom_io,
  * which most builds disable since libfuse 3.18.3.) This lets passthrough.c and listing.c change the
- * answer to FUSE_INIT, listing.c change a request, and gather.c answer writes itself. libfuse does
- * everything else.
+ * answer to FUSE_INIT, listing.c change a request, gather.c answer writes itself, and direct.c answer
+ * requests about nodes that never change. libfuse does everything else.
  */
 
 #define _GNU_SOURCE
@@ -12,13 +12,16 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 
 int session_fd = -1;
 static bool shook_hands;
 
 /* A buffer holds a write of the largest size and, before it, what libfuse calls the header. */
 enum { MAX_WRITE = 1 << 20, BUFFER = MAX_WRITE + 4096 };
+enum { PATIENCE = 100 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
 
 /* Decline automatic invalidation: with it the kernel sends a GETATTR before each read that its page
  * cache could answer, although the bytes of an inode never change (see imgfs/vfs/nodes.py).
@@ -85,6 +88,41 @@ int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	return status;
 }
 
+static int64_t now(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+/* Return whether another request arrives soon. A program that reads or writes small pieces sends the
+ * next one at once; sleeping and being woken on another core would take several times as long.
+ */
+static bool arrives_soon(int fd)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+	int64_t end = now() + PATIENCE;
+	do {
+		if (poll(&readable, 1, 0) > 0)
+			return true;
+	} while (now() < end);
+	return false;
+}
+
+/* Receive the next request that is not answered here; fail with EINTR if there is none now. */
+ssize_t session_receive(int fd, char *buffer, size_t size)
+{
+	int64_t end = now() + TURN; /* then the event loop gets to run */
+	do {
+		bool answered;
+		ssize_t got = gather_receive(fd, buffer, size, &answered);
+		if (got < 0 || !(answered || direct_answer(fd, buffer, (size_t)got)))
+			return got;
+	} while (now() < end && arrives_soon(fd));
+	errno = EINTR;
+	return -1;
+}
+
 /* Receive the next request, with the contract of libfuse's function of this name: return the size, 0
  * at the end, or a negative errno; -EINTR means to wait for another request. pyfuse3 calls this with
  * the GIL held; it is released while the kernel copies, so that other threads can run.
@@ -94,7 +132,7 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 	if (!buffer->mem && !(buffer->mem = malloc(BUFFER)))
 		return -ENOMEM;
 	PyThreadState *thread = PyEval_SaveThread();
-	ssize_t got = gather_receive(session_fd, buffer->mem, BUFFER);
+	ssize_t got = session_receive(session_fd, buffer->mem, BUFFER);
 	int error = errno;
 	PyEval_RestoreThread(thread);
 	if (fuse_session_exited(session))

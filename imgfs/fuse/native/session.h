@@ -50,6 +50,9 @@ enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
 #define SUBJECT_SHIFT 40
 #define SUBJECT_MASK UINT64_C(0x1fffff)
 
+/* Marks the inode number of a node that never changes. */
+#define CONSTANT (UINT64_C(1) << 62)
+
 /* session.c: the descriptor of the session; pyfuse3 has one per process. */
 extern int session_fd;
 
@@ -61,5 +64,8 @@ void listing_accept(const struct init_in *offer, struct init_out *answer);
 /* listing.c: change a READDIR request before libfuse processes it. */
 void listing_request(char *buffer, size_t size);
 
-/* gather.c: receive the next request not answered there; fail with EINTR if there is none now. */
-ssize_t gather_receive(int fd, char *buffer, size_t size);
+/* gather.c: receive the next request; `answered` is set if it was a write that has been answered. */
+ssize_t gather_receive(int fd, char *buffer, size_t size, bool *answered);
+
+/* direct.c: return whether a request has been answered. */
+bool direct_answer(int fd, const char *buffer, size_t size);

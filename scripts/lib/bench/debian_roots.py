@@ -108,7 +108,12 @@ def _layers(size: int) -> Iterator[list[str]]:
             new = [path for path in _files(packages.pop(0)) if path not in paths]
             paths.update(dict.fromkeys(new))
             found += sum(os.lstat(path).st_size for path in new)
-        yield list(paths)
+        yield sorted(paths, key=_parts)
+
+
+def _parts(path: str) -> list[str]:
+    """Return the names in a path, to sort as a walk does, and so as builders write layers."""
+    return path.split("/")
 
 
 def _packages() -> Iterator[str]:

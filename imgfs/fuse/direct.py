@@ -1,0 +1,270 @@
+"""Answers requests about nodes that never change, those of roots, without pyfuse3.
+
+pyfuse3 and the event loop take many times as long as these answers do, and a program that reads a
+root sends several requests for each file. `native/direct.c` has the other half. A request that
+must wait, or that fails, is left to `handlers.py`.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from engine.units import NS_PER_SECOND
+from imgfs.fuse import protocol
+from imgfs.fuse.errnos import missing_attribute
+from imgfs.fuse.handles import Handles, OpenReader
+from imgfs.fuse.inodes import Inodes
+from imgfs.fuse.killed_callers import KilledCallers
+from imgfs.fuse.native.library import LASTING, NativeLibrary, number_of
+from imgfs.fuse.open_directories import DOTS, OpenDirectory, listed
+from imgfs.fuse.open_files import OpenFile, OpenForReading
+from imgfs.threads import DiskThreads
+from imgfs.vfs.nodes import FOREVER, Attributes, Directory, Node, is_directory, is_file
+
+_WRITES: Final = os.O_ACCMODE | os.O_TRUNC
+_TYPE_SHIFT: Final = 12
+"""The type in an entry of a directory is that of the mode, shifted."""
+_UINT32: Final = (1 << 32) - 1
+_UINT64: Final = (1 << 64) - 1
+_ABSENT: Final = protocol.ENTRY_OUT.pack(0, 0, int(FOREVER), *(0,) * 19)
+"""The answer by which the kernel remembers that there is nothing under a name."""
+_NO_ENTRY: Final = bytes(protocol.ENTRY_OUT.size)
+"""Precedes `.` and `..`, for which the kernel counts no lookup."""
+_LARGEST: Final = protocol.ENTRY_OUT.size + protocol.DIRENT.size + 7
+"""The most bytes of an entry of READDIRPLUS besides its name."""
+_OPENED_DIRECTORY: Final = protocol.KEEP_CACHE | protocol.CACHE_DIR
+_OPENED_FILE: Final = protocol.KEEP_CACHE | protocol.NOFLUSH
+
+
+class DirectAnswers:
+    """The answers of one mount. Call them from the event loop only."""
+
+    def __init__(
+        self,
+        inodes: Inodes,
+        files: Handles[OpenFile],
+        directories: Handles[OpenDirectory],
+        workers: DiskThreads,
+        callers: KilledCallers,
+    ) -> None:
+        self._inodes = inodes
+        self._files = files
+        self._directories = directories
+        self._workers = workers
+        self._callers = callers
+        self._owner = (os.getuid(), os.getgid())
+        self._methods: Mapping[int, Callable[[int, int, bytes], bytes | int | None]] = {
+            protocol.LOOKUP: self._lookup,
+            protocol.GETATTR: self._getattr,
+            protocol.READLINK: self._readlink,
+            protocol.OPEN: self._open,
+            protocol.READ: self._read,
+            protocol.RELEASE: self._release,
+            protocol.GETXATTR: self._getxattr,
+            protocol.LISTXATTR: self._listxattr,
+            protocol.OPENDIR: self._opendir,
+            protocol.READDIR: self._readdir,
+            protocol.READDIRPLUS: self._readdirplus,
+            protocol.RELEASEDIR: self._releasedir,
+        }
+
+    def begin(self, native: NativeLibrary | str) -> None:
+        """Answer from now on; `native` is what `library.load` returned."""
+        if not isinstance(native, str):
+            native.imgfs_direct_begin(self.answer)
+
+    def answer(self, opcode: int, inode: int, pid: int, body: bytes) -> bytes | int | None:
+        """Answer a request, as `library.Answer`."""
+        method = self._methods.get(opcode)
+        if method is None:
+            return None
+        try:
+            return method(inode, pid, body)
+        except Exception:
+            return None  # the handler of pyfuse3 repeats it, and tells what is wrong
+
+    # -- names and attributes ---------------------------------------------------------------------
+
+    def _lookup(self, inode: int, _pid: int, body: bytes) -> bytes | None:
+        directory = self._directory(inode)
+        name = os.fsdecode(body[:-1])
+        if directory.may_block(name):
+            return None
+        child = directory.lookup(name)
+        return _ABSENT if child is None else self._entry(directory, child, inode)
+
+    def _getattr(self, inode: int, _pid: int, _body: bytes) -> bytes:
+        node = self._inodes.get(inode)
+        attributes = node.attributes()
+        return protocol.ATTR_OUT.pack(*_timeout(attributes.timeout), *self._attr(attributes, inode))
+
+    def _readlink(self, inode: int, _pid: int, _body: bytes) -> bytes:
+        return self._inodes.get(inode).readlink()
+
+    def _getxattr(self, inode: int, _pid: int, body: bytes) -> bytes | int:
+        name = os.fsdecode(body[protocol.GETXATTR_IN.size : -1])
+        value = self._inodes.get(inode).xattr(name)
+        return missing_attribute(name) if value is None else _sized(value, body)
+
+    def _listxattr(self, inode: int, _pid: int, body: bytes) -> bytes | int:
+        names = self._inodes.get(inode).xattrs()
+        return _sized(b"".join(os.fsencode(name) + b"\0" for name in names), body)
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def _open(self, inode: int, pid: int, body: bytes) -> bytes | None:
+        flags, _ = protocol.OPEN_IN.unpack(body)
+        file = self._inodes.get(inode)
+        if flags & _WRITES or not is_file(file) or file.may_block:
+            return None
+        reader = OpenReader()
+        reader.open(file.open)
+        number = self._files.add(OpenForReading(reader, pid, self._workers, self._callers))
+        return protocol.OPEN_OUT.pack(number, _OPENED_FILE, 0)
+
+    def _read(self, _inode: int, _pid: int, body: bytes) -> bytes | None:
+        handle, offset, size = protocol.READ_IN.unpack(body)
+        data = self._files.get(handle).read_at_once(offset, size)
+        return None if data is None else bytes(data)
+
+    def _release(self, _inode: int, _pid: int, body: bytes) -> bytes | None:
+        (handle,) = protocol.RELEASE_IN.unpack(body)
+        if not self._files.get(handle).release_at_once():
+            return None
+        self._files.remove(handle)
+        return b""
+
+    # -- directories ------------------------------------------------------------------------------
+
+    def _opendir(self, inode: int, _pid: int, _body: bytes) -> bytes | None:
+        directory = self._directory(inode)
+        if directory.may_block(None):
+            return None
+        parent, children = self._inodes.parent(inode), listed(directory)
+        opened = OpenDirectory(inode, parent, directory, directory.version(), children)
+        handle = self._directories.add(opened) | LASTING
+        return protocol.OPEN_OUT.pack(handle, _OPENED_DIRECTORY, 0)
+
+    def _readdir(self, _inode: int, _pid: int, body: bytes) -> bytes:
+        handle, start, size = protocol.READ_IN.unpack(body)
+        opened = self._directories.get(number_of(handle))
+        reply = bytearray()
+        for number, (name, inode) in enumerate(opened.dots()[start:], start + 1):
+            reply += _dirent(inode, number, name, stat.S_IFDIR)
+        for number in range(max(0, start - DOTS), len(opened.children)):
+            text, child = opened.children[number]
+            entry = _dirent(
+                self._inodes.number(child.key),
+                number + DOTS + 1,
+                os.fsencode(text),
+                child.attributes().mode,
+            )
+            if len(reply) + len(entry) > size:
+                break
+            reply += entry
+        return bytes(reply)
+
+    def _readdirplus(self, _inode: int, _pid: int, body: bytes) -> bytes:
+        handle, start, size = protocol.READ_IN.unpack(body)
+        opened = self._directories.get(number_of(handle))
+        reply = bytearray()
+        for number, (name, inode) in enumerate(opened.dots()[start:], start + 1):
+            reply += _NO_ENTRY + _dirent(inode, number, name, stat.S_IFDIR)
+        known: list[int] = []
+        try:
+            for number in range(max(0, start - DOTS), len(opened.children)):
+                text, child = opened.children[number]
+                name = os.fsencode(text)
+                if len(reply) + _LARGEST + len(name) > size:
+                    break
+                inode = self._inodes.look_up(child, opened.inode)
+                known.append(inode)
+                attributes = child.attributes()
+                reply += self._entry_out(opened.directory, child, attributes, inode)
+                reply += _dirent(inode, number + DOTS + 1, name, attributes.mode)
+        except BaseException:
+            for inode in known:
+                self._inodes.forget(inode, 1)
+            raise
+        return bytes(reply)
+
+    def _releasedir(self, _inode: int, _pid: int, body: bytes) -> bytes:
+        (handle,) = protocol.RELEASE_IN.unpack(body)
+        self._directories.remove(number_of(handle))
+        return b""
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _directory(self, inode: int) -> Directory:
+        node = self._inodes.get(inode)
+        if not is_directory(node):
+            raise NotADirectoryError
+        return node
+
+    def _entry(self, directory: Directory, child: Node, parent: int) -> bytes:
+        """Count a lookup of a child, and return it for the kernel."""
+        inode = self._inodes.look_up(child, parent)
+        return self._entry_out(directory, child, child.attributes(), inode)
+
+    def _entry_out(
+        self, directory: Directory, child: Node, attributes: Attributes, inode: int
+    ) -> bytes:
+        name_timeout, name_rest = _timeout(directory.entry_timeout(child))
+        timeout, rest = _timeout(attributes.timeout)
+        return protocol.ENTRY_OUT.pack(
+            inode,
+            self._inodes.generation(inode),
+            name_timeout,
+            timeout,
+            name_rest,
+            rest,
+            *self._attr(attributes, inode),
+        )
+
+    def _attr(self, attributes: Attributes, inode: int) -> tuple[int, ...]:
+        """Return the fields of fuse_attr."""
+        size = attributes.size
+        seconds, rest = divmod(attributes.mtime, NS_PER_SECOND)
+        seconds &= _UINT64
+        uid, gid = attributes.uid, attributes.gid
+        return (
+            inode,
+            size,
+            -(-size // 512),
+            seconds,
+            seconds,
+            seconds,
+            rest,
+            rest,
+            rest,
+            attributes.mode,
+            attributes.links,
+            self._owner[0] if uid is None else uid,
+            self._owner[1] if gid is None else gid,
+            attributes.device & _UINT32,
+            attributes.block_size,
+            0,
+        )
+
+
+def _timeout(seconds: float) -> tuple[int, int]:
+    """Return a time in seconds and nanoseconds."""
+    whole = int(seconds)
+    return whole, int((seconds - whole) * NS_PER_SECOND)
+
+
+def _dirent(inode: int, following: int, name: bytes, mode: int) -> bytes:
+    size = len(name)
+    return (
+        protocol.DIRENT.pack(inode, following, size, mode >> _TYPE_SHIFT) + name + bytes(-size % 8)
+    )
+
+
+def _sized(value: bytes, body: bytes) -> bytes | int:
+    """Return a value, its size if the caller asks for that, or ERANGE if he has no room."""
+    (room,) = protocol.GETXATTR_IN.unpack_from(body)
+    if not room:
+        return protocol.GETXATTR_OUT.pack(len(value))
+    return value if len(value) <= room else errno.ERANGE

@@ -1,0 +1,228 @@
+"""Tests of the answers about nodes that never change, without a mount."""
+
+import errno
+import os
+import stat
+import struct
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgfs.fuse import protocol
+from imgfs.fuse.direct import DirectAnswers
+from imgfs.fuse.handles import Handles
+from imgfs.fuse.inodes import Inodes
+from imgfs.fuse.killed_callers import KilledCallers
+from imgfs.fuse.native.library import CONSTANT
+from imgfs.fuse.open_directories import OpenDirectory
+from imgfs.fuse.open_files import OpenFile
+from imgfs.threads import DiskThreads
+from tests.filetree.layers import Member, directory, file, symlink, with_xattrs
+from tests.vfs.roots import entered, found, image, roots
+
+MEMBERS = [
+    directory("d", mtime=-1),
+    file("d/a", "content", mode=0o4711, uid=8, gid=9, mtime=10),
+    symlink("d/link", "a\udcff"),
+    with_xattrs("d/ping", tarfile.REGTYPE, {"user.kind": "value"}),
+]
+_PID = 7
+_SIZE_AND_MODE = struct.Struct("=Q44xI")
+_ENTRY = protocol.ENTRY_OUT.size
+_ATTR = 40
+"""The offset of fuse_attr in fuse_entry_out."""
+
+
+class Kernel:
+    """The answers for a root, and what a kernel knows of it."""
+
+    def __init__(self, inodes: Inodes, root: int) -> None:
+        self.inodes = inodes
+        self.root = root
+        self.files: Handles[OpenFile] = Handles()
+        self.directories: Handles[OpenDirectory] = Handles()
+        self.answers = DirectAnswers(
+            inodes, self.files, self.directories, DiskThreads(), KilledCallers()
+        )
+
+    def ask(self, opcode: int, inode: int, body: bytes = b"") -> bytes | int | None:
+        return self.answers.answer(opcode, inode, _PID, body)
+
+    def reply(self, opcode: int, inode: int, body: bytes = b"") -> bytes:
+        found = self.ask(opcode, inode, body)
+        assert isinstance(found, bytes)
+        return found
+
+    def lookup(self, path: str) -> int:
+        inode = self.root
+        for name in path.split("/"):
+            entry = self.reply(protocol.LOOKUP, inode, os.fsencode(name) + b"\0")
+            inode = protocol.ENTRY_OUT.unpack(entry)[0]
+        return inode
+
+    def open(self, opcode: int, inode: int, flags: int = os.O_RDONLY) -> int:
+        reply = self.reply(opcode, inode, protocol.OPEN_IN.pack(flags, 0))
+        return int(protocol.OPEN_OUT.unpack(reply)[0])
+
+    def listing(self, inode: int, opcode: int, size: int) -> dict[bytes, int]:
+        """Return the names of a directory with their inode numbers, read in pieces."""
+        handle, offset, names = self.open(protocol.OPENDIR, inode), 0, dict[bytes, int]()
+        while reply := self.reply(opcode, inode, protocol.READ_IN.pack(handle, offset, size)):
+            assert len(reply) <= size
+            for name, number, offset in _entries(reply, opcode):  # noqa: B007
+                assert name not in names
+                names[name] = number
+        self.reply(protocol.RELEASEDIR, inode, protocol.RELEASE_IN.pack(handle))
+        return names
+
+
+def _entries(reply: bytes, opcode: int) -> Iterator[tuple[bytes, int, int]]:
+    position = 0
+    while position < len(reply):
+        if opcode == protocol.READDIRPLUS:
+            position += _ENTRY
+        inode, following, size, kind = protocol.DIRENT.unpack_from(reply, position)
+        position += protocol.DIRENT.size
+        assert kind
+        yield reply[position : position + size], inode, following
+        position += size + -size % 8
+
+
+@contextmanager
+def kernel(members: list[Member]) -> Iterator[Kernel]:
+    with roots([(image(members), "app:1")]) as (_, tree):
+        top = found(tree.root, "rootfs/app:1")
+        list(entered(top).children())
+        assert top is not None
+        inodes = Inodes(tree.root)
+        yield Kernel(inodes, inodes.look_up(top))
+        tree.roots.opened.close_idle()
+
+
+def test_numbers_of_nodes_that_never_change_are_marked() -> None:
+    with kernel(MEMBERS) as known:
+        assert known.root & CONSTANT
+        assert known.lookup("d/a") & CONSTANT
+        assert not known.inodes.number("blob:x") & CONSTANT
+
+
+def test_a_lookup_returns_the_attributes_and_is_counted() -> None:
+    with kernel(MEMBERS) as known:
+        known.lookup("d/a")
+        inode = known.lookup("d/a")
+        entry = known.reply(protocol.LOOKUP, known.lookup("d"), b"a\0")
+        assert _SIZE_AND_MODE.unpack_from(entry, _ATTR + 8) == (7, stat.S_IFREG | 0o4711)
+        assert not known.inodes.forget(inode, 2)
+        assert known.inodes.forget(inode, 1)
+
+
+def test_an_absent_name_is_remembered_as_absent() -> None:
+    with kernel(MEMBERS) as known:
+        entry = protocol.ENTRY_OUT.unpack(known.reply(protocol.LOOKUP, known.root, b"none\0"))
+        assert entry[0] == 0
+        assert entry[2] > 1000
+
+
+def test_times_before_the_epoch_fit() -> None:
+    with kernel(MEMBERS) as known:
+        reply = known.reply(protocol.GETATTR, known.lookup("d"))
+        assert struct.unpack_from("=q", reply, 16 + 24) == (-1,)
+
+
+def test_links_and_attributes_are_read() -> None:
+    with kernel(MEMBERS) as known:
+        assert known.reply(protocol.READLINK, known.lookup("d/link")) == b"a\xff"
+        ping, name = known.lookup("d/ping"), b"user.kind\0"
+        value = b"value"
+        ask = protocol.GETXATTR_IN.pack
+        assert known.reply(protocol.GETXATTR, ping, ask(100) + name) == value
+        asked = known.reply(protocol.GETXATTR, ping, ask(0) + name)
+        assert protocol.GETXATTR_OUT.unpack(asked) == (len(value),)
+        assert known.ask(protocol.GETXATTR, ping, ask(3) + name) == errno.ERANGE
+        assert known.ask(protocol.GETXATTR, ping, ask(9) + b"user.x\0") == errno.ENODATA
+        assert known.ask(protocol.GETXATTR, ping, ask(9) + b"trusted.x\0") == errno.EOPNOTSUPP
+        assert known.reply(protocol.LISTXATTR, ping, ask(100)) == name
+
+
+def test_a_file_is_read_at_once_when_its_chunk_is_in_memory() -> None:
+    with kernel(MEMBERS) as known:
+        inode = known.lookup("d/a")
+        assert known.ask(protocol.OPEN, inode, protocol.OPEN_IN.pack(0, 0)) is None, "not yet open"
+        node = known.inodes.get(inode)
+        reader = node.open()  # type: ignore[attr-defined]  # a file
+        handle = known.open(protocol.OPEN, inode)
+        request = protocol.READ_IN.pack(handle, 2, 100)
+        assert known.ask(protocol.READ, inode, request) is None, "it has to be decompressed"
+        reader.read(0, 1)
+        assert known.reply(protocol.READ, inode, request) == b"ntent"
+        known.reply(protocol.RELEASE, inode, protocol.RELEASE_IN.pack(handle))
+        assert not len(known.files)
+        reader.close()
+
+
+def test_what_cannot_be_answered_is_left_to_the_handlers() -> None:
+    with kernel(MEMBERS) as known:
+        writing = protocol.OPEN_IN.pack(os.O_WRONLY, 0)
+        directory_inode, inode = known.lookup("d"), known.lookup("d/a")
+        for opcode, number, body in (
+            (protocol.OPEN, inode, writing),
+            (protocol.OPEN, directory_inode, protocol.OPEN_IN.pack(0, 0)),
+            (protocol.OPENDIR, inode, b""),
+            (protocol.READLINK, inode, b""),
+            (protocol.GETATTR, CONSTANT | 5, b""),
+            (protocol.READ, inode, protocol.READ_IN.pack(99, 0, 1)),
+            (4, inode, b""),
+        ):
+            assert known.ask(opcode, number, body) is None
+
+
+def test_a_tree_that_is_not_made_is_left_to_the_handlers() -> None:
+    with roots([(image(MEMBERS), "app:1")]) as (_, tree):
+        ((_, top),) = entered(found(tree.root, "rootfs")).children()
+        inodes = Inodes(tree.root)
+        known = Kernel(inodes, inodes.look_up(top))
+        assert known.ask(protocol.LOOKUP, known.root, b"d\0") is None
+        assert known.ask(protocol.OPENDIR, known.root) is None
+
+
+def test_a_listing_that_fails_counts_no_lookup() -> None:
+    with kernel(MEMBERS) as known:
+        inode = known.lookup("d")
+        handle = known.open(protocol.OPENDIR, inode)
+        before = len(known.inodes)
+        attributes = mock.Mock(side_effect=[mock.DEFAULT, OSError])
+        request = protocol.READ_IN.pack(handle, 0, 4096)
+        with mock.patch.object(DirectAnswers, "_attr", attributes):
+            assert known.ask(protocol.READDIRPLUS, inode, request) is None
+        assert len(known.inodes) == before
+        assert len(_names(known, inode)) == 3
+
+
+def _names(known: Kernel, inode: int) -> dict[bytes, int]:
+    found = known.listing(inode, protocol.READDIRPLUS, 4096)
+    return {name: number for name, number in found.items() if name not in (b".", b"..")}
+
+
+@settings(max_examples=20)
+@given(
+    names=st.sets(st.text("abc\udcff", min_size=1, max_size=20), max_size=40),
+    size=st.integers(500, 3000),
+)
+def test_each_name_is_listed_once_and_its_lookup_counted(names: set[str], size: int) -> None:
+    with kernel([directory("d"), *(file(f"d/{name}", "") for name in names)]) as known:
+        inode = known.lookup("d")
+        plain = known.listing(inode, protocol.READDIR, size)
+        before = len(known.inodes)
+        assert before == 3
+        listed = known.listing(inode, protocol.READDIRPLUS, size)
+        assert listed == plain
+        assert set(listed) == {os.fsencode(name) for name in names} | {b".", b".."}
+        assert (listed[b"."], listed[b".."]) == (inode, known.root)
+        for name in names:
+            assert known.inodes.forget(listed[os.fsencode(name)], 1)
+        assert len(known.inodes) == before
+        assert not len(known.directories)
