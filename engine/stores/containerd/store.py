@@ -47,6 +47,7 @@ class ContainerdStore(Store):
     content: ContainerdContent
     images: ContainerdImages
     leases: ContainerdLeases
+    tables: LocalTables
 
     def __init__(self, location: Location, client: Client, cache: Path) -> None:
         """Use `at`; `client` is connected and has a namespace, `cache` is the user's."""
@@ -98,13 +99,14 @@ class ContainerdStore(Store):
 
     @classmethod
     def create(cls, url: str) -> ContainerdStore:
-        """Return the store of a URL, whose namespace is made if need be, and drop what killed
-        processes have left there. Raise StoreError.
+        """Return the store of a URL, whose namespace is made if need be. Drop what killed processes
+        have left there, and the tables of layers that are gone. Raise StoreError.
         """
         store = cls._at(url, _make_namespace)
-        with suppress(StoreError):
+        with suppress(StoreError, OSError):
             store.content.drop_abandoned()
             store.leases.drop_abandoned()
+            store.drop_tables()
         return store
 
     @classmethod
@@ -120,6 +122,14 @@ class ContainerdStore(Store):
         except BaseException:
             client.close()
             raise
+
+    def drop_tables(self) -> None:
+        """Remove the tables of layers that containerd does not have any more; raise OSError."""
+        tables = {table.digest: table.path for table in self.tables.files()}
+        known = self.content.sizes(filter(None, tables))
+        for digest, path in tables.items():
+            if digest not in known:
+                path.unlink(missing_ok=True)
 
     def transaction(self) -> AbstractContextManager[object]:
         return self._transactions.begin()

@@ -209,6 +209,17 @@ def test_blobs_of_a_transaction_that_fails_are_collected(
     assert server.stored(namespace) == before
 
 
+def test_tables_of_layers_that_are_gone_are_removed(
+    server: Server, namespace: str, opened: Store
+) -> None:
+    for layer_of in (LAYER, digests.of_bytes(b"gone")):
+        opened.tables.put(layer_of, b"a table")
+    load(opened)
+    with create_store(server.url(namespace)) as store:
+        assert store.tables.get(LAYER) is not None
+        assert store.tables.get(digests.of_bytes(b"gone")) is None
+
+
 def test_kubernetes_sees_what_is_loaded(server: Server) -> None:
     with create_store(server.url("k8s.io")) as store:
         load(store)
