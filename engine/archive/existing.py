@@ -5,11 +5,13 @@
 
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from engine.archive.save import Destination, write_images
+from engine.archive.trimmed import Trimmed
 from engine.closing import Closing
 from engine.content.protocols import Provider, ReaderAt
 from engine.errors import BrokenArchive, LimitExceeded, NotFound
@@ -137,9 +139,39 @@ def extend(
 
     Raise the errors of `save` and of `ExistingArchive`.
     """
+    added = partial(combined.layout, images, store.content, options)
+    return _extend(store, archive, images, added, store.content, output)
+
+
+def extend_trimmed(
+    store: Store,
+    archive: Path,
+    images: Sequence[Image],
+    options: combined.Options,
+    output: Destination,
+) -> Sequence[Image]:
+    """As `extend`, with indexes that list only what is there; return the images that were added.
+
+    Raise also the errors of `Trimmed`.
+    """
+    trimmed = Trimmed(images, store.content, options)
+    added = partial(combined.layout, trimmed.images, trimmed, options)
+    _extend(store, archive, images, added, trimmed, output)
+    return trimmed.images
+
+
+def _extend(
+    store: Store,
+    archive: Path,
+    images: Sequence[Image],
+    added: Callable[[], Sequence[Entry]],
+    content: Provider,
+    output: Destination,
+) -> int:
+    """Write the entries of an archive and those that `added` returns, with blobs of `content`."""
     with ExistingArchive(archive) as existing:
 
         def layout() -> Sequence[Entry]:
-            return union(existing.entries, combined.layout(images, store.content, options))
+            return union(existing.entries, added())
 
-        return write_images(store, images, layout, existing.before(store.content), output)
+        return write_images(store, images, layout, existing.before(content), output)

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,12 @@ from imgfs.cli.support.streams import widen
 from imgfs.cli.support.tracing import tracer
 
 Options = TypeVar("Options", bound=Selection)
+_NOT_FOR_DOCKER: Mapping[str, str] = {
+    "append": "makes whole archives: name all images in one save instead of --append",
+    "since": "uncompresses the layers, so that they are none of the blobs that --since leaves out",
+    "trim_index": "saves one platform without an index, so that --trim-index has nothing to trim",
+}
+"""Options that the layout of docker save does not allow, and why."""
 
 
 def _options(parser: Parser) -> None:
@@ -79,10 +85,10 @@ def _save(args: Namespace) -> None:
         raise UsageError("--append and --output exclude each other")
     if args.referrers and (args.platform or args.trim_index or args.layout == "docker"):
         raise UsageError("--referrers takes neither --platform, --trim-index nor --layout docker")
-    if args.layout == "docker" and (args.append or args.since or args.trim_index):
-        raise UsageError("--layout docker takes neither --append, --since nor --trim-index")
-    if args.append and args.trim_index:
-        raise UsageError("--append and --trim-index exclude each other")
+    if args.layout == "docker":
+        for option, reason in _NOT_FOR_DOCKER.items():
+            if getattr(args, option):
+                raise UsageError(f"--layout docker {reason}")
     if args.output is None and args.append is None and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use -o FILE or a redirection")
     wanted = tuple(platforms.parse(one) for one in args.platform)
@@ -124,12 +130,16 @@ def _write(
         if args.since:
             known = _blobs_below(store, args.since)
             options = replace(options, keeps=lambda blob: blob.digest not in known)
-        if args.trim_index:
-            _report_trimmed(images, save_trimmed(store, images, options, output))
-        elif args.append is not None and directory is None:
-            from engine.archive.existing import extend  # most archives are new
+        if args.append is not None and directory is None:
+            from engine.archive.existing import extend, extend_trimmed  # most archives are new
 
-            extend(store, Path(args.append), images, options, output)
+            archive = Path(args.append)
+            if args.trim_index:
+                _report_trimmed(images, extend_trimmed(store, archive, images, options, output))
+            else:
+                extend(store, archive, images, options, output)
+        elif args.trim_index:
+            _report_trimmed(images, save_trimmed(store, images, options, output))
         else:
             save(store, images, options, output)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.archive.existing import extend_trimmed
 from engine.archive.save import Output, save_trimmed
 from engine.archive.trimmed import Trimmed
 from engine.content.blobs import read_blob
@@ -137,3 +138,16 @@ def test_what_is_saved_is_complete_and_trimming_it_again_changes_nothing(
         assert again.target.digest == written.target.digest
         assert second.images.summary(again.target.digest).missing == ()
         assert Trimmed([again], second.content, SELECTION).images == [again]
+
+
+def test_a_trimmed_image_is_added_to_an_archive(engine: LocalEngine, tmp_path: Path) -> None:
+    image = load(engine, archives.multi_platform(NAME, [AMD, ARM], absent=[S390]))
+    archive, both = tmp_path / "app.tar", tmp_path / "both.tar"
+    archive.write_bytes(archives.oci_archive((ImageParts(), "docker.io/library/app:1")))
+    with both.open("wb") as file:
+        (added,) = extend_trimmed(engine.store, archive, [image], SELECTION, Output(file.write))
+    with LocalEngine(tmp_path / "other") as other:
+        stored = load(other, both.read_bytes())
+        assert stored.target.digest == added.target.digest != image.target.digest
+        assert {one.familiar for one in other.images.all()} == {"app:1", "multi:1"}
+        assert other.images.summary(stored.target.digest).missing == ()
