@@ -5,12 +5,13 @@ after an interruption at any moment.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from engine.archive.entry_content import Source, opened
+from engine.archive.entry_content import Contents, Source
 from engine.archive.layout_directory import LAYOUT, LayoutDirectory
 from engine.layouts.entry import Entry
 from engine.layouts.union import INDEX, union
@@ -29,16 +30,20 @@ class DirectoryOutput(msgspec.Struct, frozen=True):
         """Write the entries, merged with those that are there; return the size of all in bytes.
 
         Wait while another process writes. Raise the errors of `LayoutDirectory` and
-        `entry_content.opened`, and InvalidDocument for a document that is there; the images that
+        `Contents.opened`, and InvalidDocument for a document that is there; the images that
         were there are then untouched.
         """
-        with LayoutDirectory(self.path) as directory:
+        with ExitStack() as stack:
+            directory = stack.enter_context(LayoutDirectory(self.path))
             old = directory.documents()
             merged = union(old, entries)
             directory.remove_temporaries()
             files = {entry.path: entry for entry in merged if not entry.is_directory}
-            put = _Writer(directory, source, self, tuple(files.values())).put
+            everything = tuple(files.values())
             layout, index = files.pop(LAYOUT), files.pop(INDEX)
+            missing = (entry for entry in files.values() if not directory.has(entry))
+            contents = stack.enter_context(Contents(missing, source, self.tracer))
+            put = _Writer(directory, contents, self.progress, everything).put
             put(layout)
             directory.sync()  # other files without this one are not taken for a layout
             for entry in files.values():
@@ -61,13 +66,13 @@ class _Writer:
     def __init__(
         self,
         directory: LayoutDirectory,
-        source: Source,
-        output: DirectoryOutput,
+        contents: Contents,
+        on_progress: Progress,
         files: Sequence[Entry],
     ) -> None:
         self._directory = directory
-        self._source = source
-        self._output = output
+        self._contents = contents
+        self._on_progress = on_progress
         self._done = Done(0, sum(e.size for e in files), 0, sum(e.is_layer for e in files))
 
     def put(self, entry: Entry) -> None:
@@ -75,9 +80,9 @@ class _Writer:
         if self._directory.has(entry):
             self._report(entry.size)
             return
-        with opened(entry, self._source, self._output.tracer) as content:
+        with self._contents.opened(entry) as content:
             self._directory.put(entry, content, self._report)
 
     def _report(self, size: int) -> None:
         self._done = replace(self._done, size=self._done.size + size)
-        self._output.progress(self._done)
+        self._on_progress(self._done)

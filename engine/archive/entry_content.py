@@ -1,17 +1,20 @@
 """The content of entries, verified while it is read.
 
 Every blob is hashed, and a decompressed layer is compared with its diff ID. At most two chunks are
-in memory, and what `whole_layer` decompresses ahead.
+in memory, and one for each blob that is hashed ahead, or what `whole_layer` decompresses ahead.
 """
 
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import msgspec
 
+from engine.archive.hashed_ahead import Hashed, HashingAhead
+from engine.closing import Closing
+from engine.compression.checksum import crc32
 from engine.content.protocols import Provider, ReaderAt
 from engine.content.tables import TableStore
-from engine.errors import BrokenArchive, DigestMismatch, SizeMismatch
+from engine.errors import BrokenArchive, ChangedFile, DigestMismatch, SizeMismatch
 from engine.layouts.entry import Decompressed, Entry
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
@@ -41,31 +44,56 @@ class Source(msgspec.Struct, frozen=True):
     tables: TableStore
 
 
-@contextmanager
-def opened(entry: Entry, source: Source, tracer: Tracer) -> Iterator[Content]:
-    """Open the content of an entry; that of a directory is empty.
+class Contents(Closing):
+    """The contents of entries, opened in their order; for one thread at a time."""
 
-    Raise NotFound if its blob is absent. Reading raises SizeMismatch or DigestMismatch if the blob
-    does not match the entry, BrokenArchive if it cannot be decompressed.
-    """
-    match entry.content:
-        case Digest() as digest:
-            with (
-                tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": entry.size}),
-                source.blobs.open(digest) as reader,
-            ):
-                if reader.size != entry.size:
-                    raise SizeMismatch(entry.path, entry.size, reader.size)
-                yield Content(_verified(entry, digest, _chunks(reader)), reader.fileno())
-        case Decompressed(digest, diff_id):
-            with (
-                tracer.span(_BLOB_SPAN, {"layer.id": diff_id, "layer.size": entry.size}),
-                source.blobs.open(digest) as reader,
-                closing(_decompressed(entry, digest, source, reader)) as chunks,
-            ):
-                yield Content(_verified(entry, diff_id, chunks))
-        case data:
-            yield Content(iter((data,) if data else ()))
+    def __init__(self, entries: Iterable[Entry], source: Source, tracer: Tracer) -> None:
+        """`entries` is iterated over when blobs are looked for that can be hashed ahead."""
+        self._source = source
+        self._tracer = tracer
+        blobs = ((e.content, e.size) for e in entries if isinstance(e.content, Digest))
+        self._ahead = HashingAhead(blobs, source.blobs)
+
+    def close(self) -> None:
+        """Wait until no blob is read any more."""
+        self._ahead.close()
+
+    @contextmanager
+    def opened(self, entry: Entry) -> Iterator[Content]:
+        """Open the content of an entry; that of a directory is empty.
+
+        Raise NotFound if its blob is absent. Reading raises SizeMismatch or DigestMismatch if the
+        blob does not match the entry, BrokenArchive if it cannot be decompressed, ChangedFile if
+        its bytes change while they are read.
+        """
+        match entry.content:
+            case Digest() as digest:
+                with self._span(digest, entry.size), self._stored(entry, digest) as content:
+                    yield content
+            case Decompressed(digest, diff_id):
+                with (
+                    self._span(diff_id, entry.size),
+                    self._source.blobs.open(digest) as reader,
+                    closing(_decompressed(entry, digest, self._source, reader)) as chunks,
+                ):
+                    yield Content(_verified(entry, diff_id, chunks))
+            case data:
+                yield Content(iter((data,) if data else ()))
+
+    @contextmanager
+    def _stored(self, entry: Entry, digest: Digest) -> Iterator[Content]:
+        with self._ahead.take(digest) as blob:
+            if blob.reader.size != entry.size:
+                raise SizeMismatch(entry.path, entry.size, blob.reader.size)
+            chunks = _chunks(blob.reader)
+            if blob.hashed is None:
+                chunks = _verified(entry, digest, chunks)
+            else:
+                chunks = _compared(entry, digest, chunks, blob.hashed)
+            yield Content(chunks, blob.reader.fileno())
+
+    def _span(self, digest: Digest, size: int) -> AbstractContextManager[object]:
+        return self._tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": size})
 
 
 def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -88,6 +116,27 @@ def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator
         raise DigestMismatch(entry.path, digest, found)
     if last:
         yield last
+
+
+def _compared(
+    entry: Entry, digest: Digest, chunks: Iterable[bytes], hashed: Callable[[], Hashed]
+) -> Iterator[bytes]:
+    """Yield the chunks of a blob that is hashed elsewhere, the last one as `_verified` does."""
+    last, size, checksum = _EMPTY, 0, 0
+    for chunk in chunks:
+        if last:
+            yield last
+        checksum = crc32(chunk, checksum)
+        size += len(chunk)
+        last = chunk
+    if size != entry.size:
+        raise SizeMismatch(entry.path, entry.size, size)
+    found = hashed()
+    if found.digest != digest:
+        raise DigestMismatch(entry.path, digest, found.digest)
+    if found.checksum != checksum:
+        raise ChangedFile(entry.path)
+    yield last
 
 
 def _decompressed(

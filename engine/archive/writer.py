@@ -9,7 +9,7 @@ writes the layer under its actual digest, to which nothing else in the archive r
 
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.archive.entry_content import Source, opened
+from engine.archive.entry_content import Contents, Source
 from engine.layouts.entry import Entry
 from engine.progress import Done, Progress, ignore
 from engine.tar import header_encoder as encode
@@ -36,21 +36,22 @@ def write_archive(
     done, layers = 0, 0
     total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
     total_layers = sum(entry.is_layer for entry in entries)
-    for entry in entries:
-        layers += entry.is_layer
-        for data in _pieces(entry, source, tracer):
-            write(data)
-            done += len(data)
-            progress(Done(done, total, layers, total_layers))
+    with Contents(entries, source, tracer) as contents:
+        for entry in entries:
+            layers += entry.is_layer
+            for data in _pieces(entry, contents):
+                write(data)
+                done += len(data)
+                progress(Done(done, total, layers, total_layers))
     write(encode.END)
     done += len(encode.END)
     progress(Done(done, total, layers, total_layers))
     return done
 
 
-def _pieces(entry: Entry, source: Source, tracer: Tracer) -> Iterator[bytes]:
+def _pieces(entry: Entry, contents: Contents) -> Iterator[bytes]:
     yield encode.encode(_header(entry))
-    with opened(entry, source, tracer) as content:
+    with contents.opened(entry) as content:
         yield from content.chunks
     if entry.size % encode.BLOCK:
         yield encode.padding(entry.size)

@@ -20,9 +20,9 @@ def library(size: int) -> ModuleType:
     return isal_zlib
 
 
-def crc32(data: bytes | memoryview) -> int:
-    """Return the CRC-32 of `data`."""
-    found: int = library(len(data)).crc32(data)
+def crc32(data: bytes | memoryview, before: int = 0) -> int:
+    """Return the CRC-32 of `data`, or of bytes whose CRC-32 is `before` with `data` behind them."""
+    found: int = library(len(data)).crc32(data, before)
     return found
 
 

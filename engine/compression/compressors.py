@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from isal import isal_zlib
 
+from engine.allocation import keep_freed_memory
 from engine.closing import Closing
 from engine.compression.compressor import BLOCK, Sink
 from engine.compression.decompress import StreamPosition
@@ -69,16 +70,6 @@ class Zstd(Closing):
         self._sink(self._compressor.flush())
 
 
-def _keep_memory() -> None:
-    """Make malloc keep freed memory of up to a few blocks.
-
-    Otherwise glibc returns the memory of each compressed block to the kernel, which clears it again
-    for the next block. glibc raises its threshold for that when a larger allocation is freed; this
-    allocation is never written to.
-    """
-    bytes(4 * BLOCK)
-
-
 class _Block(NamedTuple):
     """A compressed block that ends at a byte boundary, and the CRC-32 and size of its input."""
 
@@ -102,7 +93,7 @@ class Gzip:
         self._size = 0
         self._written = len(_GZIP_HEADER)
         self.entrances: list[StreamPosition] = []
-        _keep_memory()
+        keep_freed_memory(4 * BLOCK)
         sink(_GZIP_HEADER)
 
     def write(self, data: bytes | memoryview) -> None:

@@ -66,7 +66,7 @@ def whole_layer(tables: TableStore, digest: str, source: ReaderAt) -> Generator[
 def _stored_table(tables: TableStore, digest: str) -> LayerTable | None:
     with suppress(BrokenArchive, OSError):
         data = tables.get(digest)
-        return None if data is None else table_codec.load(data)
+        return None if data is None else table_codec.load_positions(data)
     return None
 
 

@@ -90,15 +90,9 @@ def dump(table: LayerTable) -> bytes:
 
 def load(data: bytes) -> LayerTable | None:
     """Return the table in a document, None if it has another version; raise BrokenArchive."""
-    if not data.startswith(HEADER):
+    plain = _plain(data)
+    if plain is None:
         return None
-    start = len(HEADER) + _CHECKSUM
-    body = memoryview(data)[start:]
-    expected, found = int.from_bytes(data[len(HEADER) : start]), crc32(body)
-    if expected != found:
-        what = f"expected the checksum {expected:08x}, found {found:08x}"
-        raise BrokenArchive("", f"is a damaged layer table: {what}")
-    plain = body if bytes(body[:4]) != _ZSTD else _zstd().decompress(body)
     document = msgspec.msgpack.decode(plain, type=_Document)
     shared = tuple(_shared(one) for one in document.shared)
     sizes = _joined("q", document.sizes)
@@ -119,6 +113,46 @@ def load(data: bytes) -> LayerTable | None:
         _joined("I", document.checksums),
         document.points,
     )
+
+
+def load_positions(data: bytes) -> LayerTable | None:
+    """Return a table as `load` does, but without entries, which take most of its memory."""
+    plain = _plain(data)
+    if plain is None:
+        return None
+    decode = msgspec.msgpack.decode
+    compression, size, *_, checksums, points = decode(plain, type=list[msgspec.Raw])
+    none = Texts(b"", array("I"))
+    return LayerTable(
+        compression=decode(compression, type=str),
+        size=decode(size, type=int),
+        damage="",
+        paths=none,
+        links=none,
+        shared=(),
+        attributes=array("I"),
+        seconds=array("q"),
+        nanoseconds=array("I"),
+        sizes=array("q"),
+        starts=array("q"),
+        file_checksums=array("Q"),
+        segments={},
+        checksums=_joined("I", decode(checksums, type=bytes)),
+        points=decode(points, type=tuple[Point, ...]),
+    )
+
+
+def _plain(data: bytes) -> bytes | memoryview | None:
+    """Return the encoded table, None if it has another version; raise BrokenArchive."""
+    if not data.startswith(HEADER):
+        return None
+    start = len(HEADER) + _CHECKSUM
+    body = memoryview(data)[start:]
+    expected, found = int.from_bytes(data[len(HEADER) : start]), crc32(body)
+    if expected != found:
+        what = f"expected the checksum {expected:08x}, found {found:08x}"
+        raise BrokenArchive("", f"is a damaged layer table: {what}")
+    return body if bytes(body[:4]) != _ZSTD else _zstd().decompress(body)
 
 
 def _zstd() -> ModuleType:

@@ -1,0 +1,11 @@
+"""The memory that large buffers take from the system, and give back."""
+
+
+def keep_freed_memory(size: int) -> None:
+    """Make malloc keep the memory of freed buffers of up to `size` bytes, 32 MiB at most.
+
+    Otherwise glibc returns the memory of each buffer to the kernel, which clears it again for the
+    next one. glibc raises its threshold for that when a larger allocation is freed; the allocation
+    that is made here is never written to.
+    """
+    bytes(size)
