@@ -1,10 +1,11 @@
 """A containerd for tests, with directories and a socket of its own."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _CONFIG = """\
 version = 2
 root = "{root}/root"
 state = "{root}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = {disabled}
 [grpc]
 address = "{root}/sock"
 [ttrpc]
@@ -38,11 +39,11 @@ def lacking() -> str | None:
 class Server:
     """A containerd that is started, stopped and killed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, disabled: Sequence[str]) -> None:
         self.root = root
         self.socket = root / "sock"
         self._process: subprocess.Popen[bytes] | None = None
-        (root / "config.toml").write_text(_CONFIG.format(root=root))
+        (root / "config.toml").write_text(_CONFIG.format(root=root, disabled=json.dumps(disabled)))
 
     def url(self, namespace: str) -> str:
         return f"containerd://{self.socket}?namespace={namespace}"
@@ -95,10 +96,12 @@ class Server:
 
 
 @contextmanager
-def running(root: Path) -> Iterator[Server]:
-    """Run a containerd below a directory, which is removed at the end."""
+def running(
+    root: Path, disabled: Sequence[str] = ("io.containerd.grpc.v1.cri",)
+) -> Iterator[Server]:
+    """Run a containerd below a directory, which is removed at the end, without some plugins."""
     root.mkdir()
-    server = Server(root)
+    server = Server(root, disabled)
     try:
         server.start()
         yield server

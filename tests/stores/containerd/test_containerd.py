@@ -220,14 +220,6 @@ def test_tables_of_layers_that_are_gone_are_removed(
         assert store.tables.get(digests.of_bytes(b"gone")) is None
 
 
-def test_kubernetes_sees_what_is_loaded(server: Server) -> None:
-    with create_store(server.url("k8s.io")) as store:
-        load(store)
-        found = server.ctr("k8s.io", "images", "ls", 'labels."io.cri-containerd.image"==managed')
-        assert NAME in found
-        names.remove(store, "app:1")
-
-
 def test_a_lease_protects_a_blob(server: Server, namespace: str, imported: Store) -> None:
     with imported.leases.hold() as lease:
         imported.leases.add(lease.id, LAYER)
