@@ -1,27 +1,18 @@
 """A local store with all that tests do with its images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 from engine import names
 from engine.archive import save
 from engine.archive.existing import extend
-from engine.archive.import_options import ImportOptions
-from engine.archive.importer import Import
 from engine.archive.save import Output
 from engine.archive.save_for_docker import save_for_docker
-from engine.closing import Closing
-from engine.commit.commit import Committed, commit
-from engine.commit.source import CommitOptions, Source
-from engine.details import Details, details
+from engine.engine import Engine
 from engine.graph import Graph, graph
 from engine.image import Image
-from engine.layers.layer import Layers
 from engine.layouts import combined, docker_save
 from engine.progress import Progress, ignore
-from engine.spec import platforms
 from engine.stores.local import fsck
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
@@ -32,28 +23,14 @@ from engine.stores.local.gc import Collector
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
 from engine.stores.local.store import LocalStore
-from engine.stores.protocols import EventLog
 
 Write = Callable[[bytes], object]
 
 
-class LocalEngine(Closing):
-    """A local store, and one method for each thing that tests do with its images."""
+class LocalEngine(Engine):
+    """An engine whose store is local, with more methods for what tests do."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the store at a path, or make one if there is none; raise StoreError."""
-        self.local = self.store = LocalStore.create(path)
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the store at a path, which must be there."""
-        engine = cls.__new__(cls)
-        engine.local = engine.store = LocalStore.open(path)
-        return engine
-
-    @property
-    def path(self) -> Path:
-        return self.store.directory
+    store: LocalStore
 
     @property
     def database(self) -> Database:
@@ -63,10 +40,6 @@ class LocalEngine(Closing):
     def content(self) -> LocalContent:
         return self.store.content
 
-    @cached_property
-    def layers(self) -> Layers:
-        return Layers(self.content, self.store.tables, self.path)
-
     @property
     def images(self) -> LocalImages:
         return self.store.images
@@ -75,62 +48,23 @@ class LocalEngine(Closing):
     def leases(self) -> LocalLeases:
         return self.store.leases
 
-    @property
-    def events(self) -> EventLog:
-        return self.store.events
-
-    def close(self) -> None:
-        if "layers" in self.__dict__:
-            self.layers.close()
-        self.store.close()
-
-    def begin_import(self, options: ImportOptions | None = None) -> Import:
-        return Import(self.store, options or ImportOptions())
-
-    def save(self, images: Sequence[Image], options: combined.Options, output: Output) -> int:
-        return save.save(self.store, images, options, output)
-
-    def commit(
-        self,
-        source: Source,
-        names: Sequence[str],
-        options: CommitOptions,
-        progress: Callable[[str, int], None] = lambda _step, _read: None,
-    ) -> Committed:
-        return commit(self.store, source, names, options, progress)
-
-    def details(self, name: str, matcher: platforms.Matcher | None = None) -> Details:
-        return details(self.store, name, matcher)
-
-    def find(self, name: str) -> list[Image]:
-        return names.find(self.images, name)
-
-    def find_one(self, name: str) -> Image:
-        return names.find_one(self.images, name)
-
-    def tag(self, source: str, name: str) -> Image:
-        return names.tag(self.store, source, name)
-
-    def remove(self, name: str) -> list[Image]:
-        return names.remove(self.store, name)
-
     def collector(self) -> Collector:
-        return Collector(self.local)
+        return Collector(self.store)
 
     def check(self, progress: Progress = ignore) -> Iterator[Problem]:
-        return fsck.check(self.local, progress)
+        return fsck.check(self.store, progress)
 
     def check_layers(self) -> Iterator[Problem]:
-        return fsck.check_layers(self.local)
+        return fsck.check_layers(self.store)
 
     def unverified_layers(self) -> Iterator[Unverified]:
-        return fsck.unverified_layers(self.local)
+        return fsck.unverified_layers(self.store)
 
     def repair(self, problem: Problem) -> str:
-        return repair(self.local, problem)
+        return repair(self.store, problem)
 
     def restore_names(self, names: Mapping[str, str]) -> list[str]:
-        return restore_names(self.local, names)
+        return restore_names(self.store, names)
 
     def graph(self, image: Image) -> Graph:
         return graph(self.content, image.target)

@@ -5,13 +5,14 @@ import time
 from argparse import Namespace
 from contextlib import suppress
 
-from engine.errors import StoreMissing, escaped
+from engine.errors import StoreMissing
 from engine.stores.protocols import Store
 from engine.stores.referrers import is_attached
 from imgfs.cli.support import image_filters
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed, human, opened
 from imgfs.cli.support.image_rows import ImageRow, image_rows
+from imgfs.cli.support.removed import print_removed
 
 
 def _options(parser: Parser) -> None:
@@ -64,14 +65,9 @@ def _ask(count: int) -> None:
 
 def _remove(store: Store, row: ImageRow) -> None:
     """Remove an image by its name, unless another process has removed or named it meanwhile."""
-    target = row.image.target.digest
     with store.transaction():
         found = store.images.find(row.image.name)
-        if found is None or found.target.digest != target:
+        if found is None or found.target.digest != row.image.target.digest:
             return
         store.images.delete(row.image.name)
-        is_last = not store.images.is_named(target)
-    if not row.image.is_untagged:
-        print(f"Untagged: {escaped(row.image.familiar)}")
-    if is_last:
-        print(f"Deleted: {target}")
+    print_removed(store, [row.image])

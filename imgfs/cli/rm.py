@@ -4,10 +4,11 @@ from argparse import Namespace
 from contextlib import suppress
 
 from engine import names
-from engine.errors import NotFound, escaped
+from engine.errors import NotFound
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import each, opened
+from imgfs.cli.support.removed import print_removed
 
 
 def _options(parser: Parser) -> None:
@@ -33,10 +34,4 @@ def _remove_if_there(store: Store, name: str) -> None:
 
 
 def _remove(store: Store, name: str) -> None:
-    removed = names.remove(store, name)
-    for image in removed:
-        if not image.is_untagged:
-            print(f"Untagged: {escaped(image.familiar)}")
-    for digest in dict.fromkeys(image.target.digest for image in removed):
-        if not store.images.names_of(digest):
-            print(f"Deleted: {digest}")
+    print_removed(store, names.remove(store, name))

@@ -91,7 +91,7 @@ def check_collected(engine: LocalEngine) -> None:
     assert {str(info.digest) for info in engine.content.walk()} == needed
     assert engine.leases.list() == engine.leases.ended() == []
     root = engine.path
-    tables = {found.path: found.digest for found in engine.local.tables.files()}
+    tables = {found.path: found.digest for found in engine.store.tables.files()}
     assert set(tables.values()) <= needed
     files = {path for path in root.rglob("*") if path.is_file() and path.parent != root}
     files -= tables.keys()

@@ -97,7 +97,7 @@ def leftovers(engine: LocalEngine) -> list[str]:
     known |= {"names.lock", "layers"}
     tables = [
         str(found.path)
-        for found in engine.local.tables.files()
+        for found in engine.store.tables.files()
         if found.digest is None or not engine.content.sizes([found.digest])
     ]
     others = [path.name for path in engine.path.iterdir() if path.name not in known]

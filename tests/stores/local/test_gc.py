@@ -195,7 +195,7 @@ def test_what_is_needed_again_since_the_plan(engine: LocalEngine) -> None:
                 engine.leases.add(lease.id, manifest)
                 return super()._sweep(batch)
 
-    assert {g.name for g in Slow(engine.local).collect()} == {other}
+    assert {g.name for g in Slow(engine.store).collect()} == {other}
     assert {g.name for g in collecting} == {manifest, layer}
 
 

@@ -83,7 +83,7 @@ def test_an_interrupted_write_leaves_the_old_table(
 def test_a_load_keeps_the_tables_of_all_layers(engine: LocalEngine) -> None:
     found = load(engine, LAYER, archives.layer())
     for digest in found:
-        data = engine.local.tables.get(digest)
+        data = engine.store.tables.get(digest)
         assert data is not None
         table = table_codec.load(data)
         assert table is not None
@@ -98,37 +98,37 @@ def test_a_load_into_a_store_that_cannot_keep_tables(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine.local.tables, "put", full)
+        patched.setattr(engine.store.tables, "put", full)
         (digest,) = load(engine, LAYER)
         with engine.layers.open(digest) as layer:
             assert layer.read(len(LAYER), 0) == LAYER
-    assert engine.local.tables.get(digest) is None
+    assert engine.store.tables.get(digest) is None
 
 
 def test_a_table_goes_with_its_layer(engine: LocalEngine) -> None:
     (digest,) = load(engine, LAYER)
     engine.images.delete(APP)
     assert digest in [garbage.name for garbage in engine.store.collect()]
-    assert engine.local.tables.get(digest) is None
+    assert engine.store.tables.get(digest) is None
 
 
 def test_leftovers_are_collected(engine: LocalEngine) -> None:
     (digest,) = load(engine, LAYER)
     directory = engine.path / "layers/sha256"
-    engine.local.tables.put(DIGEST, b"of a load that failed")
+    engine.store.tables.put(DIGEST, b"of a load that failed")
     (directory / "stray").write_bytes(b"half")
     expected = {str(directory / "stray"), str(directory / DIGEST.encoded)}
     assert {one.name for one in engine.store.garbage() if one.kind == "table"} == expected
     assert {one.name for one in engine.store.collect()} == expected
-    assert [found.digest for found in engine.local.tables.files()] == [digest]
+    assert [found.digest for found in engine.store.tables.files()] == [digest]
 
 
 def test_a_damaged_table_is_found_and_removed(engine: LocalEngine) -> None:
     first, second = load(engine, LAYER, archives.layer())
-    data = engine.local.tables.get(first)
+    data = engine.store.tables.get(first)
     assert data is not None
-    engine.local.tables.put(first, data[:-1] + b"x")
-    engine.local.tables.put(second, b"of another version")
+    engine.store.tables.put(first, data[:-1] + b"x")
+    engine.store.tables.put(second, b"of another version")
     (problem,) = engine.check()
     assert (problem.kind, problem.subject) == (Kind.TABLE, first)
     assert "is a damaged layer table: expected the checksum" in problem.text
@@ -136,7 +136,7 @@ def test_a_damaged_table_is_found_and_removed(engine: LocalEngine) -> None:
     assert list(engine.check()) == []
     with engine.layers.open(first) as layer:
         assert layer.read(len(LAYER), 0) == LAYER
-    assert engine.local.tables.get(first) == data
+    assert engine.store.tables.get(first) == data
 
 
 def test_a_store_without_tables_works(engine: LocalEngine) -> None:
@@ -145,7 +145,7 @@ def test_a_store_without_tables_works(engine: LocalEngine) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     (engine.path / "layers").rmdir()
     assert list(engine.check()) == []
-    assert engine.local.tables.get(digest) is None
+    assert engine.store.tables.get(digest) is None
     with engine.layers.open(digest) as layer:
         assert layer.read(len(LAYER), 0) == LAYER
-    assert engine.local.tables.get(digest) is not None
+    assert engine.store.tables.get(digest) is not None
