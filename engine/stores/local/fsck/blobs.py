@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from engine.allocation import keep_freed_memory
 from engine.content.protocols import Info, ReaderAt
 from engine.errors import NotFound
 from engine.limits import BUFFER_SIZE
@@ -20,6 +20,7 @@ from engine.spec.digest import Digest
 from engine.stores.local.files import LocalReader
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.writer import BLOB_MODE
+from engine.threads import Workers
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
@@ -40,9 +41,13 @@ class BlobCheck:
     def stored(self) -> Iterator[Problem]:
         """Yield the problems of blobs that have a row."""
         infos = self._store.content.walk()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        keep_freed_memory(4 * BUFFER_SIZE)
+        with closing(Workers(len(os.sched_getaffinity(0)))) as workers:
             while page := list(islice(infos, _PAGE)):
-                yield from filter(None, pool.map(self._stored, page))
+                # The largest one first, since the last ones keep one core busy at a time.
+                by_size = sorted(page, key=_size, reverse=True)
+                begun = {info.digest: workers.begin(self._stored, info) for info in by_size}
+                yield from filter(None, (begun[info.digest]() for info in page))
 
     def files(self) -> Iterator[Problem]:
         """Yield the problems of files that have no row."""
@@ -120,3 +125,7 @@ class BlobCheck:
             with suppress(NotFound):
                 names.append(self._store.images.get(name).familiar)
         return Problem(kind, info.digest, text, tuple(names))
+
+
+def _size(info: Info) -> int:
+    return info.size

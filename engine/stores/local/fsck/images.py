@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Final
 
+from engine.allocation import keep_freed_memory
 from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, EngineError, NotFound, counted
 from engine.graph import ImageManifest, children, gc_labels, graph, summarize
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
+from engine.limits import BUFFER_SIZE
 from engine.spec import media_types as layer_types
 from engine.spec import oci
 from engine.spec.digest import parse
 from engine.spec.oci import Descriptor
 from engine.stores.local.fsck.problem import Kind, Problem, Unverified
+from engine.threads import Workers
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
+
+_IMAGES_AHEAD: Final = 16
+"""The number of images whose layers are decompressed before their turn."""
 
 
 class ImageCheck:
@@ -36,11 +44,21 @@ class ImageCheck:
                 yield from problems
 
     def layers(self) -> Iterator[Problem]:
-        """Yield the layers that differ from the diff IDs in configs and labels."""
-        known: dict[tuple[str, str], str] = {}
-        for target, image in self._complete():
-            with suppress(EngineError, OSError):  # `images` reports these
-                yield from self._layers(target, image, known)
+        """Yield the layers that differ from the diff IDs in configs and labels.
+
+        As many are decompressed at once as there are cores, also those of the next images.
+        """
+        keep_freed_memory(4 * BUFFER_SIZE)
+        with closing(Workers(len(os.sched_getaffinity(0)))) as workers:
+            diff_ids = _DiffIds(self._store, workers)
+            coming: deque[tuple[Descriptor, ImageManifest]] = deque()
+            for one in self._complete():
+                diff_ids.begin(_comparable(self._store, one[1]))
+                coming.append(one)
+                if len(coming) > _IMAGES_AHEAD:
+                    yield from self._layers(*coming.popleft(), diff_ids)
+            while coming:
+                yield from self._layers(*coming.popleft(), diff_ids)
 
     def unverified(self) -> Iterator[Unverified]:
         """Yield the layers that cannot be compared with their diff IDs, once for each reason."""
@@ -62,44 +80,29 @@ class ImageCheck:
                 )
 
     def _layers(
-        self, target: Descriptor, image: ImageManifest, known: dict[tuple[str, str], str]
+        self, target: Descriptor, image: ImageManifest, diff_ids: _DiffIds
     ) -> Iterator[Problem]:
-        names = self._names(target)
-        wanted = image.config.rootfs.diff_ids if image.config else ()
-        layers = image.manifest.layers
-        if image.needs_diff_ids and len(wanted) != len(layers):
-            text = (
-                f"expected {counted(len(wanted), 'layer')}, as its config says, found {len(layers)}"
-            )
-            yield Problem(Kind.LAYER, image.descriptor.digest, text, names)
-        for layer, diff_id in zip(layers, wanted, strict=False):
-            if layer_types.unreadable(layer.media_type):
-                continue
-            if not self._store.content.exists(layer.digest):
-                continue  # absent legitimately, or reported by `images`
-            algorithm = parse(diff_id).algorithm
-            if (layer.digest, algorithm) not in known:
-                found = known[layer.digest, algorithm] = self._diff_id(layer.digest, algorithm)
-                yield from self._label(layer.digest, found, names)
-            if (found := known[layer.digest, algorithm]) != diff_id:
-                text = f"unexpected diff ID: expected {diff_id}, found {found}"
-                yield Problem(Kind.LAYER, layer.digest, text, names)
+        with suppress(EngineError, OSError):  # `images` reports these
+            names = self._names(target)
+            wanted = image.config.rootfs.diff_ids if image.config else ()
+            layers = image.manifest.layers
+            if image.needs_diff_ids and len(wanted) != len(layers):
+                layers_said = counted(len(wanted), "layer")
+                text = f"expected {layers_said}, as its config says, found {len(layers)}"
+                yield Problem(Kind.LAYER, image.descriptor.digest, text, names)
+            for layer, diff_id in _comparable(self._store, image):
+                found, is_new = diff_ids.take(layer.digest, parse(diff_id).algorithm)
+                if is_new:
+                    yield from self._label(layer.digest, found, names)
+                if found != diff_id:
+                    text = f"unexpected diff ID: expected {diff_id}, found {found}"
+                    yield Problem(Kind.LAYER, layer.digest, text, names)
 
     def _label(self, digest: str, found: str, names: tuple[str, ...]) -> Iterator[Problem]:
         label = self._store.content.info(digest).labels.get(UNCOMPRESSED_LABEL, found)
         if label != found and label.partition(":")[0] == found.partition(":")[0]:
             text = f"{UNCOMPRESSED_LABEL}: expected {found}, found {label}"
             yield Problem(Kind.LABEL, digest, text, names, {UNCOMPRESSED_LABEL: found})
-
-    def _diff_id(self, digest: str, algorithm: str) -> str:
-        """Return the diff ID of a layer, or the error that prevents its computation."""
-        try:
-            with self._store.content.open(digest) as reader:
-                if compression_of(reader) == "none":
-                    return digest
-                return measure(reader, digest, algorithm).diff_id
-        except (BrokenArchive, OSError) as error:
-            return str(error)
 
     def _image(self, target: Descriptor) -> Iterator[Problem]:
         names = self._names(target)
@@ -145,3 +148,51 @@ class ImageCheck:
 
     def _names(self, target: Descriptor) -> tuple[str, ...]:
         return tuple(image.familiar for image in self._store.images.names_of(target.digest))
+
+
+class _DiffIds:
+    """The diff IDs of layers, which several threads compute ahead; for one thread at a time."""
+
+    def __init__(self, store: LocalStore, workers: Workers) -> None:
+        self._store = store
+        self._workers = workers
+        self._begun: dict[tuple[str, str], Callable[[], str]] = {}
+        self._known: dict[tuple[str, str], str] = {}
+
+    def begin(self, layers: Iterable[tuple[Descriptor, str]]) -> None:
+        """Begin with the layers of an image, the largest first, which take longest."""
+        with suppress(EngineError):  # it is raised when the diff ID is asked for
+            for layer, diff_id in sorted(layers, key=lambda one: one[0].size, reverse=True):
+                key = layer.digest, parse(diff_id).algorithm
+                if key not in self._known and key not in self._begun:
+                    self._begun[key] = self._workers.begin(self._compute, *key)
+
+    def take(self, digest: str, algorithm: str) -> tuple[str, bool]:
+        """Return the diff ID, or the error that prevents its computation, and whether it is asked
+        for the first time.
+        """
+        key = digest, algorithm
+        if key in self._known:
+            return self._known[key], False
+        begun = self._begun.pop(key, None)
+        self._known[key] = begun() if begun else self._compute(*key)
+        return self._known[key], True
+
+    def _compute(self, digest: str, algorithm: str) -> str:
+        try:
+            with self._store.content.open(digest) as reader:
+                if compression_of(reader) == "none":
+                    return digest
+                return measure(reader, digest, algorithm).diff_id
+        except (BrokenArchive, OSError) as error:
+            return str(error)
+
+
+def _comparable(store: LocalStore, image: ImageManifest) -> Iterator[tuple[Descriptor, str]]:
+    """Yield the layers that can be compared with their diff IDs."""
+    wanted = image.config.rootfs.diff_ids if image.config else ()
+    for layer, diff_id in zip(image.manifest.layers, wanted, strict=False):
+        if layer_types.unreadable(layer.media_type):
+            continue
+        if store.content.exists(layer.digest):
+            yield layer, diff_id  # others are absent legitimately, or reported by `images`
