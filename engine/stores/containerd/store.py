@@ -50,7 +50,7 @@ class ContainerdStore(Store):
     tables: LocalTables
 
     def __init__(self, location: Location, client: Client, cache: Path) -> None:
-        """Use `at`; `client` is connected and has a namespace, `cache` is the user's."""
+        """Use `open` or `create`; `client` has a namespace, `cache` is the user's directory."""
         self.location = location.url
         server, images = Server(client), Images(client)
         content, leases = Content(client), Leases(client)
