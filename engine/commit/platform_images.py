@@ -4,6 +4,7 @@ The images of several platforms are created concurrently.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 
 import msgspec
@@ -22,13 +23,12 @@ from engine.commit.layer_progress import LayerProgress
 from engine.commit.source import CommitOptions, PlatformSource, Ref, RootArchive, Upper
 from engine.compression.decompress import ArchiveDecompressor
 from engine.content.blobs import read_blob
-from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, DigestMismatch
 from engine.filetree import directory
 from engine.filetree.merged import MergedImage
 from engine.filetree.tree import EMPTY, Tree
 from engine.graph import ImageManifest
-from engine.layers.diff_ids import compression_of, uncompressed_pieces
+from engine.layers.diff_ids import compression_of
 from engine.layers.layer import Layers
 from engine.spec import go_json, oci, platforms
 from engine.spec import media_types as layer_types
@@ -177,9 +177,12 @@ class PlatformImages:
     def _recompressed(self, layer: Descriptor, diff_id: str) -> Layer:
         compression = self._options.compression
         known = f"{diff_id} {compression}"
-        with self._content.open(layer.digest) as reader:
+        with (
+            self._content.open(layer.digest) as reader,
+            closing(self._layers.whole(layer.digest, reader)) as pieces,
+        ):
             try:
-                write = partial(_add_uncompressed, reader)
+                write = partial(_add_all, pieces)
                 made = self._layer_of(LayerSource(write, self._progress.add, known, compression))
             except BrokenArchive as error:
                 raise BrokenArchive(f"layer {layer.digest}", error.reason) from error
@@ -213,8 +216,8 @@ def _written(layer: Layer, note: LayerNote) -> WrittenLayer:
     return WrittenLayer(Descriptor(media_type, layer.digest, layer.size), layer.diff_id, note)
 
 
-def _add_uncompressed(reader: ReaderAt, out: BlockBuffer) -> None:
-    for piece in uncompressed_pieces(reader):
+def _add_all(pieces: Iterable[bytes], out: BlockBuffer) -> None:
+    for piece in pieces:
         out.add(piece)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -83,6 +83,12 @@ class Layers:
         """
         with closing(self._content.open(digest)):
             return self._load(digest)
+
+    def whole(self, digest: str, source: ReaderAt) -> Generator[bytes, None, None]:
+        """Yield the uncompressed bytes of a layer, as `sections.whole_layer` does."""
+        from engine.layers.sections import whole_layer  # deferred with the decoders
+
+        return whole_layer(self._stored, digest, source)
 
     def close(self) -> None:
         """Release what is cached; no layer may be read after that."""
