@@ -6,6 +6,7 @@ import os
 import socket
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from tests import archives
 from tests.archives import ImageParts
 from tests.filetree.layers import Member, directory, file, hardlink, layer, member, symlink
 from tests.filetree.test_tree_builder import fits, some_layers
+from tests.hostile.test_layers import HARMLESS, REFUSED
 from tests.local_engine import LocalEngine
-from tests.mounts import Mounted, run
+from tests.mounts import IMGFS, Mounted, run
 from tests.trees import make_odd, picture
 
 BIG = "".join(f"line {number}\n" for number in range(100_000))
@@ -93,9 +95,57 @@ def test_names_are_never_stale(mounted: Mounted, engine: LocalEngine) -> None:
 def test_a_name_that_moves_shows_the_other_image(mounted: Mounted) -> None:
     root = load(mounted, BASE)
     before = (root / "etc").stat().st_ino
-    load(mounted, BASE, [file("etc/a", "two")])
+    assert not (root / "etc/new").exists(), "the kernel remembers that"
+    load(mounted, BASE, [file("etc/a", "two"), file("etc/new", "three")])
     assert (root / "etc/a").read_text() == "two"
+    assert (root / "etc/new").read_text() == "three"
     assert (root / "etc").stat().st_ino != before
+
+
+def test_readers_while_images_come_and_go(mounted: Mounted, engine: LocalEngine) -> None:
+    root = load(mounted, BASE)
+
+    def read(number: int) -> bool:
+        with (root / "big").open() as big:
+            big.seek(number * 1000)
+            return big.read(50) == BIG[number * 1000 : number * 1000 + 50]
+
+    with ThreadPoolExecutor(2) as pool:
+        reads = pool.map(read, range(600))
+        for number in range(10):
+            other = load(mounted, [file("a", str(number))], name=f"other:{number}")
+            assert (other / "a").read_text() == str(number)
+            engine.remove(f"other:{number}")
+            list(engine.store.collect())
+        assert all(reads)
+
+
+def test_hostile_layers_stay_below_their_roots(mounted: Mounted) -> None:
+    for number, (members, expected) in enumerate(HARMLESS.values()):
+        name = f"hostile:{number}"
+        root = load(mounted, members, name=name)
+        found = {str(path.relative_to(root)) for path in sorted(root.rglob("*"))}
+        assert found == {path.rstrip("/") for path in expected}
+        assert exported(mounted, name) == found
+        changes = run(*IMGFS, "--store", mounted.store, "diff", "--layers", name).stdout.decode()
+        assert {line.partition("/")[2] for line in changes.splitlines() if "/" in line} == found
+
+
+def test_what_is_refused_of_a_layer_is_left_out(mounted: Mounted) -> None:
+    for number, (members, says) in enumerate(REFUSED.values()):
+        name = f"hostile:{number}"
+        root = load(mounted, [*members, file("fine", "x")], name=name)
+        assert (root / "fine").read_text() == "x"
+        assert says in str(mounted.status("roots")["left_out"])
+        assert "fine" in exported(mounted, name)
+
+
+def exported(mounted: Mounted, name: str) -> set[str]:
+    """Return the paths of what imgfs export writes."""
+    archive = mounted.store.with_name("exported.tar")
+    run(*IMGFS, "--store", mounted.store, "export", "-q", "-o", archive, name)
+    with tarfile.open(archive, errorlevel=2) as tar:
+        return {os.path.relpath(one.name) for one in tar} - {"."}
 
 
 def test_one_file_of_one_layer_is_one_inode(mounted: Mounted) -> None:
