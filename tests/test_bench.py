@@ -55,6 +55,19 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert CONTEST.memory("disk") is None
 
 
+def test_the_cores_in_use_are_processor_time_by_time() -> None:
+    samples = [Sample(2, processor=3), Sample(1, processor=1), Sample(4, processor=8), Sample(1)]
+    assert Contest("x", {"ours": samples}).cores("ours") == 1.5
+    assert CONTEST.cores("ours") is None
+
+
+def test_processor_time_is_that_of_a_command_and_its_children() -> None:
+    script = "import os; os.system('true'); sum(range(3_000_000)); print(os.times()[:4])"
+    found = command([sys.executable, "-c", script]).processor
+    assert found is not None
+    assert 0.01 <= found < 60
+
+
 def test_who_did_not_take_part_is_no_reference() -> None:
     assert CONTEST.fastest(["nobody", "ours"]) == "ours"
     assert CONTEST.slowest(["disk", "ours"]) == "ours"

@@ -14,6 +14,7 @@ from pathlib import Path
 import engine
 import imgfs
 from scripts.lib.bench import (
+    checking,
     commit,
     containerd,
     directories,
@@ -39,6 +40,7 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "loading": loading.measure,
     "directories": directories.measure,
     "saving": saving.measure,
+    "checking": checking.measure,
     "startup": startup.measure,
     "commit": commit.measure,
     "containerd": containerd.measure,

@@ -76,6 +76,16 @@ class StoredImage:
                     read_all(file)
 
 
+def gzip_layers(image: StoredImage) -> list[Path]:
+    """Return the gzip blobs below the layout of an image."""
+    return [file for file in (image.layout / "blobs").glob("*/*") if _is_gzip(file)]
+
+
+def _is_gzip(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(2) == b"\x1f\x8b"
+
+
 class Images:
     """The cache of images below `root`."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scripts.lib.bench.bench import Bench
-from scripts.lib.bench.images import StoredImage
+from scripts.lib.bench.images import StoredImage, gzip_layers
 from scripts.lib.bench.mounting import IMGFS, Mount
 from scripts.lib.bench.results import Goal
 from scripts.lib.bench.running import command
@@ -100,14 +100,9 @@ def _layer_by_layer(image: StoredImage) -> list[Contender]:
     """Return the verification of each gzip blob in turn, by tools; none if igzip is missing."""
     if shutil.which("igzip") is None:
         return []
-    blobs = [file for file in (image.layout / "blobs").glob("*/*") if _is_gzip(file)]
+    blobs = gzip_layers(image)
     script = 'for f; do igzip -dc "$f" | openssl sha256 & openssl sha256 "$f"; wait; done'
     return [Contender(_TOOLS, lambda: command(["sh", "-c", script, "sh", *blobs]))]
-
-
-def _is_gzip(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(2) == b"\x1f\x8b"
 
 
 def _dd(name: str) -> tuple[str, str, str]:

@@ -1,4 +1,5 @@
-"""Measure one command or function from outside: time, first byte, memory, bytes written.
+"""Measure one command or function from outside: time, first byte, memory, bytes written, and
+processor time.
 
 Bytes written are write_bytes of /proc/PID/io: what the process, and the children that it has waited
 for, made dirty in the page cache of a disk. Memory is the peak resident set of the process and its
@@ -113,7 +114,7 @@ def command(
             first = _drain(process.stdout.fileno())
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             ended = time.perf_counter()
-            written = _written(process.pid)
+            written, processor = _written(process.pid), _processor(process.pid)
             process.wait()
         finally:
             if process.returncode is None:
@@ -132,6 +133,7 @@ def command(
         None if first is None else first - began,
         watch.peak and watch.peak + (daemon.peak() if daemon else 0),
         written + (daemon.written() - before if daemon else 0),
+        processor,
     )
 
 
@@ -192,6 +194,14 @@ def _status(pid: int, field: str) -> int:
             if line.startswith(f"{field}:"):
                 return int(line.split()[1]) << 10
     return 0
+
+
+def _processor(pid: int) -> float | None:
+    """Return the processor time of a process, and of the children that it has waited for."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def _written(pid: int) -> int:

@@ -1,7 +1,9 @@
-"""Write an image to a pipe as one archive."""
+"""Write an image as one archive: to a pipe, to a file, and with layers uncompressed."""
+
+import shutil
 
 from scripts.lib.bench.bench import Bench
-from scripts.lib.bench.images import NAME, StoredImage
+from scripts.lib.bench.images import NAME, StoredImage, gzip_layers
 from scripts.lib.bench.mounting import IMGFS
 from scripts.lib.bench.results import Goal, Row
 from scripts.lib.bench.running import command
@@ -36,11 +38,46 @@ def measure(bench: Bench) -> None:
     )
     report.time(done, what, _MOUNT, Goal(0.15, 0.25), best)
     what = f"imgfs save of the {bench.size} image to a pipe ÷ tar of the directory, time"
-    report.time(done, what, _SAVE, Goal(1.5), _TAR)
+    report.time(done, what, _SAVE, Goal(1.25), _TAR)
     byte, start = done.first_byte(_SAVE), done.first_byte(_START)
     value = (byte - start) * 1000 if byte is not None and start is not None else None
     note = "less the first byte of imgfs images"
     report.rows.append(Row("its first byte, after start-up", value, Goal(20), "ms", note))
+    _to_file(bench, image)
+    _uncompressed(bench)
+
+
+def _to_file(bench: Bench, image: StoredImage) -> None:
+    def saved() -> Sample:
+        with bench.place() as place:
+            words = ["save", "-q", "-o", str(place / "x.tar"), NAME]
+            return command([*IMGFS, "--store", image.store, *words])
+
+    def copied() -> Sample:
+        with bench.place() as place:
+            return command(["cp", "-r", image.layout, place / "copy"])
+
+    contenders = [Contender("cp -r, disk", copied), Contender("imgfs save -o", saved)]
+    done = bench.contest("saving to a file", contenders, image.size)
+    what = "imgfs save -o FILE ÷ cp -r of the directory"
+    bench.report.time(done, what, "imgfs save -o", Goal(1.1), "cp -r, disk")
+
+
+def _uncompressed(bench: Bench) -> None:
+    """Measure docker's layout of gzip layers, beside the fastest tool that decompresses them."""
+    if shutil.which("igzip") is None:
+        bench.report.notes.append("docker's layout of gzip layers: igzip is not installed")
+        return
+    image = bench.images.image(bench.size, "gzip")
+    image.warm()
+    words = ["save", "-q", "--layout", "docker", NAME]
+    contenders = [
+        Contender("igzip -dc", lambda: command(["igzip", "-dc", *gzip_layers(image)])),
+        Contender("imgfs save", lambda: command([*IMGFS, "--store", image.store, *words])),
+    ]
+    done = bench.contest("saving gzip layers in docker's layout", contenders, image.size)
+    what = "imgfs save --layout docker of gzip layers ÷ igzip -dc of them"
+    bench.report.time(done, what, "imgfs save", Goal(0.75), "igzip -dc")
 
 
 def _peers(bench: Bench, image: StoredImage) -> list[Contender]:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One run: seconds in all and until the first byte of output; bytes of peak memory and bytes
-    written to disk. None means not measured.
+    written to disk; seconds of processor time on all cores. None means not measured.
     """
 
     seconds: float
     first_byte: float | None = None
     memory: int | None = None
     written: int | None = None
+    processor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class Contest:
     def written(self, name: str) -> int | None:
         found = _median(sample.written for sample in self.samples[name])
         return None if found is None else int(found)
+
+    def cores(self, name: str) -> float | None:
+        """Return the processor time divided by the time: how many cores were busy."""
+        return _median(
+            sample.processor and sample.processor / sample.seconds for sample in self.samples[name]
+        )
 
     def ratio(self, name: str, reference: str) -> float:
         """Return the median, over all rounds, of the time of `name` divided by `reference`'s."""
