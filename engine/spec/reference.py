@@ -135,9 +135,14 @@ def parse_any(text: str) -> Reference | Digest:
         return parse_normalized(text)
 
 
+def is_tag(text: str) -> bool:
+    """Return whether a reference can have this tag."""
+    return re.fullmatch(_TAG, text) is not None
+
+
 def with_tag(ref: Reference, tag: str) -> Reference:
     """Return `ref` with this tag and its digest."""
-    if not re.fullmatch(_TAG, tag):
+    if not is_tag(tag):
         raise _invalid(tag, "tag_invalid_format")
     return replace(ref, tag=tag)
 

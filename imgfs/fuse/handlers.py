@@ -246,7 +246,9 @@ class Operations(pyfuse3.Operations):
         if backed is None:
             reader = await self._open_reader(node, ctx.pid)
             descriptor = reader.fileno()
-            if descriptor is not None:
+            if descriptor is None:
+                self._passthrough.refuse(inode)
+            else:
                 backed = self._passthrough.back(inode, descriptor, node.attributes().size)
             if backed is None:
                 opened = OpenForReading(reader, ctx.pid, self._workers, self.callers)

@@ -83,10 +83,18 @@ class Passthrough:
             backing = self._native.imgfs_backing_open(descriptor) if whole else 0
             if not 0 < backing < SUBJECTS:
                 self._close(backing)
-                self._refused.add(inode)  # the kernel forbids both ways of reading at a time
+                self.refuse(inode)
                 return None
             self._backed[inode] = Backed(backing)
         return self._backed[inode]
+
+    def refuse(self, inode: int) -> None:
+        """Note that an inode is read through imgfs, as a blob that is still being fetched is.
+
+        The kernel forbids both ways of reading at a time, and would drop what it has cached.
+        """
+        if self._native is not None:
+            self._refused.add(inode)
 
     def forget(self, inode: int) -> None:
         """Close the backing ID of an inode that the kernel has forgotten."""

@@ -187,3 +187,17 @@ def test_one_file_of_an_evicted_layer_is_read_by_a_range(
         asked = before.matching(f"{BLOB}:{stored[7:]}")
         assert {each.status for each in asked} == {206}
         assert sum(each.size for each in asked) <= 5 << 20  # points are 4 MiB apart
+
+
+def test_a_blob_is_opened_again_while_its_first_reader_has_it(
+    shown: Mounted, tmp_path: Path
+) -> None:
+    path = shown / "app:1" / BLOB_FILE
+    with path.open("rb") as first:
+        assert first.read() == APP.layers[0]
+        stored = tmp_path / "cache" / BLOB_FILE
+        wait_until(stored.exists, "the blob is in the cache")
+        for _ in range(3):
+            assert path.read_bytes() == APP.layers[0]
+        first.seek(0)
+        assert first.read() == APP.layers[0]

@@ -213,11 +213,12 @@ class RegistryImages(ImageStore):
         self._puller.at_once([partial(self._look_at_tags, each) for each in direct])
         for repository in direct:
             known = {image.name: image for image in self._cached.all(repository)}
+            start = path_of(f"{repository}:x")[len(base) : -1]
             for name in self._tags(repository):
-                path = f"{prefix}{path_of(name)[len(base) :]}"
-                image = known.get(name)
+                entry_name = f"{start}{name[len(repository) + 1 :]}"
+                path, image = f"{prefix}{entry_name}", known.get(name)
                 entry = self.place(image, path) if image else TreeEntry(path, name, "", 0, 0)
-                entries[path[len(prefix) :]] = entry
+                entries[entry_name] = entry
         yield from sorted(entries.items())
 
     def place_at(self, path: str) -> TreeEntry | None:

@@ -112,7 +112,7 @@ class Listing:
 
 def _is_tag(text: str) -> bool:
     """Return whether an image can have this tag; one of an index of referrers has none."""
-    return _is_path("x.y", f"z:{text}") and not _REFERRERS.fullmatch(text)
+    return reference.is_tag(text) and not _REFERRERS.fullmatch(text)
 
 
 def _is_path(host: str, path: str) -> bool:

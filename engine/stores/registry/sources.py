@@ -7,13 +7,16 @@ CACHE/registry.db   sources: a repository (full name) that has a blob, with its 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import msgspec
 
 from engine.closing import Closing
+from engine.errors import StoreError
 from engine.stores.local.database import Database
 
 _MIGRATIONS: Final = (
@@ -24,8 +27,8 @@ _MIGRATIONS: Final = (
         "CREATE TABLE uses (digest TEXT PRIMARY KEY, used_at REAL NOT NULL) WITHOUT ROWID",
     ),
 )
-_PRECISION: Final = 60.0
-"""Seconds within which a second use of a blob is recorded in memory only."""
+_UNSAVED: Final = 60.0
+"""Seconds for which uses may be in memory only."""
 _BATCH: Final = 500
 
 
@@ -47,7 +50,9 @@ class Sources(Closing):
         self._span = root, f"{root[:-1]}0"  # "0" follows "/"
         self._clock = clock
         self._used: dict[str, float] = {}
-        self._saved: dict[str, float] = {}
+        """The uses that are not saved yet."""
+        self._saved_at = clock()
+        self._lock = Lock()
 
     def add(self, sources: Iterable[Source]) -> None:
         """Remember sources."""
@@ -91,19 +96,27 @@ class Sources(Closing):
 
     def use(self, digest: str) -> None:
         """Record that a blob is used now."""
-        now = self._used[digest] = self._clock()
-        if now - self._saved.get(digest, 0.0) >= _PRECISION:
-            self._save({digest: now})
+        now = self._clock()
+        with self._lock:
+            self._used[digest] = now
+        if now - self._saved_at >= _UNSAVED:
+            self._save()
 
     def last_uses(self) -> dict[str, float]:
         """Return when each blob was used last."""
-        self._save({d: at for d, at in [*self._used.items()] if at != self._saved.get(d)})
+        self._save()
         return dict(self._database.read("SELECT digest, used_at FROM uses"))
 
-    def _save(self, uses: Mapping[str, float]) -> None:
-        self._saved.update(uses)
+    def _save(self) -> None:
+        """Save the uses; not each at once, since that would take longer than to open a blob."""
+        with self._lock:
+            uses, self._used, self._saved_at = self._used, {}, self._clock()
+        if not uses:
+            return
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?)", uses.items())
 
     def close(self) -> None:
+        with suppress(StoreError):  # a cache that is full or locked goes on with older times
+            self._save()
         self._database.close()

@@ -9,5 +9,5 @@
     printing    tables: as text, as JSON, as Markdown
     results     what an area returns: contests, and rows with their goals
 
-and one module for each area: reading, names, loading, saving, startup, commit.
+and one module for each area, as `__main__` lists them.
 """

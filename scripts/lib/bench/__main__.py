@@ -22,6 +22,7 @@ from scripts.lib.bench import (
     names,
     printing,
     reading,
+    registry,
     roots,
     saving,
     scaling,
@@ -44,6 +45,7 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "startup": startup.measure,
     "commit": commit.measure,
     "containerd": containerd.measure,
+    "registry": registry.measure,
     "roots": roots.measure,
     "scaling": scaling.measure,
 }
