@@ -5,6 +5,7 @@ tables of the layers. Safe from any thread.
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -104,17 +105,9 @@ class EntryTree:
 
     def lookup(self, directory: int, name: bytes) -> int | None:
         """Return the child of that name; None also if the node is no directory."""
-        low, high = self._first[directory], self._first[directory + 1]
-        while low < high:
-            middle = (low + high) // 2
-            found = self.name(middle)
-            if found == name:
-                return middle
-            if found < name:
-                low = middle + 1
-            else:
-                high = middle
-        return None
+        nodes = self.children(directory)
+        place = bisect_left(nodes, name, key=self.name)
+        return nodes[place] if place < len(nodes) and self.name(nodes[place]) == name else None
 
     def children(self, directory: int) -> range:
         """Return the nodes in a directory, sorted by name (as bytes)."""
