@@ -15,6 +15,7 @@ import engine
 import imgfs
 from tests import archives
 from tests.archives import ImageParts
+from tests.filetree.layers import directory, file, layer
 from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, has_ended, run
 from tests.waiting import wait_until
@@ -133,7 +134,11 @@ def test_mounting_on_a_file_or_with_a_bad_store_fails_with_one_line(tmp_path: Pa
 SOMEBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def test_an_ordinary_user_can_mount(tmp_path: Path) -> None:
+def as_a_user(tmp_path: Path, archive: bytes, script: str) -> list[str]:
+    """Run a script as an ordinary user who has an archive; return the words that it prints.
+
+    In the script {imgfs} is the command with a store, and {python} the interpreter.
+    """
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
     needed = (sys.executable, imgfs.__file__, engine.__file__, pyfuse3.__file__)
@@ -142,32 +147,62 @@ def test_an_ordinary_user_can_mount(tmp_path: Path) -> None:
         pytest.skip(f"other users may not read this clone: {read.stderr.decode().splitlines()[0]}")
     home = tmp_path / "home"
     (home / "mnt").mkdir(parents=True)
-    (home / "x.tar").write_bytes(ARCHIVE)
+    (home / "x.tar").write_bytes(archive)
     for path in (home, home / "mnt"):
         os.chown(path, 65534, 65534)
     for parent in home.parents[:-2]:
         parent.chmod(parent.stat().st_mode | 0o111)
-    script = home / "script"
-    script.write_text(AS_A_USER.format(imgfs=" ".join(IMGFS)))
+    file = home / "script"
+    file.write_text(
+        AS_A_USER
+        + script.format(imgfs=" ".join([*IMGFS, "--store", "$HOME/store"]), python=sys.executable)
+    )
     # In a mount namespace whose /dev/fuse everybody may open, as distributions set it up.
     enter = f"""
         mknod {tmp_path}/fuse c 10 229 && chmod 666 {tmp_path}/fuse
         mount --bind {tmp_path}/fuse /dev/fuse
-        exec {" ".join(SOMEBODY)} bash -e {script}
+        exec {" ".join(SOMEBODY)} bash -e {file}
     """
     environment = {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     done = run("unshare", "-m", "bash", "-ec", enter, env=environment, cwd=Path.cwd())
-    assert done.stdout.decode().split() == ["app:1", "import", "app:2", "import"]
+    return done.stdout.decode().split()
 
 
 AS_A_USER = """
 cd $HOME/..
 export PYTHONPATH=$OLDPWD
-{imgfs} --store $HOME/store mount $HOME/mnt
-trap '{imgfs} umount $HOME/mnt' EXIT
-cp $HOME/x.tar $HOME/mnt/import/
-ls $HOME/mnt
-mv $HOME/mnt/app:1 $HOME/mnt/app:2
-ls $HOME/mnt
-stat -c %u:%g $HOME/mnt/app:2/index.json | grep -qx 65534:65534
 """
+
+
+def test_an_ordinary_user_can_mount(tmp_path: Path) -> None:
+    script = """
+        {imgfs} mount $HOME/mnt
+        trap '{imgfs} umount $HOME/mnt' EXIT
+        cp $HOME/x.tar $HOME/mnt/import/
+        ls $HOME/mnt
+        mv $HOME/mnt/app:1 $HOME/mnt/app:2
+        ls $HOME/mnt
+        stat -c %u:%g $HOME/mnt/app:2/index.json | grep -qx 65534:65534
+    """
+    found = as_a_user(tmp_path, ARCHIVE, script)
+    assert found == ["app:1", "import", "app:2", "import"]
+
+
+def test_an_ordinary_user_owns_and_reads_all_of_a_root(tmp_path: Path) -> None:
+    root = layer(
+        directory("etc", mode=0o700),
+        file("etc/shadow", "secret", mode=0o000, uid=0, gid=42),
+        file("bin", "x", mode=0o4755, uid=7),
+    )
+    script = """
+        {imgfs} load -q -i $HOME/x.tar
+        {imgfs} mount --layout rootfs $HOME/mnt
+        trap '{imgfs} umount $HOME/mnt' EXIT
+        cd $HOME
+        stat -c %u:%g mnt/app:1/etc mnt/app:1/etc/shadow mnt/app:1/bin
+        cat mnt/app:1/etc/shadow
+        owner='import os; print(os.getxattr("mnt/app:1/etc/shadow", "user.oci.owner").decode())'
+        {python} -c "$owner"
+    """
+    found = as_a_user(tmp_path, archives.docker_archive((ImageParts([root]), ["app:1"])), script)
+    assert found == [*["65534:65534"] * 3, "secret0:42"]

@@ -3,7 +3,9 @@
 import errno
 import mmap
 import os
+import re
 import socket
+import stat
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -285,3 +287,17 @@ def test_setuid_programs_and_devices_work_only_if_root_asks_for_them(
     assert os.statvfs(mount(at="usual").path).f_flag & unsafe == unsafe
     asked = mount(at="asked", options=("-o", "suid,dev"))
     assert os.statvfs(asked.path).f_flag & unsafe == 0
+
+
+def test_a_large_directory_is_listed_in_bounded_memory(mounted: Mounted) -> None:
+    names = [f"f{number:05}" for number in range(20_000)]
+    root = load(mounted, [directory("flat"), *(file(f"flat/{name}") for name in names)])
+    listed = os.listdir(root / "flat")
+    assert sorted(listed) == names
+    assert len(set(listed)) == len(names)
+    assert stat.S_ISREG((root / "flat" / names[-1]).stat().st_mode)
+    with pytest.raises(FileNotFoundError):
+        (root / "flat/f20000").stat()
+    status = Path(f"/proc/{mounted.pid}/status").read_text()
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    assert int(peak) < 100_000
