@@ -229,6 +229,8 @@ class ImportDirectory(ReadOnlyDirectory):
 
     def _drop(self, directory: DirectoryUpload) -> None:
         del self._directories[directory.name]
+        if self._reports.get(directory.name) is directory:
+            self._reports[directory.name] = directory.finished()
         directory.root.is_removed = True
         self._mtime = time.time_ns()
         self._services.nursery.start_soon(directory.abandon)

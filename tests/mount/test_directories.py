@@ -197,6 +197,15 @@ def test_a_directory_that_is_not_empty_is_not_removed(mounted: Mounted) -> None:
         assert errno_of(path.rmdir) == errno.ENOTEMPTY
 
 
+def test_what_was_loaded_stays_reported_once_it_is_removed(mounted: Mounted) -> None:
+    directory = load(mounted)
+    before = mounted.report("app")
+    assert before["status"] == "loaded"
+    run(*IMGFS, "--store", mounted.store, "rm", "app:1")
+    assert not directory.exists()
+    assert mounted.report("app") == before
+
+
 def test_a_name_is_used_again(mounted: Mounted) -> None:
     for image in (APP, OTHER):
         directory = load(mounted, layout((image, "1")))
