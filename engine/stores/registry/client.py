@@ -129,7 +129,9 @@ class Client:
     # How it is asked
 
     def _answers(self) -> bool:
-        """Return whether the registry answers anything at all, and soon."""
+        """Return whether the registry answers anything at all, and soon; a certificate that is not
+        accepted is an answer, of which a request tells more.
+        """
         url = f"{self.location.base}/v2/"
         timeout = urllib3.Timeout(connect=_PROBE_SECONDS, read=_PROBE_SECONDS)
         try:
@@ -139,8 +141,10 @@ class Client:
             )
             response.drain_conn()
             response.release_conn()
-        except (HTTPError, StoreError):
-            return False
+        except HTTPError as error:
+            return _cause(error, SSLError)
+        except StoreError:  # a file of a certificate cannot be used
+            return True
         return True
 
     def _authorized(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from engine.errors import NotFound
+from engine.errors import AccessDenied, NotFound
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
 from engine.spec.digest import of_bytes
@@ -70,7 +70,7 @@ class Referrers:
     def _ask(self, repository: str, subject: str, asked: dict[str, list[Descriptor]]) -> None:
         try:
             asked[subject] = self._reading.referrers(repository, subject)
-        except (NotFound, Refused):
+        except (NotFound, Refused, AccessDenied):
             asked[subject] = self._tagged(repository, referrers_tag(subject))
 
     def _tagged(self, repository: str, tag: str) -> list[Descriptor]:

@@ -21,7 +21,6 @@ from tests.stores.registry.server import lacking, load_into, registry
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096),))
 LARGE = IMAGE.layers[0]
 OF_LARGE = f"{BLOB}:{digest(LARGE)[7:]}"
-RESUMED = "and then a range"
 WAIT = 7
 """Seconds that the proxy asks for by Retry-After."""
 
