@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from pathlib import Path
-from urllib.parse import urlencode
 
 from imgfs.cli.support.command import Parser, UsageError
 
@@ -28,4 +27,6 @@ def with_cache(location: str, args: Namespace) -> str:
         return location
     if "://" not in location:
         raise UsageError(f"--{min(given)}: expected a registry as the store, found {location}")
+    from urllib.parse import urlencode  # few mounts need it
+
     return f"{location}{'&' if '?' in location else '?'}{urlencode(given, safe='/')}"
