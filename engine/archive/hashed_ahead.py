@@ -24,6 +24,8 @@ from engine.threads import Workers
 
 _AHEAD: Final = 256 << 20
 """Bytes that are hashed before their turn, which the page cache should still hold then."""
+_MOST: Final = 64
+"""The largest number of blobs that are open before their turn."""
 _WORTH_IT: Final = 1 << 20
 """The size in bytes of the smallest blob that is hashed ahead."""
 
@@ -78,8 +80,8 @@ class HashingAhead(Closing):
     def __init__(self, blobs: Iterable[tuple[Digest, int]], provider: Provider) -> None:
         """`blobs` are digests and sizes, which are asked for when they are needed."""
         self._provider = provider
-        self._most = len(os.sched_getaffinity(0))
-        self._coming = (blob for blob in blobs if self._most > 1 and blob[1] >= _WORTH_IT)
+        self._cores = len(os.sched_getaffinity(0))
+        self._coming = (blob for blob in blobs if self._cores > 1 and blob[1] >= _WORTH_IT)
         self._begun: deque[OpenBlob] = deque()
         self._workers: Workers | None = None
 
@@ -105,7 +107,7 @@ class HashingAhead(Closing):
     def _begin(self, current: Digest) -> None:
         """Open blobs, and hash those that are on the disk."""
         ahead = sum(blob.reader.size for blob in self._begun)
-        while len(self._begun) < self._most and ahead < _AHEAD:
+        while len(self._begun) < _MOST and ahead < _AHEAD:
             digest, size = next(self._coming, (None, 0))
             if digest is None:
                 return
@@ -121,5 +123,5 @@ class HashingAhead(Closing):
     def _threads(self) -> Workers:
         if self._workers is None:
             keep_freed_memory(4 * BUFFER_SIZE)
-            self._workers = Workers(self._most)
+            self._workers = Workers(self._cores)
         return self._workers
