@@ -99,8 +99,8 @@ class TreeEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def number(self) -> int:
-        """A number of 63 bits that is nearly unique to the entry and cheap to compute."""
-        return zlib.crc32(self.path.encode(errors="surrogateescape")) << 31 ^ self.revision
+        """A number of 62 bits that is nearly unique to the entry and cheap to compute."""
+        return zlib.crc32(self.path.encode(errors="surrogateescape")) << 30 ^ self.revision
 
     @property
     def image(self) -> Image:

@@ -1,8 +1,9 @@
-"""Answers requests about nodes that never change, those of roots, without pyfuse3.
+"""Answers lookups, and requests about nodes that never change, those of roots, without pyfuse3.
 
-pyfuse3 and the event loop take many times as long as these answers do, and a program that reads a
-root sends several requests for each file. `native/direct.c` has the other half. A request that
-must wait, or that fails, is left to `handlers.py`.
+pyfuse3 and the event loop take many times as long as these answers do. Each use of a path looks the
+names of images up, and a program that reads a root sends several requests for each file.
+`native/direct.c` has the other half. A request that must wait, or that fails, is left to
+`handlers.py`.
 """
 
 import errno
@@ -21,7 +22,7 @@ from imgfs.fuse.native.library import LASTING, NativeLibrary, number_of
 from imgfs.fuse.open_directories import DOTS, OpenDirectory, listed
 from imgfs.fuse.open_files import OpenFile, OpenForReading
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import FOREVER, Attributes, Directory, Node, is_directory, is_file
+from imgfs.vfs.nodes import CONSTANT, FOREVER, Attributes, Directory, Node, is_directory, is_file
 
 _WRITES: Final = os.O_ACCMODE | os.O_TRUNC
 _TYPE_SHIFT: Final = 12
@@ -87,13 +88,15 @@ class DirectAnswers:
 
     # -- names and attributes ---------------------------------------------------------------------
 
-    def _lookup(self, inode: int, _pid: int, body: bytes) -> bytes | None:
+    def _lookup(self, inode: int, _pid: int, body: bytes) -> bytes | int | None:
         directory = self._directory(inode)
         name = os.fsdecode(body[:-1])
-        if directory.may_block(name):
+        if directory.may_block(name) or directory.depends_on_call(name):
             return None
         child = directory.lookup(name)
-        return _ABSENT if child is None else self._entry(directory, child, inode)
+        if child is not None:
+            return self._entry(directory, child, inode)
+        return _ABSENT if inode & CONSTANT else errno.ENOENT
 
     def _getattr(self, inode: int, _pid: int, _body: bytes) -> bytes:
         node = self._inodes.get(inode)

@@ -8,7 +8,6 @@ import hashlib
 
 import msgspec
 
-from imgfs.fuse.native.library import CONSTANT
 from imgfs.vfs.nodes import Key, Node
 
 ROOT = 1
@@ -32,7 +31,7 @@ class Inodes:
         """Return the inode number of a key, whether the kernel knows it or not."""
         if key == self._root_key:
             return ROOT
-        number = _hash(key) if isinstance(key, str) else CONSTANT | key.number
+        number = _hash(key) if isinstance(key, str) else key.number
         while number <= ROOT or self._is_of_another(number, key):
             number += 1
         return number

@@ -21,6 +21,8 @@ READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
 FOREVER = 86400.0
 """Seconds for which the kernel may cache attributes and names that do not change."""
+CONSTANT = 1 << 62
+"""Marks the number of a node whose content and names never change."""
 NEVER = 0.0
 """The timeout of names that any process may change: the kernel looks them up each time."""
 
@@ -55,7 +57,9 @@ class AttributeChange(msgspec.Struct, frozen=True):
 
 
 class Numbered(Protocol):
-    """The key of a node that never changes; its number of 62 bits is nearly unique."""
+    """A key with a number of 63 bits that is nearly unique; of a node that never changes, and of no
+    other, it contains CONSTANT.
+    """
 
     @property
     def number(self) -> int: ...

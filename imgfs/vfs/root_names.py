@@ -14,6 +14,7 @@ from imgfs.vfs.names import Names
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
     FOREVER,
+    NEVER,
     READ_ONLY_DIRECTORY,
     Attributes,
     Directory,
@@ -67,7 +68,12 @@ class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return Attributes(READ_ONLY_DIRECTORY, mtime=created * 10**9, timeout=0)
 
     def may_block(self, name: str | None, /) -> bool:
-        return name is not None and name not in self.fixed
+        if name is None or name in self.fixed:
+            return False
+        return self.named.store.images.is_remote or not self._is_made(name)
+
+    def entry_timeout(self, child: Node, /) -> float:
+        return FOREVER if any(child is one for one in self.fixed.values()) else NEVER
 
     def version(self) -> int | None:
         return self.named.store.version()
@@ -92,6 +98,13 @@ class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
             else:
                 found[shown] = self.named.directory(self.named.roots.shown(self.named.kind, place))
         return sorted(found.items())
+
+    def _is_made(self, name: str) -> bool:
+        """Return whether `lookup` has no tree to make."""
+        for meaning in self.named.names.meanings(name):
+            if (image := self.named.image(f"{self.prefix}{meaning}")) is not None:
+                return image.is_made()
+        return True
 
     def _made(self, image: ShownImage) -> Directory | None:
         """Return the directory of an image, with known attributes unless the image lacks layers."""

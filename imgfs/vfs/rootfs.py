@@ -18,6 +18,7 @@ from engine.layers import table
 from engine.layers.layer import Layer
 from engine.layers.table import Entry
 from imgfs.vfs.nodes import (
+    CONSTANT,
     FOREVER,
     Attributes,
     Node,
@@ -142,7 +143,8 @@ class _Shown(ReadOnlyNode, msgspec.Struct, frozen=True, gc=False):
     def key(self) -> FileKey:
         layer = self.layer
         spread = self.index * _SPREAD ^ self.links * _LINK_SPREAD
-        return FileKey(layer.digest, self.index, self.links, (layer.number ^ spread) & _NUMBERS)
+        number = CONSTANT | (layer.number ^ spread) & _NUMBERS
+        return FileKey(layer.digest, self.index, self.links, number)
 
     def attributes(self) -> Attributes:
         return self.layer.owners.attributes(self.shared, self.size, self.mtime, self.links)
@@ -263,7 +265,7 @@ class _Reader:
 
 def directory_key(source: TreeSource, node: int) -> DirectoryKey:
     """Return the key of a directory, or of a whiteout."""
-    return DirectoryKey(source.key, node, (source.number ^ node * _SPREAD) & _NUMBERS)
+    return DirectoryKey(source.key, node, CONSTANT | (source.number ^ node * _SPREAD) & _NUMBERS)
 
 
 def child_of(source: TreeSource, directory: int, name: str) -> Node | None:

@@ -32,6 +32,8 @@ from imgfs.vfs.names import FAMILIAR, Names
 from imgfs.vfs.namespaces import Namespaces
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
+    FOREVER,
+    NEVER,
     READ_ONLY_DIRECTORY,
     Attributes,
     BytesFile,
@@ -388,6 +390,10 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
             return bool(self.prefix) or name not in self.tree.fixed
         is_layout = name is None or name in ARCHIVE_FILES
         return is_layout and self.tree.is_repository(self.prefix[:-1])
+
+    def entry_timeout(self, child: Node, /) -> float:
+        is_fixed = not self.prefix and any(child is one for one in self.tree.fixed.values())
+        return FOREVER if is_fixed else NEVER
 
     def version(self) -> int:
         return self.tree.version()

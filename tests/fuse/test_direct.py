@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +18,10 @@ from imgfs.fuse.direct import DirectAnswers
 from imgfs.fuse.handles import Handles
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
-from imgfs.fuse.native.library import CONSTANT
 from imgfs.fuse.open_directories import OpenDirectory
 from imgfs.fuse.open_files import OpenFile
 from imgfs.threads import DiskThreads
+from imgfs.vfs.nodes import CONSTANT
 from tests.filetree.layers import Member, directory, file, symlink, with_xattrs
 from tests.vfs.roots import entered, found, image, roots
 
@@ -110,6 +111,14 @@ def test_numbers_of_nodes_that_never_change_are_marked() -> None:
         assert not known.inodes.number("blob:x") & CONSTANT
 
 
+@pytest.mark.parametrize("name", [f"docker.io/library/app:{number}" for number in range(8)])
+def test_image_directories_can_change(name: str) -> None:
+    with roots([(image(MEMBERS), name)]) as (_, tree):
+        shown = found(tree.root, name.removeprefix("docker.io/library/"))
+        assert shown is not None
+        assert not Inodes(tree.root).look_up(shown) & CONSTANT
+
+
 def test_a_lookup_returns_the_attributes_and_is_counted() -> None:
     with kernel(MEMBERS) as known:
         known.lookup("d/a")
@@ -125,6 +134,16 @@ def test_an_absent_name_is_remembered_as_absent() -> None:
         entry = protocol.ENTRY_OUT.unpack(known.reply(protocol.LOOKUP, known.root, b"none\0"))
         assert entry[0] == 0
         assert entry[2] > 1000
+
+
+def test_names_of_images_are_looked_up_each_time() -> None:
+    with kernel(MEMBERS) as known:
+        rootfs = protocol.ENTRY_OUT.unpack(known.reply(protocol.LOOKUP, 1, b"rootfs\0"))
+        assert rootfs[2] > 1000, "it is always there"
+        image = protocol.ENTRY_OUT.unpack(known.reply(protocol.LOOKUP, rootfs[0], b"app:1\0"))
+        assert (image[0], image[2]) == (known.root, 0)
+        assert known.ask(protocol.LOOKUP, rootfs[0], b"none:1\0") == errno.ENOENT
+        assert known.ask(protocol.LOOKUP, 1, b"none:1\0") == errno.ENOENT
 
 
 def test_times_before_the_epoch_fit() -> None:
@@ -182,11 +201,13 @@ def test_what_cannot_be_answered_is_left_to_the_handlers() -> None:
 
 def test_a_tree_that_is_not_made_is_left_to_the_handlers() -> None:
     with roots([(image(MEMBERS), "app:1")]) as (_, tree):
-        ((_, top),) = entered(found(tree.root, "rootfs")).children()
+        views = entered(found(tree.root, "rootfs"))
+        ((_, top),) = views.children()
         inodes = Inodes(tree.root)
         known = Kernel(inodes, inodes.look_up(top))
         assert known.ask(protocol.LOOKUP, known.root, b"d\0") is None
         assert known.ask(protocol.OPENDIR, known.root) is None
+        assert known.ask(protocol.LOOKUP, inodes.look_up(views), b"app:1\0") is None
 
 
 def test_a_listing_that_fails_counts_no_lookup() -> None:

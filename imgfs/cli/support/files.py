@@ -34,7 +34,7 @@ def followed(path: Path) -> Path:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Provide a file that appears once it is complete; a pipe or device is written directly."""
-    if path.exists() and not path.is_file():
+    if _is_special(path):
         with open(_open_device(path), "wb") as device:
             yield device
         return
@@ -59,6 +59,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         if error.filename in (temporary, str(target.parent), target.parent):
             error.filename = str(path)
         raise
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path leads to something else than a file that is there or can be made."""
+    with suppress(PermissionError):  # Linux follows no symlink of others in directories like /tmp
+        return path.exists() and not path.is_file()
+    return False
 
 
 def _create(name: str, directory: int) -> int:

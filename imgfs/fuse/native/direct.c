@@ -1,4 +1,5 @@
-/* Passes requests about nodes that never change to a function in Python, without libfuse and pyfuse3.
+/* Passes lookups, and requests about nodes that never change, to a function in Python, without libfuse
+ * and pyfuse3.
  *
  * That function returns the body of the answer, an errno, or None if libfuse has to process the
  * request. imgfs/fuse/direct.py is the caller.
@@ -29,7 +30,9 @@ static bool send(int fd, uint64_t request, PyObject *reply)
 bool direct_answer(int fd, const char *buffer, size_t size)
 {
 	const struct in_header *in = (const void *)buffer;
-	if (!answerer || size < sizeof *in || !(in->nodeid & CONSTANT))
+	if (!answerer || size < sizeof *in)
+		return false;
+	if (in->opcode != LOOKUP && !(in->nodeid & CONSTANT))
 		return false;
 	PyGILState_STATE state = PyGILState_Ensure();
 	PyObject *reply = PyObject_CallFunction(answerer, "IKIy#", in->opcode, in->nodeid, in->pid,

@@ -19,8 +19,6 @@ PLAIN = 1 << 60
 """Tags the handle of a directory in a READDIR request, which asks for names without attributes."""
 LASTING = 1 << 59
 """Tags the handle of a directory whose names never change, so that the kernel keeps them."""
-CONSTANT = 1 << 62
-"""Marks the inode number of a node that never changes."""
 SUBJECTS = 1 << 21
 """The number of different subjects that a handle can hold."""
 _SUBJECT_SHIFT = 40

@@ -37,7 +37,7 @@ struct init_out {
 	uint16_t max_pages, map_alignment;
 	uint32_t flags2, max_stack_depth;
 };
-enum { WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
+enum { LOOKUP = 1, WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
 enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
 
 /* A file handle has three fields: a tag, the subject of the tag (a backing ID or a place), and the
