@@ -21,7 +21,7 @@ static bool shook_hands;
 
 /* A buffer holds a write of the largest size and, before it, what libfuse calls the header. */
 enum { MAX_WRITE = 1 << 20, BUFFER = MAX_WRITE + 4096 };
-enum { PATIENCE = 100 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
+enum { PATIENCE = 200 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
 
 /* Decline automatic invalidation: with it the kernel sends a GETATTR before each read that its page
  * cache could answer, although the bytes of an inode never change (see imgfs/vfs/nodes.py).
