@@ -244,7 +244,7 @@ class NotFound(_AboutAThing):
 
 class MissingContent(NotFound):
     """Parts of an image, named in familiar form, that the store does not have; `digests` are
-    theirs. containerd can be told to drop layers that it has unpacked.
+    theirs. containerd can be set to drop layers that it has unpacked.
     """
 
     def __init__(self, image: str, digests: tuple[str, ...]) -> None:

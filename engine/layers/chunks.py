@@ -69,7 +69,7 @@ class Chunks:
         self._running: list[_Run] = []
         self._awaited: Counter[tuple[str, int]] = Counter()
         self._due: dict[tuple[str, int], Ahead] = {}
-        """What is to be read ahead once a chunk is read."""
+        """The chunks to read ahead once a chunk is read."""
 
     def get(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
         """Return chunk `number` of a layer, verified; `source` is the stored blob.

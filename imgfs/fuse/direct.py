@@ -208,8 +208,9 @@ class DirectAnswers:
 
     def _entry(self, directory: Directory, child: Node, parent: int) -> bytes:
         """Count a lookup of a child, and return it for the kernel."""
+        attributes = child.attributes()
         inode = self._inodes.look_up(child, parent)
-        return self._entry_out(directory, child, child.attributes(), inode)
+        return self._entry_out(directory, child, attributes, inode)
 
     def _entry_out(
         self, directory: Directory, child: Node, attributes: Attributes, inode: int

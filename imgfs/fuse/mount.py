@@ -112,7 +112,7 @@ class _Mount:
         self._passthrough = Passthrough(native, store.directory)
         self._operations: Operations | None = None
         self._collected: dict[str, int] | None = None
-        """What the collection that runs has removed so far, None while none runs."""
+        """The removals of the running collection so far, None while none runs."""
         self.workers = DiskThreads()
 
     async def run(self) -> None:

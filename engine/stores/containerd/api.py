@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,7 +31,7 @@ PIECE: Final = 2 << 20
 
 
 class Server:
-    """What is said of a containerd itself."""
+    """The calls about a containerd itself."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -101,11 +102,9 @@ class Images:
 
     def delete(self, name: str) -> None:
         """Remove a name, if it is there."""
-        try:
-            request = messages.ImageName(name=name)
+        request = messages.ImageName(name=name)
+        with suppress(NotFound):
             self._client.call(f"{_IMAGES}/Delete", request, messages.Empty, ("image", name))
-        except NotFound:
-            return
 
 
 class Content:
@@ -208,11 +207,9 @@ class Content:
 
     def abort(self, ref: str) -> None:
         """Discard an ingest, if it is there."""
-        try:
-            request = messages.Ref(ref=ref)
+        request = messages.Ref(ref=ref)
+        with suppress(NotFound):
             self._client.call(f"{_CONTENT}/Abort", request, messages.Empty, ("ingest", ref))
-        except NotFound:
-            return
 
 
 class Leases:
@@ -236,11 +233,9 @@ class Leases:
 
     def delete(self, id_: str, and_collect: bool = False) -> None:
         """End a lease, if it is there; return after a collection if that is asked for."""
-        try:
-            request = messages.LeaseEnd(id=id_, sync=and_collect)
+        request = messages.LeaseEnd(id=id_, sync=and_collect)
+        with suppress(NotFound):
             self._client.call(f"{_LEASES}/Delete", request, messages.Empty, ("lease", id_))
-        except NotFound:
-            return
 
     def all(self) -> list[str]:
         """Return the IDs of all leases."""

@@ -23,13 +23,13 @@ class Remembered(Generic[T]):
         self._lock = Lock()
         self._known: tuple[State, T] | None = None
         self.latest: T | None = None
-        """What was answered last, however long ago."""
+        """The last answer, however long ago that was."""
 
     def get(self) -> T:
         """Return the answer as it is now; raise what asking raises."""
         if (known := self.known()) is not None:
             return known
-        with self._lock:  # those who wait take what the first one is told
+        with self._lock:  # those who wait take the answer to the first one
             if (known := self.known()) is not None:
                 return known
             state = self._watch.state()
@@ -44,7 +44,7 @@ class Remembered(Generic[T]):
 
 
 class Mirror:
-    """What containerd has, by name and by digest."""
+    """The contents of a containerd, by name and by digest."""
 
     def __init__(self, images: Images, content: Content, watch: Watch) -> None:
         self._images = images

@@ -26,7 +26,7 @@ _REMEMBERED: Final = 1 << 17
 
 
 class Reading:
-    """What names mean, remembered, since the same names are read again after each change."""
+    """The meanings of names, remembered, since the same names are read again after each change."""
 
     def __init__(self) -> None:
         self.full_name = lru_cache(_REMEMBERED)(_full_name)

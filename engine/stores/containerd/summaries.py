@@ -1,4 +1,4 @@
-"""What is below a target: read from its manifests once, and again when its blobs come or go."""
+"""The contents below a target: read from its manifests once, and anew if its blobs come or go."""
 
 from __future__ import annotations
 

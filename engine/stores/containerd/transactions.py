@@ -29,7 +29,7 @@ _EXPIRY: Final = 3600.0
 
 
 class Pending(msgspec.Struct):
-    """What a transaction has changed so far."""
+    """The changes of a transaction so far."""
 
     changes: dict[str, Image | None] = {}
     """By their names in containerd; None for one that is removed."""

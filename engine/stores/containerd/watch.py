@@ -30,7 +30,7 @@ _PAUSES: Final = (0.1, 2.0)
 
 
 class State(msgspec.Struct, frozen=True):
-    """What containerd was like at a moment.
+    """The state of a containerd at a moment.
 
     Equal states are one state of the store, if `is_final`; else only until the next look.
     """

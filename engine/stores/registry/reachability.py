@@ -21,7 +21,7 @@ class _Probe(msgspec.Struct, frozen=True):
 
 
 class Reachability:
-    """What is known of a registry's answers. Safe from any thread."""
+    """The last answers of a registry, or their lack. Safe from any thread."""
 
     def __init__(
         self, ask: Callable[[], bool], clock: Callable[[], float] = time.monotonic
