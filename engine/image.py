@@ -13,7 +13,7 @@ from engine.spec.digest import ALGORITHMS, of_bytes
 
 ARCHIVE_FILES = frozenset({"blobs", "index.json", "manifest.json", "oci-layout"})
 """The names of the entries at the root of an archive."""
-RESERVED = frozenset({"import", "layers", "rootfs"})
+RESERVED = frozenset({"additional-layers", "import", "layers", "rootfs"})
 """The names in the root of a mount that stand for no image and no namespace."""
 
 

@@ -24,6 +24,7 @@ from imgfs.cli.support.files import followed
 from imgfs.cli.support.limits import raise_open_files, tune_memory
 from imgfs.cli.support.service import log_to_stderr, notify
 from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
+from imgfs.vfs.additional_layers import ADDITIONAL_LAYERS
 from imgfs.vfs.names import FAMILIAR, SAFE, Names
 from imgfs.vfs.roots import LAYERS, ROOTFS
 from imgfs.vfs.views import CombinedView, DockerView, View
@@ -42,6 +43,7 @@ _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     "docker": DockerView,
     ROOTFS: CombinedView,
     LAYERS: CombinedView,
+    ADDITIONAL_LAYERS: CombinedView,
 }
 _NAMES: Mapping[str, Names] = {"familiar": FAMILIAR, "safe": SAFE}
 _READY = b"\0ready"
@@ -70,7 +72,8 @@ def _mount_options(parser: Parser) -> None:
         "--layout",
         choices=tuple(_VIEWS),
         help="Blobs as they are stored (the default), or as docker save writes them; or instead of"
-        " archives the merged root of each image, or what each of its layers holds.",
+        " archives the merged root of each image, or what each of its layers holds, also in the"
+        " form in which podman finds layers.",
     )
     parser.add_argument(
         "--names",
@@ -138,7 +141,7 @@ def _mount(args: Namespace) -> None:
                 native,
                 not (args.no_passthrough or options.no_passthrough),
                 names,
-                layout if layout in (ROOTFS, LAYERS) else "",
+                layout if layout in (ROOTFS, LAYERS, ADDITIONAL_LAYERS) else "",
             ),
             ready,
         )

@@ -60,8 +60,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     Garbage is collected every `gc_interval` seconds, unless that is None. An unfinished directory
     of `import/` is dropped after `import_expiry` seconds without a change. `native` is the native
     library, or the reason why it cannot be used; `passthrough` allows the kernel to read blobs
-    itself. The root of the mount shows the images as `shows`: ROOTFS or LAYERS, or as `view` if it
-    is "".
+    itself. The root of the mount shows the images as `shows`: ROOTFS, LAYERS or
+    ADDITIONAL_LAYERS, or as `view` if it is "".
     """
 
     view: View = msgspec.field(default_factory=CombinedView)

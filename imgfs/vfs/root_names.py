@@ -8,6 +8,7 @@ import msgspec
 
 from engine.errors import MissingContent, NotFound
 from engine.filetree.entry_tree import ROOT
+from engine.image import RESERVED
 from engine.stores.protocols import Store
 from imgfs.vfs.image_paths import placed
 from imgfs.vfs.names import Names
@@ -22,9 +23,9 @@ from imgfs.vfs.nodes import (
     ReadOnlyDirectory,
 )
 from imgfs.vfs.rootfs import DirectoryKey, child_of, children_of, directory_key
-from imgfs.vfs.roots import LAYERS, ROOTFS, ImageSource, Roots, ShownImage
+from imgfs.vfs.roots import ROOTFS, ImageSource, Roots, ShownImage
 
-UNLISTED: Final = frozenset({".imgfs", ROOTFS, LAYERS})
+UNLISTED: Final = RESERVED - {"import"} | {".imgfs"}
 """The names in the root of a mount that are looked up but not listed."""
 _DIGITS: Final = 2
 

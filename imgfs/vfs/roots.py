@@ -105,6 +105,11 @@ class Roots:
                 self._keep(image.key, made)
         return made
 
+    def layers(self, target: Descriptor) -> tuple[Descriptor, ...]:
+        """Return the layers of the manifest that is shown of a target; raise NotFound."""
+        chosen = self._manifest(target)
+        return chosen.manifest.layers if chosen else ()
+
     def status(self) -> dict[str, object]:
         """Return the images whose layers are being read for the first time, with bytes, and what is
         left out of the images that were looked at last.

@@ -25,6 +25,7 @@ from engine.spec import reference, rfc3339
 from engine.spec.digest import Digest, of_bytes
 from engine.stores.protocols import Store
 from engine.units import NS_PER_SECOND
+from imgfs.vfs.additional_layers import ADDITIONAL_LAYERS, AdditionalLayers, LayerStore
 from imgfs.vfs.blob_files import BlobFile, BlobSource, LayoutFile
 from imgfs.vfs.image_paths import resolve
 from imgfs.vfs.lru_cache import LRUCache
@@ -81,6 +82,8 @@ class ImageTree:
             named = NamedRoots(kind, store, self.roots, names, self.newest)
             self.fixed[kind] = RootNames(named, "")
         self._blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
+        layer_store = LayerStore(store, self.roots, self._blobs)
+        self.fixed[ADDITIONAL_LAYERS] = AdditionalLayers(layer_store)
 
     # -- lookup -----------------------------------------------------------------------------------
 
@@ -142,9 +145,13 @@ class ImageTree:
         return bool(path) and self._store.images.has_paths(f"{path}:")
 
     def rooted(self, kind: str) -> Directory:
-        """Return the root of a mount that shows images as `kind`, "", ROOTFS or LAYERS, only."""
+        """Return the root of a mount that shows images as `kind`, "", ROOTFS, LAYERS or
+        ADDITIONAL_LAYERS, only.
+        """
         shown = self.fixed.get(kind)
-        return replace(shown, fixed=self.fixed) if isinstance(shown, RootNames) else self.root
+        if isinstance(shown, RootNames | AdditionalLayers):
+            return replace(shown, fixed=self.fixed)
+        return self.root
 
     def version(self) -> int:
         """Return a number that differs once anything in the store has changed."""

@@ -75,3 +75,10 @@ def environment(root: Path) -> dict[str, str]:
 def use_driver(root: Path, driver: str) -> None:
     """Set the storage driver of the storage below `root`."""
     (root / "storage.conf").write_text(STORAGE.format(root=root, driver=driver))
+
+
+def add_layer_store(root: Path, path: Path) -> None:
+    """Make podman look for layers at a path; only the overlay driver does."""
+    use_driver(root, DRIVERS[0])
+    with (root / "storage.conf").open("a") as file:
+        file.write(f'[storage.options]\nadditionallayerstores = ["{path}:ref"]\n')

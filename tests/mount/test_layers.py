@@ -1,5 +1,7 @@
 """What the layers of images hold, in a mount."""
 
+import base64
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -47,3 +49,20 @@ def test_layers_as_the_mount_itself(mount: Callable[..., Mounted]) -> None:
     assert mounted.names() == ["ghcr.io", "import"]
     assert mounted.names("ghcr.io/org") == ["app--1"]
     assert mounted.names("ghcr.io/org/app--1/00") == ["d", "gone"]
+
+
+def test_additional_layers_as_the_mount_itself(mount: Callable[..., Mounted]) -> None:
+    mounted = mount(options=("--layout", "additional-layers"))
+    mounted.load(ARCHIVE)
+    assert mounted.names() == []
+    lower, upper = (archives.digest(archives.compressed(data)) for data in LAYERS)
+    at = mounted / base64.b64encode(b"ghcr.io/org/app:1").decode()
+    assert sorted(os.listdir(at / lower)) == ["blob", "diff", "info"]
+    assert json.loads((at / upper / "info").read_bytes())["diff-size"] == len(LAYERS[1])
+    assert (at / upper / "blob").read_bytes() == archives.compressed(LAYERS[1])
+    assert (at / upper / "diff/d/b").samefile(mounted / "layers/ghcr.io/org/app:1/01/d/b")
+    with pytest.raises(FileNotFoundError):
+        (at / upper / "use").touch()
+    with pytest.raises(FileNotFoundError):
+        (at / upper).rmdir()
+    assert (at / upper / "diff").is_dir()

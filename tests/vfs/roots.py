@@ -1,10 +1,12 @@
 """Images whose roots are shown, for tests without a mount."""
 
+import json
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from engine.spec import platforms
 from imgfs.vfs.names import FAMILIAR, Names
@@ -13,7 +15,7 @@ from imgfs.vfs.tree import ImageTree
 from imgfs.vfs.views import CombinedView
 from tests import archives
 from tests.archives import ImageParts
-from tests.filetree.layers import Member, layer
+from tests.filetree.layers import Member, file, layer
 from tests.local_engine import LocalEngine
 
 Images = Sequence[tuple[ImageParts, str | None]]
@@ -41,6 +43,22 @@ def roots_of(
             session.feed(archive)
             session.finish()
         yield engine, ImageTree(engine.store, view, {}, called)
+
+
+def archive_of(listed: Sequence[dict[str, Any]], parts: ImageParts) -> bytes:
+    """Return the OCI archive of app:1, whose manifest has these descriptors of its layers."""
+    manifest = archives.to_json({**json.loads(parts.manifest()), "layers": listed})
+    annotations = {"io.containerd.image.name": "app:1"}
+    entry = archives.descriptor(manifest, archives.OCI_MANIFEST, annotations=annotations)
+    return archives.tar(archives.oci_members([entry], [manifest, *parts.blobs()[1:]]))
+
+
+def encrypted() -> bytes:
+    """Return the archive of app:1 with a plain layer and an encrypted one."""
+    whole = ImageParts([layer(file("a", "1")), b"secret" * 500])
+    kinds = (archives.OCI_LAYER, f"{archives.OCI_LAYER}+encrypted")
+    listed = [archives.descriptor(*one) for one in zip(whole.layers, kinds, strict=True)]
+    return archive_of(listed, whole)
 
 
 def found(directory: Node | None, path: str) -> Node | None:

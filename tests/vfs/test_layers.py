@@ -1,7 +1,6 @@
 """Tests of what the layers of images hold, without a mount."""
 
 import errno
-import json
 import stat
 
 import pytest
@@ -9,10 +8,9 @@ import pytest
 from engine.errors import MissingContent
 from imgfs.vfs.rootfs import Owners
 from imgfs.vfs.tree import ImageTree
-from tests import archives
 from tests.archives import ImageParts
 from tests.filetree.layers import directory, file, layer
-from tests.vfs.roots import entered, found, image, names, read, roots, roots_of
+from tests.vfs.roots import encrypted, entered, found, image, names, read, roots, roots_of
 
 LOWER = [directory("d"), file("d/a", "1"), file("gone", "2")]
 UPPER = [file(".wh.gone"), directory("d"), file("d/.wh..wh..opq"), file("d/b", "3")]
@@ -58,15 +56,7 @@ def reasons(tree: ImageTree) -> list[str]:
 
 
 def test_an_encrypted_layer_is_an_error_there_and_left_out_of_the_root() -> None:
-    plain, secret = layer(file("a", "1")), b"secret" * 500
-    whole = ImageParts([plain, secret])
-    kinds = (archives.OCI_LAYER, f"{archives.OCI_LAYER}+encrypted")
-    layers = [archives.descriptor(*one) for one in zip(whole.layers, kinds, strict=True)]
-    manifest = archives.to_json({**json.loads(whole.manifest()), "layers": layers})
-    annotations = {"io.containerd.image.name": "app:1"}
-    entry = archives.descriptor(manifest, archives.OCI_MANIFEST, annotations=annotations)
-    archive = archives.tar(archives.oci_members([entry], [manifest, *whole.blobs()[1:]]))
-    with roots_of(archive) as (_, tree):
+    with roots_of(encrypted()) as (_, tree):
         assert names(found(tree.root, "rootfs/app:1")) == ["a"]
         assert names(found(tree.root, "layers/app:1")) == ["00", "01"]
         assert names(found(tree.root, "layers/app:1/00")) == ["a"]

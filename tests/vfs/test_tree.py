@@ -31,7 +31,7 @@ REGISTRIES = (
 )
 PARTS = (
     *("a", "b", "a--b", "blobs", "import", "index.json"),
-    *("layers", "localhost", "oci-layout", "rootfs"),
+    *("additional-layers", "layers", "localhost", "oci-layout", "rootfs"),
 )
 NAMES = st.builds(
     lambda registry, parts, tag: f"{registry}/{'/'.join(parts)}:{tag}",

@@ -203,5 +203,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """UPDATE images SET path = name WHERE path LIKE 'layers:%' OR path LIKE 'layers/%'
             OR path LIKE 'rootfs:%' OR path LIKE 'rootfs/%'""",
     ),
+    (
+        """UPDATE images SET path = name
+            WHERE path LIKE 'additional-layers:%' OR path LIKE 'additional-layers/%'""",
+    ),
 )
 """The statements at index N migrate schema N to N + 1. Released statements never change."""
