@@ -14,7 +14,7 @@ from weakref import proxy
 
 import msgspec
 
-from engine.compression import decompress
+from engine.compression import block_finder, decompress
 from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
 from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
@@ -108,6 +108,8 @@ class PointFinder:
             return start.plain + self._spacing
 
         first = self._last + self._spacing - position.uncompressed
+        if block_finder.is_usable():
+            return block_finder.BlockFinder(self._buffers, on_block, first)
         return Inflater(self._buffers, on_block=on_block, first_block=first)
 
     def _is_due(self, plain: int) -> bool:

@@ -1,4 +1,4 @@
-"""A gzip stream entered between its blocks, by either library."""
+"""A gzip stream entered between its blocks, by any of the libraries."""
 
 import gzip
 import random
