@@ -47,7 +47,7 @@ _CODES: Final = 18912 + 2208
 _HEADER: Final = 328
 _HELD: Final = 2 * WINDOW
 _SPARE: Final = 64 << 10
-_FAILURES: Final = (AttributeError, *ERRORS)
+_FAILURES: tuple[type[Exception], ...] = (AttributeError, *ERRORS)
 
 
 class _State(Structure):
