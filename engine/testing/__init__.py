@@ -5,5 +5,8 @@ them.
 import pytest
 
 pytest.register_assert_rewrite(
-    "engine.testing.content", "engine.testing.images", "engine.testing.tables"
+    "engine.testing.content",
+    "engine.testing.images",
+    "engine.testing.tables",
+    "engine.testing.writers",
 )

@@ -1,9 +1,19 @@
-"""The writing of whole blobs, for tests."""
+"""Blobs for tests, and the writing of whole ones."""
 
+import random
 from collections.abc import Mapping
 
 from engine.content.protocols import NO_LABELS, Bytes, Committed
+from engine.spec import digest as digests
 from engine.stores.content import ContentStore
+
+LABELS = {"containerd.io/gc.root": "2024-01-02T03:04:05Z", "k": "v"}
+ABSENT = digests.of_bytes(b"nobody stores this")
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """Return random bytes, the same ones for the same arguments."""
+    return random.Random(f"{size} {seed}").randbytes(size)
 
 
 def write_blob(

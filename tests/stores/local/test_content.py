@@ -25,8 +25,8 @@ from engine.spec import digest as digests
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
 from engine.stores.local.writer import LocalWriter
-from engine.testing.blobs import write_blob
-from engine.testing.content import ContentSuite, content
+from engine.testing.blobs import content, write_blob
+from engine.testing.content import ContentSuite
 
 PROJECT = Path(__file__).parents[3]
 DATA = content(1000)
