@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 import msgspec
 
-from engine.archive.hashed_ahead import Hashed, HashingAhead
+from engine.archive.hashed_ahead import Hashed, HashingAhead, Put
 from engine.closing import Closing
 from engine.compression.checksum import crc32
 from engine.content.protocols import Provider, ReaderAt
@@ -29,8 +29,9 @@ _BLOB_SPAN = "saveConfigAndLayer"
 class Content(msgspec.Struct, frozen=True):
     """The bytes of an entry, to be read once.
 
-    The last of the `chunks` is yielded only after all of them were verified. `descriptor` is a
-    regular file that holds exactly these bytes, None if there is none; the content owns it.
+    The last of the `chunks` is yielded only after all of them were verified; none is yielded if
+    they were put where they belong. `descriptor` is a regular file that holds exactly these bytes,
+    None if there is none; the content owns it.
     """
 
     chunks: Iterator[bytes]
@@ -47,12 +48,17 @@ class Source(msgspec.Struct, frozen=True):
 class Contents(Closing):
     """The contents of entries, opened in their order; for one thread at a time."""
 
-    def __init__(self, entries: Iterable[Entry], source: Source, tracer: Tracer) -> None:
-        """`entries` is iterated over when blobs are looked for that can be hashed ahead."""
+    def __init__(
+        self, entries: Iterable[Entry], source: Source, tracer: Tracer, put: Put | None = None
+    ) -> None:
+        """`entries` is iterated over when blobs are looked for that can be hashed ahead.
+
+        `put` may be given if blobs can be written in any order.
+        """
         self._source = source
         self._tracer = tracer
-        blobs = ((e.content, e.size) for e in entries if isinstance(e.content, Digest))
-        self._ahead = HashingAhead(blobs, source.blobs)
+        self._puts = put is not None
+        self._ahead = HashingAhead(entries, source.blobs, put)
 
     def close(self) -> None:
         """Wait until no blob is read any more."""
@@ -82,12 +88,14 @@ class Contents(Closing):
 
     @contextmanager
     def _stored(self, entry: Entry, digest: Digest) -> Iterator[Content]:
-        with self._ahead.take(digest) as blob:
+        with self._ahead.take(entry, digest) as blob:
             if blob.reader.size != entry.size:
                 raise SizeMismatch(entry.path, entry.size, blob.reader.size)
             chunks = _chunks(blob.reader)
             if blob.hashed is None:
                 chunks = _verified(entry, digest, chunks)
+            elif self._puts:
+                chunks = _put(entry, digest, blob.hashed)
             else:
                 chunks = _compared(entry, digest, chunks, blob.hashed)
             yield Content(chunks, blob.reader.fileno())
@@ -137,6 +145,14 @@ def _compared(
     if found.checksum != checksum:
         raise ChangedFile(entry.path)
     yield last
+
+
+def _put(entry: Entry, digest: Digest, hashed: Callable[[], Hashed]) -> Iterator[bytes]:
+    """Wait until a blob is written; yield nothing."""
+    found = hashed()
+    if found.digest != digest:
+        raise DigestMismatch(entry.path, digest, found.digest)
+    yield from ()
 
 
 def _decompressed(

@@ -50,14 +50,17 @@ def write_archive(
 
 
 def _pieces(entry: Entry, contents: Contents) -> Iterator[bytes]:
-    yield encode.encode(_header(entry))
+    yield header(entry)
     with contents.opened(entry) as content:
         yield from content.chunks
     if entry.size % encode.BLOCK:
         yield encode.padding(entry.size)
 
 
-def _header(entry: Entry) -> Header:
+def header(entry: Entry) -> bytes:
+    """Return the header blocks of an entry."""
     if entry.is_directory:
-        return Header(f"{entry.path}/", encode.DIRECTORY, entry.mode, mtime=entry.mtime)
-    return Header(entry.path, mode=entry.mode, size=entry.size, mtime=entry.mtime)
+        return encode.encode(
+            Header(f"{entry.path}/", encode.DIRECTORY, entry.mode, mtime=entry.mtime)
+        )
+    return encode.encode(Header(entry.path, mode=entry.mode, size=entry.size, mtime=entry.mtime))

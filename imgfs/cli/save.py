@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +16,13 @@ from engine.graph import graph
 from engine.image import Image
 from engine.layouts import combined, selection
 from engine.layouts.selection import Selection
+from engine.progress import Progress
 from engine.spec import platforms
 from engine.spec.oci import Platform
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
-from imgfs.cli.support.files import followed, whole_file
+from imgfs.cli.support.files import followed, may_be_written_anywhere, whole_file
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
 from imgfs.cli.support.tracing import tracer
@@ -118,7 +119,7 @@ def _write(
 
             output = DirectoryOutput(followed(directory), on_progress, tracer())
         else:
-            output = Output(_stream(args, stack), on_progress, tracer())
+            output = _archive(args, stack, on_progress)
         if args.layout == "docker":
             from engine.archive.save_for_docker import save_for_docker
             from engine.layouts import docker_save  # most archives have the other layout
@@ -161,12 +162,17 @@ def _directory(args: Namespace) -> Path | None:
     return Path(given) if is_named_so or Path(given).is_dir() else None
 
 
-def _stream(args: Namespace, stack: ExitStack) -> Callable[[bytes], object]:
-    """Return a function that takes the bytes of an archive."""
+def _archive(args: Namespace, stack: ExitStack, on_progress: Progress) -> Destination:
+    """Return the destination for an archive: a file, or what can only be written in order."""
     given = args.append if args.output is None else args.output
     if given is None:
-        return widen(sys.stdout.buffer).write
-    return stack.enter_context(whole_file(Path(given))).write
+        return Output(widen(sys.stdout.buffer).write, on_progress, tracer())
+    file = stack.enter_context(whole_file(Path(given)))
+    if may_be_written_anywhere(file):
+        from engine.archive.file_output import FileOutput  # most archives go to a pipe
+
+        return FileOutput(file.fileno(), on_progress, tracer())
+    return Output(file.write, on_progress, tracer())
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:

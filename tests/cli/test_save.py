@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from imgfs.cli import save as saving
+from imgfs.mounts import MountInfo
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, names, refusal, succeeded
@@ -76,6 +77,24 @@ def test_save_writes_a_file(imgfs: Command, tmp_path: Path) -> None:
     assert out.read_bytes() == imgfs("save", "app:1").out
     assert stat.S_IMODE(out.stat().st_mode) == 0o640
     assert sorted(os.listdir(tmp_path)) == ["store", "x.tar"]
+
+
+def test_a_file_system_in_user_space_gets_the_bytes_in_order(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not be able to store what comes out of order."""
+    succeeded(inside("save", "-o", tmp_path / "x.tar", "app:1"))
+    number = tmp_path.stat().st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    mount = MountInfo(1, device, "/", tmp_path, "fuse.sshfs", "rw")
+
+    def pwrite(*_: object) -> int:
+        raise AssertionError("written out of order")
+
+    monkeypatch.setattr("imgfs.mounts.mounts", lambda: [mount])
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    succeeded(inside("save", "-o", tmp_path / "y.tar", "app:1"))
+    assert (tmp_path / "y.tar").read_bytes() == (tmp_path / "x.tar").read_bytes()
 
 
 WANTED = {
@@ -424,7 +443,7 @@ def test_an_interrupt_leaves_the_old_file(
     inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: Any) -> None:
-        arguments[3].write(b"something")
+        os.write(arguments[3].descriptor, b"something")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(saving, "save", interrupted)

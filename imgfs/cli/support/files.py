@@ -61,6 +61,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def may_be_written_anywhere(file: BinaryIO) -> bool:
+    """Return whether a file is one that can be written in any order at no cost.
+
+    File systems in user space may not know that, or store what comes out of order twice.
+    """
+    from imgfs.mounts import mounts  # deferred: few commands write large files
+
+    found = os.fstat(file.fileno())
+    device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+    in_user_space = {mount.device for mount in mounts() if mount.type.startswith("fuse")}
+    return stat.S_ISREG(found.st_mode) and device not in in_user_space
+
+
 def _is_special(path: Path) -> bool:
     """Return whether a path leads to something else than a file that is there or can be made."""
     with suppress(PermissionError):  # Linux follows no symlink of others in directories like /tmp
