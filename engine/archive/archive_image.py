@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine import graph as walk
-from engine.archive import file_types
+from engine.archive import file_types, pooled_layers
 from engine.archive.members import Members
 from engine.content.blobs import read_blob
 from engine.errors import (
@@ -117,7 +117,7 @@ def check_layers(
             continue
         expected = _parsed(diff_id, f"diff ID {i} of {subject}")
         name = f"layer {i} of {subject} ({members.pool.called(layer.digest)})"
-        found = members.pool.diff_id(Digest(layer.digest), expected.algorithm)
+        found = pooled_layers.diff_id(members.pool, Digest(layer.digest), expected.algorithm)
         if found == expected:
             check_beginning(members, layer.digest, name)
             continue

@@ -4,8 +4,7 @@ Nothing is visible in the content store before `publish`, and `discard` leaves n
 for one thread at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from engine.archive.member_content import (
     Buffered,
@@ -17,27 +16,17 @@ from engine.archive.member_content import (
     Stored,
     drop,
 )
-from engine.compression.options import Compression
 from engine.content.protocols import Info, ReaderAt
 from engine.content.writer import Writer
-from engine.errors import BrokenArchive, MissingMember
+from engine.errors import MissingMember
 from engine.layers.diff_ids import (
-    UNCOMPRESSED_LABEL,
     Uncompressed,
-    compression_of,
-    foreign_compression_of,
     may_be_layer,
-    measure,
-    pieces_of,
 )
 from engine.layers.follower import Outcome
-from engine.layers.learning import learn
-from engine.layers.table_codec import dump
-from engine.limits import BUFFER_SIZE, Expansion
-from engine.progress import ignore
+from engine.limits import Expansion
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.spec.oci import Descriptor
 from engine.stores.protocols import ContentStore
 
 BUFFERED_FILE = 64 << 10
@@ -62,7 +51,8 @@ class ContentPool:
         self._by_raw: dict[bytes, Content] = {}
         self._further_uses: dict[bytes, int] = {}
         """The number of uses of a content beyond the first."""
-        self._measured: dict[Digest, Uncompressed] = {}
+        self.measured: dict[Digest, Uncompressed] = {}
+        """The layers that have been measured since they arrived."""
         self._made: dict[str, bytes] = {}
         self._buffered = 0
         self._spilled: Writer | None = None
@@ -161,81 +151,24 @@ class ContentPool:
         content = self.get(digest)
         if isinstance(content, Ingested):
             return content.uncompressed
-        return self._measured.get(digest)
+        return self.measured.get(digest)
 
-    def diff_id(self, digest: Digest, algorithm: str = "sha256") -> Digest:
-        """Return the digest of a layer's uncompressed bytes; raise BrokenArchive if damaged."""
-        known = self._known_diff_id(digest)
-        if known is not None and known.algorithm == algorithm:
-            return known
-        with self.open(digest) as reader:
-            if digest.algorithm == algorithm and compression_of(reader) == "none":
-                return digest
-            measured = measure(reader, self.called(digest), algorithm, self.expansion.add)
-        self._measured[digest] = measured
-        return measured.diff_id
-
-    def labelled_diff_id(self, digest: Digest) -> Digest | None:
-        """Return the diff ID that is a label of a blob of the store, None if there is no label."""
-        label = self.store.info(digest).labels.get(UNCOMPRESSED_LABEL)
-        return digests.parse(label) if label else None
-
-    def compressed(self, layer: Descriptor, compression: Compression) -> Descriptor:
-        """Return the compressed form of a plain layer, from the store if it holds one."""
-        kind = compression.kind
-        for info in self.store.labelled(UNCOMPRESSED_LABEL, layer.digest):
-            self.hold(info.digest)
-            if self.store.exists(info.digest):
-                with self.store.open(info.digest) as reader:
-                    if compression_of(reader) == kind:
-                        return Descriptor(compression.media_type, info.digest, info.size)
-
-        def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
-            with closing(compression.start(writer.write)) as compressor:
-                for offset in range(0, reader.size, BUFFER_SIZE):
-                    compressor.write(reader.pread(BUFFER_SIZE, offset))
-                compressor.finish()
-            return Uncompressed(Digest(layer.digest), layer.size)
-
-        made = self._make(layer.digest, write)
-        return Descriptor(compression.media_type, made.digest, made.size)
-
-    def plain(self, layer: Content) -> Content:
-        """Return a layer in a form that an image can hold.
-
-        xz, bzip2, lzma and lz4, for which OCI has no media type, are decompressed. Raise
-        BrokenArchive or LimitExceeded.
-        """
-
-        def write(reader: ReaderAt, writer: Writer) -> Uncompressed:
-            size = 0
+    def make(self, source: str, write: Callable[[ReaderAt, Writer], Uncompressed]) -> Content:
+        """Return the content that `write` creates from a blob; it is created once."""
+        made = self.with_raw(self._made.get(source, b""))
+        if made is None:
+            writer = self.store.unnamed_writer()
             try:
-                for piece in pieces_of(reader, kind):
-                    self.expansion.add(len(piece))
-                    writer.write(piece)
-                    size += len(piece)
-            except BrokenArchive as error:
-                raise BrokenArchive(layer.name, error.reason) from error
-            return Uncompressed(writer.digest(), size)
-
-        with self.open(layer.digest) as reader:
-            kind = foreign_compression_of(reader)
-        return layer if kind == "none" else self._make(layer.digest, write)
-
-    def tables(self, layers: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield the digests and the tables of those layers that the store does not hold yet.
-
-        Those of layers that are damaged, or that came out of order, are left out.
-        """
-        for digest in dict.fromkeys(layers):
-            match self.get(Digest(digest)):
-                case Ingested() as content if (table := content.outcome().table) is not None:
-                    yield digest, table
-                case Ingested(uncompressed=None) | Stored() | None:
-                    continue
-                case _:
-                    with suppress(BrokenArchive), self.open(digest) as reader:
-                        yield digest, dump(learn(reader, digest, ignore).table)
+                with self.open(source) as reader:
+                    plain = write(reader, writer)
+                size = writer.status().offset
+            except BaseException:
+                writer.abort()
+                raise
+            content = Ingested(self.called(source), writer.digest(), size, writer, Outcome(plain))
+            self._made[source] = self.add(content)
+            made = self._by_raw[self._made[source]]
+        return made
 
     # -- publication -------------------------------------------------------------------------------
 
@@ -318,37 +251,9 @@ class ContentPool:
             self._buffered -= before.size
         drop(before)
 
-    def _known_diff_id(self, digest: Digest) -> Digest | None:
-        match self.get(digest):
-            case Ingested(uncompressed=found):
-                return found.diff_id if found else None
-            case Stored(diff_id=known) if known is not None:
-                return known
-            case Stored() | None if self.store.exists(digest):
-                return self.labelled_diff_id(digest)
-        measured = self._measured.get(digest)
-        return measured.diff_id if measured else None
-
-    def _make(self, source: str, write: Callable[[ReaderAt, Writer], Uncompressed]) -> Content:
-        """Return the content that `write` creates from a blob; it is created once."""
-        made = self.with_raw(self._made.get(source, b""))
-        if made is None:
-            writer = self.store.unnamed_writer()
-            try:
-                with self.open(source) as reader:
-                    plain = write(reader, writer)
-                size = writer.status().offset
-            except BaseException:
-                writer.abort()
-                raise
-            content = Ingested(self.called(source), writer.digest(), size, writer, Outcome(plain))
-            self._made[source] = self.add(content)
-            made = self._by_raw[self._made[source]]
-        return made
-
     def _is_unlabelled(self, digest: str) -> bool:
         """Return whether the store may lack labels of a blob that this load has learnt of."""
-        is_measured = Digest(digest) in self._measured
+        is_measured = Digest(digest) in self.measured
         return is_measured or not self.store.info(digest).labels
 
     def _spill(self, content: Buffered) -> None:

@@ -9,6 +9,7 @@ of the content of the config, whatever its file name.
 import msgspec
 
 from engine import graph as walk
+from engine.archive import pooled_layers
 from engine.archive.archive_image import ArchiveImage, Inventory, check_count, check_layers
 from engine.archive.archive_names import docker_names
 from engine.archive.members import Members
@@ -89,7 +90,9 @@ def compressed(
     if compression is None or compression.kind == "uncompressed":
         return layers
     return [
-        members.pool.compressed(layer, compression) if layer.media_type == oci.LAYER else layer
+        pooled_layers.compressed(members.pool, layer, compression)
+        if layer.media_type == oci.LAYER
+        else layer
         for layer in layers
     ]
 
@@ -144,7 +147,7 @@ def _layer(
             media_type = layer_types.as_oci(source.media_type)
             return Descriptor(media_type, source.digest, source.size, source.urls)
         raise
-    plain = members.pool.plain(content)
+    plain = pooled_layers.plain(members.pool, content)
     return layer_descriptor(members, plain.digest, plain.size)
 
 

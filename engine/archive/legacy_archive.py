@@ -7,6 +7,7 @@ becomes the config.
 
 import msgspec
 
+from engine.archive import pooled_layers
 from engine.archive.archive_image import ArchiveImage, Inventory, check_beginning, check_count
 from engine.archive.archive_names import full_name
 from engine.archive.docker_archive import compressed, found_image, layer_descriptor
@@ -67,8 +68,10 @@ class _Layers:
     def file(self, v1_id: str) -> tuple[Digest, Descriptor]:
         """Return the diff ID of the layer, and its descriptor."""
         if v1_id not in self._files:
-            found = self.members.pool.plain(self.members.find(f"{v1_id}/{docker.V1_LAYER_FILE}"))
-            diff_id = self.members.pool.diff_id(found.digest)
+            found = pooled_layers.plain(
+                self.members.pool, self.members.find(f"{v1_id}/{docker.V1_LAYER_FILE}")
+            )
+            diff_id = pooled_layers.diff_id(self.members.pool, found.digest)
             check_beginning(self.members, found.digest, f"layer {v1_id} ({found.name})")
             descriptor = layer_descriptor(self.members, found.digest, found.size)
             self._files[v1_id] = diff_id, descriptor

@@ -5,6 +5,7 @@ that the store already holds under the digest in the member's name is hashed and
 A `MemberIndex` is for one thread at a time.
 """
 
+from engine.archive import pooled_layers
 from engine.archive.content_pool import BUFFERED_FILE, ContentPool
 from engine.archive.member_content import Damaged
 from engine.archive.member_sinks import BufferSink, CheckSink, IngestSink, Sink
@@ -74,7 +75,9 @@ class MemberIndex(Members):
         if expected is not None and pool.store.sizes([expected]).get(expected) == size:
             pool.hold(expected)
             if pool.store.exists(expected):
-                return CheckSink(name, expected, size, pool.labelled_diff_id(expected))
+                return CheckSink(
+                    name, expected, size, pooled_layers.labelled_diff_id(pool, expected)
+                )
         algorithm = expected.algorithm if expected else "sha256"
         writer = pool.store.unnamed_writer(size, algorithm=algorithm)
         return IngestSink(name, writer, pool.expansion)

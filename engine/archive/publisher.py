@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from engine import graph
+from engine.archive import pooled_layers
 from engine.archive.archive_image import ArchiveImage
 from engine.archive.loaded import Loaded, LoadedImage
 from engine.archive.members import Members
@@ -49,7 +50,7 @@ class Publisher(msgspec.Struct, frozen=True):
         Raise MissingMember if a blob that only the store held has been collected in the meantime,
         and the errors of the store. Nothing is visible then.
         """
-        tables = self.members.pool.tables(_layers(image.graph for image in found))
+        tables = pooled_layers.tables(self.members.pool, _layers(image.graph for image in found))
         with new_tables(self.store, tables):
             return self._publish(found, parents)
 

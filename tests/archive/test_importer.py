@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.archive import content_pool
+from engine.archive import pooled_layers
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.content.protocols import ReaderAt
@@ -778,7 +778,7 @@ def test_a_layer_of_many_images_is_decompressed_once(
         measured.append(name)
         return measure(reader, name, algorithm, tell)
 
-    monkeypatch.setattr(content_pool, "measure", counted)
+    monkeypatch.setattr(pooled_layers, "measure", counted)
     named = [(ImageParts(extra={"author": str(i)}), f"docker.io/a/b:{i}") for i in range(5)]
     load(engine, archives.oci_archive(*named, gzipped=True))
     assert len(measured) == 1
