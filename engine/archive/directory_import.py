@@ -8,16 +8,14 @@ any depth. Its images are published as soon as everything that one of them needs
 transaction, by the call that brings the last piece; that call raises what is wrong with them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from threading import RLock
-from typing import TypeVar
 
 from engine.archive.content_pool import ContentPool, blob_path
-from engine.archive.directory_formats import DOCUMENTS
 from engine.archive.file_writer import FileWriter
 from engine.archive.growing_layout import GrowingLayout
+from engine.archive.growing_layouts import GrowingLayouts
 from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
@@ -39,8 +37,6 @@ from engine.spec.digest import Digest
 from engine.stores.new_tables import new_tables
 from engine.stores.protocols import Store
 
-T = TypeVar("T")
-
 
 class DirectoryImport(Closing):
     """The load of one directory. Safe from any thread; a `FileWriter` is for one at a time.
@@ -57,9 +53,7 @@ class DirectoryImport(Closing):
         self._expansion = Expansion(options.limits.max_expanded_bytes)
         self._pool = ContentPool(store.content, self._held.hold, self._expansion)
         self._names = MemberNames()
-        self._layouts: dict[str, GrowingLayout] = {}
-        self._waiting: dict[Digest, set[str]] = {}
-        """The layouts that wait for a blob, by its digest."""
+        self._layouts = GrowingLayouts(self._new_layout)
         self._lock = RLock()
         self._new_blobs = self._new_bytes = 0
 
@@ -85,7 +79,7 @@ class DirectoryImport(Closing):
             return None
         self._held.hold(digest)
         size = content.sizes([digest]).get(digest)
-        if size is not None and digest in self._waiting:
+        if size is not None and self._layouts.waits_for(digest):
             with suppress(EngineError, OSError):  # `error` keeps it
                 self.arrived(blob_path(digest), digest)
         return size
@@ -170,7 +164,7 @@ class DirectoryImport(Closing):
                     self._pool.remove(named)
                     named = self._pool.add(content)
                 self._names.put(to, named)
-            self._end_layouts(old)
+            self._layouts.end_below(old)
         return [(to, content.digest) for _, to, content in contents if content]
 
     def arrived(self, path: str, digest: Digest | None) -> None:
@@ -179,21 +173,9 @@ class DirectoryImport(Closing):
         Raise what is wrong with them, as `Import.finish` does; they are read again when the next
         file of them arrives.
         """
-        root, _, name = path.rpartition("/")
-        root = f"{root}/" if root else ""
         failure: Exception | None = None
         with self._lock:
-            if name in DOCUMENTS and root not in self._layouts and not _is_hidden(root):
-                self._layouts[root] = self._new_layout(root)
-                ready = {root}
-            else:
-                ready = {each for each in _roots(path) if self._waits_for_any_file(each)}
-                ready |= {root} if name in DOCUMENTS and root in self._layouts else set()
-            if digest is not None:
-                for each in self._waiting.get(digest, set()) - ready:
-                    if self._of_change(each, partial(self._layouts[each].arrived, digest)):
-                        ready.add(each)
-            for each in sorted(ready):
+            for each in self._layouts.arrived(path, digest):
                 try:
                     self._publish(each)
                 except Exception as error:  # the others are published too
@@ -212,17 +194,14 @@ class DirectoryImport(Closing):
     def loaded(self) -> Loaded:
         """The images that have been published so far."""
         with self._lock:
-            layouts = list(self._layouts.values())
-            images = (image for layout in layouts for image in layout.published.values())
-            left_out = (one for layout in layouts for one in layout.left_out)
-            return Loaded(tuple(images), self._new_blobs, self._new_bytes, tuple(left_out))
+            images, left_out = self._layouts.images, self._layouts.left_out
+            return Loaded(images, self._new_blobs, self._new_bytes, left_out)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The paths of files that images wait for."""
         with self._lock:
-            items = list(self._layouts.items())
-            return tuple(root + path for root, layout in items for path in layout.missing)
+            return self._layouts.missing
 
     def is_current(self) -> bool:
         """Return whether the store still has every image that was published, by its name."""
@@ -239,8 +218,7 @@ class DirectoryImport(Closing):
     def error(self) -> Exception | None:
         """The error of the images of a layout, None if there is none."""
         with self._lock:
-            errors = (layout.error for layout in self._layouts.values())
-            return next(filter(None, errors), None)
+            return self._layouts.error
 
     def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
         """Return the sizes in bytes of those blobs that the store holds."""
@@ -250,14 +228,12 @@ class DirectoryImport(Closing):
         """Return the digests that the images of the layout at a path refer to, where `root` is ""
         or ends in a slash.
         """
-        layout = self._layouts.get(root)
-        return frozenset(layout.blobs) if layout else frozenset()
+        return self._layouts.blobs(root)
 
     def close(self) -> None:
         """Drop what is not published, and release the blobs that are held."""
         with self._lock:
             self._layouts.clear()
-            self._waiting.clear()
             self._names.clear()
             self._pool.discard()
             self._held.close()
@@ -326,9 +302,7 @@ class DirectoryImport(Closing):
         if isinstance(named, bytes):
             self._pool.remove(named)
         if named is not None:
-            for root in _roots(path):
-                if layout := self._layouts.get(root):
-                    layout.forget()
+            self._layouts.forget(path)
 
     # -- layouts -----------------------------------------------------------------------------------
 
@@ -337,38 +311,12 @@ class DirectoryImport(Closing):
         place = f"{self.name}/{root}".rstrip("/")
         return GrowingLayout(self._store, members, self._options, place)
 
-    def _waits_for_any_file(self, root: str) -> bool:
-        layout = self._layouts.get(root)
-        return layout is not None and layout.waits_for_any_file
-
     def _publish(self, root: str) -> None:
-        layout = self._layouts[root]
-        loaded = self._of_change(root, layout.publish)
+        loaded = self._layouts.publish(root)
         self._new_blobs += loaded.new_blobs
         self._new_bytes += loaded.new_bytes
         if loaded.images:  # they protect their blobs
-            self._held.release({Digest(digest) for digest in layout.blobs})
-
-    def _of_change(self, root: str, change: Callable[[], T]) -> T:
-        """Return the result of a call that changes which blobs a layout waits for."""
-        layout = self._layouts[root]
-        before = set(filter(None, map(blob_at, layout.missing)))
-        try:
-            return change()
-        finally:
-            after = set(filter(None, map(blob_at, layout.missing)))
-            for digest in before - after:
-                self._waiting[digest].discard(root)
-                if not self._waiting[digest]:
-                    del self._waiting[digest]
-            for digest in after - before:
-                self._waiting.setdefault(digest, set()).add(root)
-
-    def _end_layouts(self, old: str) -> None:
-        """End the layouts below a directory that is moved; its files arrive elsewhere again."""
-        for root in [root for root in self._layouts if root.startswith(f"{old}/")]:
-            self._of_change(root, self._layouts[root].close)
-            del self._layouts[root]
+            self._held.release({Digest(digest) for digest in self._layouts.blobs(root)})
 
 
 def _tables(digest: Digest, content: Ingested) -> Iterator[tuple[str, bytes]]:
@@ -376,16 +324,3 @@ def _tables(digest: Digest, content: Ingested) -> Iterator[tuple[str, bytes]]:
     table = content.outcome().table
     if table is not None and may_be_layer(ContentReader(content)):
         yield digest, table
-
-
-def _is_hidden(root: str) -> bool:
-    """Return whether a directory is a temporary one of a writer, such as rsync's `.~tmp~`."""
-    return any(part.startswith(".") for part in root.split("/"))
-
-
-def _roots(path: str) -> Iterator[str]:
-    """Yield the directories above a path, each "" or with a slash at the end."""
-    yield ""
-    parts = path.split("/")[:-1]
-    for count in range(1, len(parts) + 1):
-        yield "/".join(parts[:count]) + "/"
