@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from engine.archive.members import blob_at
 from engine.spec.digest import ALGORITHMS, Digest
 from imgfs.imports.receipt import Receipt
+from imgfs.imports.seen_directory import SeenDirectory
 from imgfs.imports.stored_blob import StoredBlob
 from imgfs.imports.uploaded_file import UploadedFile
 from imgfs.imports.uploaded_link import UploadedLink
@@ -113,8 +114,8 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
     def depends_on_call(self, name: str, /) -> bool:
         return name not in self._children
 
-    def seen_by(self, call: Call, /) -> "_SeenBy":
-        return _SeenBy(self, call)
+    def seen_by(self, call: Call, /) -> SeenDirectory:
+        return SeenDirectory(self, call)
 
     def lookup(self, name: str, /) -> Node | None:
         return self.find(name, Call.OTHER)
@@ -327,27 +328,6 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
     def _changed(self) -> None:
         self.receipt.touch()
         self.upload.changed()
-
-
-class _SeenBy(ReadOnlyDirectory):
-    """An `UploadedDirectory` as one system call finds it."""
-
-    def __init__(self, directory: UploadedDirectory, call: Call) -> None:
-        self.key = directory.key
-        self._directory = directory
-        self._call = call
-
-    def attributes(self) -> Attributes:
-        return self._directory.attributes()
-
-    def may_block(self, name: str | None, /) -> bool:
-        return self._directory.may_block(name)
-
-    def lookup(self, name: str, /) -> Node | None:
-        return self._directory.find(name, self._call)
-
-    def children(self) -> Iterable[tuple[str, Node]]:
-        return self._directory.children()
 
 
 def _check_replacement(
