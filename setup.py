@@ -61,6 +61,7 @@ setup(
                 "imgfs/fuse/native/gather.c",
                 "imgfs/fuse/native/listing.c",
                 "imgfs/fuse/native/direct.c",
+                "imgfs/fuse/native/trees.c",
             ],
             depends=["imgfs/fuse/native/session.h"],
             include_dirs=["/usr/include/fuse3"],

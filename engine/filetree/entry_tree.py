@@ -81,12 +81,12 @@ class EntryTree:
         the end of the last one's children behind it. `anonymous` names the nodes that refer to no
         entry; `links` counts the nodes that refer to the target of a hard link.
         """
-        self._tables = tables
+        self.tables = tables
         self._named = named
-        self._shown = shown
-        self._first = first
+        self.shown = shown
+        self.first = first
         self._anonymous = anonymous
-        self._opaque = opaque
+        self.opaque = opaque
         self._links = links
         self.left_out = left_out
         """The entries that the tree does not show, in the order of the layers."""
@@ -111,7 +111,7 @@ class EntryTree:
 
     def children(self, directory: int) -> range:
         """Return the nodes in a directory, sorted by name (as bytes)."""
-        return range(self._first[directory], self._first[directory + 1])
+        return range(self.first[directory], self.first[directory + 1])
 
     def name(self, node: int) -> bytes:
         """Return the last part of a node's path, b"" for the root."""
@@ -126,19 +126,19 @@ class EntryTree:
         Hard links have the same place. None for a directory that no layer lists, which belongs to
         root with mode 0755 and the epoch as its time, and for a whiteout.
         """
-        found = self._shown[node]
+        found = self.shown[node]
         return None if found >= WHITED_OUT else Place(layer_of(found), index_of(found))
 
     def entry(self, node: int) -> Entry:
         """Return the attributes of a node; its `path` is that of its place."""
-        found = self._shown[node]
+        found = self.shown[node]
         if found >= WHITED_OUT:
             return _SPECIAL[found]
         return self._table(found).entry(index_of(found))
 
     def attributes(self, node: int) -> Attributes:
         """Return the attributes of a node that many entries share, which costs less."""
-        found = self._shown[node]
+        found = self.shown[node]
         if found >= WHITED_OUT:
             return _SPECIAL[found].attributes
         table = self._table(found)
@@ -146,11 +146,17 @@ class EntryTree:
 
     def is_opaque(self, node: int) -> bool:
         """Return whether a directory of a layer hides all that lower layers have in it."""
-        return node in self._opaque
+        return node in self.opaque
 
     def links(self, node: int) -> int:
         """Return how many nodes have the place of this node, which is no directory."""
-        return self._links.get(self._shown[node], 1)
+        return self._links.get(self.shown[node], 1)
+
+    def linked(self) -> Iterator[int]:
+        """Yield the nodes of which `links` returns more than one."""
+        if self._links:
+            links = self._links
+            yield from (n for n, found in enumerate(self.shown) if links.get(found, 1) > 1)
 
     def walk(self, path: bytes = b"", node: int = ROOT) -> Iterator[tuple[bytes, int]]:
         """Yield each path with its node, in the order in which a directory precedes its content.
@@ -165,7 +171,7 @@ class EntryTree:
             waiting += [(prefix + self.name(child), child) for child in self.children(node)[::-1]]
 
     def _table(self, found: int) -> LayerTable:
-        table = self._tables[layer_of(found)]
+        table = self.tables[layer_of(found)]
         assert table is not None
         return table
 

@@ -1,43 +1,27 @@
-"""The stored form of a layer's table.
+"""The stored form of a layer's table, a document as `columns` describes it."""
 
-A document is HEADER (a name and the version of the format), a CRC-32 of what follows it, and a
-MessagePack array, compressed with zstd if it is larger than _SMALL bytes. Columns of numbers are
-split into columns of bytes, the lowest first, since those compress better. The same table gives the
-same bytes.
-"""
-
-import sys
 from array import array
 from collections.abc import Iterable
-from itertools import accumulate, chain
-from types import ModuleType
 from typing import Final
 
 import msgspec
 
-from engine.compression.checksum import crc32
-from engine.errors import BrokenArchive
-from engine.layers.table import Attributes, LayerTable, Point, Segment, Texts
-from engine.tar.member import NO_XATTRS
+from engine.layers.columns import (
+    StoredAttributes,
+    joined,
+    joined_texts,
+    loaded_attributes,
+    sealed,
+    split,
+    split_lengths,
+    stored_attributes,
+    unsealed,
+)
+from engine.layers.table import LayerTable, Point, Segment, Texts
 
 VERSION: Final = 2
 HEADER: Final = b"imgfs layer table " + VERSION.to_bytes(2)
-_CHECKSUM: Final = 4
-_SMALL: Final = 4 << 10
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_LEVEL: Final = 6
 _BLOCK: Final = 512
-
-
-class _Shared(msgspec.Struct, frozen=True, array_like=True):
-    """The stored form of `Attributes`."""
-
-    kind: str
-    mode: int
-    uid: int
-    gid: int
-    device: tuple[int, int]
-    xattrs: dict[bytes, bytes]
 
 
 class _Document(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +29,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
     size: int
     damage: str
     count: int
-    shared: list[_Shared]
+    shared: list[StoredAttributes]
     attributes: bytes
     path_lengths: bytes
     paths: bytes
@@ -68,56 +52,54 @@ def dump(table: LayerTable) -> bytes:
         table.size,
         table.damage.encode("utf-8", "backslashreplace").decode(),
         len(table),
-        [_stored(one) for one in table.shared],
-        _split("I", table.attributes),
-        _split("I", _lengths(table.paths)),
+        [stored_attributes(one) for one in table.shared],
+        split("I", table.attributes),
+        split_lengths(table.paths),
         table.paths.joined,
-        _split("I", _lengths(table.links)),
+        split_lengths(table.links),
         table.links.joined,
-        _split("q", table.seconds),
-        _split("I", table.nanoseconds),
-        _split("q", table.sizes),
-        _split("q", _gaps(table)),
-        _split("Q", table.file_checksums),
+        split("q", table.seconds),
+        split("I", table.nanoseconds),
+        split("q", table.sizes),
+        split("q", _gaps(table)),
+        split("Q", table.file_checksums),
         dict(table.segments),
-        _split("I", table.checksums),
+        split("I", table.checksums),
         table.points,
     )
-    plain = msgspec.msgpack.encode(document)
-    body = plain if len(plain) <= _SMALL else _zstd().compress(plain, _LEVEL)
-    return HEADER + crc32(body).to_bytes(_CHECKSUM) + body
+    return sealed(HEADER, document)
 
 
 def load(data: bytes) -> LayerTable | None:
     """Return the table in a document, None if it has another version; raise BrokenArchive."""
-    plain = _plain(data)
+    plain = unsealed(HEADER, data)
     if plain is None:
         return None
     document = msgspec.msgpack.decode(plain, type=_Document)
-    shared = tuple(_shared(one) for one in document.shared)
-    sizes = _joined("q", document.sizes)
+    shared = tuple(loaded_attributes(one) for one in document.shared)
+    sizes = joined("q", document.sizes)
     return LayerTable(
         document.compression,
         document.size,
         document.damage,
-        Texts(document.paths, _ends(document.path_lengths)),
-        Texts(document.links, _ends(document.link_lengths)),
+        joined_texts(document.paths, document.path_lengths),
+        joined_texts(document.links, document.link_lengths),
         shared,
-        _joined("I", document.attributes),
-        _joined("q", document.seconds),
-        _joined("I", document.nanoseconds),
+        joined("I", document.attributes),
+        joined("q", document.seconds),
+        joined("I", document.nanoseconds),
         sizes,
         _starts(document, sizes),
-        _joined("Q", document.file_checksums),
+        joined("Q", document.file_checksums),
         document.segments,
-        _joined("I", document.checksums),
+        joined("I", document.checksums),
         document.points,
     )
 
 
 def load_positions(data: bytes) -> LayerTable | None:
     """Return a table as `load` does, but without entries, which take most of its memory."""
-    plain = _plain(data)
+    plain = unsealed(HEADER, data)
     if plain is None:
         return None
     decode = msgspec.msgpack.decode
@@ -137,52 +119,9 @@ def load_positions(data: bytes) -> LayerTable | None:
         starts=array("q"),
         file_checksums=array("Q"),
         segments={},
-        checksums=_joined("I", decode(checksums, type=bytes)),
+        checksums=joined("I", decode(checksums, type=bytes)),
         points=decode(points, type=tuple[Point, ...]),
     )
-
-
-def _plain(data: bytes) -> bytes | memoryview | None:
-    """Return the encoded table, None if it has another version; raise BrokenArchive."""
-    if not data.startswith(HEADER):
-        return None
-    start = len(HEADER) + _CHECKSUM
-    body = memoryview(data)[start:]
-    expected, found = int.from_bytes(data[len(HEADER) : start]), crc32(body)
-    if expected != found:
-        what = f"expected the checksum {expected:08x}, found {found:08x}"
-        raise BrokenArchive("", f"is a damaged layer table: {what}")
-    return body if bytes(body[:4]) != _ZSTD else _zstd().decompress(body)
-
-
-def _zstd() -> ModuleType:
-    """Return the module zstd, which small tables do without."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
-
-
-def _stored(shared: Attributes) -> _Shared:
-    xattrs = {k.encode("utf-8", "surrogateescape"): v for k, v in sorted(shared.xattrs.items())}
-    return _Shared(shared.kind, shared.mode, shared.uid, shared.gid, shared.device, xattrs)
-
-
-def _shared(stored: _Shared) -> Attributes:
-    xattrs = {k.decode("utf-8", "surrogateescape"): v for k, v in stored.xattrs.items()}
-    return Attributes(
-        stored.kind, stored.mode, stored.uid, stored.gid, stored.device, xattrs or NO_XATTRS
-    )
-
-
-def _lengths(texts: Texts) -> Iterable[int]:
-    ends = texts.ends
-    return map(int.__sub__, ends, chain((0,), ends))
-
-
-def _ends(lengths: bytes) -> "array[int]":
-    return array("I", accumulate(_joined("I", lengths)))
 
 
 def _gaps(table: LayerTable) -> Iterable[int]:
@@ -196,29 +135,8 @@ def _gaps(table: LayerTable) -> Iterable[int]:
 def _starts(document: _Document, sizes: "array[int]") -> "array[int]":
     starts = array("q")
     end = 0
-    for gap, size in zip(_joined("q", document.gaps), sizes, strict=True):
+    for gap, size in zip(joined("q", document.gaps), sizes, strict=True):
         start = end + gap
         starts.append(start)
         end = start + size + -size % _BLOCK
     return starts
-
-
-def _split(code: str, numbers: Iterable[int]) -> bytes:
-    column = array(code, numbers)
-    if sys.byteorder == "big":
-        column.byteswap()
-    raw, width = column.tobytes(), column.itemsize
-    return b"".join(raw[byte::width] for byte in range(width))
-
-
-def _joined(code: str, split: bytes) -> "array[int]":
-    column = array(code)
-    width = column.itemsize
-    count = len(split) // width
-    raw = bytearray(len(split))
-    for byte in range(width):
-        raw[byte::width] = split[byte * count : (byte + 1) * count]
-    column.frombytes(raw)
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column

@@ -2,13 +2,13 @@
 
 pyfuse3 and the event loop take many times as long as these answers do. Each use of a path looks the
 names of images up, and a program that reads a root sends several requests for each file.
-`native/direct.c` has the other half. A request that must wait, or that fails, is left to
+`native/direct.c` passes them on, after `native/trees.c` has answered what it can: names and
+attributes in trees that are in memory. A request that must wait, or that fails, is left to
 `handlers.py`.
 """
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,24 +18,25 @@ from imgfs.fuse.errnos import missing_attribute
 from imgfs.fuse.handles import Handles, OpenReader
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
-from imgfs.fuse.native.library import LASTING, NativeLibrary, number_of
-from imgfs.fuse.open_directories import DOTS, OpenDirectory, listed
+from imgfs.fuse.native_trees import NativeTrees
 from imgfs.fuse.open_files import OpenFile, OpenForReading
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import CONSTANT, FOREVER, Attributes, Directory, Node, is_directory, is_file
+from imgfs.vfs.keys import is_in_tree, tree_of
+from imgfs.vfs.nodes import Attributes, Directory, Node, is_directory, is_file
 
 _WRITES: Final = os.O_ACCMODE | os.O_TRUNC
-_TYPE_SHIFT: Final = 12
-"""The type in an entry of a directory is that of the mode, shifted."""
 _UINT32: Final = (1 << 32) - 1
 _UINT64: Final = (1 << 64) - 1
-_ABSENT: Final = protocol.ENTRY_OUT.pack(0, 0, int(FOREVER), *(0,) * 19)
-"""The answer by which the kernel remembers that there is nothing under a name."""
-_NO_ENTRY: Final = bytes(protocol.ENTRY_OUT.size)
-"""Precedes `.` and `..`, for which the kernel counts no lookup."""
-_LARGEST: Final = protocol.ENTRY_OUT.size + protocol.DIRENT.size + 7
-"""The most bytes of an entry of READDIRPLUS besides its name."""
-_OPENED_DIRECTORY: Final = protocol.KEEP_CACHE | protocol.CACHE_DIR
+_ANSWERED_BY_TREES: Final = frozenset(
+    {
+        protocol.LOOKUP,
+        protocol.GETATTR,
+        protocol.OPENDIR,
+        protocol.READDIR,
+        protocol.READDIRPLUS,
+        protocol.RELEASEDIR,
+    }
+)
 _OPENED_FILE: Final = protocol.KEEP_CACHE | protocol.NOFLUSH
 
 
@@ -45,14 +46,14 @@ class DirectAnswers:
     def __init__(
         self,
         inodes: Inodes,
+        trees: NativeTrees,
         files: Handles[OpenFile],
-        directories: Handles[OpenDirectory],
         workers: DiskThreads,
         callers: KilledCallers,
     ) -> None:
         self._inodes = inodes
+        self._trees = trees
         self._files = files
-        self._directories = directories
         self._workers = workers
         self._callers = callers
         self._owner = (os.getuid(), os.getgid())
@@ -65,23 +66,17 @@ class DirectAnswers:
             protocol.RELEASE: self._release,
             protocol.GETXATTR: self._getxattr,
             protocol.LISTXATTR: self._listxattr,
-            protocol.OPENDIR: self._opendir,
-            protocol.READDIR: self._readdir,
-            protocol.READDIRPLUS: self._readdirplus,
-            protocol.RELEASEDIR: self._releasedir,
         }
-
-    def begin(self, native: NativeLibrary | str) -> None:
-        """Answer from now on; `native` is what `library.load` returned."""
-        if not isinstance(native, str):
-            native.imgfs_direct_begin(self.answer)
 
     def answer(self, opcode: int, inode: int, pid: int, body: bytes) -> bytes | int | None:
         """Answer a request, as `library.Answer`."""
-        method = self._methods.get(opcode)
-        if method is None:
-            return None
         try:
+            if opcode in _ANSWERED_BY_TREES and is_in_tree(inode):
+                self._add_tree(inode)
+                return None
+            method = self._methods.get(opcode)
+            if method is None or not self._inodes.is_at_hand(inode):
+                return None
             return method(inode, pid, body)
         except Exception:
             return None  # the handler of pyfuse3 repeats it, and tells what is wrong
@@ -94,9 +89,7 @@ class DirectAnswers:
         if directory.may_block(name) or directory.depends_on_call(name):
             return None
         child = directory.lookup(name)
-        if child is not None:
-            return self._entry(directory, child, inode)
-        return _ABSENT if inode & CONSTANT else errno.ENOENT
+        return errno.ENOENT if child is None else self._entry(directory, child, inode)
 
     def _getattr(self, inode: int, _pid: int, _body: bytes) -> bytes:
         node = self._inodes.get(inode)
@@ -139,66 +132,16 @@ class DirectAnswers:
         self._files.remove(handle)
         return b""
 
-    # -- directories ------------------------------------------------------------------------------
-
-    def _opendir(self, inode: int, _pid: int, _body: bytes) -> bytes | None:
-        directory = self._directory(inode)
-        if directory.may_block(None):
-            return None
-        parent, children = self._inodes.parent(inode), listed(directory)
-        opened = OpenDirectory(inode, parent, directory, directory.version(), children)
-        handle = self._directories.add(opened) | LASTING
-        return protocol.OPEN_OUT.pack(handle, _OPENED_DIRECTORY, 0)
-
-    def _readdir(self, _inode: int, _pid: int, body: bytes) -> bytes:
-        handle, start, size = protocol.READ_IN.unpack(body)
-        opened = self._directories.get(number_of(handle))
-        reply = bytearray()
-        for number, (name, inode) in enumerate(opened.dots()[start:], start + 1):
-            reply += _dirent(inode, number, name, stat.S_IFDIR)
-        for number in range(max(0, start - DOTS), len(opened.children)):
-            text, child = opened.children[number]
-            entry = _dirent(
-                self._inodes.number(child.key),
-                number + DOTS + 1,
-                os.fsencode(text),
-                child.attributes().mode,
-            )
-            if len(reply) + len(entry) > size:
-                break
-            reply += entry
-        return bytes(reply)
-
-    def _readdirplus(self, _inode: int, _pid: int, body: bytes) -> bytes:
-        handle, start, size = protocol.READ_IN.unpack(body)
-        opened = self._directories.get(number_of(handle))
-        reply = bytearray()
-        for number, (name, inode) in enumerate(opened.dots()[start:], start + 1):
-            reply += _NO_ENTRY + _dirent(inode, number, name, stat.S_IFDIR)
-        known: list[int] = []
-        try:
-            for number in range(max(0, start - DOTS), len(opened.children)):
-                text, child = opened.children[number]
-                name = os.fsencode(text)
-                if len(reply) + _LARGEST + len(name) > size:
-                    break
-                inode = self._inodes.look_up(child, opened.inode)
-                known.append(inode)
-                attributes = child.attributes()
-                reply += self._entry_out(opened.directory, child, attributes, inode)
-                reply += _dirent(inode, number + DOTS + 1, name, attributes.mode)
-        except BaseException:
-            for inode in known:
-                self._inodes.forget(inode, 1)
-            raise
-        return bytes(reply)
-
-    def _releasedir(self, _inode: int, _pid: int, body: bytes) -> bytes:
-        (handle,) = protocol.RELEASE_IN.unpack(body)
-        self._directories.remove(number_of(handle))
-        return b""
-
     # -- helpers ----------------------------------------------------------------------------------
+
+    def _add_tree(self, inode: int) -> None:
+        """Let the native library answer this request and the next ones about a tree, if it is in
+        memory.
+        """
+        number = tree_of(inode)
+        root = self._inodes.tree(number)
+        if root.source.is_made():
+            self._trees.add(number, root, self._inodes.parent(number))
 
     def _directory(self, inode: int) -> Directory:
         node = self._inodes.get(inode)
@@ -257,13 +200,6 @@ def _timeout(seconds: float) -> tuple[int, int]:
     """Return a time in seconds and nanoseconds."""
     whole = int(seconds)
     return whole, int((seconds - whole) * NS_PER_SECOND)
-
-
-def _dirent(inode: int, following: int, name: bytes, mode: int) -> bytes:
-    size = len(name)
-    return (
-        protocol.DIRENT.pack(inode, following, size, mode >> _TYPE_SHIFT) + name + bytes(-size % 8)
-    )
 
 
 def _sized(value: bytes, body: bytes) -> bytes | int:

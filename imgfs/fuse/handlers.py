@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
+from engine.errors import NotFound
 from imgfs.fuse.callers import call_of
 from imgfs.fuse.direct import DirectAnswers
 from imgfs.fuse.errnos import errno_of, missing_attribute
@@ -23,7 +24,8 @@ from imgfs.fuse.handles import Handles, OpenReader
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.name_cache import KEPT, NameCache
-from imgfs.fuse.native.library import LASTING, PLAIN, number_of
+from imgfs.fuse.native.library import LASTING, PLAIN, NativeLibrary, number_of
+from imgfs.fuse.native_trees import NativeTrees
 from imgfs.fuse.open_directories import DOTS, OpenDirectory, listed
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
@@ -71,10 +73,12 @@ class Operations(pyfuse3.Operations):
         inodes: Inodes,
         names: NameCache,
         passthrough: Passthrough,
+        native: NativeLibrary | str,
         workers: DiskThreads,
         store: Path,
         mountpoint: Path,
     ) -> None:
+        """`native` is what `library.load` returned."""
         super().__init__()
         self.inodes = inodes
         self._names = names
@@ -86,13 +90,22 @@ class Operations(pyfuse3.Operations):
         self._owner = (os.getuid(), os.getgid())
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
-        self.direct = DirectAnswers(inodes, self._files, self._directories, workers, self.callers)
+        self._native = native
+        self._trees = NativeTrees(native)
+
+    def answer_directly(self) -> None:
+        """Let the native library answer requests, or pass them to `DirectAnswers`, from now on."""
+        if not isinstance(self._native, str):
+            answers = DirectAnswers(
+                self.inodes, self._trees, self._files, self._workers, self.callers
+            )
+            self._native.imgfs_direct_begin(answers.answer)
 
     # -- names and attributes ---------------------------------------------------------------------
 
     @_as_fuse_error
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        parent = self._directory(parent_inode)
+        parent = await self._directory(parent_inode, ctx.pid)
         text = os.fsdecode(name)
         if parent.depends_on_call(text):
             parent = parent.seen_by(call_of(ctx.pid))
@@ -106,7 +119,7 @@ class Operations(pyfuse3.Operations):
         The owner is always granted write access, because `rm` prompts before it removes a file
         without write permission.
         """
-        modes = self._node(inode).attributes().mode
+        modes = (await self._node(inode, ctx.pid)).attributes().mode
         granted = modes >> 6 & 0o7 | os.W_OK if self._is_owner(ctx) else modes & ~os.W_OK & 0o7
         return mode & 0o7 & ~granted == 0
 
@@ -114,10 +127,11 @@ class Operations(pyfuse3.Operations):
         for inode, count in inode_list:
             if self.inodes.forget(inode, count):
                 self._passthrough.forget(inode)
+                self._trees.forget(inode)
 
     @_as_fuse_error
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(self._node(inode), inode)
+        return self._attributes(await self._node(inode, ctx.pid), inode)
 
     @_as_fuse_error
     async def setattr(
@@ -128,35 +142,35 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        node = self._node(inode)
+        node = await self._node(inode, ctx.pid)
         self._require_owner(ctx)
         await node.set_attributes(_change(attr, fields))
         return self._attributes(node, inode)
 
     @_as_fuse_error
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        return self._node(inode).readlink()
+        return (await self._node(inode, ctx.pid)).readlink()
 
     @_as_fuse_error
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        value = self._node(inode).xattr(os.fsdecode(name))
+        value = (await self._node(inode, ctx.pid)).xattr(os.fsdecode(name))
         if value is None:
             raise FUSEError(missing_attribute(os.fsdecode(name)))
         return value
 
     @_as_fuse_error
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return [os.fsencode(name) for name in self._node(inode).xattrs()]
+        return [os.fsencode(name) for name in (await self._node(inode, ctx.pid)).xattrs()]
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        self._node(inode).set_xattr(os.fsdecode(name), value)
+        (await self._node(inode, ctx.pid)).set_xattr(os.fsdecode(name), value)
 
     @_as_fuse_error
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        self._node(inode).remove_xattr(os.fsdecode(name))
+        (await self._node(inode, ctx.pid)).remove_xattr(os.fsdecode(name))
 
     @_as_fuse_error
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
@@ -173,7 +187,7 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        directory = self._directory(inode)
+        directory = await self._directory(inode, ctx.pid)
         version = directory.version()
         children = await self._children(directory, ctx.pid)
         parent = self.inodes.parent(inode)
@@ -234,9 +248,9 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        node = self._node(inode)
+        node = await self._node(inode, ctx.pid)
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            return await self._open_for_writing(self._writable(inode, ctx), flags, ctx.pid)
+            return await self._open_for_writing(await self._writable(inode, ctx), flags, ctx.pid)
         if not is_file(node):
             raise FUSEError(errno.EISDIR)
         if node.may_change:
@@ -263,7 +277,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        file = self._create(parent_inode, name, mode, ctx)
+        file = await self._create(parent_inode, name, mode, ctx)
         opened = await self._open_for_writing(file, flags & ~os.O_TRUNC, ctx.pid)
         return opened, self._entry(file, 0)
 
@@ -272,8 +286,8 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         if not stat.S_ISREG(mode):
-            raise refusal_of(self._directory(parent_inode))
-        return self._entry(self._create(parent_inode, name, mode, ctx), 0)
+            raise refusal_of(await self._directory(parent_inode, ctx.pid))
+        return self._entry(await self._create(parent_inode, name, mode, ctx), 0)
 
     @_as_fuse_error
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -308,7 +322,8 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         self._require_owner(ctx)
-        old, new = self._directory(parent_inode_old), self._directory(parent_inode_new)
+        old = await self._directory(parent_inode_old, ctx.pid)
+        new = await self._directory(parent_inode_new, ctx.pid)
         before, after = os.fsdecode(name_old), os.fsdecode(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
             raise FUSEError(errno.EINVAL)
@@ -321,7 +336,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         self._require_owner(ctx)
-        parent = self._directory(parent_inode)
+        parent = await self._directory(parent_inode, ctx.pid)
         link = await self._apply(
             parent,
             ctx.pid,
@@ -335,7 +350,7 @@ class Operations(pyfuse3.Operations):
     @_as_fuse_error
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        parent = self._directory(parent_inode)
+        parent = await self._directory(parent_inode, ctx.pid)
         child = await self._child(parent, os.fsdecode(name), ctx.pid)
         if not is_directory(child):
             raise FUSEError(errno.ENOTDIR)
@@ -345,7 +360,7 @@ class Operations(pyfuse3.Operations):
     @_as_fuse_error
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        parent = self._directory(parent_inode)
+        parent = await self._directory(parent_inode, ctx.pid)
         child = await self._child(parent, os.fsdecode(name), ctx.pid)
         await self._apply(parent, ctx.pid, parent.unlink, os.fsdecode(name), child)
 
@@ -354,7 +369,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         self._require_owner(ctx)
-        parent = self._directory(parent_inode)
+        parent = await self._directory(parent_inode, ctx.pid)
         made = await self._apply(
             parent, ctx.pid, parent.mkdir, os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid
         )
@@ -365,9 +380,9 @@ class Operations(pyfuse3.Operations):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         self._require_owner(ctx)
-        parent = self._directory(new_parent_inode)
+        parent = await self._directory(new_parent_inode, ctx.pid)
         made = await self._apply(
-            parent, ctx.pid, parent.link, os.fsdecode(new_name), self._node(inode)
+            parent, ctx.pid, parent.link, os.fsdecode(new_name), await self._node(inode, ctx.pid)
         )
         return self._entry(made, 0)
 
@@ -378,19 +393,22 @@ class Operations(pyfuse3.Operations):
         """The number of open files and directories."""
         return len(self._files) + len(self._directories)
 
-    def _node(self, inode: int) -> Node:
+    async def _node(self, inode: int, pid: int) -> Node:
         try:
-            return self.inodes.get(inode)
-        except KeyError:
+            if self.inodes.is_at_hand(inode):
+                return self.inodes.get(inode)
+            with self.callers.unless_killed(pid):
+                return await self._workers.read(self.inodes.get, inode)
+        except (KeyError, NotFound):
             raise FUSEError(errno.ESTALE) from None
 
-    def _writable(self, inode: int, ctx: RequestContext) -> WritableFile:
-        file = self._node(inode).writable()
+    async def _writable(self, inode: int, ctx: RequestContext) -> WritableFile:
+        file = (await self._node(inode, ctx.pid)).writable()
         self._require_owner(ctx)
         return file
 
-    def _directory(self, inode: int) -> Directory:
-        node = self._node(inode)
+    async def _directory(self, inode: int, pid: int) -> Directory:
+        node = await self._node(inode, pid)
         if not is_directory(node):
             raise FUSEError(errno.ENOTDIR)
         return node
@@ -445,11 +463,11 @@ class Operations(pyfuse3.Operations):
         result.st_atime_ns = result.st_ctime_ns = result.st_mtime_ns = attributes.mtime
         return result
 
-    def _create(
+    async def _create(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> WritableFile:
         self._require_owner(ctx)
-        parent = self._directory(parent_inode)
+        parent = await self._directory(parent_inode, ctx.pid)
         return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
 
     def _is_owner(self, ctx: RequestContext) -> bool:

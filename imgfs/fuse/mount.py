@@ -126,7 +126,7 @@ class _Mount:
                 fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
                 path = self._mountpoint.resolve()
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
-                operations.direct.begin(self._options.native)
+                operations.answer_directly()
                 device = device_at(path)
                 try:
                     await self._answer(signals, imports)
@@ -203,12 +203,13 @@ class _Mount:
         }
         names = self._options.names
         tree = self._tree = ImageTree(self._store, self._options.view, fixed, names)
-        inodes = Inodes(tree.rooted(self._options.shows))
+        inodes = Inodes(tree.rooted(self._options.shows), tree.roots)
         self._names = NameCache(self._store.name_lock, tree.version)
         self._operations = Operations(
             inodes,
             self._names,
             self._passthrough,
+            self._options.native,
             self.workers,
             self._store.disk,
             self._mountpoint,

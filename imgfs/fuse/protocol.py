@@ -21,7 +21,6 @@ OPEN_IN: Final = Struct("=II")
 OPEN_OUT: Final = Struct("=QIi")
 """fuse_open_out: the handle; flags of the open file; the backing ID."""
 KEEP_CACHE: Final = 1 << 1
-CACHE_DIR: Final = 1 << 3
 NOFLUSH: Final = 1 << 5
 
 READ_IN: Final = Struct("=QQI20x")
@@ -40,5 +39,3 @@ ENTRY_OUT: Final = Struct(f"=QQQQII{_ATTR}")
 """fuse_entry_out: inode number, generation; timeouts of name and attributes in seconds, then in
 nanoseconds; fuse_attr.
 """
-DIRENT: Final = Struct("=QQII")
-"""fuse_dirent, without the name: inode number, offset of the next, length of the name, type."""

@@ -16,13 +16,12 @@ from typing import Any, ClassVar, Protocol, TypeGuard
 import msgspec
 
 from engine.closing import Closing
+from imgfs.vfs.keys import Key
 
 READ_ONLY_DIRECTORY = stat.S_IFDIR | 0o555
 READ_ONLY_FILE = stat.S_IFREG | 0o444
 FOREVER = 86400.0
 """Seconds for which the kernel may cache attributes and names that do not change."""
-CONSTANT = 1 << 62
-"""Marks the number of a node whose content and names never change."""
 NEVER = 0.0
 """The timeout of names that any process may change: the kernel looks them up each time."""
 
@@ -54,18 +53,6 @@ class AttributeChange(msgspec.Struct, frozen=True):
     uid: int | None = None
     gid: int | None = None
     mtime: int | None = None
-
-
-class Numbered(Protocol):
-    """A key with a number of 63 bits that is nearly unique; of a node that never changes, and of no
-    other, it contains CONSTANT.
-    """
-
-    @property
-    def number(self) -> int: ...
-
-
-Key = str | Numbered
 
 
 class Node(Protocol):

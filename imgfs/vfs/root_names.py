@@ -11,6 +11,7 @@ from engine.filetree.entry_tree import ROOT
 from engine.image import RESERVED
 from engine.stores.protocols import Store
 from imgfs.vfs.image_paths import placed
+from imgfs.vfs.keys import TreeKey
 from imgfs.vfs.names import Names
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
@@ -22,7 +23,7 @@ from imgfs.vfs.nodes import (
     Node,
     ReadOnlyDirectory,
 )
-from imgfs.vfs.rootfs import DirectoryKey, child_of, children_of, directory_key
+from imgfs.vfs.rootfs import ShownTree, child_of, children_of, node_of
 from imgfs.vfs.roots import ROOTFS, ImageSource, Roots, ShownImage
 
 UNLISTED: Final = RESERVED - {"import"} | {".imgfs"}
@@ -128,8 +129,8 @@ class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     is_lasting: ClassVar[bool] = True
 
     @property
-    def key(self) -> DirectoryKey:
-        return directory_key(self.source, ROOT)
+    def key(self) -> TreeKey:
+        return self.source.key
 
     def attributes(self) -> Attributes:
         if (found := self.source.top()) is not None:
@@ -160,6 +161,17 @@ class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     def children(self) -> Iterable[tuple[str, Node]]:
         self.source.check_readable()
         return children_of(self.source, ROOT)
+
+    def node(self, number: int) -> Node:
+        """Return a node of the tree by its number there; raise IndexError, and as `TreeSource.get`
+        does.
+        """
+        return node_of(self.source, self.source.get(), number)
+
+    def shown(self) -> ShownTree:
+        """Return the tree; raise as `lookup` does."""
+        self.source.check_readable()
+        return self.source.get()
 
 
 class LayersDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):

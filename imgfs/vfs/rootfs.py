@@ -1,7 +1,7 @@
 """The files and directories of the roots of images, and of what their layers hold.
 
-A file is one inode in every image: its key is the digest of its layer, the number of its entry
-there, and its link count. A directory belongs to one tree.
+A file is one inode in every image: its number is made of its layer, the number of its entry there,
+and its link count. A directory belongs to one tree.
 """
 
 import errno
@@ -11,14 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final, Protocol, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.filetree.entry import FILE_TYPES
-from engine.filetree.entry_tree import EntryTree
+from engine.filetree.entry_tree import ROOT
+from engine.filetree.tree_table import TreeTable
 from engine.layers import table
 from engine.layers.layer import Layer
 from engine.layers.table import Entry
+from imgfs.vfs.keys import EntryKey, Key, NodeKey, TreeKey, entry_number
 from imgfs.vfs.nodes import (
-    CONSTANT,
     FOREVER,
     Attributes,
     Node,
@@ -32,10 +34,11 @@ _SYMLINK_MODE: Final = 0o777
 """The mode that Linux gives every symlink, whatever an archive says."""
 _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
 """Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
-_NUMBERS: Final = (1 << 62) - 1
-_SPREAD: Final = 0x9E3779B97F4A7C15
-"""An odd number, so that its multiples are distinct."""
-_LINK_SPREAD: Final = 0x2545F4914F6CDD1D
+
+_BLOCK: Final = 4096
+_LARGEST_BLOCK: Final = 1 << 20
+_LISTED: Final = 208
+"""The bytes that an entry of a directory takes in a READDIRPLUS, for a name of common length."""
 
 
 class Owners(msgspec.Struct, frozen=True):
@@ -66,39 +69,30 @@ class Owners(msgspec.Struct, frozen=True):
 
 
 class ShownLayer(msgspec.Struct, frozen=True, gc=False):
-    """A layer of shown trees; `number` is that of its first inode."""
+    """A layer of shown trees; `number` is what its entries' inode numbers are made of."""
 
     digest: str
     number: int
     opened: OpenLayers
     owners: Owners
 
-
-def number_of(digest: str) -> int:
-    """Return a number of 62 bits that is nearly unique to a digest."""
-    return int(digest.rpartition(":")[2][:16], 16) & _NUMBERS
+    def key(self, index: int, links: int) -> EntryKey:
+        """Return the key of an entry with a number of links."""
+        return EntryKey(entry_number(self.number, index, links))
 
 
 class ShownTree(msgspec.Struct, frozen=True):
     """A tree and its layers, by their numbers in it."""
 
-    tree: EntryTree
+    tree: TreeTable
     layers: tuple[ShownLayer, ...]
 
 
 class TreeSource(Protocol):
-    """A tree that may have to be made; safe from any thread.
-
-    Equal keys stand for equal trees.
-    """
+    """A tree that may have to be made; safe from any thread."""
 
     @property
-    def key(self) -> str: ...
-
-    @property
-    def number(self) -> int:
-        """A number of 62 bits that is nearly unique to the tree."""
-        ...
+    def key(self) -> TreeKey: ...
 
     @property
     def owners(self) -> Owners: ...
@@ -112,39 +106,16 @@ class TreeSource(Protocol):
         ...
 
 
-class FileKey(msgspec.Struct, frozen=True, gc=False):
-    """The key of anything but a directory."""
-
-    layer: str
-    index: int
-    links: int
-    number: int
-
-
-class DirectoryKey(msgspec.Struct, frozen=True, gc=False):
-    """The key of a directory of a tree."""
-
-    tree: str
-    node: int
-    number: int
-
-
 class _Shown(ReadOnlyNode, msgspec.Struct, frozen=True, gc=False):
     """Anything but a directory: entry number `index` of a layer."""
 
+    key: Key
     layer: ShownLayer
     index: int
     shared: table.Attributes
     mtime: int
     size: int
     links: int
-
-    @property
-    def key(self) -> FileKey:
-        layer = self.layer
-        spread = self.index * _SPREAD ^ self.links * _LINK_SPREAD
-        number = CONSTANT | (layer.number ^ spread) & _NUMBERS
-        return FileKey(layer.digest, self.index, self.links, number)
 
     def attributes(self) -> Attributes:
         return self.layer.owners.attributes(self.shared, self.size, self.mtime, self.links)
@@ -189,7 +160,7 @@ class RootSymlink(_Shown, frozen=True, gc=False):
 class Whiteout(ReadOnlyNode, msgspec.Struct, frozen=True, gc=False):
     """An overlayfs whiteout: a character device 0:0 that hides a name of lower layers."""
 
-    key: DirectoryKey
+    key: NodeKey
     may_block: ClassVar[bool] = False
 
     def attributes(self) -> Attributes:
@@ -200,22 +171,24 @@ class Whiteout(ReadOnlyNode, msgspec.Struct, frozen=True, gc=False):
 
 
 class RootDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True, gc=False):
-    """A directory of a tree; `layer` is "" if no layer lists it."""
+    """A directory of a tree with `count` children; `layer` is "" if no layer lists it."""
 
     source: TreeSource
     node: int
     shared: table.Attributes
     mtime: int
+    count: int
     layer: str
     is_opaque: bool
     is_lasting: ClassVar[bool] = True
 
     @property
-    def key(self) -> DirectoryKey:
-        return directory_key(self.source, self.node)
+    def key(self) -> Key:
+        return key_in(self.source, self.node)
 
     def attributes(self) -> Attributes:
-        return self.source.owners.attributes(self.shared, 0, self.mtime, 1)
+        found = self.source.owners.attributes(self.shared, 0, self.mtime, 1)
+        return replace(found, block_size=_block_size(self.count))
 
     def xattrs(self) -> Mapping[str, bytes]:
         if not self.is_opaque:
@@ -263,9 +236,9 @@ class _Reader:
         self._shown.opened.give_back(self._shown.digest)
 
 
-def directory_key(source: TreeSource, node: int) -> DirectoryKey:
-    """Return the key of a directory, or of a whiteout."""
-    return DirectoryKey(source.key, node, CONSTANT | (source.number ^ node * _SPREAD) & _NUMBERS)
+def key_in(source: TreeSource, node: int) -> TreeKey | NodeKey:
+    """Return the key of a node of a tree that is not an entry of a layer."""
+    return source.key if node == ROOT else NodeKey(source.key, node)
 
 
 def child_of(source: TreeSource, directory: int, name: str) -> Node | None:
@@ -300,27 +273,58 @@ class _Children(Sequence[tuple[str, Node]]):
         if isinstance(index, slice):
             return _Children(self._source, self._shown, self._nodes[index])
         node = self._nodes[index]
-        name = os.fsdecode(self._shown.tree.name(node))
+        name = os.fsdecode(self._shown.tree.names[node])
         return name, node_of(self._source, self._shown, node)
 
 
 def node_of(source: TreeSource, shown: ShownTree, node: int) -> Node:
     """Return a node of a tree as one of the mount."""
-    entry, place = shown.tree.entry(node), shown.tree.place(node)
-    shared = entry.attributes
+    tree = shown.tree
+    place, shared, mtime = tree.place(node), tree.shared_attributes(node), tree.mtime_ns(node)
     if shared.kind == "dir":
         digest = shown.layers[place.layer].digest if place else ""
-        is_opaque = shown.tree.is_opaque(node)
-        return RootDirectory(source, node, shared, entry.mtime_ns, digest, is_opaque)
+        count, is_opaque = len(tree.children(node)), tree.is_opaque(node)
+        return RootDirectory(source, node, shared, mtime, count, digest, is_opaque)
     if place is None:
-        return Whiteout(directory_key(source, node))
-    layer, links = shown.layers[place.layer], shown.tree.links(node)
-    if shared.kind == "symlink":
-        size, link = len(entry.link), entry.link
-        return RootSymlink(layer, place.index, shared, entry.mtime_ns, size, links, link)
+        return Whiteout(NodeKey(source.key, node))
+    layer, links = shown.layers[place.layer], tree.link_count(node)
     if shared.kind == "file":
-        return RootFile(layer, place.index, shared, entry.mtime_ns, entry.size, links)
-    return RootDevice(layer, place.index, shared, entry.mtime_ns, 0, links)
+        key = layer.key(place.index, links)
+        return RootFile(key, layer, place.index, shared, mtime, tree.sizes[node], links)
+    own = layer.key(place.index, links) if links > 1 else NodeKey(source.key, node)
+    return _special(own, layer, place.index, shared, mtime, links, tree.targets[node])
+
+
+def entry_node(layer: ShownLayer, entry: Entry, index: int, links: int) -> Node:
+    """Return an entry of a layer, anything but a directory, as a node of the mount."""
+    key, shared, mtime = layer.key(index, links), entry.attributes, entry.mtime_ns
+    if shared.kind == "file":
+        return RootFile(key, layer, index, shared, mtime, entry.size, links)
+    return _special(key, layer, index, shared, mtime, links, entry.link)
+
+
+def _special(
+    key: Key,
+    layer: ShownLayer,
+    index: int,
+    shared: table.Attributes,
+    mtime: int,
+    links: int,
+    target: bytes,
+) -> Node:
+    if shared.kind == "symlink":
+        return RootSymlink(key, layer, index, shared, mtime, len(target), links, target)
+    return RootDevice(key, layer, index, shared, mtime, 0, links)
+
+
+def _block_size(count: int) -> int:
+    """Return the block size of a directory, for which C libraries make room when they list it:
+    enough for one READDIRPLUS, since the kernel asks for attributes in the first request only.
+    """
+    size = _BLOCK
+    while size < _LARGEST_BLOCK and size // _LISTED < count:
+        size *= 2
+    return size
 
 
 def _xattr(name: str, shared: table.Attributes, layer: str) -> bytes | None:

@@ -14,6 +14,8 @@ from engine import graph
 from engine.errors import MissingContent, NotFound
 from engine.filetree.entry_tree import ROOT, LeftOut
 from engine.filetree.merged import layer_changes, merged_root
+from engine.filetree.stored_roots import root_table
+from engine.filetree.tree_table import TreeTable, table_of
 from engine.graph import ImageManifest
 from engine.image import TreeEntry
 from engine.layers.layer import Layers
@@ -21,12 +23,14 @@ from engine.layouts import selection
 from engine.progress import Done
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
-from engine.spec.digest import of_bytes
 from engine.spec.oci import Manifest
 from engine.stores.protocols import Store
+from imgfs.vfs import keys
+from imgfs.vfs.keys import TreeKey
 from imgfs.vfs.lru_cache import LRUCache
+from imgfs.vfs.nodes import Node
 from imgfs.vfs.open_layers import OpenLayers
-from imgfs.vfs.rootfs import Owners, RootDirectory, ShownLayer, ShownTree, node_of, number_of
+from imgfs.vfs.rootfs import Owners, RootDirectory, ShownLayer, ShownTree, entry_node, node_of
 from imgfs.vfs.views import matcher_of
 
 _KEPT_NODES: Final = 500_000
@@ -79,7 +83,10 @@ class Roots:
         self._making: dict[str, threading.Lock] = {}
         self._learning: dict[str, Done] = {}
         self._made: OrderedDict[str, Made] = OrderedDict()
-        self.tops = LRUCache[str, Top](_KEPT_TOPS)
+        self._shown_layers: dict[int, ShownLayer] = {}
+        self._links: dict[int, int] = {}
+        """The links of entries that have more than a number can tell."""
+        self.tops = LRUCache[TreeKey, Top](_KEPT_TOPS)
         self._left_out: OrderedDict[str, tuple[LeftOut, ...]] = OrderedDict()
 
     def shown(self, kind: str, place: TreeEntry) -> "ShownImage":
@@ -110,6 +117,24 @@ class Roots:
         chosen = self._manifest(target)
         return chosen.manifest.layers if chosen else ()
 
+    def entry(self, number: int) -> Node:
+        """Return an entry of a layer by its inode number.
+
+        Raise KeyError if no tree with the layer was made, and as `Layers.open` does.
+        """
+        layer, index = self._shown_layers[keys.layer_of(number)], keys.index_of(number)
+        links = self._links.get(number) or keys.links_of(number)
+        opened = self.opened.take(layer.digest)
+        try:
+            return entry_node(layer, opened.table.entry(index), index, links)
+        finally:
+            self.opened.give_back(layer.digest)
+
+    def is_entry_at_hand(self, number: int) -> bool:
+        """Return whether `entry` returns, or raises KeyError, at once."""
+        layer = self._shown_layers.get(keys.layer_of(number))
+        return layer is None or self.opened.is_open(layer.digest)
+
     def status(self) -> dict[str, object]:
         """Return the images whose layers are being read for the first time, with bytes, and what is
         left out of the images that were looked at last.
@@ -132,19 +157,36 @@ class Roots:
         if missing and image.kind == ROOTFS:
             raise MissingContent(image.target.digest, tuple(missing.values()))
         try:
-            root = merged_root(self._layers, manifest, lambda done: self._learn(image.key, done))
+            tables, left_out = self._tables(image, chosen, manifest)
         finally:
             self._learning.pop(image.key, None)
-        made = layer_changes(self._layers, manifest) if image.kind == LAYERS else [root]
         layers = tuple(map(self._shown_layer, manifest.layers))
-        trees = tuple(ShownTree(tree, layers) for tree in made)
+        trees = tuple(ShownTree(table, layers) for table in tables)
+        for shown in trees:
+            self._note_links(shown)
         unreadable: frozenset[int] = frozenset()
         if image.kind == LAYERS:
-            gone = {one.layer for one in root.left_out if not one.path}
-            unreadable = frozenset(layer for layer in gone if len(made[layer]) == 1)
+            gone = {one.layer for one in left_out if not one.path}
+            unreadable = frozenset(layer for layer in gone if len(tables[layer]) == 1)
             unreadable -= missing.keys()
         self._keep_tops(image, trees, _extra(image.kind, manifest, chosen))
-        return Made(trees, root.left_out, unreadable, frozenset(missing))
+        return Made(trees, left_out, unreadable, frozenset(missing))
+
+    def _tables(
+        self, image: "ShownImage", chosen: ImageManifest | None, manifest: Manifest
+    ) -> tuple[Sequence[TreeTable], tuple[LeftOut, ...]]:
+        """Return the trees of an image, and what its root leaves out."""
+
+        def learn(done: Done) -> None:
+            self._learning[image.key] = done
+
+        if image.kind == ROOTFS and chosen:
+            digest = chosen.descriptor.digest
+            table = root_table(self._layers, self._store.tables, digest, manifest, learn)
+            return [table], table.left_out
+        root = merged_root(self._layers, manifest, learn)
+        made = layer_changes(self._layers, manifest) if image.kind == LAYERS else [root]
+        return [table_of(tree) for tree in made], root.left_out
 
     def _keep_tops(
         self, image: "ShownImage", trees: Sequence[ShownTree], extra: Sequence[Mapping[str, bytes]]
@@ -155,11 +197,22 @@ class Roots:
             assert isinstance(directory, RootDirectory)
             self.tops.put(source.key, Top(directory, extra[index]))
 
-    def _learn(self, key: str, done: Done) -> None:
-        self._learning[key] = done
-
     def _shown_layer(self, layer: Descriptor) -> ShownLayer:
-        return ShownLayer(layer.digest, number_of(layer.digest), self.opened, self.owners)
+        """Return a layer with a number that no other one has."""
+        with self._lock:
+            number = keys.layer_number(layer.digest)
+            while (known := self._shown_layers.get(number)) and known.digest != layer.digest:
+                number = keys.next_layer(number)
+            shown = ShownLayer(layer.digest, number, self.opened, self.owners)
+            self._shown_layers[number] = shown
+        return shown
+
+    def _note_links(self, shown: ShownTree) -> None:
+        """Remember the links of entries whose numbers have no room for them."""
+        tree = shown.tree
+        for node, links in tree.links.items():
+            if links >= keys.MOST_LINKS and (place := tree.place(node)):
+                self._links[shown.layers[place.layer].key(place.index, links).number] = links
 
     def _manifest(self, target: Descriptor) -> ImageManifest | None:
         """Return the manifest to show of a target, None for an artifact; raise NotFound."""
@@ -222,8 +275,7 @@ class ShownImage(msgspec.Struct, frozen=True):
 
     def source(self, index: int) -> "ImageSource":
         """Return one of its trees."""
-        key = f"{self.key}:{index}"
-        return ImageSource(self, index, key, number_of(of_bytes(key.encode())))
+        return ImageSource(self, index, TreeKey(f"{self.key}:{index}"))
 
 
 class ImageSource(msgspec.Struct, frozen=True):
@@ -231,8 +283,7 @@ class ImageSource(msgspec.Struct, frozen=True):
 
     image: ShownImage
     index: int
-    key: str
-    number: int
+    key: TreeKey
 
     @property
     def owners(self) -> Owners:

@@ -4,9 +4,9 @@ from typing import cast
 
 from engine.image import TreeEntry
 from imgfs.fuse.gone_names import gone_names
-from imgfs.fuse.inodes import Inodes
 from imgfs.vfs.names import SAFE
 from imgfs.vfs.tree import ImageDirectory, ImageTree, NameDirectory
+from tests.fuse.entries import inodes as inodes_of
 
 TREE = cast(ImageTree, None)
 
@@ -16,7 +16,7 @@ def image(path: str, revision: int = 1) -> ImageDirectory:
 
 
 def test_names_that_are_gone_are_forgotten_unless_looked_up_since() -> None:
-    inodes = Inodes(NameDirectory(TREE, ""))
+    inodes = inodes_of(NameDirectory(TREE, ""))
     parent = inodes.look_up(NameDirectory(TREE, "team/"))
     inodes.look_up(moved := image("moved:1", 2))
     stand = {"gone:1": None, "team/gone:1": None, "moved:1": moved, "team/moved:1": image("x")}
@@ -28,9 +28,9 @@ def test_names_that_are_gone_are_forgotten_unless_looked_up_since() -> None:
 
 
 def test_names_below_an_unknown_parent_are_ignored() -> None:
-    assert gone_names({"team/gone:1": None}, Inodes(NameDirectory(TREE, ""))) == []
+    assert gone_names({"team/gone:1": None}, inodes_of(NameDirectory(TREE, ""))) == []
 
 
 def test_names_are_forgotten_in_the_form_that_the_mount_shows() -> None:
-    inodes = Inodes(NameDirectory(TREE, ""))
+    inodes = inodes_of(NameDirectory(TREE, ""))
     assert gone_names({"gone:1": None}, inodes, SAFE) == [(1, b"gone--1")]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgfs.fuse import inodes
-from imgfs.fuse.inodes import Inodes
 from imgfs.vfs.nodes import BytesFile
+from tests.fuse.entries import inodes as inodes_of
 
 ROOT = BytesFile("root", b"")
 
@@ -19,21 +19,21 @@ def file(key: str) -> BytesFile:
 
 
 def test_the_root_has_number_1_and_is_never_forgotten() -> None:
-    known = Inodes(ROOT)
+    known = inodes_of(ROOT)
     known.forget(inodes.ROOT, 99)
     assert known.get(inodes.ROOT) is ROOT
     assert known.known(ROOT.key) == inodes.ROOT
 
 
 def test_a_number_is_the_same_in_every_mount() -> None:
-    one, other = Inodes(ROOT), Inodes(ROOT)
+    one, other = inodes_of(ROOT), inodes_of(ROOT)
     other.look_up(file("before"))
     assert one.look_up(file("blob:x")) == other.look_up(file("blob:x"))
 
 
 def test_colliding_numbers_are_made_different(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashlib, "blake2b", lambda *_, **__: hashlib.md5(b"all the same"))
-    known = Inodes(ROOT)
+    known = inodes_of(ROOT)
     numbers = [known.look_up(file(key)) for key in "abca"]
     assert numbers[0] == numbers[3]
     assert len(set(numbers)) == 3
@@ -45,9 +45,9 @@ def test_colliding_numbers_are_made_different(monkeypatch: pytest.MonkeyPatch) -
 def test_a_node_is_held_until_every_lookup_is_given_back(
     steps: Sequence[tuple[str, bool, int]],
 ) -> None:
-    known, counts = Inodes(ROOT), dict.fromkeys("abcd", 0)
+    known, counts = inodes_of(ROOT), dict.fromkeys("abcd", 0)
     for key, looks_up, count in steps:
-        number = Inodes(ROOT).look_up(file(key))
+        number = inodes_of(ROOT).look_up(file(key))
         if looks_up:
             counts[key] += 1
             assert known.look_up(file(key)) == number
@@ -61,6 +61,6 @@ def test_a_node_is_held_until_every_lookup_is_given_back(
 
 
 def test_forgetting_an_unknown_inode_is_ignored() -> None:
-    known = Inodes(ROOT)
+    known = inodes_of(ROOT)
     known.forget(12345, 1)
     assert len(known) == 1

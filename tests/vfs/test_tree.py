@@ -144,18 +144,24 @@ def test_an_index_of_another_descriptor_is_another_node() -> None:
 def test_each_name_of_an_image_has_its_own_number() -> None:
     names = {f"docker.io/library/app:{tag}" for tag in range(300)}
     with tree(names) as (engine, images), tree(names) as (_, others):
-        numbers = {path: Inodes(images.root).look_up(node) for path, node in listed(images.root)}
+        numbers = {
+            path: Inodes(images.root, images.roots).look_up(node)
+            for path, node in listed(images.root)
+        }
         assert len(numbers) >= len(names)
         assert len(set(numbers.values())) == len(numbers)
         assert len({place.revision for place in engine.images.places()}) == 1
-        again = {path: Inodes(others.root).look_up(node) for path, node in listed(others.root)}
+        again = {
+            path: Inodes(others.root, others.roots).look_up(node)
+            for path, node in listed(others.root)
+        }
         assert numbers == again, "the same in every mount"
 
 
 def test_paths_with_colliding_numbers_get_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TreeEntry, "number", 12345)
     with tree({f"docker.io/library/app:{tag}" for tag in "abc"}) as (_, images):
-        inodes = Inodes(images.root)
+        inodes = Inodes(images.root, images.roots)
         numbers = [inodes.look_up(node) for _, node in listed(images.root)]
         assert len(set(numbers)) == len(numbers)
         assert numbers == [inodes.number(node.key) for _, node in listed(images.root)]

@@ -9,22 +9,21 @@
 
 static PyObject *answerer;
 
-static bool send(int fd, uint64_t request, PyObject *reply)
+bool direct_send(int fd, uint64_t request, int error, const void *body, size_t size)
 {
-	struct out_header out = { .len = sizeof out, .unique = request };
-	struct iovec parts[] = { { &out, sizeof out }, { NULL, 0 } };
-	if (PyBytes_Check(reply)) {
-		parts[1].iov_base = PyBytes_AS_STRING(reply);
-		parts[1].iov_len = (size_t)PyBytes_GET_SIZE(reply);
-		out.len += (uint32_t)parts[1].iov_len;
-	} else if (PyLong_Check(reply)) {
-		out.error = -(int32_t)PyLong_AsLong(reply);
-	} else {
-		return false;
-	}
+	struct out_header out = { (uint32_t)(sizeof out + size), -error, request };
+	struct iovec parts[] = { { &out, sizeof out }, { (void *)body, size } };
 	if (writev(fd, parts, 2) < 0)
 		errno = 0; /* the mount is gone: nobody waits for the answer */
 	return true;
+}
+
+static bool pass_on(int fd, uint64_t request, PyObject *reply)
+{
+	if (PyBytes_Check(reply))
+		return direct_send(fd, request, 0, PyBytes_AS_STRING(reply),
+				   (size_t)PyBytes_GET_SIZE(reply));
+	return PyLong_Check(reply) && direct_send(fd, request, (int)PyLong_AsLong(reply), NULL, 0);
 }
 
 bool direct_answer(int fd, const char *buffer, size_t size)
@@ -34,15 +33,17 @@ bool direct_answer(int fd, const char *buffer, size_t size)
 		return false;
 	if (in->opcode != LOOKUP && !(in->nodeid & CONSTANT))
 		return false;
+	if (trees_answer(fd, buffer, size))
+		return true;
 	PyGILState_STATE state = PyGILState_Ensure();
 	PyObject *reply = PyObject_CallFunction(answerer, "IKIy#", in->opcode, in->nodeid, in->pid,
 						buffer + sizeof *in, size - sizeof *in);
 	if (!reply)
 		PyErr_WriteUnraisable(answerer);
-	bool answered = reply && send(fd, in->unique, reply);
+	bool answered = reply && pass_on(fd, in->unique, reply);
 	Py_XDECREF(reply);
 	PyGILState_Release(state);
-	return answered;
+	return answered || trees_answer(fd, buffer, size); /* Python may have added the tree */
 }
 
 /* Pass requests to `function`, or to nobody if it is None. */

@@ -1,7 +1,7 @@
 """Load the native library, which is optional and makes imgfs faster.
 
-`session.c` interposes between libfuse and the kernel; `passthrough.c`, `gather.c`, `listing.c` and
-`direct.c` build on it.
+`session.c` interposes between libfuse and the kernel; `passthrough.c`, `gather.c`, `listing.c`,
+`direct.c` and `trees.c` build on it.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 BACKED = 1 << 62
 """Tags the handle of a file that the kernel reads by passthrough; its subject is the backing ID."""
@@ -62,6 +62,10 @@ class NativeLibrary(Protocol):
 
     def imgfs_direct_begin(self, function: Answer | None, /) -> None: ...
 
+    def imgfs_tree_add(self, columns: tuple[Any, ...], /) -> None: ...
+
+    def imgfs_tree_remove(self, number: int, /) -> None: ...
+
 
 def load() -> NativeLibrary | str:
     """Return the native library, or the reason why it cannot be used.
@@ -83,6 +87,10 @@ def load() -> NativeLibrary | str:
     library.imgfs_gather_take.restype = ctypes.py_object
     library.imgfs_direct_begin.argtypes = (ctypes.py_object,)
     library.imgfs_direct_begin.restype = None
+    library.imgfs_tree_add.argtypes = (ctypes.py_object,)
+    library.imgfs_tree_add.restype = ctypes.py_object
+    library.imgfs_tree_remove.argtypes = (ctypes.c_uint64,)
+    library.imgfs_tree_remove.restype = None
     return cast(NativeLibrary, library)
 
 

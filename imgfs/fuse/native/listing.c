@@ -10,12 +10,6 @@
 
 #include <dlfcn.h>
 
-struct read_in {
-	uint64_t fh, offset;
-	uint32_t size, read_flags;
-	uint64_t lock_owner;
-	uint32_t flags, padding;
-};
 enum { DO_READDIRPLUS = 1u << 13, READDIRPLUS_AUTO = 1u << 14 };
 
 /* True if the last request was a READDIR. Its entries are added before the next request is received,

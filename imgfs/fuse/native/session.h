@@ -37,6 +37,12 @@ struct init_out {
 	uint16_t max_pages, map_alignment;
 	uint32_t flags2, max_stack_depth;
 };
+struct read_in {
+	uint64_t fh, offset;
+	uint32_t size, read_flags;
+	uint64_t lock_owner;
+	uint32_t flags, padding;
+};
 enum { LOOKUP = 1, WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
 enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
 
@@ -67,5 +73,9 @@ void listing_request(char *buffer, size_t size);
 /* gather.c: receive the next request; `answered` is set if it was a write that has been answered. */
 ssize_t gather_receive(int fd, char *buffer, size_t size, bool *answered);
 
-/* direct.c: return whether a request has been answered. */
+/* direct.c: return whether a request has been answered; send an answer, and return true. */
 bool direct_answer(int fd, const char *buffer, size_t size);
+bool direct_send(int fd, uint64_t request, int error, const void *body, size_t size);
+
+/* trees.c: return whether a request about a tree has been answered. */
+bool trees_answer(int fd, const char *buffer, size_t size);

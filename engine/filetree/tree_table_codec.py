@@ -1,0 +1,84 @@
+"""The stored form of the table of a root, a document as `engine.layers.columns` describes it."""
+
+from typing import Final
+
+import msgspec
+
+from engine.filetree.entry_tree import LeftOut
+from engine.filetree.tree_table import TreeTable
+from engine.layers import table_codec
+from engine.layers.columns import (
+    StoredAttributes,
+    joined,
+    joined_texts,
+    loaded_attributes,
+    sealed,
+    split,
+    split_lengths,
+    stored_attributes,
+    unsealed,
+)
+
+VERSION: Final = 1
+HEADER: Final = b"imgfs root table " + VERSION.to_bytes(2) + table_codec.VERSION.to_bytes(2)
+"""A root is merged again if the tables of layers have changed."""
+
+
+class _Document(msgspec.Struct, frozen=True, array_like=True):
+    name_lengths: bytes
+    names: bytes
+    first: bytes
+    places: bytes
+    shared: list[StoredAttributes]
+    attributes: bytes
+    seconds: bytes
+    nanoseconds: bytes
+    sizes: bytes
+    target_lengths: bytes
+    targets: bytes
+    links: dict[int, int]
+    left_out: list[tuple[int, bytes, str]]
+
+
+def dump(table: TreeTable) -> bytes:
+    """Return the stored form of the table of a root, which has no opaque directory."""
+    return sealed(
+        HEADER,
+        _Document(
+            split_lengths(table.names),
+            table.names.joined,
+            split("I", table.first),
+            split("Q", table.places),
+            [stored_attributes(one) for one in table.shared],
+            split("I", table.attributes),
+            split("q", table.seconds),
+            split("I", table.nanoseconds),
+            split("q", table.sizes),
+            split_lengths(table.targets),
+            table.targets.joined,
+            dict(table.links),
+            [(one.layer, one.path, one.reason) for one in table.left_out],
+        ),
+    )
+
+
+def load(data: bytes) -> TreeTable | None:
+    """Return the table in a document, None if it has another version; raise BrokenArchive."""
+    plain = unsealed(HEADER, data)
+    if plain is None:
+        return None
+    document = msgspec.msgpack.decode(plain, type=_Document)
+    return TreeTable(
+        names=joined_texts(document.names, document.name_lengths),
+        first=joined("I", document.first),
+        places=joined("Q", document.places),
+        shared=tuple(loaded_attributes(one) for one in document.shared),
+        attributes=joined("I", document.attributes),
+        seconds=joined("q", document.seconds),
+        nanoseconds=joined("I", document.nanoseconds),
+        sizes=joined("q", document.sizes),
+        targets=joined_texts(document.targets, document.target_lengths),
+        links=document.links,
+        opaque=frozenset(),
+        left_out=tuple(LeftOut(*one) for one in document.left_out),
+    )
