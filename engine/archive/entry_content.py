@@ -4,21 +4,21 @@ Every blob is hashed, and a decompressed layer is compared with its diff ID. At 
 in memory, and one for each blob that is hashed ahead, or what `whole_layer` decompresses ahead.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
 import msgspec
 
-from engine.archive.hashed_ahead import Hashed, HashingAhead, Put
+from engine.archive.checks import Check, DigestCheck, HashedCheck, PutCheck
+from engine.archive.hashed_ahead import HashingAhead, Put
+from engine.archive.pipe_copy import PipeCopy
 from engine.closing import Closing
-from engine.compression.checksum import crc32
 from engine.content.protocols import Provider, ReaderAt
 from engine.content.tables import TableStore
-from engine.errors import BrokenArchive, ChangedFile, DigestMismatch, SizeMismatch
+from engine.errors import BrokenArchive, SizeMismatch
 from engine.layouts.entry import Decompressed, Entry
-from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.threads import begin, run_concurrently
+from engine.threads import begin
 from engine.tracing import Tracer
 
 _CHUNK = 1 << 20
@@ -49,12 +49,19 @@ class Contents(Closing):
     """The contents of entries, opened in their order; for one thread at a time."""
 
     def __init__(
-        self, entries: Iterable[Entry], source: Source, tracer: Tracer, put: Put | None = None
+        self,
+        entries: Iterable[Entry],
+        source: Source,
+        tracer: Tracer,
+        put: Put | None = None,
+        pipe: PipeCopy | None = None,
     ) -> None:
         """`entries` is iterated over when blobs are looked for that can be hashed ahead.
 
-        `put` may be given if blobs can be written in any order.
+        `put` may be given if blobs can be written in any order, and `pipe` if all that is yielded
+        goes into one pipe at once.
         """
+        self._pipe = pipe
         self._source = source
         self._tracer = tracer
         self._puts = put is not None
@@ -82,7 +89,7 @@ class Contents(Closing):
                     self._source.blobs.open(digest) as reader,
                     closing(_decompressed(entry, digest, self._source, reader)) as chunks,
                 ):
-                    yield Content(_verified(entry, diff_id, chunks))
+                    yield Content(_checked(entry, chunks, DigestCheck(entry, diff_id)))
             case data:
                 yield Content(iter((data,) if data else ()))
 
@@ -91,68 +98,42 @@ class Contents(Closing):
         with self._ahead.take(entry, digest) as blob:
             if blob.reader.size != entry.size:
                 raise SizeMismatch(entry.path, entry.size, blob.reader.size)
-            chunks = _chunks(blob.reader)
+            check: Check
             if blob.hashed is None:
-                chunks = _verified(entry, digest, chunks)
+                check = DigestCheck(entry, digest)
             elif self._puts:
-                chunks = _put(entry, digest, blob.hashed)
+                check = PutCheck(entry, digest, blob.hashed)
             else:
-                chunks = _compared(entry, digest, chunks, blob.hashed)
-            yield Content(chunks, blob.reader.fileno())
+                check = HashedCheck(entry, digest, blob.hashed)
+            chunks = self._unwritten(blob.reader, check)
+            yield Content(_checked(entry, chunks, check), blob.reader.fileno())
+
+    def _unwritten(self, reader: ReaderAt, check: Check) -> Iterator[bytes]:
+        """Yield the bytes that are not where they belong already; the others are checked."""
+        source, end = reader.fileno(), reader.size - _CHUNK
+        if self._pipe is not None and source is not None:
+            for piece in self._pipe.pieces(source, end):
+                check.update(piece)
+        yield from _chunks(reader, check.size)
 
     def _span(self, digest: Digest, size: int) -> AbstractContextManager[object]:
         return self._tracer.span(_BLOB_SPAN, {"layer.id": digest, "layer.size": size})
 
 
-def _verified(entry: Entry, digest: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _checked(entry: Entry, chunks: Iterable[bytes], check: Check) -> Iterator[bytes]:
     """Yield chunks, none of them empty; the last is yielded only after all were verified."""
-    hasher = digests.hasher(digest.algorithm)
-    last, size = _EMPTY, 0
+    last = _EMPTY
     for chunk in chunks:
-        hashed = run_concurrently(hasher.update, memoryview(chunk))
+        taken = check.begin(chunk)
         if last:
             yield last
-        hashed()
-        size += len(chunk)
-        if size > entry.size:
+        taken()
+        if check.size > entry.size:
             break
         last = chunk
-    if size != entry.size:
-        raise SizeMismatch(entry.path, entry.size, size)
-    found = digests.from_hash(digest.algorithm, hasher)
-    if found != digest:
-        raise DigestMismatch(entry.path, digest, found)
+    check.end()
     if last:
         yield last
-
-
-def _compared(
-    entry: Entry, digest: Digest, chunks: Iterable[bytes], hashed: Callable[[], Hashed]
-) -> Iterator[bytes]:
-    """Yield the chunks of a blob that is hashed elsewhere, the last one as `_verified` does."""
-    last, size, checksum = _EMPTY, 0, 0
-    for chunk in chunks:
-        if last:
-            yield last
-        checksum = crc32(chunk, checksum)
-        size += len(chunk)
-        last = chunk
-    if size != entry.size:
-        raise SizeMismatch(entry.path, entry.size, size)
-    found = hashed()
-    if found.digest != digest:
-        raise DigestMismatch(entry.path, digest, found.digest)
-    if found.checksum != checksum:
-        raise ChangedFile(entry.path)
-    yield last
-
-
-def _put(entry: Entry, digest: Digest, hashed: Callable[[], Hashed]) -> Iterator[bytes]:
-    """Wait until a blob is written; yield nothing."""
-    found = hashed()
-    if found.digest != digest:
-        raise DigestMismatch(entry.path, digest, found.digest)
-    yield from ()
 
 
 def _decompressed(
@@ -166,13 +147,13 @@ def _decompressed(
         raise BrokenArchive(entry.path, error.reason) from error
 
 
-def _chunks(reader: ReaderAt) -> Iterator[bytes]:
-    """Yield the bytes of a blob; a chunk of a large blob is read ahead."""
-    position, size = 0, reader.size
-    if size <= _CHUNK:
-        yield from filter(None, (reader.pread(size, 0),))
+def _chunks(reader: ReaderAt, position: int) -> Iterator[bytes]:
+    """Yield the bytes of a blob from a position on; a chunk is read ahead while there are more."""
+    size = reader.size
+    if size - position <= _CHUNK:
+        yield from filter(None, (reader.pread(size - position, position),))
         return
-    coming = begin(reader.pread, _CHUNK, 0)
+    coming = begin(reader.pread, _CHUNK, position)
     while position < size and (data := coming()):
         position += len(data)
         if position < size:

@@ -33,16 +33,22 @@ class Destination(Protocol):
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The destination of an archive: a function that takes its bytes."""
+    """The destination of an archive: a function that takes its bytes.
+
+    `pipe` is the pipe into which it writes them at once, None if it does anything else.
+    """
 
     write: Callable[[bytes], object]
     progress: Progress = ignore
     tracer: Tracer = Untraced()
+    pipe: int | None = None
 
     def write_layout(self, entries: Sequence[Entry], source: Source) -> int:
         """Write an archive; raise the errors of `write_archive`."""
         with self.tracer.span("writeTar"):
-            return writer.write_archive(entries, source, self.write, self.progress, self.tracer)
+            return writer.write_archive(
+                entries, source, self.write, self.progress, self.tracer, self.pipe
+            )
 
 
 def save(

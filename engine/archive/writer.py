@@ -7,9 +7,11 @@ A layer that does not match its diff ID ends the archive with an error. docker o
 writes the layer under its actual digest, to which nothing else in the archive refers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from engine.archive.entry_content import Contents, Source
+from engine.archive.pipe_copy import PipeCopy
 from engine.layouts.entry import Entry
 from engine.progress import Done, Progress, ignore
 from engine.tar import header_encoder as encode
@@ -25,36 +27,59 @@ def write_archive(
     write: Callable[[bytes], object],
     progress: Progress = ignore,
     tracer: Tracer = _UNTRACED,
+    pipe: int | None = None,
 ) -> int:
     """Write an archive; return its size in bytes.
 
-    `progress` is called with the number of bytes written, the expected total, and the numbers of
-    layers begun and of all layers. Raise SizeMismatch or DigestMismatch if a blob does not match
-    its entry, BrokenArchive if it cannot be decompressed, NotFound if it is absent; the archive is
-    then incomplete.
+    `pipe` is the pipe into which `write` writes at once, if there is one: large blobs in files are
+    passed on to it by the kernel. `progress` is called with the number of bytes written, the
+    expected total, and the numbers of layers begun and of all layers. Raise SizeMismatch or
+    DigestMismatch if a blob does not match its entry, BrokenArchive if it cannot be decompressed,
+    NotFound if it is absent; the archive is then incomplete.
     """
-    done, layers = 0, 0
-    total = len(encode.END) + sum(encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
-    total_layers = sum(entry.is_layer for entry in entries)
-    with Contents(entries, source, tracer) as contents:
+    archive = _Archive(entries, write, progress)
+    with ExitStack() as stack:
+        copy = None if pipe is None else stack.enter_context(PipeCopy(pipe, archive.count))
+        contents = stack.enter_context(Contents(entries, source, tracer, pipe=copy))
         for entry in entries:
-            layers += entry.is_layer
-            for data in _pieces(entry, contents):
-                write(data)
-                done += len(data)
-                progress(Done(done, total, layers, total_layers))
-    write(encode.END)
-    done += len(encode.END)
-    progress(Done(done, total, layers, total_layers))
-    return done
+            archive.put(entry, contents)
+    archive.end()
+    return archive.size
 
 
-def _pieces(entry: Entry, contents: Contents) -> Iterator[bytes]:
-    yield header(entry)
-    with contents.opened(entry) as content:
-        yield from content.chunks
-    if entry.size % encode.BLOCK:
-        yield encode.padding(entry.size)
+class _Archive:
+    """An archive that is written in order, and how much of it is."""
+
+    def __init__(
+        self, entries: Sequence[Entry], write: Callable[[bytes], object], progress: Progress
+    ) -> None:
+        sizes = (encode.BLOCK + e.size + -e.size % encode.BLOCK for e in entries)
+        self._total = len(encode.END) + sum(sizes)
+        self._layers, self._total_layers = 0, sum(entry.is_layer for entry in entries)
+        self._write_bytes = write
+        self._progress = progress
+        self.size = 0
+
+    def put(self, entry: Entry, contents: Contents) -> None:
+        self._layers += entry.is_layer
+        self._write(header(entry))
+        with contents.opened(entry) as content:
+            for chunk in content.chunks:
+                self._write(chunk)
+        if entry.size % encode.BLOCK:
+            self._write(encode.padding(entry.size))
+
+    def end(self) -> None:
+        self._write(encode.END)
+
+    def count(self, size: int) -> None:
+        """Count bytes that were written."""
+        self.size += size
+        self._progress(Done(self.size, self._total, self._layers, self._total_layers))
+
+    def _write(self, data: bytes) -> None:
+        self._write_bytes(data)
+        self.count(len(data))
 
 
 def header(entry: Entry) -> bytes:

@@ -4,8 +4,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from msgspec.structs import replace
 
@@ -24,7 +25,7 @@ from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
 from imgfs.cli.support.files import followed, may_be_written_anywhere, whole_file
 from imgfs.cli.support.progress import how, progress_of, progress_options
-from imgfs.cli.support.streams import widen
+from imgfs.cli.support.streams import pipe_of, widen, write_all
 from imgfs.cli.support.tracing import tracer
 
 Options = TypeVar("Options", bound=Selection)
@@ -166,13 +167,20 @@ def _archive(args: Namespace, stack: ExitStack, on_progress: Progress) -> Destin
     """Return the destination for an archive: a file, or what can only be written in order."""
     given = args.append if args.output is None else args.output
     if given is None:
-        return Output(widen(sys.stdout.buffer).write, on_progress, tracer())
+        return _in_order(widen(sys.stdout.buffer), on_progress)
     file = stack.enter_context(whole_file(Path(given)))
     if may_be_written_anywhere(file):
         from engine.archive.file_output import FileOutput  # most archives go to a pipe
 
         return FileOutput(file.fileno(), on_progress, tracer())
-    return Output(file.write, on_progress, tracer())
+    return _in_order(file, on_progress)
+
+
+def _in_order(stream: BinaryIO, on_progress: Progress) -> Output:
+    """Return the destination for an archive that is written from its beginning to its end."""
+    pipe = pipe_of(stream)
+    write = stream.write if pipe is None else partial(write_all, pipe)
+    return Output(write, on_progress, tracer(), pipe)
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:

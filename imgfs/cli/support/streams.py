@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
@@ -33,6 +34,23 @@ def widen(stream: BinaryIO) -> BinaryIO:
     with suppress(OSError):
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return stream
+
+
+def pipe_of(stream: BinaryIO) -> int | None:
+    """Return the descriptor of a stream that is a pipe and has nothing in its buffer, else None."""
+    with suppress(OSError):
+        descriptor = stream.fileno()
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            stream.flush()
+            return descriptor
+    return None
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes, without a buffer."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def discard_unwritable() -> None:
