@@ -1,9 +1,10 @@
-"""Make an image from a directory of at most 150 MB."""
+"""Make an image from a directory of at most 150 MB, and compress the layers of one anew."""
 
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts.lib.bench import recompressing
 from scripts.lib.bench.bench import Bench
 from scripts.lib.bench.images import NAME
 from scripts.lib.bench.mounting import IMGFS
@@ -36,6 +37,7 @@ def measure(bench: Bench) -> None:
     bench.report.rows.append(Row(f"{what}, size", value, Goal(1.1)))
     for name, made in sizes.items():
         bench.report.rows.append(Row(f"size of the image by {name}", made / 1e6, None, "MB"))
+    recompressing.measure(bench, size)
 
 
 def _imgfs(bench: Bench, tree: Path, compression: str, sizes: Sizes) -> Sample:
