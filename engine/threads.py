@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, partial
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, get_ident
 from typing import Final, Generic, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self._busy: set[int] = set()
         self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         for _ in range(count):
             Thread(target=self._serve, name="engine", daemon=True).start()
@@ -36,6 +37,11 @@ class Workers:
         begun = _Begun(partial(work, *arguments))
         self._waiting.put(begun.run)
         return begun.result
+
+    @property
+    def are_all_busy(self) -> bool:
+        """Whether each of the threads runs a function."""
+        return len(self._busy) == self._count
 
     def close(self) -> None:
         """Stop the threads once their current work is done; discard the work that is queued."""
@@ -47,8 +53,11 @@ class Workers:
                 self._waiting.put(None)
 
     def _serve(self) -> None:
+        own = get_ident()
         while run := self._waiting.get():
+            self._busy.add(own)
             run()
+            self._busy.discard(own)
 
 
 class _Begun(Generic[T]):

@@ -133,7 +133,8 @@ class LayerFollower:
 
     def _begun(self, data: bytes) -> LayerLearner:
         if self._learner is None:
-            self._learner = LayerLearner(compression_from(data[:SNIFFED]), Limits())
+            compression = compression_from(data[:SNIFFED])
+            self._learner = LayerLearner(compression, Limits(), _are_cores_busy)
         return self._learner
 
     def _count(self, size: int) -> None:
@@ -187,6 +188,11 @@ class FollowedLayer:
         """Set the outcome, for those who wait for it."""
         self._outcome, self._error = outcome, error
         self._delivered.set()
+
+
+def _are_cores_busy() -> bool:
+    """Return whether as many layers are being learnt as there are cores."""
+    return _workers(os.getpid()).are_all_busy
 
 
 @cache

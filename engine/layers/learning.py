@@ -1,8 +1,9 @@
 """Learn the diff ID and the table of a layer in one pass over its stored bytes.
 
-The bytes are decompressed in another thread, one piece ahead of the caller's, which hashes and
-parses what comes out. So what needs Python's interpreter lock is in one thread, and nobody waits
-for the lock.
+The bytes are decompressed in another thread, one piece ahead of the caller's, which parses what
+comes out while a third one hashes it. So what needs Python's interpreter lock is in one thread.
+While every core has a layer of its own, one thread does all, which finds the bytes in its cache and
+never waits for another one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +35,12 @@ class Learnt(msgspec.Struct, frozen=True):
 class LayerLearner:
     """A pass over the stored bytes of a layer; for one thread at a time."""
 
-    def __init__(self, compression: str, limits: Limits) -> None:
+    def __init__(
+        self, compression: str, limits: Limits, are_cores_busy: Callable[[], bool]
+    ) -> None:
         """`compression` is "gzip", "zstd" or "none"."""
         self._compression = compression
+        self._are_cores_busy = are_cores_busy
         self._builder = TableBuilder(limits)
         self._pass = None if compression == "none" else _CompressedPass(compression)
         self._held: bytes | memoryview = b""
@@ -52,7 +56,9 @@ class LayerLearner:
         """
         if self._pass is None:
             return run_concurrently(self._builder.feed, memoryview(data))
-        pieces = ahead(self._pass.decompressed(data), len(data))
+        pieces = self._pass.decompressed(data)
+        if not self._are_cores_busy():
+            pieces = ahead(pieces, len(data))
         return partial(self._take, self._pass, pieces, on_plain)
 
     def _take(
@@ -70,8 +76,11 @@ class LayerLearner:
         """Learn what is in the piece that is held back, while the next one is decompressed."""
         plain, self._held = self._held, b""
         if plain:
-            others = layer.begin(plain)
-            self._builder.feed(memoryview(plain))
+            view = memoryview(plain)
+            add = partial(layer.add, layer.found())
+            is_busy = self._are_cores_busy()
+            others = partial(add, view) if is_busy else run_concurrently(add, view)
+            self._builder.feed(view)
             others()
 
     def finish(self) -> Learnt:
@@ -97,11 +106,12 @@ class _CompressedPass:
         """Yield the uncompressed pieces of `data`."""
         return self._finder.feed(data)
 
-    def begin(self, plain: bytes | memoryview) -> Callable[[], object]:
-        """Begin to hash a piece and to add points; return a function that waits for the end."""
-        return run_concurrently(partial(self._add, self._finder.take()), memoryview(plain))
+    def found(self) -> "Sequence[Candidate]":
+        """Return the candidates for points that are new."""
+        return self._finder.take()
 
-    def _add(self, found: "Sequence[Candidate]", plain: memoryview) -> None:
+    def add(self, found: "Sequence[Candidate]", plain: memoryview) -> None:
+        """Hash the next piece, and add points."""
         self._measure.update(plain)
         self._points.add(found)
 
@@ -117,7 +127,7 @@ def learn(reader: ReaderAt, subject: str, on_progress: Progress) -> Learnt:
     `on_progress` hears of stored bytes. Raise BrokenArchive, which names `subject`, if the layer is
     damaged.
     """
-    learner = LayerLearner(compression_of(reader), Limits())
+    learner = LayerLearner(compression_of(reader), Limits(), _are_free)
     try:
         for offset in range(0, reader.size, BUFFER_SIZE):
             learner.begin(reader.pread(BUFFER_SIZE, offset), _ignore)()
@@ -125,6 +135,11 @@ def learn(reader: ReaderAt, subject: str, on_progress: Progress) -> Learnt:
         return learner.finish()
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error
+
+
+def _are_free() -> bool:
+    """Return False: no other layer is learnt at the same time."""
+    return False
 
 
 def _ignore(_size: int) -> None:
