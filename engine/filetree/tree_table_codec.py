@@ -1,4 +1,4 @@
-"""The stored form of the table of a root, a document as `engine.layers.columns` describes it."""
+"""The stored form of the table of a root."""
 
 from typing import Final
 
@@ -6,22 +6,19 @@ import msgspec
 
 from engine.filetree.entry_tree import LeftOut
 from engine.filetree.tree_table import TreeTable
-from engine.layers import table_codec
 from engine.layers.columns import (
     StoredAttributes,
     joined,
     joined_texts,
     loaded_attributes,
-    sealed,
     split,
     split_lengths,
     stored_attributes,
-    unsealed,
 )
+from engine.layers.documents import Format
 
-VERSION: Final = 1
-HEADER: Final = b"imgfs root table " + VERSION.to_bytes(2) + table_codec.VERSION.to_bytes(2)
-"""A root is merged again if the tables of layers have changed."""
+FORMAT: Final = Format("root table", 1)
+"""Its version changes with the rules of merging, too, and with the tables of layers."""
 
 
 class _Document(msgspec.Struct, frozen=True, array_like=True):
@@ -42,8 +39,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
 
 def dump(table: TreeTable) -> bytes:
     """Return the stored form of the table of a root, which has no opaque directory."""
-    return sealed(
-        HEADER,
+    return FORMAT.dump(
         _Document(
             split_lengths(table.names),
             table.names.joined,
@@ -64,7 +60,7 @@ def dump(table: TreeTable) -> bytes:
 
 def load(data: bytes) -> TreeTable | None:
     """Return the table in a document, None if it has another version; raise BrokenArchive."""
-    plain = unsealed(HEADER, data)
+    plain = FORMAT.load(data)
     if plain is None:
         return None
     document = msgspec.msgpack.decode(plain, type=_Document)

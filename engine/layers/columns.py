@@ -1,28 +1,17 @@
-"""Stored columns of numbers, and the checked, compressed documents that hold them.
+"""Stored columns of numbers, texts and attributes.
 
-A document is a header (a name and the version of its format), a CRC-32 of what follows it, and a
-MessagePack value, compressed with zstd if it is larger than _SMALL bytes. Columns of numbers are
-split into columns of bytes, the lowest first, since those compress better.
+Columns of numbers are split into columns of bytes, the lowest first, since those compress better.
 """
 
 import sys
 from array import array
 from collections.abc import Iterable
 from itertools import accumulate, chain
-from types import ModuleType
-from typing import Any, Final
 
 import msgspec
 
-from engine.compression.checksum import crc32
-from engine.errors import BrokenArchive
 from engine.layers.table import Attributes, Texts
 from engine.tar.member import NO_XATTRS
-
-_CHECKSUM: Final = 4
-_SMALL: Final = 4 << 10
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_LEVEL: Final = 6
 
 
 class StoredAttributes(msgspec.Struct, frozen=True, array_like=True):
@@ -34,28 +23,6 @@ class StoredAttributes(msgspec.Struct, frozen=True, array_like=True):
     gid: int
     device: tuple[int, int]
     xattrs: dict[bytes, bytes]
-
-
-def sealed(header: bytes, document: Any) -> bytes:
-    """Return the stored form of a document; the same document gives the same bytes."""
-    plain = msgspec.msgpack.encode(document)
-    body = plain if len(plain) <= _SMALL else _zstd().compress(plain, _LEVEL)
-    return header + crc32(body).to_bytes(_CHECKSUM) + body
-
-
-def unsealed(header: bytes, data: bytes) -> bytes | memoryview | None:
-    """Return the MessagePack value in a document, None if its header is another; raise
-    BrokenArchive.
-    """
-    if not data.startswith(header):
-        return None
-    start = len(header) + _CHECKSUM
-    body = memoryview(data)[start:]
-    expected, found = int.from_bytes(data[len(header) : start]), crc32(body)
-    if expected != found:
-        what = f"expected the checksum {expected:08x}, found {found:08x}"
-        raise BrokenArchive("", f"is a damaged layer table: {what}")
-    return body if bytes(body[:4]) != _ZSTD else _zstd().decompress(body)
 
 
 def split(code: str, numbers: Iterable[int]) -> bytes:
@@ -103,12 +70,3 @@ def loaded_attributes(stored: StoredAttributes) -> Attributes:
     return Attributes(
         stored.kind, stored.mode, stored.uid, stored.gid, stored.device, xattrs or NO_XATTRS
     )
-
-
-def _zstd() -> ModuleType:
-    """Return the module zstd, which small documents do without."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd

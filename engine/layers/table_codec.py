@@ -1,4 +1,4 @@
-"""The stored form of a layer's table, a document as `columns` describes it."""
+"""The stored form of a layer's table."""
 
 from array import array
 from collections.abc import Iterable
@@ -11,16 +11,14 @@ from engine.layers.columns import (
     joined,
     joined_texts,
     loaded_attributes,
-    sealed,
     split,
     split_lengths,
     stored_attributes,
-    unsealed,
 )
+from engine.layers.documents import Format
 from engine.layers.table import LayerTable, Point, Segment, Texts
 
-VERSION: Final = 2
-HEADER: Final = b"imgfs layer table " + VERSION.to_bytes(2)
+FORMAT: Final = Format("layer table", 2)
 _BLOCK: Final = 512
 
 
@@ -67,12 +65,12 @@ def dump(table: LayerTable) -> bytes:
         split("I", table.checksums),
         table.points,
     )
-    return sealed(HEADER, document)
+    return FORMAT.dump(document)
 
 
 def load(data: bytes) -> LayerTable | None:
     """Return the table in a document, None if it has another version; raise BrokenArchive."""
-    plain = unsealed(HEADER, data)
+    plain = FORMAT.load(data)
     if plain is None:
         return None
     document = msgspec.msgpack.decode(plain, type=_Document)
@@ -99,7 +97,7 @@ def load(data: bytes) -> LayerTable | None:
 
 def load_positions(data: bytes) -> LayerTable | None:
     """Return a table as `load` does, but without entries, which take most of its memory."""
-    plain = unsealed(HEADER, data)
+    plain = FORMAT.load(data)
     if plain is None:
         return None
     decode = msgspec.msgpack.decode

@@ -26,6 +26,7 @@ from imgfs.fuse.native.library import load
 from imgfs.fuse.native_trees import NativeTrees
 from imgfs.fuse.open_files import OpenFile
 from imgfs.threads import DiskThreads
+from imgfs.vfs import roots as made
 from imgfs.vfs.keys import CONSTANT, MOST_LINKS
 from tests.filetree.layers import Member, directory, file, hardlink, member, symlink, with_xattrs
 from tests.vfs.roots import entered, found, image, roots
@@ -293,6 +294,39 @@ def test_a_tree_that_is_not_made_is_left_to_the_handlers() -> None:
         assert known.ask(protocol.LOOKUP, known.root, b"d\0") is None
         assert known.ask(protocol.OPENDIR, known.root) is None
         assert known.ask(protocol.LOOKUP, inodes.look_up(views), b"app:1\0") is None
+
+
+def test_trees_that_were_dropped_are_left_to_the_handlers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(made, "_KEPT_NODES", 1)
+    with roots([(image(MEMBERS), "one:1"), (image(MEMBERS, [file("new")]), "two:1")]) as (_, tree):
+        inodes = Inodes(tree.root, tree.roots)
+        tops = []
+        for name in ("one:1", "two:1"):
+            top = found(tree.root, f"rootfs/{name}")
+            assert top is not None
+            tops.append(inodes.look_up(top))
+            known = Kernel(inodes, tops[-1])
+            assert known.lookup("d/a") & CONSTANT
+            if len(tops) == 1:
+                first = known
+        known.trees.add(tops[1], inodes.tree(tops[1]), 1)
+        assert isinstance(first.ask(protocol.LOOKUP, tops[0], b"d\0"), bytes)
+        first.trees.add(tops[1], inodes.tree(tops[1]), 1)
+        assert first.ask(protocol.LOOKUP, tops[0], b"d\0") is None
+        for one in (first, known):
+            one.trees.forget(tops[1])
+
+
+def test_nothing_is_known_below_a_root_that_the_kernel_has_forgotten() -> None:
+    with kernel(MEMBERS) as known:
+        inode = known.lookup("d")
+        assert known.inodes.get(inode).is_directory
+        assert known.inodes.forget(known.root, 1)
+        assert known.inodes.is_at_hand(inode)
+        with pytest.raises(KeyError):
+            known.inodes.get(inode)
 
 
 @settings(max_examples=20)

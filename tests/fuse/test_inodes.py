@@ -2,13 +2,17 @@
 
 import hashlib
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imgfs.fuse import inodes
-from imgfs.vfs.nodes import BytesFile
+from imgfs.vfs import keys
+from imgfs.vfs.keys import NodeKey, TreeKey
+from imgfs.vfs.nodes import BytesFile, Node
 from tests.fuse.entries import inodes as inodes_of
 
 ROOT = BytesFile("root", b"")
@@ -39,6 +43,14 @@ def test_colliding_numbers_are_made_different(monkeypatch: pytest.MonkeyPatch) -
     assert len(set(numbers)) == 3
     known.forget(numbers[1], 1)
     assert known.get(numbers[2]).key == "c"
+
+
+def test_trees_with_one_hash_get_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_hash", lambda _: 7)
+    known = inodes_of(ROOT)
+    numbers = [known.look_up(cast(Node, SimpleNamespace(key=TreeKey(name)))) for name in "aba"]
+    assert numbers[0] == numbers[2] != numbers[1]
+    assert known.number(NodeKey(TreeKey("b"), 5)) == numbers[1] | 5
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(1, 3)), max_size=40))

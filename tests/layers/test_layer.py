@@ -21,7 +21,7 @@ from engine.layers.learning import learn
 from engine.layers.points import SPACING
 from engine.layers.reader import UncompressedBlobs
 from engine.layers.table import CHUNK, StoredLayer
-from engine.layers.table_codec import HEADER, VERSION
+from engine.layers.table_codec import FORMAT
 from engine.progress import Done, ignore
 from engine.spec import digest as digests
 from engine.stores.local.store import LocalStore
@@ -405,10 +405,10 @@ def test_a_table_of_another_version_is_made_again(store: LocalStore, layers: Lay
     layers.table(digest)
     table = store.tables.get(digest)
     assert table is not None
-    assert table.startswith(HEADER)
-    name = HEADER[:-2]
-    for version in (1, VERSION - 1, VERSION + 1):
-        store.tables.put(digest, name + version.to_bytes(2) + table[len(HEADER) :])
+    header, current = FORMAT.header, FORMAT.version
+    assert table.startswith(header)
+    for version in (1, current - 1, current + 1):
+        store.tables.put(digest, header[:-2] + version.to_bytes(2) + table[len(header) :])
         fresh = Layers(store.content, store.tables, store.directory)
         assert len(fresh.table(digest)) == len(CONTENTS)
         assert store.tables.get(digest) == table

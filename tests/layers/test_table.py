@@ -168,7 +168,7 @@ def test_another_version_is_no_table() -> None:
     assert table_codec.load(b"") is None
 
 
-@given(st.integers(len(table_codec.HEADER), 150), st.integers(1, 255))
+@given(st.integers(len(table_codec.FORMAT.header), 150), st.integers(1, 255))
 def test_a_flipped_byte_is_noticed(position: int, flip: int) -> None:
     stored = bytearray(
         table_codec.dump(built(layer(*(file(f"file-{n}", f"{n}") for n in range(20)))))

@@ -9,21 +9,25 @@
 
 static PyObject *answerer;
 
+/* Send an answer; return false if nobody waits for it, since the request was interrupted or the mount is
+ * gone.
+ */
 bool direct_send(int fd, uint64_t request, int error, const void *body, size_t size)
 {
 	struct out_header out = { (uint32_t)(sizeof out + size), -error, request };
 	struct iovec parts[] = { { &out, sizeof out }, { (void *)body, size } };
-	if (writev(fd, parts, 2) < 0)
-		errno = 0; /* the mount is gone: nobody waits for the answer */
-	return true;
+	return writev(fd, parts, 2) >= 0;
 }
 
 static bool pass_on(int fd, uint64_t request, PyObject *reply)
 {
 	if (PyBytes_Check(reply))
-		return direct_send(fd, request, 0, PyBytes_AS_STRING(reply),
-				   (size_t)PyBytes_GET_SIZE(reply));
-	return PyLong_Check(reply) && direct_send(fd, request, (int)PyLong_AsLong(reply), NULL, 0);
+		direct_send(fd, request, 0, PyBytes_AS_STRING(reply), (size_t)PyBytes_GET_SIZE(reply));
+	else if (PyLong_Check(reply))
+		direct_send(fd, request, (int)PyLong_AsLong(reply), NULL, 0);
+	else
+		return false;
+	return true;
 }
 
 bool direct_answer(int fd, const char *buffer, size_t size)

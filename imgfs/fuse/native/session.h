@@ -73,7 +73,7 @@ void listing_request(char *buffer, size_t size);
 /* gather.c: receive the next request; `answered` is set if it was a write that has been answered. */
 ssize_t gather_receive(int fd, char *buffer, size_t size, bool *answered);
 
-/* direct.c: return whether a request has been answered; send an answer, and return true. */
+/* direct.c: return whether a request has been answered; send an answer. */
 bool direct_answer(int fd, const char *buffer, size_t size);
 bool direct_send(int fd, uint64_t request, int error, const void *body, size_t size);
 

@@ -45,6 +45,11 @@ struct open_out {
 	uint32_t open_flags;
 	int32_t backing_id;
 };
+struct release_in {
+	uint64_t fh;
+	uint32_t flags, release_flags;
+	uint64_t lock_owner;
+};
 
 enum { NAMES, NAME_ENDS, FIRST, PLACES, SHARED, ATTRIBUTES, SECONDS, NANOSECONDS, SIZES, TARGETS,
        TARGET_ENDS, LAYERS, LINKED, LINKS, COLUMNS };
@@ -195,14 +200,16 @@ static bool look_up(int fd, const struct tree *tree, const struct in_header *in,
 		else
 			high = middle;
 	}
-	return direct_send(fd, in->unique, 0, &entry, sizeof entry);
+	direct_send(fd, in->unique, 0, &entry, sizeof entry);
+	return true;
 }
 
 static bool get_attributes(int fd, const struct tree *tree, const struct in_header *in)
 {
 	struct attr_out out = { .valid = FOREVER };
 	fill(tree, in->nodeid & NODES, &out.attr);
-	return direct_send(fd, in->unique, 0, &out, sizeof out);
+	direct_send(fd, in->unique, 0, &out, sizeof out);
+	return true;
 }
 
 static bool read_link(int fd, const struct tree *tree, const struct in_header *in)
@@ -212,7 +219,8 @@ static bool read_link(int fd, const struct tree *tree, const struct in_header *i
 		return false;
 	size_t size;
 	const char *target = text(tree, TARGETS, TARGET_ENDS, node, &size);
-	return direct_send(fd, in->unique, 0, target, size);
+	direct_send(fd, in->unique, 0, target, size);
+	return true;
 }
 
 static bool open_directory(int fd, struct tree *tree, const struct in_header *in)
@@ -220,8 +228,9 @@ static bool open_directory(int fd, struct tree *tree, const struct in_header *in
 	if (!S_ISDIR(shared(tree, in->nodeid & NODES)->mode))
 		return false;
 	struct open_out out = { .fh = LASTING, .open_flags = KEEP_CACHE | CACHE_DIR };
-	tree->opened++;
-	return direct_send(fd, in->unique, 0, &out, sizeof out);
+	if (direct_send(fd, in->unique, 0, &out, sizeof out))
+		tree->opened++;
+	return true;
 }
 
 /* Return the directory in which a node is. */
@@ -279,7 +288,8 @@ static bool list(int fd, const struct tree *tree, const struct in_header *in)
 		used += before;
 		used += put_name(reply + used, entry.attr.ino, place + 1, entry.attr.mode, name, size);
 	}
-	return direct_send(fd, in->unique, 0, reply, used);
+	direct_send(fd, in->unique, 0, reply, used);
+	return true;
 }
 
 static bool close_directory(int fd, struct tree *tree, const struct in_header *in)
@@ -289,7 +299,8 @@ static bool close_directory(int fd, struct tree *tree, const struct in_header *i
 		drop(tree);
 		PyGILState_Release(state);
 	}
-	return direct_send(fd, in->unique, 0, NULL, 0);
+	direct_send(fd, in->unique, 0, NULL, 0);
+	return true;
 }
 
 bool trees_answer(int fd, const char *buffer, size_t size)
@@ -298,7 +309,8 @@ bool trees_answer(int fd, const char *buffer, size_t size)
 	struct tree *tree = size < sizeof *in ? NULL : tree_of(in->nodeid);
 	if (!tree)
 		return false;
-	bool is_handle = size >= sizeof *in + sizeof(uint64_t) && *(const uint64_t *)(in + 1) == LASTING;
+	bool is_handle = size >= sizeof *in + sizeof(struct release_in) &&
+			 ((const struct release_in *)(in + 1))->fh == LASTING;
 	switch (in->opcode) {
 	case LOOKUP:
 		return look_up(fd, tree, in, size);
@@ -310,7 +322,7 @@ bool trees_answer(int fd, const char *buffer, size_t size)
 		return open_directory(fd, tree, in);
 	case READDIR:
 	case READDIRPLUS:
-		return is_handle && list(fd, tree, in);
+		return is_handle && size >= sizeof *in + sizeof(struct read_in) && list(fd, tree, in);
 	case RELEASEDIR:
 		return is_handle && close_directory(fd, tree, in);
 	default:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.filetree.stored_roots import root_table
 from engine.layers import table_codec
 from engine.spec import digest as digests
 from engine.stores.local.fsck.problem import Kind
@@ -137,6 +138,25 @@ def test_a_damaged_table_is_found_and_removed(engine: LocalEngine) -> None:
     with engine.layers.open(first) as layer:
         assert layer.read(len(LAYER), 0) == LAYER
     assert engine.store.tables.get(first) == data
+
+
+def test_the_table_of_a_root_goes_with_its_manifest(engine: LocalEngine) -> None:
+    load(engine, LAYER)
+    details = engine.details(APP)
+    digest = details.manifest.descriptor.digest
+    root_table(engine.layers, engine.store.tables, digest, details.manifest.manifest)
+    assert list(engine.store.garbage()) == []
+    data = engine.store.tables.get(digest)
+    assert data is not None
+    engine.store.tables.put(digest, data[:-1] + bytes([data[-1] ^ 1]))
+    (problem,) = engine.check()
+    assert (problem.kind, problem.subject) == (Kind.TABLE, digest)
+    assert "is a damaged root table: expected the checksum" in problem.text
+    engine.repair(problem)
+    engine.store.tables.put(digest, data)
+    engine.images.delete(APP)
+    assert digest in [garbage.name for garbage in engine.store.collect()]
+    assert engine.store.tables.get(digest) is None
 
 
 def test_a_store_without_tables_works(engine: LocalEngine) -> None:
