@@ -1,6 +1,7 @@
-"""The tables of layers on disk, as files that a crash leaves whole or not there.
+"""The tables of layers and roots on disk, as files that a crash leaves whole or not there.
 
-STORE/layers/<algorithm>/<hex>   the table of the layer with that digest
+STORE/layers/<algorithm>/<hex>   the table of the layer, or of the root of the manifest, with that
+                                 digest
 
 A table is written to a file in STORE/ingest, fsynced and renamed. A file that is left there is
 collected as the remains of an ingest; one that is collected too early is a table that is made again
@@ -20,7 +21,7 @@ from engine.stores.local.files import sync_directory
 
 
 class StoredTable(msgspec.Struct, frozen=True):
-    """A file below `layers/`; `digest` is that of the layer, None if the file is called like none.
+    """A file below `layers/`; `digest` is that of the blob, None if the file is called like none.
 
     `size` is in bytes.
     """
