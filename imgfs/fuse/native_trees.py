@@ -24,16 +24,17 @@ class NativeTrees:
         self._added: dict[int, ImageRoot] = {}
 
     def add(self, number: int, root: ImageRoot, parent: int) -> None:
-        """Let the library answer about a tree, and no more about those that are not in memory.
+        """Let the library answer about a tree, and no more about those that are not in memory; do
+        nothing if it does so already.
 
         `number` is the inode number of its root, `parent` that of the directory it is in. Raise as
         `ImageRoot.shown`.
         """
-        if isinstance(self._native, str):
+        if isinstance(self._native, str) or number in self._added:
             return
         shown = root.shown()
         for known, other in list(self._added.items()):
-            if known == number or not other.source.is_made():
+            if not other.source.is_made():
                 self.forget(known)
         self._native.imgfs_tree_add((number, parent, *_columns(shown, root.source.owners)))
         self._added[number] = root
