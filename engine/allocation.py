@@ -1,4 +1,4 @@
-"""The memory that large buffers take from the system, and give back."""
+"""The memory that buffers and values take from the system, and give back."""
 
 
 def keep_freed_memory(size: int) -> None:
@@ -9,3 +9,15 @@ def keep_freed_memory(size: int) -> None:
     that is made here is never written to.
     """
     bytes(size)
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the kernel after work on many small values, if the C library can.
+
+    glibc returns only what is free at the end of its heap.
+    """
+    from ctypes import CDLL  # deferred: most commands do without
+
+    trim = getattr(CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -6,6 +6,7 @@ collected with the manifest.
 
 from contextlib import suppress
 
+from engine.allocation import return_freed_memory
 from engine.content.tables import TableStore
 from engine.errors import BrokenArchive
 from engine.filetree import tree_table_codec
@@ -36,4 +37,5 @@ def root_table(
     if all(one.path for one in made.left_out):
         with suppress(OSError):  # it is valid even if it cannot be stored
             tables.put(digest, tree_table_codec.dump(made))
+    return_freed_memory()  # that of the tree while it grew, several times the table's
     return made

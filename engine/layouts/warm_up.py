@@ -1,10 +1,13 @@
 """Fill the caches of types and regular expressions before the first image is read.
 
-They are filled on first use, which takes some milliseconds. A process with idle time at its start
-can call `warm_caches`, which lays out a minimal image in memory.
+They are filled on first use, which takes some milliseconds, and so are modules imported that read
+layers. A process with idle time at its start can call `warm_caches`, which lays out a minimal image
+in memory, and imports them.
 """
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Final
 
 from engine.content.memory import MemoryReader
 from engine.image import Image
@@ -12,9 +15,12 @@ from engine.layouts import combined
 from engine.spec import digest, oci, platforms
 from engine.spec.descriptor import Descriptor
 
+_FOR_LAYERS: Final = ("engine.layers.chunks", "engine.layers.table_codec")
+"""Modules that `engine.layers.layer` imports when a layer is read for the first time."""
+
 
 def warm_caches() -> None:
-    """Lay out a minimal image."""
+    """Lay out a minimal image, and import what reads layers."""
     host = platforms.host()
     config = oci.render(
         oci.ImageConfig(
@@ -34,6 +40,8 @@ def warm_caches() -> None:
     )
     image = Image("docker.io/library/nothing:1", _descriptor(oci.MANIFEST, manifest))
     combined.layout([image], _Held(config, manifest), combined.Options())
+    for module in _FOR_LAYERS:
+        import_module(module)
 
 
 def _descriptor(media_type: str, data: bytes) -> Descriptor:
