@@ -1,6 +1,6 @@
 """The tables of the roots of images, merged once and kept in the store.
 
-A table is stored under the digest of the image's manifest, beside the tables of its layers, and is
+A table is stored under the digest of the image's manifest, where the tables of layers are, and is
 collected with the manifest.
 """
 
