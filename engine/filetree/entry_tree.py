@@ -60,8 +60,52 @@ def index_of(reference: int) -> int:
     return reference & _ENTRY
 
 
-class EntryTree:
-    """The nodes, breadth first: the children of a directory follow one another, sorted by name."""
+class Nodes:
+    """The nodes of a tree, breadth first: the children of a directory follow one another, sorted by
+    name.
+
+    `first` is the first child of each node, with the end of the last one's children behind it;
+    `shown` refers to the entry whose attributes and content a node has.
+    """
+
+    __slots__ = ()
+    first: "array[int]"
+    shown: "array[int]"
+    opaque: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def name(self, node: int) -> bytes:
+        """Return the last part of a node's path, b"" for the root."""
+        raise NotImplementedError
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        """Return the child of that name; None also if the node is no directory."""
+        nodes = self.children(directory)
+        place = bisect_left(nodes, name, key=self.name)
+        return nodes[place] if place < len(nodes) and self.name(nodes[place]) == name else None
+
+    def children(self, directory: int) -> range:
+        """Return the nodes in a directory, sorted by name (as bytes)."""
+        return range(self.first[directory], self.first[directory + 1])
+
+    def place(self, node: int) -> Place | None:
+        """Return where the attributes and the content of a node come from.
+
+        Hard links have the same place. None for a directory that no layer lists, which belongs to
+        root with mode 0755 and the epoch as its time, and for a whiteout.
+        """
+        found = self.shown[node]
+        return None if found >= WHITED_OUT else Place(layer_of(found), index_of(found))
+
+    def is_opaque(self, node: int) -> bool:
+        """Return whether a directory of a layer hides all that lower layers have in it."""
+        return node in self.opaque
+
+
+class EntryTree(Nodes):
+    """A tree whose names and attributes are read out of the tables of its layers."""
 
     def __init__(
         self,
@@ -76,9 +120,8 @@ class EntryTree:
     ) -> None:
         """Take the columns that `growing_tree.frozen` makes.
 
-        `named` refers to the entry that names a node and `shown` to the one whose attributes and
-        content it has: the target for a hard link. `first` is the first child of each node, with
-        the end of the last one's children behind it. `anonymous` names the nodes that refer to no
+        `named` refers to the entry that names a node, and `shown` to the target for a hard link.
+        `anonymous` names the nodes that refer to no
         entry; `links` counts the nodes that refer to the target of a hard link.
         """
         self.tables = tables
@@ -91,9 +134,6 @@ class EntryTree:
         self.left_out = left_out
         """The entries that the tree does not show, in the order of the layers."""
 
-    def __len__(self) -> int:
-        return len(self._named)
-
     def find(self, path: bytes) -> int | None:
         """Return the node at a path relative to the root, without following symlinks."""
         node: int | None = ROOT
@@ -103,50 +143,26 @@ class EntryTree:
             node = self.lookup(node, name)
         return node
 
-    def lookup(self, directory: int, name: bytes) -> int | None:
-        """Return the child of that name; None also if the node is no directory."""
-        nodes = self.children(directory)
-        place = bisect_left(nodes, name, key=self.name)
-        return nodes[place] if place < len(nodes) and self.name(nodes[place]) == name else None
-
-    def children(self, directory: int) -> range:
-        """Return the nodes in a directory, sorted by name (as bytes)."""
-        return range(self.first[directory], self.first[directory + 1])
-
     def name(self, node: int) -> bytes:
-        """Return the last part of a node's path, b"" for the root."""
         found = self._named[node]
         if found >= WHITED_OUT:
             return self._anonymous[node]
         return self._table(found).paths[index_of(found)].rpartition(b"/")[2]
 
-    def place(self, node: int) -> Place | None:
-        """Return where the attributes and the content of a node come from.
-
-        Hard links have the same place. None for a directory that no layer lists, which belongs to
-        root with mode 0755 and the epoch as its time, and for a whiteout.
-        """
-        found = self.shown[node]
-        return None if found >= WHITED_OUT else Place(layer_of(found), index_of(found))
-
     def entry(self, node: int) -> Entry:
         """Return the attributes of a node; its `path` is that of its place."""
         found = self.shown[node]
         if found >= WHITED_OUT:
-            return _SPECIAL[found]
+            return SPECIAL[found]
         return self._table(found).entry(index_of(found))
 
     def attributes(self, node: int) -> Attributes:
         """Return the attributes of a node that many entries share, which costs less."""
         found = self.shown[node]
         if found >= WHITED_OUT:
-            return _SPECIAL[found].attributes
+            return SPECIAL[found].attributes
         table = self._table(found)
         return table.shared[table.attributes[index_of(found)]]
-
-    def is_opaque(self, node: int) -> bool:
-        """Return whether a directory of a layer hides all that lower layers have in it."""
-        return node in self.opaque
 
     def links(self, node: int) -> int:
         """Return how many nodes have the place of this node, which is no directory."""
@@ -176,7 +192,8 @@ class EntryTree:
         return table
 
 
-_SPECIAL: Final = {
+SPECIAL: Final = {
     IMPLICIT: Entry(b"", Attributes("dir", 0o755, 0, 0), 0, 0, b"", 0),
     WHITED_OUT: Entry(b"", Attributes("character device", 0, 0, 0), 0, 0, b"", 0),
 }
+"""The entries of nodes that refer to none."""

@@ -25,7 +25,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
     name_lengths: bytes
     names: bytes
     first: bytes
-    places: bytes
+    shown: bytes
     shared: list[StoredAttributes]
     attributes: bytes
     seconds: bytes
@@ -44,7 +44,7 @@ def dump(table: TreeTable) -> bytes:
             split_lengths(table.names),
             table.names.joined,
             split("I", table.first),
-            split("Q", table.places),
+            split("Q", table.shown),
             [stored_attributes(one) for one in table.shared],
             split("I", table.attributes),
             split("q", table.seconds),
@@ -67,7 +67,7 @@ def load(data: bytes) -> TreeTable | None:
     return TreeTable(
         names=joined_texts(document.names, document.name_lengths),
         first=joined("I", document.first),
-        places=joined("Q", document.places),
+        shown=joined("Q", document.shown),
         shared=tuple(loaded_attributes(one) for one in document.shared),
         attributes=joined("I", document.attributes),
         seconds=joined("q", document.seconds),

@@ -5,7 +5,8 @@ entries take some 30 MB. Positions are offsets in the uncompressed layer, in byt
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -76,6 +77,11 @@ class Texts:
         """`ends` are the offsets in `joined` at which the strings end."""
         self.joined = joined
         self.ends = ends
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> "Texts":
+        """Return a column of these strings."""
+        return cls(b"".join(texts), array("I", accumulate(map(len, texts))))
 
     def __len__(self) -> int:
         return len(self.ends)

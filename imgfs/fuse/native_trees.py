@@ -53,7 +53,7 @@ def _columns(shown: ShownTree, owners: Owners) -> tuple[object, ...]:
         tree.names.joined,
         tree.names.ends,
         tree.first,
-        tree.places,
+        tree.shown,
         b"".join(_shared(owners, one) for one in tree.shared),
         tree.attributes,
         tree.seconds,

@@ -273,7 +273,7 @@ class _Children(Sequence[tuple[str, Node]]):
         if isinstance(index, slice):
             return _Children(self._source, self._shown, self._nodes[index])
         node = self._nodes[index]
-        name = os.fsdecode(self._shown.tree.names[node])
+        name = os.fsdecode(self._shown.tree.name(node))
         return name, node_of(self._source, self._shown, node)
 
 
