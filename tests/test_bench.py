@@ -17,7 +17,7 @@ from scripts.lib.bench.running import Failed, command
 from scripts.lib.bench.turns import Contender, Contest, Sample, by_turns
 from tests.local_engine import LocalEngine
 
-WHERE = Circumstances("2024-02-03", "a machine", 0.5, "small", 3, "off: not here")
+WHERE = Circumstances("2024-02-03", "a machine", 0.5, "small", 3)
 CONTEST = Contest(
     "copying | pasting",
     {
@@ -41,6 +41,12 @@ def test_contenders_take_turns() -> None:
     done = by_turns("x", 2, [contender("a"), contender("b")])
     assert turns == ["a", "b", "a", "b"]
     assert [sample.seconds for sample in done.samples["b"]] == [2, 4]
+
+
+def test_one_that_takes_long_runs_once() -> None:
+    times = iter([31.0])
+    done = by_turns("x", 3, [Contender("slow", lambda: Sample(next(times)))])
+    assert [sample.seconds for sample in done.samples["slow"]] == [31, 31, 31]
 
 
 def test_a_ratio_is_the_median_of_the_ratios_of_rounds() -> None:
@@ -94,30 +100,40 @@ def report() -> Report:
     found.time(CONTEST, "copying", "ours", Goal(1.5, 2.5), "disk")
     found.throughput(CONTEST, "speed", "ours", Goal(0.9, at_least=True), "disk")
     found.time(CONTEST, "copying ÷ a peer", "ours", Goal(1), None)
+    found.rows.append(Row("speed of a small one", 0.0021, Goal(0.01), note="disk"))
     found.rows.append(Row("memory", 45.1, Goal(45), "MB"))
     return found
 
 
 def test_every_row_stands_beside_its_goal() -> None:
-    rows = printing.as_markdown(report(), WHERE).splitlines()
+    rows = printing.Markdown().area("copying", report()).splitlines()
     assert "| copying | 2.00 | ≤ 1.5 | ≤ 2.5 | yes | disk |" in rows
     assert "| speed | 0.50 | ≥ 0.9 |  | **no** | disk |" in rows
     assert "| copying ÷ a peer | – | ≤ 1 |  |  | no such peer is installed |" in rows
     assert "| memory | 45.1 MB | ≤ 45 MB |  | **no** |  |" in rows
     assert "Copying | pasting (2 MB):" in rows
     assert "| ours | 3.00 s | 2.00 | 1 | 1.00 s | 9 MB | 0 MB |" in rows
+    assert "| speed of a small one | 0.002 | ≤ 0.01 |  | yes | disk |" in rows
+    assert "## Copying" in rows
     assert "docker is left out." in rows
+    assert "passthrough: off: not here." in rows
 
 
 def test_text_has_the_same_figures() -> None:
-    text = printing.as_text(report(), WHERE)
+    text = printing.Text().area("copying", report())
     assert "docker is left out" in text
     (line,) = [line for line in text.splitlines() if line.startswith("copying  ")]
     assert line.split() == ["copying", "2.00", "≤", "1.5", "≤", "2.5", "yes", "disk"]
 
 
 def test_json_has_samples_and_the_goal_that_counts() -> None:
-    reported = json.loads(printing.as_json(report(), WHERE))
+    printer = printing.Json()
+    assert not printer.begin(WHERE)
+    assert not printer.area("copying", report())
+    reported = json.loads(printer.end())
+    assert reported["date"] == "2024-02-03"
+    assert reported["passthrough"] == "off: not here"
+    assert reported["rows"][0]["area"] == "copying"
     assert reported["rows"][0]["goal"] == 2.5
     assert reported["rows"][0]["met"] is True
     assert reported["contests"][0]["contenders"]["ours"]["samples"][0]["seconds"] == 2

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import engine
@@ -49,7 +48,11 @@ AREAS: Mapping[str, Callable[[Bench], None]] = {
     "roots": roots.measure,
     "scaling": scaling.measure,
 }
-_PRINTERS = {"text": printing.as_text, "json": printing.as_json, "markdown": printing.as_markdown}
+_PRINTERS: Mapping[str, Callable[[], printing.Printer]] = {
+    "text": printing.Text,
+    "json": printing.Json,
+    "markdown": printing.Markdown,
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -103,30 +106,35 @@ def main(arguments: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     _settle_python()
-    where = printing.circumstances(options.size, options.rounds)
-    report = Report()
+    printer = _PRINTERS[options.form]()
+    _show(printer.begin(printing.circumstances(options.size, options.rounds)))
     cache = options.cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=cache)))
         peers = Peers(scratch / "peers", stack)
         images = Images(cache)
-        bench = Bench(
-            images,
-            peers,
-            report,
-            scratch,
-            options.size,
-            options.images,
-            options.rounds,
-            options.mount_options,
-        )
         for area in areas:
+            bench = Bench(
+                images,
+                peers,
+                Report(),
+                scratch,
+                options.size,
+                options.images,
+                options.rounds,
+                options.mount_options,
+            )
             AREAS[area](bench)
-        report.notes += peers.notes
-    say("")
-    where = replace(where, passthrough=report.passthrough or where.passthrough)
-    print(_PRINTERS[options.form](report, where))
+            bench.report.notes += peers.new_notes()
+            _show(printer.area(area, bench.report))
+    _show(printer.end())
+
+
+def _show(text: str) -> None:
+    if text:
+        say("")
+        print(text, flush=True)
 
 
 def _settle_python() -> None:

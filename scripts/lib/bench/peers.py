@@ -38,12 +38,17 @@ class Peer:
 
 
 class Peers:
-    """All tools; one that is not installed or does not start is None, and `notes` says why."""
+    """All tools; one that is not installed or does not start is None, and a note says why."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         self._root = stack.enter_context(directory(root))
         self._stack = stack
+
+    def new_notes(self) -> list[str]:
+        """Return the notes since the last call."""
+        found, self._notes = self._notes, []
+        return found
 
     @cached_property
     def docker(self) -> Peer | None:
@@ -70,7 +75,7 @@ class Peers:
             peer = Peer(Client(words, self._containers.environment))
             if peer.client.run("info").returncode == 0:
                 return peer
-        self.notes.append("podman is left out: it does not run here")
+        self._notes.append("podman is left out: it does not run here")
         return None
 
     @cached_property
@@ -99,12 +104,12 @@ class Peers:
         path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
         lacking = [tool for tool in tools if not shutil.which(tool, path=path)]
         if lacking:
-            self.notes.append(f"{tools[0]} is left out: {', '.join(lacking)} is not installed")
+            self._notes.append(f"{tools[0]} is left out: {', '.join(lacking)} is not installed")
         return not lacking
 
     def _may_isolate(self, tool: str) -> bool:
         if os.geteuid() != 0:
-            self.notes.append(f"{tool} is left out: it needs root here")
+            self._notes.append(f"{tool} is left out: it needs root here")
         return os.geteuid() == 0
 
     def _started(
@@ -117,7 +122,7 @@ class Peers:
         try:
             peer = self._stack.enter_context(start(root))
         except (AssertionError, Failed) as error:
-            self.notes.append(f"{tool} is left out: {str(error).splitlines()[0]}")
+            self._notes.append(f"{tool} is left out: {str(error).splitlines()[0]}")
             return None
         (started,) = set(children(os.getpid())) - before
         return replace(peer, daemon=Daemon(started))

@@ -1,4 +1,4 @@
-"""Print reports as text, as JSON, and as Markdown for docs/performance.md."""
+"""Print reports as text, as JSON, and as Markdown for docs/measurements.md."""
 
 import json
 import os
@@ -8,26 +8,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from scripts.lib.bench.results import Report, Row
 from scripts.lib.bench.turns import Contest
 
+_INTRODUCTION = """\
+This is the output of `scripts/bench --markdown`. [performance.md](performance.md) says how to read
+it, and what limits each row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """When, where and how a report was measured."""
+    """When, where and how a run measures."""
 
     date: str
     machine: str
     load: float
     size: str
     rounds: int
-    passthrough: str
 
     def __str__(self) -> str:
         return (
             f"{self.date}; {self.machine}; load average {self.load:.1f} at the beginning; "
-            f"size {self.size}, {self.rounds} rounds; passthrough: {self.passthrough}"
+            f"size {self.size}, {self.rounds} rounds"
         )
 
 
@@ -38,50 +42,116 @@ def circumstances(size: str, rounds: int) -> Circumstances:
         f"{_filesystem(Path.cwd())}, Python {platform.python_version()}"
     )
     today = datetime.now(UTC).date().isoformat()
-    return Circumstances(today, machine, os.getloadavg()[0], size, rounds, "not told by the mount")
+    return Circumstances(today, machine, os.getloadavg()[0], size, rounds)
 
 
-def as_text(report: Report, where: Circumstances) -> str:
-    parts = [str(where), *report.notes, "", _plain(*_goals(report))]
-    parts += [f"\n{contest.title}\n{_plain(*_contest(contest))}" for contest in report.contests]
-    return "\n".join(parts)
+class Printer(Protocol):
+    """A form of the output. Each method returns text to print, which may be empty."""
+
+    def begin(self, where: Circumstances) -> str: ...
+
+    def area(self, name: str, report: Report) -> str: ...
+
+    def end(self) -> str: ...
 
 
-def as_markdown(report: Report, where: Circumstances) -> str:
-    parts = [f"{where}.", *(f"{note}." for note in report.notes), _marked(*_goals(report))]
-    parts += [f"{_title(contest)}:\n\n{_marked(*_contest(contest))}" for contest in report.contests]
-    return "\n\n".join(parts)
+class Text:
+    """Tables in columns, area by area."""
+
+    def begin(self, where: Circumstances) -> str:
+        return str(where)
+
+    def area(self, name: str, report: Report) -> str:
+        parts = [f"\n[{name}]", *_notes(report)]
+        if report.rows:
+            parts.append(_plain(*_goals(report)))
+        parts += [f"\n{contest.title}\n{_plain(*_contest(contest))}" for contest in report.contests]
+        return "\n".join(parts)
+
+    def end(self) -> str:
+        return ""
 
 
-def as_json(report: Report, where: Circumstances) -> str:
-    rows = [
-        {
-            **asdict(row),
-            "goal": row.goal and row.goal.bound(report.has_passthrough),
-            "met": _is_met(row, report),
-            "goals": row.goal and asdict(row.goal),
+class Markdown:
+    """A document with a section for each area: docs/measurements.md."""
+
+    def begin(self, where: Circumstances) -> str:
+        return f"# Measurements\n\n{_INTRODUCTION}\n\n{where}."
+
+    def area(self, name: str, report: Report) -> str:
+        parts = [f"\n## {name.capitalize()}", *(f"{note}." for note in _notes(report))]
+        if report.rows:
+            parts.append(_marked(*_goals(report)))
+        parts += [
+            f"{_title(contest)}:\n\n{_marked(*_contest(contest))}" for contest in report.contests
+        ]
+        return "\n\n".join(parts)
+
+    def end(self) -> str:
+        return ""
+
+
+class Json:
+    """One object for the whole run, at its end."""
+
+    def __init__(self) -> None:
+        self._where: dict[str, object] = {}
+        self._passthrough: str | None = None
+        self._notes: list[str] = []
+        self._rows: list[dict[str, object]] = []
+        self._contests: list[dict[str, object]] = []
+
+    def begin(self, where: Circumstances) -> str:
+        self._where = asdict(where)
+        return ""
+
+    def area(self, name: str, report: Report) -> str:
+        self._passthrough = report.passthrough or self._passthrough
+        self._notes += report.notes
+        self._rows += [{"area": name, **_row(row, report)} for row in report.rows]
+        self._contests += [{"area": name, **_samples(done)} for done in report.contests]
+        return ""
+
+    def end(self) -> str:
+        found = {
+            **self._where,
+            "passthrough": self._passthrough,
+            "notes": self._notes,
+            "rows": self._rows,
+            "contests": self._contests,
         }
-        for row in report.rows
-    ]
-    contests = [
-        {
-            "title": contest.title,
-            "bytes": contest.size,
-            "contenders": {
-                name: {
-                    "median_seconds": contest.seconds(name),
-                    "first_byte_seconds": contest.first_byte(name),
-                    "memory_bytes": contest.memory(name),
-                    "written_bytes": contest.written(name),
-                    "samples": [asdict(sample) for sample in samples],
-                }
-                for name, samples in contest.samples.items()
-            },
-        }
-        for contest in report.contests
-    ]
-    told = {**asdict(where), "notes": report.notes, "rows": rows, "contests": contests}
-    return json.dumps(told, indent=2)
+        return json.dumps(found, indent=2)
+
+
+def _notes(report: Report) -> list[str]:
+    used = [] if report.passthrough is None else [f"passthrough: {report.passthrough}"]
+    return used + report.notes
+
+
+def _row(row: Row, report: Report) -> dict[str, object]:
+    return {
+        **asdict(row),
+        "goal": row.goal and row.goal.bound(report.has_passthrough),
+        "met": _is_met(row, report),
+        "goals": row.goal and asdict(row.goal),
+    }
+
+
+def _samples(contest: Contest) -> dict[str, object]:
+    return {
+        "title": contest.title,
+        "bytes": contest.size,
+        "contenders": {
+            name: {
+                "median_seconds": contest.seconds(name),
+                "first_byte_seconds": contest.first_byte(name),
+                "memory_bytes": contest.memory(name),
+                "written_bytes": contest.written(name),
+                "samples": [asdict(sample) for sample in samples],
+            }
+            for name, samples in contest.samples.items()
+        },
+    }
 
 
 _Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -133,8 +203,8 @@ def _is_met(row: Row, report: Report) -> bool | None:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "–"
-    text = f"{value:.0f}" if unit == "requests" else f"{value:.1f}" if unit else f"{value:.2f}"
-    return f"{text} {unit}".strip()
+    text = f"{value:.1f}" if unit else f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
+    return f"{value:.0f} {unit}" if unit == "requests" else f"{text} {unit}".strip()
 
 
 def _goal(row: Row, bound: float | None) -> str:
