@@ -167,7 +167,8 @@ class Points:
         The data is decompressed with windows that hold the lower and the upper byte of each
         position in the place of the window, so that the output shows which positions are copied.
         Every second one is looked at, and its neighbours are taken along: at least three bytes are
-        copied at a time.
+        copied at a time. The last byte is kept in any case, since behind it a copy goes on in the
+        output.
         """
         size = len(window)
         numbers = bytearray(2 * WINDOW)
@@ -178,7 +179,7 @@ class Points:
             made = len(out)
             numbers[byte : 2 * made : 2] = out
         copied = _little_endian(numbers, made)
-        needed = _selected(window, {*copied[::2], *copied[-2:]}).lstrip(b"\0")
+        needed = _selected(window, {*copied[::2], *copied[-2:], size - 1}).lstrip(b"\0")
         return zstd.compress(needed, _LEVEL) if needed else b""
 
 

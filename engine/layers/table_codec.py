@@ -18,7 +18,7 @@ from engine.layers.columns import (
 from engine.layers.documents import Format
 from engine.layers.table import LayerTable, Point, Segment, Texts
 
-FORMAT: Final = Format("layer table", 2)
+FORMAT: Final = Format("layer table", 3)
 _BLOCK: Final = 512
 
 

@@ -1,11 +1,16 @@
 """The search for points."""
 
 import gc
+import zlib
+from random import Random
 from weakref import ref
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from engine.layers.points import PointFinder
+from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
+from engine.layers.points import Candidate, PointFinder, Points, window_of
 from tests.layers.layers import PLAIN, gzipped, zstd_frame
 
 
@@ -24,3 +29,28 @@ def test_a_finder_is_released_at_once(compression: str) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@given(
+    st.lists(
+        st.tuples(st.binary(max_size=4), st.integers(-WINDOW, -1), st.integers(3, 300)),
+        max_size=20,
+    )
+)
+@example([(b"abc", -1, 4)])
+@example([(b"abcd", -2, 4)])
+def test_a_reduced_window_is_enough(copies: list[tuple[bytes, int, int]]) -> None:
+    """The copies may begin in the window and go on behind it."""
+    window = Random(1).randbytes(WINDOW)
+    plain = b""
+    for literal, start, size in copies:
+        plain += literal
+        plain += (window + plain)[WINDOW + start :][:size]
+    deflate = zlib.compressobj(9, wbits=-15, zdict=window)
+    following = deflate.compress(plain) + deflate.flush()
+    points = Points()
+    points.add([Candidate(0, 1 << 30, 0, window, following)])
+    (point,) = points.result()
+    start_of_block = BlockStart(0, 0, 0, window_of(point))
+    found = Inflater(Buffers(1, WINDOW), start_of_block).decompress(following, WINDOW)
+    assert found == plain[:WINDOW]
