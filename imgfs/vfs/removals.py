@@ -69,7 +69,7 @@ class ImageEntries(msgspec.Struct, frozen=True):
     """The entries of a directory in an image directory, which can be removed one by one.
 
     `path` is the directory's path relative to the image directory, with a slash at the end, or "".
-    `hide` checks and records a removal, as `ImageTree.hide` does.
+    `hide` checks and records a removal, as `NameChanges.hide` does.
     """
 
     removals: Removals

@@ -6,7 +6,6 @@ and which of its blobs are stored; the key of each node in it contains all three
 """
 
 import errno
-import mmap
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,43 +15,33 @@ from typing import ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from engine.errors import InvalidDigest, InvalidReference
-from engine.image import ARCHIVE_FILES, Image, TreeEntry, path_of
+from engine.image import ARCHIVE_FILES, TreeEntry
 from engine.layers.layer import Layers
-from engine.layers.reader import UncompressedBlobs
-from engine.layouts.entry import Decompressed, Entry
-from engine.spec import reference, rfc3339
-from engine.spec.digest import Digest, of_bytes
+from engine.spec import rfc3339
 from engine.stores.protocols import Store
 from engine.units import NS_PER_SECOND
 from imgfs.vfs.additional_layers import ADDITIONAL_LAYERS, AdditionalLayers, LayerStore
-from imgfs.vfs.blob_files import BlobFile, BlobSource, LayoutFile
+from imgfs.vfs.archive_nodes import ArchiveNodes
 from imgfs.vfs.image_paths import resolve
-from imgfs.vfs.lru_cache import LRUCache
+from imgfs.vfs.name_changes import NameChanges, can_contain_images
 from imgfs.vfs.names import FAMILIAR, Names
-from imgfs.vfs.namespaces import Namespaces
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
     FOREVER,
     NEVER,
     READ_ONLY_DIRECTORY,
     Attributes,
-    BytesFile,
     Directory,
-    FixedDirectory,
     Node,
     ReadOnlyDirectory,
     Symlink,
 )
-from imgfs.vfs.removals import EntriesDirectory, ImageEntries, RemovableDirectory, Removals
+from imgfs.vfs.removals import EntriesDirectory, ImageEntries
 from imgfs.vfs.root_names import UNLISTED, NamedRoots, RootNames
 from imgfs.vfs.rootfs import Owners
 from imgfs.vfs.roots import LAYERS, ROOTFS, Roots
 from imgfs.vfs.views import View
 
-_LAYOUTS_KEPT = 128
-_Places = tuple[str, tuple[TreeEntry, ...]]
-_WINDOW = 1 << 20
 _OWNERS_DIRECTORY = 0o040755
 
 
@@ -67,25 +56,19 @@ class ImageTree:
         """
         self.names = names
         self._store = store
-        self._view = view
         layers = Layers(store.content, store.tables, store.directory)
-        self._uncompressed = UncompressedBlobs(store.content, layers)
+        self.changes = NameChanges(store)
+        self.archives = ArchiveNodes(store, view, layers, self.changes)
         self.fixed = dict(fixed)
         self.is_remote = store.images.is_remote
-        self.removals = Removals()
-        self.namespaces = Namespaces()
         self.newest = Newest(store.images, store.version)
         self.root = NameDirectory(self, "")
         self.roots = Roots(store, layers, view.wanted, Owners(os.getuid() == 0))
-        self._archives = LRUCache[_Places, Mapping[str, Node]](_LAYOUTS_KEPT)
         for kind in (ROOTFS, LAYERS):
             named = NamedRoots(kind, store, self.roots, names, self.newest)
             self.fixed[kind] = RootNames(named, "")
-        self._blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
-        layer_store = LayerStore(store, self.roots, self._blobs)
+        layer_store = LayerStore(store, self.roots, self.archives.blobs)
         self.fixed[ADDITIONAL_LAYERS] = AdditionalLayers(layer_store)
-
-    # -- lookup -----------------------------------------------------------------------------------
 
     def find(self, path: str) -> Directory | None:
         """Return the directory at a path below the root, even if it is not listed, or None."""
@@ -94,22 +77,16 @@ class ImageTree:
         if place is not None:
             return ImageDirectory(self, place)
         if images.has_paths(f"{path}/"):
-            self.namespaces.filled(f"{path}/")
+            self.changes.namespaces.filled(f"{path}/")
             return NameDirectory(self, f"{path}/")
         if (
             images.has_paths(f"{path}:")
-            or self.namespaces.exists(f"{path}/")
-            or (not images.supports_listing and _can_contain_images(path))
+            or self.changes.namespaces.exists(f"{path}/")
+            or (not images.supports_listing and can_contain_images(path))
         ):
             return NameDirectory(self, f"{path}/")
-        image = self.resolve(path)
+        image = resolve(images, path)
         return ImageDirectory(self, images.place(image, path)) if image else None
-
-    def resolve(self, path: str) -> Image | None:
-        """Return the image that is listed at a path, or that the path names as DIGEST or
-        NAME@DIGEST, or None.
-        """
-        return resolve(self._store.images, path)
 
     def entries(self, prefix: str) -> list[tuple[str, Node]]:
         """Return the name and node of each child of the directory "" or, for example,
@@ -121,7 +98,7 @@ class ImageTree:
                 found[name] = ImageDirectory(self, place)
             elif name not in found:
                 found[name] = NameDirectory(self, f"{prefix}{name}/")
-        for name in self.namespaces.below(prefix):
+        for name in self.changes.namespaces.below(prefix):
             found.setdefault(name, NameDirectory(self, f"{prefix}{name}/"))
         if prefix:
             found.update(self.repository(prefix[:-1]))
@@ -135,10 +112,7 @@ class ImageTree:
         its index by what follows the colon: a tag, or with a registry's port the rest of the path.
         Return an empty mapping if there are no such images.
         """
-        if not self.is_repository(path):
-            return {}
-        places = tuple(self._store.images.places(f"{path}:"))
-        return self._archive(f"repository:{path}", places, f"{path}:")
+        return self.archives.of_repository(path) if self.is_repository(path) else {}
 
     def is_repository(self, path: str) -> bool:
         """Return whether `repository` has files for a path."""
@@ -161,108 +135,6 @@ class ImageTree:
         """Return the listed images by path."""
         return {place.path: place for place in self._store.images.places()}
 
-    # -- changes ----------------------------------------------------------------------------------
-
-    def rename(self, old: str, new: str) -> None:
-        """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
-        self._store.check_changes()
-        place = self._store.images.place_at(old)
-        if place is None:
-            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
-        image = place.image
-        with self._store.transaction():
-            self._add(image, new)
-            if not image.is_untagged:
-                self._store.images.delete(image.name)
-        self.namespaces.filled(new)
-
-    def link(self, sources: Iterable[str], new: str) -> None:
-        """Add a name to the image at the first of these paths that has one, or raise OSError."""
-        self._store.check_changes()
-        image = next(filter(None, map(self.resolve, sources)), None)
-        if image is None:
-            raise OSError(errno.ENOENT, "no such image")
-        with self._store.transaction():
-            self._add(image, new)
-        self.namespaces.filled(new)
-
-    def make_namespace(self, path: str) -> "NameDirectory":
-        """Make a directory that images can be moved into; OSError if no image's path can contain
-        it.
-        """
-        self._store.check_changes()
-        if not _can_contain_images(path):
-            raise OSError(errno.EINVAL, f"{path}: expected a part of an image's name")
-        self.namespaces.make(f"{path}/")
-        return NameDirectory(self, f"{path}/")
-
-    def remove(self, path: str) -> None:
-        """Remove the name of the image at a path, or the image itself if it is untagged, or the
-        empty namespace at that path; otherwise raise OSError.
-        """
-        self._store.check_changes()
-        place = self._store.images.place_at(path)
-        if place is None:
-            self._remove_namespace(path)
-            return
-        if place.image.is_untagged:
-            self._store.images.delete(place.name)
-        else:
-            self._store.images.untag(place.name)
-        if self.removals.end(place):
-            self.namespaces.emptied(path)
-
-    def hide(self, place: TreeEntry, path: str) -> None:
-        """Hide an entry of an image directory as `Removals` does; raise OSError if the image is not
-        listed at that place, because then the directory cannot be removed either.
-        """
-        self._store.check_changes()
-        if self._store.images.place_at(place.path) != place:
-            raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
-        self.removals.add(place, path)
-
-    def _remove_namespace(self, path: str) -> None:
-        images, prefix = self._store.images, f"{path}/"
-        if (
-            images.has_paths(prefix)
-            or images.has_paths(f"{path}:")
-            or self.namespaces.below(prefix)
-        ):
-            raise OSError(errno.ENOTEMPTY, "there are images in it")
-        if not self.namespaces.exists(prefix):
-            raise OSError(errno.EPERM, "only an image or an empty namespace can be removed")
-        self.namespaces.remove(prefix)
-
-    def _add(self, image: Image, path: str) -> None:
-        try:
-            ref = reference.parse_normalized(path)
-        except (InvalidReference, InvalidDigest) as error:
-            raise OSError(errno.EINVAL, str(error)) from error
-        name = str(reference.tag_name_only(ref))
-        if ref.is_name_only or ref.digest is not None or path_of(name) != path:
-            raise OSError(errno.EINVAL, f"expected NAME:TAG as docker prints it, found {path}")
-        if self._store.images.find(name) is not None:
-            raise OSError(errno.EEXIST, "there is an image of that name")
-        try:
-            self._store.images.put(Image(name, image.target))
-        except InvalidReference as error:
-            raise OSError(errno.EINVAL, str(error)) from error
-
-    # -- contents of image directories ------------------------------------------------------------
-
-    def image_nodes(self, place: TreeEntry) -> Mapping[str, Node]:
-        """Return the children of an image directory, with those that are hidden."""
-        if not place.target:  # it was listed, and never looked up
-            found = self._store.images.place_at(place.path)
-            if found is None:
-                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-            place = found
-        return self._archive(f"image:{place.path}", (place,), "")
-
-    def has_nodes_of(self, place: TreeEntry) -> bool:
-        """Return whether `image_nodes` need not read the image's manifests."""
-        return self._archives.get((f"image:{place.path}", (place,))) is not None
-
     def image_xattrs(self, place: TreeEntry) -> Mapping[str, bytes]:
         """Return the extended attributes of an image directory."""
         image = place.image
@@ -280,82 +152,6 @@ class ImageTree:
             "user.oci.created": rfc3339.text(place.created),
         }
         return {name: value.encode() for name, value in values.items() if value}
-
-    def _archive(self, key: str, places: tuple[TreeEntry, ...], prefix: str) -> Mapping[str, Node]:
-        nodes = self._archives.get((key, places))
-        if nodes is None:
-            nodes = self._make_archive(key, places, prefix)
-            self._archives.put((key, places), nodes)
-        return nodes
-
-    def _make_archive(
-        self, key: str, places: tuple[TreeEntry, ...], prefix: str
-    ) -> Mapping[str, Node]:
-        images = [place.image for place in places]
-        mtime = max(place.created for place in places)
-        entries = self._view.entries(self._store, images, mtime, prefix)
-        version = "".join(f"\n{place.key}" for place in places)
-        return self._nodes(f"{key}{version}", entries, None if prefix else places[0])
-
-    def _nodes(
-        self, key: str, entries: Iterable[Entry], image: TreeEntry | None
-    ) -> Mapping[str, Node]:
-        """Return the nodes of a layout's entries, in which a directory precedes its contents. With
-        an `image` they can be removed.
-        """
-        tree: dict[str, dict[str, Node]] = {"": {}}
-        for entry in entries:
-            parent, _, name = entry.path.rpartition("/")
-            if entry.is_directory:
-                tree[entry.path] = {}
-            tree[parent][name] = self._node(f"{key}/{entry.path}", entry, tree, image)
-        return tree[""]
-
-    def _node(
-        self,
-        key: str,
-        entry: Entry,
-        tree: Mapping[str, Mapping[str, Node]],
-        image: TreeEntry | None,
-    ) -> Node:
-        mtime = entry.mtime * NS_PER_SECOND
-        match entry.content:
-            case None if image is not None:
-                entries = ImageEntries(self.removals, self.hide, image, f"{entry.path}/")
-                return RemovableDirectory(key, entries, tree[entry.path], mtime)
-            case None:
-                return FixedDirectory(key, tree[entry.path], mtime)
-            case Digest() as digest if not entry.mtime:
-                return BlobFile(self._blobs, digest, entry.size, entry.media_type)
-            case Digest() as digest:
-                return LayoutFile(key, self._store.content, digest, entry.size, mtime)
-            case Decompressed(digest, _):
-                return LayoutFile(key, self._uncompressed, digest, entry.size, mtime)
-            case data if entry.media_type:
-                return _made_document(data, entry.media_type)
-            case data:
-                return BytesFile(key, data, mtime)
-
-    def _links(self, digest: Digest) -> int:
-        return self._store.images.links([digest])[digest]
-
-
-def _can_contain_images(path: str) -> bool:
-    """Return whether an image's path can begin with this one and a slash."""
-    host, colon, _ = path.partition(":")
-    if colon and "." not in host and host != "localhost":
-        return False
-    try:
-        return path_of(str(reference.parse_normalized(f"{path}/x:1"))) == f"{path}/x:1"
-    except (InvalidReference, InvalidDigest):
-        return False
-
-
-def _made_document(data: bytes, media_type: str) -> BytesFile:
-    """Return a manifest or index that is not stored: one inode in all directories."""
-    digest = of_bytes(data)
-    extra = {"user.oci.digest": digest.encode(), "user.oci.mediatype": media_type.encode()}
-    return BytesFile(f"document:{digest}", data, extra=extra)
 
 
 class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
@@ -409,18 +205,20 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return f"{self.prefix}{self.tree.names.meanings(name)[0]}"
 
     def mkdir(self, name: str, _mode: int, _uid: int, _gid: int, /) -> "NameDirectory":
-        return self.tree.make_namespace(self.image_path(name))
+        path = self.image_path(name)
+        self.tree.changes.make_namespace(path)
+        return NameDirectory(self.tree, f"{path}/")
 
     def rename(self, name: str, target: Directory, new_name: str, /) -> None:
-        self.tree.rename(self.image_path(name), target.image_path(new_name))
+        self.tree.changes.rename(self.image_path(name), target.image_path(new_name))
 
     def rmdir(self, name: str, _child: Directory, /) -> None:
-        self.tree.remove(self.image_path(name))
+        self.tree.changes.remove(self.image_path(name))
 
     def symlink(self, name: str, target: str, mountpoint: str, /) -> Symlink:
         """Add a name to the image at `target`; the link is a directory when next looked up."""
         path = self.image_path(name)
-        self.tree.link(self._image_paths(target, mountpoint), path)
+        self.tree.changes.link(self._image_paths(target, mountpoint), path)
         return Symlink(f"link:{path}", os.fsencode(target))
 
     def _image_paths(self, target: str, mountpoint: str) -> Sequence[str]:
@@ -456,12 +254,12 @@ class ImageDirectory(EntriesDirectory, msgspec.Struct, frozen=True, gc=False):
         return self.tree.image_xattrs(self.place)
 
     def may_block(self, _name: str | None, /) -> bool:
-        return not self.tree.has_nodes_of(self.place)
+        return not self.tree.archives.has(self.place)
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        return self.tree.image_nodes(self.place)
+        return self.tree.archives.of_image(self.place)
 
     @property
     def entries(self) -> ImageEntries:
-        return ImageEntries(self.tree.removals, self.tree.hide, self.place, "")
+        return self.tree.changes.entries(self.place, "")

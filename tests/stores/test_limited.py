@@ -18,6 +18,7 @@ from engine.layouts import combined
 from engine.spec import platforms
 from engine.stores.protocols import Store
 from imgfs.fuse.errnos import errno_of
+from imgfs.vfs.name_changes import NameChanges
 from imgfs.vfs.nodes import Node
 from imgfs.vfs.views import CombinedView
 from tests import archives
@@ -57,6 +58,10 @@ def shown(store: Store) -> dict[str, bytes]:
 # A store that is read-only
 
 
+def changes(store: Store) -> NameChanges:
+    return tree(store, CombinedView()).changes
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -67,11 +72,11 @@ def shown(store: Store) -> dict[str, bytes]:
         lambda store: store.images.put(
             Image("docker.io/library/x:1", store.images.all()[0].target)
         ),
-        lambda store: tree(store, CombinedView()).rename("app:1", "app:3"),
-        lambda store: tree(store, CombinedView()).link(["app:1"], "app:3"),
-        lambda store: tree(store, CombinedView()).remove("app:1"),
-        lambda store: tree(store, CombinedView()).make_namespace("quay.io"),
-        lambda store: tree(store, CombinedView()).hide(next(store.images.places()), "blobs"),
+        lambda store: changes(store).rename("app:1", "app:3"),
+        lambda store: changes(store).link(["app:1"], "app:3"),
+        lambda store: changes(store).remove("app:1"),
+        lambda store: changes(store).make_namespace("quay.io"),
+        lambda store: changes(store).hide(next(store.images.places()), "blobs"),
     ],
     ids=["load", "tag", "rm", "commit", "put", "rename", "link", "remove", "mkdir", "unlink"],
 )

@@ -289,8 +289,8 @@ def test_the_tree_follows_the_store(loaded: Store) -> None:
     node = dict(listed(images.root))[f"other:2/blobs/{blob.replace(':', '/')}"]
     assert node.attributes().links == 2
     assert content_of(node) == read_blob(loaded.content, blob)
-    images.rename("other:2", "third:3")
+    images.changes.rename("other:2", "third:3")
     assert [image.familiar for image in loaded.images.all()] == ["app:1", "third:3"]
-    images.remove("third:3")
+    images.changes.remove("third:3")
     assert images.root.lookup("third:3") is None
     assert images.root.lookup("app:1") is not None
