@@ -8,7 +8,6 @@ import errno
 import functools
 import os
 import stat
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
@@ -16,25 +15,22 @@ from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
-from engine.errors import NotFound
 from imgfs.fuse.callers import call_of
 from imgfs.fuse.direct import DirectAnswers
 from imgfs.fuse.errnos import errno_of, missing_attribute
-from imgfs.fuse.handles import Handles, OpenReader
+from imgfs.fuse.handles import Handles
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
-from imgfs.fuse.name_cache import KEPT, NameCache
+from imgfs.fuse.name_cache import NameCache
 from imgfs.fuse.native.library import LASTING, PLAIN, NativeLibrary, number_of
 from imgfs.fuse.native_trees import NativeTrees
-from imgfs.fuse.open_directories import DOTS, OpenDirectory, listed
+from imgfs.fuse.node_calls import NodeCalls
+from imgfs.fuse.open_directories import OpenDirectory
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Passthrough
+from imgfs.fuse.replies import Replies, change_of
 from imgfs.threads import DiskThreads
 from imgfs.vfs.nodes import (
-    AttributeChange,
-    Directory,
-    File,
-    Node,
     WritableFile,
     is_directory,
     is_file,
@@ -87,7 +83,9 @@ class Operations(pyfuse3.Operations):
         self._mountpoint = str(mountpoint)
         self._workers = workers
         self.callers = KilledCallers()
-        self._owner = (os.getuid(), os.getgid())
+        self._owner = os.getuid()
+        self._nodes = NodeCalls(inodes, workers, self.callers)
+        self._replies = Replies(inodes, names, (self._owner, os.getgid()))
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
         self._native = native
@@ -105,12 +103,12 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        parent = await self._directory(parent_inode, ctx.pid)
+        parent = await self._nodes.directory(parent_inode, ctx.pid)
         text = os.fsdecode(name)
         if parent.depends_on_call(text):
             parent = parent.seen_by(call_of(ctx.pid))
-        child = await self._child(parent, text, ctx.pid)
-        return self._entry(child, parent.entry_timeout(child), parent_inode)
+        child = await self._nodes.child(parent, text, ctx.pid)
+        return self._replies.entry(child, parent.entry_timeout(child), parent_inode)
 
     @_as_fuse_error
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
@@ -119,7 +117,7 @@ class Operations(pyfuse3.Operations):
         The owner is always granted write access, because `rm` prompts before it removes a file
         without write permission.
         """
-        modes = (await self._node(inode, ctx.pid)).attributes().mode
+        modes = (await self._nodes.node(inode, ctx.pid)).attributes().mode
         granted = modes >> 6 & 0o7 | os.W_OK if self._is_owner(ctx) else modes & ~os.W_OK & 0o7
         return mode & 0o7 & ~granted == 0
 
@@ -131,7 +129,7 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(await self._node(inode, ctx.pid), inode)
+        return self._replies.attributes(await self._nodes.node(inode, ctx.pid), inode)
 
     @_as_fuse_error
     async def setattr(
@@ -142,35 +140,35 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        node = await self._node(inode, ctx.pid)
+        node = await self._nodes.node(inode, ctx.pid)
         self._require_owner(ctx)
-        await node.set_attributes(_change(attr, fields))
-        return self._attributes(node, inode)
+        await node.set_attributes(change_of(attr, fields))
+        return self._replies.attributes(node, inode)
 
     @_as_fuse_error
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        return (await self._node(inode, ctx.pid)).readlink()
+        return (await self._nodes.node(inode, ctx.pid)).readlink()
 
     @_as_fuse_error
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        value = (await self._node(inode, ctx.pid)).xattr(os.fsdecode(name))
+        value = (await self._nodes.node(inode, ctx.pid)).xattr(os.fsdecode(name))
         if value is None:
             raise FUSEError(missing_attribute(os.fsdecode(name)))
         return value
 
     @_as_fuse_error
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return [os.fsencode(name) for name in (await self._node(inode, ctx.pid)).xattrs()]
+        return [os.fsencode(name) for name in (await self._nodes.node(inode, ctx.pid)).xattrs()]
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        (await self._node(inode, ctx.pid)).set_xattr(os.fsdecode(name), value)
+        (await self._nodes.node(inode, ctx.pid)).set_xattr(os.fsdecode(name), value)
 
     @_as_fuse_error
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        (await self._node(inode, ctx.pid)).remove_xattr(os.fsdecode(name))
+        (await self._nodes.node(inode, ctx.pid)).remove_xattr(os.fsdecode(name))
 
     @_as_fuse_error
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
@@ -187,9 +185,9 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        directory = await self._directory(inode, ctx.pid)
+        directory = await self._nodes.directory(inode, ctx.pid)
         version = directory.version()
-        children = await self._children(directory, ctx.pid)
+        children = await self._nodes.children(directory, ctx.pid)
         parent = self.inodes.parent(inode)
         opened = OpenDirectory(inode, parent, directory, version, children)
         number = self._directories.add(opened)
@@ -203,38 +201,10 @@ class Operations(pyfuse3.Operations):
         self._names.read(listing)
         if start_id == 0:
             opened.begin()
-        if not _list_dots(opened, start_id, token):
-            return
-        start, children = max(0, start_id - DOTS), opened.children
         if fh & PLAIN:
-            self._list_names(children, start, token)
-            return
-        keep_until = self._names.keep(opened.version)
-        for number in range(start, len(children)):
-            name, node = children[number]
-            inode = self.inodes.look_up(node, opened.inode)
-            is_kept = keep_until and time.monotonic() < keep_until
-            timeout = KEPT if is_kept else opened.directory.entry_timeout(node)
-            attributes = self._attributes(node, inode, timeout)
-            following = number + DOTS + 1
-            if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
-                self.inodes.forget(inode, 1)
-                break
-        if keep_until and start < len(children):
-            self._names.answered(listing)
-
-    def _list_names(
-        self, children: Sequence[tuple[str, Node]], start: int, token: pyfuse3.ReaddirToken
-    ) -> None:
-        attributes = EntryAttributes()
-        for number in range(start, len(children)):
-            name, node = children[number]
-            attributes.st_ino = self.inodes.number(node.key)
-            attributes.st_mode = node.attributes().mode
-            if not pyfuse3.readdir_reply(
-                token, name.encode(errors="surrogateescape"), attributes, number + DOTS + 1
-            ):
-                return
+            self._replies.list_names(opened, start_id, token)
+        else:
+            self._replies.list_entries(opened, start_id, token, listing)
 
     @_as_fuse_error
     async def releasedir(self, fh: int) -> None:
@@ -248,7 +218,7 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        node = await self._node(inode, ctx.pid)
+        node = await self._nodes.node(inode, ctx.pid)
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             return await self._open_for_writing(await self._writable(inode, ctx), flags, ctx.pid)
         if not is_file(node):
@@ -258,7 +228,7 @@ class Operations(pyfuse3.Operations):
             return FileInfo(fh=number, direct_io=True, keep_cache=False)
         backed = self._passthrough.known(inode)
         if backed is None:
-            reader = await self._open_reader(node, ctx.pid)
+            reader = await self._nodes.reader(node, ctx.pid)
             descriptor = reader.fileno()
             if descriptor is None:
                 self._passthrough.refuse(inode)
@@ -279,15 +249,15 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         file = await self._create(parent_inode, name, mode, ctx)
         opened = await self._open_for_writing(file, flags & ~os.O_TRUNC, ctx.pid)
-        return opened, self._entry(file, 0)
+        return opened, self._replies.entry(file, 0)
 
     @_as_fuse_error
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         if not stat.S_ISREG(mode):
-            raise refusal_of(await self._directory(parent_inode, ctx.pid))
-        return self._entry(await self._create(parent_inode, name, mode, ctx), 0)
+            raise refusal_of(await self._nodes.directory(parent_inode, ctx.pid))
+        return self._replies.entry(await self._create(parent_inode, name, mode, ctx), 0)
 
     @_as_fuse_error
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -322,22 +292,22 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         self._require_owner(ctx)
-        old = await self._directory(parent_inode_old, ctx.pid)
-        new = await self._directory(parent_inode_new, ctx.pid)
+        old = await self._nodes.directory(parent_inode_old, ctx.pid)
+        new = await self._nodes.directory(parent_inode_new, ctx.pid)
         before, after = os.fsdecode(name_old), os.fsdecode(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
             raise FUSEError(errno.EINVAL)
-        if flags & pyfuse3.RENAME_NOREPLACE and await self._find(new, after, ctx.pid):
+        if flags & pyfuse3.RENAME_NOREPLACE and await self._nodes.find(new, after, ctx.pid):
             raise FUSEError(errno.EEXIST)
-        await self._apply(old, ctx.pid, old.rename, before, new, after)
+        await self._nodes.apply(old, ctx.pid, old.rename, before, new, after)
 
     @_as_fuse_error
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         self._require_owner(ctx)
-        parent = await self._directory(parent_inode, ctx.pid)
-        link = await self._apply(
+        parent = await self._nodes.directory(parent_inode, ctx.pid)
+        link = await self._nodes.apply(
             parent,
             ctx.pid,
             parent.symlink,
@@ -345,46 +315,45 @@ class Operations(pyfuse3.Operations):
             os.fsdecode(target),
             self._mountpoint,
         )
-        return self._entry(link, 0)
+        return self._replies.entry(link, 0)
 
     @_as_fuse_error
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        parent = await self._directory(parent_inode, ctx.pid)
-        child = await self._child(parent, os.fsdecode(name), ctx.pid)
+        parent = await self._nodes.directory(parent_inode, ctx.pid)
+        child = await self._nodes.child(parent, os.fsdecode(name), ctx.pid)
         if not is_directory(child):
             raise FUSEError(errno.ENOTDIR)
-        await self._apply(parent, ctx.pid, parent.rmdir, os.fsdecode(name), child)
+        await self._nodes.apply(parent, ctx.pid, parent.rmdir, os.fsdecode(name), child)
         self.inodes.retire(child.key)
 
     @_as_fuse_error
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_owner(ctx)
-        parent = await self._directory(parent_inode, ctx.pid)
-        child = await self._child(parent, os.fsdecode(name), ctx.pid)
-        await self._apply(parent, ctx.pid, parent.unlink, os.fsdecode(name), child)
+        parent = await self._nodes.directory(parent_inode, ctx.pid)
+        child = await self._nodes.child(parent, os.fsdecode(name), ctx.pid)
+        await self._nodes.apply(parent, ctx.pid, parent.unlink, os.fsdecode(name), child)
 
     @_as_fuse_error
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         self._require_owner(ctx)
-        parent = await self._directory(parent_inode, ctx.pid)
-        made = await self._apply(
+        parent = await self._nodes.directory(parent_inode, ctx.pid)
+        made = await self._nodes.apply(
             parent, ctx.pid, parent.mkdir, os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid
         )
-        return self._entry(made, 0, parent_inode)
+        return self._replies.entry(made, 0, parent_inode)
 
     @_as_fuse_error
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         self._require_owner(ctx)
-        parent = await self._directory(new_parent_inode, ctx.pid)
-        made = await self._apply(
-            parent, ctx.pid, parent.link, os.fsdecode(new_name), await self._node(inode, ctx.pid)
-        )
-        return self._entry(made, 0)
+        parent = await self._nodes.directory(new_parent_inode, ctx.pid)
+        child = await self._nodes.node(inode, ctx.pid)
+        made = await self._nodes.apply(parent, ctx.pid, parent.link, os.fsdecode(new_name), child)
+        return self._replies.entry(made, 0)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -393,85 +362,20 @@ class Operations(pyfuse3.Operations):
         """The number of open files and directories."""
         return len(self._files) + len(self._directories)
 
-    async def _node(self, inode: int, pid: int) -> Node:
-        try:
-            if self.inodes.is_at_hand(inode):
-                return self.inodes.get(inode)
-            with self.callers.unless_killed(pid):
-                return await self._workers.read(self.inodes.get, inode)
-        except (KeyError, NotFound):
-            raise FUSEError(errno.ESTALE) from None
-
     async def _writable(self, inode: int, ctx: RequestContext) -> WritableFile:
-        file = (await self._node(inode, ctx.pid)).writable()
+        file = (await self._nodes.node(inode, ctx.pid)).writable()
         self._require_owner(ctx)
         return file
-
-    async def _directory(self, inode: int, pid: int) -> Directory:
-        node = await self._node(inode, pid)
-        if not is_directory(node):
-            raise FUSEError(errno.ENOTDIR)
-        return node
-
-    async def _find(self, parent: Directory, name: str, pid: int) -> Node | None:
-        if not parent.may_block(name):
-            return parent.lookup(name)
-        with self.callers.unless_killed(pid):
-            return await self._workers.read(parent.lookup, name)
-
-    async def _child(self, parent: Directory, name: str, pid: int) -> Node:
-        child = await self._find(parent, name, pid)
-        if child is None:
-            raise FUSEError(errno.ENOENT)
-        return child
-
-    async def _children(self, directory: Directory, pid: int) -> Sequence[tuple[str, Node]]:
-        if not directory.may_block(None):
-            return listed(directory)
-        with self.callers.unless_killed(pid):
-            return await self._workers.read(listed, directory)
-
-    async def _apply(
-        self, directory: Directory, pid: int, change: Callable[[*Ts], T], *args: *Ts
-    ) -> T:
-        """Call a method that changes `directory`, in a worker thread if it can wait."""
-        if not directory.changes_block:
-            return change(*args)
-        with self.callers.unless_killed(pid):
-            return await self._workers.write(change, *args)
-
-    def _entry(self, child: Node, name_timeout: float, parent: int = 0) -> EntryAttributes:
-        """Count a lookup of a child and return its attributes for the kernel."""
-        inode = self.inodes.look_up(child, parent)
-        return self._attributes(child, inode, name_timeout)
-
-    def _attributes(self, node: Node, inode: int, entry_timeout: float = 0) -> EntryAttributes:
-        attributes = node.attributes()
-        result = EntryAttributes()
-        result.st_ino = inode
-        result.generation = self.inodes.generation(inode)
-        result.entry_timeout = entry_timeout
-        result.attr_timeout = attributes.timeout
-        result.st_mode = attributes.mode
-        result.st_nlink = attributes.links
-        result.st_uid = self._owner[0] if attributes.uid is None else attributes.uid
-        result.st_gid = self._owner[1] if attributes.gid is None else attributes.gid
-        result.st_rdev = attributes.device
-        result.st_size = attributes.size
-        result.st_blksize = attributes.block_size
-        result.st_blocks = -(-attributes.size // 512)
-        result.st_atime_ns = result.st_ctime_ns = result.st_mtime_ns = attributes.mtime
-        return result
 
     async def _create(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> WritableFile:
         self._require_owner(ctx)
-        parent = await self._directory(parent_inode, ctx.pid)
+        parent = await self._nodes.directory(parent_inode, ctx.pid)
         return parent.create(os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid)
 
     def _is_owner(self, ctx: RequestContext) -> bool:
-        return ctx.uid in (0, self._owner[0])
+        return ctx.uid in (0, self._owner)
 
     def _require_owner(self, ctx: RequestContext) -> None:
         """Refuse every caller but root and the owner of the mount.
@@ -482,44 +386,9 @@ class Operations(pyfuse3.Operations):
         if not self._is_owner(ctx):
             raise FUSEError(errno.EACCES)
 
-    async def _open_reader(self, file: File, pid: int) -> OpenReader:
-        opened = OpenReader()
-        if not file.may_block:
-            opened.open(file.open)
-            return opened
-        try:
-            with self.callers.unless_killed(pid):
-                await self._workers.read(opened.open, file.open)
-        except BaseException:
-            opened.close()
-            raise
-        return opened
-
     async def _open_for_writing(self, file: WritableFile, flags: int, pid: int) -> FileInfo:
         if flags & os.O_TRUNC:
             with self.callers.unless_killed(pid):
                 await file.truncate(0)
         number = self._files.add(OpenForWriting(file, pid, self.callers))
         return FileInfo(fh=file.opened(number), direct_io=True, keep_cache=False)
-
-
-def _list_dots(opened: OpenDirectory, start: int, token: pyfuse3.ReaddirToken) -> bool:
-    """Reply with `.` and `..`, for which the kernel counts no lookup; return whether there is room
-    for more.
-    """
-    attributes = EntryAttributes()
-    attributes.st_mode = stat.S_IFDIR
-    for number, (name, attributes.st_ino) in enumerate(opened.dots()[start:], start + 1):
-        if not pyfuse3.readdir_reply(token, name, attributes, number):
-            return False
-    return True
-
-
-def _change(attr: EntryAttributes, fields: SetattrFields) -> AttributeChange:
-    return AttributeChange(
-        size=attr.st_size if fields.update_size else None,
-        mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
-        uid=attr.st_uid if fields.update_uid else None,
-        gid=attr.st_gid if fields.update_gid else None,
-        mtime=attr.st_mtime_ns if fields.update_mtime else None,
-    )

@@ -180,13 +180,14 @@ class Roots:
         def learn(done: Done) -> None:
             self._learning[image.key] = done
 
-        if image.kind == ROOTFS and chosen:
+        if chosen:
             digest = chosen.descriptor.digest
-            table = root_table(self._layers, self._store.tables, digest, manifest, learn)
-            return [table], table.left_out
-        root = merged_root(self._layers, manifest, learn)
-        made = layer_changes(self._layers, manifest) if image.kind == LAYERS else [root]
-        return [table_of(tree) for tree in made], root.left_out
+            root = root_table(self._layers, self._store.tables, digest, manifest, learn)
+        else:
+            root = table_of(merged_root(self._layers, manifest, learn))
+        if image.kind == ROOTFS:
+            return [root], root.left_out
+        return [table_of(tree) for tree in layer_changes(self._layers, manifest)], root.left_out
 
     def _keep_tops(
         self, image: "ShownImage", trees: Sequence[ShownTree], extra: Sequence[Mapping[str, bytes]]
