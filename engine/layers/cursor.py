@@ -38,6 +38,17 @@ def verify(layer: StoredLayer, number: int, chunk: bytes | memoryview) -> None:
         )
 
 
+def check_points(layer: StoredLayer, source: ReaderAt) -> None:
+    """Raise DamagedLayer unless decompression from each point returns what was learnt.
+
+    The chunk behind a point suffices: it is longer than the history that later bytes refer to.
+    """
+    end = len(layer.table.checksums)
+    for number in map(first_chunk, layer.table.points):
+        if number < end:
+            Cursor(layer, number).next_chunks(source)
+
+
 def size_of(table: LayerTable, number: int) -> int:
     """Return the size of a chunk in bytes."""
     return min(CHUNK, table.size - number * CHUNK)

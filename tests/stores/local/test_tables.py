@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.filetree.stored_roots import root_table
 from engine.layers import table_codec
 from engine.spec import digest as digests
+from engine.stores.local.fsck import check_layers
 from engine.stores.local.fsck.problem import Kind
 from engine.stores.local.tables import LocalTables
 from engine.testing.tables import TableSuite
 from tests import archives
 from tests.archives import ImageParts
+from tests.layers.layers import words
 from tests.local_engine import LocalEngine
 
 DIGEST = digests.of_bytes(b"layer")
@@ -138,6 +141,22 @@ def test_a_damaged_table_is_found_and_removed(engine: LocalEngine) -> None:
     with engine.layers.open(first) as layer:
         assert layer.read(len(LAYER), 0) == LAYER
     assert engine.store.tables.get(first) == data
+
+
+def test_a_point_that_is_wrong_is_found_and_removed(engine: LocalEngine) -> None:
+    (digest,) = load(engine, archives.layer("big", words(9 << 20)))
+    table = engine.layers.table(digest)
+    first, second, *others = table.points
+    wrong = replace(table, points=(first, replace(second, window=None), *others))
+    engine.store.tables.put(digest, table_codec.dump(wrong))
+    assert list(engine.check()) == []
+    (problem,) = check_layers(engine.store)
+    assert (problem.kind, problem.subject) == (Kind.TABLE, digest)
+    assert problem.text.startswith("is not that of the layer: ")
+    engine.repair(problem)
+    assert engine.store.tables.get(digest) is None
+    engine.store.tables.put(digest, table_codec.dump(table))
+    assert list(check_layers(engine.store)) == []
 
 
 def test_the_table_of_a_root_goes_with_its_manifest(engine: LocalEngine) -> None:

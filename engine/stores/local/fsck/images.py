@@ -19,6 +19,7 @@ from engine.spec import oci
 from engine.spec.digest import parse
 from engine.spec.oci import Descriptor
 from engine.stores.local.fsck.problem import Kind, Problem, Unverified
+from engine.stores.local.fsck.tables import wrong_points
 from engine.threads import Workers
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class ImageCheck:
                 if found != diff_id:
                     text = f"unexpected diff ID: expected {diff_id}, found {found}"
                     yield Problem(Kind.LAYER, layer.digest, text, names)
+                elif is_new and (reason := wrong_points(self._store, layer.digest)):
+                    yield Problem(Kind.TABLE, layer.digest, reason, names)
 
     def _label(self, digest: str, found: str, names: tuple[str, ...]) -> Iterator[Problem]:
         label = self._store.content.info(digest).labels.get(UNCOMPRESSED_LABEL, found)

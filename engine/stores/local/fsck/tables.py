@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from engine.errors import BrokenArchive
+from engine.errors import BrokenArchive, DamagedLayer, NotFound
 from engine.filetree import tree_table_codec
 from engine.layers import table_codec
+from engine.layers.table import StoredLayer
 from engine.stores.local.fsck.problem import Kind, Problem
 
 if TYPE_CHECKING:
@@ -28,3 +30,21 @@ def damaged_tables(store: LocalStore) -> Iterator[Problem]:
             yield Problem(Kind.TABLE, found.digest, error.reason)
         except OSError as error:
             yield Problem(Kind.TABLE, found.digest, f"cannot be read: {error.strerror}")
+
+
+def wrong_points(store: LocalStore, digest: str) -> str:
+    """Return what is wrong with the points in the table of a layer that is not damaged, "" if
+    nothing is.
+    """
+    from engine.layers.cursor import check_points  # deferred with the decoders
+
+    with suppress(BrokenArchive, NotFound, OSError):  # `damaged_tables` reports these
+        data = store.tables.get(digest)
+        table = None if data is None else table_codec.load_positions(data)
+        if table is not None and table.compression != "none":
+            with store.content.open(digest) as source:
+                try:
+                    check_points(StoredLayer(digest, table), source)
+                except DamagedLayer as error:
+                    return f"is not that of the layer: {error.reason}"
+    return ""
