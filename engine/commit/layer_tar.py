@@ -7,7 +7,6 @@ creates it. Unlike in containerd, `user.*` attributes are written as well as `se
 and times have nanoseconds.
 """
 
-import os
 from collections.abc import Iterable
 
 from engine.commit.block_buffer import BlockBuffer
@@ -52,11 +51,11 @@ def _member_size(change: Change) -> int:
 def write(changes: Iterable[Change], out: BlockBuffer) -> None:
     """Write the tar archive of the changes; raise ReservedName, ChangedFile or OSError."""
     for change in changes:
-        directory, name = os.path.split(change.path)
+        above, slash, name = change.path.rpartition("/")
         if name.startswith(_WHITEOUT):
             raise ReservedName(change.path)
         if change.entry is None:
-            out.add(encode.encode(Header(os.path.join(directory, f"{_WHITEOUT}{name}"))))
+            out.add(encode.encode(Header(f"{above}{slash}{_WHITEOUT}{name}")))
             continue
         out.add(encode.encode(_header(change, change.entry)))
         if change.opaque:
@@ -70,7 +69,8 @@ def write(changes: Iterable[Change], out: BlockBuffer) -> None:
 def _header(change: Change, entry: FileEntry) -> Header:
     mtime = entry.mtime_ns
     is_link = bool(change.link)
-    records = {} if is_link else dict(xattr_record(k, v) for k, v in kept_xattrs(entry).items())
+    kept = {} if is_link or not entry.xattrs else kept_xattrs(entry)
+    records = dict(xattr_record(name, value) for name, value in kept.items())
     if mtime % NS_PER_SECOND:
         records["mtime"] = encode.time(mtime)
     return Header(

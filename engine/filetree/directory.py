@@ -134,8 +134,8 @@ def _below(here: _Open, name: str, seen: os.stat_result) -> _Open:
 
 def _check(descriptor: int, entry: FileEntry, content: HostFile) -> None:
     now = os.fstat(descriptor)
-    found = HostFile(content.path, now.st_dev, now.st_ino, now.st_ctime_ns)
-    if found != content or now.st_size != entry.size:
+    found = now.st_dev, now.st_ino, now.st_ctime_ns, now.st_size
+    if found != (content.device, content.inode, content.changed, entry.size):
         raise ChangedFile(content.path)
 
 

@@ -4,6 +4,7 @@ Paths are normalized and relative ("etc/passwd"); "" is the root. Iteration is i
 which a directory precedes everything below it and names are compared as bytes.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
@@ -44,11 +45,14 @@ class Tree:
 
     def links(self) -> dict[int, list[str]]:
         """Return the inodes with several paths, each with its paths in order."""
-        paths: dict[int, list[str]] = {}
-        for path, entry in self._entries.items():
-            if entry.inode and entry.kind != "dir":
-                paths.setdefault(entry.inode, []).append(path)
-        return {inode: group for inode, group in paths.items() if len(group) > 1}
+        counted = Counter(entry.inode for entry in self._entries.values() if entry.kind != "dir")
+        groups: dict[int, list[str]] = {
+            inode: [] for inode, count in counted.items() if inode and count > 1
+        }
+        for path, entry in self._entries.items() if groups else ():
+            if entry.inode in groups:
+                groups[entry.inode].append(path)
+        return groups
 
     @cached_property
     def _children(self) -> dict[str, tuple[str, ...]]:

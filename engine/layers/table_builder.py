@@ -48,7 +48,9 @@ class TableBuilder:
 
     def feed(self, data: memoryview) -> None:
         """Take the next uncompressed bytes of the layer."""
-        self._columns.functions = self._checksums.functions = library(self._checksums.size)
+        self._columns.functions = self._checksums.functions = library(
+            self._checksums.size + len(data)
+        )
         self._checksums.add(data)
         if not self._damage and not self._reader.ended:
             try:
@@ -83,7 +85,7 @@ class TableBuilder:
         base, end = self._reader.fed, 0
         for member in quick_members(data):
             before, end = end, next_header(member)
-            self._reader.skip(end - before, _text(member.name))
+            self._reader.skip(end - before, _text(member.name), member.extensions)
             self._columns.add_quick(member, base, data)
         return data[end:]
 
@@ -180,6 +182,7 @@ class Columns:
             checksum = self.functions.crc32(content) << 32 | self.functions.adler32(content)
         start = base + member.start
         self._append(path, member.link, shared, member.mtime, member.size, start, checksum)
+        self._nanoseconds[-1] = member.nanoseconds
 
     def table(
         self,

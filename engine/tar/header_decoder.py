@@ -86,7 +86,9 @@ def checksums(block: bytes) -> tuple[int, int | None]:
         said = number(block[148:156], "", "checksum")
     except BrokenArchive:
         said = None
-    unsigned = _sum(block[:148]) + _sum(block[156:404]) + _sum(block[404:]) + 8 * ord(" ")
+    unsigned = (
+        byte_sum(block[:148]) + byte_sum(block[156:404]) + byte_sum(block[404:]) + 8 * ord(" ")
+    )
     if said == unsigned:
         return unsigned, said
     signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
@@ -136,7 +138,7 @@ def _device(block: bytes, member: str) -> tuple[int, int]:
     return number(major, member, "device number"), number(minor, member, "device number")
 
 
-def _sum(part: bytes) -> int:
+def byte_sum(part: bytes) -> int:
     """Return the sum of up to 256 bytes: the low half of Adler-32, ten times as fast as `sum`."""
     return (zlib.adler32(part) & 0xFFFF) - 1
 

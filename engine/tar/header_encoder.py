@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from engine.tar.header_decoder import BLOCK as BLOCK
+from engine.tar.header_decoder import byte_sum
 from engine.units import NS_PER_SECOND
 
 END: Final = bytes(2 * BLOCK)
@@ -21,6 +22,7 @@ _PREFIX = 155
 _MAX_SMALL = 8**7 - 1
 _MAX_LARGE = 8**11 - 1
 _EMPTY = b""
+_NO_DEVICE = 2 * b"0000000\0"
 
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % i for i in range(7))
 TYPE_FLAGS: Final[Mapping[str, bytes]] = {
@@ -120,7 +122,6 @@ def _block(header: Header, name: bytes, prefix: bytes = _EMPTY) -> bytes:
         _fitting(header.size, _MAX_LARGE),
         _fitting(header.mtime, _MAX_LARGE),
     )
-    is_extended = header.flag == b"x"
     block = _FIELDS.pack(
         name,
         numbers,
@@ -128,10 +129,11 @@ def _block(header: Header, name: bytes, prefix: bytes = _EMPTY) -> bytes:
         header.flag,
         _shortened(header.linkname) if header.linkname else _EMPTY,
         _MAGIC,
-        _EMPTY if is_extended else _device(header.device),
+        _EMPTY if header.flag == b"x" else _device(header.device),
         prefix,
     )
-    return b"%s%06o\0 %s" % (block[:_CHECKSUM], sum(block), block[_CHECKSUM + 8 :])
+    checksum = byte_sum(block[:256]) + byte_sum(block[256:])
+    return b"%s%06o\0 %s" % (block[:_CHECKSUM], checksum, block[_CHECKSUM + 8 :])
 
 
 def _fitting(value: int, most: int) -> int:
@@ -140,6 +142,8 @@ def _fitting(value: int, most: int) -> int:
 
 
 def _device(device: tuple[int, int]) -> bytes:
+    if device == (0, 0):
+        return _NO_DEVICE
     major, minor = (_fitting(number, _MAX_SMALL) for number in device)
     return b"%07o\0%07o\0" % (major, minor)
 

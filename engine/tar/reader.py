@@ -157,12 +157,13 @@ class TarReader:
         """Whether `skip` may be called: the next bytes are a header that nothing precedes."""
         return self.at_boundary and not (self._zero_blocks or self._global_records or self._padding)
 
-    def skip(self, size: int, last: str) -> None:
-        """Pass over a member of `size` bytes, header and padding, called `last`, that somebody else
-        has read.
+    def skip(self, size: int, last: str, extensions: int) -> None:
+        """Pass over a member of `size` bytes, headers and padding, called `last`, that somebody
+        else has read; so many of its headers are extended ones.
 
         Raise LimitExceeded.
         """
+        self._count_extensions(extensions)
         self._count_member()
         self.fed += size
         self._previous = last
@@ -211,9 +212,7 @@ class TarReader:
         return self._begin(self._extended(header), block)
 
     def _begin_extension(self, header: Header) -> Iterable[Event]:
-        self._extensions += 1
-        if self._extensions > (most := self._limits.max_members):
-            raise LimitExceeded("archive", "extended headers", most, self._extensions)
+        self._count_extensions(1)
         if header.flag in _LONG_NAMES:
             what, limit = "bytes of a name", self._limits.max_name_bytes
         else:
@@ -251,6 +250,11 @@ class TarReader:
             raise LimitExceeded(name, "bytes of a name", limit, size)
 
     # -- members ----------------------------------------------------------------------------------
+
+    def _count_extensions(self, more: int) -> None:
+        self._extensions += more
+        if self._extensions > (most := self._limits.max_members):
+            raise LimitExceeded("archive", "extended headers", most, self._extensions)
 
     def _count_member(self) -> None:
         self.members += 1

@@ -29,6 +29,7 @@ _NAMES = st.text(st.sampled_from("ab./é\udc80 "), min_size=1, max_size=120).fil
     lambda name: name.strip("/")
 )
 _NUMBERS = st.integers(0, 1 << 40)
+_TIMES = st.from_regex(r"-?[0-9]{1,11}(\.[0-9]{0,12})?", fullmatch=True)
 
 
 @st.composite
@@ -104,6 +105,19 @@ def test_a_table_holds_what_tarfile_reads(found: list[Member], piece: int) -> No
     assert contents == [content for _, content in found]
 
 
+@given(st.lists(members(), max_size=20), st.data())
+def test_extended_times_are_read_alike_quickly_and_slowly(
+    found: list[Member], draw: st.DataObject
+) -> None:
+    for info, _ in found:
+        if draw.draw(st.booleans()):
+            info.pax_headers = {"mtime": draw.draw(_TIMES)}
+    data = layer(*found)
+    quick, slow = built(data), built(data, tarfile.BLOCKSIZE - 1)
+    assert not quick.damage
+    assert table_codec.dump(quick) == table_codec.dump(slow)
+
+
 @given(st.lists(members(), max_size=20))
 def test_a_table_comes_back_from_its_stored_form(found: list[Member]) -> None:
     table = built(layer(*found))
@@ -154,6 +168,13 @@ def test_too_many_members_end_the_entries() -> None:
     table = built(layer(file("a"), file("b"), file("c")), limits=Limits(max_members=2))
     assert [entry[0] for entry in shown(table)] == [b"a", b"b"]
     assert table.damage == "archive: members: limit 2, found 3"
+
+
+def test_too_many_extended_headers_end_the_entries() -> None:
+    found = [member(str(n), records={"mtime": "1.5"}) for n in range(5)]
+    table = built(layer(*found), limits=Limits(max_members=3))
+    assert len(table) == 3
+    assert "extended headers" in table.damage
 
 
 def test_too_many_names_end_the_entries() -> None:
