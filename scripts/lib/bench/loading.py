@@ -3,7 +3,7 @@ stored; with plain and with compressed layers.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from scripts.lib.bench.turns import Contender, Contest, Sample
 _HASH, _COPY = "openssl sha256", "cp and fsync"
 _CP, _LOAD = "imgfs, cp", "imgfs load"
 _DD = {"10 KiB": "imgfs, dd bs=10k", "32 KiB": "imgfs, dd bs=32k"}
-_TOOLS = "igzip | openssl sha256, openssl sha256"
+TOOLS = "igzip | openssl sha256, openssl sha256"
 _PEERS = ("ctr images import --no-unpack", "skopeo copy to oci:")
 
 
@@ -44,11 +44,11 @@ def measure(bench: Bench) -> None:
     _there_already(bench, plain)
     zipped = bench.images.image(bench.size, "gzip")
     zipped.warm()
-    done = _new(bench, "loading, gzip layers", zipped, _layer_by_layer(zipped))
+    done = _new(bench, "loading, gzip layers", zipped, layer_by_layer(gzip_layers(zipped)))
     what = "loading gzip layers by imgfs load"
     skopeo = _PEERS[1] if _PEERS[1] in done.samples else None
     report.time(done, f"{what} ÷ skopeo copy to oci:", _LOAD, Goal(0.6), skopeo)
-    tools = _TOOLS if _TOOLS in done.samples else None
+    tools = TOOLS if TOOLS in done.samples else None
     report.time(done, f"{what} ÷ hash and unpacked hash of each layer", _LOAD, Goal(0.75), tools)
     report.time(done, "the same by cp into import/ ÷ by imgfs load", _CP, Goal(1.1), _LOAD)
 
@@ -96,13 +96,12 @@ def _peers(bench: Bench, archive: Path) -> list[Contender]:
     return found
 
 
-def _layer_by_layer(image: StoredImage) -> list[Contender]:
+def layer_by_layer(blobs: Sequence[Path]) -> list[Contender]:
     """Return the verification of each gzip blob in turn, by tools; none if igzip is missing."""
     if shutil.which("igzip") is None:
         return []
-    blobs = gzip_layers(image)
     script = 'for f; do igzip -dc "$f" | openssl sha256 & openssl sha256 "$f"; wait; done'
-    return [Contender(_TOOLS, lambda: command(["sh", "-c", script, "sh", *blobs]))]
+    return [Contender(TOOLS, lambda: command(["sh", "-c", script, "sh", *blobs]))]
 
 
 def _dd(name: str) -> tuple[str, str, str]:

@@ -21,6 +21,7 @@ from scripts.lib.bench.debian_roots import (
     with_other_digests,
 )
 from scripts.lib.bench.images import NAME
+from scripts.lib.bench.loading import TOOLS, layer_by_layer
 from scripts.lib.bench.mounting import IMGFS, Mount
 from scripts.lib.bench.results import Goal, Row
 from scripts.lib.bench.root_mounts import RootMount, ratarmount, squashfuse, unpacked
@@ -30,6 +31,7 @@ from scripts.lib.bench.turns import Contender, Sample
 
 _FIRST, _AGAIN, _DISK = "imgfs, first", "imgfs, second", "disk"
 _RATARMOUNT, _SQUASHFUSE, _GUNZIP = "ratarmount", "squashfuse", "the layers, decompressed"
+_SKOPEO = "skopeo copy to oci:"
 _UNPACK, _PODMAN = "umoci unpack", "podman image mount"
 _FILE = PROGRAM[1].lstrip("/")
 _FILES = 200
@@ -108,7 +110,7 @@ def _open(bench: Bench, image: RootImage, mount: Mount) -> None:
 
 
 def _load(bench: Bench, image: RootImage) -> None:
-    """Measure what the tables add to a load, in time and in space."""
+    """Measure a load of real layers, and what the tables add to it, in time and in space."""
 
     def load(*words: str) -> Sample:
         with bench.place() as place:
@@ -117,8 +119,22 @@ def _load(bench: Bench, image: RootImage) -> None:
     contenders = [
         Contender("imgfs load", lambda: load(*IMGFS)),
         Contender("without tables", lambda: load(*_TABLELESS)),
+        *layer_by_layer(image.layers),
     ]
-    done = bench.contest("loading gzip layers", contenders, image.size)
+    if skopeo := bench.peers.skopeo:
+
+        def copied() -> Sample:
+            with bench.place() as place:
+                return skopeo.timed("copy", "-q", f"oci:{image.layout}:1", f"oci:{place}/layout:1")
+
+        contenders.append(Contender(_SKOPEO, copied))
+    done = bench.contest("loading the layout of a real root, gzip layers", contenders, image.size)
+    what = f"load of the {bench.size} root"
+    for against, goal in ((_SKOPEO, 0.6), (TOOLS, 0.75)):
+        found = done.fastest([against])
+        bench.report.time(done, f"{what} ÷ {against}", "imgfs load", Goal(goal), found)
+    used, least = done.cores("imgfs load"), Goal(1.8, at_least=True)
+    bench.report.rows.append(Row(f"{what}: cores in use", used, least, "cores"))
     what = "load of gzip layers with their tables ÷ without, time"
     bench.report.time(done, what, "imgfs load", Goal(1.15), "without tables")
     tables = sum(file.stat().st_size for file in (image.store / "layers").glob("*/*"))
