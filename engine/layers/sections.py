@@ -14,6 +14,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from engine.allocation import keep_freed_memory
 from engine.content.protocols import ReaderAt
 from engine.content.tables import TableStore
 from engine.errors import BrokenArchive, DamagedLayer
@@ -88,8 +89,8 @@ class _DividedLayer:
 
         No thread reads the layer when the iterator is exhausted or closed. Raise DamagedLayer.
         """
-        count = len(os.sched_getaffinity(0))
-        workers = Workers(count)
+        keep_freed_memory(_HELD)
+        workers = Workers(len(os.sched_getaffinity(0)))
         coming: deque[tuple[_Section, Callable[[], Iterable[bytes]]]] = deque()
         held = 0
         try:
@@ -99,7 +100,7 @@ class _DividedLayer:
                 else:
                     coming.append((section, workers.begin(self._decompressed, section)))
                 held += section.size
-                while held > _HELD or len(coming) > count + 1:
+                while held > _HELD:
                     yield from coming[0][1]()
                     held -= coming.popleft()[0].size
             while coming:
