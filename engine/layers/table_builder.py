@@ -1,8 +1,9 @@
 """Build the table of a layer while its uncompressed bytes pass by."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import accumulate
 from posixpath import normpath
 from typing import Final
 
@@ -32,6 +33,11 @@ _SEGMENT: Final = 150
 _ATTRIBUTES: Final = 200
 """The approximate memory of a segment, and of attributes or one of their xattrs, in bytes."""
 
+_Row = tuple[bytes, bytes, int, int, int, int, int, int]
+"""An entry: its path and link, the position of its attributes, the seconds and nanoseconds of its
+time, its size, start and checksum.
+"""
+
 
 class TableBuilder:
     """A table in progress; for one thread at a time.
@@ -40,6 +46,7 @@ class TableBuilder:
     """
 
     def __init__(self, limits: Limits) -> None:
+        self._longest_name = limits.max_name_bytes
         self._reader = TarReader(limits)
         self._checksums = _Checksums()
         self._columns = Columns(limits.max_table_bytes)
@@ -82,11 +89,15 @@ class TableBuilder:
 
     def _parse_quickly(self, data: memoryview) -> memoryview:
         """Take the members that are whole in `data`; return what follows them."""
-        base, end = self._reader.fed, 0
-        for member in quick_members(data):
-            before, end = end, next_header(member)
-            self._reader.skip(end - before, _text(member.name), member.extensions)
-            self._columns.add_quick(member, base, data)
+        reader = self._reader
+        members = quick_members(data, reader.room, self._longest_name)
+        if not members:
+            return data
+        self._columns.add_quick(members, reader.fed, data)
+        end = next_header(members[-1])
+        _, last, *_ = members[-1]
+        extensions = sum(extensions for *_, extensions in members)
+        reader.skip(len(members), extensions, end, _text(last))
         return data[end:]
 
     def _parse_slowly(self, data: memoryview) -> None:
@@ -132,16 +143,13 @@ class Columns:
         self._max_bytes = max_bytes
         self.functions = library(0)
         self._paths = bytearray()
-        self._path_ends = array("I")
         self._links = bytearray()
-        self._link_ends = array("I")
         self._shared: dict[object, int] = {}
         self._known: list[Attributes] = []
+        self._path_lengths, self._link_lengths = array("I"), array("I")
         self._attributes = array("I")
-        self._seconds = array("q")
-        self._nanoseconds = array("I")
-        self._sizes = array("q")
-        self._starts = array("q")
+        self._seconds, self._nanoseconds = array("q"), array("I")
+        self._sizes, self._starts = array("q"), array("q")
         self._checksums = array("Q")
         self._segments: dict[int, tuple[Segment, ...]] = {}
         self._bytes = 0
@@ -169,20 +177,32 @@ class Columns:
         seconds = min(max(seconds, _FIRST_TIME), _LAST_TIME)
         checksum, self._current = self._current, None
         value = checksum.value if checksum else 0
-        self._append(path, link, shared, seconds, member.size, start, value)
-        self._nanoseconds[-1] = nanoseconds
+        if member.kind == "hardlink" and link:
+            link = clean(link)
+        self._weigh(path, len(path) + len(link))
+        self._extend([(path, link, shared, seconds, nanoseconds, member.size, start, value)])
 
-    def add_quick(self, member: QuickMember, base: int, data: memoryview) -> None:
-        """Add a member that is whole in `data`, the uncompressed bytes from offset `base` on."""
-        path = clean(member.name)
-        shared = self._position((member.kind, member.owner), path, partial(_owner_of, member))
-        checksum = 0
-        if member.size:
-            content = data[member.start : member.start + member.size]
-            checksum = self.functions.crc32(content) << 32 | self.functions.adler32(content)
-        start = base + member.start
-        self._append(path, member.link, shared, member.mtime, member.size, start, checksum)
-        self._nanoseconds[-1] = member.nanoseconds
+    def add_quick(self, members: Iterable[QuickMember], base: int, data: memoryview) -> None:
+        """Add members that are whole in `data`, the uncompressed bytes from offset `base` on."""
+        crc32, adler32 = self.functions.crc32, self.functions.adler32
+        rows: list[_Row] = []
+        try:
+            for member in members:
+                kind, name, link, owner, start, size, seconds, nanoseconds, _ = member
+                path = clean(name)
+                if kind == "hardlink" and link:
+                    link = clean(link)
+                shared = self._position((kind, owner), path, partial(_owner_of, member))
+                self._weigh(path, len(path) + len(link))
+                checksum = 0
+                if size:
+                    content = data[start : start + size]
+                    checksum = crc32(content) << 32 | adler32(content)
+                rows.append(
+                    (path, link, shared, seconds, nanoseconds, size, base + start, checksum)
+                )
+        finally:
+            self._extend(rows)
 
     def table(
         self,
@@ -196,8 +216,8 @@ class Columns:
             compression,
             size,
             damage,
-            Texts(bytes(self._paths), self._path_ends[:]),
-            Texts(bytes(self._links), self._link_ends[:]),
+            Texts(bytes(self._paths), array("I", accumulate(self._path_lengths))),
+            Texts(bytes(self._links), array("I", accumulate(self._link_lengths))),
             tuple(self._known),
             self._attributes[:],
             self._seconds[:],
@@ -210,29 +230,22 @@ class Columns:
             points,
         )
 
-    def _append(
-        self,
-        path: bytes,
-        link: bytes,
-        shared: int,
-        seconds: int,
-        size: int,
-        start: int,
-        checksum: int,
-    ) -> None:
-        if link and self._known[shared].kind == "hardlink":
-            link = clean(link)
-        self._weigh(path, len(path) + len(link))
-        self._paths += path
-        self._path_ends.append(len(self._paths))
-        self._links += link
-        self._link_ends.append(len(self._links))
-        self._attributes.append(shared)
-        self._seconds.append(seconds)
-        self._nanoseconds.append(0)
-        self._sizes.append(size)
-        self._starts.append(start)
-        self._checksums.append(checksum)
+    def _extend(self, rows: "Sequence[_Row]") -> None:
+        if not rows:
+            return
+        paths, links, shared, seconds, nanoseconds, sizes, starts, checksums = zip(
+            *rows, strict=True
+        )
+        self._paths += b"".join(paths)
+        self._path_lengths.extend(map(len, paths))
+        self._links += b"".join(links)
+        self._link_lengths.extend(map(len, links))
+        self._attributes.extend(shared)
+        self._seconds.extend(seconds)
+        self._nanoseconds.extend(nanoseconds)
+        self._sizes.extend(sizes)
+        self._starts.extend(starts)
+        self._checksums.extend(checksums)
 
     def _position(self, key: object, path: bytes, attributes: Callable[[], Attributes]) -> int:
         """Return the position of attributes among the shared ones; `key` stands for them."""
@@ -266,10 +279,11 @@ def _attributes(member: Member) -> Attributes:
 
 def _owner_of(member: QuickMember) -> Attributes:
     """Return the attributes of a member; raise BrokenArchive."""
-    name, owner = _text(member.name), member.owner
+    kind, raw, _, owner, *_ = member
+    name = _text(raw)
     mode = headers.number(owner[:8], name, "mode")
     uid, gid = headers.number(owner[8:16], name, "owner"), headers.number(owner[16:], name, "group")
-    return Attributes(member.kind, mode & _PERMISSIONS, uid, gid)
+    return Attributes(kind, mode & _PERMISSIONS, uid, gid)
 
 
 def clean(name: bytes) -> bytes:

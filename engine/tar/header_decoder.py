@@ -138,9 +138,9 @@ def _device(block: bytes, member: str) -> tuple[int, int]:
     return number(major, member, "device number"), number(minor, member, "device number")
 
 
-def byte_sum(part: bytes) -> int:
+def byte_sum(part: bytes | memoryview) -> int:
     """Return the sum of up to 256 bytes: the low half of Adler-32, ten times as fast as `sum`."""
-    return (zlib.adler32(part) & 0xFFFF) - 1
+    return zlib.adler32(part, 0) & 0xFFFF
 
 
 def _misplaced_prefix(field: bytes) -> bytes:

@@ -157,14 +157,17 @@ class TarReader:
         """Whether `skip` may be called: the next bytes are a header that nothing precedes."""
         return self.at_boundary and not (self._zero_blocks or self._global_records or self._padding)
 
-    def skip(self, size: int, last: str, extensions: int) -> None:
-        """Pass over a member of `size` bytes, headers and padding, called `last`, that somebody
-        else has read; so many of its headers are extended ones.
+    @property
+    def room(self) -> int:
+        """The number of members that may still come, with an extended header each."""
+        return self._limits.max_members - max(self.members, self._extensions)
 
-        Raise LimitExceeded.
+    def skip(self, members: int, extensions: int, size: int, last: str) -> None:
+        """Pass over members that somebody else has read: their number, at most `room`, that of
+        their extended headers, their size in bytes, headers and padding, and the last one's name.
         """
-        self._count_extensions(extensions)
-        self._count_member()
+        self.members += members
+        self._extensions += extensions
         self.fed += size
         self._previous = last
 
@@ -212,7 +215,9 @@ class TarReader:
         return self._begin(self._extended(header), block)
 
     def _begin_extension(self, header: Header) -> Iterable[Event]:
-        self._count_extensions(1)
+        self._extensions += 1
+        if self._extensions > (most := self._limits.max_members):
+            raise LimitExceeded("archive", "extended headers", most, self._extensions)
         if header.flag in _LONG_NAMES:
             what, limit = "bytes of a name", self._limits.max_name_bytes
         else:
@@ -250,11 +255,6 @@ class TarReader:
             raise LimitExceeded(name, "bytes of a name", limit, size)
 
     # -- members ----------------------------------------------------------------------------------
-
-    def _count_extensions(self, more: int) -> None:
-        self._extensions += more
-        if self._extensions > (most := self._limits.max_members):
-            raise LimitExceeded("archive", "extended headers", most, self._extensions)
 
     def _count_member(self) -> None:
         self.members += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from engine.filetree.entry_tree import EntryTree
 from engine.filetree.tree_builder import TreeBuilder
-from engine.layers.table import LayerTable, Segment
+from engine.layers.table import Entry, LayerTable, Segment
 from engine.layers.table_builder import Columns, TableBuilder
 from engine.limits import Limits
 from engine.tar.member import Member
@@ -81,7 +81,8 @@ def archive(data: bytes) -> None:
     if refusal is None:
         assert all(found.complete for found in members)
         compare(members, data)
-    table = table_of(data)
+    table = table_of([memoryview(data)])
+    assert shown_entries(table) == shown_entries(table_of(in_order(data)))
     assert bool(table.damage) == (refusal is not None)
     located(data, table, [found for found in members if found.complete])
     builder = TreeBuilder()
@@ -89,10 +90,22 @@ def archive(data: bytes) -> None:
     check(builder.tree())
 
 
-def table_of(data: bytes) -> LayerTable:
+def table_of(parts: Iterable[memoryview]) -> LayerTable:
     builder = TableBuilder(LIMITS)
-    builder.feed(memoryview(data))
+    for part in parts:
+        builder.feed(part)
     return builder.result("none", ())
+
+
+def in_order(data: bytes) -> Iterator[memoryview]:
+    """Yield pieces that hold no whole header, so that nothing but the reader reads them."""
+    view = memoryview(data)
+    for start in range(0, len(data), BLOCK - 1):
+        yield view[start : start + BLOCK - 1]
+
+
+def shown_entries(table: LayerTable) -> tuple[str, list[Entry]]:
+    return table.damage, [table.entry(index) for index in range(len(table))]
 
 
 def located(data: bytes, table: LayerTable, members: list[Read]) -> None:
