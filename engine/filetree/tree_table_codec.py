@@ -9,20 +9,19 @@ from engine.filetree.tree_table import TreeTable
 from engine.layers.columns import (
     StoredAttributes,
     joined,
-    joined_texts,
     loaded_attributes,
     split,
-    split_lengths,
     stored_attributes,
 )
 from engine.layers.documents import Format
+from engine.layers.table import Texts
 
-FORMAT: Final = Format("root table", 1)
+FORMAT: Final = Format("root table", 2)
 """Its version changes with the rules of merging, too, and with the tables of layers."""
 
 
 class _Document(msgspec.Struct, frozen=True, array_like=True):
-    name_lengths: bytes
+    name_ends: bytes
     names: bytes
     first: bytes
     shown: bytes
@@ -31,7 +30,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
     seconds: bytes
     nanoseconds: bytes
     sizes: bytes
-    target_lengths: bytes
+    target_ends: bytes
     targets: bytes
     links: dict[int, int]
     left_out: list[tuple[int, bytes, str]]
@@ -41,16 +40,16 @@ def dump(table: TreeTable) -> bytes:
     """Return the stored form of the table of a root, which has no opaque directory."""
     return FORMAT.dump(
         _Document(
-            split_lengths(table.names),
+            split(table.names.ends),
             table.names.joined,
-            split("I", table.first),
-            split("Q", table.shown),
+            split(table.first),
+            split(table.shown),
             [stored_attributes(one) for one in table.shared],
-            split("I", table.attributes),
-            split("q", table.seconds),
-            split("I", table.nanoseconds),
-            split("q", table.sizes),
-            split_lengths(table.targets),
+            split(table.attributes),
+            split(table.seconds),
+            split(table.nanoseconds),
+            split(table.sizes),
+            split(table.targets.ends),
             table.targets.joined,
             dict(table.links),
             [(one.layer, one.path, one.reason) for one in table.left_out],
@@ -65,7 +64,7 @@ def load(data: bytes) -> TreeTable | None:
         return None
     document = msgspec.msgpack.decode(plain, type=_Document)
     return TreeTable(
-        names=joined_texts(document.names, document.name_lengths),
+        names=Texts(document.names, joined("I", document.name_ends)),
         first=joined("I", document.first),
         shown=joined("Q", document.shown),
         shared=tuple(loaded_attributes(one) for one in document.shared),
@@ -73,7 +72,7 @@ def load(data: bytes) -> TreeTable | None:
         seconds=joined("q", document.seconds),
         nanoseconds=joined("I", document.nanoseconds),
         sizes=joined("q", document.sizes),
-        targets=joined_texts(document.targets, document.target_lengths),
+        targets=Texts(document.targets, joined("I", document.target_ends)),
         links=document.links,
         opaque=frozenset(),
         left_out=tuple(LeftOut(*one) for one in document.left_out),

@@ -1,16 +1,14 @@
-"""Stored columns of numbers, texts and attributes.
+"""Stored columns of numbers and attributes.
 
 Columns of numbers are split into columns of bytes, the lowest first, since those compress better.
 """
 
 import sys
 from array import array
-from collections.abc import Iterable
-from itertools import accumulate, chain
 
 import msgspec
 
-from engine.layers.table import Attributes, Texts
+from engine.layers.table import Attributes
 from engine.tar.member import NO_XATTRS
 
 
@@ -25,17 +23,17 @@ class StoredAttributes(msgspec.Struct, frozen=True, array_like=True):
     xattrs: dict[bytes, bytes]
 
 
-def split(code: str, numbers: Iterable[int]) -> bytes:
-    """Return the stored form of a column; `code` is the type of its numbers as in `array`."""
-    column = array(code, numbers)
+def split(column: "array[int]") -> bytes:
+    """Return the stored form of a column."""
     if sys.byteorder == "big":
+        column = column[:]
         column.byteswap()
     raw, width = column.tobytes(), column.itemsize
     return b"".join(raw[byte::width] for byte in range(width))
 
 
 def joined(code: str, stored: bytes) -> "array[int]":
-    """Return the column that `split` stored."""
+    """Return the column that `split` stored; `code` is the type of its numbers as in `array`."""
     column = array(code)
     width = column.itemsize
     count = len(stored) // width
@@ -46,16 +44,6 @@ def joined(code: str, stored: bytes) -> "array[int]":
     if sys.byteorder == "big":
         column.byteswap()
     return column
-
-
-def split_lengths(texts: Texts) -> bytes:
-    """Return the stored form of the lengths of byte strings."""
-    return split("I", map(int.__sub__, texts.ends, chain((0,), texts.ends)))
-
-
-def joined_texts(text: bytes, lengths: bytes) -> Texts:
-    """Return byte strings that follow one another in `text`."""
-    return Texts(text, array("I", accumulate(joined("I", lengths))))
 
 
 def stored_attributes(shared: Attributes) -> StoredAttributes:

@@ -1,7 +1,6 @@
 """The stored form of a layer's table."""
 
 from array import array
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -9,17 +8,14 @@ import msgspec
 from engine.layers.columns import (
     StoredAttributes,
     joined,
-    joined_texts,
     loaded_attributes,
     split,
-    split_lengths,
     stored_attributes,
 )
 from engine.layers.documents import Format
 from engine.layers.table import LayerTable, Point, Segment, Texts
 
-FORMAT: Final = Format("layer table", 3)
-_BLOCK: Final = 512
+FORMAT: Final = Format("layer table", 4)
 
 
 class _Document(msgspec.Struct, frozen=True, array_like=True):
@@ -29,14 +25,14 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
     count: int
     shared: list[StoredAttributes]
     attributes: bytes
-    path_lengths: bytes
+    path_ends: bytes
     paths: bytes
-    link_lengths: bytes
+    link_ends: bytes
     links: bytes
     seconds: bytes
     nanoseconds: bytes
     sizes: bytes
-    gaps: bytes
+    starts: bytes
     file_checksums: bytes
     segments: dict[int, tuple[Segment, ...]]
     checksums: bytes
@@ -51,18 +47,18 @@ def dump(table: LayerTable) -> bytes:
         table.damage.encode("utf-8", "backslashreplace").decode(),
         len(table),
         [stored_attributes(one) for one in table.shared],
-        split("I", table.attributes),
-        split_lengths(table.paths),
+        split(table.attributes),
+        split(table.paths.ends),
         table.paths.joined,
-        split_lengths(table.links),
+        split(table.links.ends),
         table.links.joined,
-        split("q", table.seconds),
-        split("I", table.nanoseconds),
-        split("q", table.sizes),
-        split("q", _gaps(table)),
-        split("Q", table.file_checksums),
+        split(table.seconds),
+        split(table.nanoseconds),
+        split(table.sizes),
+        split(table.starts),
+        split(table.file_checksums),
         dict(table.segments),
-        split("I", table.checksums),
+        split(table.checksums),
         table.points,
     )
     return FORMAT.dump(document)
@@ -75,19 +71,18 @@ def load(data: bytes) -> LayerTable | None:
         return None
     document = msgspec.msgpack.decode(plain, type=_Document)
     shared = tuple(loaded_attributes(one) for one in document.shared)
-    sizes = joined("q", document.sizes)
     return LayerTable(
         document.compression,
         document.size,
         document.damage,
-        joined_texts(document.paths, document.path_lengths),
-        joined_texts(document.links, document.link_lengths),
+        Texts(document.paths, joined("I", document.path_ends)),
+        Texts(document.links, joined("I", document.link_ends)),
         shared,
         joined("I", document.attributes),
         joined("q", document.seconds),
         joined("I", document.nanoseconds),
-        sizes,
-        _starts(document, sizes),
+        joined("q", document.sizes),
+        joined("q", document.starts),
         joined("Q", document.file_checksums),
         document.segments,
         joined("I", document.checksums),
@@ -120,21 +115,3 @@ def load_positions(data: bytes) -> LayerTable | None:
         checksums=joined("I", decode(checksums, type=bytes)),
         points=decode(points, type=tuple[Point, ...]),
     )
-
-
-def _gaps(table: LayerTable) -> Iterable[int]:
-    """Yield how far each start is from where the stored bytes before it end, if all are stored."""
-    end = 0
-    for start, size in zip(table.starts, table.sizes, strict=True):
-        yield start - end
-        end = start + size + -size % _BLOCK
-
-
-def _starts(document: _Document, sizes: "array[int]") -> "array[int]":
-    starts = array("q")
-    end = 0
-    for gap, size in zip(joined("q", document.gaps), sizes, strict=True):
-        start = end + gap
-        starts.append(start)
-        end = start + size + -size % _BLOCK
-    return starts
