@@ -8,8 +8,8 @@ during the start of an executor leaves a thread that nothing ends.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from functools import cache, partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
@@ -20,6 +20,8 @@ Ts = TypeVarTuple("Ts")
 
 _WORTH_IT: Final = 128 << 10
 """Size in bytes below which a handover to a thread takes longer than the work."""
+_WAITING: Final = 8
+"""The most threads that wait for the disk in one call."""
 
 
 class Workers:
@@ -97,6 +99,19 @@ def run_concurrently(
         work(data)
         return _nothing
     return begin(work, data)
+
+
+def run_all(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """Call `work`, which waits for the disk, with each of the items, concurrently; raise an error
+    of it once all calls have ended.
+    """
+    others = Workers(min(len(items) - 1, _WAITING))
+    with ExitStack() as ending:
+        ending.callback(others.close)
+        for item in items[1:]:
+            ending.callback(others.begin(work, item))
+        for item in items[:1]:
+            work(item)
 
 
 def ahead(items: Iterator[T], size: int) -> Iterator[T]:

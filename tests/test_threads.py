@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import threading
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 
-from engine.threads import Workers, ahead, begin, run_concurrently
+from engine.threads import Workers, ahead, begin, run_all, run_concurrently
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -24,6 +24,28 @@ def test_data_is_handled_when_it_was_waited_for(data: memoryview) -> None:
     seen: list[int] = []
     run_concurrently(lambda piece: seen.append(len(piece)), data)()
     assert seen == [len(data)]
+
+
+def test_all_calls_run_at_the_same_time() -> None:
+    met = Barrier(3)
+    run_all(lambda _: met.wait(60), range(3))
+    run_all(met.wait, [])
+
+
+@pytest.mark.parametrize("items", [("fail", "go on"), ("go on", "fail")])
+def test_all_calls_end_before_the_error_of_one_is_raised(items: tuple[str, str]) -> None:
+    failed, ended = Event(), Event()
+
+    def work(item: str) -> None:
+        if item == "fail":
+            failed.set()
+            raise ZeroDivisionError
+        failed.wait(60)
+        ended.set()
+
+    with pytest.raises(ZeroDivisionError):
+        run_all(work, items)
+    assert ended.is_set()
 
 
 def test_a_process_ends_whatever_is_under_way() -> None:

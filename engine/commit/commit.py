@@ -93,14 +93,14 @@ def commit(
         images = _images(work, source.platforms, bases)
         made.end()
         written = image_writer.write(images, _writer_options(options, names))
-        writers = maker.writers()
+        documents = []
         for document in written.documents:
             progress(f"exporting {document.noun} {document.descriptor.digest}", 0)
             writer = _store(store.content, document)
             stack.callback(writer.abort)
-            writers.append((writer, dict(document.labels)))
+            documents.append((writer, dict(document.labels)))
         progress(f"writing image {written.target.digest}", 0)
-        _publish(store, maker, written, writers, names)
+        _publish(store, maker, written, documents, names)
         for name in names:
             progress(f"naming to {name}", 0)
     return Committed(written.target, written.config, tuple(names))
@@ -167,17 +167,19 @@ def _publish(
     store: Store,
     maker: LayerMaker,
     written: Written,
-    writers: Sequence[tuple[Writer, dict[str, str]]],
+    documents: Sequence[tuple[Writer, dict[str, str]]],
     names: Sequence[str],
 ) -> None:
-    store.content.prepare(writer for writer, _ in writers)
     target = written.target
-    with new_tables(store, maker.tables()), store.transaction():
-        store.content.publish(writers)
-        store.images.record(target.digest, summarize(graph(store.content, target)))
-        for name in names or ("",):
-            store.events.add("commit", target.digest, name)
-        for name in names:
-            store.images.put(Image(name, target))
-        if not store.images.is_named(target.digest):
-            store.images.put(Image(target.digest, target))
+    with new_tables(store, maker.tables()):
+        writers = [*maker.writers(), *documents]
+        store.content.prepare(writer for writer, _ in writers)
+        with store.transaction():
+            store.content.publish(writers)
+            store.images.record(target.digest, summarize(graph(store.content, target)))
+            for name in names or ("",):
+                store.events.add("commit", target.digest, name)
+            for name in names:
+                store.images.put(Image(name, target))
+            if not store.images.is_named(target.digest):
+                store.images.put(Image(target.digest, target))

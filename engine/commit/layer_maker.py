@@ -6,7 +6,7 @@ created before from the same tree is found by a label, and no file is read.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import msgspec
 
@@ -23,7 +23,7 @@ from engine.limits import Limits
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.protocols import ContentStore
-from engine.threads import begin
+from engine.threads import Workers, begin
 
 TREE_LABEL = "imgfs.tree"
 """The label of a layer's blob that holds the fingerprint of its source."""
@@ -61,13 +61,17 @@ class LayerMaker:
         self._hold = hold
         self._writers: dict[Digest, tuple[Writer, dict[str, str]]] = {}
         self._tables: dict[Digest, LayerTable] = {}
+        self._syncing = Workers(1)
+        self._synced: list[Callable[[], None]] = []
 
     def make(self, source: LayerSource) -> Layer:
         """Return the layer; raise OSError and the errors of `source.write`."""
         return self._known(source) or self._made(source)
 
     def writers(self) -> list[tuple[Writer, dict[str, str]]]:
-        """Return the ingests to be published, each with its labels."""
+        """Return the durable ingests to be published, each with its labels; raise OSError."""
+        for wait in self._synced:
+            wait()
         return list(self._writers.values())
 
     def tables(self) -> Iterator[tuple[Digest, bytes]]:
@@ -80,6 +84,10 @@ class LayerMaker:
 
     def discard(self) -> None:
         """Discard the layers that were not published."""
+        for wait in self._synced:
+            with suppress(Exception):  # which `writers` has raised, or nobody waits for
+                wait()
+        self._syncing.close()
         for writer, _ in self._writers.values():
             writer.abort()
 
@@ -114,6 +122,7 @@ class LayerMaker:
         else:
             self._writers[made.digest] = (writer, labels)
             self._tables[made.digest] = table
+            self._synced.append(self._syncing.begin(self._store.prepare, [writer]))
         return made
 
 

@@ -24,12 +24,12 @@ class DescriptorWriter(Writer):
         self._locked = descriptor
         self._pid = os.getpid()
         self._begun = 0
-        self._synced = False
+        self.synced = False
         self._take_up(os.fstat(descriptor).st_size)
         os.lseek(descriptor, self.offset, os.SEEK_SET)
 
     def write(self, data: Bytes) -> int:
-        self._synced = False
+        self.synced = False
         length = super().write(data)
         size = self.offset - self._begun
         if size >= _EARLY:  # so that `sync` has little left to do
@@ -46,21 +46,21 @@ class DescriptorWriter(Writer):
 
     def sync(self) -> None:
         """Make the bytes durable."""
-        if not self._synced:
+        if not self.synced:
             os.fsync(self._descriptor)
-            self._synced = True
+            self.synced = True
 
     def _append(self, data: memoryview) -> int:
         return os.write(self._descriptor, data)
 
     def _overwrite(self, data: memoryview, offset: int) -> int:
-        self._synced = False
+        self.synced = False
         written = os.pwrite(self._descriptor, data, offset)
         os.lseek(self._descriptor, 0, os.SEEK_END)
         return written
 
     def _cut(self, size: int) -> None:
-        self._synced = False
+        self.synced = False
         os.ftruncate(self._descriptor, size)
         os.lseek(self._descriptor, size, os.SEEK_SET)
 

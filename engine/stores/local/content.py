@@ -40,6 +40,7 @@ from engine.spec.digest import ALGORITHMS, Digest, parse
 from engine.stores.content import ContentStore, merged
 from engine.stores.local.database import Database
 from engine.stores.local.files import LocalReader, make_directory, sync, sync_directory
+from engine.threads import run_all
 
 if TYPE_CHECKING:
     from engine.content.writer import Writer
@@ -147,11 +148,12 @@ class LocalContent(ContentStore):
         return self.ingests.hold_unnamed(size, digest, algorithm)
 
     def prepare(self, writers: Iterable[Writer]) -> None:
+        from engine.stores.local.writer import LocalWriter
+
         own = [_own(writer) for writer in writers]
         super().prepare(own)
-        for writer in own:
-            if not self.exists(writer.digest()):
-                writer.sync()
+        new = [writer for writer in own if not writer.synced and not self.exists(writer.digest())]
+        run_all(LocalWriter.sync, new)
 
     def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         added: list[Digest] = []
@@ -267,8 +269,7 @@ class LocalContent(ContentStore):
     def _sync_directories(self, added: Sequence[Digest]) -> None:
         """Make new files durable by name; the creator of a directory may have died before that."""
         shelves = sorted({self.path(digest).parent for digest in added})
-        for directory in [self._blobs, *shelves] if shelves else []:
-            sync_directory(directory)
+        run_all(sync_directory, [self._blobs, *shelves] if shelves else [])
 
     def _add(
         self, writer: LocalWriter, labels: Mapping[str, str], added: list[Digest]

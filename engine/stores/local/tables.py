@@ -18,6 +18,7 @@ import msgspec
 from engine.errors import InvalidDigest
 from engine.spec.digest import ALGORITHMS, Digest, parse
 from engine.stores.local.files import sync_directory
+from engine.threads import run_all
 
 
 class StoredTable(msgspec.Struct, frozen=True):
@@ -45,10 +46,11 @@ class LocalTables:
 
     def put(self, digest: str, data: bytes) -> None:
         path = self._path(digest)
+        changed = [path.parent]
         for directory in (self._directory, path.parent):
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700)
-                sync_directory(directory.parent)
+                changed.append(directory.parent)
         new = self._ingests / os.urandom(16).hex()
         try:
             with new.open("xb") as file:
@@ -59,7 +61,7 @@ class LocalTables:
         except BaseException:
             new.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        run_all(sync_directory, changed)
 
     def delete(self, digest: str) -> None:
         self._path(digest).unlink(missing_ok=True)

@@ -32,7 +32,7 @@ class LocalWriter(DescriptorWriter):
 
     def sync(self) -> None:
         """Make the bytes durable and the file read-only."""
-        if not self._synced:
+        if not self.synced:
             os.fchmod(self._descriptor, BLOB_MODE)
         super().sync()
 
