@@ -24,22 +24,28 @@ class StoredAttributes(msgspec.Struct, frozen=True, array_like=True):
 
 
 def split(column: "array[int]") -> bytes:
-    """Return the stored form of a column."""
+    """Return the stored form of a column: the number of columns of bytes, and these.
+
+    The last ones are left out if they are zeros.
+    """
     if sys.byteorder == "big":
         column = column[:]
         column.byteswap()
     raw, width = column.tobytes(), column.itemsize
-    return b"".join(raw[byte::width] for byte in range(width))
+    parts = [raw[byte::width] for byte in range(width)]
+    while len(parts) > 1 and not parts[-1].strip(b"\0"):
+        parts.pop()
+    return b"".join((bytes((len(parts),)), *parts))
 
 
 def joined(code: str, stored: bytes) -> "array[int]":
     """Return the column that `split` stored; `code` is the type of its numbers as in `array`."""
     column = array(code)
-    width = column.itemsize
-    count = len(stored) // width
-    raw = bytearray(len(stored))
-    for byte in range(width):
-        raw[byte::width] = stored[byte * count : (byte + 1) * count]
+    width, parts = column.itemsize, stored[0]
+    count = (len(stored) - 1) // parts
+    raw = bytearray(count * width)
+    for byte in range(parts):
+        raw[byte::width] = stored[1 + byte * count : 1 + (byte + 1) * count]
     column.frombytes(raw)
     if sys.byteorder == "big":
         column.byteswap()
