@@ -50,7 +50,7 @@ class Layers:
         self._cached = cached
         self._chunks: Chunks | None = None
         self._lock = Lock()
-        self._learning: dict[str, Lock] = {}
+        self._learning: WeakValueDictionary[str, Lock] = WeakValueDictionary()
         self._tables: WeakValueDictionary[str, LayerTable] = WeakValueDictionary()
         self._latest: OrderedDict[str, LayerTable] = OrderedDict()
 
@@ -137,8 +137,6 @@ class Layers:
             lock = self._learning.setdefault(digest, Lock())
         with lock:
             yield
-        with self._lock:
-            self._learning.pop(digest, None)
 
     def _load(self, digest: str) -> LayerTable | None:
         from engine.layers import table_codec
