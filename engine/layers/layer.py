@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CACHED: Final = 64 << 20
 _KEPT_TABLES: Final = 4
-"""The number of tables that stay in memory although nothing uses them."""
+"""The number of tables that stay in memory after their layers were open."""
 
 
 class Layers:
@@ -70,6 +70,7 @@ class Layers:
             except BaseException:
                 source.close()
                 raise
+        self._keep(digest, table)
         return Layer(StoredLayer(digest, table), source, self._all_chunks())
 
     def table(self, digest: str, on_progress: Progress = ignore) -> LayerTable:
@@ -107,7 +108,7 @@ class Layers:
         table = self._known(digest)
         if table is None:
             with self._alone(digest):
-                table = self._tables.get(digest)  # another thread may have made it
+                table = self._held(digest)  # another thread may have made it
                 if table is None:
                     table = self._learn(digest, source, on_progress)
                 self._remember(digest, table)
@@ -116,16 +117,22 @@ class Layers:
     def _known(self, digest: str) -> LayerTable | None:
         """Return the table of a layer, None if it is still to be made."""
         with self._alone(digest):
-            table = self._tables.get(digest)
-            if table is None:
-                table = self._load(digest)
+            table = self._held(digest)
             if table is not None:
                 self._remember(digest, table)
             return table
 
+    def _held(self, digest: str) -> LayerTable | None:
+        table = self._tables.get(digest)
+        return self._load(digest) if table is None else table
+
     def _remember(self, digest: str, table: LayerTable) -> None:
         with self._lock:
-            self._tables[digest] = self._latest[digest] = table
+            self._tables[digest] = table
+
+    def _keep(self, digest: str, table: LayerTable) -> None:
+        with self._lock:
+            self._latest[digest] = table
             self._latest.move_to_end(digest)
             while len(self._latest) > _KEPT_TABLES:
                 self._latest.popitem(last=False)
