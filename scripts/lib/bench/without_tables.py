@@ -4,13 +4,12 @@
 entry of a layer, and finds no point.
 """
 
-import sys
 from collections.abc import Iterator
 from unittest import mock
 
 from engine.compression import decompress
 from engine.layers import points, table_builder
-from imgfs.cli import main
+from imgfs.__main__ import main
 
 
 class _Pointless:
@@ -38,4 +37,4 @@ if __name__ == "__main__":
         mock.patch.object(points, "PointFinder", _Pointless),
         mock.patch.object(table_builder.TableBuilder, "feed", _ignore),
     ):
-        main(sys.argv[1:])
+        main()
