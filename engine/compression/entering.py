@@ -9,8 +9,10 @@ from typing import Final
 
 from isal import igzip_lib
 
-from engine.compression.inflate import TRAILER, BlockStart
+from engine.compression.inflate import BlockStart
 
+_TRAILER: Final = 8
+"""The bytes of checksum and size behind a gzip stream."""
 _FIXED: Final = (0b010, 10)
 """An empty block of fixed Huffman codes: its bits, the first one lowest, and their number."""
 _DYNAMIC: Final = (0x4D5FF10000000000081C004, 91)
@@ -23,7 +25,7 @@ class BlockDecoder:
     def __init__(self, start: BlockStart) -> None:
         self._inner = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_DEFLATE, zdict=start.window)
         self._used = start.used
-        self._trailer = TRAILER
+        self._trailer = _TRAILER
         self.eof = False
         self.unused_data = b""
 

@@ -1,8 +1,8 @@
-"""A gzip decoder that notes where it can be entered, and that can be entered there.
+"""A gzip decoder that notes where it can be entered.
 
-Python's modules cannot stop between two blocks of a deflate stream, or start at one, so zlib-ng is
-called through ctypes, which releases the interpreter lock: the library that the module `zlib_ng`
-has inside, or else the system's zlib. Both have the functions of zlib, and structures of one form.
+Python's modules cannot stop between two blocks of a deflate stream, so zlib-ng is called through
+ctypes, which releases the interpreter lock: the library that the module `zlib_ng` has inside, or
+else the system's zlib. Both have the functions of zlib, and structures of one form.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,7 @@ WINDOW: Final = 32 << 10
 _NG_PREFIX = "zng_"
 _NO_FLUSH, _BLOCK = 0, 5
 _OK, _STREAM_END, _BUF_ERROR = 0, 1, -5
-_GZIP, _RAW = 16 + 15, -15
-TRAILER: Final = 8
-"""The bytes of checksum and size behind a gzip stream."""
+_GZIP = 16 + 15
 _AFTER_BLOCK, _IN_LAST_BLOCK = 128, 64
 
 
@@ -111,12 +109,10 @@ class _Library:
         self._init = function("inflateInit2_", c_int, c_char_p, c_int)
         self.inflate = function("inflate", c_int)
         self.end = function("inflateEnd")
-        self.prime = function("inflatePrime", c_int, c_int)
         self.dictionary = function("inflateGetDictionary", c_char_p, c_void_p)
-        self.set_dictionary = function("inflateSetDictionary", c_char_p, c_uint)
 
-    def init(self, stream: int, bits: int) -> None:
-        if self._init(stream, bits, self._version, self._size) != _OK:
+    def init(self, stream: int) -> None:
+        if self._init(stream, _GZIP, self._version, self._size) != _OK:
             raise MemoryError
 
 
@@ -130,15 +126,11 @@ def library() -> _Library:
 
 
 class Inflater:
-    """A `Decoder` of one gzip stream, from its beginning or from a block on.
-
-    From a block on, the checksum at the end is not verified.
-    """
+    """A `Decoder` of one gzip stream."""
 
     def __init__(
         self,
         buffers: Buffers,
-        start: BlockStart | None = None,
         on_block: Callable[[BlockStart], int] | None = None,
         first_block: int = 0,
     ) -> None:
@@ -150,16 +142,11 @@ class Inflater:
         self._library = library()
         self._stream = _Stream()
         self._address = addressof(self._stream)
-        self._library.init(self._address, _RAW if start else _GZIP)
-        if start and start.window:
-            self._library.set_dictionary(self._address, start.window, len(start.window))
+        self._library.init(self._address)
         self._buffers = buffers
-        self._unread_bits = start.used if start else 0
-        self._trailer = TRAILER if start else 0
         self._on_block = on_block
         self._next_block = first_block
         self._input = b""
-        self._ended = False
         self.needs_input = True
         self.eof = False
         self.unused_data = b""
@@ -174,21 +161,15 @@ class Inflater:
         stream, most = self._stream, min(max_length, self._buffers.size)
         stream.next_out = self._buffers.address
         stream.avail_out = most
-        while not self._ended and stream.avail_out:
+        while not self.eof and stream.avail_out:
             self._step()
             if not stream.avail_in:
                 break
         made = most - stream.avail_out
-        self.needs_input = made < most
-        if self._ended and not self.eof:
-            self._end()
+        self.needs_input = self.eof or made < most
         return self._buffers.take(made)
 
     def _take(self, data: bytes) -> None:
-        if self._unread_bits:
-            used, self._unread_bits = self._unread_bits, 0
-            self._library.prime(self._address, 8 - used, data[0] >> used)
-            data = data[1:]
         self._input = data
         self._stream.next_in = cast(c_char_p(data), c_void_p).value
         self._stream.avail_in = len(data)
@@ -198,7 +179,8 @@ class Inflater:
         stops = self._on_block is not None and stream.total_out >= self._next_block
         code = self._library.inflate(self._address, _BLOCK if stops else _NO_FLUSH)
         if code == _STREAM_END:
-            self._ended = True
+            self.eof = True
+            self.unused_data = self._input[len(self._input) - stream.avail_in :]
         elif code not in (_OK, _BUF_ERROR):
             raise ValueError((stream.msg or b"it needs a dictionary").decode())
         elif self._on_block and stops and self._is_between_blocks():
@@ -221,13 +203,3 @@ class Inflater:
                 window.raw[: size.value],
             )
         )
-
-    def _end(self) -> None:
-        rest = self._input[len(self._input) - self._stream.avail_in :]
-        self._input = rest[self._trailer :]
-        self._trailer -= len(rest) - len(self._input)
-        self._stream.avail_in = 0
-        self.needs_input = True
-        if not self._trailer:
-            self.eof = True
-            self.unused_data = self._input

@@ -17,6 +17,7 @@ import msgspec
 from engine.compression import block_finder, decompress
 from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
+from engine.compression.entering import BlockDecoder
 from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
 from engine.layers.table import Point
 from engine.limits import BUFFER_SIZE
@@ -34,8 +35,12 @@ _PIECES: Final = 4
 _SHARE: Final = 200
 """Windows take at most this fraction of the compressed bytes before them."""
 _LEVEL: Final = 3
+_FIRST: Final = 1 << 15
+"""The number of the first position of a window; two literals of text are no such number."""
 _LOW: Final = bytes(range(256)) * (WINDOW // 256)
-_HIGH: Final = bytes(index >> 8 for index in range(WINDOW))
+_HIGH: Final = bytes(_FIRST + index >> 8 for index in range(WINDOW))
+_LOWER: Final = 0 if sys.byteorder == "little" else 1
+"""Where the lower byte of a number of two bytes is."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -144,11 +149,10 @@ class Points:
     def __init__(self) -> None:
         self._points: list[Point] = []
         self._windows = 0
-        self._buffers = Buffers(1, WINDOW)
 
     def add(self, candidates: Iterable[Candidate]) -> None:
         for found in candidates:
-            window = None if found.window is None else self._reduced(found, found.window)
+            window = None if found.window is None else _reduced(found, found.window)
             size = self._windows + len(window or b"")
             if size * _SHARE <= found.stored:
                 self._windows = size
@@ -161,26 +165,29 @@ class Points:
             points = points[::2]
         return tuple(points) or (Point(0, 0),)
 
-    def _reduced(self, found: Candidate, window: bytes) -> bytes:
-        """Return the window, compressed, with zeros for what the following data does not refer to.
 
-        The data is decompressed with windows that hold the lower and the upper byte of each
-        position in the place of the window, so that the output shows which positions are copied.
-        Every second one is looked at, and its neighbours are taken along: at least three bytes are
-        copied at a time. The last byte is kept in any case, since behind it a copy goes on in the
-        output.
-        """
-        size = len(window)
-        numbers = bytearray(2 * WINDOW)
-        made = 0
-        for byte, pattern in enumerate((_LOW, _HIGH)):
-            start = BlockStart(0, 0, found.used, pattern[:size])
-            out = Inflater(self._buffers, start).decompress(found.following, WINDOW)
-            made = len(out)
-            numbers[byte : 2 * made : 2] = out
-        copied = _little_endian(numbers, made)
-        needed = _selected(window, {*copied[::2], *copied[-2:], size - 1}).lstrip(b"\0")
-        return zstd.compress(needed, _LEVEL) if needed else b""
+def _reduced(found: Candidate, window: bytes) -> bytes:
+    """Return the window, compressed, with zeros for what the following data does not refer to.
+
+    The data is decompressed with windows that hold the lower and the upper byte of each position's
+    number in the place of the window, so that the output shows which positions are copied. Every
+    second one is looked at, and its neighbours are taken along: at least three bytes are copied at
+    a time. The last byte is kept in any case, since behind it a copy goes on in the output.
+    """
+    size = len(window)
+    low, high = (_copied(found, pattern[:size]) for pattern in (_LOW, _HIGH))
+    numbers = bytearray(2 * len(low))
+    numbers[_LOWER::2], numbers[1 - _LOWER :: 2] = low, high
+    copied = {*memoryview(numbers).cast("H"), _FIRST + size - 1}
+    needed = _selected(window, copied).lstrip(b"\0")
+    return zstd.compress(needed, _LEVEL) if needed else b""
+
+
+def _copied(found: Candidate, window: bytes) -> bytes:
+    """Return every second byte, and the last one, of what a window makes of the following data."""
+    start = BlockStart(found.plain, found.stored, found.used, window)
+    out = BlockDecoder(start).decompress(found.following, WINDOW)
+    return out[::2] + out[-1:]
 
 
 def window_of(point: Point) -> bytes:
@@ -192,18 +199,13 @@ def window_of(point: Point) -> bytes:
     return (zstd.decompress(point.window) if point.window else b"").rjust(WINDOW, b"\0")
 
 
-def _selected(window: bytes, positions: Iterable[int]) -> bytes:
-    """Return the bytes at these positions and next to them, with zeros for the others."""
-    mask = bytearray(1 << 16)
-    for position in positions:
-        mask[position] = 0xFF
-    one = int.from_bytes(mask[: len(window) + 1], "little")
+def _selected(window: bytes, numbers: Iterable[int]) -> bytes:
+    """Return the bytes at the positions with these numbers and next to them, with zeros for the
+    others.
+    """
+    mask = bytearray(_FIRST + WINDOW)
+    for number in numbers:
+        mask[number] = 0xFF
+    one = int.from_bytes(mask[_FIRST : _FIRST + len(window)], "little")
     selected = int.from_bytes(window, "little") & (one | one << 8 | one >> 8)
     return selected.to_bytes(len(window), "little")
-
-
-def _little_endian(numbers: bytearray, count: int) -> memoryview:
-    """Return the first `count` numbers of two bytes, the lower one first."""
-    if sys.byteorder == "big":
-        numbers[::2], numbers[1::2] = numbers[1::2], numbers[::2]
-    return memoryview(numbers)[: 2 * count].cast("H")

@@ -254,7 +254,14 @@ class Columns:
             made = attributes()
             text = sum(_ATTRIBUTES + len(k) + len(v) for k, v in made.xattrs.items())
             self._weigh(path, _ATTRIBUTES + text)
-            found = self._shared[key] = len(self._known)
+            found = self._shared[key] = self._place_of(made)
+        return found
+
+    def _place_of(self, made: Attributes) -> int:
+        """Return the position of attributes, which other headers may have in another form."""
+        values = (made.kind, made.mode, made.uid, made.gid, made.device)
+        found = self._shared.setdefault((values, *sorted(made.xattrs.items())), len(self._known))
+        if found == len(self._known):
             self._known.append(made)
         return found
 

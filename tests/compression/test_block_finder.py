@@ -87,7 +87,7 @@ def test_the_first_block_behind_a_place_is_found(kind: str) -> None:
     """It is one that zlib-ng knows, and the next one or one within two windows."""
     text, stream = STREAMS[kind]
     known = _Found(0)
-    decoder = Inflater(Buffers(1, len(text)), None, known)
+    decoder = Inflater(Buffers(1, len(text)), known)
     assert decoder.decompress(stream, len(text)) == text
     places = {(one.plain, one.stored, one.used) for one in known.starts}
     plains = sorted({one.plain for one in known.starts})

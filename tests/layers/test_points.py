@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
+from engine.compression.entering import BlockDecoder
+from engine.compression.inflate import WINDOW, BlockStart
 from engine.layers.points import Candidate, PointFinder, Points, window_of
 from tests.layers.layers import PLAIN, gzipped, zstd_frame
 
@@ -52,5 +53,5 @@ def test_a_reduced_window_is_enough(copies: list[tuple[bytes, int, int]]) -> Non
     points.add([Candidate(0, 1 << 30, 0, window, following)])
     (point,) = points.result()
     start_of_block = BlockStart(0, 0, 0, window_of(point))
-    found = Inflater(Buffers(1, WINDOW), start_of_block).decompress(following, WINDOW)
+    found = BlockDecoder(start_of_block).decompress(following, WINDOW)
     assert found == plain[:WINDOW]
