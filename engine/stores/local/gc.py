@@ -178,6 +178,10 @@ class Collector:
             (digest,),
         )
         for child, size in rows:
+            # Blobs go in the order of their digests, so one of many holders that stays is the last.
+            ((last,),) = read("SELECT max(parent) FROM refs WHERE child = ?", (child,))
+            if last is not None and last not in gone:
+                continue
             holders = {row[0] for row in read("SELECT parent FROM refs WHERE child = ?", (child,))}
             if holders <= gone:
                 yield child, size

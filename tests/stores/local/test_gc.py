@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -231,6 +232,27 @@ def test_many(engine: LocalEngine) -> None:
     taken = gone(engine)
     assert taken[0] == root
     assert set(taken) == {root, *children}
+
+
+def test_a_layer_of_many_images(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holders of a layer are not read again for each of them."""
+    layer = blob(engine, b"layer")
+    manifests = {held(engine, f"{i}".encode(), layer) for i in range(200)}
+    database = engine.store.database
+    read, found = database.read, 0
+
+    def counted(*query: Any) -> list[Any]:
+        nonlocal found
+        rows = read(*query)
+        found += len(rows)
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "read", counted)
+        planned = list(engine.collector().plan())
+    assert planned[-1].name == layer
+    assert found < 10 * len(manifests)
+    assert set(gone(engine)) == {layer, *manifests}
 
 
 def test_references_within_a_batch(engine: LocalEngine) -> None:
