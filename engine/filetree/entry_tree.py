@@ -121,8 +121,8 @@ class EntryTree(Nodes):
         """Take the columns that `growing_tree.frozen` makes.
 
         `named` refers to the entry that names a node, and `shown` to the target for a hard link.
-        `anonymous` names the nodes that refer to no
-        entry; `links` counts the nodes that refer to the target of a hard link.
+        `anonymous` names the nodes that refer to no entry; `links` counts the nodes that refer to
+        the target of a hard link.
         """
         self.tables = tables
         self._named = named

@@ -40,7 +40,7 @@ _FIRST: Final = 1 << 15
 _LOW: Final = bytes(range(256)) * (WINDOW // 256)
 _HIGH: Final = bytes(_FIRST + index >> 8 for index in range(WINDOW))
 _LOWER: Final = 0 if sys.byteorder == "little" else 1
-"""Where the lower byte of a number of two bytes is."""
+"""The place of the lower byte in a number of two bytes."""
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -148,12 +148,10 @@ class LocalContent(ContentStore):
         return self.ingests.hold_unnamed(size, digest, algorithm)
 
     def prepare(self, writers: Iterable[Writer]) -> None:
-        from engine.stores.local.writer import LocalWriter
-
         own = [_own(writer) for writer in writers]
         super().prepare(own)
         new = [writer for writer in own if not writer.synced and not self.exists(writer.digest())]
-        run_all(LocalWriter.sync, new)
+        run_all(lambda writer: writer.sync(), new)
 
     def _take(self, writers: Sequence[tuple[Writer, Mapping[str, str]]]) -> list[Committed]:
         added: list[Digest] = []

@@ -19,7 +19,8 @@ _HASH, _COPY = "openssl sha256", "cp and fsync"
 _CP, _LOAD = "imgfs, cp", "imgfs load"
 _DD = {"10 KiB": "imgfs, dd bs=10k", "32 KiB": "imgfs, dd bs=32k"}
 TOOLS = "igzip | openssl sha256, openssl sha256"
-_PEERS = ("ctr images import --no-unpack", "skopeo copy to oci:")
+SKOPEO = "skopeo copy to oci:"
+_PEERS = ("ctr images import --no-unpack", SKOPEO)
 
 
 def measure(bench: Bench) -> None:
@@ -46,7 +47,7 @@ def measure(bench: Bench) -> None:
     zipped.warm()
     done = _new(bench, "loading, gzip layers", zipped, layer_by_layer(gzip_layers(zipped)))
     what = "loading gzip layers by imgfs load"
-    skopeo = _PEERS[1] if _PEERS[1] in done.samples else None
+    skopeo = SKOPEO if SKOPEO in done.samples else None
     report.time(done, f"{what} ÷ skopeo copy to oci:", _LOAD, Goal(0.6), skopeo)
     tools = TOOLS if TOOLS in done.samples else None
     report.time(done, f"{what} ÷ hash and unpacked hash of each layer", _LOAD, Goal(0.75), tools)
@@ -92,7 +93,7 @@ def _peers(bench: Bench, archive: Path) -> list[Contender]:
                 words = ["copy", "-q", "--dest-oci-accept-uncompressed-layers"]
                 return skopeo.timed(*words, f"oci-archive:{archive}", f"oci:{place}/layout:1")
 
-        found.append(Contender(_PEERS[1], copied))
+        found.append(Contender(SKOPEO, copied))
     return found
 
 

@@ -21,7 +21,7 @@ from scripts.lib.bench.debian_roots import (
     with_other_digests,
 )
 from scripts.lib.bench.images import NAME
-from scripts.lib.bench.loading import TOOLS, layer_by_layer
+from scripts.lib.bench.loading import SKOPEO, TOOLS, layer_by_layer
 from scripts.lib.bench.mounting import IMGFS, Mount
 from scripts.lib.bench.results import Goal, Row
 from scripts.lib.bench.root_mounts import RootMount, ratarmount, squashfuse, unpacked
@@ -31,7 +31,6 @@ from scripts.lib.bench.turns import Contender, Sample
 
 _FIRST, _AGAIN, _DISK = "imgfs, first", "imgfs, second", "disk"
 _RATARMOUNT, _SQUASHFUSE, _GUNZIP = "ratarmount", "squashfuse", "the layers, decompressed"
-_SKOPEO = "skopeo copy to oci:"
 _UNPACK, _PODMAN = "umoci unpack", "podman image mount"
 _FILE = PROGRAM[1].lstrip("/")
 _FILES = 200
@@ -127,10 +126,10 @@ def _load(bench: Bench, image: RootImage) -> None:
             with bench.place() as place:
                 return skopeo.timed("copy", "-q", f"oci:{image.layout}:1", f"oci:{place}/layout:1")
 
-        contenders.append(Contender(_SKOPEO, copied))
+        contenders.append(Contender(SKOPEO, copied))
     done = bench.contest("loading the layout of a real root, gzip layers", contenders, image.size)
     what = f"load of the {bench.size} root"
-    for against, goal in ((_SKOPEO, 0.6), (TOOLS, 0.75)):
+    for against, goal in ((SKOPEO, 0.6), (TOOLS, 0.75)):
         found = done.fastest([against])
         bench.report.time(done, f"{what} ÷ {against}", "imgfs load", Goal(goal), found)
     used, least = done.cores("imgfs load"), Goal(1.8, at_least=True)
