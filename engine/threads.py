@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_WORTH_IT: Final = 128 << 10
+WORTH_IT: Final = 128 << 10
 """Size in bytes below which a handover to a thread takes longer than the work."""
 _WAITING: Final = 8
 """The most threads that wait for the disk in one call."""
@@ -95,7 +95,7 @@ def run_concurrently(
 
     Work on a small buffer is done before the call returns.
     """
-    if len(data) < _WORTH_IT:
+    if len(data) < WORTH_IT:
         work(data)
         return _nothing
     return begin(work, data)
@@ -120,7 +120,7 @@ def ahead(items: Iterator[T], size: int) -> Iterator[T]:
     The caller must exhaust them. They are made by it if `size`, the number of bytes that they are
     made of, is small.
     """
-    return items if size < _WORTH_IT else _following(begin(next, items, None), items)
+    return items if size < WORTH_IT else _following(begin(next, items, None), items)
 
 
 def _following(coming: Callable[[], T | None], items: Iterator[T]) -> Iterator[T]:

@@ -121,7 +121,7 @@ class FileWriter:
         assert self._ingest is not None
         self._ingest.write(data)
         if self._layer is not None:
-            self._layer.advance(self._ingest.offset)
+            self._layer.add(data)
 
     def _stop_following(self) -> None:
         if self._layer is not None:

@@ -49,7 +49,7 @@ class IngestSink:
 
     def write(self, data: memoryview) -> None:
         self._writer.write(data)
-        self._layer.advance(self._writer.offset)
+        self._layer.add(data)
 
     def close(self) -> Content:
         digest, size = self._writer.digest(), self._writer.offset

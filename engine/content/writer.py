@@ -8,20 +8,16 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from engine.closing import Closing
 from engine.content.protocols import NO_LABELS, Bytes, Committed, Status
+from engine.content.running_hash import RunningHash
 from engine.errors import DigestMismatch, SizeMismatch
 from engine.limits import BUFFER_SIZE
-from engine.spec.digest import Digest, from_hash, hasher, parse
-from engine.threads import run_concurrently
-
-if TYPE_CHECKING:
-    import hashlib
+from engine.spec.digest import Digest, parse
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -60,7 +56,7 @@ class Writer(Closing, ABC):
         self.record = record
         self._algorithm = record.expected.algorithm if record.expected else algorithm
         self._publish = publish
-        self._hash: hashlib._Hash = hasher(self._algorithm)
+        self._hash = RunningHash(self._algorithm)
         self._hash_is_stale = False
         self.is_open = True
         self.offset = 0
@@ -101,25 +97,23 @@ class Writer(Closing, ABC):
     def write(self, data: Bytes) -> int:
         """Append all of `data` and return its length.
 
-        After an error the bytes written are counted and hashed.
+        After an error the bytes written are counted and hashed. Another thread hashes them, so
+        `bytes` are kept for a moment, and other buffers copied.
         """
         self._check_open()
         if self._hash_is_stale:
             return self.pwrite(data, self.offset)
         length = memoryview(data).nbytes
         view = memoryview(data).cast("B") if length else memoryview(b"")
-        before = self._hash.copy()
-        hashing = run_concurrently(self._hash.update, view)
         written = 0
         try:
             while written < length:
                 written += self._append(view[written:])
         finally:
-            hashing()
             self.offset += written
-            if written < length:
-                before.update(view[:written])
-                self._hash = before
+            self._hash_is_stale = True  # if an interrupt prevents the update
+            self._hash.update(view[:written])
+            self._hash_is_stale = False
         return length
 
     def pwrite(self, data: Bytes, offset: int) -> int:
@@ -142,7 +136,7 @@ class Writer(Closing, ABC):
         """Return the digest of the bytes written so far."""
         if self._hash_is_stale:
             self._take_up(self.offset)
-        return from_hash(self._algorithm, self._hash)
+        return self._hash.digest()
 
     def truncate(self, size: int) -> None:
         """Keep the first `size` bytes, which must have been written, and append after them."""
@@ -201,14 +195,14 @@ class Writer(Closing, ABC):
 
     def _take_up(self, size: int) -> None:
         """Hash the first `size` bytes and continue after them."""
-        self._hash = hasher(self._algorithm)
+        self._hash = RunningHash(self._algorithm)
         self._hash_is_stale = False
         self.offset = 0
         while self.offset < size:
             data = self.pread(min(BUFFER_SIZE, size - self.offset), self.offset)
             if not data:
                 raise OSError(errno.EIO, "the ingest has shrunk", self.record.ref)
-            self._hash.update(data)
+            self._hash.update(memoryview(data))
             self.offset += len(data)
 
     def _check_open(self) -> None:

@@ -1,7 +1,8 @@
 """Learn what is in a layer while it is written, by reading back what has been written already.
 
-The writer tells how far it is, and does not wait: the bytes come out of the page cache, in other
-threads. As many layers are learnt at once as there are cores; the others follow in their order.
+The writer does not wait: other threads take the bytes that it has written last, or read them out of
+the page cache. As many layers are learnt at once as there are cores; the others follow in their
+order.
 """
 
 import os
@@ -16,13 +17,11 @@ from engine.compression.decompress import SNIFFED
 from engine.errors import BrokenArchive
 from engine.layers.diff_ids import Uncompressed, compression_from
 from engine.layers.learning import LayerLearner
+from engine.layers.recent_bytes import Pread, RecentBytes
 from engine.layers.table_codec import dump
 from engine.limits import BUFFER_SIZE, Limits
 from engine.spec.digest import Digest
 from engine.threads import Workers
-
-Pread = Callable[[int, int], bytes]
-"""Return up to so many bytes at an offset."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,7 +51,7 @@ class LayerFollower:
         """Read by `pread`, from any thread; call `on_plain` with the size of each piece that is
         decompressed.
         """
-        self._pread = pread
+        self._recent = RecentBytes(pread)
         self._on_plain = on_plain
         self._changed = Condition()
         """Its lock protects the rest, of which `_learner` and `_taken` belong to who is busy."""
@@ -65,6 +64,11 @@ class LayerFollower:
         self._is_stopped = False
         self._is_complete = False
         self._error: BaseException | None = None
+
+    def add(self, data: memoryview) -> None:
+        """Take note of the next bytes, which are written; raise as `advance` does."""
+        self._recent.add(data, self._written)
+        self.advance(self._written + len(data))
 
     def advance(self, size: int) -> None:
         """Take note that the first `size` bytes are written.
@@ -127,13 +131,13 @@ class LayerFollower:
             return None
 
     def _learn(self, size: int) -> None:
-        data = self._pread(size, self._taken)
-        self._taken += size
-        self._begun(data).begin(data, self._count)()
+        data = self._recent.pread(size, self._taken)
+        self._taken += len(data)
+        self._begun(data).feed(data, self._count)
 
-    def _begun(self, data: bytes) -> LayerLearner:
+    def _begun(self, data: bytes | memoryview) -> LayerLearner:
         if self._learner is None:
-            compression = compression_from(data[:SNIFFED])
+            compression = compression_from(bytes(data[:SNIFFED]))
             self._learner = LayerLearner(compression, Limits(), _are_cores_busy)
         return self._learner
 

@@ -45,31 +45,21 @@ class LayerLearner:
         self._pass = None if compression == "none" else _CompressedPass(compression)
         self._held: bytes | memoryview = b""
 
-    def begin(
-        self, data: bytes | memoryview, on_plain: Callable[[int], object]
-    ) -> Callable[[], object]:
-        """Begin with the next stored bytes; return a function that completes the work on them.
+    def feed(self, data: bytes | memoryview, on_plain: Callable[[int], object]) -> None:
+        """Take the next stored bytes; call `on_plain` with the size of each piece that is
+        decompressed.
 
-        It calls `on_plain` with the size of each piece that is decompressed, and must be called
-        before the bytes change. It raises BrokenArchive without a member if the layer is damaged,
-        and what `on_plain` raises.
+        Raise BrokenArchive without a member if the layer is damaged, and what `on_plain` raises.
         """
         if self._pass is None:
-            return run_concurrently(self._builder.feed, memoryview(data))
+            self._builder.feed(memoryview(data))
+            return
         pieces = self._pass.decompressed(data)
         if not self._are_cores_busy():
             pieces = ahead(pieces, len(data))
-        return partial(self._take, self._pass, pieces, on_plain)
-
-    def _take(
-        self,
-        layer: "_CompressedPass",
-        pieces: Iterator[bytes | memoryview],
-        on_plain: Callable[[int], object],
-    ) -> None:
         for plain in pieces:
             on_plain(len(plain))
-            self._learn(layer)
+            self._learn(self._pass)
             self._held = plain
 
     def _learn(self, layer: "_CompressedPass") -> None:
@@ -130,7 +120,7 @@ def learn(reader: ReaderAt, subject: str, on_progress: Progress) -> Learnt:
     learner = LayerLearner(compression_of(reader), Limits(), _are_free)
     try:
         for offset in range(0, reader.size, BUFFER_SIZE):
-            learner.begin(reader.pread(BUFFER_SIZE, offset), _ignore)()
+            learner.feed(reader.pread(BUFFER_SIZE, offset), _ignore)
             on_progress(Done(min(offset + BUFFER_SIZE, reader.size), reader.size))
         return learner.finish()
     except BrokenArchive as error:

@@ -29,7 +29,7 @@ def _learnt(layer: bytes, are_cores_busy: list[bool]) -> Learnt:
     learner = LayerLearner("gzip", Limits(), lambda: next(calls))
     step = 300_000
     for start in range(0, len(layer), step):
-        learner.begin(layer[start : start + step], lambda _size: None)()
+        learner.feed(layer[start : start + step], lambda _size: None)
     return learner.finish()
 
 
