@@ -41,11 +41,13 @@ class RecentBytes:
         with self._lock:
             while self._pieces:
                 start, piece = self._pieces[0]
-                if start > offset:
+                if offset < start:
                     size = min(size, start - offset)
                     break
+                if offset + size < start + len(piece):
+                    return piece[offset - start :][:size]
                 self._pieces.popleft()
                 self._size -= len(piece)
-                if start == offset and len(piece) <= size:
-                    return piece
+                if offset < start + len(piece):
+                    return piece[offset - start :]
         return self._pread(size, offset)
