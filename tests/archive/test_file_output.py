@@ -69,6 +69,12 @@ def test_progress_counts_every_byte_and_layer(tmp_path: Path, target: int) -> No
     assert [done.size for done in told] == sorted(done.size for done in told)
 
 
+def test_the_space_is_reserved_before_anything_is_written(tmp_path: Path, target: int) -> None:
+    sizes: list[int] = []
+    size = write(Files(tmp_path, ALL), target, lambda _: sizes.append(os.fstat(target).st_size))
+    assert set(sizes) == {size}
+
+
 @pytest.mark.parametrize("number", range(len(CONTENTS)))
 def test_a_blob_that_is_wrong_is_refused(tmp_path: Path, target: int, number: int) -> None:
     digest = digests.of_bytes(CONTENTS[number])
