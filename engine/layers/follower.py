@@ -1,13 +1,12 @@
 """Learn what is in a layer while it is written, by reading back what has been written already.
 
 The writer does not wait: other threads take the bytes that it has written last, or read them out of
-the page cache. As many layers are learnt at once as there are cores; the others follow in their
-order.
+the page cache. As many layers are learnt at once as there are cores; the largest of the others is
+next.
 """
 
-import os
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from threading import Condition, Event
 from typing import Self
 
@@ -17,11 +16,11 @@ from engine.compression.decompress import SNIFFED
 from engine.errors import BrokenArchive
 from engine.layers.diff_ids import Uncompressed, compression_from
 from engine.layers.learning import LayerLearner
+from engine.layers.learning_threads import learning_threads
 from engine.layers.recent_bytes import Pread, RecentBytes
 from engine.layers.table_codec import dump
 from engine.limits import BUFFER_SIZE, Limits
 from engine.spec.digest import Digest
-from engine.threads import Workers
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -106,7 +105,11 @@ class LayerFollower:
         enough = self._written - self._taken >= BUFFER_SIZE or self._ended is not None
         if enough and not self._is_scheduled:
             self._is_scheduled = True
-            _workers(os.getpid()).begin(self._work)
+            learning_threads().begin(self._work, self._left)
+
+    def _left(self) -> int:
+        """Return the number of bytes that are written and not learnt."""
+        return self._written - self._taken
 
     def _work(self) -> None:
         while (work := self._next()) is not None:
@@ -138,7 +141,9 @@ class LayerFollower:
     def _begun(self, data: bytes | memoryview) -> LayerLearner:
         if self._learner is None:
             compression = compression_from(bytes(data[:SNIFFED]))
-            self._learner = LayerLearner(compression, Limits(), _are_cores_busy)
+            self._learner = LayerLearner(
+                compression, Limits(), lambda: learning_threads().are_all_busy
+            )
         return self._learner
 
     def _count(self, size: int) -> None:
@@ -192,14 +197,3 @@ class FollowedLayer:
         """Set the outcome, for those who wait for it."""
         self._outcome, self._error = outcome, error
         self._delivered.set()
-
-
-def _are_cores_busy() -> bool:
-    """Return whether as many layers are being learnt as there are cores."""
-    return _workers(os.getpid()).are_all_busy
-
-
-@cache
-def _workers(_pid: int) -> Workers:
-    """Return the threads that learn: not the shared ones, for whose work they wait."""
-    return Workers(os.cpu_count() or 1)

@@ -97,10 +97,10 @@ def test_what_reading_raises_is_raised() -> None:
 def test_an_interrupt_while_the_threads_start_does_not_hold_up_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(_pid: int) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.layers.follower._workers", interrupted)
+    monkeypatch.setattr("engine.layers.follower.learning_threads", interrupted)
     data = gzipped(PLAIN)
     follower = follower_of(data)
     with pytest.raises(KeyboardInterrupt):
