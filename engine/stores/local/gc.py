@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
 DAY: Final = 86400.0
-_LOCKED: Final = 0.005
+_LOCKED: Final = 0.01
 """Seconds for which a batch should hold the lock."""
-_BATCH: Final = 50
+_BATCH: Final = 100
 """Blobs in the first batch, and the smallest number in any."""
-_MOST: Final = 500
+_MOST: Final = 1000
 _PAGE: Final = 500
 _UNROOTED: Final = """
     NOT EXISTS (SELECT 1 FROM members WHERE members.digest = blobs.digest)
@@ -45,6 +45,13 @@ _UNROOTED: Final = """
     AND ifnull(json_extract(blobs.labels, '$."containerd.io/gc.root"'), '') = ''"""
 _UNHELD: Final = f"""{_UNROOTED}
     AND NOT EXISTS (SELECT 1 FROM refs WHERE refs.child = blobs.digest)"""
+_CHILDREN: Final = f"""
+    SELECT blobs.digest, blobs.size,
+        (SELECT min(parent) FROM refs AS holders WHERE holders.child = blobs.digest),
+        (SELECT max(parent) FROM refs AS holders WHERE holders.child = blobs.digest)
+    FROM refs JOIN blobs ON blobs.digest = refs.child
+    WHERE refs.parent = ? AND {_UNROOTED}"""
+"""The children of a blob, each with the first and the last blob that refers to it."""
 _FORGET: Final = f"""
     DELETE FROM blobs WHERE digest IN (SELECT value FROM json_each(?)) AND {_UNHELD}
     AND NOT EXISTS (SELECT 1 FROM lease_resources WHERE lease_resources.digest = blobs.digest)
@@ -79,12 +86,14 @@ class Collector:
     def _collected(self) -> Iterator[Garbage]:
         content = self._store.content
         yield from map(_lease, self._store.leases.prune())
+        # A table made from here on is one of the leftovers.
+        tables = {table.digest for table in self._store.tables.files()}
         remaining, size = self._blobs(set()), _BATCH
         while batch := list(islice(remaining, size)):
             begun = time.monotonic()
             swept = self._sweep(batch)
             locked = time.monotonic() - begun
-            self._unlink(swept)
+            self._unlink(swept, tables)
             yield from swept
             if len(batch) == size:
                 time.sleep(max(0, begun + 2 * locked - time.monotonic()))
@@ -154,11 +163,12 @@ class Collector:
             digests = [digest for digest in digests if digest not in gone]
         return gone
 
-    def _unlink(self, swept: dict[Garbage, str]) -> None:
+    def _unlink(self, swept: dict[Garbage, str], tables: Collection[str | None]) -> None:
         for garbage, path in swept.items():
             with suppress(FileNotFoundError):  # another collection may have found it there
                 os.unlink(path)
-            self._store.tables.delete(garbage.name)
+            if garbage.name in tables:
+                self._store.tables.delete(garbage.name)
 
     def _unheld(self) -> Iterator[tuple[str, int]]:
         last = ""
@@ -172,15 +182,13 @@ class Collector:
     def _released(self, digest: str, gone: set[str]) -> Iterator[tuple[str, int]]:
         """Yield the blobs (digest, size) that only `digest` and removed blobs refer to."""
         read = self._store.database.read
-        rows = read(
-            "SELECT blobs.digest, blobs.size FROM refs JOIN blobs ON blobs.digest = refs.child"
-            f" WHERE refs.parent = ? AND {_UNROOTED}",
-            (digest,),
-        )
-        for child, size in rows:
-            # Blobs go in the order of their digests, so one of many holders that stays is the last.
-            ((last,),) = read("SELECT max(parent) FROM refs WHERE child = ?", (child,))
+        rows = read(_CHILDREN, (digest,))
+        # Blobs go in the order of their digests, so one of many holders that stays is the last.
+        for child, size, first, last in rows:
             if last is not None and last not in gone:
+                continue
+            if first == last:
+                yield child, size
                 continue
             holders = {row[0] for row in read("SELECT parent FROM refs WHERE child = ?", (child,))}
             if holders <= gone:

@@ -269,7 +269,7 @@ def test_references_within_a_batch(engine: LocalEngine) -> None:
 
 
 def test_two_at_once(engine: LocalEngine) -> None:
-    data = [blob(engine, f"{i}".encode()) for i in range(60)]
+    data = [blob(engine, f"{i}".encode()) for i in range(120)]
     first, second = engine.collector().collect(), engine.collector().collect()
     taken = [next(first).name, next(second).name]
     taken += [g.name for g in first] + [g.name for g in second]

@@ -15,6 +15,7 @@ from engine.spec import digest as digests
 from engine.stores.local.fsck import check_layers
 from engine.stores.local.fsck.problem import Kind
 from engine.stores.local.tables import LocalTables
+from engine.testing.blobs import write_blob
 from engine.testing.tables import TableSuite
 from tests import archives
 from tests.archives import ImageParts
@@ -188,3 +189,18 @@ def test_a_store_without_tables_works(engine: LocalEngine) -> None:
     with engine.layers.open(digest) as layer:
         assert layer.read(len(LAYER), 0) == LAYER
     assert engine.store.tables.get(digest) is not None
+
+
+def test_tables_go_with_their_blobs(engine: LocalEngine) -> None:
+    """Those made during a collection, too."""
+    data = sorted(
+        write_blob(engine.content, "test", f"{i}".encode()).info.digest for i in range(120)
+    )
+    tables = engine.store.tables
+    tables.put(data[0], b"table")
+    collecting = engine.collector().collect()
+    next(collecting)
+    assert tables.get(data[0]) is None
+    tables.put(data[-1], b"table")
+    assert {g.name for g in collecting} >= set(data[1:])
+    assert not list(tables.files())
