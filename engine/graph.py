@@ -134,15 +134,18 @@ def children(data: bytes, descriptor: Descriptor) -> tuple[Descriptor, ...]:
     The result is empty for a layer, a config or an unknown type. Raise InvalidDocument if the
     document does not match its media type.
     """
-    subject = f"{_noun(descriptor)} {descriptor.digest}"
     if oci.is_manifest_type(descriptor.media_type):
-        oci.validate_media_type(data, descriptor.media_type, subject)
-        manifest = oci.parse_manifest(data, subject)
-        return (manifest.config, *manifest.layers)
+        return children_of(_manifest(data, descriptor))
     if oci.is_index_type(descriptor.media_type):
+        subject = _subject(descriptor)
         oci.validate_media_type(data, descriptor.media_type, subject)
         return tuple(oci.parse_index(data, subject).manifests)
     return ()
+
+
+def children_of(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """Return the descriptors in a manifest, in containerd's order."""
+    return (manifest.config, *manifest.layers)
 
 
 def gc_labels(refs: Sequence[Descriptor]) -> dict[str, str]:
@@ -251,13 +254,12 @@ class _Walk:
         return []
 
     def _visit_manifest(self, descriptor: Descriptor, is_root: bool) -> None:
-        data = self._read(descriptor)
-        refs = children(data, descriptor)
+        manifest = _manifest(self._read(descriptor), descriptor)
+        refs = children_of(manifest)
         absent = {ref.digest for ref in refs if not self._has(ref)}
         missing = tuple(ref for ref in refs if ref.digest in absent and not _may_be_absent(ref))
         if not missing:
             self._present.update((ref.digest, ref) for ref in refs if ref.digest not in absent)
-        manifest = oci.parse_manifest(data, descriptor.digest)
         is_attestation = oci.is_attestation(descriptor)
         if is_attestation and not is_root:
             return
@@ -288,12 +290,22 @@ class _Walk:
                 self._missing[descriptor.digest] = descriptor
             return False
         if size != descriptor.size:
-            raise SizeMismatch(f"{_noun(descriptor)} {descriptor.digest}", descriptor.size, size)
+            raise SizeMismatch(_subject(descriptor), descriptor.size, size)
         return True
 
     def _read(self, descriptor: Descriptor) -> bytes:
-        subject = f"{_noun(descriptor)} {descriptor.digest}"
-        return read_blob(self._blobs, Digest(descriptor.digest), descriptor.size, subject=subject)
+        blob, size = Digest(descriptor.digest), descriptor.size
+        return read_blob(self._blobs, blob, size, subject=_subject(descriptor))
+
+
+def _manifest(data: bytes, descriptor: Descriptor) -> Manifest:
+    subject = _subject(descriptor)
+    oci.validate_media_type(data, descriptor.media_type, subject)
+    return oci.parse_manifest(data, subject)
+
+
+def _subject(descriptor: Descriptor) -> str:
+    return f"{_noun(descriptor)} {descriptor.digest}"
 
 
 def _may_be_absent(descriptor: Descriptor) -> bool:

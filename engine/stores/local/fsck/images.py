@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 from engine.allocation import keep_freed_memory
 from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, EngineError, NotFound, counted
-from engine.graph import ImageManifest, children, gc_labels, graph, summarize
+from engine.graph import (
+    ArtifactManifest,
+    Graph,
+    ImageManifest,
+    children,
+    children_of,
+    gc_labels,
+    graph,
+    summarize,
+)
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.limits import BUFFER_SIZE
 from engine.spec import media_types as layer_types
@@ -111,7 +120,7 @@ class ImageCheck:
         names = self._names(target)
         try:
             found = graph(self._store.content, target)
-            references = [p for blob in found.blobs for p in self._references(blob, names)]
+            references = list(self._references(found, names))
         except (EngineError, OSError) as error:
             yield Problem(Kind.IMAGE, target.digest, str(error), names)
             return
@@ -131,17 +140,24 @@ class ImageCheck:
             yield Problem(Kind.IMAGE, target.digest, text, names)
         yield from references
 
-    def _references(self, blob: Descriptor, names: tuple[str, ...]) -> Iterator[Problem]:
-        if not oci.is_document_type(blob.media_type):
-            return
+    def _references(self, found: Graph, names: tuple[str, ...]) -> Iterator[Problem]:
+        """Yield the documents of a graph whose labels do not protect their children."""
         content = self._store.content
-        data = read_blob(content, blob.digest, blob.size)
-        expected: Mapping[str, str] = gc_labels(children(data, blob))
-        labels = content.info(blob.digest).labels
-        wrong = {key: value for key, value in expected.items() if labels.get(key) != value}
-        for key, value in list(wrong.items())[:1]:
-            text = f"{key}: expected {value}, found {labels.get(key, 'none')}"
-            yield Problem(Kind.LABEL, blob.digest, text, names, wrong)
+        read: tuple[ImageManifest | ArtifactManifest, ...] = (*found.images, *found.artifacts)
+        parsed = {one.descriptor.digest: one.manifest for one in read}
+        for blob in found.blobs:
+            if not oci.is_document_type(blob.media_type):
+                continue
+            if manifest := parsed.get(blob.digest):
+                below = children_of(manifest)
+            else:
+                below = children(read_blob(content, blob.digest, blob.size), blob)
+            expected: Mapping[str, str] = gc_labels(below)
+            labels = content.info(blob.digest).labels
+            wrong = {key: value for key, value in expected.items() if labels.get(key) != value}
+            for key, value in list(wrong.items())[:1]:
+                text = f"{key}: expected {value}, found {labels.get(key, 'none')}"
+                yield Problem(Kind.LABEL, blob.digest, text, names, wrong)
 
     def _targets(self) -> Iterator[Descriptor]:
         rows = self._store.database.read("SELECT DISTINCT digest FROM images ORDER BY digest")
