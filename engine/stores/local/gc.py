@@ -4,8 +4,9 @@ As in containerd, a blob stays while an image has it (`members`), a lease protec
 `containerd.io/gc.root` marks it, a resumable ingest expects it, or a blob that stays refers to it
 by a label `containerd.io/gc.ref.content…`. The table `refs` holds these references, so that whether
 a blob is referred to is a lookup, and a collection does not load the whole store: it takes the
-blobs without references, then those that only they referred to, down to the layers. Content cannot
-refer to itself; a cycle of labels is not collected.
+blobs without references, then those that only they referred to, down to the layers; each of these
+levels in the order of the digests, in which the database has them. Content cannot refer to itself;
+a cycle of labels is not collected.
 
 The plan is made by plain reads. Each of its blobs is checked again under the database's write lock
 before its row is deleted; a blob that was leased before then stays. Rows and files go in batches
@@ -17,8 +18,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -39,6 +39,7 @@ _BATCH: Final = 100
 """Blobs in the first batch, and the smallest number in any."""
 _MOST: Final = 1000
 _PAGE: Final = 500
+_UNUSED: Final = "no image, lease or other blob refers to it"
 _UNROOTED: Final = """
     NOT EXISTS (SELECT 1 FROM members WHERE members.digest = blobs.digest)
     AND NOT EXISTS (SELECT 1 FROM images WHERE images.digest = blobs.digest)
@@ -113,15 +114,15 @@ class Collector:
         """Yield the blobs without references, each before the blobs that it refers to."""
         kept = self._store.leases.protected(ended) | self._expected()
         gone: set[str] = set()
-        for root in self._unheld():
-            queue = deque([root])
-            while queue:
-                digest, size = queue.popleft()
-                if digest in gone or digest in kept:
-                    continue
-                gone.add(digest)
-                queue.extend(self._released(digest, gone))
-                yield Garbage("blob", digest, size, "no image, lease or other blob refers to it")
+        level: Iterable[tuple[str, int]] = self._unheld()
+        while level:
+            released: list[tuple[str, int]] = []
+            for digest, size in level:
+                if digest not in gone and digest not in kept:
+                    gone.add(digest)
+                    released += self._released(digest, gone)
+                    yield Garbage("blob", digest, size, _UNUSED)
+            level = sorted(released)
 
     def _leftovers(self) -> Iterator[Garbage]:
         """Yield the remains of processes that ended early."""
