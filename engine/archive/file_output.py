@@ -89,10 +89,11 @@ class _Archive:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Reserve space for a file, if its file system can; that is cheaper than page by page.
+    """Reserve the space of a file at once, which takes less time than with each page.
 
-    The C library's posix_fallocate would write to each block where the file system cannot.
+    Do nothing if the file system cannot, or is full: the writes that follow say so. The C library's
+    posix_fallocate would write to each block instead.
     """
     from ctypes import CDLL, c_int64  # deferred: most archives go to a pipe
 
-    CDLL(None).fallocate(descriptor, 0, c_int64(0), c_int64(size))  # if it fails, so will a write
+    CDLL(None).fallocate(descriptor, 0, c_int64(0), c_int64(size))

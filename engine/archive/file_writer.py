@@ -119,7 +119,11 @@ class FileWriter:
 
     def _append(self, data: memoryview) -> None:
         assert self._ingest is not None
-        self._ingest.write(data)
+        try:
+            self._ingest.write(data)
+        except BaseException:  # a part may have been written, which is not followed
+            self._stop_following()
+            raise
         if self._layer is not None:
             self._layer.add(data)
 

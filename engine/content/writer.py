@@ -110,10 +110,11 @@ class Writer(Closing, ABC):
             while written < length:
                 written += self._append(view[written:])
         finally:
-            self.offset += written
-            self._hash_is_stale = True  # if an interrupt prevents the update
-            self._hash.update(view[:written])
-            self._hash_is_stale = False
+            if written:
+                self.offset += written
+                self._hash_is_stale = True  # if an interrupt prevents the update
+                self._hash.update(view[:written])
+                self._hash_is_stale = False
         return length
 
     def pwrite(self, data: Bytes, offset: int) -> int:

@@ -1,10 +1,11 @@
-"""Learn what is in a layer while it is written, by reading back what has been written already.
+"""Learn what is in a layer while it is written, from what has been written already.
 
 The writer does not wait: other threads take the bytes that it has written last, or read them out of
 the page cache. As many layers are learnt at once as there are cores; the largest of the others is
 next.
 """
 
+import errno
 from collections.abc import Callable
 from functools import partial
 from threading import Condition, Event
@@ -50,6 +51,7 @@ class LayerFollower:
         """Read by `pread`, from any thread; call `on_plain` with the size of each piece that is
         decompressed.
         """
+        self._pread = pread
         self._recent = RecentBytes(pread)
         self._on_plain = on_plain
         self._changed = Condition()
@@ -66,7 +68,8 @@ class LayerFollower:
 
     def add(self, data: memoryview) -> None:
         """Take note of the next bytes, which are written; raise as `advance` does."""
-        self._recent.add(data, self._written)
+        if not self._is_over:
+            self._recent.add(data, self._written)
         self.advance(self._written + len(data))
 
     def advance(self, size: int) -> None:
@@ -98,6 +101,7 @@ class LayerFollower:
         """Learn no more; when it returns nothing is read any more."""
         with self._changed:
             self._is_stopped = True
+            self._recent.clear()
             self._changed.wait_for(lambda: not self._is_busy)
 
     def _go_on(self) -> None:
@@ -106,6 +110,10 @@ class LayerFollower:
         if enough and not self._is_scheduled:
             self._is_scheduled = True
             learning_threads().begin(self._work, self._left)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopped or self._error is not None
 
     def _left(self) -> int:
         """Return the number of bytes that are written and not learnt."""
@@ -122,8 +130,9 @@ class LayerFollower:
         """Return what to do next; None once there is nothing more for now."""
         with self._changed:
             ready = min(BUFFER_SIZE, self._written - self._taken)
-            is_over = self._is_stopped or self._error is not None
-            if not is_over and (ready == BUFFER_SIZE or (ready and self._ended is not None)):
+            if self._is_over:
+                self._recent.clear()
+            elif ready == BUFFER_SIZE or (ready and self._ended is not None):
                 self._is_busy = True
                 return partial(self._learn, ready)
             if self._ended is not None:
@@ -135,12 +144,14 @@ class LayerFollower:
 
     def _learn(self, size: int) -> None:
         data = self._recent.pread(size, self._taken)
+        if not data:
+            raise OSError(errno.EIO, "the bytes that were written are no longer there")
         self._taken += len(data)
-        self._begun(data).feed(data, self._count)
+        self._begun().feed(data, self._count)
 
-    def _begun(self, data: bytes | memoryview) -> LayerLearner:
+    def _begun(self) -> LayerLearner:
         if self._learner is None:
-            compression = compression_from(bytes(data[:SNIFFED]))
+            compression = compression_from(bytes(self._pread(SNIFFED, 0)))
             self._learner = LayerLearner(
                 compression, Limits(), lambda: learning_threads().are_all_busy
             )
@@ -167,7 +178,7 @@ class LayerFollower:
                 self._changed.notify_all()
 
     def _outcome(self, followed: "FollowedLayer") -> Outcome:
-        learnt = self._begun(b"").finish()
+        learnt = self._begun().finish()
         return Outcome(learnt.uncompressed or followed.stored, dump(learnt.table))
 
 

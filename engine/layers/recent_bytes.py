@@ -33,11 +33,19 @@ class RecentBytes:
         """
         with self._lock:
             if type(data.obj) is bytes and WORTH_IT <= len(data) <= _KEPT - self._size:
-                self._pieces.append((offset, data))
+                self._pieces.append((offset, data[:]))
                 self._size += len(data)
 
+    def clear(self) -> None:
+        """Keep nothing of what has been added."""
+        with self._lock:
+            self._pieces.clear()
+            self._size = 0
+
     def pread(self, size: int, offset: int) -> bytes | memoryview:
-        """Return up to `size` bytes at an offset, and keep what is behind them only."""
+        """Return up to `size` bytes at an offset, fewer also where a piece ends, and keep what is
+        behind them only.
+        """
         with self._lock:
             while self._pieces:
                 start, piece = self._pieces[0]

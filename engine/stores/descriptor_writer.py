@@ -8,6 +8,7 @@ from typing import Final
 from engine.content.protocols import Bytes, Status
 from engine.content.writer import Publish, Record, Writer
 from engine.errors import Unavailable
+from engine.spec.digest import Digest
 
 _EARLY: Final = 16 << 20
 """Bytes after which the kernel is made to begin writing them to disk."""
@@ -44,6 +45,10 @@ class DescriptorWriter(Writer):
         data = os.fstat(self._descriptor)
         return self.record.status(data.st_size, data.st_mtime)
 
+    def digest(self) -> Digest:
+        self._check_process()
+        return super().digest()
+
     def sync(self) -> None:
         """Make the bytes durable."""
         if not self.synced:
@@ -75,6 +80,9 @@ class DescriptorWriter(Writer):
     @property
     def _descriptor(self) -> int:
         self._check_open()
+        self._check_process()
+        return self._locked
+
+    def _check_process(self) -> None:
         if not self._is_own:
             raise Unavailable("ingest", self.record.ref)
-        return self._locked

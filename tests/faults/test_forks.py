@@ -155,3 +155,24 @@ with LocalEngine(store) as engine:
     )
     with LocalEngine(store) as engine:
         load(engine)
+
+
+def test_a_child_cannot_use_the_ingest_of_its_parent(store: Path) -> None:
+    run(
+        """
+engine = LocalEngine(store)
+with engine, engine.content.writer("ref") as writer:
+    for _ in range(8):
+        writer.write(bytes(1 << 20))
+
+    def work():
+        refused(lambda: writer.write(b"more"))
+        refused(writer.digest)
+        engine.close()
+
+    assert child(work) == 0
+    writer.write(b"more")
+    writer.abort()
+""",
+        store,
+    )

@@ -36,6 +36,28 @@ def test_the_outcome_is_that_of_a_pass(kind: Callable[[bytes], bytes], step: int
     assert outcome.uncompressed.size == len(PLAIN)
 
 
+@pytest.mark.parametrize("kind", [gzipped, zstd_frame, bytes])
+@pytest.mark.parametrize("first", [1, 2, 3, 5, 17])
+def test_pieces_may_be_of_any_size(kind: Callable[[bytes], bytes], first: int) -> None:
+    data = kind(PLAIN)
+    follower = follower_of(data)
+    follower.add(memoryview(data)[:first])
+    for start in range(first, len(data), BUFFER_SIZE):
+        follower.add(memoryview(data)[start : start + BUFFER_SIZE])
+    outcome = follower.end(of_bytes(data), len(data)).outcome()
+    assert outcome.uncompressed is not None
+    assert outcome.uncompressed.diff_id == of_bytes(PLAIN)
+    found, expected = load(outcome.table or b""), learn(Blob(data), "layer", ignore).table
+    assert found is not None
+    assert (found.compression, list(found.paths)) == (expected.compression, list(expected.paths))
+
+
+def test_a_file_that_has_shrunk_is_an_error() -> None:
+    followed = follower_of(b"").end(of_bytes(b""), 10)
+    with pytest.raises(OSError, match="no longer there"):
+        followed.outcome()
+
+
 def test_more_may_be_written_after_an_end() -> None:
     data = gzipped(PLAIN)
     follower = follower_of(data)

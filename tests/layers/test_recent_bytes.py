@@ -43,3 +43,10 @@ def test_a_buffer_that_may_change_is_not_kept() -> None:
     recent = RecentBytes(lambda _size, _at: b"of the file")
     recent.add(memoryview(bytearray(WORTH_IT)), 0)
     assert recent.pread(BUFFER_SIZE, 0) == b"of the file"
+
+
+def test_nothing_is_kept_after_a_clear() -> None:
+    recent = RecentBytes(lambda _size, _at: b"of the file")
+    recent.add(memoryview(bytes(WORTH_IT)), 0)
+    recent.clear()
+    assert recent.pread(BUFFER_SIZE, 0) == b"of the file"
