@@ -146,6 +146,9 @@ class _Translator:
                 self._copy(call)
             case "ftruncate" if (inode := self._inode(arguments[0])) is not None:
                 self.journal.add(Truncate(inode, int(arguments[1])))
+            case "fallocate" if (inode := self._inode(arguments[0])) is not None:
+                assert arguments[1:3] == ["0", "0"], call
+                self.journal.add(Truncate(inode, int(arguments[3])))  # of a file that is empty
             case "fsync" | "fdatasync" if (inode := self._inode(arguments[0])) is not None:
                 self.journal.add(Sync(inode))
             case "fchmod" if (inode := self._inode(arguments[0])) is not None:
@@ -158,7 +161,9 @@ class _Translator:
                 self._remove(Path(arguments[0]))
             case "rename" | "renameat" | "renameat2":
                 self._rename(Path(arguments[0]), Path(arguments[1]))
-            case "ftruncate" | "fsync" | "fdatasync" | "fchmod" | "chmod" | "fchmodat":
+            case (
+                "ftruncate" | "fallocate" | "fsync" | "fdatasync" | "fchmod" | "chmod" | "fchmodat"
+            ):
                 pass
             case _:
                 raise NotImplementedError(call)
