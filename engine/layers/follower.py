@@ -67,8 +67,11 @@ class LayerFollower:
         self._error: BaseException | None = None
 
     def add(self, data: memoryview) -> None:
-        """Take note of the next bytes, which are written; raise as `advance` does."""
-        if not self._is_over:
+        """Take note of the next bytes, which are written; raise as `advance` does.
+
+        They are kept in memory while a thread learns the layer, and if it has learnt all before.
+        """
+        if self._is_busy or self._taken == self._written > 0:
             self._recent.add(data, self._written)
         self.advance(self._written + len(data))
 

@@ -128,3 +128,30 @@ def test_an_interrupt_while_the_threads_start_does_not_hold_up_the_end(
     with pytest.raises(KeyboardInterrupt):
         follower.advance(2 * BUFFER_SIZE)
     follower.stop()
+
+
+def test_a_layer_that_waits_for_a_thread_keeps_nothing_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: list[Callable[[], None]] = []
+
+    class Threads:
+        are_all_busy = True
+
+        def begin(self, work: Callable[[], None], _left: Callable[[], int]) -> None:
+            waiting.append(work)
+
+    monkeypatch.setattr("engine.layers.follower.learning_threads", Threads)
+    data = bytes(8 * BUFFER_SIZE)
+    reads: list[int] = []
+
+    def pread(size: int, offset: int) -> bytes:
+        reads.append(offset)
+        return data[offset : offset + size]
+
+    follower = LayerFollower(pread, lambda _: None)
+    for start in range(0, len(data), BUFFER_SIZE):
+        follower.add(memoryview(data)[start : start + BUFFER_SIZE])
+    (work,) = waiting
+    work()
+    assert sorted({*reads}) == list(range(0, len(data), BUFFER_SIZE))
