@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -49,22 +50,28 @@ class LayoutDirectory(Closing):
             with suppress(FileExistsError):
                 path.mkdir(0o755)
             self._root = os.open(path, _DIRECTORY)
+            try:
+                fcntl.flock(self._root, fcntl.LOCK_EX)
+            except BaseException:
+                os.close(self._root)
+                raise
         self._open = {"": self._root}
+        self._temporary = f".imgfs-{os.urandom(4).hex()}"
+        self._numbers = count()
         self._syncer = Workers(1)
         self._syncing: deque[Callable[[], None]] = deque()
-        try:
-            with self._naming(""):
-                fcntl.flock(self._root, fcntl.LOCK_EX)
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
-        """Release the lock when no file is on its way to the disk any more."""
+        """Release the lock when no file is on its way to the disk any more.
+
+        No temporary file stays, not even one at whose making an interrupt came.
+        """
         for finish in self._syncing:
             with suppress(OSError):
                 finish()
         self._syncer.close()
+        with suppress(OSError):
+            self._remove(lambda name: name.startswith(self._temporary))
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
@@ -88,8 +95,7 @@ class LayoutDirectory(Closing):
     def remove_temporaries(self) -> None:
         """Remove the files that processes which died have left."""
         with self._naming(""):
-            for name in filter(_TEMPORARY.fullmatch, os.listdir(self._root)):
-                os.unlink(name, dir_fd=self._root)
+            self._remove(_TEMPORARY.fullmatch)
 
     def has(self, entry: Entry) -> bool:
         """Return whether an entry is there: a blob by its name and size, a document by its bytes.
@@ -110,7 +116,7 @@ class LayoutDirectory(Closing):
         directory, name = self._place(entry.path)
         mtime = self._mtime(entry)
         with self._naming(entry.path):
-            file = _NewFile(self._root)
+            file = _NewFile(self._root, f"{self._temporary}{next(self._numbers):08x}")
         try:
             copy, unsynced = FileCopy(content.descriptor, file.descriptor), 0
             for chunk in content.chunks:
@@ -145,6 +151,10 @@ class LayoutDirectory(Closing):
         for path, descriptor in self._open.items():
             with self._naming(path):
                 os.fsync(descriptor)
+
+    def _remove(self, is_wanted: Callable[[str], object]) -> None:
+        for name in filter(is_wanted, os.listdir(self._root)):
+            os.unlink(name, dir_fd=self._root)
 
     def _begin(self, path: str, work: Callable[[], None]) -> None:
         """Begin to work on a file while the next one is copied, after all that was begun before."""
@@ -215,10 +225,10 @@ class LayoutDirectory(Closing):
 class _NewFile:
     """An open file with a temporary name, which it keeps until it is on the disk."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, temporary: str) -> None:
         """Make the file at the top of the directory `root`."""
         self._root = root
-        self._temporary = f".imgfs-{os.urandom(8).hex()}"
+        self._temporary = temporary
         self.descriptor = os.open(self._temporary, _NEW_FILE, 0o644, dir_fd=root)
         self._is_lost = False
 

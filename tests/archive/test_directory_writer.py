@@ -4,8 +4,12 @@ import errno
 import gzip
 import os
 import stat
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -233,6 +237,38 @@ def test_temporary_files_are_removed(path: Path) -> None:
     (path / TEMPORARY).write_bytes(b"left behind")
     write(path, layout(SMALL))
     assert sorted(os.listdir(path)) == ["blobs", "index.json", "oci-layout"]
+
+
+def test_an_interrupt_at_any_line_of_a_copy_leaves_no_temporary_file(path: Path) -> None:
+    write(path, layout(SMALL))
+    before = sorted(os.listdir(path))
+    copying = ("LayoutDirectory.put", "LayoutDirectory._begin", "_NewFile.__init__")
+
+    def is_interrupted(at: int) -> bool:
+        """Write a blob, which is interrupted at a line of the copy; return whether there are so
+        many.
+        """
+        lines = count()
+
+        def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+            if event == "line" and next(lines) == at:
+                raise KeyboardInterrupt
+            return trace if frame.f_code.co_qualname in copying else None
+
+        sys.settrace(trace)
+        try:
+            write(path, layout(SMALL, LARGE))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    at = 0
+    while is_interrupted(at):
+        assert sorted(os.listdir(path)) == before
+        at += 1
+    assert at > 0
 
 
 def test_what_was_begun_is_finished(path: Path) -> None:
