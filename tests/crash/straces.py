@@ -39,6 +39,7 @@ _TRACED: Final = (
 _STRACE: Final = ("strace", "-f", "--seccomp-bpf", "-qq", "-e", "signal=none")
 _UNFINISHED: Final = " <unfinished ...>"
 _LINE: Final = re.compile(r"(\d+) +(?:<\.\.\. \w+ resumed>)?(.*)")
+_CLOSE: Final = re.compile(r"close\((\d+)")
 _CALL: Final = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _SHARED_MEMORY: Final = "imgfs.db-shm"
 """SQLite maps this file and never syncs it: its content is lost in a crash."""
@@ -104,6 +105,9 @@ def _calls(log: Path) -> Iterator[Call]:
         text = begun.pop(thread, "") + text
         if text.endswith(_UNFINISHED):
             begun[thread] = text.removesuffix(_UNFINISHED)
+            if match := _CLOSE.fullmatch(begun[thread]):  # another thread may have the number now
+                begun[thread] = ""
+                yield Call("close", match.groups(), 0, 0)
             continue
         if call := _CALL.match(text):
             name, arguments, result = call.groups()
