@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
     status = run(list(sys.argv[1:] if arguments is None else arguments))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the outcome is known
     discard_unwritable()
     freeze()  # the process ends: collecting garbage would only delay it
     sys.exit(status)

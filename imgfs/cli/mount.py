@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -270,15 +271,24 @@ def _in_foreground(
 
 
 def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
-    """Fork; return once the child is ready; raise Failed with its error if it ends before that."""
+    """Fork; return once the child is ready; raise Failed with its error if it ends before that.
+
+    A signal that ends this process meanwhile ends the child.
+    """
     read_end, write_end = os.pipe()
     sys.stdout.flush()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.close(read_end)
         _become_daemon(serve, mountpoint, write_end)
     os.close(write_end)
-    with open(read_end, "rb") as pipe:
-        output = pipe.read()
+    try:
+        with open(read_end, "rb") as pipe:
+            output = pipe.read()
+    except BaseException:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        raise
     if not output.endswith(_READY):
         lines = list(filter(None, output.decode(errors="replace").split("\n")))
         fuse = [line for line in lines if line.startswith(("fusermount3: ", "fuse: "))]
@@ -311,6 +321,8 @@ def _become_daemon(
         print(f"\n{error}", file=sys.stderr, flush=True)
     except OSError as error:
         print(f"\n{error.filename or mountpoint}: {error.strerror}", file=sys.stderr, flush=True)
+    except (SystemExit, KeyboardInterrupt):  # by a signal, before the event loop runs
+        pass
     except BaseException as error:  # the child must not return into the parent's code
         logging.getLogger(__name__).critical("the mount ended", exc_info=error)
         print(f"\n{mountpoint}: {error}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyfuse3
@@ -39,6 +40,43 @@ def test_unmounting_ends_the_process(mounted: Mounted, command: tuple[str, ...])
     run(*command, mounted.path)
     wait_until(lambda: has_ended(mounted.pid), "the process ends")
     assert not os.path.ismount(mounted.path)
+
+
+SLOW_START = """
+import signal, sys
+from pathlib import Path
+from imgfs.cli import main
+from imgfs.fuse import mount
+
+def serve(*_):
+    Path(sys.argv[1]).touch()
+    signal.pause()
+
+mount.serve = serve
+main(["--store", sys.argv[2], "mount", sys.argv[3]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_mount_is_ready_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    begun, store, mountpoint = (tmp_path / name for name in ("begun", "store", "mountpoint"))
+    script = (sys.executable, "-c", SLOW_START)
+    with subprocess.Popen([*script, begun, store, mountpoint], stderr=subprocess.PIPE) as process:
+        wait_until(begun.exists, "the child serves")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        (child,) = map(int, children.read_text(encoding="ascii").split())
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=60)
+            assert has_ended(child)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
+    assert b"Traceback" not in err
+    assert not mountpoint.exists()
 
 
 def test_loaded_images_are_there_after_a_remount(mount: Callable[..., Mounted]) -> None:
