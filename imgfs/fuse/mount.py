@@ -85,11 +85,11 @@ def serve(
     `ready` is called once the mount can be used. Raise StoreError, OSError or RuntimeError if the
     store cannot be mounted.
     """
-    # A signal handler that raises would break the event loop.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
     with create_store(location) as store:
         mount = _Mount(store, mountpoint, options, ready)
+        # A signal handler that raises would break the event loop.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         try:
             trio.run(mount.run)
         except BaseExceptionGroup as group:
@@ -152,9 +152,15 @@ class _Mount:
             if self._options.gc_interval is not None:
                 nursery.start_soon(self._collect_every, self._options.gc_interval)
             self._ready()
-            nursery.start_soon(self.workers.read, warm_up.warm_caches)
+            nursery.start_soon(self._warm_caches)
             await pyfuse3.main(max_tasks=_MAX_REQUESTS)
             nursery.cancel_scope.cancel()
+
+    async def _warm_caches(self) -> None:
+        try:
+            await self.workers.read(warm_up.warm_caches)
+        except (OSError, ImportError) as error:  # what needs the modules imports them again
+            log.warning("importing ahead failed: %s", error)
 
     async def _collect_every(self, seconds: float) -> None:
         while True:
