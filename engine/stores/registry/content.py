@@ -90,7 +90,7 @@ class RegistryContent(ContentStore):
                 self._fetch(sources)
                 continue
             download = self._download(sources[0])
-            if download.join():
+            if download is not None and download.join():
                 return RemoteReader(download, self._reading, self._location, is_whole)
 
     def _cached(self, digest: Digest) -> ReaderAt | None:
@@ -103,10 +103,13 @@ class RegistryContent(ContentStore):
         self._sources.use(digest)
         return reader
 
-    def _download(self, source: Source) -> Download:
+    def _download(self, source: Source) -> Download | None:
+        """Return the running download of a blob, or a new one; None if the blob has come."""
         with self._lock:
             found = self._downloads.get(source.digest)
             if found is None or found.has_ended:
+                if self._cache.exists(source.digest):
+                    return None
                 if found is not None:
                     self._ending.add(found)
                 found = Download(self._reading, self._location, self._cache, source, self._has_come)
