@@ -75,6 +75,15 @@ def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]
     return done
 
 
+def open_files(pid: int) -> list[str]:
+    """Return what the descriptors of a process lead to, while it may open and close others."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(link))
+    return found
+
+
 def has_ended(pid: int) -> bool:
     """Return whether a process and all its threads have ended; a zombie has."""
     try:

@@ -435,7 +435,7 @@ def test_info_does_not_wait_for_mounts_that_hang(
     (stuck / ".imgfs").mkdir(parents=True)
     os.mkfifo(stuck / ".imgfs/status.json")  # opening it waits for a writer
     monkeypatch.setattr(information, "mountpoints", lambda: [stuck, other, ours, tmp_path])
-    monkeypatch.setattr(information, "_PATIENCE", 0.2)
+    monkeypatch.setattr(information, "_PATIENCE", 2.0)
     done = inside("info", "--format", "json")
     assert (done.status, done.err) == (0, f"imgfs: {stuck}: does not answer\n".encode())
     assert done.json["passthrough"] == {str(ours): "on"}

@@ -121,7 +121,7 @@ def test_commands_that_write_make_a_store(
 
 
 def test_events_wait_for_a_store(imgfs: Command) -> None:
-    with imgfs.start("events", stdout=subprocess.PIPE) as events:
+    with imgfs.start("events", "--since", "0", stdout=subprocess.PIPE) as events:
         succeeded(imgfs("load", stdin=ARCHIVE))
         assert events.stdout is not None
         assert b'"load"' in events.stdout.readline()

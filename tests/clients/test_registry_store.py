@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from engine.stores.open import open_store
 from tests.archives import ImageParts, compressed, digest, docker_archive, layer, tar
 from tests.clients.client import Client, shell
+from tests.local_engine import LocalEngine
 from tests.mounts import Mounted
 from tests.stores.registry.proxy import BLOB, Proxy, proxy
 from tests.stores.registry.server import lacking, load_into, registry
@@ -50,6 +52,11 @@ def before(host: str, tmp_path: Path) -> Iterator[Proxy]:
 @pytest.fixture
 def shown(before: Proxy, mount: Callable[..., Mounted], tmp_path: Path) -> Mounted:
     return mount(f"registry://{before.host}?cache={tmp_path}/cache")
+
+
+def is_cached(cache: Path, digest: str) -> bool:
+    with LocalEngine(cache) as engine:
+        return engine.content.exists(digest)
 
 
 def size_below(directory: Path) -> int:
@@ -145,6 +152,9 @@ def test_what_was_read_least_recently_leaves_the_cache(
         def path(name: str) -> Path:
             return shown / f"{name}:1/blobs/sha256" / digest(images[name].layers[0])[7:]
 
+        def is_stored(name: str) -> bool:
+            return is_cached(tmp_path / "cache", digest(images[name].layers[0]))
+
         def downloads() -> list[str]:
             whole = {f"sha256:{path(name).name}": name for name in images}
             found = (whole.get(each.path.rpartition("/")[2]) for each in before.matching(BLOB))
@@ -153,8 +163,10 @@ def test_what_was_read_least_recently_leaves_the_cache(
         with path("b").open("rb") as kept:
             for name in "abcacd":
                 assert path(name).read_bytes() == images[name].layers[0]
+                wait_until(partial(is_stored, name), "the blob is in the cache")
             assert downloads() == ["a", "b", "c", "d"]
             assert kept.read() == images["b"].layers[0]
+            wait_until(lambda: not is_stored("b"), "what was read least recently is not")
         for name in "acd":
             assert path(name).read_bytes() == images[name].layers[0]
         assert downloads() == ["a", "b", "c", "d"]
@@ -176,6 +188,7 @@ def test_one_file_of_an_evicted_layer_is_read_by_a_range(
         url = f"registry://{before.host}?cache={tmp_path}/cache"
         shown = mount(url)
         assert (shown / "rootfs/app:1/last").read_bytes() == b"2\n"
+        wait_until(lambda: is_cached(tmp_path / "cache", stored), "the layer is in the cache")
         with open_store(url) as store:
             store.content.delete(stored)
         before.seen.clear()

@@ -19,7 +19,7 @@ import pytest
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
-from tests.mounts import IMGFS, Mounted, has_ended, run, write
+from tests.mounts import IMGFS, Mounted, has_ended, open_files, run, write
 from tests.stuck_disk import stuck_disk
 from tests.waiting import wait_until
 
@@ -49,8 +49,7 @@ def wait_until_closed(mounted: Mounted) -> None:
 
 
 def open_descriptors(mounted: Mounted) -> int:
-    links = [os.readlink(link) for link in Path(f"/proc/{mounted.pid}/fd").iterdir()]
-    return sum("imgfs.db" not in link for link in links)
+    return sum("imgfs.db" not in path for path in open_files(mounted.pid))
 
 
 @contextmanager

@@ -323,7 +323,7 @@ def test_a_full_disk_when_the_images_are_published(
 
 def test_a_directory_that_is_left_is_dropped(mount: Callable[..., Mounted]) -> None:
     """With what it has stored; one that is loaded stays."""
-    mounted = mount(options=("-o", "import_expiry=1s"))
+    mounted = mount(options=("-o", "import_expiry=3s"))
     put(mounted.drop / "loaded", SMALL)
     put(mounted.drop / "left", {LAYER: LAYOUT[LAYER], "tmp": LARGE})
     wait_until(lambda: "left" not in mounted.names("import"), "it is dropped")

@@ -13,7 +13,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import Mounted, has_ended, run
+from tests.mounts import Mounted, has_ended, open_files, run
 from tests.stuck_disk import StuckDisk, stuck_disk
 from tests.waiting import wait_until
 
@@ -131,9 +131,7 @@ def test_a_waiting_reader_can_be_killed(
 
 
 def open_blobs(mounted: Mounted) -> list[str]:
-    links = Path(f"/proc/{mounted.pid}/fd").iterdir()
-    targets = [os.readlink(link) for link in links if link.is_symlink()]
-    return [target for target in targets if "/sha256/" in target]
+    return [path for path in open_files(mounted.pid) if "/sha256/" in path]
 
 
 def test_a_waiting_writer_can_be_killed(loaded: Mounted, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""A proxy before a registry: it counts what passes, and gives wrong answers on demand."""
+"""A proxy before a registry: it counts what passes, and gives wrong answers on demand.
+
+A request is noted before the client has the last byte of its answer.
+"""
 
 import http.client
 import re
@@ -112,7 +115,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, answer: http.client.HTTPResponse, fault: str) -> None:
         sent = 0
+        is_noted = False
         length = int(answer.headers.get("Content-Length", 0))
+        end = length // 2 if fault in ("reset", "cut", "short") else length
+        wanted = 0 if self.command == "HEAD" else end
+
+        def note() -> None:
+            nonlocal is_noted
+            if not is_noted:
+                is_noted = True
+                span = self.headers.get("Range", "").removeprefix("bytes=")
+                self.server.note(Request(self.command, self.path, span, answer.status, sent))
+
+        if not wanted:
+            note()
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             if fault == "short" and name == "Content-Length":
@@ -121,16 +137,16 @@ class _Handler(BaseHTTPRequestHandler):
                 value = value.replace("bytes ", "bytes 1")
             self.send_header(name, value)
         self.end_headers()
-        end = length // 2 if fault in ("reset", "cut", "short") else length
         try:
-            while self.command != "HEAD" and (data := answer.read(min(_PIECE, end - sent))):
-                self.wfile.write(bytes(len(data)) if fault == "wrong" else data)
+            while sent < wanted and (data := answer.read(min(_PIECE, wanted - sent))):
                 sent += len(data)
+                if sent == wanted:  # before the client can go on
+                    note()
+                self.wfile.write(bytes(len(data)) if fault == "wrong" else data)
                 if fault == "held" and sent >= length // 2:
                     self.server.released.wait(30)
         finally:
-            span = self.headers.get("Range", "").removeprefix("bytes=")
-            self.server.note(Request(self.command, self.path, span, answer.status, sent))
+            note()
         if fault == "reset":
             self._reset()
         self.close_connection = self.close_connection or end < length
@@ -143,13 +159,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str] = {}) -> None:
+        self.server.note(Request(self.command, self.path, "", status, len(body)))
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-        self.server.note(Request(self.command, self.path, "", status, len(body)))
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
