@@ -23,7 +23,7 @@ def measure(bench: Bench) -> None:
         return
     image = bench.images.image(bench.size)
     image.warm()
-    with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(bench.scratch / "cache")}):
+    with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(bench.scratch / "user-cache")}):
         _loading(bench, ctr, image)
         _reading(bench, ctr, image)
 

@@ -27,7 +27,7 @@ def measure(bench: Bench) -> None:
         bench.report.notes.append(f"registry: {reason}")
         return
     with bench.place("registry") as place, registry(place) as host:
-        cache = bench.scratch / "cache"
+        cache = bench.scratch / "registry-cache"
         url = f"registry://{host}?cache={cache}"
         _reading(bench, host, url, cache)
         _copying(bench, host, url, cache)
