@@ -1,29 +1,26 @@
 """`imgfs mount`, and the form in which mount(8) calls it."""
 
-import logging
 import os
-import signal
 import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 from msgspec.structs import replace
 
-from engine.errors import EngineError, printable
+from engine.errors import printable
 from engine.limits import Limits
 from engine.spec import platforms
 from engine.spec.oci import Platform
 from imgfs.cli.support.cache import cache_options, with_cache
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, store_location
+from imgfs.cli.support.daemon import in_background, in_foreground
 from imgfs.cli.support.durations import parse_duration
 from imgfs.cli.support.files import followed
 from imgfs.cli.support.limits import raise_open_files, tune_memory
-from imgfs.cli.support.service import log_to_stderr, notify
 from imgfs.cli.umount import daemon, is_ours, is_stale, unmount
 from imgfs.vfs.additional_layers import ADDITIONAL_LAYERS
 from imgfs.vfs.names import FAMILIAR, SAFE, Names
@@ -47,7 +44,6 @@ _VIEWS: Mapping[str, Callable[[tuple[Platform, ...]], View]] = {
     ADDITIONAL_LAYERS: CombinedView,
 }
 _NAMES: Mapping[str, Names] = {"familiar": FAMILIAR, "safe": SAFE}
-_READY = b"\0ready"
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -153,9 +149,9 @@ def _mount(args: Namespace) -> None:
         if not (args.nonempty or options.nonempty):
             _check_empty(mountpoint)
         if args.foreground:
-            _in_foreground(serve, mountpoint, on_mounted)
+            in_foreground(serve, mountpoint, on_mounted)
         else:
-            _in_background(serve, mountpoint)
+            in_background(serve, mountpoint)
             on_mounted()
 
 
@@ -253,107 +249,3 @@ def _check_empty(mountpoint: Path) -> None:
             f"{mountpoint}: is not empty (it has {printable(entry.name, 60)!r});"
             " mount on an empty directory, or hide what it has with --nonempty"
         )
-
-
-def _in_foreground(
-    serve: Callable[[Callable[[], None]], None], mountpoint: Path, on_mounted: Callable[[], None]
-) -> None:
-    """Serve until the mount ends, and tell a service manager when the mount can be used."""
-    log_to_stderr()
-
-    def ready() -> None:
-        on_mounted()
-        notify(f"READY=1\nSTATUS=Mounted on {mountpoint}")
-
-    with _fuse_errors(mountpoint):
-        serve(ready)
-    notify("STOPPING=1")
-
-
-def _in_background(serve: Callable[[Callable[[], None]], None], mountpoint: Path) -> None:
-    """Fork; return once the child is ready; raise Failed with its error if it ends before that.
-
-    A signal that ends this process meanwhile ends the child.
-    """
-    read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _become_daemon(serve, mountpoint, write_end)
-    os.close(write_end)
-    try:
-        with open(read_end, "rb") as pipe:
-            output = pipe.read()
-    except BaseException:
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
-        raise
-    if not output.endswith(_READY):
-        lines = list(filter(None, output.decode(errors="replace").split("\n")))
-        fuse = [line for line in lines if line.startswith(("fusermount3: ", "fuse: "))]
-        raise Failed([f"{mountpoint}: the mount ended at once", *lines, *fuse][-1])
-
-
-def _become_daemon(
-    serve: Callable[[Callable[[], None]], None], mountpoint: Path, write_end: int
-) -> NoReturn:
-    """Serve in the child; until the mount is ready the parent reads its standard error."""
-    status = 1
-    try:
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        os.dup2(write_end, 2)
-        _log_to_syslog()
-
-        def ready() -> None:
-            os.setsid()  # not before: autofs lets only its own process group mount
-            os.write(write_end, _READY)
-            os.dup2(null, 2)
-            os.close(write_end)
-
-        with _fuse_errors(mountpoint):
-            serve(ready)
-        status = 0
-    except (Failed, EngineError) as error:
-        print(f"\n{error}", file=sys.stderr, flush=True)
-    except OSError as error:
-        print(f"\n{error.filename or mountpoint}: {error.strerror}", file=sys.stderr, flush=True)
-    except (SystemExit, KeyboardInterrupt):  # by a signal, before the event loop runs
-        pass
-    except BaseException as error:  # the child must not return into the parent's code
-        logging.getLogger(__name__).critical("the mount ended", exc_info=error)
-        print(f"\n{mountpoint}: {error}", file=sys.stderr, flush=True)
-    finally:
-        os._exit(status)
-
-
-def _log_to_syslog() -> None:
-    """Log to the system log, or nowhere if there is none."""
-    from logging.handlers import SysLogHandler
-
-    handler: logging.Handler = logging.NullHandler()
-    with suppress(OSError):
-        handler = SysLogHandler("/dev/log")
-        handler.ident = "imgfs: "
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-@contextmanager
-def _fuse_errors(mountpoint: Path) -> Iterator[None]:
-    """Turn libfuse's RuntimeError into Failed, with a reason that the user can act on."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error)
-        if not os.path.exists("/dev/fuse"):
-            reason = "there is no /dev/fuse (load the module fuse)"
-        elif not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            reason = "/dev/fuse may not be opened by this user"
-        elif not any(os.access(f"{d}/fusermount3", os.X_OK) for d in os.get_exec_path()):
-            reason = "fusermount3 is missing (package fuse3)"
-        elif not os.access(mountpoint, os.W_OK):
-            reason = "a user must be able to write to the directory that he mounts on"
-        raise Failed(f"{mountpoint}: cannot be mounted: {reason}") from error
