@@ -35,9 +35,16 @@ class Workers:
             Thread(target=self._serve, name="engine", daemon=True).start()
 
     def begin(self, work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
-        """Start `work`; return a function that waits for it and returns or raises its outcome."""
+        """Start `work`; return a function that waits for it and returns or raises its outcome.
+
+        One of these threads does the work at once: the others may all wait for work that they have
+        begun.
+        """
         begun = _Begun(partial(work, *arguments))
-        self._waiting.put(begun.run)
+        if get_ident() in self._busy:
+            begun.run()
+        else:
+            self._waiting.put(begun.run)
         return begun.result
 
     @property

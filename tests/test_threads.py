@@ -58,10 +58,23 @@ def test_a_process_ends_whatever_is_under_way() -> None:
     assert done.stderr.endswith(b"KeyboardInterrupt\n")
 
 
+def test_work_may_begin_other_work_and_wait_for_it() -> None:
+    """As many threads as there are wait at the same time."""
+    workers, all_begun = Workers(2), Barrier(2)
+
+    def outer(number: int) -> int:
+        all_begun.wait(60)
+        inner = [workers.begin(pow, number, exponent) for exponent in range(3)]
+        return sum(result() for result in inner)
+
+    assert [result() for result in [workers.begin(outer, n) for n in (2, 3)]] == [7, 13]
+    workers.close()
+
+
 def test_workers_that_end_do_what_they_are_at_and_no_more() -> None:
     others = set(threading.enumerate())
     workers = Workers(1)
-    (thread,) = set(threading.enumerate()) - others
+    (thread,) = (t for t in set(threading.enumerate()) - others if t.name == "engine")
     entered, allowed = Event(), Event()
     done: list[int] = []
 

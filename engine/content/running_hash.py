@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
+from functools import cache
 from threading import Condition
 from typing import Final
 
 from engine.spec.digest import Digest, from_hash, hasher
-from engine.threads import WORTH_IT, begin
+from engine.threads import WORTH_IT, Workers
 
 _AHEAD: Final = 4 << 20
 """Bytes that may wait to be hashed."""
@@ -38,7 +40,7 @@ class RunningHash:
             if self._is_running:
                 return
             self._is_running = True
-        begin(self._run)
+        _threads(os.getpid()).begin(self._run)
 
     def digest(self) -> Digest:
         """Return the digest of all bytes so far."""
@@ -60,3 +62,11 @@ class RunningHash:
             self._is_running = False
             self._changed.notify_all()
             return None
+
+
+@cache
+def _threads(_pid: int) -> Workers:
+    """Return the threads of a process that hash: not the shared ones, which may wait for a download
+    that is being hashed.
+    """
+    return Workers(os.cpu_count() or 1)

@@ -1,13 +1,15 @@
 """A running hash is that of the bytes at the time when they were added."""
 
 import hashlib
+import os
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.content.running_hash import RunningHash
-from engine.threads import WORTH_IT
+from engine.threads import WORTH_IT, begin
 
 _SIZES = st.sampled_from([0, 1, 4096, WORTH_IT - 1, WORTH_IT, 3 * WORTH_IT, 12 * WORTH_IT])
 
@@ -36,3 +38,15 @@ def test_the_digest_is_of_the_algorithm(algorithm: str) -> None:
     running = RunningHash(algorithm)
     running.update(memoryview(b"layer"))
     assert running.digest() == f"{algorithm}:{hashlib.new(algorithm, b'layer').hexdigest()}"
+
+
+def test_it_goes_on_while_the_shared_threads_wait() -> None:
+    """One of them may read what is being downloaded, and hashed."""
+    hashed = Event()
+    waiting = [begin(hashed.wait, 60) for _ in range(os.cpu_count() or 1)]
+    running = RunningHash("sha256")
+    for _ in range(8):
+        running.update(memoryview(bytes(1 << 20)))
+    assert running.digest().encoded == hashlib.sha256(bytes(8 << 20)).hexdigest()
+    hashed.set()
+    assert all(result() for result in waiting)

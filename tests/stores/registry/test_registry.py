@@ -18,9 +18,10 @@ from engine.errors import AccessDenied, InvalidReference, Unreachable
 from engine.names import remove, tag
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
-from tests.archives import ImageParts, digest, layer, oci_archive
+from tests.archives import ImageParts, digest, layer, multi_platform, oci_archive
 from tests.stores.registry.server import basic, lacking, registry
 
+AMD64, ARM64 = ImageParts(), ImageParts(architecture="arm64")
 LARGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096), layer()))
 
 
@@ -168,3 +169,15 @@ def test_a_registry_that_has_lost_its_blobs_gets_them_again(host: str, tmp_path:
         image = store.images.get(f"{host}/app:2")
         assert read_blob(store.content, digest(LARGE.layers[0])) == LARGE.layers[0]
         assert image.target.digest == digest(LARGE.manifest())
+
+
+def test_many_indexes_are_looked_up_at_once(host: str, tmp_path: Path) -> None:
+    """More than there are threads, each with manifests that are fetched concurrently."""
+    with opened(host, tmp_path / "a") as store:
+        with Import(store, ImportOptions()) as importing:
+            importing.feed(multi_platform("docker.io/library/app:1", [AMD64, ARM64]))
+            importing.finish()
+        for number in range(2, 13):
+            tag(store, "app:1", f"app:{number}")
+    with opened(host, tmp_path / "b") as store:
+        assert len(store.images.all(f"{host}/app")) == 12
