@@ -157,8 +157,9 @@ class _Mount:
             nursery.cancel_scope.cancel()
 
     async def _warm_caches(self) -> None:
+        """Import in a thread for which the end of the mount does not wait."""
         try:
-            await self.workers.read(warm_up.warm_caches)
+            await trio.to_thread.run_sync(warm_up.warm_caches, abandon_on_cancel=True)
         except (OSError, ImportError) as error:  # what needs the modules imports them again
             log.warning("importing ahead failed: %s", error)
 

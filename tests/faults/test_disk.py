@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -212,10 +213,11 @@ def open_files(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def lowest_free() -> int:
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    os.close(descriptor)
-    return descriptor
+def limit_for(spare: int) -> int:
+    """Return the limit below which that many descriptors are free."""
+    listed = [int(name) for name in os.listdir("/proc/self/fd")]
+    used = {number for number in listed if os.path.lexists(f"/proc/self/fd/{number}")}
+    return next(islice((number for number in count() if number not in used), spare, None))
 
 
 @pytest.mark.parametrize("name", ["load", "commit", "tag", "save"])
@@ -227,7 +229,7 @@ def test_operations_without_free_descriptors_leave_nothing(
         with LocalEngine(copied(store, tmp_path / "other")) as engine:
             before = listed(engine)
             try:
-                with open_files(lowest_free() + spare):
+                with open_files(limit_for(spare)):
                     OPERATIONS[name](engine)
                 break
             except OSError as error:
@@ -241,7 +243,7 @@ def test_operations_without_free_descriptors_leave_nothing(
 def test_opening_a_store_without_free_descriptors_fails(store: Path) -> None:
     for spare in range(10):
         try:
-            with open_files(lowest_free() + spare), LocalEngine(store):
+            with open_files(limit_for(spare)), LocalEngine(store):
                 break
         except StoreError as error:
             assert str(error).endswith("cannot be opened: Too many open files")  # noqa: PT017 (all)

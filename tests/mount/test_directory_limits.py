@@ -21,7 +21,7 @@ from tests.local_engine import LocalEngine
 from tests.mount.test_directories import errno_of
 from tests.mount.test_resources import figure
 from tests.mounts import IMGFS, Mounted, has_ended, run, write
-from tests.waiting import wait_until
+from tests.waiting import settled, wait_until
 
 LARGE = archives.layer("large", os.urandom(1 << 20) * 3)
 APP = ImageParts(layers=[LARGE])
@@ -123,7 +123,7 @@ def test_a_deep_directory_is_not_moved_deeper(directory: Path) -> None:
 
 def test_many_files_cost_little_memory(mounted: Mounted, directory: Path) -> None:
     (directory / "first").touch()
-    before = figure(mounted.pid, "status", "VmRSS")
+    before = settled(lambda: figure(mounted.pid, "status", "VmRSS"))
     for number in range(3000):
         os.close(os.open(directory / f"{number}", os.O_WRONLY | os.O_CREAT))
     assert len(os.listdir(directory)) == 3001
@@ -323,7 +323,7 @@ def test_a_full_disk_when_the_images_are_published(
 
 def test_a_directory_that_is_left_is_dropped(mount: Callable[..., Mounted]) -> None:
     """With what it has stored; one that is loaded stays."""
-    mounted = mount(options=("-o", "import_expiry=3s"))
+    mounted = mount(options=("-o", "import_expiry=5s"))
     put(mounted.drop / "loaded", SMALL)
     put(mounted.drop / "left", {LAYER: LAYOUT[LAYER], "tmp": LARGE})
     wait_until(lambda: "left" not in mounted.names("import"), "it is dropped")

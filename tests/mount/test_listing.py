@@ -64,7 +64,7 @@ def test_listed_inodes_are_dropped_when_their_names_have_gone(many: Mounted) -> 
         for name in NAMES[1:]:
             engine.remove(name)
     wait_until(lambda: many.names() == [NAMES[0], "import"], "the names go")
-    wait_until(lambda: many.status("inodes") < 20, "their inodes go")
+    wait_until(lambda: many.status("inodes") < 20, "their inodes go", 120)
 
 
 @pytest.mark.parametrize("name", [".", "import", "ghcr.io", "ghcr.io/org", ".imgfs"])

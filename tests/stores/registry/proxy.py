@@ -3,15 +3,20 @@
 A request is noted before the client has the last byte of its answer.
 """
 
+import fcntl
 import http.client
 import re
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import NamedTuple
+
+from tests.waiting import wait_until
 
 BLOB = "GET /v2/[^?]*/blobs/sha256"
 _PIECE = 64 << 10
@@ -152,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or end < length
 
     def _reset(self) -> None:
-        """End the connection by a reset."""
+        """End the connection by a reset, once the client has what was sent."""
+        wait_until(lambda: not _unacknowledged(self.connection), "all is acknowledged")
         linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
@@ -169,6 +175,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
+
+
+def _unacknowledged(connection: socket.socket) -> int:
+    """Return the bytes that the other side has not acknowledged, as SIOCOUTQ of tcp(7) does."""
+    data = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(data, sys.byteorder)
 
 
 _REFUSALS: Mapping[str, tuple[int, Mapping[str, str]]] = {
