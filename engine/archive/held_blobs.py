@@ -29,21 +29,17 @@ class HeldBlobs:
             self._digests.add(digest)
 
     def release(self, digests: set[Digest]) -> None:
-        """Release these blobs, which something else protects by now."""
+        """Release these blobs, which something else protects by now.
+
+        If the others cannot be held anew, all stay held, and the error of the store is raised.
+        """
         with self._lock:
             if not digests & self._digests:
                 return
             kept, old = self._digests - digests, self._stack
-            self._stack, self._lease, self._digests = ExitStack(), None, set()
-            try:
-                if kept:
-                    self._lease = self._stack.enter_context(self._store.leases.hold())
-                    with self._store.transaction():
-                        for digest in sorted(kept):
-                            self._store.leases.add(self._lease.id, digest)
-                    self._digests = kept
-            finally:
-                old.close()
+            self._stack, self._lease = self._held_anew(kept)
+            self._digests = kept
+            old.close()
 
     def close(self) -> None:
         """Release all blobs."""
@@ -51,3 +47,14 @@ class HeldBlobs:
             self._lease = None
             self._digests.clear()
             self._stack.close()
+
+    def _held_anew(self, digests: set[Digest]) -> tuple[ExitStack, Lease | None]:
+        """Return a new lease of these blobs and the stack that ends it; no lease for no blobs."""
+        if not digests:
+            return ExitStack(), None
+        with ExitStack() as stack:
+            lease = stack.enter_context(self._store.leases.hold())
+            with self._store.transaction():
+                for digest in sorted(digests):
+                    self._store.leases.add(lease.id, digest)
+            return stack.pop_all(), lease
