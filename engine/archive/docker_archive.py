@@ -16,6 +16,7 @@ from engine.archive.members import Members
 from engine.compression.options import Compression
 from engine.errors import EngineError, InvalidDigest, InvalidDocument, MissingMember
 from engine.layers.diff_ids import compression_of
+from engine.spec import digest as digests
 from engine.spec import docker, go_json, oci
 from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
@@ -135,7 +136,8 @@ def _layer(
     """Return the layer at `path`.
 
     If the file is absent, return the stored blob with that diff ID, or else the foreign layer that
-    `source` describes. Raise MissingMember if there is none of these.
+    `source` describes. Raise MissingMember if there is none of these, InvalidDocument for a
+    descriptor that is invalid.
     """
     try:
         content = members.find(path)
@@ -145,7 +147,8 @@ def _layer(
             return known
         if source is not None and oci.is_nondistributable(source.media_type):
             media_type = layer_types.as_oci(source.media_type)
-            return Descriptor(media_type, source.digest, source.size, source.urls)
+            foreign = Descriptor(media_type, source.digest, source.size, source.urls)
+            return oci.check_descriptor(foreign, docker.MANIFEST_FILE)
         raise
     plain = pooled_layers.plain(members.pool, content)
     return layer_descriptor(members, plain.digest, plain.size)
@@ -153,7 +156,7 @@ def _layer(
 
 def _stored(members: Members, diff_id: str) -> Descriptor | None:
     try:
-        digest = Digest(diff_id)
+        digest = digests.parse(diff_id)
         size = members.sizes([digest])[digest]
     except (KeyError, InvalidDigest):
         return None

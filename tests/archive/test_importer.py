@@ -209,7 +209,7 @@ def test_a_foreign_layer_is_kept_as_its_descriptor(engine: LocalEngine) -> None:
     foreign = archives.layer("windows")
     parts = ImageParts(layers=[foreign, PLAIN])
     source: dict[str, Any] = {
-        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "mediaType": FOREIGN,
         "size": 1234,
         "digest": archives.digest(b"elsewhere"),
         "urls": ["https://example.com/layer"],
@@ -500,6 +500,16 @@ ATTESTED = to_json(
 BIG_ONE = ImageParts(layers=BIG.layers[:1])
 BIG_GZIP = archives.compressed(BIG.layers[0])
 NO_DIFF_ID = ONE.config.replace(archives.digest(PLAIN).encode(), b"notadigest")
+NO_HEX = ONE.config.replace(archives.digest(PLAIN).encode(), b"sha256:zz")
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+def foreign_layer(**source: Any) -> bytes:
+    """An archive without its layer, of which it has this descriptor."""
+    sources = {archives.digest(PLAIN): {"mediaType": FOREIGN, **source}}
+    return docker([item(LayerSources=sources)], CONFIG)
+
+
 BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
     "nothing": (b"", BrokenArchive, "empty"),
     "zeros": (bytes(10240), BrokenArchive, "empty"),
@@ -517,6 +527,26 @@ BROKEN: dict[str, tuple[bytes, type[EngineError], str]] = {
         "c.json",
     ),
     "no layer": (docker([item()], CONFIG), MissingMember, "l.tar"),
+    "no layer, diff ID no hex": (
+        docker([item()], ("c.json", NO_HEX)),
+        MissingMember,
+        "l.tar",
+    ),
+    "foreign layer, digest no hex": (
+        foreign_layer(digest="sha256:zz", size=1),
+        InvalidDocument,
+        "manifest.json: .*sha256:zz",
+    ),
+    "foreign layer without a digest": (
+        foreign_layer(size=1),
+        InvalidDocument,
+        "manifest.json: .*digest",
+    ),
+    "foreign layer of negative size": (
+        foreign_layer(digest=archives.digest(PLAIN), size=-1),
+        InvalidDocument,
+        "manifest.json: .*negative size",
+    ),
     "layer outside": (
         docker([item(Layers=["../l.tar"])], CONFIG, ("l.tar", PLAIN)),
         BrokenArchive,
