@@ -32,6 +32,8 @@ MAX_NODES: Final = 1_500_000
 """The largest number of nodes that are made for one tree."""
 _MAX_NAME: Final = 255
 _MAX_LINKS: Final = 255
+_MAX_TARGET: Final = 4095
+"""The length of the longest path that Linux follows, in bytes: PATH_MAX without the final NUL."""
 _MAX_STEPS: Final = 50_000_000
 """The largest number of steps on paths through symlinks, for all entries together."""
 _MAX_DEVICE: Final = (1 << 32) - 1
@@ -79,7 +81,7 @@ class TreeBuilder:
             except _Unfit as error:
                 self._omit(path, str(error))
             if self._nodes > MAX_NODES or self._steps > _MAX_STEPS:
-                self._omit(b"", f"is too large: the root has more than {MAX_NODES} entries")
+                self._omit(b"", f"is too large: {self._excess}")
                 break
         if table.damage:
             self._omit(b"", table.damage)
@@ -95,6 +97,13 @@ class TreeBuilder:
     @property
     def _layer(self) -> int:
         return len(self._tables) - 1
+
+    @property
+    def _excess(self) -> str:
+        """The limit that is exceeded, as a clause."""
+        if self._nodes > MAX_NODES:
+            return f"the root has more than {MAX_NODES} entries"
+        return f"paths lead through symlinks to more than {_MAX_STEPS} names"
 
     def _begin(self, table: LayerTable | None) -> None:
         self._tables.append(table)
@@ -248,9 +257,8 @@ class TreeBuilder:
         here: list[bytes] = []
         way: list[Directory | None] = [self._root]
         links = 0
-        waiting = path.split(b"/")[::-1]
+        waiting = self._steps_along(path)
         while waiting:
-            self._steps += 1
             name = waiting.pop()
             if name == b"..":
                 if here:
@@ -269,11 +277,20 @@ class TreeBuilder:
             if links > _MAX_LINKS:
                 raise _Unfit(f"leads through more than {_MAX_LINKS} symlinks")
             target = self._link(target_of(child))
+            if len(target) > _MAX_TARGET:
+                found = f"leads through a symlink to a path of {len(target)} bytes"
+                raise _Unfit(f"{found}: file systems take {_MAX_TARGET}")
             if target.startswith(b"/"):
                 here.clear()
                 del way[1:]
-            waiting += target.split(b"/")[::-1]
+            waiting += self._steps_along(target)
         return here
+
+    def _steps_along(self, path: bytes) -> list[bytes]:
+        """Return the names in a path, the first one last, and count them."""
+        names = path.split(b"/")[::-1]
+        self._steps += len(names)
+        return names
 
     # -- entries ----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import tarfile
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -161,6 +162,39 @@ def test_a_name_that_is_too_long_for_a_file_system_is_left_out() -> None:
     assert shown(tree) == ["/", "d/", f"{'n' * 255}=0.0"]
     assert {one.reason for one in tree.left_out} == {
         "has a name of 256 bytes: file systems take 255"
+    }
+    assert len(tree.left_out) == 3
+
+
+def test_what_symlinks_add_to_a_path_counts_though_it_is_not_walked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.filetree.tree_builder._MAX_STEPS", 100_000)
+    tree, _ = built([symlink("loop", "loop/" + "a/" * 1000), file("loop/x"), file("y")])
+    assert shown(tree) == ["/", "loop=0.0"]
+    assert [(one.path, one.reason) for one in tree.left_out] == [
+        (b"loop/x", "leads through more than 255 symlinks"),
+        (b"", "is too large: paths lead through symlinks to more than 100000 names"),
+    ]
+
+
+def test_a_symlink_that_is_too_long_for_linux_is_shown_and_leads_nowhere() -> None:
+    longest, too_long = "./" * 2047 + "d", "./" * 2047 + "/d"
+    tree, _ = built(
+        [
+            directory("d"),
+            symlink("a", longest),
+            symlink("b", too_long),
+            file("a/in"),
+            file("b/x"),
+            file("b/.wh.in"),
+            hardlink("link", "b/in"),
+        ]
+    )
+    assert shown(tree) == ["/", "a=0.1", "b=0.2", "d/", "d/in=0.3"]
+    assert tree.entry(tree.find(b"b") or 0).link == too_long.encode()
+    assert {one.reason for one in tree.left_out} == {
+        "leads through a symlink to a path of 4096 bytes: file systems take 4095"
     }
     assert len(tree.left_out) == 3
 
