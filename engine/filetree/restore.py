@@ -15,6 +15,8 @@ from engine.layers.table import Entry
 from engine.spec.oci import Descriptor
 
 _PIECE = 1 << 20
+_UNCHANGED = (1 << 32) - 1
+"""The owner that chown(2) leaves as it is."""
 
 
 class Restorer(Closing):
@@ -108,7 +110,8 @@ class Restorer(Closing):
         shared = entry.attributes
         mode = shared.mode
         if self._keeps_owners:
-            os.chown(path, shared.uid, shared.gid, follow_symlinks=False)
+            owner, group = _kernel_number(shared.uid), _kernel_number(shared.gid)
+            os.chown(path, owner, group, follow_symlinks=False)
             for name, value in shared.xattrs.items():
                 os.setxattr(path, name, value, follow_symlinks=False)
         else:
@@ -119,6 +122,14 @@ class Restorer(Closing):
 
     def _open(self, layers: Layers, descriptors: Sequence[Descriptor], number: int) -> Layer:
         return self._opened.enter_context(layers.open(descriptors[number].digest))
+
+
+def _kernel_number(owner: int) -> int:
+    """Return the number of a user or group as chown(2) takes it, and as docker passes it on: its
+    lower 32 bits, of which -1 changes nothing.
+    """
+    number = owner & _UNCHANGED
+    return -1 if number == _UNCHANGED else number
 
 
 def _make_directory(path: bytes) -> None:

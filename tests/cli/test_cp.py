@@ -180,3 +180,17 @@ def _tar(*members: tarfile.TarInfo) -> bytes:
         for member in members:
             tar.addfile(member)
     return out.getvalue()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners need root")
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [(-2, (1 << 32) - 2), ((1 << 40) + 7, 7), ((1 << 32) - 1, 0), (-1, 0)],
+)
+def test_an_owner_of_more_than_32_bits_is_cut_as_chown_does(
+    inside: Callable[..., Done], here: Path, stock: Callable[..., None], told: int, found: int
+) -> None:
+    odd = layer(file("f", uid=told, gid=told), format_=tarfile.GNU_FORMAT)
+    stock(archives.docker_archive((ImageParts(layers=[odd]), ["odd:1"])))
+    succeeded(inside("cp", "-a", "odd:1:/f", "."))
+    assert ((here / "f").stat().st_uid, (here / "f").stat().st_gid) == (found, found)
