@@ -40,7 +40,8 @@ from engine.limits import Expansion
 from engine.spec import docker, platforms
 from engine.stores.protocols import Store
 from engine.tar.member import Member, clean_name
-from engine.tar.reader import MemberData, MemberEnd, MemberStart
+from engine.tar.reader import MemberData, MemberEnd, MemberHole, MemberStart
+from engine.tar.sparse import zeros
 
 _DOCUMENTS = (
     oci_archive.LAYOUT,
@@ -161,6 +162,9 @@ class Import:
             match event:
                 case MemberData(data):
                     self._members.write(data)
+                case MemberHole(size):
+                    for piece in zeros(size):
+                        self._members.write(piece)
                 case MemberStart(member):
                     self._loaded = None
                     self._notice_again(member)

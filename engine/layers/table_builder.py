@@ -21,7 +21,7 @@ from engine.layers.table import (
 from engine.limits import Limits
 from engine.tar import header_decoder as headers
 from engine.tar.member import NO_XATTRS, Member
-from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.tar.reader import MemberData, MemberEnd, MemberHole, MemberStart, TarReader
 from engine.units import NS_PER_SECOND
 
 _FIRST_TIME: Final = -(1 << 63)
@@ -105,7 +105,9 @@ class TableBuilder:
         for event in reader.feed(data):
             match event:
                 case MemberData(piece):
-                    columns.sum_up(piece)
+                    columns.checksum().update(piece)
+                case MemberHole(size):
+                    columns.checksum().update_zeros(size)
                 case MemberStart(member):
                     self._member = member
                 case MemberEnd():
@@ -155,11 +157,11 @@ class Columns:
         self._bytes = 0
         self._current: FileChecksum | None = None
 
-    def sum_up(self, piece: memoryview) -> None:
-        """Take content of the member that `add` adds next."""
+    def checksum(self) -> FileChecksum:
+        """Return the checksum of the member that `add` adds next, which takes its content."""
         if self._current is None:
             self._current = FileChecksum(self.functions)
-        self._current.update(piece)
+        return self._current
 
     def add(self, member: Member, start: int, segments: Sequence[tuple[int, int]] | None) -> None:
         """Add a member whose stored content begins at `start`."""

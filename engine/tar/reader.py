@@ -2,8 +2,9 @@
 
 A `TarReader` is fed with bytes and yields events. It stores nothing but the header in progress, so
 its memory is bounded by the limits. The archive ends at two zero blocks, after which nothing is
-read, or at the end of the input between two members. Sparse members are expanded. BrokenArchive
-names the member at fault; after an error the reader cannot be used.
+read, or at the end of the input between two members. Of sparse members it tells the data and the
+lengths of the holes. BrokenArchive names the member at fault; after an error the reader cannot be
+used.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from engine.tar import header_decoder as headers
 from engine.tar import pax, sparse
 from engine.tar.header_decoder import BLOCK, Header
 from engine.tar.member import NO_XATTRS, Member
-from engine.tar.sparse import Expander, Segment
+from engine.tar.sparse import Expander, Part, Segment
 
 _ZERO_BLOCK = bytes(BLOCK)
 _NOTHING = memoryview(b"")
@@ -53,11 +54,17 @@ class MemberData(msgspec.Struct, frozen=True, gc=False):
     data: memoryview
 
 
+class MemberHole(msgspec.Struct, frozen=True, gc=False):
+    """A hole in the data of the current member: zeros, which `sparse.zeros` yields."""
+
+    size: int
+
+
 class MemberEnd(msgspec.Struct, frozen=True, gc=False):
     """The end of the current member."""
 
 
-Event = MemberStart | MemberData | MemberEnd
+Event = MemberStart | MemberData | MemberHole | MemberEnd
 _END = (MemberEnd(),)
 
 
@@ -125,8 +132,7 @@ class TarReader:
                 if self._extension is not None:
                     self._payload += taken
                 elif self._expander is not None:
-                    for part in self._expander.take(taken):
-                        yield MemberData(part)
+                    yield from map(_event, self._expander.take(taken))
                 elif self._member is not None and self._member.kind == "file":
                     yield MemberData(taken)
                 if not self._left:
@@ -324,7 +330,11 @@ class TarReader:
         self.data_start = self.header_end + (expander.map_size if expander else 0)
         self.segments = expander.stored if expander else None
         self._member = self._expander = None
-        return chain(map(MemberData, expander.end()), _END) if expander else _END
+        return chain(map(_event, expander.end()), _END) if expander else _END
+
+
+def _event(part: Part) -> Event:
+    return MemberHole(part) if isinstance(part, int) else MemberData(part)
 
 
 def _member(

@@ -1,6 +1,6 @@
 """Expansion of sparse tar members: old GNU headers and PAX formats 0.0, 0.1 and 1.0.
 
-A sparse member stores its segments one after another; the gaps between them are zeros.
+A sparse member stores its segments one after another; the holes between them are zeros.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,12 @@ _MAX_DIGITS = 19
 
 Segment = tuple[int, int]
 """The offset and the length of a segment in bytes."""
+Part = memoryview | int
+"""Stored bytes, or the length of a hole in bytes."""
 
 
 class Expander:
-    """An expansion of one sparse member, whose output pieces are at most BUFFER_SIZE bytes each."""
+    """An expansion of one sparse member."""
 
     def __init__(self, name: str, size: int, segments: Sequence[Segment]) -> None:
         """Raise BrokenArchive if segments overlap, are out of order or exceed `size` bytes."""
@@ -31,13 +33,13 @@ class Expander:
         """The bytes of stored data that the map takes, in PAX format 1.0."""
         self._set(segments)
 
-    def take(self, stored: memoryview) -> Iterator[memoryview]:
-        """Yield the expanded bytes that follow from the next stored ones."""
+    def take(self, stored: memoryview) -> Iterator[Part]:
+        """Yield the parts that follow from the next stored bytes."""
         while stored:
             if not self._segments:
                 raise BrokenArchive(self.name, "has more data than its sparse map says")
             start, length = self._segments[-1]
-            yield from self._zeros_until(start)
+            yield from self._hole_until(start)
             part, stored = stored[:length], stored[length:]
             self._position += len(part)
             if len(part) < length:
@@ -46,11 +48,11 @@ class Expander:
                 self._segments.pop()
             yield part
 
-    def end(self) -> Iterator[memoryview]:
-        """Yield the final zeros; raise BrokenArchive if stored bytes are missing."""
+    def end(self) -> Iterator[Part]:
+        """Yield the final hole; raise BrokenArchive if stored bytes are missing."""
         if self._segments:
             raise BrokenArchive(self.name, "has less data than its sparse map says")
-        yield from self._zeros_until(self._size)
+        yield from self._hole_until(self._size)
 
     def _set(self, segments: Sequence[Segment]) -> None:
         if self._size < 0:
@@ -68,11 +70,10 @@ class Expander:
         """The segments with data, in order."""
         self._segments = self.stored[::-1]
 
-    def _zeros_until(self, offset: int) -> Iterator[memoryview]:
-        while self._position < offset:
-            zeros = _ZEROS[: offset - self._position]
-            self._position += len(zeros)
-            yield zeros
+    def _hole_until(self, offset: int) -> Iterator[int]:
+        if self._position < offset:
+            hole, self._position = offset - self._position, offset
+            yield hole
 
 
 class MappedExpander(Expander):
@@ -88,7 +89,7 @@ class MappedExpander(Expander):
         self._lines = 0
         self._complete = False
 
-    def take(self, stored: memoryview) -> Iterator[memoryview]:
+    def take(self, stored: memoryview) -> Iterator[Part]:
         while stored and not self._complete:
             missing = headers.BLOCK - len(self._map) % headers.BLOCK
             part, stored = bytes(stored[:missing]), stored[missing:]
@@ -98,7 +99,7 @@ class MappedExpander(Expander):
                 self._read_map()
         yield from super().take(stored)
 
-    def end(self) -> Iterator[memoryview]:
+    def end(self) -> Iterator[Part]:
         if not self._complete:
             raise BrokenArchive(self.name, "has no complete sparse map")
         yield from super().end()
@@ -115,6 +116,12 @@ class MappedExpander(Expander):
             self.map_size = len(self._map)
             self._map.clear()
             self._complete = True
+
+
+def zeros(count: int) -> Iterator[memoryview]:
+    """Yield the bytes of a hole, at most BUFFER_SIZE at a time."""
+    for offset in range(0, count, BUFFER_SIZE):
+        yield _ZEROS[: count - offset]
 
 
 def gnu_segments(entries: bytes, member: str) -> list[Segment]:

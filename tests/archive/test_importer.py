@@ -31,6 +31,8 @@ from engine.errors import (
 )
 from engine.layers.diff_ids import Uncompressed, measure
 from engine.limits import Limits
+from engine.tar.header_encoder import Header
+from engine.tar.sparse_encoder import encode_sparse
 from tests import archives
 from tests.archives import ImageParts, descriptor, link, tar, to_json
 from tests.local_engine import LocalEngine
@@ -203,6 +205,14 @@ def test_a_layer_that_the_store_has_need_not_be_sent(engine: LocalEngine) -> Non
     load(engine, DOCKER_ARCHIVES["flat names"])
     load(engine, docker([item(RepoTags=["again:1"])], CONFIG))
     assert set(ids(engine)) == {"app:1", "again:1"}
+
+
+def test_a_layer_may_be_a_sparse_member(engine: LocalEngine) -> None:
+    stored = PLAIN.rstrip(b"\0")
+    header = Header("l.tar", mode=0o644, size=len(PLAIN), mtime=0)
+    sparse = encode_sparse(header, [(0, len(stored))]) + raw_tar.padded(stored)
+    load(engine, sparse + docker([item()], CONFIG))
+    assert ids(engine) == {"app:1": ONE.id}
 
 
 def test_a_foreign_layer_is_kept_as_its_descriptor(engine: LocalEngine) -> None:

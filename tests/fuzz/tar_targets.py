@@ -12,7 +12,8 @@ from engine.layers.table import Entry, LayerTable, Segment
 from engine.layers.table_builder import Columns, TableBuilder
 from engine.limits import Limits
 from engine.tar.member import Member
-from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.tar.reader import MemberData, MemberEnd, MemberHole, MemberStart, TarReader
+from engine.tar.sparse import zeros
 from tests.fuzz.oracle import Refused, answer, as_text, pieces
 from tests.tar import raw_tar
 
@@ -144,6 +145,11 @@ def _read(parts: Iterable[memoryview], found: list[Read]) -> None:
                     assert data
                     assert not found[-1].complete
                     found[-1].data += data
+                case MemberHole(size):
+                    assert size > 0
+                    assert not found[-1].complete
+                    for piece in zeros(size):
+                        found[-1].data += piece
                 case MemberEnd():
                     found[-1].complete = True
     reader.finish()

@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.compression.checksum import FileChecksum
 from engine.errors import BrokenArchive
 from engine.layers import table_codec
 from engine.layers.table import CHUNK, LayerTable
 from engine.layers.table_builder import TableBuilder
 from engine.limits import Limits
+from engine.tar import header_encoder as encode
+from engine.tar.header_encoder import Header
+from engine.tar.sparse_encoder import encode_sparse
 from tests.filetree.layers import Member, directory, file, hardlink, layer, member, symlink
+from tests.tar.test_sparse_encoder import maps, sparse_tar
 
 _KINDS = {
     tarfile.REGTYPE: "file",
@@ -167,6 +172,28 @@ def test_attributes_and_digests() -> None:
     assert first.checksum == zlib.crc32(b"content") << 32 | zlib.adler32(b"content")
     assert second.attributes.device == (5, 1)
     assert second.checksum == third.checksum == 0
+
+
+@given(maps(), st.integers(1, 3000) | st.just(1 << 20))
+def test_a_sparse_file_has_the_checksum_of_its_content(
+    found: tuple[int, list[tuple[int, int]]], piece: int
+) -> None:
+    data, content = sparse_tar("f", *found)
+    table = built(data, piece)
+    assert not table.damage
+    assert table.entry(0).checksum == zlib.crc32(content) << 32 | zlib.adler32(content)
+
+
+def test_a_hole_is_not_walked_through() -> None:
+    """It would take centuries."""
+    size = 1 << 60
+    header = Header("f", mode=0o640, size=size, mtime=5)
+    huge = encode_sparse(header, [(2, 1)]) + b"2".ljust(512, b"\0") + encode.END
+    entry = built(huge, limits=Limits(max_expanded_bytes=size)).entry(0)
+    checksum = FileChecksum(zlib)
+    checksum.update(b"\0\0" + b"2")
+    checksum.update_zeros(size - 3)
+    assert (entry.size, entry.checksum) == (size, checksum.value)
 
 
 def test_each_chunk_has_a_checksum() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from engine.errors import BrokenArchive, EngineError, LimitExceeded
 from engine.limits import Limits
 from engine.tar.member import Member
-from engine.tar.reader import MemberData, MemberEnd, MemberStart, TarReader
+from engine.tar.reader import MemberData, MemberEnd, MemberHole, MemberStart, TarReader
+from engine.tar.sparse import zeros
 from tests.tar.raw_tar import END, GNU, USTAR, V7, base256, header, member, padded, pax, record
 
 ArchiveImage = list[tuple[Member, bytes]]
@@ -40,6 +41,10 @@ def events_to_members(reader: TarReader, parts: Iterable[memoryview], found: Arc
                     assert begun
                     assert 0 < len(view) <= 1 << 20
                     data.append(bytes(view))
+                case MemberHole(size):
+                    assert begun
+                    assert size > 0
+                    data.extend(map(bytes, zeros(size)))
                 case MemberEnd():
                     found.append((begun.pop(), b"".join(data)))
 
@@ -587,6 +592,17 @@ def test_expands_sparse_members(data: bytes, size: int) -> None:
     (found, content), (after, _) = read(data + member(b"next") + END, size)
     assert (found.name, found.kind, found.size, after.name) == ("f", "file", 20, "next")
     assert content == b"\0\0abc\0\0\0\0\0d".ljust(20, b"\0")
+
+
+@pytest.mark.parametrize("data", SPARSE.values(), ids=SPARSE)
+def test_a_hole_is_one_number(data: bytes) -> None:
+    events = list(TarReader(Limits()).feed(memoryview(data + END)))
+    parts = [
+        event.size if isinstance(event, MemberHole) else bytes(event.data)
+        for event in events
+        if isinstance(event, MemberHole | MemberData)
+    ]
+    assert parts == [2, b"abc", 5, b"d", 9]
 
 
 def test_a_sparse_member_may_be_all_hole() -> None:
