@@ -8,21 +8,23 @@ never waits for another one.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from engine.content.protocols import ReaderAt
-from engine.errors import BrokenArchive
+from engine.errors import BrokenArchive, LimitExceeded
 from engine.layers.diff_ids import Measure, Uncompressed, compression_of
 from engine.layers.table import LayerTable, Point
 from engine.layers.table_builder import TableBuilder
-from engine.limits import BUFFER_SIZE, Limits
+from engine.limits import BUFFER_SIZE, Expansion, Limits
 from engine.progress import Done, Progress
 from engine.threads import ahead, run_concurrently
 
 if TYPE_CHECKING:
     from engine.layers.points import Candidate
+
+_LIMITS: Final = Limits()
 
 
 class Learnt(msgspec.Struct, frozen=True):
@@ -111,26 +113,28 @@ class _CompressedPass:
         return self._measure.result(), self._points.result()
 
 
-def learn(reader: ReaderAt, subject: str, on_progress: Progress) -> Learnt:
+def learn(
+    reader: ReaderAt, subject: str, on_progress: Progress, limits: Limits = _LIMITS
+) -> Learnt:
     """Return what one pass over a stored layer learns.
 
     `on_progress` hears of stored bytes. Raise BrokenArchive, which names `subject`, if the layer is
-    damaged.
+    damaged or expands to more bytes than the limits allow.
     """
-    learner = LayerLearner(compression_of(reader), Limits(), _are_free)
+    learner = LayerLearner(compression_of(reader), limits, _are_free)
+    expansion = Expansion(limits.max_expanded_bytes)
     try:
         for offset in range(0, reader.size, BUFFER_SIZE):
-            learner.feed(reader.pread(BUFFER_SIZE, offset), _ignore)
+            learner.feed(reader.pread(BUFFER_SIZE, offset), expansion.add)
             on_progress(Done(min(offset + BUFFER_SIZE, reader.size), reader.size))
         return learner.finish()
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error
+    except LimitExceeded as error:
+        reason = f"is too large: {error.what}: limit {error.limit}, found {error.found}"
+        raise BrokenArchive(subject, reason) from error
 
 
 def _are_free() -> bool:
     """Return False: no other layer is learnt at the same time."""
     return False
-
-
-def _ignore(_size: int) -> None:
-    """Do not count the bytes: the layer is in the store already."""

@@ -4,11 +4,16 @@ import gzip
 import io
 import random
 import tarfile
+from collections.abc import Callable
 
 import pytest
 
-from engine.layers.learning import LayerLearner, Learnt
+from engine.errors import BrokenArchive
+from engine.layers.learning import LayerLearner, Learnt, learn
 from engine.limits import Limits
+from engine.progress import ignore
+from tests.filetree.layers import file, layer
+from tests.layers.layers import Blob, gzipped, zstd_frame
 
 
 def _layer() -> bytes:
@@ -41,3 +46,24 @@ def test_busy_cores_change_nothing(answers: list[bool]) -> None:
     assert found.table.checksums == expected.table.checksums
     assert found.table.points == expected.table.points
     assert list(map(found.table.entry, range(60))) == list(map(expected.table.entry, range(60)))
+
+
+@pytest.mark.parametrize("compress", [gzipped, zstd_frame])
+def test_a_layer_that_expands_to_more_than_the_limit_is_not_learnt(
+    compress: Callable[[bytes], bytes],
+) -> None:
+    plain = layer(file("f", "x" * 100_000))
+    stored, size = Blob(compress(plain)), len(plain)
+    within, below = (Limits(max_expanded_bytes=most) for most in (size, size - 1))
+    found = learn(stored, "layer a", ignore, within).uncompressed
+    assert found is not None
+    assert found.size == size
+    with pytest.raises(BrokenArchive, match=f"^layer a: is too large: .* limit {size - 1}"):
+        learn(stored, "layer a", ignore, below)
+
+
+def test_a_layer_is_read_no_further_than_to_the_limit() -> None:
+    stored = Blob(gzipped(layer(file("f", random.Random(1).randbytes(3 << 20).hex()))))
+    with pytest.raises(BrokenArchive, match="is too large"):
+        learn(stored, "layer", ignore, Limits(max_expanded_bytes=1 << 20))
+    assert set(stored.asked) == {0}
