@@ -40,6 +40,8 @@ _REDIRECTS: Final = 5
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _DOCUMENT: Final = 32 << 20
+_UNREAD: Final = 64 << 10
+"""Bytes that are read of a body that nobody wants, so that its connection can be used again."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -100,12 +102,11 @@ class Client:
             if response.status not in _RETRIED or attempt + 1 == _ATTEMPTS:
                 break
             wait = _retry_after(response, attempt)
-            response.drain_conn()
-            response.release_conn()
+            discard(response)
             self._sleep(wait)
         if 200 <= response.status < 300 or response.status in (304, 416):
             if method != "GET":
-                response.drain_conn()  # else the connection could not be used again
+                discard(response)
             return response
         raise self._refused(method, url, response)
 
@@ -116,9 +117,8 @@ class Client:
         except HTTPError as error:
             raise self._unreachable(error) from None
         finally:
-            response.release_conn()
+            _leave(response)
         if len(data) > _DOCUMENT:
-            response.close()
             raise StoreError(self.location.url, "a document is larger than 32 MiB")
         return data
 
@@ -139,8 +139,7 @@ class Client:
             response = pool.request(
                 "GET", url, timeout=timeout, preload_content=False, redirect=False
             )
-            response.drain_conn()
-            response.release_conn()
+            discard(response)
         except HTTPError as error:
             return _cause(error, SSLError)
         except StoreError:  # a file of a certificate cannot be used
@@ -165,8 +164,7 @@ class Client:
             if response.status != 401 or is_last:
                 return response
             challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
-            response.drain_conn()
-            response.release_conn()
+            discard(response)
             headers["Authorization"] = self._authenticator.answer(
                 challenges, scopes, headers.get("Authorization")
             )
@@ -183,8 +181,7 @@ class Client:
             if response.status not in (301, 302, 303, 307, 308):
                 return response
             target = urljoin(url, response.headers.get("Location", ""))
-            response.drain_conn()
-            response.release_conn()
+            discard(response)
             if _origin(target) != _origin(url):
                 sent.pop("Authorization", None)
                 if url.startswith("https:") and not target.startswith("https:"):
@@ -197,7 +194,7 @@ class Client:
         try:
             response = self._followed(method, url, headers, form)
             data = response.read(1 << 20)
-            response.release_conn()
+            _leave(response)
         except HTTPError as error:
             raise self._unreachable(error) from None
         if response.status >= 500 or response.status == 429:
@@ -228,7 +225,7 @@ class Client:
         except (HTTPError, msgspec.MsgspecError):
             found = ()
         finally:
-            response.release_conn()
+            _leave(response)
         reason = "; ".join(filter(None, (each.message or each.code for each in found)))
         if status == 404:
             return NotFound("blob" if "/blobs/" in path else "image", path.rpartition("/")[2])
@@ -238,6 +235,23 @@ class Client:
         if status in _RETRIED:
             return Unreachable(self.location.url, f"{what} {reason}".rstrip())
         return Refused(self.location.url, f"{what} {reason}".rstrip(), status)
+
+
+def discard(response: BaseHTTPResponse) -> None:
+    """End an answer whose body nobody wants: its connection can be used again, or is closed if
+    more than 64 KiB are left of the body.
+    """
+    with suppress(HTTPError):
+        response.read(_UNREAD + 1, decode_content=False)
+    _leave(response)
+
+
+def _leave(response: BaseHTTPResponse) -> None:
+    """End an answer: close its connection, unless the body has been read to its end, at which
+    urllib3 takes the connection back.
+    """
+    response.close()
+    response.release_conn()
 
 
 class Refused(StoreError):

@@ -1,0 +1,98 @@
+"""A server that answers as a test says, and notes what it was asked."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import NamedTuple
+
+_PIECE = 64 << 10
+
+
+class Asked(NamedTuple):
+    """A request."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    port: int
+    """The client's end of the connection."""
+
+    @property
+    def authorization(self) -> str | None:
+        return self.headers.get("Authorization")
+
+
+class Answer(NamedTuple):
+    """An answer; `size` zeros follow its body."""
+
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    size: int = 0
+
+
+class Scripted(ThreadingHTTPServer):
+    """A server on a free port of the loopback."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Callable[[Asked], Answer]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+        self.host = f"127.0.0.1:{self.server_port}"
+        self.url = f"http://{self.host}"
+        self.seen: list[Asked] = []
+        self.ended: list[bool] = []
+        """Whether the client took each answer to its end."""
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing of clients that have gone."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Scripted
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        port = self.client_address[1]
+        asked = Asked(self.command, self.path, dict(self.headers.items()), body, port)
+        self.server.seen.append(asked)
+        answer = self.server.script(asked)
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body) + answer.size))
+        self.end_headers()
+        is_whole = False
+        try:
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+                for _ in range(0, answer.size, _PIECE):
+                    self.wfile.write(bytes(_PIECE))
+            is_whole = True
+        finally:
+            self.server.ended.append(is_whole)
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("do_"):
+            return self._serve
+        raise AttributeError(name)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def scripted(script: Callable[[Asked], Answer]) -> Iterator[Scripted]:
+    """Run a server that answers by `script`."""
+    with Scripted(script) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
