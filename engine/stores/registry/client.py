@@ -86,8 +86,8 @@ class Client:
         """Return the answer, whose body is not read yet, to a request for a path or URL of the
         registry.
 
-        Raise NotFound for 404, AccessDenied, Unreachable, and StoreError for other answers than
-        2xx, 304 and 416.
+        Raise NotFound for 404, AccessDenied, Unreachable, and Refused for other answers than 2xx,
+        and than 304 and 416 to a GET.
         """
         url = urljoin(self.location.base, path)
         for attempt in range(_ATTEMPTS):
@@ -104,7 +104,7 @@ class Client:
             wait = _retry_after(response, attempt)
             discard(response)
             self._sleep(wait)
-        if 200 <= response.status < 300 or response.status in (304, 416):
+        if 200 <= response.status < 300 or (method == "GET" and response.status in (304, 416)):
             if method != "GET":
                 discard(response)
             return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote, urljoin
 
@@ -23,6 +23,7 @@ _CHUNK: Final = 16 << 20
 _LARGEST_CHUNK: Final = 256 << 20
 _ATTEMPTS: Final = 3
 _BYTES: Final = "application/octet-stream"
+_WRONG_RANGE: Final = 416
 _NO_DELETION: Final = frozenset({400, 405, 501})
 
 
@@ -116,8 +117,7 @@ class Uploads:
         """Return a manifest like no other, and store its config."""
         config = b"{}"
         digest = of_bytes(config)
-        if not self.has_blob(repository, digest):
-            self._start_and_send(repository, digest, "", lambda: MemoryReader(config))
+        self.blob(repository, digest, "", lambda: MemoryReader(config))
         document = ManifestDocument(
             schema_version=2,
             media_type=oci.MANIFEST,
@@ -159,8 +159,7 @@ class Uploads:
                 "Content-Range": f"{offset}-{offset + len(piece) - 1}",
             }
             url = self._next(response)
-            response = self._client.request("PATCH", url, scopes, headers, piece)
-            response.release_conn()
+            response = self._go_on("PATCH", url, scopes, headers, piece)
             offset += len(piece)
         url = self._next(response)
         url += f"{'&' if '?' in url else '?'}digest={quote(digest)}"
@@ -168,7 +167,27 @@ class Uploads:
         headers = {"Content-Type": _BYTES}
         if offset:
             headers["Content-Range"] = f"{offset}-{offset + len(last) - 1}"
-        self._client.request("PUT", url, scopes, headers, last).release_conn()
+        self._go_on("PUT", url, scopes, headers, last)
+
+    def _go_on(
+        self,
+        method: str,
+        url: str,
+        scopes: tuple[str, ...],
+        headers: Mapping[str, str],
+        piece: bytes,
+    ) -> BaseHTTPResponse:
+        """Send a piece of a blob; raise Unreachable if the upload is at another place or has ended,
+        as when the answer to a request was lost.
+        """
+        try:
+            response = self._client.request(method, url, scopes, headers, piece)
+        except (NotFound, Refused) as error:
+            if isinstance(error, Refused) and error.status != _WRONG_RANGE:
+                raise
+            raise Unreachable(self._client.location.url, "has lost an upload") from None
+        response.release_conn()
+        return response
 
     def _next(self, response: BaseHTTPResponse) -> str:
         """Return the URL of an upload's next request."""
