@@ -20,7 +20,10 @@ _T = TypeVar("_T")
 
 _PAGE: Final = 1000
 _PAGES: Final = 10_000
-_NEXT: Final = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+_LINK: Final = 64 << 10
+"""Characters of the Link headers of an answer that are looked at."""
+_NEXT: Final = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')
+"""A link to the next page; no character is tried from two beginnings of a link."""
 MANIFEST_TYPES: Final = (
     oci.INDEX,
     oci.MANIFEST,
@@ -130,7 +133,7 @@ class Reading:
             seen.add(url)
             response = self.client.request("GET", url, scopes)
             yield self.client.document(response)
-            following = _NEXT.search(response.headers.get("Link", ""))
+            following = _NEXT.search(response.headers.get("Link", "")[:_LINK])
             if following is None:
                 return
             url = urljoin(url, following[1])

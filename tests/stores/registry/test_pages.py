@@ -1,0 +1,46 @@
+"""Links from a page of a list to the next, by a registry alone."""
+
+import json
+
+import pytest
+
+from engine.stores.registry.api import Reading
+from engine.stores.registry.client import Client
+from engine.stores.registry.location import parse_location
+from tests.stores.registry.scripted import Answer, Asked, scripted
+
+NEXT = '</v2/app/tags/list?last=a>; rel="next"'
+
+
+def tags(link: str) -> list[str]:
+    """Return the tags of a list with the tag "a" and this link, and the tag "b" on its page."""
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path.endswith("?last=a"):
+            return Answer(body=json.dumps({"tags": ["b"]}).encode())
+        return Answer(200, {"Link": link}, json.dumps({"tags": ["a"]}).encode())
+
+    with scripted(answer) as server:
+        location = parse_location(f"registry://{server.host}")
+        return list(Reading(Client(location, lambda _: None)).tags("app"))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        NEXT,
+        NEXT.replace('"', ""),
+        NEXT.replace("; ", ";title=x;"),
+        f'</v2/>; rel="first", {NEXT}',
+        "<" * 60_000 + NEXT,
+        "<>;" * 20_000 + NEXT,
+    ],
+    ids=["quoted", "bare", "with a title", "second", "60,000 beginnings", "20,000 links"],
+)
+def test_the_next_page_is_found(link: str) -> None:
+    assert tags(link) == ["a", "b"]
+
+
+@pytest.mark.parametrize("link", ["", "<" * 60_000, '</v2/app/tags/list?last=a>; rel="prev"'])
+def test_the_last_page_has_none(link: str) -> None:
+    assert tags(link) == ["a"]
