@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Final, TypeVar
-from urllib.parse import urljoin
 
 import msgspec
 from urllib3.response import BaseHTTPResponse
@@ -127,7 +126,8 @@ class Reading:
 
     def _pages(self, path: str, scopes: tuple[str, ...]) -> Iterator[bytes]:
         """Yield each page of a list; a page with fewer entries than asked for is not the last."""
-        url, base = urljoin(self.client.location.base, path), self.client.location.base
+        addresses = self.client.addresses
+        url = addresses.of(path)
         seen: set[str] = set()
         while len(seen) < _PAGES:
             seen.add(url)
@@ -136,8 +136,8 @@ class Reading:
             following = _NEXT.search(response.headers.get("Link", "")[:_LINK])
             if following is None:
                 return
-            url = urljoin(url, following[1])
-            if not url.startswith(f"{base}/") or url in seen:
+            url = addresses.named(url, following[1])
+            if not addresses.is_own(url) or url in seen:
                 return
 
     def _decode(self, data: bytes, kind: type[_T], what: str) -> _T:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from engine.errors import AccessDenied
 from engine.stores.registry.challenge import Challenge
@@ -96,7 +98,10 @@ class Authenticator:
     def _token(self, challenge: Challenge, scopes: tuple[str, ...]) -> _Held:
         parameters = challenge.parameters
         realm = parameters["realm"]
-        parts = urlsplit(realm)
+        try:
+            parts = parse_url(realm)
+        except LocationParseError:
+            raise AccessDenied(self._host, "its token server has no valid URL") from None
         if parts.scheme != "https" and not (parts.scheme == "http" and self._allows_plain):
             raise AccessDenied(self._host, "its token server is not reached by https")
         asked = list(dict.fromkeys([*scopes, *parameters.get("scope", "").split()]))

@@ -1,7 +1,9 @@
 """HTTP requests to one registry, with authorization, redirects and retries.
 
-A redirect to another host gets no Authorization: registries send the readers of blobs to storage
-with addresses that are signed. Errors name the registry and a path, never a header or a query.
+Credentials go to the registry's own origin, and to the token servers that it names itself. Another
+host, to which it redirects or at which it wants an upload, gets no Authorization, and its challenge
+is not answered: registries send the readers of blobs to storage with addresses that are signed.
+Errors name the registry and a path, never a header or a query.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import msgspec
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.response import BaseHTTPResponse
+from urllib3.util import parse_url
 
 from engine.errors import AccessDenied, EngineError, NotFound, StoreError, Unreachable
+from engine.stores.registry.addresses import Addresses, origin
 from engine.stores.registry.authenticator import Authenticator
 from engine.stores.registry.certificates import certificate_directories, tls_context
 from engine.stores.registry.challenge import parse_challenges
@@ -59,6 +63,7 @@ class Client:
     def __init__(self, location: Location, sleep: Callable[[float], None] = time.sleep) -> None:
         """`sleep` waits before a request is repeated."""
         self.location = location
+        self.addresses = Addresses(location)
         self._sleep = sleep
         home = Path.home()
         pool = _Pools(location, home)
@@ -89,7 +94,7 @@ class Client:
         Raise NotFound for 404, AccessDenied, Unreachable, and Refused for other answers than 2xx,
         and than 304 and 416 to a GET.
         """
-        url = urljoin(self.location.base, path)
+        url = self.addresses.of(path)
         for attempt in range(_ATTEMPTS):
             try:
                 response = self._authorized(method, url, scopes, dict(headers or {}), body)
@@ -156,12 +161,14 @@ class Client:
     ) -> BaseHTTPResponse:
         if self._reachability.is_away:
             raise Unreachable(self.location.url, "does not answer")
+        if not self.addresses.is_own(url):
+            return self._followed(method, url, headers, body)[1]
         for is_last in (False, True):
             if header := self._authenticator.header(scopes):
                 headers["Authorization"] = header
-            response = self._followed(method, url, headers, body)
+            last_url, response = self._followed(method, url, headers, body)
             self._reachability.note(is_answer=True)
-            if response.status != 401 or is_last:
+            if response.status != 401 or is_last or not self.addresses.is_own(last_url):
                 return response
             challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
             discard(response)
@@ -172,27 +179,26 @@ class Client:
 
     def _followed(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> BaseHTTPResponse:
+    ) -> tuple[str, BaseHTTPResponse]:
+        """Return the first answer that is no redirect, and the URL that gave it."""
         sent = {"User-Agent": "imgfs", "Accept-Encoding": "identity", **headers}
         for _ in range(_REDIRECTS):
             response = self._pool(url).request(
                 method, url, headers=sent, body=body, preload_content=False, redirect=False
             )
             if response.status not in (301, 302, 303, 307, 308):
-                return response
-            target = urljoin(url, response.headers.get("Location", ""))
+                return url, response
             discard(response)
-            if _origin(target) != _origin(url):
+            target = self.addresses.followed(url, response.headers.get("Location", ""))
+            if origin(target) != origin(url):
                 sent.pop("Authorization", None)
-                if url.startswith("https:") and not target.startswith("https:"):
-                    raise StoreError(self.location.url, "redirects to an address without TLS")
             url = target
         raise StoreError(self.location.url, "redirects too often")
 
     def _fetch_token(self, url: str, headers: Mapping[str, str], form: bytes | None) -> bytes:
         method = "GET" if form is None else "POST"
         try:
-            response = self._followed(method, url, headers, form)
+            _, response = self._followed(method, url, headers, form)
             data = response.read(1 << 20)
             _leave(response)
         except HTTPError as error:
@@ -217,7 +223,7 @@ class Client:
         return Unreachable(self.location.url, f"does not answer: {_first_line(error)}")
 
     def _refused(self, method: str, url: str, response: BaseHTTPResponse) -> EngineError:
-        path = urlsplit(url).path
+        path = parse_url(url).path or ""
         status = response.status
         try:
             data = response.read(1 << 16)
@@ -280,9 +286,9 @@ class _Pools:
 
     def of(self, url: str) -> urllib3.PoolManager:
         """Return the connections for a URL."""
-        parts = urlsplit(url)
-        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
-        if proxy and proxy_bypass(parts.netloc):
+        parts = parse_url(url)
+        proxy = self._proxies.get(parts.scheme or "") or self._proxies.get("all") or ""
+        if proxy and proxy_bypass(parts.netloc or ""):
             proxy = ""
         with self._lock:
             if proxy not in self._made:
@@ -297,11 +303,6 @@ class _Pools:
         headers = urllib3.make_headers(proxy_basic_auth=user)
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         return urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _is_refused(error: HTTPError) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from urllib3.response import BaseHTTPResponse
 
@@ -190,11 +190,11 @@ class Uploads:
         return response
 
     def _next(self, response: BaseHTTPResponse) -> str:
-        """Return the URL of an upload's next request."""
+        """Return the path or URL of an upload's next request."""
         target = response.headers.get("Location", "")
         if not target:
             raise StoreError(self._client.location.url, "starts an upload without a Location")
-        return urljoin(self._client.location.base, target)
+        return target
 
 
 def _chunk_size(response: BaseHTTPResponse) -> int:

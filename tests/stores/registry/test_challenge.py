@@ -54,6 +54,13 @@ def test_credentials_are_sent_to_no_token_server_without_tls() -> None:
         authenticator.answer([challenge], ())
 
 
+def test_a_token_server_has_a_valid_url() -> None:
+    authenticator = Authenticator("h", lambda: None, lambda *_: b"", False)
+    challenge = Challenge("bearer", {"realm": "https://["})
+    with pytest.raises(AccessDenied, match="no valid URL"):
+        authenticator.answer([challenge], ())
+
+
 def test_credentials_of_a_namespace_come_first(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     entries = {"https://h/v1/": "u:one", "h/team": "u:two"}

@@ -1,0 +1,140 @@
+"""Hosts that a registry sends its clients to, and that must not have the user's credentials."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.content.memory import MemoryReader
+from engine.errors import AccessDenied
+from engine.spec.digest import of_bytes
+from engine.stores.registry.api import Reading
+from engine.stores.registry.client import Client
+from engine.stores.registry.location import parse_location
+from engine.stores.registry.uploads import Uploads
+from tests.stores.registry.scripted import Answer, Asked, Scripted, scripted
+
+BLOB = b"content of a blob"
+BASIC = f"Basic {base64.b64encode(b'u:secret').decode()}"
+
+
+class Registry:
+    """A registry that requires a token of its own token server, and has its blobs elsewhere."""
+
+    def __init__(self, other: Scripted) -> None:
+        self.other = other.url.replace("127.0.0.1", "localhost")
+        self.realm = "http://localhost/token"
+        self.sends_to = ""
+        """The start of the addresses of its uploads."""
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.authorization != "Bearer token":
+            return Answer(401, {"WWW-Authenticate": f'Bearer realm="{self.realm}"'})
+        if asked.method == "POST":
+            return Answer(202, {"Location": f"{self.sends_to}/v2/upload"})
+        if asked.method == "PUT":
+            return Answer(201)
+        if asked.method == "HEAD":
+            return Answer(404)
+        return Answer(307, {"Location": f"{self.other}/elsewhere"})
+
+
+class Other:
+    """Another host: a token server, and storage that challenges whoever reads."""
+
+    def __init__(self) -> None:
+        self.storage = Answer(200, {}, BLOB)
+        self.token = Answer(200, {}, b'{"token": "token"}')
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.method == "PUT":
+            return Answer(201)
+        return self.storage if asked.path == "/elsewhere" else self.token
+
+
+@pytest.fixture
+def script() -> Other:
+    return Other()
+
+
+@pytest.fixture
+def other(script: Other) -> Iterator[Scripted]:
+    with scripted(script.answer) as server:
+        yield server
+
+
+@pytest.fixture
+def registry(other: Scripted) -> Registry:
+    made = Registry(other)
+    made.realm = f"{made.other}/token"
+    return made
+
+
+@pytest.fixture
+def server(registry: Registry, home: Path) -> Iterator[Scripted]:
+    """Return the registry, at which a user has logged in."""
+    with scripted(registry.answer) as running:
+        (home / ".docker").mkdir()
+        auth = base64.b64encode(b"u:secret").decode()
+        config = {"auths": {running.host: {"auth": auth}}}
+        (home / ".docker/config.json").write_text(json.dumps(config))
+        yield running
+
+
+@pytest.fixture
+def reading(server: Scripted) -> Reading:
+    return Reading(Client(parse_location(f"registry://{server.host}"), lambda _: None))
+
+
+def read(reading: Reading) -> bytes:
+    return reading.client.document(reading.blob("app", of_bytes(BLOB), 0, -1))
+
+
+def send(reading: Reading) -> None:
+    uploads = Uploads(reading.client, reading)
+    uploads.blob("app", of_bytes(BLOB), "", lambda: MemoryReader(BLOB))
+
+
+def test_a_token_server_that_the_registry_names_gets_them(
+    reading: Reading, other: Scripted
+) -> None:
+    assert read(reading) == BLOB
+    token, blob = other.seen
+    assert token.authorization == BASIC
+    assert blob.authorization is None
+
+
+@pytest.mark.parametrize("challenge", ['Bearer realm="{}/evil"', "Basic"])
+def test_a_challenge_after_a_redirect_is_not_answered(
+    reading: Reading, script: Other, registry: Registry, other: Scripted, challenge: str
+) -> None:
+    assert read(reading) == BLOB
+    header = challenge.format(registry.other)
+    script.storage = Answer(401, {"WWW-Authenticate": header})
+    with pytest.raises(AccessDenied) as denied:
+        read(reading)
+    assert "\n" not in str(denied.value)
+    assert [each.authorization for each in other.seen] == [BASIC, None, None]
+    script.storage = Answer(200, {}, BLOB)
+    assert read(reading) == BLOB
+
+
+def test_an_upload_to_another_host_has_none(
+    reading: Reading, registry: Registry, other: Scripted
+) -> None:
+    registry.sends_to = registry.other
+    send(reading)
+    sent = other.seen[-1]
+    assert (sent.method, sent.body, sent.authorization) == ("PUT", BLOB, None)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_upload_to_the_registry_goes_by_its_scheme(
+    reading: Reading, registry: Registry, server: Scripted, scheme: str
+) -> None:
+    registry.sends_to = f"{scheme}://{server.host}"
+    send(reading)
+    sent = server.seen[-1]
+    assert (sent.method, sent.body, sent.authorization) == ("PUT", BLOB, "Bearer token")
