@@ -20,7 +20,8 @@ _DEFAULT_LIFE: Final = 60
 _EARLY: Final = 5
 """Seconds before the end of a token's life at which it is not used any more."""
 _CLIENT: Final = "imgfs"
-
+FORM: Final = "application/x-www-form-urlencoded"
+"""The type of the form with the user's identity token."""
 
 FetchToken = Callable[[str, Mapping[str, str], bytes | None], bytes]
 """A request to a token server, by its URL, headers and form, whose answer it returns."""
@@ -118,7 +119,7 @@ class Authenticator:
                 "refresh_token": credentials.token,
             }
             form = urlencode(fields).encode()
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            headers["Content-Type"] = FORM
         else:
             query = [("service", service)] if service else []
             query += [("scope", scope) for scope in asked]

@@ -28,7 +28,7 @@ from urllib3.util import parse_url
 
 from engine.errors import AccessDenied, EngineError, NotFound, StoreError, Unreachable
 from engine.stores.registry.addresses import Addresses, origin
-from engine.stores.registry.authenticator import Authenticator
+from engine.stores.registry.authenticator import FORM, Authenticator
 from engine.stores.registry.certificates import certificate_directories, tls_context
 from engine.stores.registry.challenge import parse_challenges
 from engine.stores.registry.credentials import credential_files, find_credentials
@@ -191,9 +191,17 @@ class Client:
             discard(response)
             target = self.addresses.followed(url, response.headers.get("Location", ""))
             if origin(target) != origin(url):
-                sent.pop("Authorization", None)
+                sent = self._without_credentials(sent)
             url = target
         raise StoreError(self.location.url, "redirects too often")
+
+    def _without_credentials(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers for another host; raise AccessDenied if the body is a form, which has
+        the user's identity token.
+        """
+        if headers.get("Content-Type") == FORM:
+            raise AccessDenied(self.location.url, "its token server redirects to another host")
+        return {name: value for name, value in headers.items() if name != "Authorization"}
 
     def _fetch_token(self, url: str, headers: Mapping[str, str], form: bytes | None) -> bytes:
         method = "GET" if form is None else "POST"

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ class Registry:
 
     def __init__(self, other: Scripted) -> None:
         self.other = other.url.replace("127.0.0.1", "localhost")
-        self.realm = "http://localhost/token"
+        self.realm = f"{self.other}/token"
         self.sends_to = ""
         """The start of the addresses of its uploads."""
 
@@ -46,12 +46,17 @@ class Other:
 
     def __init__(self) -> None:
         self.storage = Answer(200, {}, BLOB)
-        self.token = Answer(200, {}, b'{"token": "token"}')
+        self.moved_to = ""
+        """The address to which the token server redirects, "" for none."""
 
     def answer(self, asked: Asked) -> Answer:
         if asked.method == "PUT":
             return Answer(201)
-        return self.storage if asked.path == "/elsewhere" else self.token
+        if asked.path == "/elsewhere":
+            return self.storage
+        if self.moved_to and not asked.path.startswith("/moved"):
+            return Answer(307, {"Location": self.moved_to})
+        return Answer(200, {}, b'{"token": "token"}')
 
 
 @pytest.fixture
@@ -67,20 +72,20 @@ def other(script: Other) -> Iterator[Scripted]:
 
 @pytest.fixture
 def registry(other: Scripted) -> Registry:
-    made = Registry(other)
-    made.realm = f"{made.other}/token"
-    return made
+    return Registry(other)
 
 
 @pytest.fixture
 def server(registry: Registry, home: Path) -> Iterator[Scripted]:
     """Return the registry, at which a user has logged in."""
     with scripted(registry.answer) as running:
-        (home / ".docker").mkdir()
-        auth = base64.b64encode(b"u:secret").decode()
-        config = {"auths": {running.host: {"auth": auth}}}
-        (home / ".docker/config.json").write_text(json.dumps(config))
+        log_in(home, running, {"auth": base64.b64encode(b"u:secret").decode()})
         yield running
+
+
+def log_in(home: Path, server: Scripted, entry: Mapping[str, str]) -> None:
+    (home / ".docker").mkdir(exist_ok=True)
+    (home / ".docker/config.json").write_text(json.dumps({"auths": {server.host: entry}}))
 
 
 @pytest.fixture
@@ -119,6 +124,30 @@ def test_a_challenge_after_a_redirect_is_not_answered(
     assert [each.authorization for each in other.seen] == [BASIC, None, None]
     script.storage = Answer(200, {}, BLOB)
     assert read(reading) == BLOB
+
+
+def test_a_token_server_that_moves_to_another_host_gets_no_password(
+    reading: Reading, script: Other, other: Scripted
+) -> None:
+    script.moved_to = f"{other.url}/moved"
+    assert read(reading) == BLOB
+    asked, moved, _ = other.seen
+    assert (asked.authorization, moved.authorization) == (BASIC, None)
+
+
+def test_an_identity_token_goes_to_no_other_host(
+    reading: Reading, script: Other, other: Scripted, server: Scripted, home: Path
+) -> None:
+    log_in(home, server, {"identitytoken": "secret"})
+    script.moved_to = f"{other.url}/moved"
+    with pytest.raises(AccessDenied, match="redirects to another host") as denied:
+        read(reading)
+    assert "\n" not in str(denied.value)
+    assert len(other.seen) == 1
+    script.moved_to = "/moved"
+    assert read(reading) == BLOB
+    assert other.seen[-2].body == other.seen[0].body
+    assert b"secret" in other.seen[0].body
 
 
 def test_an_upload_to_another_host_has_none(
