@@ -346,6 +346,6 @@ def _retry_after(response: BaseHTTPResponse, attempt: int) -> float:
     text = response.headers.get("Retry-After", "")
     if text.isascii() and text.isdigit():
         return min(float(text), _LONGEST_WAIT)
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), _LONGEST_WAIT)
     return _backoff(attempt)

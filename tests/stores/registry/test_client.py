@@ -50,3 +50,13 @@ def test_a_connection_is_used_again_after_a_short_body() -> None:
         client.request("PUT", "/v2/app")
     assert answers == []
     assert len({asked.port for asked in server.seen}) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["soon", "9" * 400, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"]
+)
+def test_any_retry_after_is_read(text: str) -> None:
+    answers = [Answer(503, {"Retry-After": text}), Answer()]
+    with scripted(lambda _: answers.pop(0)) as server:
+        client_of(server).request("HEAD", "/v2/")
+    assert answers == []
