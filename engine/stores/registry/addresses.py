@@ -42,7 +42,7 @@ class Addresses:
         """Return the URL of a reference in the registry's answer to `url`; at its own host by its
         own scheme, which a registry behind a proxy may not know. Raise StoreError.
 
-        go-containerregistry does so too; docker and containerd take the scheme as it is.
+        go-containerregistry does so too; containerd takes the address as it is.
         """
         target = self._joined(url, reference)
         parts, own = parse_url(target), self._own
