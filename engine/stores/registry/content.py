@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.content.protocols import Committed, Info, ReaderAt, Status
 from engine.content.writer import Writer
-from engine.errors import NotFound
+from engine.errors import AccessDenied, ContentMismatch, EngineError, NotFound, SizeMismatch
 from engine.spec.digest import Digest, parse
 from engine.stores.content import ContentStore, merged
 from engine.stores.local.content import LocalContent
@@ -17,6 +17,7 @@ from engine.stores.registry.api import Reading
 from engine.stores.registry.download import Download, RemoteReader
 from engine.stores.registry.eviction import Eviction
 from engine.stores.registry.location import Location
+from engine.stores.registry.remote_blob import RemoteBlob
 from engine.stores.registry.sources import Source, Sources
 
 _SMALL: Final = 256 << 10
@@ -86,12 +87,12 @@ class RegistryContent(ContentStore):
             sources = self._sources.find(name)
             if not sources:
                 raise NotFound("blob", digest)
-            if sources[0].is_manifest or sources[0].size <= _SMALL:
+            if sources[0].size <= _SMALL or any(source.is_manifest for source in sources):
                 self._fetch(sources)
                 continue
-            download = self._download(sources[0])
+            download = self._download(sources)
             if download is not None and download.join():
-                return RemoteReader(download, self._reading, self._location, is_whole)
+                return RemoteReader(download, self._reading, is_whole)
 
     def _cached(self, digest: Digest) -> ReaderAt | None:
         if not self._cache.exists(digest):
@@ -103,53 +104,96 @@ class RegistryContent(ContentStore):
         self._sources.use(digest)
         return reader
 
-    def _download(self, source: Source) -> Download | None:
+    def _download(self, sources: Sequence[Source]) -> Download | None:
         """Return the running download of a blob, or a new one; None if the blob has come."""
+        digest = sources[0].digest
         with self._lock:
-            found = self._downloads.get(source.digest)
-            if found is None or found.has_ended:
-                if self._cache.exists(source.digest):
+            found = self._downloads.get(digest)
+            if found is None or found.has_ended or found.blob.size != sources[0].size:
+                if self._cache.exists(digest):
                     return None
                 if found is not None:
                     self._ending.add(found)
-                found = Download(self._reading, self._location, self._cache, source, self._has_come)
-                self._downloads[source.digest] = found
+                blob = RemoteBlob(self._reading, self._location, self._sources, sources)
+                found = Download(self._reading, self._cache, blob, self._has_come)
+                self._downloads[digest] = found
             return found
 
     def _has_come(self, download: Download) -> None:
+        digest = download.blob.digest
         try:
-            self._sources.use(download.source.digest)
+            self._sources.use(digest)
             self._eviction.run()
-            self._on_fetched(download.source.digest)
+            self._on_fetched(digest)
         finally:
             with self._lock:  # last, since closing the store waits for those that are listed
                 self._ending.discard(download)
-                if self._downloads.get(download.source.digest) is download:
-                    del self._downloads[download.source.digest]
+                if self._downloads.get(digest) is download:
+                    del self._downloads[digest]
+
+    def note(self, sources: Sequence[Source]) -> None:
+        """Remember sources of blobs. Where one states another size than a known one does, the
+        registry tells which is right: the others are forgotten; raise SizeMismatch for a new one.
+        """
+        disputed = self._sources.disputed(sources)
+        right = {source for source in disputed if self._is_right(source)}
+        for source in right:
+            self._sources.settle(source.digest, source.size)
+        self._sources.add(each for each in sources if each not in disputed or each in right)
+
+    def _is_right(self, source: Source) -> bool:
+        """Return whether a source has its blob, in the size that it states; False if nobody tells
+        the size. Raise SizeMismatch if it is another.
+        """
+        try:
+            size = self._true_size(source)
+        except NotFound:
+            return False
+        if size is not None and size != source.size:
+            raise SizeMismatch(f"blob {source.digest}", source.size, size)
+        return size is not None
+
+    def _true_size(self, source: Source) -> int | None:
+        """Return the size of a blob in the cache, else of what the registry sends, if it says so;
+        raise NotFound.
+        """
+        cached = self._cache.sizes([source.digest])
+        if cached:
+            return cached[source.digest]
+        repository = self._location.repository(source.repository)
+        response = self._reading.blob(repository, source.digest, 0, -1)
+        response.close()  # without its body
+        length = response.headers.get("Content-Length", "")
+        return int(length) if length.isascii() and length.isdigit() else None
 
     def repositories(self, digest: str) -> list[str]:
         """Return the repositories, as the registry knows them, that have a blob."""
         return [
-            self._location.repository(f"{source.repository}:x")
+            self._location.repository(source.repository)
             for source in self._sources.find(parse(digest))
         ]
 
     def _fetch(self, sources: Sequence[Source]) -> None:
-        """Put a small blob into the cache; forget sources that do not have it. Raise NotFound."""
+        """Put a small blob into the cache from the first repository that gives it; forget those
+        that do not have it. Raise AccessDenied, ContentMismatch, or NotFound if none has it.
+        """
+        wrong: EngineError | None = None
         for source in sources:
-            repository = self._location.repository(f"{source.repository}:x")
             try:
-                if source.is_manifest:
-                    data = self._reading.manifest(repository, source.digest).data
-                else:
-                    response = self._reading.blob(repository, source.digest, 0, -1)
-                    data = self._reading.client.document(response)
+                self.keep(source.digest, self._document(source))
+                return
             except NotFound:
                 self._sources.remove(source.digest, source.repository)
-                continue
-            self.keep(source.digest, data)
-            return
-        raise NotFound("blob", sources[0].digest)
+            except (AccessDenied, ContentMismatch) as error:
+                wrong = wrong or error
+        raise wrong or NotFound("blob", sources[0].digest)
+
+    def _document(self, source: Source) -> bytes:
+        repository = self._location.repository(source.repository)
+        if source.is_manifest:
+            return self._reading.manifest(repository, source.digest).data
+        response = self._reading.blob(repository, source.digest, 0, -1)
+        return self._reading.client.document(response)
 
     def keep(self, digest: str, data: bytes) -> None:
         """Put a blob into the cache; raise DigestMismatch."""

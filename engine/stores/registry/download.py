@@ -20,8 +20,7 @@ from engine.content.writer import Writer
 from engine.errors import DigestMismatch, SizeMismatch, Unavailable, Unreachable
 from engine.stores.content import ContentStore
 from engine.stores.registry.api import Reading
-from engine.stores.registry.location import Location
-from engine.stores.registry.sources import Source
+from engine.stores.registry.remote_blob import RemoteBlob
 
 _FIRST_PIECE: Final = 64 << 10
 _PIECE: Final = 1 << 20
@@ -37,15 +36,13 @@ class Download:
     def __init__(
         self,
         reading: Reading,
-        location: Location,
         cache: ContentStore,
-        source: Source,
+        blob: RemoteBlob,
         on_end: Callable[[Download], None],
     ) -> None:
         """`on_end` is called in the download's thread, whether or not the blob has come."""
-        self.source = source
+        self.blob = blob
         self._reading = reading
-        self._repository = location.repository(source.repository)
         self._cache = cache
         self._on_end = on_end
         self._changed = Condition(Lock())
@@ -100,7 +97,7 @@ class Download:
         """Return bytes once they have come; None if they are so far ahead that the caller should
         ask for them, or if the cache cannot have them. Raise what has ended the download.
         """
-        end = min(offset + length, self.source.size)
+        end = min(offset + length, self.blob.size)
         with self._changed:
             while True:
                 if self._reader is not None:
@@ -127,21 +124,22 @@ class Download:
         self._on_end(self)
 
     def _fetch(self) -> None:
-        source = self.source
-        ref = f"registry-{source.digest}"
+        blob = self.blob
+        ref = f"registry-{blob.digest}"
         for is_last in (False, True):
-            writer = self._cache.writer(ref, source.size, source.digest)
+            writer = self._cache.writer(ref, blob.size, blob.digest)
             try:
                 self._take(writer)
                 writer.verify()
                 with self._changed:
-                    self._available = source.size
+                    self._available = blob.size
                     self._changed.notify_all()
                 self._commit(writer)
                 return
             except (DigestMismatch, SizeMismatch):
                 self._forget(writer)
                 writer.abort()
+                blob.turn()
                 if is_last:
                     raise
             finally:
@@ -159,7 +157,7 @@ class Download:
         with self._changed:
             self._writer = None
             self._cache.publish([(writer, {})])
-            self._reader = self._cache.open(self.source.digest)
+            self._reader = self._cache.open(self.blob.digest)
             self._changed.notify_all()
 
     def _take(self, writer: Writer) -> None:
@@ -168,7 +166,7 @@ class Download:
             self._writer = writer
             self._publish(writer)
         failures = 0
-        while writer.offset < self.source.size:
+        while writer.offset < self.blob.size:
             before = writer.offset
             try:
                 for piece in self._pieces(writer.offset):
@@ -176,7 +174,7 @@ class Download:
                     with self._changed:
                         self._publish(writer)
                         self._check_wanted()
-                if writer.offset < self.source.size:
+                if writer.offset < self.blob.size:
                     raise Unreachable(self._reading.client.location.url, "ends an answer too early")
             except (HTTPError, Unreachable) as error:
                 failures = 1 if writer.offset > before else failures + 1
@@ -184,12 +182,12 @@ class Download:
                     if isinstance(error, Unreachable):
                         raise
                     url = self._reading.client.location.url
-                    raise Unreachable(url, f"breaks off {self.source.digest}") from None
+                    raise Unreachable(url, f"breaks off {self.blob.digest}") from None
                 self._reading.client.pause(failures)
 
     def _publish(self, writer: Writer) -> None:
         """Let readers have what has come, but for the end of the blob."""
-        self._available = min(writer.offset, max(0, self.source.size - 1))
+        self._available = min(writer.offset, max(0, self.blob.size - 1))
         self._changed.notify_all()
 
     def _check_wanted(self) -> None:
@@ -200,19 +198,17 @@ class Download:
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
         """Yield the bytes from an offset as they come, also from an answer with all of them."""
-        source = self.source
-        response = self._reading.blob(
-            self._repository, source.digest, offset, source.size - 1 if offset else -1
-        )
+        size = self.blob.size
+        response = self.blob.request(offset, size - 1 if offset else -1)
         try:
             skipped = offset if response.status == 200 else 0
-            left = source.size - offset
-            size = _FIRST_PIECE
+            left = size - offset
+            wanted = _FIRST_PIECE
             while left > 0:
-                piece = response.read(size)
+                piece = response.read(wanted)
                 if not piece:
                     return
-                size = _PIECE
+                wanted = _PIECE
                 if skipped:
                     dropped = min(skipped, len(piece))
                     skipped -= dropped
@@ -238,15 +234,12 @@ class _Abandoned(Exception):
 class RemoteReader(Closing):
     """An open blob that is not in the cache, or not yet; the download has counted it."""
 
-    def __init__(
-        self, download: Download, reading: Reading, location: Location, is_whole: bool
-    ) -> None:
+    def __init__(self, download: Download, reading: Reading, is_whole: bool) -> None:
         """`is_whole` is whether a read of the beginning announces that of the whole blob."""
         self._is_whole = is_whole
-        self.size = download.source.size
+        self.size = download.blob.size
         self._download = download
         self._reading = reading
-        self._repository = location.repository(download.source.repository)
         self._is_open = True
         self._lock = Lock()
         self._chunk = b""
@@ -287,9 +280,7 @@ class RemoteReader(Closing):
     def _fetch(self, size: int, offset: int) -> bytes:
         client = self._reading.client
         for attempt in range(1, _ATTEMPTS + 1):
-            response = self._reading.blob(
-                self._repository, self._download.source.digest, offset, offset + size - 1
-            )
+            response = self._download.blob.request(offset, offset + size - 1)
             try:
                 left = 0 if response.status == 206 else offset
                 while left:
@@ -305,4 +296,4 @@ class RemoteReader(Closing):
             finally:
                 response.close()
             client.pause(attempt)
-        raise Unreachable(client.location.url, f"breaks off {self._download.source.digest}")
+        raise Unreachable(client.location.url, f"breaks off {self._download.blob.digest}")

@@ -19,7 +19,7 @@ from engine.stores.registry.api import Manifest, Reading
 from engine.stores.registry.cached_images import CachedImages
 from engine.stores.registry.content import RegistryContent
 from engine.stores.registry.location import Location
-from engine.stores.registry.sources import Source, Sources
+from engine.stores.registry.sources import Source
 from engine.threads import Workers
 
 _AT_ONCE: Final = 8
@@ -35,14 +35,12 @@ class Puller:
         location: Location,
         cache: LocalStore,
         images: CachedImages,
-        sources: Sources,
         content: RegistryContent,
     ) -> None:
         self._reading = reading
         self._location = location
         self._cache = cache
         self._images = images
-        self._sources = sources
         self._content = content
         self._workers: Workers | None = None
 
@@ -122,4 +120,4 @@ class Puller:
 
     def _note(self, repository: str, blobs: Sequence[Descriptor], is_manifest: bool) -> None:
         full = f"{self._location.host}/{repository}"
-        self._sources.add(Source(each.digest, full, each.size, is_manifest) for each in blobs)
+        self._content.note([Source(each.digest, full, each.size, is_manifest) for each in blobs])

@@ -7,7 +7,7 @@ CACHE/registry.db   sources: a repository (full name) that has a blob, with its 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -62,6 +62,17 @@ class Sources(Closing):
                 (msgspec.structs.astuple(source) for source in sources),
             )
 
+    def disputed(self, sources: Iterable[Source]) -> set[Source]:
+        """Return those that state another size than any known source of their blob does."""
+        stated = {source.digest: source for source in sources}
+        known = self._rows("SELECT DISTINCT digest, size FROM sources WHERE digest IN ({})", stated)
+        return {stated[digest] for digest, size in known if size != stated[digest].size}
+
+    def settle(self, digest: str, size: int) -> None:
+        """Forget the sources that state another size of a blob than this, which is right."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM sources WHERE digest = ? AND size != ?", (digest, size))
+
     def remove(self, digest: str, repository: str) -> None:
         """Forget that a repository has a blob."""
         with self._database.transaction() as connection:
@@ -80,19 +91,19 @@ class Sources(Closing):
 
     def sizes(self, digests: Iterable[str]) -> dict[str, int]:
         """Return the sizes of those blobs that some repository has."""
-        found: dict[str, int] = {}
+        query = (
+            "SELECT digest, size FROM sources WHERE digest IN ({})"
+            " AND repository >= ? AND repository < ?"
+        )
+        return dict(self._rows(query, digests, *self._span))
+
+    def _rows(self, query: str, digests: Iterable[str], *others: str) -> Iterator[tuple[str, int]]:
+        """Yield the rows of a query with a list of digests, and other parameters after it."""
         wanted = list(digests)
         for start in range(0, len(wanted), _BATCH):
             batch = wanted[start : start + _BATCH]
             marks = ",".join("?" * len(batch))
-            found.update(
-                self._database.read(
-                    f"SELECT digest, size FROM sources WHERE digest IN ({marks})"
-                    " AND repository >= ? AND repository < ?",
-                    (*batch, *self._span),
-                )
-            )
-        return found
+            yield from self._database.read(query.format(marks), (*batch, *others))
 
     def use(self, digest: str) -> None:
         """Record that a blob is used now."""

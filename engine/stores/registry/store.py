@@ -64,7 +64,7 @@ class RegistryStore(Store):
         )
         self._opened.callback(tables.close)
         self._opened.callback(self.content.close)
-        puller = Puller(reading, location, cache, known, sources, self.content)
+        puller = Puller(reading, location, cache, known, self.content)
         self._opened.callback(puller.close)
         self.tables = cache.tables
         self.leases = cache.leases
