@@ -56,6 +56,8 @@ class RegistryContent(ContentStore):
             running = [*self._downloads.values(), *self._ending]
         for download in running:
             download.stop()
+        for download in running:
+            download.wait()
 
     def _transaction(self) -> AbstractContextManager[object]:
         return self._begin()

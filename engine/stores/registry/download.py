@@ -9,10 +9,12 @@ is right. A connection that breaks is taken up after the last byte that came.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Condition, Lock, Thread
 from typing import Final
 
 from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 
 from engine.closing import Closing
 from engine.content.protocols import ReaderAt
@@ -28,6 +30,10 @@ _AHEAD: Final = 8 << 20
 """Bytes beyond those that have come at which a reader makes a request of its own."""
 _ATTEMPTS: Final = 5
 _RANGE: Final = 1 << 20
+_END_SECONDS: Final = 5.0
+"""Seconds that a download which was stopped may take to end; what it waits for longer is the answer
+to a request, which has a timeout of its own.
+"""
 
 
 class Download:
@@ -54,6 +60,8 @@ class Download:
         self._error: Exception | None = None
         self._is_stopped = False
         self._thread: Thread | None = None
+        self._response: BaseHTTPResponse | None = None
+        """The answer that the thread reads."""
 
     def join(self) -> bool:
         """Count a reader, which calls `leave` at its end; return False after the download's end."""
@@ -77,12 +85,19 @@ class Download:
                 self._thread.start()
 
     def stop(self) -> None:
-        """End the download, which a later one takes up, and wait for its thread."""
+        """Let the download end, which a later one takes up, also while no bytes come."""
         with self._changed:
             self._is_stopped = True
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+            if self._response is not None:
+                with suppress(ValueError, RuntimeError, OSError):  # all of it has come
+                    self._response.shutdown()
+
+    def wait(self) -> None:
+        """Wait for the thread of a download that was stopped; one that still waits for an answer is
+        left behind.
+        """
+        if self._thread is not None:
+            self._thread.join(_END_SECONDS)
 
     @property
     def has_ended(self) -> bool:
@@ -168,12 +183,13 @@ class Download:
         failures = 0
         while writer.offset < self.blob.size:
             before = writer.offset
+            self._check_wanted()
             try:
                 for piece in self._pieces(writer.offset):
                     writer.write(piece)
                     with self._changed:
                         self._publish(writer)
-                        self._check_wanted()
+                    self._check_wanted()
                 if writer.offset < self.blob.size:
                     raise Unreachable(self._reading.client.location.url, "ends an answer too early")
             except (HTTPError, Unreachable) as error:
@@ -183,6 +199,7 @@ class Download:
                         raise
                     url = self._reading.client.location.url
                     raise Unreachable(url, f"breaks off {self.blob.digest}") from None
+                self._check_wanted()
                 self._reading.client.pause(failures)
 
     def _publish(self, writer: Writer) -> None:
@@ -192,17 +209,16 @@ class Download:
 
     def _check_wanted(self) -> None:
         """Stop, and leave the ingest to a later download, if there is no reader any more."""
-        if not self._readers or self._is_stopped:
-            self._has_ended = True
-            raise _Abandoned
+        with self._changed:
+            if not self._readers or self._is_stopped:
+                self._has_ended = True
+                raise _Abandoned
 
     def _pieces(self, offset: int) -> Iterator[bytes]:
         """Yield the bytes from an offset as they come, also from an answer with all of them."""
-        size = self.blob.size
-        response = self.blob.request(offset, size - 1 if offset else -1)
-        try:
+        with self._answer(offset) as response:
             skipped = offset if response.status == 200 else 0
-            left = size - offset
+            left = self.blob.size - offset
             wanted = _FIRST_PIECE
             while left > 0:
                 piece = response.read(wanted)
@@ -217,9 +233,23 @@ class Download:
                 left -= len(piece)
                 if piece:
                     yield piece
-            response.drain_conn()
+
+    @contextmanager
+    def _answer(self, offset: int) -> Iterator[BaseHTTPResponse]:
+        """Enter the answer to a request for the bytes from an offset, which `stop` interrupts.
+
+        Its connection is free after the last byte that it announces, and else closed at the end.
+        """
+        response = self.blob.request(offset, self.blob.size - 1 if offset else -1)
+        try:
+            with self._changed:
+                self._response = response
+            self._check_wanted()
+            yield response
         finally:
-            response.release_conn()
+            with self._changed:
+                self._response = None
+            response.close()
 
     def _close_if_unused(self) -> None:
         if self._has_ended and self._readers == 0 and self._reader is not None:

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import platformdirs
 
+from engine.errors import StoreError
 from engine.image import Image
 from engine.stores.local.store import LocalStore
 from engine.stores.protocols import NameLock, Store
@@ -43,12 +45,13 @@ class RegistryStore(Store):
     def __init__(self, location: Location, client: Client | None = None) -> None:
         """Open the cache; the registry is not asked yet. Raise StoreError."""
         self.location = location.url
+        self._closing = Event()
         self.directory = Path(location.cache or platformdirs.user_cache_path("imgfs") / "registry")
         with ExitStack() as opened:
             cache = self._cache = opened.enter_context(LocalStore.create(self.directory))
             sources = opened.enter_context(Sources(self.directory, location.root))
             self._opened = opened.pop_all()
-        client = client or Client(location)
+        client = client or Client(location, self._pause)
         reading = Reading(client)
         eviction = Eviction(cache.content, sources, location.cache_size)
 
@@ -109,5 +112,11 @@ class RegistryStore(Store):
     def version(self) -> int:
         return self._cache.version()
 
+    def _pause(self, seconds: float) -> None:
+        """Wait before a request is repeated; raise StoreError as soon as the store is closed."""
+        if self._closing.wait(seconds):
+            raise StoreError(self.location, "is being closed")
+
     def close(self) -> None:
+        self._closing.set()
         self._opened.close()

@@ -1,6 +1,6 @@
 """A registry in this process that answers what a test has put into it, right or wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -20,6 +20,8 @@ class Scripted(ThreadingHTTPServer):
         self.answers: dict[str, bytes] = {"/v2/": b"{}"}
         self.statuses: dict[str, int] = {}
         """Statuses in the place of answers."""
+        self.handlers: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {}
+        """Functions that send the answer to a GET by themselves, the headers included."""
         self.seen: list[str] = []
         """The paths that were asked for."""
 
@@ -54,7 +56,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.append(path)
         data = self.server.answers.get(path)
         status = self.server.statuses.get(path, 404 if data is None else 200)
-        if data is None or status != 200:
+        if path in self.server.handlers and self.command == "GET":
+            self.close_connection = True
+            self.server.handlers[path](self, data or b"")
+        elif data is None or status != 200:
             self._answer(status, b"{}", {})
         elif span := self.headers.get("Range", "").removeprefix("bytes="):
             first, _, last = span.partition("-")

@@ -1,0 +1,159 @@
+"""Downloads that stall, end, or have no end."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from engine.content.blobs import read_blob
+from engine.errors import StoreError
+from engine.stores.local.store import LocalStore
+from engine.stores.open import open_store
+from engine.stores.protocols import Store
+from engine.stores.registry.api import Reading
+from engine.stores.registry.client import Client
+from engine.stores.registry.download import Download, RemoteReader
+from engine.stores.registry.location import Location, parse_location
+from engine.stores.registry.remote_blob import RemoteBlob
+from engine.stores.registry.sources import Source, Sources
+from tests.archives import ImageParts, digest, layer
+from tests.stores.registry.scripted_registry import Scripted, scripted
+from tests.waiting import wait_until
+
+IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 16384),))
+DATA = IMAGE.layers[0]
+LARGE = digest(DATA)
+BLOB = f"/v2/app/blobs/{LARGE}"
+HALF = len(DATA) // 2
+
+
+@pytest.fixture
+def registry() -> Iterator[Scripted]:
+    with scripted() as running:
+        running.put("app", "1", IMAGE)
+        yield running
+
+
+@pytest.fixture
+def location(registry: Scripted, tmp_path: Path) -> Location:
+    return parse_location(f"registry://{registry.host}?cache={tmp_path}/cache")
+
+
+@pytest.fixture
+def stalling(registry: Scripted) -> Iterator[Event]:
+    """Return the event that an answer has begun, which goes on at the end of the test only."""
+    begun, released = Event(), Event()
+
+    def stall(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        send(handler, data, 100)
+        begun.set()
+        released.wait(60)
+
+    registry.handlers[BLOB] = stall
+    yield begun
+    released.set()
+
+
+def send(handler: BaseHTTPRequestHandler, data: bytes, length: int) -> None:
+    """Announce bytes, and send the first of them."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data[:length])
+    handler.wfile.flush()
+
+
+def closed(store: Store) -> Thread:
+    """Return a thread that closes a store."""
+    closing = Thread(target=store.close, daemon=True)
+    closing.start()
+    return closing
+
+
+def ended(thread: Thread) -> None:
+    wait_until(lambda: not thread.is_alive(), "the thread has ended", timeout=10)
+
+
+def test_a_registry_that_stalls_does_not_hold_up_the_end(
+    location: Location, stalling: Event
+) -> None:
+    store = open_store(location.url)
+    store.images.get(f"{location.host}/app:1")
+
+    def read() -> None:
+        with suppress(StoreError), store.content.open(LARGE) as reader:
+            reader.pread(1, 0)
+
+    Thread(target=read, daemon=True).start()
+    assert stalling.wait(10)
+    ended(closed(store))
+
+
+def test_a_pause_ends_with_the_store(registry: Scripted, location: Location) -> None:
+    def refuse(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.send_response(503)
+        handler.send_header("Retry-After", "30")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    path = "/v2/app/manifests/1"
+    registry.handlers[path] = refuse
+    store = open_store(location.url)
+    errors: list[StoreError] = []
+
+    def look_up() -> None:
+        try:
+            store.images.find(f"{location.host}/app:1")
+        except StoreError as error:
+            errors.append(error)
+
+    waiting = Thread(target=look_up, daemon=True)
+    waiting.start()
+    wait_until(lambda: path in registry.seen, "the manifest is asked for")
+    ended(closed(store))
+    ended(waiting)
+    assert len(errors) == 1
+    assert registry.seen.count(path) == 1
+
+
+def test_a_download_that_was_stopped_asks_for_nothing_more(
+    registry: Scripted, location: Location, tmp_path: Path
+) -> None:
+    registry.handlers[BLOB] = lambda handler, data: send(handler, data, HALF)
+    reading = Reading(Client(location, lambda _: download.stop()))
+    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
+    with (
+        LocalStore.create(tmp_path / "cache") as cache,
+        Sources(tmp_path / "cache", location.root) as sources,
+    ):
+        blob = RemoteBlob(reading, location, sources, [source])
+        ending = Event()
+        download = Download(reading, cache.content, blob, lambda _: ending.set())
+        assert download.join()
+        with RemoteReader(download, reading, is_whole=True) as reader:
+            reader.pread(1, 0)
+            assert ending.wait(10)
+            assert download.pread(1, len(DATA) - 1) is None
+    assert registry.seen.count(BLOB) == 1
+
+
+def test_an_answer_without_an_end_is_not_read_to_it(registry: Scripted, location: Location) -> None:
+    to_the_end = Event()
+
+    def go_on(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(data)
+        with suppress(OSError):
+            for _ in range(256):
+                handler.wfile.write(bytes(1 << 20))
+            to_the_end.set()
+
+    registry.handlers[BLOB] = go_on
+    with open_store(location.url) as store:
+        store.images.get(f"{location.host}/app:1")
+        assert read_blob(store.content, LARGE) == DATA
+    assert not to_the_end.is_set()
