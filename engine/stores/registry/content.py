@@ -7,14 +7,22 @@ from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Final
 
+from engine.content.memory import MemoryReader
 from engine.content.protocols import Committed, Info, ReaderAt, Status
 from engine.content.writer import Writer
-from engine.errors import AccessDenied, ContentMismatch, EngineError, NotFound, SizeMismatch
-from engine.spec.digest import Digest, parse
+from engine.errors import (
+    AccessDenied,
+    ContentMismatch,
+    DigestMismatch,
+    EngineError,
+    NotFound,
+    SizeMismatch,
+)
+from engine.spec.digest import Digest, of_bytes, parse
 from engine.stores.content import ContentStore, merged
 from engine.stores.local.content import LocalContent
 from engine.stores.registry.api import Reading
-from engine.stores.registry.download import Download, RemoteReader
+from engine.stores.registry.download import NO_SPACE, Download, RemoteReader
 from engine.stores.registry.eviction import Eviction
 from engine.stores.registry.location import Location
 from engine.stores.registry.remote_blob import RemoteBlob
@@ -90,8 +98,7 @@ class RegistryContent(ContentStore):
             if not sources:
                 raise NotFound("blob", digest)
             if sources[0].size <= _SMALL or any(source.is_manifest for source in sources):
-                self._fetch(sources)
-                continue
+                return self._fetch(sources)
             download = self._download(sources)
             if download is not None and download.join():
                 return RemoteReader(download, self._reading, is_whole)
@@ -175,27 +182,43 @@ class RegistryContent(ContentStore):
             for source in self._sources.find(parse(digest))
         ]
 
-    def _fetch(self, sources: Sequence[Source]) -> None:
-        """Put a small blob into the cache from the first repository that gives it; forget those
-        that do not have it. Raise AccessDenied, ContentMismatch, or NotFound if none has it.
+    def _fetch(self, sources: Sequence[Source]) -> ReaderAt:
+        """Open a small blob of the first repository that gives it, and put it into the cache if
+        that has space; forget repositories that do not have it.
+
+        Raise AccessDenied, ContentMismatch, or NotFound if none has it.
         """
         wrong: EngineError | None = None
         for source in sources:
             try:
-                self.keep(source.digest, self._document(source))
-                return
+                data = self._document(source)
             except NotFound:
                 self._sources.remove(source.digest, source.repository)
             except (AccessDenied, ContentMismatch) as error:
                 wrong = wrong or error
+            else:
+                self._try_to_keep(source.digest, data)
+                return MemoryReader(data)
         raise wrong or NotFound("blob", sources[0].digest)
 
     def _document(self, source: Source) -> bytes:
+        """Return a small blob; raise NotFound, AccessDenied, DigestMismatch."""
         repository = self._location.repository(source.repository)
         if source.is_manifest:
             return self._reading.manifest(repository, source.digest).data
         response = self._reading.blob(repository, source.digest, 0, -1)
-        return self._reading.client.document(response)
+        data = self._reading.client.document(response)
+        wanted = parse(source.digest)
+        if (found := of_bytes(data, wanted.algorithm)) != wanted:
+            raise DigestMismatch(f"blob {wanted}", wanted, found, len(data))
+        return data
+
+    def _try_to_keep(self, digest: str, data: bytes) -> None:
+        try:
+            self.keep(digest, data)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
 
     def keep(self, digest: str, data: bytes) -> None:
         """Put a blob into the cache; raise DigestMismatch."""

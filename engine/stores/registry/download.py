@@ -8,6 +8,7 @@ is right. A connection that breaks is taken up after the last byte that came.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition, Lock, Thread
@@ -19,7 +20,7 @@ from urllib3.response import BaseHTTPResponse
 from engine.closing import Closing
 from engine.content.protocols import ReaderAt
 from engine.content.writer import Writer
-from engine.errors import DigestMismatch, SizeMismatch, Unavailable, Unreachable
+from engine.errors import DigestMismatch, EngineError, SizeMismatch, Unavailable, Unreachable
 from engine.stores.content import ContentStore
 from engine.stores.registry.api import Reading
 from engine.stores.registry.remote_blob import RemoteBlob
@@ -30,6 +31,8 @@ _AHEAD: Final = 8 << 20
 """Bytes beyond those that have come at which a reader makes a request of its own."""
 _ATTEMPTS: Final = 5
 _RANGE: Final = 1 << 20
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Errors of a cache that cannot have a blob."""
 _END_SECONDS: Final = 5.0
 """Seconds that a download which was stopped may take to end; what it waits for longer is the answer
 to a request, which has a timeout of its own.
@@ -48,6 +51,7 @@ class Download:
     ) -> None:
         """`on_end` is called in the download's thread, whether or not the blob has come."""
         self.blob = blob
+        self._ref = f"registry-{blob.digest}"
         self._reading = reading
         self._cache = cache
         self._on_end = on_end
@@ -130,6 +134,11 @@ class Download:
             self._fetch()
         except (Unavailable, _Abandoned):  # another process writes it, or nobody reads it
             pass
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                self._discard()
+            else:
+                self._error = error
         except Exception as error:  # the readers raise it
             self._error = error
         with self._changed:
@@ -140,9 +149,8 @@ class Download:
 
     def _fetch(self) -> None:
         blob = self.blob
-        ref = f"registry-{blob.digest}"
         for is_last in (False, True):
-            writer = self._cache.writer(ref, blob.size, blob.digest)
+            writer = self._cache.writer(self._ref, blob.size, blob.digest)
             try:
                 self._take(writer)
                 writer.verify()
@@ -160,6 +168,11 @@ class Download:
             finally:
                 self._forget(writer)
                 writer.close()
+
+    def _discard(self) -> None:
+        """Give back the space of an ingest that cannot be completed; readers ask for ranges."""
+        with suppress(EngineError, OSError):
+            self._cache.abort(self._ref)
 
     def _forget(self, writer: Writer) -> None:
         with self._changed:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final
 
-from engine.errors import NotFound, StoreBusy
+from engine.errors import NotFound, StoreError
 from engine.stores.local.content import LocalContent
 from engine.stores.registry.sources import Sources
 
@@ -42,7 +42,7 @@ class Eviction:
                     with suppress(NotFound):
                         self._cache.delete(blob.digest)
                         excess -= blob.size
-        except StoreBusy:  # the next download tries again
+        except (StoreError, OSError):  # the cache is locked or full; the next download tries again
             return
         finally:
             self._lock.release()

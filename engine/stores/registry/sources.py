@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -116,18 +115,25 @@ class Sources(Closing):
     def last_uses(self) -> dict[str, float]:
         """Return when each blob was used last."""
         self._save()
-        return dict(self._database.read("SELECT digest, used_at FROM uses"))
+        saved = dict(self._database.read("SELECT digest, used_at FROM uses"))
+        with self._lock:
+            return {**saved, **self._used}
 
     def _save(self) -> None:
-        """Save the uses; not each at once, since that would take longer than to open a blob."""
+        """Save the uses; not each at once, since that would take longer than to open a blob. Keep
+        them if the cache is full or locked.
+        """
         with self._lock:
             uses, self._used, self._saved_at = self._used, {}, self._clock()
         if not uses:
             return
-        with self._database.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?)", uses.items())
+        try:
+            with self._database.transaction() as connection:
+                connection.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?)", uses.items())
+        except (StoreError, OSError):
+            with self._lock:
+                self._used = {**uses, **self._used}
 
     def close(self) -> None:
-        with suppress(StoreError):  # a cache that is full or locked goes on with older times
-            self._save()
+        self._save()
         self._database.close()
