@@ -180,12 +180,16 @@ class Download:
                 self._writer, self._available = None, 0
 
     def _commit(self, writer: Writer) -> None:
-        """Make the ingest a blob of the cache while readers go on with its bytes."""
+        """Make the ingest a blob of the cache. Readers go on with its bytes while they are made
+        durable, and wait while they are moved, which closes their file.
+        """
         self._cache.prepare([writer])
         with self._changed:
             self._writer = None
-            self._cache.publish([(writer, {})])
-            self._reader = self._cache.open(self.blob.digest)
+        self._cache.publish([(writer, {})])
+        reader = self._cache.open(self.blob.digest)
+        with self._changed:
+            self._reader = reader
             self._changed.notify_all()
 
     def _take(self, writer: Writer) -> None:

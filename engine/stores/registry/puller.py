@@ -10,7 +10,7 @@ from typing import Final
 from engine import graph
 from engine.errors import EngineError, NotFound
 from engine.graph import MAX_DEPTH
-from engine.image import Image
+from engine.image import Image, Summary
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
 from engine.spec.digest import parse
@@ -53,13 +53,18 @@ class Puller:
         if found is not None and found.target == target:
             return found
         self.learn(repository, manifest)
+        summary = self._summary(target)
         with self._cache.transaction():
-            self.record(target)
+            self._images.record(target.digest, summary)
             return self._images.keep(Image(name, target))
 
     def record(self, target: Descriptor) -> None:
         """Record what is below a target that was learnt."""
-        self._images.record(target.digest, graph.summarize(graph.graph(self._content, target)))
+        self._images.record(target.digest, self._summary(target))
+
+    def _summary(self, target: Descriptor) -> Summary:
+        """Return what is to be recorded; this may fetch a large config, so no lock may be held."""
+        return graph.summarize(graph.graph(self._content, target))
 
     def learn(self, repository: str, manifest: Manifest, depth: int = 0) -> None:
         """Keep a manifest and all manifests and configs below it, and note where layers are."""

@@ -1,6 +1,7 @@
 """Downloads that stall, end, or have no end."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -9,6 +10,8 @@ from threading import Event, Thread
 import pytest
 
 from engine.content.blobs import read_blob
+from engine.content.protocols import Committed
+from engine.content.writer import Writer
 from engine.errors import StoreError
 from engine.stores.local.store import LocalStore
 from engine.stores.open import open_store
@@ -138,6 +141,63 @@ def test_a_download_that_was_stopped_asks_for_nothing_more(
             assert ending.wait(10)
             assert download.pread(1, len(DATA) - 1) is None
     assert registry.seen.count(BLOB) == 1
+
+
+def test_readers_leave_while_the_blob_is_published(
+    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = Reading(Client(location))
+    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
+    with (
+        LocalStore.create(tmp_path / "cache") as cache,
+        Sources(tmp_path / "cache", location.root) as sources,
+    ):
+        publish = cache.content.publish
+        blob = RemoteBlob(reading, location, sources, [source])
+        download = Download(reading, cache.content, blob, lambda _: None)
+
+        def come_and_go() -> None:
+            download.join()
+            download.leave()
+
+        def publish_meanwhile(
+            writers: Sequence[tuple[Writer, Mapping[str, str]]],
+        ) -> list[Committed]:
+            other = Thread(target=come_and_go, daemon=True)
+            other.start()
+            ended(other)
+            return publish(writers)
+
+        monkeypatch.setattr(cache.content, "publish", publish_meanwhile)
+        assert download.join()
+        with RemoteReader(download, reading, is_whole=True) as reader:
+            assert reader.pread(len(DATA), 0) == DATA
+            wait_until(lambda: download.has_ended, "the blob has come")
+            assert reader.pread(len(DATA), 0) == DATA
+
+
+def test_a_large_config_is_fetched_without_the_lock_of_the_cache(
+    registry: Scripted, location: Location, tmp_path: Path
+) -> None:
+    image = ImageParts(extra={"history": [{"comment": "large" * 100_000}]})
+    registry.put("large", "1", image)
+    locked: list[bool] = []
+
+    def look(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        database = sqlite3.connect(tmp_path / "cache/imgfs.db", timeout=0, isolation_level=None)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            locked.append(False)
+        except sqlite3.OperationalError:
+            locked.append(True)
+        finally:
+            database.close()
+        send(handler, data, len(data))
+
+    registry.handlers[f"/v2/large/blobs/{image.id}"] = look
+    with open_store(location.url) as store:
+        store.images.get(f"{location.host}/large:1")
+    assert locked == [False]
 
 
 def test_an_answer_without_an_end_is_not_read_to_it(registry: Scripted, location: Location) -> None:
