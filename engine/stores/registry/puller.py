@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from engine import graph
-from engine.errors import EngineError, NotFound
+from engine.errors import EngineError, LimitExceeded, NotFound
 from engine.graph import MAX_DEPTH
 from engine.image import Image, Summary
 from engine.spec import oci
@@ -24,6 +24,8 @@ from engine.threads import Workers
 
 _AT_ONCE: Final = 8
 _CONFIG: Final = 256 << 10
+_MOST: Final = 10_000
+"""Manifests below one name, each of which is a request; the largest indexes have some hundred."""
 
 
 class Puller:
@@ -66,33 +68,47 @@ class Puller:
         """Return what is to be recorded; this may fetch a large config, so no lock may be held."""
         return graph.summarize(graph.graph(self._content, target))
 
-    def learn(self, repository: str, manifest: Manifest, depth: int = 0) -> None:
-        """Keep a manifest and all manifests and configs below it, and note where layers are."""
+    def learn(self, repository: str, manifest: Manifest) -> None:
+        """Keep a manifest and all manifests and configs below it, each once, and note where layers
+        are. Raise LimitExceeded if there are too many.
+
+        They are fetched level by level: those that are nearest to the root first.
+        """
+        root = manifest.descriptor.digest
+        seen = {root}
+        below = self._keep(repository, manifest)
+        for _ in range(MAX_DEPTH):
+            level = [each for digest, each in _first(below).items() if digest not in seen]
+            seen.update(each.digest for each in level)
+            if len(seen) > _MOST:
+                raise LimitExceeded(root, "manifests below it", _MOST, len(seen))
+            below = []
+            self.at_once([partial(self._child, repository, each, below) for each in level])
+
+    def _keep(self, repository: str, manifest: Manifest) -> Sequence[Descriptor]:
+        """Keep a manifest with its config, and note where its layers are; return what an index
+        lists.
+        """
         target = manifest.descriptor
         self._content.keep(target.digest, manifest.data)
         below = graph.children(manifest.data, target)
         self._note(repository, [target], is_manifest=True)
         if oci.is_index_type(target.media_type):
-            children = [partial(self._child, repository, each, depth + 1) for each in below]
-            if depth == 0:
-                self.at_once(children)
-            elif depth < MAX_DEPTH:
-                for child in children:  # this is one of the threads
-                    child()
-            return
+            return below
         blobs = [each for each in below if not oci.is_nondistributable(each.media_type)]
         self._note(repository, blobs, is_manifest=False)
         if below and below[0].size <= _CONFIG:
             with suppress(NotFound):
                 self._content.open(below[0].digest).close()
+        return ()
 
-    def _child(self, repository: str, descriptor: Descriptor, depth: int) -> None:
-        """Learn a manifest of an index; the registry need not have it."""
+    def _child(self, repository: str, descriptor: Descriptor, below: list[Descriptor]) -> None:
+        """Learn a manifest of an index, and add what is below it; the registry need not have it."""
         if not oci.is_document_type(descriptor.media_type):
             self._note(repository, [descriptor], is_manifest=False)
             return
         with suppress(NotFound):
-            self.learn(repository, self._manifest(repository, descriptor), depth)
+            below += self._keep(repository, self._manifest(repository, descriptor))
 
     def at_once(self, work: Sequence[Callable[[], None]]) -> None:
         """Do pieces of work concurrently; raise the first error once all have ended."""
@@ -126,3 +142,11 @@ class Puller:
     def _note(self, repository: str, blobs: Sequence[Descriptor], is_manifest: bool) -> None:
         full = f"{self._location.host}/{repository}"
         self._content.note([Source(each.digest, full, each.size, is_manifest) for each in blobs])
+
+
+def _first(descriptors: Iterable[Descriptor]) -> dict[str, Descriptor]:
+    """Return the first descriptor of each digest."""
+    found: dict[str, Descriptor] = {}
+    for each in descriptors:
+        found.setdefault(each.digest, each)
+    return found
