@@ -6,18 +6,23 @@ the store's prefix. While the registry does not answer, the names in the cache s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
 from engine.errors import (
+    EngineError,
     InvalidDigest,
     InvalidReference,
     NotFound,
+    StoreBusy,
+    StoreDamaged,
     Unreachable,
+    printable,
 )
 from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, check_name, path_of
 from engine.spec import reference
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
     from engine.stores.registry.cached_images import CachedImages
     from engine.stores.registry.puller import Puller
 
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 _PATIENCE: Final = 0.5
 """Seconds that a cached name waits for a registry that has not answered yet."""
 _LONGER_PATIENCE: Final = 3.0
@@ -68,6 +76,8 @@ class RegistryImages(ImageStore):
         self._referrer_of = referrer_of
         self._listing = Listing(reading, location)
         self._fresh = ShortMemory[str, bool](KEPT_SECONDS)
+        self._left_out: set[str] = set()
+        """The names of which it was logged that they are not listed."""
 
     def _transaction(self) -> AbstractContextManager[object]:
         return self._begin()
@@ -156,19 +166,43 @@ class RegistryImages(ImageStore):
             return [name for name in known if "@" not in name]
         return [f"{repository}:{tag}" for tag in self._listing.tags(repository)]
 
-    def _look_at_tags(self, repository: str) -> None:
-        self._tags(repository)
-
     def _resolved(self, repositories: Iterable[str]) -> list[Image]:
-        found: dict[str, Image] = {}
+        """Return the images of repositories, but for those that cannot be looked up; raise the
+        error of a repository if none can be listed.
+        """
+        tags, errors = self._each(self._tags, repositories)
+        if errors and not tags:
+            raise next(iter(errors.values()))
+        names = [name for repository in tags for name in tags[repository]]
+        images, more = self._each(self.find, names)
+        self._leave_out({**errors, **more})
+        return [image for _, image in sorted(images.items()) if image is not None]
 
-        def look_up(name: str) -> None:
-            if (image := self.find(name)) is not None:
-                found[name] = image
+    def _each(
+        self, look_up: Callable[[str], _T], names: Iterable[str]
+    ) -> tuple[dict[str, _T], dict[str, EngineError]]:
+        """Look up names at once; return what was found, and the errors of the others. Raise an
+        error that concerns more than one name.
+        """
+        found: dict[str, _T] = {}
+        errors: dict[str, EngineError] = {}
 
-        names = [name for repository in repositories for name in self._tags(repository)]
-        self._puller.at_once([partial(look_up, name) for name in names])
-        return [found[name] for name in sorted(found)]
+        def attempt(name: str) -> None:
+            try:
+                found[name] = look_up(name)
+            except (Unreachable, StoreBusy, StoreDamaged):
+                raise
+            except EngineError as error:
+                errors[name] = error
+
+        self._puller.at_once([partial(attempt, name) for name in names])
+        return found, errors
+
+    def _leave_out(self, errors: Mapping[str, EngineError]) -> None:
+        """Log, once for each name, why it is not listed."""
+        for name in errors.keys() - self._left_out:
+            self._left_out.add(name)
+            log.warning("%s is not listed: %s", printable(name), errors[name])
 
     def _is_online(self) -> bool:
         return self._reading.client.is_reachable(_PATIENCE)
@@ -210,11 +244,14 @@ class RegistryImages(ImageStore):
             else:
                 direct.append(repository)
         entries: dict[str, TreeEntry | None] = dict.fromkeys(namespaces)
-        self._puller.at_once([partial(self._look_at_tags, each) for each in direct])
-        for repository in direct:
+        tags, errors = self._each(self._tags, direct)
+        if errors and not entries and not tags:
+            raise next(iter(errors.values()))
+        self._leave_out(errors)
+        for repository in tags:
             known = {image.name: image for image in self._cached.all(repository)}
             start = path_of(f"{repository}:x")[len(base) : -1]
-            for name in self._tags(repository):
+            for name in tags[repository]:
                 entry_name = f"{start}{name[len(repository) + 1 :]}"
                 path, image = f"{prefix}{entry_name}", known.get(name)
                 entry = self.place(image, path) if image else TreeEntry(path, name, "", 0, 0)

@@ -85,7 +85,7 @@ class Listing:
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """Return the tags of a repository, given by its full name; none if it has none, or if the
-        registry does not answer.
+        registry does not answer. Raise AccessDenied.
         """
         found = self._tags.get(repository)
         if found is None:
