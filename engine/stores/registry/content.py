@@ -99,7 +99,7 @@ class RegistryContent(ContentStore):
                 raise NotFound("blob", digest)
             if sources[0].size <= _SMALL or any(source.is_manifest for source in sources):
                 return self._fetch(sources)
-            download = self._download(sources)
+            download = self._download(sources[0])
             if download is not None and download.join():
                 return RemoteReader(download, self._reading, is_whole)
 
@@ -113,17 +113,17 @@ class RegistryContent(ContentStore):
         self._sources.use(digest)
         return reader
 
-    def _download(self, sources: Sequence[Source]) -> Download | None:
+    def _download(self, source: Source) -> Download | None:
         """Return the running download of a blob, or a new one; None if the blob has come."""
-        digest = sources[0].digest
+        digest = source.digest
         with self._lock:
             found = self._downloads.get(digest)
-            if found is None or found.has_ended or found.blob.size != sources[0].size:
+            if found is None or found.has_ended or found.blob.size != source.size:
                 if self._cache.exists(digest):
                     return None
                 if found is not None:
                     self._ending.add(found)
-                blob = RemoteBlob(self._reading, self._location, self._sources, sources)
+                blob = RemoteBlob(self._reading, self._location, self._sources, source)
                 found = Download(self._reading, self._cache, blob, self._has_come)
                 self._downloads[digest] = found
             return found

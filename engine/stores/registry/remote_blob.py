@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from urllib3.response import BaseHTTPResponse
 
-from engine.errors import AccessDenied, EngineError, NotFound
+from engine.errors import AccessDenied, NotFound
 from engine.stores.registry.api import Reading
 from engine.stores.registry.location import Location
 from engine.stores.registry.sources import Source, Sources
@@ -18,15 +16,17 @@ class RemoteBlob:
     """
 
     def __init__(
-        self, reading: Reading, location: Location, sources: Sources, found: Sequence[Source]
+        self, reading: Reading, location: Location, sources: Sources, source: Source
     ) -> None:
-        """`found` are the sources of the blob, at least one."""
-        self.digest = found[0].digest
-        self.size = found[0].size
+        """`source` is one of the `sources`, which may change meanwhile."""
+        self.digest = source.digest
+        self.size = source.size
         self._reading = reading
         self._location = location
         self._sources = sources
-        self._order = tuple(found)
+        self._giver = source
+        self._last: frozenset[str] = frozenset()
+        """The repositories that are asked after all others."""
 
     def request(self, first: int, last: int) -> BaseHTTPResponse:
         """Return the answer to a request for bytes, as `Reading.blob` does, of the first repository
@@ -35,10 +35,9 @@ class RemoteBlob:
         Raise AccessDenied, or NotFound if no repository has the blob. It may be lacking for a
         moment only, so its sources stay.
         """
-        order = self._order
         lacking: list[Source] = []
-        denied: EngineError | None = None
-        for source in order:
+        denied: AccessDenied | None = None
+        for source in self._in_order():
             path = self._location.repository(source.repository)
             try:
                 response = self._reading.blob(path, self.digest, first, last)
@@ -46,19 +45,18 @@ class RemoteBlob:
                 lacking.append(source)
             except AccessDenied as error:
                 denied = denied or error
+                self._last |= {source.repository}
             else:
-                self._prefer(source, lacking)
+                for each in lacking:
+                    self._sources.remove(each.digest, each.repository)
+                self._giver = source
                 return response
         raise denied or NotFound("blob", self.digest)
 
     def turn(self) -> None:
-        """Ask the repository that was asked first after all others from now on."""
-        first, *others = self._order
-        self._order = (*others, first)
+        """Ask other repositories first from now on: what the last one gave was wrong."""
+        self._last |= {self._giver.repository}
 
-    def _prefer(self, source: Source, lacking: Sequence[Source]) -> None:
-        for each in lacking:
-            self._sources.remove(each.digest, each.repository)
-        if self._order[0] != source:
-            others = [each for each in self._order if each not in (source, *lacking)]
-            self._order = (source, *others)
+    def _in_order(self) -> list[Source]:
+        found = self._sources.find(self.digest)
+        return sorted(found, key=lambda source: source.repository in self._last)

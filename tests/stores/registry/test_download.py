@@ -132,7 +132,8 @@ def test_a_download_that_was_stopped_asks_for_nothing_more(
         LocalStore.create(tmp_path / "cache") as cache,
         Sources(tmp_path / "cache", location.root) as sources,
     ):
-        blob = RemoteBlob(reading, location, sources, [source])
+        sources.add([source])
+        blob = RemoteBlob(reading, location, sources, source)
         ending = Event()
         download = Download(reading, cache.content, blob, lambda _: ending.set())
         assert download.join()
@@ -153,7 +154,8 @@ def test_readers_leave_while_the_blob_is_published(
         Sources(tmp_path / "cache", location.root) as sources,
     ):
         publish = cache.content.publish
-        blob = RemoteBlob(reading, location, sources, [source])
+        sources.add([source])
+        blob = RemoteBlob(reading, location, sources, source)
         download = Download(reading, cache.content, blob, lambda _: None)
 
         def come_and_go() -> None:

@@ -69,6 +69,15 @@ def test_a_range_is_read_from_the_other_repository(
     assert registry.seen.count(f"/v2/a/x/blobs/{LARGE}") == 1
 
 
+def test_a_repository_that_is_known_later_is_asked_too(registry: Scripted, store: Store) -> None:
+    look_up(store, "a/x:1")
+    with store.content.open_for_parts(LARGE) as reader:
+        look_up(store, "b/y:1")
+        refuse(registry, "a/x", 404)
+        assert reader.pread(10, 5000) == SHARED[5000:5010]
+    assert read_blob(store.content, LARGE) == SHARED
+
+
 def test_wrong_bytes_are_replaced_by_those_of_the_other_repository(
     registry: Scripted, store: Store
 ) -> None:
