@@ -23,7 +23,7 @@ from engine.stores.registry.location import Location, parse_location
 from engine.stores.registry.remote_blob import RemoteBlob
 from engine.stores.registry.sources import Source, Sources
 from tests.archives import ImageParts, digest, layer
-from tests.stores.registry.scripted_registry import Scripted, scripted
+from tests.stores.registry.memory_registry import MemoryRegistry, memory_registry
 from tests.waiting import wait_until
 
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 16384),))
@@ -34,19 +34,19 @@ HALF = len(DATA) // 2
 
 
 @pytest.fixture
-def registry() -> Iterator[Scripted]:
-    with scripted() as running:
+def registry() -> Iterator[MemoryRegistry]:
+    with memory_registry() as running:
         running.put("app", "1", IMAGE)
         yield running
 
 
 @pytest.fixture
-def location(registry: Scripted, tmp_path: Path) -> Location:
+def location(registry: MemoryRegistry, tmp_path: Path) -> Location:
     return parse_location(f"registry://{registry.host}?cache={tmp_path}/cache")
 
 
 @pytest.fixture
-def stalling(registry: Scripted) -> Iterator[Event]:
+def stalling(registry: MemoryRegistry) -> Iterator[Event]:
     """Return the event that an answer has begun, which goes on at the end of the test only."""
     begun, released = Event(), Event()
 
@@ -95,7 +95,7 @@ def test_a_registry_that_stalls_does_not_hold_up_the_end(
     ended(closed(store))
 
 
-def test_a_pause_ends_with_the_store(registry: Scripted, location: Location) -> None:
+def test_a_pause_ends_with_the_store(registry: MemoryRegistry, location: Location) -> None:
     def refuse(handler: BaseHTTPRequestHandler, _: bytes) -> None:
         handler.send_response(503)
         handler.send_header("Retry-After", "30")
@@ -123,7 +123,7 @@ def test_a_pause_ends_with_the_store(registry: Scripted, location: Location) -> 
 
 
 def test_a_download_that_was_stopped_asks_for_nothing_more(
-    registry: Scripted, location: Location, tmp_path: Path
+    registry: MemoryRegistry, location: Location, tmp_path: Path
 ) -> None:
     registry.handlers[BLOB] = lambda handler, data: send(handler, data, HALF)
     reading = Reading(Client(location, lambda _: download.stop()))
@@ -179,7 +179,7 @@ def test_readers_leave_while_the_blob_is_published(
 
 
 def test_a_large_config_is_fetched_without_the_lock_of_the_cache(
-    registry: Scripted, location: Location, tmp_path: Path
+    registry: MemoryRegistry, location: Location, tmp_path: Path
 ) -> None:
     image = ImageParts(extra={"history": [{"comment": "large" * 100_000}]})
     registry.put("large", "1", image)
@@ -202,7 +202,9 @@ def test_a_large_config_is_fetched_without_the_lock_of_the_cache(
     assert locked == [False]
 
 
-def test_an_answer_without_an_end_is_not_read_to_it(registry: Scripted, location: Location) -> None:
+def test_an_answer_without_an_end_is_not_read_to_it(
+    registry: MemoryRegistry, location: Location
+) -> None:
     to_the_end = Event()
 
     def go_on(handler: BaseHTTPRequestHandler, data: bytes) -> None:

@@ -17,7 +17,7 @@ from engine.stores.registry.eviction import Eviction
 from engine.stores.registry.sources import Source, Sources
 from engine.testing.blobs import write_blob
 from tests.archives import ImageParts, digest, layer
-from tests.stores.registry.scripted_registry import scripted
+from tests.stores.registry.memory_registry import memory_registry
 
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 16384), layer("small")))
 LARGE, SMALL = IMAGE.layers
@@ -27,7 +27,7 @@ FULL = [errno.ENOSPC, errno.EDQUOT, errno.EROFS]
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """Open a store that knows an image, and has nothing of its layers."""
-    with scripted() as registry:
+    with memory_registry() as registry:
         registry.put("app", "1", IMAGE)
         with open_store(f"registry://{registry.host}?cache={tmp_path}/cache") as opened:
             opened.images.get(f"{registry.host}/app:1")

@@ -11,20 +11,20 @@ from engine.stores.open import open_store
 from engine.stores.protocols import Store
 from engine.stores.registry.content import RegistryContent
 from tests.archives import OCI_INDEX, OCI_MANIFEST, ImageParts, descriptor, to_json
-from tests.stores.registry.scripted_registry import Scripted, scripted
+from tests.stores.registry.memory_registry import MemoryRegistry, memory_registry
 
 IMAGE = ImageParts()
 
 
 @pytest.fixture
-def registry() -> Iterator[Scripted]:
-    with scripted() as running:
+def registry() -> Iterator[MemoryRegistry]:
+    with memory_registry() as running:
         running.put("app", "1", IMAGE)
         yield running
 
 
 @pytest.fixture
-def store(registry: Scripted, tmp_path: Path) -> Iterator[Store]:
+def store(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Store]:
     with open_store(f"registry://{registry.host}?cache={tmp_path}/cache") as opened:
         yield opened
 
@@ -34,7 +34,7 @@ def index(*manifests: dict[str, object]) -> bytes:
 
 
 def test_a_manifest_that_is_listed_many_times_is_learnt_once(
-    registry: Scripted, store: Store, monkeypatch: pytest.MonkeyPatch
+    registry: MemoryRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep = RegistryContent.keep
     kept: list[str] = []
@@ -57,7 +57,7 @@ def test_a_manifest_that_is_listed_many_times_is_learnt_once(
 
 
 def test_too_many_manifests_are_an_error_before_they_are_fetched(
-    registry: Scripted, store: Store
+    registry: MemoryRegistry, store: Store
 ) -> None:
     many = [descriptor(b"%d" % number, OCI_MANIFEST) for number in range(10_000)]
     registry.put_manifest("app", "many", index(*many))

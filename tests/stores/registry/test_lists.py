@@ -13,27 +13,27 @@ from engine.stores.registry.client import Client
 from engine.stores.registry.location import parse_location
 from engine.stores.registry.store import RegistryStore
 from tests.archives import ImageParts, to_json
-from tests.stores.registry.scripted_registry import Scripted, scripted
+from tests.stores.registry.memory_registry import MemoryRegistry, memory_registry
 
 SCHEMA_1 = to_json({"schemaVersion": 1, "name": "a/good", "tag": "old", "fsLayers": []})
 
 
 @pytest.fixture
-def registry() -> Iterator[Scripted]:
+def registry() -> Iterator[MemoryRegistry]:
     """Run a registry with the images a/good:1, a/bad:1 and a/below/it:1."""
-    with scripted() as running:
+    with memory_registry() as running:
         for repository in ("a/good", "a/bad", "a/below/it"):
             running.put(repository, "1", ImageParts())
         yield running
 
 
 @pytest.fixture
-def store(registry: Scripted, tmp_path: Path) -> Iterator[Store]:
+def store(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Store]:
     with open_store(f"registry://{registry.host}?cache={tmp_path}/cache") as opened:
         yield opened
 
 
-def deny(registry: Scripted, *repositories: str) -> None:
+def deny(registry: MemoryRegistry, *repositories: str) -> None:
     for repository in repositories:
         registry.statuses[f"/v2/{repository}/tags/list"] = 403
 
@@ -49,7 +49,7 @@ def names(store: Store, repository: str = "") -> list[str]:
 
 @pytest.mark.parametrize("broken", [None, b"no JSON"], ids=["denied", "no JSON"])
 def test_a_list_goes_on_without_a_repository(
-    registry: Scripted, store: Store, caplog: pytest.LogCaptureFixture, broken: bytes | None
+    registry: MemoryRegistry, store: Store, caplog: pytest.LogCaptureFixture, broken: bytes | None
 ) -> None:
     if broken:
         registry.answers["/v2/a/bad/tags/list"] = broken
@@ -62,7 +62,7 @@ def test_a_list_goes_on_without_a_repository(
     assert f"{registry.host}/a/bad is not listed: " in caplog.text
 
 
-def test_a_repository_itself_says_that_it_is_denied(registry: Scripted, store: Store) -> None:
+def test_a_repository_itself_says_that_it_is_denied(registry: MemoryRegistry, store: Store) -> None:
     deny(registry, "a/bad")
     full = f"{registry.host}/a/bad"
     with pytest.raises(AccessDenied):
@@ -73,7 +73,9 @@ def test_a_repository_itself_says_that_it_is_denied(registry: Scripted, store: S
         list(store.images.places(f"{full}:"))
 
 
-def test_a_list_of_which_everything_is_denied_is_denied(registry: Scripted, store: Store) -> None:
+def test_a_list_of_which_everything_is_denied_is_denied(
+    registry: MemoryRegistry, store: Store
+) -> None:
     deny(registry, "a/bad", "a/good")
     assert listed(store, "a/") == ["below"]
     deny(registry, "a/below/it")
@@ -95,7 +97,7 @@ def test_a_list_of_which_everything_is_denied_is_denied(registry: Scripted, stor
     ids=["schema 1", "no JSON", "large", "denied", "refused"],
 )
 def test_a_list_goes_on_without_an_image(
-    registry: Scripted,
+    registry: MemoryRegistry,
     store: Store,
     caplog: pytest.LogCaptureFixture,
     manifest: bytes,
@@ -113,7 +115,9 @@ def test_a_list_goes_on_without_an_image(
         store.images.get(f"{registry.host}/a/good:old")
 
 
-def test_a_registry_that_fails_is_an_error_of_the_list(registry: Scripted, tmp_path: Path) -> None:
+def test_a_registry_that_fails_is_an_error_of_the_list(
+    registry: MemoryRegistry, tmp_path: Path
+) -> None:
     location = parse_location(f"registry://{registry.host}?cache={tmp_path}/cache")
     registry.statuses["/v2/a/good/manifests/1"] = 503
     with (

@@ -11,7 +11,7 @@ from engine.errors import AccessDenied, NotFound, SizeMismatch
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
 from tests.archives import OCI_CONFIG, ImageParts, descriptor, digest, layer, to_json
-from tests.stores.registry.scripted_registry import Scripted, scripted
+from tests.stores.registry.memory_registry import MemoryRegistry, memory_registry
 
 SHARED = layer("shared", bytes(range(256)) * 4096)
 SMALL = layer("small")
@@ -22,16 +22,16 @@ FIRST, SECOND = (
 
 
 @pytest.fixture
-def registry() -> Iterator[Scripted]:
+def registry() -> Iterator[MemoryRegistry]:
     """Run a registry with two repositories that share their layers."""
-    with scripted() as running:
+    with memory_registry() as running:
         running.put("a/x", "1", FIRST)
         running.put("b/y", "1", SECOND)
         yield running
 
 
 @pytest.fixture
-def store(registry: Scripted, tmp_path: Path) -> Iterator[Store]:
+def store(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Store]:
     with open_store(f"registry://{registry.host}?cache={tmp_path}/cache") as opened:
         yield opened
 
@@ -41,7 +41,7 @@ def look_up(store: Store, *names: str) -> None:
         store.images.get(f"{store.images.domain}/{name}")
 
 
-def refuse(registry: Scripted, repository: str, status: int) -> None:
+def refuse(registry: MemoryRegistry, repository: str, status: int) -> None:
     for path in registry.answers:
         if path.startswith(f"/v2/{repository}/"):
             registry.statuses[path] = status
@@ -50,7 +50,7 @@ def refuse(registry: Scripted, repository: str, status: int) -> None:
 @pytest.mark.parametrize("status", [403, 404])
 @pytest.mark.parametrize("data", [SHARED, SMALL], ids=["large", "small"])
 def test_a_layer_is_read_from_the_other_repository(
-    registry: Scripted, store: Store, status: int, data: bytes
+    registry: MemoryRegistry, store: Store, status: int, data: bytes
 ) -> None:
     look_up(store, "a/x:1", "b/y:1")
     refuse(registry, "a/x", status)
@@ -59,7 +59,7 @@ def test_a_layer_is_read_from_the_other_repository(
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_range_is_read_from_the_other_repository(
-    registry: Scripted, store: Store, status: int
+    registry: MemoryRegistry, store: Store, status: int
 ) -> None:
     look_up(store, "a/x:1", "b/y:1")
     refuse(registry, "a/x", status)
@@ -69,7 +69,9 @@ def test_a_range_is_read_from_the_other_repository(
     assert registry.seen.count(f"/v2/a/x/blobs/{LARGE}") == 1
 
 
-def test_a_repository_that_is_known_later_is_asked_too(registry: Scripted, store: Store) -> None:
+def test_a_repository_that_is_known_later_is_asked_too(
+    registry: MemoryRegistry, store: Store
+) -> None:
     look_up(store, "a/x:1")
     with store.content.open_for_parts(LARGE) as reader:
         look_up(store, "b/y:1")
@@ -79,7 +81,7 @@ def test_a_repository_that_is_known_later_is_asked_too(registry: Scripted, store
 
 
 def test_wrong_bytes_are_replaced_by_those_of_the_other_repository(
-    registry: Scripted, store: Store
+    registry: MemoryRegistry, store: Store
 ) -> None:
     look_up(store, "a/x:1", "b/y:1")
     registry.answers[f"/v2/a/x/blobs/{LARGE}"] = bytes(len(SHARED))
@@ -88,7 +90,7 @@ def test_wrong_bytes_are_replaced_by_those_of_the_other_repository(
         assert read_blob(store.content, digest(data)) == data
 
 
-def test_a_layer_that_no_repository_has_comes_back(registry: Scripted, store: Store) -> None:
+def test_a_layer_that_no_repository_has_comes_back(registry: MemoryRegistry, store: Store) -> None:
     look_up(store, "a/x:1", "b/y:1")
     for status, error in ((404, NotFound), (403, AccessDenied)):
         for repository in ("a/x", "b/y"):
@@ -100,7 +102,7 @@ def test_a_layer_that_no_repository_has_comes_back(registry: Scripted, store: St
 
 
 @pytest.fixture(params=[len(SHARED) // 2, len(SHARED) + 1, 10], ids=["half", "more", "small"])
-def wrong(request: pytest.FixtureRequest, registry: Scripted) -> None:
+def wrong(request: pytest.FixtureRequest, registry: MemoryRegistry) -> None:
     """Add the image a/wrong:1, which states another size of the shared layer."""
     manifest = json.loads(FIRST.manifest())
     manifest["config"] = descriptor(FIRST.config, OCI_CONFIG)
@@ -129,7 +131,7 @@ def test_a_wrong_size_does_not_replace_the_right_one(store: Store) -> None:
 
 @pytest.mark.usefixtures("wrong")
 def test_a_store_of_another_namespace_may_have_noted_a_wrong_size(
-    registry: Scripted, tmp_path: Path
+    registry: MemoryRegistry, tmp_path: Path
 ) -> None:
     with open_store(f"registry://{registry.host}/a?cache={tmp_path}/cache") as store:
         store.images.get(f"{registry.host}/a/wrong:1")

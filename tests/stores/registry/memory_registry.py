@@ -8,7 +8,7 @@ from threading import Thread
 from tests.archives import ImageParts, digest, to_json
 
 
-class Scripted(ThreadingHTTPServer):
+class MemoryRegistry(ThreadingHTTPServer):
     """Answers by path; a path that is not there is not found."""
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class Scripted(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Scripted
+    server: MemoryRegistry
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -84,9 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted() -> Iterator[Scripted]:
+def memory_registry() -> Iterator[MemoryRegistry]:
     """Run such a registry."""
-    with Scripted() as server:
+    with MemoryRegistry() as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
