@@ -211,6 +211,28 @@ def test_prune_removes_images_without_a_name(inside: Callable[..., Done], store:
 
 
 @pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("time", ["0", "0.5", "1970-01-01T00:00:00Z", "1969-12-31T23:59:59Z"])
+def test_prune_removes_nothing_from_before_the_epoch(
+    inside: Callable[..., Done], store: Path, time: str
+) -> None:
+    before = names(store)
+    done = succeeded(inside("prune", "-a", "-f", "--filter", f"until={time}"))
+    assert done.lines == ["Total reclaimed space: 0B"]
+    assert names(store) == before
+
+
+@pytest.mark.parametrize("time", ["1970-01-01T00:00:00Z", None])
+def test_an_image_of_the_epoch_or_without_a_time_is_the_oldest(
+    images: Callable[..., list[str]], stock: Callable[..., None], time: str | None
+) -> None:
+    oldest = ImageParts(layers=[archives.layer("oldest")], extra={"created": time, "history": []})
+    stock(archives.oci_archive((oldest, "oldest:1")))
+    assert images("-f", "before=oldest:1") == []
+    assert "oldest:1" in images("-f", "before=app:v2")
+    assert images("-f", "since=oldest:1") == [name for name in images() if name != "oldest:1"]
+
+
+@pytest.mark.usefixtures("images")
 def test_prune_asks_and_removes_nothing_without_an_answer(imgfs: Command, store: Path) -> None:
     before = names(store)
     done = imgfs("prune", "-a")

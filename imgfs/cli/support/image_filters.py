@@ -15,6 +15,7 @@ from engine import names
 from engine.errors import NotFound
 from engine.image import Image
 from engine.spec import path_match, reference, rfc3339
+from engine.units import NS_PER_SECOND
 from imgfs.cli.support.command import UsageError
 from imgfs.cli.support.image_rows import ImageRow
 from imgfs.cli.support.times import parse_time
@@ -28,14 +29,18 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class ImageFilters(msgspec.Struct, frozen=True):
-    """Conditions that images have to meet; times are RFC 3339, between which they were created."""
+    """Conditions that images have to meet.
+
+    `before` and `since` are seconds since 1970, between which they were created; None is no bound.
+    As in docker an image without a time is older than all others: it counts as created at 0.
+    """
 
     references: tuple[str, ...] = ()
     dangling: bool | None = None
     labels: tuple[tuple[str, str | None], ...] = ()
     other_labels: tuple[tuple[str, str | None], ...] = ()
-    before: str = ""
-    since: str = ""
+    before: int | None = None
+    since: int | None = None
 
     def names(self, images: Iterable[Image]) -> Iterator[Image]:
         """Yield the images that meet the conditions on names."""
@@ -48,11 +53,14 @@ class ImageFilters(msgspec.Struct, frozen=True):
     def rows(self, store: Store, rows: Iterable[ImageRow]) -> Iterator[ImageRow]:
         """Yield the rows that meet the other conditions."""
         for row in rows:
-            in_time = (not self.before or row.created < self.before) and (
-                not self.since or row.created > self.since
-            )
-            if in_time and self._has_labels(store, row):
+            if self._is_in_time(row) and self._has_labels(store, row):
                 yield row
+
+    def _is_in_time(self, row: ImageRow) -> bool:
+        created = rfc3339.epoch_seconds(row.created)
+        return (self.before is None or created < self.before) and (
+            self.since is None or created > self.since
+        )
 
     def _has_labels(self, store: Store, row: ImageRow) -> bool:
         if not self.labels and not self.other_labels:
@@ -85,7 +93,7 @@ def parse_filters(
         if value not in _TRUTH:
             raise UsageError(f"--filter dangling={value}: expected true or false")
     until = [
-        rfc3339.text(parse_time(f"--filter until={value}", value, now) // 10**9)
+        parse_time(f"--filter until={value}", value, now) // NS_PER_SECOND
         for value in values["until"]
     ]
     before = [*until, *(_created(store, name) for name in values["before"])]
@@ -95,8 +103,8 @@ def parse_filters(
         _TRUTH[values["dangling"][-1]] if values["dangling"] else None,
         tuple(map(_label, values["label"])),
         tuple(map(_label, values["label!"])),
-        min(before, default=""),
-        max(since, default=""),
+        min(before, default=None),
+        max(since, default=None),
     )
 
 
@@ -123,9 +131,9 @@ def labels(store: Store, row: ImageRow) -> dict[str, Any]:
     return dict(found)
 
 
-def _created(store: Store, name: str) -> str:
+def _created(store: Store, name: str) -> int:
     image = names.find_one(store.images, name)
-    return rfc3339.text(store.images.target(image.target.digest).created)
+    return store.images.target(image.target.digest).created
 
 
 def _label(text: str) -> tuple[str, str | None]:
