@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgfs.cli.support.ages import age
+from imgfs.cli.support.formats import rendered
 from imgfs.cli.support.template_functions import Record, TemplateFailed
 from imgfs.cli.support.templates import Template
 from tests import archives
@@ -79,6 +80,21 @@ def test_text_without_actions_stays_as_it_is(text: str) -> None:
 def test_values_and_literals_stay_as_they_are(value: str, literal: str) -> None:
     assert Template("{{.V}}{{`" + literal + "`}}").render(Record(V=value)) == value + literal
     assert json.loads(Template("{{json .V}}").render(Record(V=value))) == value
+
+
+@given(st.text())
+def test_json_is_json_on_any_terminal(value: str) -> None:
+    shown = rendered(Template("{{json .}}"), {value: value})
+    assert shown.isprintable()
+    assert json.loads(shown) == {value: value}
+
+
+def test_spaces_are_shown_and_what_a_terminal_obeys_is_escaped() -> None:
+    spaces, unsafe = "a\u00a0b\u3000c\td\n", "\x1b\x7f\u009b\u202e\u2028\udc80\U000e0001"
+    assert rendered(Template("{{.}}"), spaces) == spaces
+    escapes = r"\x1b\x7f\x9b\u202e\u2028\udc80\U000e0001"
+    assert rendered(Template("{{.}}"), unsafe) == escapes
+    assert json.loads(rendered(Template("{{json .}}"), spaces + unsafe)) == spaces + unsafe
 
 
 WORDS = ("{{", "}}", ".", "if", "end", "range", "-", "$x", ":=", "(", ")", "|", '"', "`", " ", "1")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _NARROWEST, _GAP = 10, 3
 """The least width of a column of docker's tables, and the spaces after its longest cell."""
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""The categories of characters that are not printed as they are."""
 
 
 def template_option(parser: Parser, *forms: str, short: tuple[str, ...] = ()) -> None:
@@ -89,10 +91,18 @@ def rendered(template: Template, data: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return a text with its control characters escaped, except tabs and ends of lines."""
+    """Return a text with what moves a cursor or changes how others look escaped.
+
+    Those are control and format characters and line separators, except tabs and ends of lines, and
+    surrogates, which cannot be encoded. Spaces of any width stay as they are.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c in "\t\n" else escaped(c) for c in text)
+    import unicodedata
+
+    return "".join(
+        escaped(c) if c not in "\t\n" and unicodedata.category(c) in _UNSAFE else c for c in text
+    )
 
 
 def _rendered(template: Template, rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:

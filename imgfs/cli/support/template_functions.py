@@ -64,8 +64,12 @@ def _kind(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
+    """Return a value as JSON in which all that is not printable is escaped."""
     plain = None if value is NO_VALUE else value
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    whole = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    if whole.isprintable():
+        return whole
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in whole)
 
 
 def _join(values: Any, separator: Any) -> str:
