@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 ZERO = "0001-01-01T00:00:00Z"
 """Go's zero time, which it writes for a missing time."""
 
-_YEAR_10000 = 253_402_300_800
+LATEST = 253_402_300_799
+"""The last second since 1970 that has a text: the end of the year 9999."""
 
 _TIME = (
     r"(?P<clock>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
@@ -30,7 +31,7 @@ def epoch_seconds(text: str) -> int:
     fields = (int(time[name]) for name in ("year", "month", "day", "hour", "minute", "second"))
     offset = int(time["zone_hour"] or 0) * 3600 + int(time["zone_minute"] or 0) * 60
     seconds = calendar.timegm(tuple(fields)) + (offset if time["sign"] == "-" else -offset)
-    return seconds if 0 <= seconds < _YEAR_10000 else 0
+    return seconds if 0 <= seconds <= LATEST else 0
 
 
 def text(seconds: int) -> str:

@@ -30,6 +30,9 @@ from imgfs.cli.support.streams import widen
 if TYPE_CHECKING:
     from engine.archive.loaded import Loaded
 
+_DIGITS = 18
+"""Digits of a number of bytes."""
+
 
 def _options(parser: Parser) -> None:
     parser.repeatable("-i", "--input", metavar="FILE", help="Load this archive; repeatable.")
@@ -59,8 +62,8 @@ def _options(parser: Parser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise ArgumentTypeError(f"expected a number, found {text}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        raise ArgumentTypeError(f"expected a number of up to {_DIGITS} digits, found {text}")
     return int(text)
 
 

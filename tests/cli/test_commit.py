@@ -107,6 +107,15 @@ def test_source_date_epoch_sets_the_time(imgfs: Command, root: Path) -> None:
     assert said == "SOURCE_DATE_EPOCH: expected seconds since 1970, found soon"
 
 
+@pytest.mark.parametrize("epoch", ["253402300800", "1" * 5000])
+def test_a_source_date_epoch_that_no_text_can_give_is_refused(
+    imgfs: Command, root: Path, epoch: str
+) -> None:
+    said = refusal(imgfs("commit", root, "app:1", SOURCE_DATE_EPOCH=epoch))
+    assert said.startswith("SOURCE_DATE_EPOCH: expected a time up to the year 9999, found ")
+    succeeded(imgfs("commit", root, "app:1", SOURCE_DATE_EPOCH="253402300799"))
+
+
 def test_reproducible_images_are_equal(inside: Callable[..., Done], root: Path) -> None:
     found = {succeeded(inside("commit", "--reproducible", root, "app:1")).out for _ in range(2)}
     assert len(found) == 1

@@ -203,6 +203,7 @@ def test_inspect_history_and_rm_take_dockers_options(inside: Callable[..., Done]
         (("--format", "jsn"), 2, "expected table, json or a template"),
         (("--filter", "colour=red"), 2, "expected one of reference=…"),
         (("--filter", "dangling=maybe"), 2, "expected true or false"),
+        (("--filter", f"until={'9' * 5000}"), 2, "expected RFC 3339"),
         (("--filter", "before=nope:1"), 1, "not found"),
         (("a[",), 1, "malformed name pattern"),
     ],

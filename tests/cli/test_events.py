@@ -12,6 +12,7 @@ from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
+LONG = ("9" * 5000, f"{'9' * 5000}h", f"0.{'9' * 5000}h1d")
 
 
 def actions(out: bytes) -> list[str]:
@@ -42,6 +43,17 @@ def test_new_events_are_printed_as_they_happen(imgfs: Command) -> None:
         assert process.wait(30) == 143
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1d", "2024-13-01T00:00:00Z", "-1", "٣"])
+@pytest.mark.parametrize("text", ["", "soon", "1d", "2024-13-01T00:00:00Z", "-1", "٣", *LONG])
 def test_invalid_times_are_refused(inside: Callable[..., Done], text: str) -> None:
     assert "expected RFC 3339" in refusal(inside("events", "--since", text, "--until", "0s"), 2)
+
+
+def test_numbers_of_18_digits_are_times(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    stock(ARCHIVE)
+    number = "9" * 18
+    assert succeeded(inside("events", "--since", number, "--until", "0s")).out == b""
+    done = succeeded(inside("events", "--since", f"{number}h", "--until", "0s"))
+    assert actions(done.out) == ["load", "tag"]
+    assert len(succeeded(inside("images", "-f", f"until={number}")).lines) == 2

@@ -153,6 +153,12 @@ def test_max_bytes_refuses_a_larger_archive(imgfs: Command) -> None:
     succeeded(imgfs("load", "--max-bytes", limit, stdin=APP_TAR))
 
 
+def test_max_bytes_is_a_number_of_up_to_18_digits(imgfs: Command) -> None:
+    succeeded(imgfs("load", "--max-bytes", "9" * 18, stdin=APP_TAR))
+    said = refusal(imgfs("load", "--max-bytes", "9" * 5000, stdin=APP_TAR), 2)
+    assert "--max-bytes: expected a number of up to 18 digits, found 9" in said
+
+
 def test_a_terminal_as_standard_input_is_refused(imgfs: Command) -> None:
     ours, theirs = pty.openpty()
     with imgfs.start("load", stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as load:

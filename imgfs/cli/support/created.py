@@ -6,14 +6,22 @@ import time
 from engine.spec import rfc3339
 from imgfs.cli.support.common import Failed
 
+_DIGITS = 18
+"""Digits of a number that is worth reading."""
+
 
 def source_date_epoch(default: str = "") -> int | None:
-    """Return $SOURCE_DATE_EPOCH in seconds, or None if it is not set and there is no default."""
+    """Return $SOURCE_DATE_EPOCH in seconds, or None if it is not set and there is no default.
+
+    Raise Failed if it is no number of seconds, or after the year 9999.
+    """
     text = os.environ.get("SOURCE_DATE_EPOCH", default)
     if not text:
         return None
     if not (text.isascii() and text.isdigit()):
         raise Failed(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text}")
+    if len(text) > _DIGITS or int(text) > rfc3339.LATEST:
+        raise Failed(f"SOURCE_DATE_EPOCH: expected a time up to the year 9999, found {text}")
     return int(text)
 
 

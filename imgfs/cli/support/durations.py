@@ -3,8 +3,8 @@
 import re
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[hms])+", re.ASCII)
-_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_DURATION = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]+)?[hms])+", re.ASCII)
+_PLAIN = re.compile(r"[0-9]{1,18}(?:\.[0-9]+)?", re.ASCII)
 
 
 def parse_duration(text: str) -> float | None:

@@ -2,12 +2,13 @@
 
 import re
 
+from engine.errors import printable
 from engine.spec import rfc3339
 from engine.units import NS_PER_SECOND
 from imgfs.cli.support.command import UsageError
 from imgfs.cli.support.durations import parse_duration
 
-_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,18}(?:\.[0-9]+)?", re.ASCII)
 
 
 def parse_time(given: str, text: str, now: int) -> int:
@@ -23,5 +24,5 @@ def parse_time(given: str, text: str, now: int) -> int:
         return rfc3339.epoch_seconds(rfc3339.normalize(text)) * NS_PER_SECOND
     except ValueError as error:
         raise UsageError(
-            f"{given}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
+            f"{printable(given)}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
         ) from error
