@@ -7,11 +7,16 @@ of the digest of the document.
 import re
 from datetime import UTC, datetime
 
+from engine.units import NS_PER_SECOND
+
 ZERO = "0001-01-01T00:00:00Z"
 """Go's zero time, which it writes for a missing time."""
 
 LATEST = 253_402_300_799
 """The last second since 1970 that has a text: the end of the year 9999."""
+
+_CYCLE = 146_097 * 86_400
+"""Seconds of 400 years, after which the calendar repeats itself."""
 
 _TIME = (
     r"(?P<clock>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
@@ -24,14 +29,17 @@ _TIME = (
 def epoch_seconds(text: str) -> int:
     """Return whole seconds since 1970 (UTC); 0 for an invalid time or one outside 1970 to 9999."""
     time = _read(text)
-    if time is None or int(time["year"]) < 1969:
-        return 0
-    import calendar
-
-    fields = (int(time[name]) for name in ("year", "month", "day", "hour", "minute", "second"))
-    offset = int(time["zone_hour"] or 0) * 3600 + int(time["zone_minute"] or 0) * 60
-    seconds = calendar.timegm(tuple(fields)) + (offset if time["sign"] == "-" else -offset)
+    seconds = _seconds(time) if time else 0
     return seconds if 0 <= seconds <= LATEST else 0
+
+
+def nanoseconds(text: str) -> int:
+    """Return nanoseconds since 1970 (UTC), negative before it.
+
+    Raise ValueError for text that Go rejects.
+    """
+    time = _valid(text)
+    return _seconds(time) * NS_PER_SECOND + int((time["fraction"] or "")[:9].ljust(9, "0"))
 
 
 def text(seconds: int) -> str:
@@ -46,13 +54,18 @@ def normalize(text: str) -> str:
 
     The offset is kept. Raise ValueError for text that Go rejects.
     """
-    time = _read(text)
-    if time is None:
-        raise ValueError(f"not an RFC 3339 time: {text!r}")
+    time = _valid(text)
     fraction = (time["fraction"] or "")[:9].rstrip("0")
     zone = f"{time['sign']}{time['zone_hour']}:{time['zone_minute']}"
     is_utc = time["sign"] is None or zone[1:] == "00:00"
     return f"{time['clock']}{'.' if fraction else ''}{fraction}{'Z' if is_utc else zone}"
+
+
+def _valid(text: str) -> re.Match[str]:
+    time = _read(text)
+    if time is None:
+        raise ValueError(f"not an RFC 3339 time: {text!r}")
+    return time
 
 
 def _read(text: str) -> re.Match[str] | None:
@@ -70,3 +83,13 @@ def _read(text: str) -> re.Match[str] | None:
         and int(time["zone_minute"] or 0) < 60
     )
     return time if in_range else None
+
+
+def _seconds(time: re.Match[str]) -> int:
+    import calendar
+
+    cycles, year = divmod(int(time["year"]) - 2000, 400)  # calendar knows no year 0
+    fields = (int(time[name]) for name in ("month", "day", "hour", "minute", "second"))
+    offset = int(time["zone_hour"] or 0) * 3600 + int(time["zone_minute"] or 0) * 60
+    local = calendar.timegm((2000 + year, *fields)) + cycles * _CYCLE
+    return local + (offset if time["sign"] == "-" else -offset)

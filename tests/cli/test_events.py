@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.spec import rfc3339
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
@@ -19,6 +20,12 @@ def actions(out: bytes) -> list[str]:
     return [json.loads(line)["Action"] for line in out.splitlines()]
 
 
+def utc(nanoseconds: int) -> str:
+    """Return RFC 3339 text."""
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    return f"{rfc3339.text(seconds)[:-1]}.{fraction:09}Z"
+
+
 def test_past_events_are_printed(inside: Callable[..., Done], stock: Callable[..., None]) -> None:
     stock(ARCHIVE)
     succeeded(inside("tag", "app:1", "app:2"))
@@ -27,6 +34,23 @@ def test_past_events_are_printed(inside: Callable[..., Done], stock: Callable[..
         assert actions(done.out) == ["load", "tag", "tag"]
     assert succeeded(inside("events", "--since", "0", "--until", "1h")).out == b""
     assert succeeded(inside("events", "--until", "0s")).out == b"", "only what is new"
+
+
+def test_events_are_resumed_at_the_nanosecond(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    stock(ARCHIVE)
+    *_, last = succeeded(inside("events", "--since", "0", "--until", "0s")).lines
+    nano = json.loads(last)["timeNano"]
+
+    def found(*arguments: str) -> list[str]:
+        return actions(succeeded(inside("events", *arguments)).out)
+
+    assert found("--since", utc(nano), "--until", "0s") == ["tag"]
+    assert found("--since", utc(nano + 1), "--until", "0s") == []
+    assert found("--since", "0", "--until", utc(nano - 1)) == ["load"]
+    assert found("--since", "0001-01-01T00:00:00Z", "--until", utc(nano)) == ["load", "tag"]
+    assert found("--since", "9999-12-31T23:59:59-01:00", "--until", "0s") == []
 
 
 def test_new_events_are_printed_as_they_happen(imgfs: Command) -> None:

@@ -47,8 +47,9 @@ def test_times_in_whole_seconds(text: str, seconds: int) -> None:
 )
 def test_what_is_no_time(text: str) -> None:
     assert rfc3339.epoch_seconds(text) == 0
-    with pytest.raises(ValueError, match="not an RFC 3339 time"):
-        rfc3339.normalize(text)
+    for read in (rfc3339.normalize, rfc3339.nanoseconds):
+        with pytest.raises(ValueError, match="not an RFC 3339 time"):
+            read(text)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,21 @@ def test_what_is_no_time(text: str) -> None:
 def test_times_outside_1970_to_9999_are_0_seconds(text: str) -> None:
     assert rfc3339.epoch_seconds(text) == 0
     assert rfc3339.normalize(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("2015-10-31T22:22:56.015925234Z", 1446330176_015925234),
+        ("2015-10-31T22:22:56.0159252349+00:01", 1446330116_015925234),
+        ("1969-12-31T23:59:59.9Z", -100_000_000),
+        ("9999-12-31T23:59:59-00:01", 253402300859 * 10**9),
+        (rfc3339.ZERO, -62135596800 * 10**9),
+        ("0000-02-29T00:00:00Z", -62162121600 * 10**9),
+    ],
+)
+def test_any_time_in_nanoseconds(text: str, nanoseconds: int) -> None:
+    assert rfc3339.nanoseconds(text) == nanoseconds
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def parse_time(given: str, text: str, now: int) -> int:
     if (ago := parse_duration(text)) is not None:
         return now - int(ago * NS_PER_SECOND)
     try:
-        return rfc3339.epoch_seconds(rfc3339.normalize(text)) * NS_PER_SECOND
+        return rfc3339.nanoseconds(text)
     except ValueError as error:
         raise UsageError(
             f"{printable(given)}: expected RFC 3339, seconds since 1970, or a duration like 1h30m"
