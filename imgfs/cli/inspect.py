@@ -73,19 +73,6 @@ INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=Non
 _MAY_SHOW_LEFT_OUT: Final = re.compile(r"LeftOut|\.(?!\w)")
 """Matches a template that shows LeftOut, or the whole document."""
 _MAY_SHOW_REFERRERS: Final = re.compile(r"Referrers|\.(?!\w)")
-_CONFIG: Final = {
-    "Cmd": None,
-    "Entrypoint": None,
-    "Env": None,
-    "ExposedPorts": None,
-    "Labels": None,
-    "OnBuild": None,
-    "StopSignal": "",
-    "User": "",
-    "Volumes": None,
-    "WorkingDir": "",
-}
-"""The fields that a config has for a template even if the image does not set them."""
 
 
 def _document(store: Store, found: Details) -> dict[str, Any]:
@@ -119,9 +106,10 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
 
 def _record(document: dict[str, Any]) -> dict[str, Any]:
     """Return a document for templates: its fields are known, and so are docker's of the config."""
+    from imgfs.cli.support.config_fields import config_record
     from imgfs.cli.support.template_functions import Record
 
-    config = Record({**_CONFIG, **(document["Config"] or {})})
+    config = config_record(document["Config"] or {})
     return Record({**document, "Config": config, "RootFS": Record(document["RootFS"])})
 
 

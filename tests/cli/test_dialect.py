@@ -39,6 +39,8 @@ BARE = ImageParts(layers=[archives.layer("bare")], created="2022-01-02T03:04:05Z
         ('{{$x := .Size}}{{println $x "a"}}{{$.ID}}', "3 a\nabc"),
         ('{{"}}\\t"}}{{`\\t`}}', "}}\t\\t"),
         ("{{and .ID .Empty}}{{or .Empty .ID}}{{not .Empty}}{{lt 1 2}}", "abctruetrue"),
+        ("{{and .Empty (upper .Size)}}{{or .ID (upper .Size)}}", "abc"),
+        ("{{and .ID .Size .Empty (upper .Size)}}{{or .Empty 0 .Size .ID}}", "3"),
     ],
 )
 def test_templates_are_rendered_as_go_does(source: str, expected: str) -> None:
@@ -55,6 +57,8 @@ def test_templates_are_rendered_as_go_does(source: str, expected: str) -> None:
         ("{{end}}", "{{end}} without if, with or range"),
         ('{{define "x"}}', "{{define}} is not supported"),
         ("{{foo .ID}}", "no function foo"),
+        ("{{and}}", "and: wrong number of arguments: 0"),
+        ("{{or .Empty (upper .Size)}}", "upper: expected a text, found a number"),
         ("{{upper}}", "upper: wrong number of arguments: 0"),
         ("{{upper .Size}}", "upper: expected a text, found a number"),
         ("{{$x}}", "undefined variable $x"),
@@ -193,6 +197,46 @@ def test_inspect_history_and_rm_take_dockers_options(inside: Callable[..., Done]
     assert succeeded(inside("rm", "-f", "nope:1", "app:v2")).lines == ["Untagged: app:v2"]
     assert succeeded(inside("help", "rm")).out == succeeded(inside("rm", "--help")).out
     assert succeeded(inside("help")).out == succeeded(inside("--help")).out
+
+
+NULLS = ImageParts(
+    layers=[archives.layer("nulls")],
+    extra={"config": {"Labels": None, "Env": None, "Healthcheck": None}},
+)
+
+
+@pytest.mark.parametrize("name", ["app:v2", "nulls:1"])
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ('{{index .Config.Labels "foo"}}|{{.Config.Labels.foo}}', "|<no value>"),
+        ("{{.Config.Labels}}{{.Config.Env}}{{.Config.Shell}}", "map[][][]"),
+        ("{{json .Config.Labels}}{{json .Config.Env}}{{json .Config.Healthcheck}}", "null" * 3),
+        ('{{and .Config.Labels (index .Config.Labels "foo" "bar")}}', "map[]"),
+        ("{{if .Config.Healthcheck}}a{{else if .Config.Shell}}b{{else}}c{{end}}", "c"),
+        ("{{.Config.Hostname}}{{.Config.Tty}}{{len .Config.Volumes}}", "false0"),
+        ('{{range $k, $v := .Config.Labels}}{{$k}}{{end}}{{join .Config.OnBuild " "}}', ""),
+    ],
+)
+def test_what_a_config_does_not_set_is_empty(
+    images: Callable[..., list[str]],
+    stock: Callable[..., None],
+    inside: Callable[..., Done],
+    name: str,
+    form: str,
+    expected: str,
+) -> None:
+    assert images()
+    stock(archives.docker_archive((NULLS, ["nulls:1"])))
+    assert succeeded(inside("inspect", "-f", form, name)).lines == [expected]
+
+
+@pytest.mark.usefixtures("images")
+def test_the_json_of_a_config_has_null_where_go_has_nil(inside: Callable[..., Done]) -> None:
+    (line,) = succeeded(inside("inspect", "-f", "{{json .Config}}", "app:v2")).lines
+    found = json.loads(line)
+    assert found["Cmd"] == ["/hello"]
+    assert found["Labels"] is found["Env"] is found["Healthcheck"] is None
 
 
 @pytest.mark.usefixtures("images")

@@ -21,6 +21,14 @@ class Record(dict[str, Any]):
     """A mapping with known fields: to ask for another field is an error, as for a struct of Go."""
 
 
+class NilMap(dict[str, Any]):
+    """A map of Go that is nil: it is empty, and null in JSON."""
+
+
+class NilList(list[Any]):
+    """A list of Go that is nil: it is empty, and null in JSON."""
+
+
 class _NoValue:
     """The value of a key that a mapping does not have."""
 
@@ -59,17 +67,28 @@ def _kind(value: Any) -> str:
     """Return a description of the type of a value."""
     if value is None or value is NO_VALUE:
         return "an empty value"
-    names = {str: "a text", bool: "a truth value", int: "a number", list: "a list", dict: "a map"}
-    return names.get(type(value), "a number" if isinstance(value, float) else "a map")
+    kinds = (
+        (str, "a text"),
+        (bool, "a truth value"),
+        ((int, float), "a number"),
+        (list, "a list"),
+    )
+    return next((kind for types, kind in kinds if isinstance(value, types)), "a map")
 
 
 def _json(value: Any) -> str:
     """Return a value as JSON in which all that is not printable is escaped."""
-    plain = None if value is NO_VALUE else value
-    whole = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    whole = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
     if whole.isprintable():
         return whole
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in whole)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with None for what is nil, also in the fields of a record."""
+    if isinstance(value, Record):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return None if value is NO_VALUE or isinstance(value, (NilMap, NilList)) else value
 
 
 def _join(values: Any, separator: Any) -> str:
@@ -180,12 +199,20 @@ def _compare(name: str, holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any
     return compare
 
 
-def _and(first: Any, *others: Any) -> Any:
-    return next((value for value in (first, *others) if not value), (first, *others)[-1])
+def _and(first: Callable[[], Any], *others: Callable[[], Any]) -> Any:
+    """Return the first value that is empty, or else the last; evaluate none after it."""
+    value = first()
+    for other in others:
+        value = value and other()
+    return value
 
 
-def _or(first: Any, *others: Any) -> Any:
-    return next((value for value in (first, *others) if value), (first, *others)[-1])
+def _or(first: Callable[[], Any], *others: Callable[[], Any]) -> Any:
+    """Return the first value that is not empty, or else the last; evaluate none after it."""
+    value = first()
+    for other in others:
+        value = value or other()
+    return value
 
 
 def _text_of(function: str, value: Any) -> str:
@@ -224,6 +251,8 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "or": _or,
     "not": lambda value: not value,
 }
+LAZY: Final = frozenset(("and", "or"))
+"""The functions that take functions without parameters, and evaluate only those that they need."""
 HEADER_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     **FUNCTIONS,
     **dict.fromkeys(("json", "upper", "lower", "title"), lambda head: head),

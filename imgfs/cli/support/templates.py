@@ -11,9 +11,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from imgfs.cli.support.template_functions import FUNCTIONS, TemplateFailed, field, text
+from imgfs.cli.support.template_functions import FUNCTIONS, LAZY, TemplateFailed, field, text
 from imgfs.cli.support.template_tokens import Token, parts
 
 _ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))")
@@ -211,6 +212,8 @@ class _Reader:
             inspect.signature(function).bind(*arguments)
         except TypeError:
             raise TemplateFailed(f"{name}: wrong number of arguments: {len(arguments)}") from None
+        if name in LAZY:
+            return lambda scope: function(*[partial(argument, scope) for argument in arguments])
         return lambda scope: function(*[argument(scope) for argument in arguments])
 
 
