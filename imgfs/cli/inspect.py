@@ -70,9 +70,10 @@ def _inspect(args: Namespace) -> None:
 INSPECT = Command(_inspect, _inspect_options, words="NAME…", least=1, most=None)
 
 
-_MAY_SHOW_LEFT_OUT: Final = re.compile(r"LeftOut|\.(?!\w)")
-"""Matches a template that shows LeftOut, or the whole document."""
-_MAY_SHOW_REFERRERS: Final = re.compile(r"Referrers|\.(?!\w)")
+_WHOLE: Final = r"\.(?!\w)|\$(?![\w.])"
+"""Matches the whole document in a template: `.` and `$` without a field."""
+_MAY_SHOW_LEFT_OUT: Final = re.compile(rf"LeftOut|{_WHOLE}")
+_MAY_SHOW_REFERRERS: Final = re.compile(rf"Referrers|{_WHOLE}")
 
 
 def _document(store: Store, found: Details) -> dict[str, Any]:

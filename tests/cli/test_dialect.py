@@ -199,6 +199,16 @@ def test_inspect_history_and_rm_take_dockers_options(inside: Callable[..., Done]
     assert succeeded(inside("help")).out == succeeded(inside("--help")).out
 
 
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize(
+    "form", ["{{json $}}", "{{with .Os}}{{$ | json}}{{end}}", "{{$all := $}}{{json $all}}"]
+)
+def test_the_whole_document_is_the_same_by_any_name(inside: Callable[..., Done], form: str) -> None:
+    whole = succeeded(inside("inspect", "-f", "{{json .}}", "app:v2")).json
+    assert {"LeftOut", "Referrers"} <= whole.keys()
+    assert succeeded(inside("inspect", "-f", form, "app:v2")).json == whole
+
+
 NULLS = ImageParts(
     layers=[archives.layer("nulls")],
     extra={"config": {"Labels": None, "Env": None, "Healthcheck": None}},
