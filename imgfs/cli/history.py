@@ -2,7 +2,8 @@
 
 import time
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from engine.details import Details, known_details
@@ -61,22 +62,22 @@ def _history(args: Namespace) -> None:
     if is_template(args.format) and not args.quiet:
         image_id = found.manifest.manifest.config.digest
         ids = [image_id if args.no_trunc else short(image_id), *["<missing>"] * len(steps)]
-        now, limit = time.time(), None if args.no_trunc else _DOCKERS
-        rows = (_fields(s, i, now, limit) for s, i in zip(steps, ids, strict=False))
+        now, command = time.time(), _shown(args, _DOCKERS)
+        rows = (_fields(s, i, now, command) for s, i in zip(steps, ids, strict=False))
         print_rows(args.format, _HEADS, rows)
         return
     if args.quiet:
         for step in steps:
             print(step["layer"] or "<none>")
         return
-    width, limit = (None if args.no_trunc else on_a_terminal(n) for n in (_COMMAND, WIDEST))
+    command = _shown(args, on_a_terminal(_COMMAND))
     print_table(
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         (
-            [s["created"][:19] or "-", _cut(s["created_by"], width), human(s["size"]), _note(s)]
+            [s["created"][:19] or "-", command(s["created_by"]), human(s["size"]), _note(s)]
             for s in steps
         ),
-        limit,
+        None if args.no_trunc else on_a_terminal(WIDEST),
     )
 
 
@@ -111,13 +112,15 @@ def _step(
 
 
 def _fields(
-    step: Mapping[str, Any], image_id: str, now: float, limit: int | None
+    step: Mapping[str, Any], image_id: str, now: float, command: Callable[[str], str]
 ) -> dict[str, str]:
-    """Return a step with the names in _HEADS; `now` is in seconds since the epoch."""
+    """Return a step with the names in _HEADS; `now` is in seconds since the epoch, `command` makes
+    the text of a step's command.
+    """
     return {
         "Comment": step["comment"],
         "CreatedAt": step["created"] or "N/A",
-        "CreatedBy": _cut(step["created_by"], limit),
+        "CreatedBy": command(step["created_by"]),
         "CreatedSince": created_since(step["created"], now),
         "ID": image_id,
         "Layer": step["layer"] or "",
@@ -129,6 +132,18 @@ def _note(step: Mapping[str, Any]) -> str:
     """Return the comment, and the reason if the layer cannot be read."""
     reason = step.get("unreadable")
     return " ".join(filter(None, (step["comment"], reason and f"(the layer {reason})")))
+
+
+def _shown(args: Namespace, width: int | None) -> Callable[[str], str]:
+    """Return the function that makes the text of a step's command: all of it with --no-trunc, else
+    one line of up to `width` characters.
+    """
+    return _whole if args.no_trunc else partial(_cut, width=width)
+
+
+def _whole(text: str) -> str:
+    """Return a text with spaces for its tabs, as docker does."""
+    return text.replace("\t", " ")
 
 
 def _cut(text: str, width: int | None) -> str:

@@ -398,6 +398,32 @@ def test_history_prints_ids_or_json(inside: Callable[..., Done], steps: list[str
     ]
 
 
+WORDY = ImageParts(
+    extra={"history": [{"created_by": "RUN printf 'a  b\tc'\nline2 \x1b", "comment": "x\ny"}]}
+)
+
+
+ON_A_LINE = r"RUN printf 'a  b c'\nline2 \x1b"
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("{{.CreatedBy}}", ["RUN printf 'a  b c'", r"line2 \x1b"]),
+        (r"table {{.CreatedBy}}\t{{.Comment}}", [rf"{ON_A_LINE}   x\ny"]),
+        ("table", [rf"-         {ON_A_LINE}   10.2kB   x\ny"]),
+    ],
+)
+def test_history_without_truncation_shows_commands_whole(
+    inside: Callable[..., Done], stock: Callable[..., None], form: str, expected: list[str]
+) -> None:
+    stock(archives.docker_archive((WORDY, ["wordy:1"])))
+    lines = succeeded(inside("history", "--no-trunc", "--format", form, "wordy:1")).lines
+    assert lines[form.startswith("table") :] == expected
+    shown = inside("history", "--no-trunc", "--format", "{{json .CreatedBy}}", "wordy:1").json
+    assert shown == "RUN printf 'a  b c'\nline2 \x1b"
+
+
 @pytest.mark.usefixtures("steps")
 def test_history_of_a_missing_image_or_platform_is_an_error(inside: Callable[..., Done]) -> None:
     assert refusal(inside("history", "nope:1")) == "image nope:1: not found"

@@ -47,17 +47,18 @@ def is_template(form: str) -> bool:
     return "{{" in form
 
 
-def print_rows(form: str, heads: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+def print_rows(form: str, heads: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> None:
     """Print a line for each row with a template; after `table ` as a table.
 
-    `heads` holds the fields of a row, and the heading of each.
+    `heads` holds the fields of a row, and the heading of each. In a table the end of a line in a
+    value is shown as \\n.
     """
     from imgfs.cli.support.template_functions import HEADER_FUNCTIONS, Record
 
     table = form.startswith("table")
     source = form.removeprefix("table").strip(" ") if table else form
     source = source.replace(r"\t", "\t").replace(r"\n", "\n")
-    lines = _rendered(compiled(source), rows)
+    lines = _rendered(compiled(source), map(_cells, rows) if table else rows)
     if table:
         heading = rendered(compiled(source, HEADER_FUNCTIONS), Record(heads))
         _print_columns([heading, *lines])
@@ -105,7 +106,12 @@ def _safe(text: str) -> str:
     )
 
 
-def _rendered(template: Template, rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+def _cells(row: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a row without the ends of lines that would begin another row."""
+    return {name: value.replace("\n", r"\n") for name, value in row.items()}
+
+
+def _rendered(template: Template, rows: Iterable[Mapping[str, str]]) -> Iterable[str]:
     from imgfs.cli.support.template_functions import Record
 
     return (rendered(template, Record(row)) for row in rows)
