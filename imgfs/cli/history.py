@@ -59,7 +59,7 @@ def _history(args: Namespace) -> None:
     if args.format == "json":
         print_json(steps)
         return
-    if is_template(args.format) and not args.quiet:
+    if is_template(args.format):
         image_id = found.manifest.manifest.config.digest
         ids = [image_id if args.no_trunc else short(image_id), *["<missing>"] * len(steps)]
         now, command = time.time(), _shown(args, _DOCKERS)

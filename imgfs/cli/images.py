@@ -105,12 +105,12 @@ def _print(rows: list[ImageRow], args: Namespace) -> None:
         print_json([row.document() for row in rows])
         return
     rows = newest_first(rows)
-    if args.quiet:
-        for row in rows:
-            print(row.id if args.no_trunc else short(row.id))
-    elif is_template(args.format):
+    if is_template(args.format):
         now = time.time()
         print_rows(args.format, HEADS, (row.fields(now, args.no_trunc) for row in rows))
+    elif args.quiet:
+        for row in rows:
+            print(row.id if args.no_trunc else short(row.id))
     else:
         _print_table(rows, args.digests, args.no_trunc)
 

@@ -189,6 +189,17 @@ def test_tables_and_json_of_templates(inside: Callable[..., Done]) -> None:
 
 
 @pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("form", ["{{.Size}}", r"table {{.Size}}\t{{.ID}}", "{{json .}}"])
+@pytest.mark.parametrize("command", [("images",), ("history", "app:v2")])
+def test_a_template_is_used_with_quiet_too(
+    inside: Callable[..., Done], command: tuple[str, ...], form: str
+) -> None:
+    wanted = succeeded(inside(*command, "--format", form))
+    assert succeeded(inside(*command, "-q", "--format", form)).out == wanted.out
+    assert succeeded(inside(*command, "-q", "--format", "table")).out != wanted.out
+
+
+@pytest.mark.usefixtures("images")
 def test_inspect_history_and_rm_take_dockers_options(inside: Callable[..., Done]) -> None:
     form = "{{.Os}} {{.Config.User}}{{json .Config.Labels}}"
     assert succeeded(inside("inspect", "-f", form, "app:v2")).lines == ["linux null"]
