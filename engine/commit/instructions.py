@@ -39,10 +39,27 @@ class InvalidInstruction(InvalidText):
         return f"change {printable(self.subject)!r}: {printable(self.reason)}"
 
 
-def applied(config: Mapping[str, Any], text: str) -> Config:
-    """Return the `config` member of an image config after one instruction; raise
+def applied(config: Mapping[str, Any], *texts: str) -> Config:
+    """Return the `config` member of an image config after these instructions; raise
     InvalidInstruction.
+
+    ENTRYPOINT removes the command of `config`, as in docker, and keeps one that CMD sets among
+    these instructions.
     """
+    changes = [(text, *_parsed(text)) for text in texts]
+    found = dict(config)
+    if any(change is _entrypoint for _, change, _ in changes):
+        found.pop("Cmd", None)
+    for text, change, rest in changes:
+        try:
+            change(found, rest)
+        except ValueError as error:
+            raise InvalidInstruction(text, str(error)) from error
+    return {key: value for key, value in found.items() if value not in (None, "", [], {})}
+
+
+def _parsed(text: str) -> tuple[Callable[[Config, str], None], str]:
+    """Return the change that an instruction makes, and its argument; raise InvalidInstruction."""
     word, _, rest = text.strip().partition(" ")
     rest = rest.strip()
     change = _INSTRUCTIONS.get(word.upper())
@@ -50,12 +67,7 @@ def applied(config: Mapping[str, Any], text: str) -> Config:
         raise InvalidInstruction(text, f"expected one of {', '.join(_INSTRUCTIONS)}")
     if not rest:
         raise InvalidInstruction(text, f"{word.upper()} needs an argument")
-    found = dict(config)
-    try:
-        change(found, rest)
-    except ValueError as error:
-        raise InvalidInstruction(text, str(error)) from error
-    return {key: value for key, value in found.items() if value not in (None, "", [], {})}
+    return change, rest
 
 
 def _cmd(config: Config, rest: str) -> None:
@@ -64,7 +76,6 @@ def _cmd(config: Config, rest: str) -> None:
 
 def _entrypoint(config: Config, rest: str) -> None:
     config["Entrypoint"] = _command(config, rest)
-    config["Cmd"] = None
 
 
 def _shell(config: Config, rest: str) -> None:

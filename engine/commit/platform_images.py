@@ -201,9 +201,8 @@ class PlatformImages:
         members = configs.members(config)
         if options.instructions:
             process = msgspec.json.decode(members.get("config", b"{}")) or {}
-            for text in options.instructions:
-                process = instructions.applied(process, text)
-            members["config"] = msgspec.Raw(go_json.dumps(process))
+            changed = instructions.applied(process, *options.instructions)
+            members["config"] = msgspec.Raw(go_json.dumps(changed))
         if options.author:
             members["author"] = msgspec.Raw(go_json.dumps(options.author))
         if options.created:

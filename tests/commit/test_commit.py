@@ -162,6 +162,13 @@ def test_instructions_and_author(engine: LocalEngine, root: Path) -> None:
     assert config["created"] == OPTIONS.created
 
 
+def test_a_command_before_an_entrypoint_is_kept(engine: LocalEngine, root: Path) -> None:
+    options = replace(OPTIONS, instructions=('CMD ["a"]', 'ENTRYPOINT ["b"]'))
+    engine.commit(Source((PlatformSource(None, Ref(root)),)), (NAME,), options)
+    config = json.loads(engine.details("app:1").raw_config)["config"]
+    assert (config["Entrypoint"], config["Cmd"]) == (["b"], ["a"])
+
+
 def test_reproducible(root: Path, tmp_path: Path) -> None:
     options = replace(OPTIONS, epoch=0, rewrites_times=True, created="1970-01-01T00:00:00Z")
     found = set()

@@ -51,6 +51,23 @@ def test_an_instruction(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (('CMD ["a"]', 'ENTRYPOINT ["b"]'), {"Cmd": ["a"], "Entrypoint": ["b"]}),
+        (('ENTRYPOINT ["b"]', 'CMD ["a"]'), {"Cmd": ["a"], "Entrypoint": ["b"]}),
+        (('CMD ["x"]', 'ENTRYPOINT ["b"]'), {"Cmd": ["x"], "Entrypoint": ["b"]}),
+        (("CMD []", 'ENTRYPOINT ["b"]'), {"Entrypoint": ["b"]}),
+        (('ENTRYPOINT ["b"]', "USER me"), {"Entrypoint": ["b"], "User": "me"}),
+        (("USER me",), {"Cmd": ["x"], "User": "me"}),
+    ],
+)
+def test_an_entrypoint_removes_only_the_command_that_was_there_before(
+    texts: tuple[str, ...], expected: dict[str, Any]
+) -> None:
+    assert applied({"Cmd": ["x"]}, *texts) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("RUN x", "expected one of CMD"),
