@@ -2,17 +2,15 @@
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from engine.commit import shell_words
 from engine.errors import InvalidText, printable
 from engine.units import NS_PER_SECOND
 
-_PAIR = re.compile(
-    r"""((?:[^\s"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')*)(?:\s+|$)"""
-)
+_PAIR = re.compile(r"""((?:[^"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=(.*)""", re.DOTALL)
 _PORT = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
@@ -87,17 +85,18 @@ def _shell(config: Config, rest: str) -> None:
 
 def _env(config: Config, rest: str) -> None:
     names = {entry.partition("=")[0]: entry for entry in config.get("Env") or ()}
-    names |= {name: f"{name}={value}" for name, value in _pairs(rest).items()}
+    names |= {name: f"{name}={value}" for name, value in _pairs(config, rest).items()}
     config["Env"] = list(names.values())
 
 
 def _label(config: Config, rest: str) -> None:
-    config["Labels"] = dict(sorted({**(config.get("Labels") or {}), **_pairs(rest)}.items()))
+    labels = {**(config.get("Labels") or {}), **_pairs(config, rest)}
+    config["Labels"] = dict(sorted(labels.items()))
 
 
 def _expose(config: Config, rest: str) -> None:
     ports = set(config.get("ExposedPorts") or ())
-    for word in rest.split():
+    for word in _expanded(config, rest).split():
         port = _PORT.fullmatch(word)
         if port is None:
             raise ValueError(f"expected PORT[-PORT][/PROTOCOL], found {word}")
@@ -109,7 +108,8 @@ def _expose(config: Config, rest: str) -> None:
 
 
 def _volume(config: Config, rest: str) -> None:
-    places = {*(config.get("Volumes") or ()), *(_json_words(rest) or rest.split())}
+    words = _json_words(rest) or shell_words.split(rest)
+    places = {*(config.get("Volumes") or ()), *(_expanded(config, word) for word in words)}
     if "" in places:
         raise ValueError("a volume needs a path")
     config["Volumes"] = {place: {} for place in sorted(places)}
@@ -117,7 +117,8 @@ def _volume(config: Config, rest: str) -> None:
 
 def _workdir(config: Config, rest: str) -> None:
     above = config.get("WorkingDir") or "/"
-    path = rest if rest.startswith("/") else f"{above.rstrip('/')}/{rest}"
+    wanted = _nonempty(config, rest)
+    path = wanted if wanted.startswith("/") else f"{above.rstrip('/')}/{wanted}"
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -128,13 +129,13 @@ def _workdir(config: Config, rest: str) -> None:
 
 
 def _user(config: Config, rest: str) -> None:
-    if len(rest.split()) != 1:
+    if len(shell_words.split(rest)) != 1:
         raise ValueError("USER takes one word")
-    config["User"] = rest
+    config["User"] = _expanded(config, rest)
 
 
 def _stopsignal(config: Config, rest: str) -> None:
-    config["StopSignal"] = rest
+    config["StopSignal"] = _nonempty(config, rest)
 
 
 def _onbuild(config: Config, rest: str) -> None:
@@ -205,29 +206,41 @@ def _json_words(text: str) -> list[str] | None:
     return words if all(isinstance(word, str) for word in words) else None
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _pairs(config: Config, text: str) -> dict[str, str]:
     """Parse "NAME=VALUE …", or the old form "NAME VALUE"."""
     first = text.split()[0]
-    if "=" not in first:
-        name, _, value = text.partition(" ")
-        if not value:
-            raise ValueError(f"expected NAME=VALUE, found {text}")
-        return {name: value.strip()}
-    found, position = {}, 0
-    while position < len(text):
-        pair = _PAIR.match(text, position)
-        if pair is None:
-            raise ValueError(f"expected NAME=VALUE, found {text[position:]}")
-        name, value = (_unquoted(part) for part in pair.groups())
-        if not name:
-            raise ValueError("a name is empty")
-        found[name] = value
-        position = pair.end()
+    pairs = map(_pair, shell_words.split(text)) if "=" in first else [_old_pair(text)]
+    found = {_expanded(config, name): _expanded(config, value) for name, value in pairs}
+    if "" in found:
+        raise ValueError("a name is empty")
     return found
 
 
-def _unquoted(text: str) -> str:
-    return "".join(shlex.split(text)) if text else ""
+def _pair(word: str) -> tuple[str, str]:
+    pair = _PAIR.fullmatch(word)
+    if pair is None:
+        raise ValueError(f"expected NAME=VALUE, found {word}")
+    return pair[1], pair[2]
+
+
+def _old_pair(text: str) -> tuple[str, str]:
+    name, *value = text.split(maxsplit=1)
+    if not value:
+        raise ValueError(f"expected NAME=VALUE, found {text}")
+    return name, value[0]
+
+
+def _nonempty(config: Config, text: str) -> str:
+    found = _expanded(config, text)
+    if not found:
+        raise ValueError(f"expected a word, found {text}, which is empty")
+    return found
+
+
+def _expanded(config: Config, text: str) -> str:
+    """Return a text without its quotes and escapes, and with variables from the config's `Env`."""
+    env = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+    return shell_words.expanded(text, env)
 
 
 def _duration(text: str) -> int:

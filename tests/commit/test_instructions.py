@@ -41,6 +41,39 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     'HEALTHCHECK CMD ["a"]': ({}, {"Healthcheck": {"Test": ["CMD", "a"]}}),
+    "ENV PATH=/opt/bin:$PATH A=${PATH}": (
+        {"Env": ["PATH=/bin"]},
+        {"Env": ["PATH=/opt/bin:/bin", "A=/bin"]},
+    ),
+    "ENV A=1 B=$A C=${A:-none}": ({"Env": ["A=0"]}, {"Env": ["A=1", "B=0", "C=0"]}),
+    "ENV A=\"\\$X\" B='$X'": ({"Env": ["X=1"]}, {"Env": ["X=1", "A=$X", "B=$X"]}),
+    'ENV A\t"$X"  and more': ({"Env": ["X=1"]}, {"Env": ["X=1", "A=1  and more"]}),
+    'LABEL v "1.0"': ({}, {"Labels": {"v": "1.0"}}),
+    'LABEL $X.y="of $X" "a=b"=c': (
+        {"Env": ["X=x"]},
+        {"Env": ["X=x"], "Labels": {"a=b": "c", "x.y": "of x"}},
+    ),
+    'EXPOSE $PORTS "80"': (
+        {"Env": ["PORTS=1 2/udp"]},
+        {"Env": ["PORTS=1 2/udp"], "ExposedPorts": {"1/tcp": {}, "2/udp": {}, "80/tcp": {}}},
+    ),
+    "VOLUME \"/d\" $X '/a b'": (
+        {"Env": ["X=/x"]},
+        {"Env": ["X=/x"], "Volumes": {"/a b": {}, "/d": {}, "/x": {}}},
+    ),
+    'VOLUME ["$X"]': ({"Env": ["X=/x"]}, {"Env": ["X=/x"], "Volumes": {"/x": {}}}),
+    'WORKDIR "/a b"': ({}, {"WorkingDir": "/a b"}),
+    "WORKDIR $X/y": ({"Env": ["X=/x"]}, {"Env": ["X=/x"], "WorkingDir": "/x/y"}),
+    'USER "app"': ({}, {"User": "app"}),
+    "USER ${X}:1": ({"Env": ["X=me"]}, {"Env": ["X=me"], "User": "me:1"}),
+    'STOPSIGNAL "$X"': ({"Env": ["X=SIGINT"]}, {"Env": ["X=SIGINT"], "StopSignal": "SIGINT"}),
+    'CMD echo "$X"': ({"Env": ["X=1"]}, {"Env": ["X=1"], "Cmd": ["/bin/sh", "-c", 'echo "$X"']}),
+    'ENTRYPOINT ["$X"]': ({"Env": ["X=1"]}, {"Env": ["X=1"], "Entrypoint": ["$X"]}),
+    "ONBUILD ENV A=$X": ({"Env": ["X=1"]}, {"Env": ["X=1"], "OnBuild": ["ENV A=$X"]}),
+    'HEALTHCHECK CMD test "$X"': (
+        {"Env": ["X=1"]},
+        {"Env": ["X=1"], "Healthcheck": {"Test": ["CMD-SHELL", 'test "$X"']}},
+    ),
 }
 
 
@@ -89,12 +122,28 @@ def test_an_entrypoint_removes_only_the_command_that_was_there_before(
         (f"HEALTHCHECK --interval={'9' * 400}h CMD y", "at most 292 years"),
         ("ENV a=1 b\x1b[2J\nc", "found b"),
         ("HEALTHCHECK y", "expected NONE or CMD"),
+        ("ENV A='b", "expected ' at the end"),
+        ("ENV $NONE=a", "a name is empty"),
+        ("VOLUME $NONE", "needs a path"),
+        ("WORKDIR $NONE", "found \\$NONE, which is empty"),
+        ("STOPSIGNAL ''", "which is empty"),
+        ("USER ${NONE:?who}", "NONE: who"),
     ],
 )
 def test_what_is_none(text: str, reason: str) -> None:
     with pytest.raises(InvalidInstruction, match=reason) as raised:
         applied({}, text)
     assert str(raised.value).isprintable()
+
+
+def test_an_instruction_sees_the_variables_of_those_before_it() -> None:
+    found = applied({"Env": ["A=1"]}, "ENV B=$A", "ENV A=2", "LABEL a=$A b=$B")
+    assert found["Labels"] == {"a": "2", "b": "1"}
+
+
+def test_a_variable_that_doubles_has_a_limit() -> None:
+    with pytest.raises(InvalidInstruction, match="at most 131072 characters"):
+        applied({"Env": ["A=12345678"]}, *["ENV A=$A$A"] * 64)
 
 
 def test_json_that_is_nested_too_deeply_is_a_shell_s() -> None:
