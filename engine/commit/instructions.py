@@ -108,11 +108,13 @@ def _expose(config: Config, rest: str) -> None:
 
 
 def _volume(config: Config, rest: str) -> None:
-    words = _json_words(rest) or shell_words.split(rest)
-    places = {*(config.get("Volumes") or ()), *(_expanded(config, word) for word in words)}
-    if "" in places:
+    words = _json_words(rest)
+    if words is None:
+        words = shell_words.split(rest)
+    places = [_expanded(config, word) for word in words]
+    if not places or "" in places:
         raise ValueError("a volume needs a path")
-    config["Volumes"] = {place: {} for place in sorted(places)}
+    config["Volumes"] = {place: {} for place in sorted({*(config.get("Volumes") or ()), *places})}
 
 
 def _workdir(config: Config, rest: str) -> None:
@@ -208,8 +210,8 @@ def _json_words(text: str) -> list[str] | None:
 
 def _pairs(config: Config, text: str) -> dict[str, str]:
     """Parse "NAME=VALUE …", or the old form "NAME VALUE"."""
-    first = text.split()[0]
-    pairs = map(_pair, shell_words.split(text)) if "=" in first else [_old_pair(text)]
+    first, *others = shell_words.split(text)
+    pairs = map(_pair, (first, *others)) if "=" in first else [_old_pair(first, text)]
     found = {_expanded(config, name): _expanded(config, value) for name, value in pairs}
     if "" in found:
         raise ValueError("a name is empty")
@@ -223,11 +225,11 @@ def _pair(word: str) -> tuple[str, str]:
     return pair[1], pair[2]
 
 
-def _old_pair(text: str) -> tuple[str, str]:
-    name, *value = text.split(maxsplit=1)
+def _old_pair(first: str, text: str) -> tuple[str, str]:
+    value = text.removeprefix(first).strip()
     if not value:
         raise ValueError(f"expected NAME=VALUE, found {text}")
-    return name, value[0]
+    return first, value
 
 
 def _nonempty(config: Config, text: str) -> str:
