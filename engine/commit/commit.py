@@ -122,7 +122,7 @@ def _base(store: Store, name: str, platform: oci.Platform | None) -> Base | None
     if not name:
         return None
     matcher = platforms.only(platform) if platform else None
-    return base_of(store.content, details(store, name, matcher).manifest)
+    return base_of(store.content, name, details(store, name, matcher).manifest)
 
 
 def _check(source: Source) -> None:

@@ -23,7 +23,7 @@ from engine.commit.layer_progress import LayerProgress
 from engine.commit.source import CommitOptions, PlatformSource, Ref, RootArchive, Upper
 from engine.compression.decompress import ArchiveDecompressor
 from engine.content.blobs import read_blob
-from engine.errors import BrokenArchive, DigestMismatch
+from engine.errors import BrokenArchive, DigestMismatch, printable
 from engine.filetree import directory
 from engine.filetree.merged import MergedImage
 from engine.filetree.tree import EMPTY, Tree
@@ -39,19 +39,28 @@ _PIECE = 1 << 20
 
 
 class Base(msgspec.Struct, frozen=True):
-    """The base image of a commit for one platform."""
+    """The base image of a commit for one platform; `diff_ids` has one for each layer."""
 
     platform: Platform
     manifest: oci.Manifest
     config: bytes
+    diff_ids: tuple[str, ...]
 
 
-def base_of(content: ContentStore, image: ImageManifest) -> Base:
-    """Return the base for a commit from a stored image."""
+def base_of(content: ContentStore, name: str, image: ImageManifest) -> Base:
+    """Return the base for a commit from a stored image of this name; raise InvalidSource if its
+    config does not have a diff ID for each layer.
+    """
     config = image.manifest.config
     data = read_blob(content, config.digest, config.size)
-    found = oci.parse_config(data, config.digest).platform
-    return Base(found, image.manifest, data)
+    found = oci.parse_config(data, config.digest)
+    diff_ids, layers = found.rootfs.diff_ids, image.manifest.layers
+    if len(diff_ids) != len(layers):
+        raise InvalidSource(
+            f"image {printable(name)}: expected as many diff IDs as layers ({len(layers)}),"
+            f" found {len(diff_ids)}"
+        )
+    return Base(found.platform, image.manifest, data, diff_ids)
 
 
 class PlatformImages:
@@ -144,11 +153,9 @@ class PlatformImages:
         layer.write(listed, out)
 
     def _base_layers(self, base: Base) -> list[WrittenLayer]:
-        subject = base.manifest.config.digest
-        diff_ids = oci.parse_config(base.config, subject).rootfs.diff_ids
         return [
             self._base_layer(layer, diff_id)
-            for layer, diff_id in zip(base.manifest.layers, diff_ids, strict=True)
+            for layer, diff_id in zip(base.manifest.layers, base.diff_ids, strict=True)
         ]
 
     def _base_layer(self, layer: Descriptor, diff_id: str) -> WrittenLayer:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,19 @@ def test_a_layer_without_a_media_type_gets_the_one_of_its_bytes(engine: LocalEng
     engine.commit(source, ("docker.io/library/app:2",), CommitOptions())
     (made,) = engine.details("app:2").manifest.manifest.layers
     assert (made.media_type, made.digest) == (oci.LAYER_GZIP, archives.digest(blob))
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_base_whose_config_lacks_diff_ids_is_refused(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    app = ImageParts((archives.layer("a"), archives.layer("b")), os="")
+    diff_ids = [archives.digest(layer) for layer in app.layers[:known]]
+    parts = replace(app, extra={"rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    with monkeypatch.context() as unchecked:  # as in a store that another program has written
+        unchecked.setattr("engine.archive.archive_image.check_layers", lambda *_: None)
+        load(engine, archives.oci_archive((parts, "docker.io/library/app:1")))
+    source = Source((PlatformSource(None, None),), "app:1")
+    expected = rf"^image app:1: expected as many diff IDs as layers \(2\), found {known}$"
+    with pytest.raises(InvalidSource, match=expected):
+        engine.commit(source, ("docker.io/library/app:2",), CommitOptions())
