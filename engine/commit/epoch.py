@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.commit.config import InvalidConfig
+from engine.commit.history import LayerNote
 from engine.filetree.tree import Tree
 from engine.spec import go_json, rfc3339
 from engine.spec.oci import History
@@ -19,16 +20,29 @@ def clamp_history(
     `epoch` is in seconds since 1970. The leading entries that the history shares with `base` are
     kept.
     """
-    shared = 0
-    while shared < min(len(history), len(base)) and history[shared] == base[shared]:
-        shared += 1
+    kept = shared(history, base)
     return (
-        *history[:shared],
+        *history[:kept],
         *(
             msgspec.structs.replace(entry, created=clamp(entry.created, epoch))
-            for entry in history[shared:]
+            for entry in history[kept:]
         ),
     )
+
+
+def shared(history: Sequence[History], base: Sequence[History]) -> int:
+    """Return the number of leading entries that a history shares with that of its base image."""
+    count = 0
+    while count < min(len(history), len(base)) and history[count] == base[count]:
+        count += 1
+    return count
+
+
+def clamp_note(note: LayerNote, epoch: int) -> LayerNote:
+    """Return the note with its time, if it has one, clamped to `epoch`."""
+    if not note.created:
+        return note
+    return msgspec.structs.replace(note, created=clamp(note.created, epoch))
 
 
 def clamp_created(config: bytes, epoch: int) -> bytes:

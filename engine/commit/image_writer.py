@@ -125,15 +125,16 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
     """Return the config and the manifest for one platform."""
     config = image.config or configs.default_config(image.platform)
     configs.check(config)
-    notes = [layer.note for layer in image.layers]
-    history = histories.normalized(configs.history_of(config), notes)
+    given = configs.history_of(config)
+    history = histories.normalized(given, _notes(image, options))
     layers = image.layers
     if not options.keep_empty_layers:
         empty = [n for n, layer in enumerate(layers) if layer.diff_id == EMPTY_DIFF_ID]
         history = histories.without_layers(history, empty)
         layers = tuple(layer for n, layer in enumerate(layers) if n not in empty)
     if options.epoch is not None:
-        history = epochs.clamp_history(history, image.base_history, options.epoch)
+        of_base = history[: epochs.shared(given, image.base_history)]
+        history = epochs.clamp_history(history, of_base, options.epoch)
         config = epochs.clamp_created(config, options.epoch)
     data = configs.patched(config, [layer.diff_id for layer in layers], history, image.inline_cache)
     config_type = oci.CONFIG if options.is_oci else oci.DOCKER_CONFIG
@@ -148,6 +149,13 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
     document = Document.of(manifest, gc_labels((described, *manifest.layers)))
     noted = annotations.chosen(options.annotations, annotations.MANIFEST_DESCRIPTOR, image.platform)
     return Document(described, data), document.described(noted)
+
+
+def _notes(image: PlatformImage, options: WriterOptions) -> list[LayerNote]:
+    notes = [layer.note for layer in image.layers]
+    if options.epoch is None:
+        return notes
+    return [epochs.clamp_note(note, options.epoch) for note in notes]
 
 
 def _converted(layer: Descriptor, is_oci: bool) -> Descriptor:

@@ -7,6 +7,7 @@ import pytest
 
 from engine.commit.annotations import Annotation
 from engine.commit.attestations import InvalidStatement
+from engine.commit.config import history_of
 from engine.commit.history import LayerNote
 from engine.commit.image_writer import (
     EMPTY_DIFF_ID,
@@ -172,6 +173,31 @@ def test_an_epoch() -> None:
     config, _ = documents(write([image], WriterOptions(epoch=86400)))
     assert config["created"] == "1970-01-02T00:00:00Z"
     assert config["history"][0]["created"] == "1970-01-02T00:00:00Z"
+
+
+LATER = "2022-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("odd", "diff_id", "created"),
+    [
+        ({"created": LATER}, EMPTY_DIFF_ID, LATER),
+        ({"created_by": "odd"}, "", "1970-01-02T00:00:00Z"),
+    ],
+    ids=("with an empty layer", "with an entry without a time"),
+)
+def test_an_epoch_leaves_the_history_of_a_base(
+    odd: dict[str, str], diff_id: str, created: str
+) -> None:
+    history = [odd, {"created": LATER, "created_by": "base"}]
+    below = {"architecture": "amd64", "os": "linux", "history": history}
+    above = below | {"history": [*history, {"created": LATER, "created_by": "new"}]}
+    layers = (layer("odd", diff_id), layer("base"), layer("new"))
+    of_base = history_of(json.dumps(below).encode())
+    image = PlatformImage(AMD, layers, json.dumps(above).encode(), of_base)
+    config, _ = documents(write([image], WriterOptions(epoch=86400)))
+    times = [entry["created"] for entry in config["history"]]
+    assert times == [created, LATER, "1970-01-02T00:00:00Z"]
 
 
 def test_nothing_makes_no_image() -> None:
