@@ -36,6 +36,11 @@ def normalized(history: Sequence[History], notes: Sequence[LayerNote]) -> tuple[
     return _filled(dated)
 
 
+def empty_entry(note: LayerNote) -> History:
+    """Return the entry of a step that makes no layer."""
+    return msgspec.structs.replace(_entry(note), empty_layer=True)
+
+
 def without_layers(history: Sequence[History], dropped: Sequence[int]) -> tuple[History, ...]:
     """Return the history without the layers of these numbers: their entries become empty layers."""
     gone, layer = set(dropped), 0
@@ -57,15 +62,16 @@ def _fitted(history: Sequence[History], notes: Sequence[LayerNote]) -> list[Hist
             entry = msgspec.structs.replace(entry, empty_layer=True)
         layers += not entry.empty_layer
         found.append(entry)
-    return found + [
-        History(
-            created=note.created,
-            created_by=note.description,
-            author=note.author,
-            comment=note.comment,
-        )
-        for note in notes[layers:]
-    ]
+    return found + [_entry(note) for note in notes[layers:]]
+
+
+def _entry(note: LayerNote) -> History:
+    return History(
+        created=note.created,
+        created_by=note.description,
+        author=note.author,
+        comment=note.comment,
+    )
 
 
 def _dated(history: Sequence[History], notes: Sequence[LayerNote]) -> list[History]:

@@ -44,8 +44,8 @@ class WrittenLayer(msgspec.Struct, frozen=True):
 class PlatformImage(msgspec.Struct, frozen=True):
     """The image for one platform: the layers, lowest first, and the config before it is completed.
 
-    `base_history` is the part of the history that an epoch leaves unchanged; `statements` are
-    in-toto statements.
+    `base_history` is the part of the history that an epoch leaves unchanged; `steps` follow the
+    history of the config and the layers. `statements` are in-toto statements.
     """
 
     platform: Platform
@@ -54,6 +54,7 @@ class PlatformImage(msgspec.Struct, frozen=True):
     base_history: tuple[History, ...] = ()
     inline_cache: bytes | None = None
     statements: tuple[bytes, ...] = ()
+    steps: tuple[History, ...] = ()
 
 
 class WriterOptions(msgspec.Struct, frozen=True):
@@ -132,6 +133,7 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
         empty = [n for n, layer in enumerate(layers) if layer.diff_id == EMPTY_DIFF_ID]
         history = histories.without_layers(history, empty)
         layers = tuple(layer for n, layer in enumerate(layers) if n not in empty)
+    history = (*history, *image.steps)
     if options.epoch is not None:
         of_base = history[: epochs.shared(given, image.base_history)]
         history = epochs.clamp_history(history, of_base, options.epoch)

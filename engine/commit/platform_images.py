@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from engine.commit import config as configs
 from engine.commit import differ, instructions, overlay
+from engine.commit import history as histories
 from engine.commit import layer_tar as layer
 from engine.commit.block_buffer import BlockBuffer
 from engine.commit.change import Change
@@ -20,7 +21,7 @@ from engine.commit.history import LayerNote
 from engine.commit.image_writer import InvalidSource, PlatformImage, WrittenLayer
 from engine.commit.layer_maker import Layer, LayerMaker, LayerSource, fingerprint
 from engine.commit.layer_progress import LayerProgress
-from engine.commit.source import CommitOptions, PlatformSource, Ref, RootArchive, Upper
+from engine.commit.source import CommitOptions, PlatformSource, Ref, RootArchive, Step, Upper
 from engine.compression.decompress import ArchiveDecompressor
 from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, DigestMismatch, printable
@@ -98,6 +99,7 @@ class PlatformImages:
             configs.history_of(base.config) if base else (),
             part.inline_cache,
             part.statements,
+            (histories.empty_entry(self._note(part.step)),) if part.step else (),
         )
 
     def _new_layers(self, ref: Ref, base: Base | None) -> list[WrittenLayer]:
@@ -121,7 +123,7 @@ class PlatformImages:
             raise BrokenArchive("", damage)
         return _written(made, self._note(archive))
 
-    def _note(self, part: Ref | RootArchive) -> LayerNote:
+    def _note(self, part: Ref | RootArchive | Step) -> LayerNote:
         options = self._options
         return LayerNote(
             part.description or options.note.description,

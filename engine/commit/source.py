@@ -53,12 +53,19 @@ class RootArchive(msgspec.Struct, frozen=True):
     created: str = ""
 
 
+class Step(msgspec.Struct, frozen=True):
+    """A step that makes no layer: an entry of the history. `created` is RFC 3339 text, or ""."""
+
+    description: str = ""
+    created: str = ""
+
+
 class PlatformSource(msgspec.Struct, frozen=True):
     """The source of the image for one platform; None is that of the base image, or of this host.
 
-    Without a ref or an archive, the layers are those of the base image. `config` replaces the
-    config of the base image, or the default one. `inline_cache` is BuildKit's; `statements` are
-    in-toto statements.
+    Without a ref or an archive, the layers are those of the base image, and `step` can be the
+    history entry of the change. `config` replaces the config of the base image, or the default one.
+    `inline_cache` is BuildKit's; `statements` are in-toto statements.
     """
 
     platform: Platform | None = None
@@ -67,6 +74,7 @@ class PlatformSource(msgspec.Struct, frozen=True):
     inline_cache: bytes | None = None
     statements: tuple[bytes, ...] = ()
     archive: RootArchive | None = None
+    step: Step | None = None
 
 
 class Source(msgspec.Struct, frozen=True):

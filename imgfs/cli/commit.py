@@ -13,7 +13,15 @@ from engine.commit import annotations, exporter_options
 from engine.commit.annotations import Annotation, InvalidAnnotation
 from engine.commit.commit import commit
 from engine.commit.history import LayerNote
-from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
+from engine.commit.source import (
+    CommitOptions,
+    PlatformSource,
+    Ref,
+    Source,
+    Step,
+    Upper,
+    parse_names,
+)
 from engine.compression import options as compressions
 from engine.errors import printable
 from engine.spec import platforms
@@ -50,7 +58,7 @@ def _options(parser: Parser) -> None:
         help="Change the config with a Dockerfile instruction, as docker commit does.",
     )
     parser.add_argument(
-        "-m", "--message", default="", help="Comment in the layer's history entry (default: imgfs)."
+        "-m", "--message", default="", help="Comment in the history entry (default: imgfs)."
     )
     parser.add_argument("-a", "--author", default="", help="Author of the layer.")
     parser.repeatable(
@@ -135,6 +143,7 @@ def _commit(args: Namespace) -> None:
             platforms.parse(platform) if platform else None,
             kind(Path(directory), description=_DESCRIPTION, created=time) if directory else None,
             found.config,
+            step=None if directory else Step(_DESCRIPTION, time),
         )
         for platform, directory in operands
     }

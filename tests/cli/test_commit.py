@@ -170,6 +170,27 @@ def test_a_commit_can_change_only_the_config(inside: Callable[..., Done], root: 
     assert after["Layers"] == before["Layers"]
 
 
+def test_a_change_of_the_config_is_in_the_history(imgfs: Command, root: Path) -> None:
+    succeeded(imgfs("commit", root, "app:1", SOURCE_DATE_EPOCH="86400"))
+    change = ("commit", "--base", "app:1", "--config-only", "-c", "USER me")
+    options = ("-m", "said", "-a", "me", "app:2")
+    succeeded(imgfs(*change, *options, SOURCE_DATE_EPOCH="172800"))
+    (found,) = imgfs("inspect", "app:2").json
+    assert (found["Created"], found["Author"]) == ("1970-01-03T00:00:00Z", "me")
+    above, below = imgfs("history", "--format", "json", "app:2").json
+    assert above == {
+        "created": "1970-01-03T00:00:00Z",
+        "created_by": "imgfs commit",
+        "comment": "said",
+        "layer": None,
+        "size": 0,
+    }
+    assert below["created"] == "1970-01-02T00:00:00Z"
+    succeeded(imgfs(*change, "app:3"))
+    (step, *_) = imgfs("history", "--format", "json", "app:3").json
+    assert (step["created_by"], step["comment"]) == ("imgfs commit", "imgfs")
+
+
 def test_options_of_build_tools_are_accepted(
     inside: Callable[..., Done], root: Path, store: Path
 ) -> None:

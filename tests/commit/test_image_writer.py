@@ -8,7 +8,7 @@ import pytest
 from engine.commit.annotations import Annotation
 from engine.commit.attestations import InvalidStatement
 from engine.commit.config import history_of
-from engine.commit.history import LayerNote
+from engine.commit.history import LayerNote, empty_entry
 from engine.commit.image_writer import (
     EMPTY_DIFF_ID,
     InvalidSource,
@@ -113,6 +113,21 @@ def test_a_layer_that_changes_nothing_is_dropped() -> None:
     assert [e.get("empty_layer") for e in config["history"]] == [None, True, None]
     kept = documents(write([PlatformImage(AMD, layers)], WriterOptions(keep_empty_layers=True)))
     assert len(kept[1]["layers"]) == 3
+
+
+def test_a_step_without_a_layer_follows_the_layers() -> None:
+    step = empty_entry(LayerNote("step", CREATED, "said", "me"))
+    image = PlatformImage(AMD, (layer("one"),), steps=(step,))
+    config, manifest = documents(write([image], WriterOptions(epoch=86400)))
+    assert len(manifest["layers"]) == len(config["rootfs"]["diff_ids"]) == 1
+    assert [entry["created_by"] for entry in config["history"]] == ["one", "step"]
+    assert config["history"][-1] == {
+        "created": "1970-01-02T00:00:00Z",
+        "created_by": "step",
+        "author": "me",
+        "comment": "said",
+        "empty_layer": True,
+    }
 
 
 def test_annotations() -> None:
