@@ -138,12 +138,13 @@ def _commit(args: Namespace) -> None:
         args.platform, args.words
     )
     kind: type[Ref] = Upper if args.upper else Ref
+    has_step = args.config_only and (args.message or args.author)
     sources = {
         platform: PlatformSource(
             platforms.parse(platform) if platform else None,
             kind(Path(directory), description=_DESCRIPTION, created=time) if directory else None,
             found.config,
-            step=None if directory else Step(_DESCRIPTION, time),
+            step=Step(_DESCRIPTION, time) if has_step else None,
         )
         for platform, directory in operands
     }
