@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -144,7 +144,23 @@ class ContainerdImages(ImageStore):
         return self._as_stored(super().create(image))
 
     def put(self, image: Image) -> Image:
-        return self._as_stored(super().put(image))
+        with self._keeping(image.name):
+            image = super().put(image)
+        return self._as_stored(image)
+
+    def untag(self, name: str) -> Image:
+        with self._keeping(name):
+            return super().untag(name)
+
+    @contextmanager
+    def _keeping(self, name: str) -> Iterator[None]:
+        """Keep all images that forms of a name stand for, untagged if they have no other name."""
+        with self._transaction():
+            before = self._names.forms(name)
+            yield
+            for image in before:
+                if not image.is_untagged:
+                    self._keep(image)
 
     def _as_stored(self, image: Image) -> Image:
         """Return an image with the times that containerd has given it."""
@@ -160,25 +176,29 @@ class ContainerdImages(ImageStore):
             return super().delete(name)
 
     def _write(self, image: Image) -> None:
-        name = image.name
+        """Store an image by its full name, and by the other forms of it that are there."""
+        name, stored = image.name, self._names.stored(image.name)
         if image.is_untagged:
-            if self._names.stored(name):
+            if stored:
                 return
             name = untagged_name(name, self._namespace)
         labels = dict(image.labels) | (_MANAGED if self._namespace == KUBERNETES else {})
         with self._transactions.begin() as pending:
-            pending.put(name, replace(image, name=name, labels=labels), self._names)
+            for form in sorted({name, *stored}):
+                pending.put(form, replace(image, name=form, labels=labels), self._names)
 
     def _erase(self, name: str) -> None:
-        """Remove what stands for a full name; of an untagged image only the names that we made, as
-        Kubernetes and the images that still have names need the others.
+        """Remove all forms of a full name. Of the untagged names of an image that has others, only
+        those go that we made, as Kubernetes needs its own.
         """
         stored = self._names.stored(name)
-        self._remove(set(stored) & own_names(name) or stored)
+        if self._names.find(name) is None:
+            stored = tuple(own_names(name).intersection(stored))
+        self._remove(stored)
 
     def _remove(self, stored: Iterable[str]) -> None:
         with self._transactions.begin() as pending:
-            for name in tuple(stored):
+            for name in stored:
                 pending.put(name, None, self._names)
 
     def _erase_record(self, target: str) -> None:

@@ -1,9 +1,10 @@
 """The names of a namespace as images of the engine.
 
 A name in containerd is any text. One that is a reference with a tag or digest stands for the image
-of its full name. These have no name of their own, and stand for the untagged image of their target:
-the target's digest, docker's `moby-dangling@DIGEST`, and the image ID that Kubernetes adds to the
-names of each image. Any other text is not shown.
+of its full name; of several forms of one name, the one that is written in full counts. These have
+no name of their own, and stand for the untagged image of their target: the target's digest,
+docker's `moby-dangling@DIGEST`, and the image ID that Kubernetes adds to the names of each image.
+Any other text is not shown.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Names:
         self._stored: dict[str, tuple[str, ...]] = {}
         """The names in containerd by full names; one that is written in full is last."""
         self._of: dict[str, tuple[str, ...]] = {}
-        """The full names by targets, sorted."""
+        """The full names that stand for each target, sorted."""
         self._tree: _Tree | None = None
         for image in stored:
             self.put(image)
@@ -63,29 +64,42 @@ class Names:
     def put(self, image: Image) -> None:
         """Add a name of containerd, in the place of what it named before."""
         self.remove(image.name)
-        target = image.target.digest
-        full = self._reading.full_name(image.name, target)
+        full = self._reading.full_name(image.name, image.target.digest)
         if full is None:
             return
+        self._detach(full)
         self._images[image.name] = replace(image, name=full)
         names = {*self._stored.get(full, ()), image.name}
         self._stored[full] = tuple(sorted(names, key=lambda name: (name == full, name)))
-        self._of[target] = tuple(sorted({*self._of.get(target, ()), full}))
+        self._attach(full)
 
     def remove(self, name: str) -> None:
         """Remove a name of containerd, if it is there."""
         self._tree = None
-        image = self._images.pop(name, None)
-        if image is None:
+        if name not in self._images:
             return
-        full, target = image.name, image.target.digest
+        full = self._images[name].name
+        self._detach(full)
+        del self._images[name]
         rest = tuple(each for each in self._stored.pop(full) if each != name)
         if rest:
             self._stored[full] = rest
-        if not any(self._images[each].target.digest == target for each in rest):
-            names = tuple(each for each in self._of.pop(target) if each != full)
-            if names:
-                self._of[target] = names
+            self._attach(full)
+
+    def _attach(self, full: str) -> None:
+        """Add a full name to the names of its target."""
+        target = self._images[self._stored[full][-1]].target.digest
+        self._of[target] = tuple(sorted({*self._of.get(target, ()), full}))
+
+    def _detach(self, full: str) -> None:
+        """Remove a full name, if it is there, from the names of its target."""
+        stored = self._stored.get(full)
+        if not stored:
+            return
+        target = self._images[stored[-1]].target.digest
+        rest = tuple(each for each in self._of.pop(target) if each != full)
+        if rest:
+            self._of[target] = rest
 
     def find(self, name: str) -> Image | None:
         """Return the image of a full name; of a digest only if its target has no other name."""
@@ -97,8 +111,7 @@ class Names:
     def of(self, target: str) -> list[Image]:
         """Return the listed images with a target, sorted by name."""
         found = (self.find(name) for name in self._of.get(target, ()))
-        images = [image for image in found if image and image.target.digest == target]
-        return [image for image in images if self._is_listed(image)]
+        return [image for image in found if image and self._is_listed(image)]
 
     def target(self, digest: str) -> Image | None:
         """Return any image with a target."""
@@ -107,6 +120,10 @@ class Names:
     def stored(self, name: str) -> tuple[str, ...]:
         """Return the names in containerd that stand for a full name."""
         return self._stored.get(name, ())
+
+    def forms(self, name: str) -> list[Image]:
+        """Return the images of all names in containerd that stand for a full name."""
+        return [self._images[each] for each in self.stored(name)]
 
     @property
     def listed(self) -> list[Image]:
