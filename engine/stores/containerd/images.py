@@ -167,12 +167,10 @@ class ContainerdImages(ImageStore):
         return self.find(image.name) or image
 
     def delete(self, name: str) -> Image:
+        """As `ImageStore.delete`; what is not listed only because of this name goes with it."""
         with self._transaction():
-            image = self.get(name)
-            target = image.target.digest
-            if all(other.name == name for other in self.names_of(target)):
-                nameless = self._names.stored(target)
-                self._remove(nameless[:-1] if name == target else nameless)
+            for other in self._names.behind(name):
+                self._remove(self._names.stored(other))
             return super().delete(name)
 
     def _write(self, image: Image) -> None:

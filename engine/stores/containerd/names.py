@@ -113,6 +113,19 @@ class Names:
         found = (self.find(name) for name in self._of.get(target, ()))
         return [image for image in found if image and self._is_listed(image)]
 
+    def behind(self, name: str) -> list[str]:
+        """Return the names of an image that are not listed only because this one is: by digest if
+        it is the last tag of its repository, and all if it is the last name.
+        """
+        image = self.find(name)
+        if image is None:
+            return []
+        target = image.target.digest
+        others = [each for each in self._of[target] if each != name]
+        if [each.name for each in self.of(target)] == [name]:
+            return others
+        return [each for each in others if self._tags_beside(each, target) == [name]]
+
     def target(self, digest: str) -> Image | None:
         """Return any image with a target."""
         return next(iter(self.of(digest)), None)
@@ -153,9 +166,14 @@ class Names:
 
     def _is_listed(self, image: Image) -> bool:
         """Return whether an image is listed: one by digest only if no tag of its repository is."""
-        repository, at, _ = image.name.partition("@")
-        names = self._of[image.target.digest]
-        return not at or not any(name.startswith(f"{repository}:") for name in names)
+        return "@" not in image.name or not self._tags_beside(image.name, image.target.digest)
+
+    def _tags_beside(self, name: str, target: str) -> list[str]:
+        """Return the names of a target that are tags in the repository of a name by digest."""
+        repository, at, _ = name.partition("@")
+        if not at:
+            return []
+        return [each for each in self._of[target] if each.startswith(f"{repository}:")]
 
 
 class _Tree:
