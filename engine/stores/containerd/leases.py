@@ -11,6 +11,7 @@ from engine.content.protocols import NO_LABELS
 from engine.errors import EngineError
 from engine.spec.digest import parse
 from engine.stores.containerd.api import Leases
+from engine.stores.containerd.mirror import Mirror
 from engine.stores.containerd.owner import is_abandoned, new_id
 from engine.stores.protocols import LeaseManager
 from engine.stores.records import Lease
@@ -22,9 +23,10 @@ _EXPIRY: Final = 24 * 3600.0
 class ContainerdLeases(LeaseManager):
     """The leases of a namespace."""
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: Leases, mirror: Mirror) -> None:
         super().__init__()
         self._leases = leases
+        self._mirror = mirror
 
     @contextmanager
     def hold(self, labels: Mapping[str, str] = NO_LABELS) -> Iterator[Lease]:
@@ -37,7 +39,9 @@ class ContainerdLeases(LeaseManager):
                 self._leases.delete(lease.id)
 
     def add(self, lease_id: str, digest: str) -> None:
-        self._leases.add(lease_id, parse(digest))
+        name = parse(digest)
+        self._leases.add(lease_id, name)
+        self._mirror.check(name)  # it may have been collected since it was last asked for
 
     def drop_abandoned(self) -> None:
         """End the leases of processes of ours that have been killed."""

@@ -7,7 +7,9 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from engine.content.protocols import Info
+from engine.errors import NotFound
 from engine.image import Image
+from engine.spec.digest import Digest
 from engine.stores.containerd.api import Content, Images
 from engine.stores.containerd.watch import State, Watch
 
@@ -49,8 +51,22 @@ class Mirror:
     def __init__(self, images: Images, content: Content, watch: Watch) -> None:
         self._images = images
         self._content = content
+        self._watch = watch
         self.images = Remembered[Mapping[str, Image]](self._list_images, watch)
         self.blobs = Remembered[Mapping[str, Info]](self._list_blobs, watch)
+
+    def check(self, digest: Digest) -> None:
+        """Ask whether a blob is there, and let all be asked for anew unless that is remembered."""
+        known = self.blobs.known()
+        if known is None or (digest in known) != self._is_stored(digest):
+            self._watch.changed()  # also for an answer that is under way
+
+    def _is_stored(self, digest: Digest) -> bool:
+        try:
+            self._content.info(digest)
+        except NotFound:
+            return False
+        return True
 
     def _list_images(self) -> Mapping[str, Image]:
         return {image.name: image for image in self._images.all()}

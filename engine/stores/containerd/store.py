@@ -65,7 +65,7 @@ class ContainerdStore(Store):
             opened.callback(client.close)  # first, since it ends what the other would wait for
             self._watch = watch
             mirror = Mirror(images, content, watch)
-            self.leases = ContainerdLeases(leases)
+            self.leases = ContainerdLeases(leases, mirror)
             recent = RecentEvents()
             self._transactions = Transactions(images, leases, mirror.images, watch, recent.extend)
             self.content = ContainerdContent(

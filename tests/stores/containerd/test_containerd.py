@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from engine import names
 from engine.archive.save import Output, save
 from engine.content.blobs import read_blob
+from engine.content.protocols import Info
 from engine.errors import BrokenArchive, MissingContent, NotFound, StoreError, Unreachable
 from engine.image import Image
 from engine.layouts import combined
 from engine.spec import digest as digests
-from engine.stores.containerd.api import Images
+from engine.stores.containerd.api import Content, Images
 from engine.stores.containerd.writer import ContainerdWriter
 from engine.stores.open import create_store, open_store
 from engine.stores.protocols import Store
@@ -227,6 +228,51 @@ def test_a_lease_protects_a_blob(server: Server, namespace: str, imported: Store
         assert server.stored(namespace) == {LAYER}
     with pytest.raises(NotFound):
         imported.leases.add(lease.id, LAYER)
+
+
+@pytest.mark.usefixtures("slow")
+def test_what_is_remembered_of_a_leased_blob_is_asked_anew(
+    server: Server, namespace: str, remote: Store
+) -> None:
+    unnamed(server, namespace, remote)
+    assert LAYER in {info.digest for info in remote.content.walk()}
+    server.collect(namespace)
+    with remote.leases.hold() as lease:
+        remote.leases.add(lease.id, LAYER)
+        assert not remote.content.exists(LAYER)
+        assert list(remote.content.walk()) == []
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_answer_from_before_a_lease_is_not_remembered(
+    server: Server, namespace: str, remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(content: Content) -> list[Info]:
+        monkeypatch.setattr(Content, "all", answer)
+        found = answer(content)
+        server.collect(namespace)
+        remote.leases.add(lease.id, LAYER)
+        return found
+
+    unnamed(server, namespace, remote)
+    answer = Content.all
+    monkeypatch.setattr(Content, "all", ask)
+    with remote.leases.hold() as lease:
+        assert list(remote.content.walk()) != []
+        assert list(remote.content.walk()) == []
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is remembered without containerd's metadata be good for ever."""
+    monkeypatch.setattr("engine.stores.containerd.watch._UNSEEN", 1e12)
+
+
+def unnamed(server: Server, namespace: str, store: Store) -> None:
+    """Load an image whose name ctr then removes, so that containerd can collect it."""
+    load(store)
+    server.ctr(namespace, "images", "rm", NAME)
+    wait_until(lambda: listed(store) == [], "the event has come")
 
 
 def test_an_open_blob_outlives_its_image(server: Server, namespace: str, remote: Store) -> None:
