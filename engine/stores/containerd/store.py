@@ -60,12 +60,13 @@ class ContainerdStore(Store):
         self._disk = next((path for path in root.parents if path.is_dir()), root) if root else None
         metadata = server.exports("io.containerd.metadata.v1", "bolt").get("path")
         watch = Watch(server, Path(metadata) if metadata else None)
+        mirror = Mirror(images, content, watch)
+        self.leases = ContainerdLeases(leases, mirror)
         with ExitStack() as opened:
             opened.callback(watch.close)
-            opened.callback(client.close)  # first, since it ends what the other would wait for
+            opened.callback(self.leases.close)
+            opened.callback(client.close)  # first, since it ends what the others would wait for
             self._watch = watch
-            mirror = Mirror(images, content, watch)
-            self.leases = ContainerdLeases(leases, mirror)
             recent = RecentEvents()
             self._transactions = Transactions(images, leases, mirror.images, watch, recent.extend)
             self.content = ContainerdContent(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from engine.errors import BrokenArchive, MissingContent, NotFound, StoreError, U
 from engine.image import Image
 from engine.layouts import combined
 from engine.spec import digest as digests
+from engine.stores.containerd import leases
 from engine.stores.containerd.api import Content, Images
 from engine.stores.containerd.writer import ContainerdWriter
 from engine.stores.open import create_store, open_store
@@ -282,6 +284,26 @@ def test_an_open_blob_outlives_its_image(server: Server, namespace: str, remote:
         assert reader.pread(len(LARGE), 0) == LARGE
         assert reader.pread(10, len(LARGE) - 5) == LARGE[-5:]
     assert server.ctr(namespace, "leases", "ls", "-q") == ""
+
+
+def test_a_blob_that_is_open_for_long_outlives_its_image(
+    server: Server, namespace: str, remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(remote)
+    monkeypatch.setattr(leases, "_PERIOD", 0.01)
+    monkeypatch.setattr(leases, "_EXPIRY", -time.time())  # as if the time had passed
+    with remote.content.open(LAYER) as reader:
+        assert "1970-01-01" in server.ctr(namespace, "leases", "ls")
+        monkeypatch.setattr(leases, "_EXPIRY", 3600.0)
+        wait_until(
+            lambda: "1970-01-01" not in server.ctr(namespace, "leases", "ls"),
+            "the lease is renewed",
+        )
+        server.ctr(namespace, "images", "rm", "--sync", NAME)
+        assert reader.pread(len(LARGE), 0) == LARGE
+    assert server.ctr(namespace, "leases", "ls", "-q") == ""
+    server.collect(namespace)
+    assert server.stored(namespace) == set()
 
 
 # A containerd that goes and comes
