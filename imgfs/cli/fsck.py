@@ -11,7 +11,7 @@ import msgspec
 from engine.errors import StoreDamaged, escaped
 from engine.stores.local.fsck import check, check_layers, unverified_layers
 from engine.stores.local.fsck.problem import Problem, Unverified
-from engine.stores.local.fsck.repair import repair
+from engine.stores.local.fsck.repair import NO_LONGER_SO, repair
 from engine.stores.local.fsck.replacement import replace_database, restore_names
 from engine.stores.local.store import LocalStore
 from imgfs.cli.support.command import Command, Parser
@@ -32,7 +32,8 @@ class _Found(msgspec.Struct, frozen=True):
     @property
     def lost_by(self) -> tuple[str, ...]:
         """The images that the problem has damaged."""
-        return self.problem.images if self.problem.kind.is_damage else ()
+        has_lost = self.problem.kind.is_damage and self.repaired != NO_LONGER_SO
+        return self.problem.images if has_lost else ()
 
     def line(self) -> str:
         problem = self.problem

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.stores.local.fsck.problem import Problem
+from engine.stores.local.fsck.repair import repair
+from engine.stores.local.store import LocalStore
+from imgfs.cli import fsck as checking
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, succeeded
@@ -80,6 +84,25 @@ def test_fsck_succeeds_if_everything_is_repaired(imgfs: Command) -> None:
         f"mode {LAYER}: expected 0444, found 0666 (in app:1): set to 0444",
         "1 problem, 1 repaired",
     ]
+
+
+def test_fsck_blames_no_image_that_is_whole_again(
+    imgfs: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The archive is loaded between the check and the repair."""
+    layer_file(imgfs).unlink()
+
+    def late(store: LocalStore, problem: Problem) -> str:
+        succeeded(imgfs("load", stdin=ARCHIVE))
+        return repair(store, problem)
+
+    monkeypatch.setattr(checking, "repair", late)
+    checking.FSCK.call("imgfs fsck", ["--repair"], str(imgfs.store))
+    assert capsys.readouterr().out.splitlines() == [
+        f"lost blob {LAYER}: its file is missing (in app:1): no longer so",
+        "1 problem, 1 repaired",
+    ]
+    succeeded(imgfs("fsck"))
 
 
 def test_garbage_is_no_failure(imgfs: Command) -> None:

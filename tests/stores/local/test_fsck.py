@@ -4,15 +4,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.graph import Blobs, Graph, graph
 from engine.progress import Done
 from engine.spec import digest as digests
+from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
 from engine.stores.local.fsck import images as fsck_images
 from engine.stores.local.fsck.problem import Kind, Problem
+from engine.stores.local.fsck.repair import NO_LONGER_SO
 from engine.stores.local.fsck.replacement import replace_database
 from engine.testing.blobs import write_blob
 from tests import archives
@@ -308,6 +311,69 @@ def test_what_is_collected_meanwhile_is_no_problem(engine: LocalEngine) -> None:
     checking = engine.check()
     list(engine.collector().collect())
     assert list(checking) == []
+
+
+def lose(engine: LocalEngine) -> None:
+    file(engine, LAYER).unlink()
+
+
+def truncate(engine: LocalEngine) -> None:
+    damage(engine, LAYER, APP.layers[1][:100])
+
+
+def truncate_without_row(engine: LocalEngine) -> None:
+    truncate(engine)
+    engine.database.connection.execute("DELETE FROM blobs WHERE digest = ?", (LAYER,))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(lose, Kind.LOST), (truncate, Kind.DAMAGED), (truncate_without_row, Kind.BROKEN)],
+)
+def test_a_file_that_is_loaded_again_before_its_repair(
+    engine: LocalEngine, make: Callable[[LocalEngine], None], kind: Kind
+) -> None:
+    make(engine)
+    (problem,) = (problem for problem in engine.check() if problem.subject == LAYER)
+    assert problem.kind is kind
+    load(engine)
+    assert engine.repair(problem) == NO_LONGER_SO
+    assert file(engine, LAYER).read_bytes() == APP.layers[1]
+    assert not (engine.path / "quarantine").exists()
+    assert list(engine.check()) == list(engine.check_layers()) == []
+
+
+def test_a_file_that_is_replaced_while_it_is_hashed(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found of the file before it is not reported of the new one."""
+    wrong = APP.layers[1][:-1] + b"x"
+    damage(engine, LAYER, wrong)
+    from_hash = digests.from_hash
+
+    def replaced(algorithm: str, state: Any) -> Digest:
+        found = from_hash(algorithm, state)
+        if found == archives.digest(wrong):
+            new = engine.path / "new"
+            new.write_bytes(APP.layers[1])
+            new.chmod(0o444)
+            new.rename(file(engine, LAYER))
+        return found
+
+    monkeypatch.setattr(digests, "from_hash", replaced)
+    assert list(engine.check()) == []
+
+
+@pytest.mark.parametrize("make", [lose, lambda engine: file(engine, LAYER).chmod(0o644)])
+def test_a_blob_that_is_collected_before_its_repair(
+    engine: LocalEngine, make: Callable[[LocalEngine], None]
+) -> None:
+    make(engine)
+    (problem,) = engine.check()
+    engine.remove("app:1")
+    list(engine.collector().collect())
+    assert engine.repair(problem) == NO_LONGER_SO
+    assert list(engine.check()) == []
 
 
 def test_a_damaged_database(engine: LocalEngine) -> None:

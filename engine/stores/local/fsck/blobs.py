@@ -18,6 +18,7 @@ from engine.progress import Done, Progress
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.local.files import LocalReader
+from engine.stores.local.fsck.file_version import FileVersion, file_version
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.writer import BLOB_MODE
 from engine.threads import Workers
@@ -56,16 +57,20 @@ class BlobCheck:
             with self._store.database.transaction():
                 if content.sizes([digest]):
                     continue  # published in the meantime
+                version = file_version(content.path(digest))
                 try:
-                    reader = LocalReader(os.open(content.path(digest), os.O_RDONLY | os.O_CLOEXEC))
+                    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                    reader = LocalReader(os.open(content.path(digest), flags))
                 except OSError as error:
                     if not isinstance(error, FileNotFoundError):
-                        yield Problem(Kind.BROKEN, digest, f"cannot be opened: {error.strerror}")
+                        text = f"cannot be opened: {error.strerror}"
+                        yield Problem(Kind.BROKEN, digest, text, file=version)
                     continue
             with reader:
                 text = self._mismatch(reader, digest)
             kind = Kind.BROKEN if text else Kind.UNKNOWN
-            yield Problem(kind, digest, text or "it has no row, so nothing can use it")
+            text = text or "it has no row, so nothing can use it"
+            yield Problem(kind, digest, text, file=version)
         for path in content.strays():
             yield Problem(Kind.STRAY, str(path), "it is called like no blob")
 
@@ -73,30 +78,36 @@ class BlobCheck:
         problem = self._look_at(info)
         if problem is None:
             return None
+        content = self._store.content
         with self._store.database.transaction():
-            if not self._store.content.sizes([info.digest]):
+            if not content.sizes([info.digest]):
                 return None  # collected in the meantime
-            return self._look_at(info) if problem.kind is Kind.LOST else problem
+            if file_version(content.path(info.digest)) != problem.file:
+                return None  # loaded in the meantime
+            return problem
 
     def _look_at(self, info: Info) -> Problem | None:
+        # Taken before the file is opened: if it is replaced in between, no repair fits it.
+        version = file_version(self._store.content.path(info.digest))
         try:
             reader = self._store.content.open(info.digest)
         except NotFound:
-            return self._problem(Kind.LOST, info, "its file is missing")
+            return self._problem(Kind.LOST, info, "its file is missing", version)
         except OSError as error:
-            return self._problem(Kind.DAMAGED, info, f"cannot be opened: {error.strerror}")
+            text = f"cannot be opened: {error.strerror}"
+            return self._problem(Kind.DAMAGED, info, text, version)
         with reader:
             status = os.fstat(reader.fileno())
             if not stat.S_ISREG(status.st_mode):
-                return self._problem(Kind.DAMAGED, info, "it is not a regular file")
+                return self._problem(Kind.DAMAGED, info, "it is not a regular file", version)
             if reader.size != info.size:
                 text = f"unexpected size: expected {info.size}, found {reader.size}"
-                return self._problem(Kind.DAMAGED, info, text)
+                return self._problem(Kind.DAMAGED, info, text, version)
             if text := self._mismatch(reader, info.digest):
-                return self._problem(Kind.DAMAGED, info, text)
+                return self._problem(Kind.DAMAGED, info, text, version)
             if (mode := stat.S_IMODE(status.st_mode)) != BLOB_MODE:
                 text = f"expected {BLOB_MODE:04o}, found {mode:04o}"
-                return self._problem(Kind.MODE, info, text)
+                return self._problem(Kind.MODE, info, text, version)
         return None
 
     def _mismatch(self, reader: ReaderAt, digest: Digest) -> str:
@@ -114,7 +125,7 @@ class BlobCheck:
         found = digests.from_hash(digest.algorithm, hasher)
         return "" if found == digest else f"unexpected digest: found {found}"
 
-    def _problem(self, kind: Kind, info: Info, text: str) -> Problem:
+    def _problem(self, kind: Kind, info: Info, text: str, version: FileVersion | None) -> Problem:
         rows = self._store.database.read(
             "SELECT name FROM images WHERE digest = ? OR digest IN"
             " (SELECT target FROM members WHERE members.digest = ?) ORDER BY name",
@@ -124,7 +135,7 @@ class BlobCheck:
         for (name,) in rows:
             with suppress(NotFound):
                 names.append(self._store.images.get(name).familiar)
-        return Problem(kind, info.digest, text, tuple(names))
+        return Problem(kind, info.digest, text, tuple(names), file=version)
 
 
 def _size(info: Info) -> int:

@@ -7,6 +7,7 @@ import msgspec
 
 from engine.content.protocols import NO_LABELS
 from engine.spec.oci import Descriptor
+from engine.stores.local.fsck.file_version import FileVersion
 
 
 class Kind(StrEnum):
@@ -42,7 +43,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     `subject` is a digest, a name or a path; `images` are the familiar names of the images
     concerned; `labels` are the labels that a blob should have; `target` is the correct target of an
-    image.
+    image; `file` is the file of a blob as it was judged, None if it was absent.
     """
 
     kind: Kind
@@ -51,6 +52,7 @@ class Problem(msgspec.Struct, frozen=True):
     images: tuple[str, ...] = ()
     labels: Mapping[str, str] = NO_LABELS
     target: Descriptor | None = None
+    file: FileVersion | None = None
 
 
 class Unverified(msgspec.Struct, frozen=True):

@@ -1,17 +1,22 @@
-"""Repairs without loss: damaged files are moved to `quarantine/`, other problems are corrected."""
+"""Repairs without loss: damaged files are moved to `quarantine/`, other problems are corrected.
+
+A file may have been replaced since it was judged: by a load that brings a good one, or by a
+collection. A repair compares it once more under the lock, and leaves another file alone.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.errors import StoreDamaged
 from engine.graph import graph, summarize
 from engine.image import Image
 from engine.spec.digest import Digest, parse
 from engine.stores.local.fsck import database_problems
+from engine.stores.local.fsck.file_version import file_version
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.schema import LINKS
 from engine.stores.local.writer import BLOB_MODE
@@ -19,9 +24,14 @@ from engine.stores.local.writer import BLOB_MODE
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
+NO_LONGER_SO: Final = "no longer so"
+"""The repair of a problem that has ended by itself."""
+
 
 def repair(store: LocalStore, problem: Problem) -> str:
     """Repair the problem if that is safe; return a description of the repair, "" if there is none.
+
+    The description is NO_LONGER_SO if another process has changed the file in the meantime.
 
     Raise StoreDamaged if only a new database helps, StoreError, OSError.
     """
@@ -35,14 +45,9 @@ def repair(store: LocalStore, problem: Problem) -> str:
             for worse in database_problems(store):
                 raise StoreDamaged(problem.subject, worse.text)
             return "rebuilt its indexes"
-        case Kind.LOST:
-            store.content.delete(problem.subject)
-            return "dropped its row"
-        case Kind.DAMAGED | Kind.BROKEN:
-            return f"moved to {_quarantine(store, parse(problem.subject))}"
-        case Kind.MODE:
-            store.content.path(parse(problem.subject)).chmod(BLOB_MODE)
-            return f"set to {BLOB_MODE:04o}"
+        case Kind.LOST | Kind.DAMAGED | Kind.BROKEN | Kind.MODE:
+            with store.database.transaction():
+                return _repair_file(store, problem) if _is_so(store, problem) else NO_LONGER_SO
         case Kind.UNKNOWN:
             store.content.adopt(parse(problem.subject))
             return "given a row"
@@ -61,15 +66,34 @@ def repair(store: LocalStore, problem: Problem) -> str:
             return ""
 
 
+def _is_so(store: LocalStore, problem: Problem) -> bool:
+    """Return whether the file of a blob is as it was judged, and a lost one still has its row."""
+    if problem.kind is Kind.LOST and not store.content.sizes([problem.subject]):
+        return False
+    return file_version(store.content.path(parse(problem.subject))) == problem.file
+
+
+def _repair_file(store: LocalStore, problem: Problem) -> str:
+    digest = parse(problem.subject)
+    match problem.kind:
+        case Kind.LOST:
+            store.content.delete(digest)
+            return "dropped its row"
+        case Kind.MODE:
+            store.content.path(digest).chmod(BLOB_MODE)
+            return f"set to {BLOB_MODE:04o}"
+        case _:
+            return f"moved to {_quarantine(store, digest)}"
+
+
 def _quarantine(store: LocalStore, digest: Digest) -> Path:
-    """Move a file to `quarantine/` and delete its row."""
+    """Move a file to `quarantine/` and delete its row; the caller holds the lock."""
     shelf = store.directory / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
     place = shelf / f"{digest.algorithm}-{digest.encoded}-{secrets.token_hex(4)}"
-    with store.database.transaction():
-        os.rename(store.content.path(digest), place)
-        if store.content.sizes([digest]):
-            store.content.delete(digest)
+    os.rename(store.content.path(digest), place)
+    if store.content.sizes([digest]):
+        store.content.delete(digest)
     return place
 
 
