@@ -1,6 +1,6 @@
 """A local store with all that tests do with its images."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from engine import names
@@ -63,8 +63,8 @@ class LocalEngine(Engine):
     def repair(self, problem: Problem) -> str:
         return repair(self.store, problem)
 
-    def restore_names(self, names: Mapping[str, str]) -> list[str]:
-        return restore_names(self.store, names)
+    def restore_names(self) -> list[str]:
+        return restore_names(self.store)
 
     def graph(self, image: Image) -> Graph:
         return graph(self.content, image.target)

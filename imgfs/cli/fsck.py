@@ -2,9 +2,8 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 
@@ -74,10 +73,10 @@ def _fsck(args: Namespace) -> None:
     except StoreDamaged:
         if not args.repair:
             raise
-        names = replace_database(store)
+        replace_database(store)
         warning = "the database cannot be used and is made anew; the old one is in quarantine/"
         print(f"imgfs: warning: {warning}", file=sys.stderr)
-        found = _check(store, args, report, names)
+        found = _check(store, args, report)
     damaged = sorted({name for one in found for name in one.lost_by})
     unverified = _unverified(store) if args.deep else []
     if args.format == "json":
@@ -113,20 +112,15 @@ def _ignore(_line: str) -> None:
     """Report nothing."""
 
 
-def _check(
-    path: Path,
-    args: Namespace,
-    report: Callable[[str], None],
-    names: Mapping[str, str] = MappingProxyType({}),
-) -> list[_Found]:
-    """Check, repair and report; then give `names` back to the images that have lost them."""
+def _check(path: Path, args: Namespace, report: Callable[[str], None]) -> list[_Found]:
+    """Check, repair and report; then give the images of a rebuilt database their names back."""
     found = []
     with LocalStore.open(path) as store:
         for problem in _problems(store, args.deep, how(args)):
             one = _Found(problem, repair(store, problem) if args.repair else "")
             found.append(one)
             report(escaped(one.line()))
-        for name in restore_names(store, names) if names else ():
+        for name in restore_names(store) if args.repair else ():
             report(f"image {escaped(name)}: has its name again")
     return found
 

@@ -246,14 +246,17 @@ class LocalContent(ContentStore):
     def discard(self, digests: Collection[str]) -> dict[str, str]:
         """Move the files of those digests that have no row out of `blobs/`, and return where to.
 
-        The caller unlinks them, without the lock, since that may take long. Raise RuntimeError
-        inside a transaction.
+        The caller unlinks them, without the lock, since that may take long. Raise StoreError if
+        the database is being rebuilt, RuntimeError inside a transaction.
         """
+        from engine.stores.local import rebuild  # deferred, since readers do not need it
+
         if self._database.in_transaction:
             raise RuntimeError("a row may come back when the transaction is rolled back")
         moved: dict[str, str] = {}
         if digests:
             with self._database.transaction():
+                rebuild.check_finished(self._root)
                 for digest in sorted({*digests} - self.sizes(digests).keys()):
                     with suppress(FileNotFoundError):
                         moved[digest] = self.ingests.discard(self._file(parse(digest)))

@@ -38,6 +38,7 @@ _NAMES = (
     _PARTS
     | _BEGINNINGS
     | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "layers", "quarantine"}
+    | {"rebuild", ".rebuild"}
 )
 _OF_THE_DISK = frozenset({"lost+found"})
 """The entries of the top directory of an empty file system."""

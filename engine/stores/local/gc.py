@@ -12,6 +12,9 @@ The plan is made by plain reads. Each of its blobs is checked again under the da
 before its row is deleted; a blob that was leased before then stays. Rows and files go in batches
 that hold the lock for some milliseconds. The lock is then free for as long, while the files are
 unlinked. An open file remains readable after it is unlinked.
+
+Nothing is collected while the database is being rebuilt (`rebuild.py`), by a collection that has
+begun before neither: that is checked again under the lock of each batch.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.stores.local import rebuild
 from engine.stores.local.tables import StoredTable
 from engine.stores.records import Garbage, Lease
 
@@ -69,14 +73,19 @@ class Collector:
         self._idle = idle
 
     def plan(self) -> Iterator[Garbage]:
-        """Yield what `collect` would remove now."""
+        """Yield what `collect` would remove now; raise as it does."""
+        rebuild.check_finished(self._store.directory)
         ended = self._store.leases.ended()
         yield from map(_lease, ended)
         yield from self._blobs({lease.id for lease in ended})
         yield from self._leftovers()
 
     def collect(self) -> Iterator[Garbage]:
-        """Remove all garbage; yield each item after its removal. Raise StoreError or OSError."""
+        """Remove all garbage; yield each item after its removal.
+
+        Raise StoreError, also if the database is being rebuilt, or OSError.
+        """
+        rebuild.check_finished(self._store.directory)
         freed = 0
         for garbage in self._collected():
             freed += garbage.size
@@ -147,6 +156,7 @@ class Collector:
         `blobs/`; return these blobs with the paths of the files, "" for one without a file.
         """
         with self._store.database.transaction():
+            rebuild.check_finished(self._store.directory)
             expected = self._expected()
             gone = self._forget([one.name for one in batch if one.name not in expected])
         moved = self._store.content.discard(gone)

@@ -13,6 +13,7 @@ from engine.progress import Done
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
+from engine.stores.local import rebuild
 from engine.stores.local.fsck import images as fsck_images
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.fsck.repair import NO_LONGER_SO
@@ -180,10 +181,12 @@ def test_a_store_that_has_lost_its_database(engine: LocalEngine, tmp_path: Path)
     wanted = {image.target.digest for image in engine.images.all()}
     shutil.copytree(engine.path / "blobs", tmp_path / "saved" / "blobs")
     (tmp_path / "saved").chmod(0o700)
-    assert replace_database(tmp_path / "saved") == {}
+    replace_database(tmp_path / "saved")
+    assert rebuild.saved_names(tmp_path / "saved") == {}
     with LocalEngine(tmp_path / "saved") as other:
         assert {kind for kind, _ in found(other)} == {Kind.UNKNOWN}
         assert repaired(other) == []
+        assert other.restore_names() == []
         assert saved(other) == {digest: digest for digest in wanted}
         assert list(other.check()) == list(other.check_layers()) == []
         assert list(other.collector().plan()) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 from engine.errors import InvalidReference
 from engine.image import Image
+from engine.stores.local import rebuild
 from engine.stores.local.database import Database
 
 if TYPE_CHECKING:
@@ -20,30 +20,36 @@ if TYPE_CHECKING:
 _FILES = ("imgfs.db", "imgfs.db-wal", "imgfs.db-shm")
 
 
-def replace_database(root: Path) -> dict[str, str]:
-    """Move the database to `quarantine/` and create an empty one.
+def replace_database(root: Path) -> None:
+    """Move the database to `quarantine/` and create an empty one, as the beginning of a rebuild.
 
-    Return the names that could still be read, with their targets. Raise OSError or StoreError.
+    The names that can still be read are saved for `restore_names`, which ends the rebuild. Those
+    that an interrupted rebuild has saved are kept. Raise OSError or StoreError.
     """
     shelf = root / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
-    names = _names(root / _FILES[0])
+    rebuild.begin(root, rebuild.saved_names(root) | _names(root / _FILES[0]))
     suffix = secrets.token_hex(4)
     for name in _FILES:
         with suppress(FileNotFoundError):
             (root / name).rename(shelf / f"{name}-{suffix}")
     Database(root / _FILES[0]).close()
-    return names
 
 
-def restore_names(store: LocalStore, names: Mapping[str, str]) -> list[str]:
-    """Restore the names of images that exist without one; return these names in familiar form."""
+def restore_names(store: LocalStore) -> list[str]:
+    """Restore the saved names of images, which ends a rebuild; return them in familiar form.
+
+    A name that was given to an image since the rebuild began stays with it.
+    """
     restored = []
     with store.database.transaction():
-        for name, target in sorted(names.items()):
+        for name, target in sorted(rebuild.saved_names(store.directory).items()):
+            if store.images.find(name) is not None:
+                continue
             for image in store.images.names_of(target)[:1]:
                 with suppress(InvalidReference):
                     restored.append(store.images.put(Image(name, image.target)).familiar)
+    rebuild.end(store.directory)
     return restored
 
 

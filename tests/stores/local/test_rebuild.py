@@ -1,0 +1,118 @@
+"""A store whose database is made anew: nothing of it is collected, and nothing is forgotten."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from engine.errors import StoreError
+from engine.stores.local import gc
+from engine.stores.local.fsck.replacement import replace_database
+from tests import archives
+from tests.archives import ImageParts
+from tests.local_engine import LocalEngine
+
+APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
+LAYER = archives.digest(OTHER.layers[0])
+ARCHIVE = archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"]))
+REBUILT = "is being rebuilt"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    with LocalEngine(tmp_path / "store") as opened:
+        load(opened, ARCHIVE)
+        yield opened
+
+
+def load(engine: LocalEngine, archive: bytes) -> None:
+    with engine.begin_import() as session:
+        session.feed(archive)
+        session.finish()
+
+
+def repair(engine: LocalEngine) -> None:
+    for problem in engine.check():
+        engine.repair(problem)
+
+
+def blobs(engine: LocalEngine) -> set[str]:
+    return {*engine.content.files()}
+
+
+def named(engine: LocalEngine) -> dict[str, str]:
+    return {image.name: image.target.digest for image in engine.images.all()}
+
+
+def refuses_to_collect(engine: LocalEngine) -> None:
+    for collecting in (engine.collector().collect(), engine.collector().plan()):
+        with pytest.raises(StoreError, match=REBUILT):
+            list(collecting)
+
+
+def test_nothing_is_collected_before_the_names_are_there(engine: LocalEngine) -> None:
+    before, names = blobs(engine), named(engine)
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        refuses_to_collect(other)
+        for problem in other.check():
+            other.repair(problem)
+            refuses_to_collect(other)
+        assert len(other.restore_names()) == len(names)
+        assert named(other) == names
+        assert list(other.collector().collect()) == []
+        assert blobs(other) == before
+
+
+def test_a_collection_that_has_begun_before_it_stops(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "_BATCH", 1)
+    monkeypatch.setattr(gc, "_MOST", 1)
+    engine.remove("other:1")
+    collecting = engine.collector().collect()
+    assert next(collecting)
+    load(engine, ARCHIVE)
+    before = blobs(engine)
+    replace_database(engine.path)
+    with pytest.raises(StoreError, match=REBUILT):
+        list(collecting)
+    assert blobs(engine) == before
+
+
+def test_a_batch_that_has_begun_before_it_takes_no_file(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows were deleted in the old database; in the new one no file has a row."""
+    engine.remove("other:1")
+    before = blobs(engine)
+    discard = engine.content.discard
+
+    def late(digests: set[str]) -> dict[str, str]:
+        replace_database(engine.path)
+        return discard(digests)
+
+    monkeypatch.setattr(engine.content, "discard", late)
+    with pytest.raises(StoreError, match=REBUILT):
+        list(engine.collector().collect())
+    assert blobs(engine) == before
+
+
+def test_a_load_that_fails_meanwhile_leaves_the_files(engine: LocalEngine) -> None:
+    """It would remove what it has not brought, since a lost row looks like one rolled back."""
+    replace_database(engine.path)
+    before = blobs(engine)
+    with suppress(ZeroDivisionError), engine.store.transaction():
+        load(engine, ARCHIVE)
+        raise ZeroDivisionError
+    assert blobs(engine) == before
+
+
+def test_a_name_that_was_given_meanwhile_stays(engine: LocalEngine) -> None:
+    newer = archives.docker_archive((OTHER, ["app:1"]))
+    replace_database(engine.path)
+    load(engine, newer)
+    repair(engine)
+    engine.restore_names()
+    assert engine.find_one("app:1").target == engine.find_one("other:1").target
