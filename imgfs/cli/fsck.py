@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import StoreDamaged, escaped
+from engine.stores.local import rebuild
 from engine.stores.local.fsck import check, check_layers, unverified_layers
 from engine.stores.local.fsck.problem import Problem, Unverified
 from engine.stores.local.fsck.repair import NO_LONGER_SO, repair
@@ -74,8 +75,7 @@ def _fsck(args: Namespace) -> None:
         if not args.repair:
             raise
         replace_database(store)
-        warning = "the database cannot be used and is made anew; the old one is in quarantine/"
-        print(f"imgfs: warning: {warning}", file=sys.stderr)
+        _warn("the database cannot be used and is made anew; the old one is in quarantine/")
         found = _check(store, args, report)
     damaged = sorted({name for one in found for name in one.lost_by})
     unverified = _unverified(store) if args.deep else []
@@ -92,7 +92,9 @@ def _fsck(args: Namespace) -> None:
             text = f"layer {layer.digest} {layer.reason}: its diff ID cannot be checked"
             print(escaped(f"{text} (in {images})"))
         print(_summary(found))
-    if damaged or not all(one.is_settled for one in found):
+    if is_unfinished := rebuild.is_unfinished(store):
+        _warn("the database is being rebuilt: let imgfs fsck --repair end, or run it again")
+    if damaged or is_unfinished or not all(one.is_settled for one in found):
         raise Failed("")
 
 
@@ -106,6 +108,10 @@ def _local_store(args: Namespace) -> Path:
             f"{location}: fsck checks local stores, of which the cache of a registry is one"
         )
     return Path(location)
+
+
+def _warn(text: str) -> None:
+    print(f"imgfs: warning: {text}", file=sys.stderr)
 
 
 def _ignore(_line: str) -> None:

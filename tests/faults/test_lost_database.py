@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.stores.local.fsck.problem import Problem
+from engine.stores.local.fsck.repair import repair
+from engine.stores.local.store import LocalStore
+from imgfs.cli import fsck as checking
 from tests import archives
 from tests.archives import ImageParts
-from tests.cli.command import Command, succeeded
+from tests.cli.command import Command, refusal, succeeded
 from tests.local_engine import LocalEngine
 
 APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
@@ -68,19 +72,50 @@ def test_fsck_finds_the_images_of_a_lost_database(
         assert kept.read_bytes() != before
 
 
-def test_fsck_keeps_the_names_that_are_readable(imgfs: Command) -> None:
-    """The table of blobs is damaged; all names must be as they were."""
+def damage_the_blobs(imgfs: Command) -> None:
+    """Damage the table of blobs, so that the names can be read."""
     database = imgfs.store / "imgfs.db"
     with LocalEngine(imgfs.store) as engine:
         ((page,),) = engine.database.read("SELECT rootpage FROM sqlite_master WHERE name = 'blobs'")
         engine.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    listed = succeeded(imgfs("images", "--format", "json")).json
     data = bytearray(database.read_bytes())
     data[(page - 1) * 4096 : page * 4096] = b"x" * 4096
     database.write_bytes(data)
+
+
+def test_fsck_keeps_the_names_that_are_readable(imgfs: Command) -> None:
+    """All names must be as they were."""
+    listed = succeeded(imgfs("images", "--format", "json")).json
+    damage_the_blobs(imgfs)
     repaired = imgfs("fsck", "--repair")
     assert repaired.status == 0, repaired
     assert [i["name"] for i in succeeded(imgfs("images", "--format", "json")).json] == [
         i["name"] for i in listed
     ]
+    succeeded(imgfs("fsck", "--deep"))
+
+
+@pytest.mark.parametrize("done", [0, 1, 5, 7])
+def test_fsck_goes_on_where_it_was_interrupted(
+    imgfs: Command, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    listed = succeeded(imgfs("images", "--format", "json")).json
+    damage_the_blobs(imgfs)
+    remaining = iter(range(done))
+
+    def interrupted(store: LocalStore, problem: Problem) -> str:
+        if next(remaining, None) is None:
+            raise KeyboardInterrupt
+        return repair(store, problem)
+
+    monkeypatch.setattr(checking, "repair", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checking.FSCK.call("imgfs fsck", ["--repair"], str(imgfs.store))
+    assert "is being rebuilt" in refusal(imgfs("gc"))
+    assert "is being rebuilt" in refusal(imgfs("fsck"))
+    succeeded(imgfs("fsck", "--repair"))
+    assert [i["name"] for i in succeeded(imgfs("images", "--format", "json")).json] == [
+        i["name"] for i in listed
+    ]
+    assert succeeded(imgfs("gc")).lines == ["freed 0B"]
     succeeded(imgfs("fsck", "--deep"))

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from engine.errors import StoreError
+from engine.spec import digest as digests
 from engine.stores.local import gc
 from engine.stores.local.fsck.replacement import replace_database
 from tests import archives
@@ -14,7 +16,7 @@ from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
 
 APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
-LAYER = archives.digest(OTHER.layers[0])
+ARM, AMD = ImageParts(architecture="arm64"), ImageParts(architecture="amd64")
 ARCHIVE = archives.docker_archive((APP, ["app:1"]), (OTHER, ["other:1"]))
 REBUILT = "is being rebuilt"
 
@@ -63,6 +65,63 @@ def test_nothing_is_collected_before_the_names_are_there(engine: LocalEngine) ->
         assert named(other) == names
         assert list(other.collector().collect()) == []
         assert blobs(other) == before
+
+
+def rebuilt(engine: LocalEngine) -> None:
+    """Repair a database to the end, and see that a collection takes nothing."""
+    before = blobs(engine)
+    repair(engine)
+    engine.restore_names()
+    assert list(engine.check()) == []
+    assert list(engine.collector().collect()) == []
+    assert blobs(engine) == before
+
+
+@pytest.mark.parametrize("done", range(16))
+def test_a_repair_that_is_interrupted(engine: LocalEngine, done: int) -> None:
+    """Its second run finds the images below an index no more and no less than one run does."""
+    load(engine, archives.multi_platform("docker.io/library/multi:1", [ARM, AMD]))
+    names = named(engine)
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        for problem in islice(other.check(), done):
+            other.repair(problem)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
+def test_a_database_that_is_lost_again_meanwhile(engine: LocalEngine) -> None:
+    names = named(engine)
+    replace_database(engine.path)
+    (engine.path / "imgfs.db").unlink()
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
+def test_a_name_of_a_part_of_an_index(engine: LocalEngine) -> None:
+    load(engine, archives.multi_platform("docker.io/library/multi:1", [ARM, AMD]))
+    load(engine, archives.oci_archive((ARM, "docker.io/library/arm:1")))
+    names = named(engine)
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
+def test_a_part_of_an_index_that_comes_back(engine: LocalEngine) -> None:
+    """It was lost, and its file is there again, which makes it no image of its own."""
+    load(engine, archives.multi_platform("docker.io/library/multi:1", [ARM, AMD]))
+    names = named(engine)
+    part = engine.content.path(digests.of_bytes(ARM.manifest()))
+    away = part.rename(engine.path / "away")
+    repair(engine)
+    away.rename(part)
+    repair(engine)
+    assert named(engine) == names
+    assert list(engine.check()) == []
 
 
 def test_a_collection_that_has_begun_before_it_stops(

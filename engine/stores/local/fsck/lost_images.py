@@ -1,7 +1,7 @@
 """Recovery of images whose rows are lost, from the blobs.
 
-If the database is lost, a complete manifest or index that no other one refers to was an image. Its
-names cannot be recovered.
+If the database is lost, a complete manifest or index that no other one refers to was an image. So
+was one whose name could be saved. Other names cannot be recovered.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from engine.graph import children, graph
 from engine.spec import oci
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
+from engine.stores.local import rebuild
 from engine.stores.local.fsck.problem import Kind, Problem
 
 if TYPE_CHECKING:
@@ -23,15 +24,26 @@ if TYPE_CHECKING:
 
 
 def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Problem]:
-    """Yield the images among blobs whose rows have just been added."""
-    documents = [found for digest in adopted if (found := _document(store, digest))]
+    """Yield the images among blobs whose rows have just been added; while the database is being
+    rebuilt among all blobs, since an interrupted repair may have added their rows.
+    """
+    is_rebuilt = rebuild.is_unfinished(store.directory)
+    candidates = (info.digest for info in store.content.walk()) if is_rebuilt else adopted
+    documents = [found for digest in candidates if (found := _document(store, digest))]
     below = {child.digest for _, children in documents for child in children}
+    named = set(rebuild.saved_names(store.directory).values())
     for target, _ in documents:
-        if target.digest not in below and not store.images.is_named(target.digest):
+        is_part = target.digest in below or _is_held(store, target.digest)
+        if (target.digest in named or not is_part) and not store.images.is_named(target.digest):
             with suppress(EngineError):
                 if graph(store.content, target).complete_images:
                     text = "is an image without a name or record"
                     yield Problem(Kind.NAMELESS, target.digest, text, target=target)
+
+
+def _is_held(store: LocalStore, digest: str) -> bool:
+    """Return whether an image holds the blob, or has lacked it."""
+    return any(store.images.links([digest]).values()) or bool(store.images.lacking([digest]))
 
 
 def _document(
