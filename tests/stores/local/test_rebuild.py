@@ -10,6 +10,7 @@ import pytest
 from engine.errors import StoreError
 from engine.spec import digest as digests
 from engine.stores.local import gc
+from engine.stores.local.fsck.problem import Kind
 from engine.stores.local.fsck.replacement import replace_database
 from tests import archives
 from tests.archives import ImageParts
@@ -109,6 +110,46 @@ def test_a_name_of_a_part_of_an_index(engine: LocalEngine) -> None:
     with LocalEngine(engine.path) as other:
         rebuilt(other)
         assert named(other) == names
+
+
+def test_an_artifact_and_its_signature(engine: LocalEngine) -> None:
+    config, chart = b"{}", b"chart"
+    parts = {
+        "schemaVersion": 2,
+        "mediaType": archives.OCI_MANIFEST,
+        "config": archives.descriptor(config, "application/vnd.cncf.helm.config.v1+json"),
+        "layers": [archives.descriptor(chart, "application/vnd.cncf.helm.chart.content.v1.tar")],
+    }
+    artifact = archives.to_json(parts)
+    subject = archives.descriptor(artifact, archives.OCI_MANIFEST)
+    signature = archives.to_json({**parts, "artifactType": "example/x", "subject": subject})
+    entries = [
+        subject | {"annotations": {"io.containerd.image.name": "docker.io/library/chart:1"}},
+        archives.descriptor(signature, archives.OCI_MANIFEST),
+    ]
+    members = archives.oci_members(entries, [config, chart, artifact, signature])
+    load(engine, archives.tar(members))
+    names = named(engine)
+    assert len(names) == 4
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
+def test_a_named_image_that_lacks_a_layer(engine: LocalEngine) -> None:
+    """It stays listed, with what it has, as in a database that is not lost."""
+    names, layer = named(engine), archives.digest(OTHER.layers[0])
+    engine.content.path(digests.parse(layer)).unlink()
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        repair(other)
+        other.restore_names()
+        assert named(other) == names
+        assert {problem.kind for problem in other.check()} == {Kind.IMAGE}
+        assert [garbage.kind for garbage in other.collector().collect()] == ["table"]
+        load(other, ARCHIVE)
+        assert list(other.check()) == []
 
 
 def test_a_part_of_an_index_that_comes_back(engine: LocalEngine) -> None:

@@ -1,7 +1,7 @@
 """Recovery of images whose rows are lost, from the blobs.
 
-If the database is lost, a complete manifest or index that no other one refers to was an image. So
-was one whose name could be saved. Other names cannot be recovered.
+If the database is lost, a complete manifest or index that no other one refers to was an image or an
+artifact. So was one whose name could be saved, complete or not. Other names cannot be recovered.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Proble
         is_part = target.digest in below or _is_held(store, target.digest)
         if (target.digest in named or not is_part) and not store.images.is_named(target.digest):
             with suppress(EngineError):
-                if graph(store.content, target).complete_images:
+                if graph(store.content, target).is_usable or target.digest in named:
                     text = "is an image without a name or record"
                     yield Problem(Kind.NAMELESS, target.digest, text, target=target)
 
