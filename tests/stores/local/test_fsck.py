@@ -226,6 +226,33 @@ def test_rubbish(engine: LocalEngine) -> None:
     assert (shelf / "tmp123").exists()
 
 
+def test_a_reader_of_the_problems_holds_no_lock(engine: LocalEngine) -> None:
+    """A pager that waits in the middle of them keeps nobody from writing."""
+    shelf = file(engine, LAYER).parent
+    (shelf / digests.of_bytes(b"torn").encoded).write_bytes(b"to")
+    (shelf / digests.of_bytes(b"link").encoded).symlink_to(os.devnull)
+    (shelf / "tmp123").write_bytes(b"")
+    file(engine, archives.digest(OTHER.layers[1])).unlink()
+    file(engine, LAYER).chmod(0o644)
+    engine.database.connection.execute("DELETE FROM links")
+    for _ in engine.check():
+        assert not engine.database.in_transaction
+
+
+def test_a_symlink_without_a_row(engine: LocalEngine, tmp_path: Path) -> None:
+    """What it leads to is no file of the store, and keeps its mode."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"outside")
+    outside.chmod(0o600)
+    link = file(engine, digests.of_bytes(b"outside"))
+    link.symlink_to(outside)
+    (problem,) = engine.check()
+    assert problem.kind is Kind.BROKEN
+    assert engine.repair(problem)
+    assert outside.stat().st_mode & 0o777 == 0o600
+    assert not os.path.lexists(link)
+
+
 def test_labels(engine: LocalEngine) -> None:
     target = engine.find_one("app:1").target.digest
     engine.content.update(target, {"containerd.io/gc.ref.content.1": "", "other": "stays"})

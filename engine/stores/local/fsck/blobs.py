@@ -54,25 +54,31 @@ class BlobCheck:
         """Yield the problems of files that have no row."""
         content = self._store.content
         for digest, _ in content.rowless():
-            with self._store.database.transaction():
-                if content.sizes([digest]):
-                    continue  # published in the meantime
-                version = file_version(content.path(digest))
-                try:
-                    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-                    reader = LocalReader(os.open(content.path(digest), flags))
-                except OSError as error:
-                    if not isinstance(error, FileNotFoundError):
-                        text = f"cannot be opened: {error.strerror}"
-                        yield Problem(Kind.BROKEN, digest, text, file=version)
-                    continue
-            with reader:
-                text = self._mismatch(reader, digest)
-            kind = Kind.BROKEN if text else Kind.UNKNOWN
-            text = text or "it has no row, so nothing can use it"
-            yield Problem(kind, digest, text, file=version)
+            if problem := self._rowless(digest):
+                yield problem
         for path in content.strays():
             yield Problem(Kind.STRAY, str(path), "it is called like no blob")
+
+    def _rowless(self, digest: Digest) -> Problem | None:
+        content = self._store.content
+        with self._store.database.transaction():
+            if content.sizes([digest]):
+                return None  # published in the meantime
+            version = file_version(content.path(digest))
+            try:
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                reader = LocalReader(os.open(content.path(digest), flags))
+            except FileNotFoundError:
+                return None  # removed in the meantime
+            except OSError as error:
+                text = f"cannot be opened: {error.strerror}"
+                return Problem(Kind.BROKEN, digest, text, file=version)
+        with reader:
+            text = self._mismatch(reader, digest)
+        if text:
+            return Problem(Kind.BROKEN, digest, text, file=version)
+        text = "it has no row, so nothing can use it"
+        return Problem(Kind.UNKNOWN, digest, text, file=version)
 
     def _stored(self, info: Info) -> Problem | None:
         problem = self._look_at(info)
