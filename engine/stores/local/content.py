@@ -208,17 +208,21 @@ class LocalContent(ContentStore):
             if not is_shelf and path not in known:
                 yield path
 
-    def adopt(self, digest: Digest) -> None:
-        """Add the row of a correct file that has none; do nothing if it has one."""
+    def adopt(self, digest: Digest) -> bool:
+        """Add the row of a correct file, unless it has one; return False if the file is gone."""
         from engine.stores.local.writer import BLOB_MODE
 
         path = self.path(digest)
-        path.chmod(BLOB_MODE)
-        sync(path, os.O_RDONLY)
-        self._sync_directories([digest])
-        with self._database.transaction():
-            if self._find(digest) is None:
-                self._insert(digest, path.lstat().st_size)
+        try:
+            path.chmod(BLOB_MODE)
+            sync(path, os.O_RDONLY)
+            self._sync_directories([digest])
+            with self._database.transaction():
+                if self._find(digest) is None:
+                    self._insert(digest, path.lstat().st_size)
+        except FileNotFoundError:
+            return False
+        return True
 
     def rowless(self) -> Iterator[tuple[Digest, int]]:
         """Yield the files without a row, with sizes: garbage, or blobs about to be published."""

@@ -3,7 +3,9 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
 import pytest
@@ -404,6 +406,57 @@ def test_a_blob_that_is_collected_before_its_repair(
     list(engine.collector().collect())
     assert engine.repair(problem) == NO_LONGER_SO
     assert list(engine.check()) == []
+
+
+def collect(engine: LocalEngine) -> None:
+    for image in engine.images.all():
+        engine.images.delete(image.name)
+    list(engine.collector().collect())
+    assert list(engine.content.files()) == []
+
+
+def forget(engine: LocalEngine) -> None:
+    for table in ("images", "targets", "members", "manifests", "blobs"):
+        engine.database.connection.execute(f"DELETE FROM {table}")
+
+
+def drop_a_label(engine: LocalEngine) -> None:
+    target = engine.find_one("app:1").target.digest
+    engine.content.update(target, {"containerd.io/gc.ref.content.1": ""})
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(forget, Kind.UNKNOWN), (forget, Kind.NAMELESS), (drop_a_label, Kind.LABEL)],
+)
+def test_a_blob_that_is_collected_before_it_is_restored(
+    engine: LocalEngine, make: Callable[[LocalEngine], None], kind: Kind
+) -> None:
+    make(engine)
+    for problem in engine.check():
+        if problem.kind is kind:
+            collect(engine)
+            assert engine.repair(problem) == NO_LONGER_SO
+            break
+        engine.repair(problem)
+    assert list(engine.check()) == []
+    assert saved(engine) == {}
+
+
+def test_a_file_that_is_collected_while_it_is_given_a_row(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.database.connection.execute("DELETE FROM blobs WHERE digest = ?", (LAYER,))
+    (problem,) = (problem for problem in engine.check() if problem.subject == LAYER)
+    transaction = engine.database.transaction
+
+    def late() -> AbstractContextManager[Connection]:
+        file(engine, LAYER).unlink(missing_ok=True)
+        return transaction()
+
+    monkeypatch.setattr(engine.database, "transaction", late)
+    assert engine.repair(problem) == NO_LONGER_SO
+    assert engine.content.sizes([LAYER]) == {}
 
 
 def test_a_damaged_database(engine: LocalEngine) -> None:

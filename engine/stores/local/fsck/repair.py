@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from engine.errors import StoreDamaged
+from engine.errors import NotFound, StoreDamaged
 from engine.graph import graph, summarize
 from engine.image import Image
 from engine.spec.digest import Digest, parse
@@ -49,11 +50,12 @@ def repair(store: LocalStore, problem: Problem) -> str:
             with store.database.transaction():
                 return _repair_file(store, problem) if _is_so(store, problem) else NO_LONGER_SO
         case Kind.UNKNOWN:
-            store.content.adopt(parse(problem.subject))
-            return "given a row"
+            return "given a row" if store.content.adopt(parse(problem.subject)) else NO_LONGER_SO
         case Kind.LABEL:
-            store.content.update(problem.subject, problem.labels)
-            return "labelled anew"
+            with suppress(NotFound):
+                store.content.update(problem.subject, problem.labels)
+                return "labelled anew"
+            return NO_LONGER_SO
         case Kind.TABLE:
             store.tables.delete(problem.subject)
             return "removed, and made anew when it is needed"
@@ -103,6 +105,8 @@ def _list(store: LocalStore, problem: Problem) -> str:
     if target is None:
         return ""
     with store.database.transaction():
+        if not store.content.sizes([target.digest]):
+            return NO_LONGER_SO
         store.images.record(target.digest, summarize(graph(store.content, target)))
         store.images.put(Image(target.digest, target))
     return "listed by its digest"
