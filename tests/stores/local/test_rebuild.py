@@ -92,6 +92,27 @@ def test_a_repair_that_is_interrupted(engine: LocalEngine, done: int) -> None:
         assert named(other) == names
 
 
+@pytest.mark.parametrize("steps", range(5))
+def test_a_replacement_that_is_interrupted(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """The names are in the log of the database, which is moved away after it."""
+    names, rename, remaining = named(engine), Path.rename, iter(range(steps))
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if next(remaining, None) is None:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "rename", interrupted)
+        replace_database(engine.path)
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
 def test_a_database_that_is_lost_again_meanwhile(engine: LocalEngine) -> None:
     names = named(engine)
     replace_database(engine.path)
