@@ -26,11 +26,8 @@ class NameChanges:
     def rename(self, old: str, new: str) -> None:
         """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
         self._store.check_changes()
-        place = self._store.images.place_at(old)
-        if place is None:
-            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
-        image = place.image
         with self._store.transaction():
+            image = self._image_at(old)  # the name may have moved while the lock was waited for
             self._add(image, new)
             if not image.is_untagged:
                 self._store.images.delete(image.name)
@@ -84,6 +81,12 @@ class NameChanges:
         if self._store.images.place_at(place.path) != place:
             raise OSError(errno.EPERM, "the image is not removed here, but where it is listed")
         self.removals.add(place, path)
+
+    def _image_at(self, path: str) -> Image:
+        place = self._store.images.place_at(path)
+        if place is None:
+            raise OSError(errno.EPERM, "only an image directory can be renamed or removed")
+        return place.image
 
     def _remove_namespace(self, path: str) -> None:
         images, prefix = self._store.images, f"{path}/"
