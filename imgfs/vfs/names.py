@@ -41,7 +41,7 @@ class Names(msgspec.Struct, frozen=True):
     """The encoding of names in a mount.
 
     `shown` encodes a name. `meanings` returns the names that an encoded one can mean, of which the
-    first that exists is used.
+    first that exists is used: none if no image can have such a name, since references are ASCII.
     """
 
     shown: Callable[[str], str]
@@ -53,13 +53,13 @@ def _itself(name: str) -> str:
 
 
 def _only_itself(name: str) -> tuple[str, ...]:
-    return (name,)
+    return (name,) if name.isascii() else ()
 
 
 def _safe_meanings(name: str) -> tuple[str, ...]:
     """Return only the name if it has a colon, else the decoded name and then the name."""
-    if ":" in name:
-        return (name,)
+    if ":" in name or not name.isascii():
+        return _only_itself(name)
     return tuple(dict.fromkeys((with_colons(name), name)))
 
 

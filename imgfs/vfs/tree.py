@@ -202,7 +202,10 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return self.tree.version()
 
     def image_path(self, name: str, /) -> str:
-        return f"{self.prefix}{self.tree.names.meanings(name)[0]}"
+        meanings = self.tree.names.meanings(name)
+        if not meanings:
+            raise OSError(errno.EINVAL, "no image can have such a name")
+        return f"{self.prefix}{meanings[0]}"
 
     def mkdir(self, name: str, _mode: int, _uid: int, _gid: int, /) -> "NameDirectory":
         path = self.image_path(name)
@@ -234,6 +237,8 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         return [posixpath.normpath(f"{self.prefix}{path}"), posixpath.normpath(path)]
 
     def _meaning(self, path: str) -> str:
+        if not path.isascii():
+            raise OSError(errno.ENOENT, "no image can have such a path")
         return "/".join(self.tree.names.meanings(part)[0] for part in path.split("/"))
 
 

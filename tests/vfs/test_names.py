@@ -85,3 +85,8 @@ def test_the_literal_meaning_of_a_name_comes_second() -> None:
     )
     assert SAFE.meanings("my-app") == ("my-app",)
     assert FAMILIAR.meanings("a--b") == ("a--b",)
+
+
+@pytest.mark.parametrize("name", ["\xfc", "a:\xfc", "a--\xfc", "\udcff", "a:\udcff"])
+def test_a_name_that_is_not_ascii_means_nothing(name: str) -> None:
+    assert FAMILIAR.meanings(name) == SAFE.meanings(name) == ()

@@ -1,7 +1,8 @@
 """Tests of the tree of names, with arbitrary image names."""
 
+import errno
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from engine.image import Image, TreeEntry
 from engine.spec.oci import Descriptor
 from imgfs.fuse.inodes import Inodes
 from imgfs.vfs.names import FAMILIAR, SAFE, Names, without_colons
-from imgfs.vfs.nodes import Directory, FixedDirectory, Node
+from imgfs.vfs.nodes import Directory, FixedDirectory, Node, is_directory
 from imgfs.vfs.tree import ImageDirectory, ImageTree
 from imgfs.vfs.views import CombinedView
 from tests import archives
@@ -165,3 +166,50 @@ def test_paths_with_colliding_numbers_get_different_ones(monkeypatch: pytest.Mon
         numbers = [inodes.look_up(node) for _, node in listed(images.root)]
         assert len(set(numbers)) == len(numbers)
         assert numbers == [inodes.number(node.key) for _, node in listed(images.root)]
+
+
+NOT_TEXT = b"\xff".decode(errors="surrogateescape")
+IN_WHICH = ("", "ghcr.io", "app", "rootfs", "rootfs/ghcr.io", "layers", "additional-layers")
+
+
+def directory_at(images: ImageTree, path: str) -> Directory:
+    node = found(images.root, path) if path else images.root
+    assert node is not None
+    assert is_directory(node)
+    return node
+
+
+@pytest.mark.parametrize("called", [FAMILIAR, SAFE], ids=["familiar", "safe"])
+@pytest.mark.parametrize("path", IN_WHICH)
+@pytest.mark.parametrize(
+    "name", [NOT_TEXT, f"app:{NOT_TEXT}", f"app@{NOT_TEXT}", f"sha256:{NOT_TEXT}"]
+)
+def test_there_is_nothing_under_a_name_that_is_not_text(
+    called: Names, path: str, name: str
+) -> None:
+    with tree({"docker.io/library/app:1", "ghcr.io/app:1"}, called) as (_, images):
+        directory = directory_at(images, path)
+        assert not directory.may_block(name)
+        assert directory.lookup(name) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda root: root.mkdir(NOT_TEXT, 0o755, 0, 0), errno.EINVAL),
+        (lambda root: root.rename("app:1", root, f"app:{NOT_TEXT}"), errno.EINVAL),
+        (lambda root: root.symlink(f"app:{NOT_TEXT}", "app:1", "/mnt"), errno.EINVAL),
+        (lambda root: root.symlink("app:2", f"app:{NOT_TEXT}", "/mnt"), errno.ENOENT),
+        (lambda root: root.symlink("app:2", f"/mnt/{NOT_TEXT}/app:1", "/mnt"), errno.ENOENT),
+    ],
+    ids=["mkdir", "mv", "ln", "ln of it", "ln of it below the mount"],
+)
+def test_no_image_gets_a_name_that_is_not_text(
+    change: Callable[[Directory], object], reason: int
+) -> None:
+    with tree({"docker.io/library/app:1"}) as (engine, images):
+        before = engine.images.all()
+        with pytest.raises(OSError, match="no image can have") as caught:
+            change(images.root)
+        assert caught.value.errno == reason
+        assert engine.images.all() == before
