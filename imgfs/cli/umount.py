@@ -44,8 +44,9 @@ def _umount(args: Namespace) -> None:
     if args.lazy:
         unmount(mountpoint, lazily=True)  # its process may never answer
         return
-    pid = None if is_stale(mountpoint) else daemon(mountpoint)
-    *_, mount = mounts_at(_real(mountpoint))
+    real = _real(mountpoint)
+    pid = None if is_stale(mountpoint) else daemon(real)
+    *_, mount = mounts_at(real)
     unmount(mountpoint, lazily=False)
     if pid is not None:
         _wait_for_end(mountpoint, pid, mount)
@@ -69,7 +70,9 @@ def is_stale(mountpoint: Path) -> bool:
 
 
 def daemon(mountpoint: Path) -> int | None:
-    """Return the ID of the process that serves an imgfs mount, None if there is none."""
+    """Return the ID of the process that serves an imgfs mount, None if there is none; the path is
+    one without symlinks.
+    """
     try:
         status = json.loads((mountpoint / ".imgfs" / "status.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
@@ -152,8 +155,9 @@ def _named(things: Sequence[object]) -> str:
 
 
 def _real(mountpoint: Path) -> Path:
+    """Return the path without symlinks and `..`, without a request to the mount."""
     last = followed(mountpoint)
-    return Path(os.path.realpath(last.parent)) / last.name
+    return Path(os.path.normpath(Path(os.path.realpath(last.parent)) / last.name))
 
 
 def _runs(pid: int) -> bool:

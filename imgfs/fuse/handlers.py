@@ -72,15 +72,17 @@ class Operations(pyfuse3.Operations):
         native: NativeLibrary | str,
         workers: DiskThreads,
         store: Path,
-        mountpoint: Path,
+        mountpoints: Sequence[Path],
     ) -> None:
-        """`native` is what `library.load` returned."""
+        """`native` is what `library.load` returned, `mountpoints` are the paths by which the mount
+        is known.
+        """
         super().__init__()
         self.inodes = inodes
         self._names = names
         self._passthrough = passthrough
         self._store = store
-        self._mountpoint = str(mountpoint)
+        self._mountpoints = tuple(map(str, mountpoints))
         self._workers = workers
         self.callers = KilledCallers()
         self._owner = os.getuid()
@@ -307,13 +309,10 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         self._require_owner(ctx)
         parent = await self._nodes.directory(parent_inode, ctx.pid)
+        text = os.fsdecode(target)
+        mountpoint = self._mountpoint_of(text)
         link = await self._nodes.apply(
-            parent,
-            ctx.pid,
-            parent.symlink,
-            os.fsdecode(name),
-            os.fsdecode(target),
-            self._mountpoint,
+            parent, ctx.pid, parent.symlink, os.fsdecode(name), text, mountpoint
         )
         return self._replies.entry(link, 0)
 
@@ -361,6 +360,11 @@ class Operations(pyfuse3.Operations):
     def open_handles(self) -> int:
         """The number of open files and directories."""
         return len(self._files) + len(self._directories)
+
+    def _mountpoint_of(self, path: str) -> str:
+        """Return the name of the mount by which a path leads into it, or any if it does not."""
+        first, *_ = self._mountpoints
+        return next((each for each in self._mountpoints if path.startswith(f"{each}/")), first)
 
     async def _writable(self, inode: int, ctx: RequestContext) -> WritableFile:
         file = (await self._nodes.node(inode, ctx.pid)).writable()

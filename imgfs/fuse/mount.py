@@ -105,7 +105,9 @@ class _Mount:
         self, store: Store, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
     ) -> None:
         self._store = store
-        self._mountpoint = mountpoint
+        self._mountpoint = mountpoint.resolve()
+        self._given = mountpoint
+        """The mount point by the name that it was given, which may have symlinks in it."""
         self._options = options
         self._ready = ready
         native = options.native if options.passthrough else "switched off"
@@ -124,15 +126,14 @@ class _Mount:
                 source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
                 named = {f"fsname={source}", "subtype=imgfs"}
                 fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
-                path = self._mountpoint.resolve()
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
                 operations.answer_directly()
-                device = device_at(path)
+                device = device_at(self._mountpoint)
                 try:
                     await self._answer(signals, imports)
                 finally:
                     # Another mount may stand at the path: in front of this one, or after umount -l.
-                    pyfuse3.close(unmount=device_at(path) == device)
+                    pyfuse3.close(unmount=device_at(self._mountpoint) == device)
                     with trio.move_on_after(_PATIENCE, shield=True):
                         await imports.abandon()
                         await self.workers.rest()
@@ -219,7 +220,7 @@ class _Mount:
             self._options.native,
             self.workers,
             self._store.disk,
-            self._mountpoint,
+            (self._mountpoint, self._given),
         )
         return self._operations
 

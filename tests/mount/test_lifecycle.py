@@ -14,6 +14,8 @@ import pytest
 
 import engine
 import imgfs
+from imgfs import cli
+from imgfs.cli import umount as unmounting
 from tests import archives
 from tests.archives import ImageParts
 from tests.filetree.layers import directory, file, layer
@@ -40,6 +42,41 @@ def test_unmounting_ends_the_process(mounted: Mounted, command: tuple[str, ...])
     run(*command, mounted.path)
     wait_until(lambda: has_ended(mounted.pid), "the process ends")
     assert not os.path.ismount(mounted.path)
+
+
+@pytest.fixture
+def waited_for(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the processes that `imgfs umount`, called in this process, has waited for."""
+    pids: list[int] = []
+    monkeypatch.setattr(unmounting, "_wait_for_end", lambda _path, pid, _mount: pids.append(pid))
+    return pids
+
+
+@pytest.mark.parametrize("given", ["beside/../mnt", "link/mnt", "linked"])
+def test_a_mount_is_known_by_its_path_without_symlinks_and_by_the_given_one(
+    mount: Callable[..., Mounted], tmp_path: Path, waited_for: list[int], given: str
+) -> None:
+    real = tmp_path.resolve() / "mnt"
+    real.mkdir()
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to("mnt")
+    mounted = mount(at=given)
+    mounted.load(ARCHIVE)
+    assert mounted.status("mountpoint") == str(real)
+    for number, path in enumerate((mounted.path, real), 2):
+        os.symlink(path / "app:1", real / f"app:{number}")
+    assert mounted.names() == ["app:1", "app:2", "app:3", "import"]
+    again = [*IMGFS, "--store", str(mounted.store), "mount", "--nonempty", str(mounted.path)]
+    refused = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert refused.stderr.startswith(f"imgfs: {mounted.path}: is an imgfs mount already ")
+    assert cli.run(["umount", str(real)]) == 0
+    assert waited_for == [mounted.pid]
+
+
+def test_umount_takes_a_path_that_ends_in_dots(mounted: Mounted, waited_for: list[int]) -> None:
+    assert cli.run(["umount", str(mounted / "import/..")]) == 0
+    assert waited_for == [mounted.pid]
 
 
 SLOW_START = """
