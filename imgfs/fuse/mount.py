@@ -123,8 +123,7 @@ class _Mount:
             async with trio.open_nursery() as nursery:
                 imports = self._make_imports(nursery)
                 operations = self._wire(imports)
-                source = self._options.source.replace("\\", "\\\\").replace(",", "\\,")
-                named = {f"fsname={source}", "subtype=imgfs"}
+                named = {_source_option(self._options.source), "subtype=imgfs"}
                 fuse = {*_checks(self._options.fuse), *self._options.fuse, *named}
                 pyfuse3.init(operations, str(self._mountpoint), fuse)
                 operations.answer_directly()
@@ -259,6 +258,15 @@ def _checks(fuse: Collection[str]) -> set[str]:
     """
     is_checked = os.getuid() == 0 and "allow_other" in fuse
     return set(pyfuse3.default_options) - (set() if is_checked else {"default_permissions"})
+
+
+def _source_option(source: str) -> str:
+    """Return the option that names the source in /proc/mounts.
+
+    pyfuse3 takes ASCII only, so every other byte is written as \\xNN.
+    """
+    shown = os.fsencode(source).decode("ascii", errors="backslashreplace")
+    return "fsname=" + shown.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def _cause(error: BaseException) -> BaseException:

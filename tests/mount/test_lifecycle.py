@@ -44,6 +44,28 @@ def test_unmounting_ends_the_process(mounted: Mounted, command: tuple[str, ...])
     assert not os.path.ismount(mounted.path)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("b\xfccher", "b\\134xc3\\134xbccher"),
+        (b"\xff".decode(errors="surrogateescape"), "\\134xff"),
+        ("a,b\\c", "a,b\\134c"),
+    ],
+)
+def test_mount8_may_name_any_store(tmp_path: Path, name: str, shown: str) -> None:
+    store, mountpoint = tmp_path / name, tmp_path / "mnt"
+    mountpoint.mkdir()
+    done = subprocess.run([*IMGFS, store, mountpoint, "-o", "rw"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    try:
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+        (line,) = [line for line in mounts if line.split()[1] == str(mountpoint)]
+        assert line.startswith(f"{tmp_path}/{shown} {mountpoint} fuse.imgfs ")
+        assert os.listdir(store)
+    finally:
+        run(*IMGFS, "umount", mountpoint)
+
+
 @pytest.fixture
 def waited_for(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the processes that `imgfs umount`, called in this process, has waited for."""
