@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.spec import go_json
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed
 from imgfs.cli.support.files import followed
@@ -77,7 +78,7 @@ def daemon(mountpoint: Path) -> int | None:
         status = json.loads((mountpoint / ".imgfs" / "status.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return None
-    return int(status["pid"]) if status.get("mountpoint") == str(mountpoint) else None
+    return int(status["pid"]) if status.get("mountpoint") == _as_json(mountpoint) else None
 
 
 def unmount(mountpoint: Path, lazily: bool) -> None:
@@ -104,7 +105,9 @@ def _run(command: Sequence[str]) -> str | None:
     """Run a command; return why it failed, None if it succeeded."""
     environment = os.environ | {"LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, errors="surrogateescape", check=False, env=environment
+        )
     except FileNotFoundError:
         return f"{command[0]} is missing"
     if not done.returncode:
@@ -152,6 +155,12 @@ def _named(things: Sequence[object]) -> str:
     """Return the names of the first few, and the number of the others."""
     more = len(things) - _MOST_NAMED
     return ", ".join([*map(str, things[:_MOST_NAMED]), *([f"{more} more"] if more > 0 else [])])
+
+
+def _as_json(path: Path) -> str:
+    """Return a path as a JSON document has it, in which nothing but UTF-8 can be."""
+    text: str = json.loads(go_json.dumps(str(path)))
+    return text
 
 
 def _real(mountpoint: Path) -> Path:

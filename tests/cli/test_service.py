@@ -20,6 +20,8 @@ def test_a_state_reaches_the_manager_by_path_and_by_abstract_name(
             monkeypatch.setenv("NOTIFY_SOCKET", address)
             service.notify("READY=1")
             assert manager.recv(100) == b"READY=1"
+            service.notify("STATUS=Mounted on /mnt/\udcff")
+            assert manager.recv(100) == b"STATUS=Mounted on /mnt/?"
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "relative"])

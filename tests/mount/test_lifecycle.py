@@ -96,6 +96,22 @@ def test_a_mount_is_known_by_its_path_without_symlinks_and_by_the_given_one(
     assert waited_for == [mounted.pid]
 
 
+def test_a_mount_point_need_not_be_utf8(
+    mount: Callable[..., Mounted], waited_for: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mounted = mount(at=b"\xff".decode(errors="surrogateescape"))
+    used = os.open(mounted.path, os.O_RDONLY)
+    try:
+        assert cli.run(["umount", str(mounted.path)]) == 1
+        assert ": is busy: " in capsys.readouterr().err
+    finally:
+        os.close(used)
+    assert cli.run(["--store", str(mounted.store), "mount", str(mounted.path)]) == 1
+    assert ": is an imgfs mount already " in capsys.readouterr().err
+    assert cli.run(["umount", str(mounted.path)]) == 0
+    assert waited_for == [mounted.pid]
+
+
 def test_umount_takes_a_path_that_ends_in_dots(mounted: Mounted, waited_for: list[int]) -> None:
     assert cli.run(["umount", str(mounted / "import/..")]) == 0
     assert waited_for == [mounted.pid]

@@ -21,7 +21,7 @@ def notify(state: str) -> None:
     kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
     with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
         manager.connect("\0" + address[1:] if address[0] == "@" else address)
-        manager.sendall(state.encode())
+        manager.sendall(state.encode(errors="replace"))  # systemd takes UTF-8 only
 
 
 def log_to_stderr() -> None:
