@@ -89,24 +89,33 @@ class DirectAnswers:
         if directory.may_block(name) or directory.depends_on_call(name):
             return None
         child = directory.lookup(name)
-        return errno.ENOENT if child is None else self._entry(directory, child, inode)
+        if child is None:
+            return errno.ENOENT
+        return None if child.is_remote else self._entry(directory, child, inode)
 
-    def _getattr(self, inode: int, _pid: int, _body: bytes) -> bytes:
+    def _getattr(self, inode: int, _pid: int, _body: bytes) -> bytes | None:
         node = self._inodes.get(inode)
+        if node.is_remote:
+            return None
         attributes = node.attributes()
         return protocol.ATTR_OUT.pack(*_timeout(attributes.timeout), *self._attr(attributes, inode))
 
     def _readlink(self, inode: int, _pid: int, _body: bytes) -> bytes:
         return self._inodes.get(inode).readlink()
 
-    def _getxattr(self, inode: int, _pid: int, body: bytes) -> bytes | int:
+    def _getxattr(self, inode: int, _pid: int, body: bytes) -> bytes | int | None:
+        node = self._inodes.get(inode)
+        if node.is_remote:
+            return None
         name = os.fsdecode(body[protocol.GETXATTR_IN.size : -1])
-        value = self._inodes.get(inode).xattr(name)
+        value = node.xattr(name)
         return missing_attribute(name) if value is None else _sized(value, body)
 
-    def _listxattr(self, inode: int, _pid: int, body: bytes) -> bytes | int:
-        names = self._inodes.get(inode).xattrs()
-        return _sized(b"".join(os.fsencode(name) + b"\0" for name in names), body)
+    def _listxattr(self, inode: int, _pid: int, body: bytes) -> bytes | int | None:
+        node = self._inodes.get(inode)
+        if node.is_remote:
+            return None
+        return _sized(b"".join(os.fsencode(name) + b"\0" for name in node.xattrs()), body)
 
     # -- files ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Setatt
 from imgfs.fuse.callers import call_of
 from imgfs.fuse.direct import DirectAnswers
 from imgfs.fuse.errnos import errno_of, missing_attribute
-from imgfs.fuse.handles import Handles
+from imgfs.fuse.handles import Handles, OpenReader
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.name_cache import NameCache
@@ -27,10 +27,12 @@ from imgfs.fuse.native_trees import NativeTrees
 from imgfs.fuse.node_calls import NodeCalls
 from imgfs.fuse.open_directories import OpenDirectory
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
-from imgfs.fuse.passthrough import Passthrough
+from imgfs.fuse.passthrough import Backed, Passthrough
 from imgfs.fuse.replies import Replies, change_of
 from imgfs.threads import DiskThreads
 from imgfs.vfs.nodes import (
+    File,
+    Node,
     WritableFile,
     is_directory,
     is_file,
@@ -110,7 +112,9 @@ class Operations(pyfuse3.Operations):
         if parent.depends_on_call(text):
             parent = parent.seen_by(call_of(ctx.pid))
         child = await self._nodes.child(parent, text, ctx.pid)
-        return self._replies.entry(child, parent.entry_timeout(child), parent_inode)
+        attributes = await self._nodes.ask(child, ctx.pid, child.attributes)
+        timeout = parent.entry_timeout(child)
+        return self._replies.entry(child, attributes, timeout, parent_inode)
 
     @_as_fuse_error
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
@@ -119,7 +123,8 @@ class Operations(pyfuse3.Operations):
         The owner is always granted write access, because `rm` prompts before it removes a file
         without write permission.
         """
-        modes = (await self._nodes.node(inode, ctx.pid)).attributes().mode
+        node = await self._nodes.node(inode, ctx.pid)
+        modes = (await self._nodes.ask(node, ctx.pid, node.attributes)).mode
         granted = modes >> 6 & 0o7 | os.W_OK if self._is_owner(ctx) else modes & ~os.W_OK & 0o7
         return mode & 0o7 & ~granted == 0
 
@@ -131,7 +136,7 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        return self._replies.attributes(await self._nodes.node(inode, ctx.pid), inode)
+        return await self._attributes(await self._nodes.node(inode, ctx.pid), inode, ctx.pid)
 
     @_as_fuse_error
     async def setattr(
@@ -145,7 +150,7 @@ class Operations(pyfuse3.Operations):
         node = await self._nodes.node(inode, ctx.pid)
         self._require_owner(ctx)
         await node.set_attributes(change_of(attr, fields))
-        return self._replies.attributes(node, inode)
+        return await self._attributes(node, inode, ctx.pid)
 
     @_as_fuse_error
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -153,14 +158,16 @@ class Operations(pyfuse3.Operations):
 
     @_as_fuse_error
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        value = (await self._nodes.node(inode, ctx.pid)).xattr(os.fsdecode(name))
+        node = await self._nodes.node(inode, ctx.pid)
+        value = await self._nodes.ask(node, ctx.pid, node.xattr, os.fsdecode(name))
         if value is None:
             raise FUSEError(missing_attribute(os.fsdecode(name)))
         return value
 
     @_as_fuse_error
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return [os.fsencode(name) for name in (await self._nodes.node(inode, ctx.pid)).xattrs()]
+        node = await self._nodes.node(inode, ctx.pid)
+        return [*map(os.fsencode, await self._nodes.ask(node, ctx.pid, node.xattrs))]
 
     @_as_fuse_error
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -190,8 +197,9 @@ class Operations(pyfuse3.Operations):
         directory = await self._nodes.directory(inode, ctx.pid)
         version = directory.version()
         children = await self._nodes.children(directory, ctx.pid)
+        remote = await self._nodes.attributes(directory, children, ctx.pid)
         parent = self.inodes.parent(inode)
-        opened = OpenDirectory(inode, parent, directory, version, children)
+        opened = OpenDirectory(inode, parent, directory, version, children, remote)
         number = self._directories.add(opened)
         return number | LASTING if directory.is_lasting else number
 
@@ -231,11 +239,7 @@ class Operations(pyfuse3.Operations):
         backed = self._passthrough.known(inode)
         if backed is None:
             reader = await self._nodes.reader(node, ctx.pid)
-            descriptor = reader.fileno()
-            if descriptor is None:
-                self._passthrough.refuse(inode)
-            else:
-                backed = self._passthrough.back(inode, descriptor, node.attributes().size)
+            backed = await self._backed(inode, node, reader, ctx.pid)
             if backed is None:
                 opened = OpenForReading(reader, ctx.pid, self._workers, self.callers)
                 number = self._files.add(opened)
@@ -251,7 +255,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         file = await self._create(parent_inode, name, mode, ctx)
         opened = await self._open_for_writing(file, flags & ~os.O_TRUNC, ctx.pid)
-        return opened, self._replies.entry(file, 0)
+        return opened, self._replies.entry(file, file.attributes(), 0)
 
     @_as_fuse_error
     async def mknod(
@@ -259,7 +263,8 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         if not stat.S_ISREG(mode):
             raise refusal_of(await self._nodes.directory(parent_inode, ctx.pid))
-        return self._replies.entry(await self._create(parent_inode, name, mode, ctx), 0)
+        file = await self._create(parent_inode, name, mode, ctx)
+        return self._replies.entry(file, file.attributes(), 0)
 
     @_as_fuse_error
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -314,7 +319,7 @@ class Operations(pyfuse3.Operations):
         link = await self._nodes.apply(
             parent, ctx.pid, parent.symlink, os.fsdecode(name), text, mountpoint
         )
-        return self._replies.entry(link, 0)
+        return self._replies.entry(link, link.attributes(), 0)
 
     @_as_fuse_error
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -342,7 +347,8 @@ class Operations(pyfuse3.Operations):
         made = await self._nodes.apply(
             parent, ctx.pid, parent.mkdir, os.fsdecode(name), mode & ~ctx.umask, ctx.uid, ctx.gid
         )
-        return self._replies.entry(made, 0, parent_inode)
+        attributes = await self._nodes.ask(made, ctx.pid, made.attributes)
+        return self._replies.entry(made, attributes, 0, parent_inode)
 
     @_as_fuse_error
     async def link(
@@ -352,7 +358,7 @@ class Operations(pyfuse3.Operations):
         parent = await self._nodes.directory(new_parent_inode, ctx.pid)
         child = await self._nodes.node(inode, ctx.pid)
         made = await self._nodes.apply(parent, ctx.pid, parent.link, os.fsdecode(new_name), child)
-        return self._replies.entry(made, 0)
+        return self._replies.entry(made, made.attributes(), 0)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -360,6 +366,24 @@ class Operations(pyfuse3.Operations):
     def open_handles(self) -> int:
         """The number of open files and directories."""
         return len(self._files) + len(self._directories)
+
+    async def _attributes(self, node: Node, inode: int, pid: int) -> EntryAttributes:
+        return self._replies.attributes(await self._nodes.ask(node, pid, node.attributes), inode)
+
+    async def _backed(self, inode: int, file: File, reader: OpenReader, pid: int) -> Backed | None:
+        """Let the kernel read a file itself, whose reader is closed after an error; return None if
+        that is impossible.
+        """
+        descriptor = reader.fileno()
+        if descriptor is None:
+            self._passthrough.refuse(inode)
+            return None
+        try:
+            attributes = await self._nodes.ask(file, pid, file.attributes)
+        except BaseException:
+            reader.close()
+            raise
+        return self._passthrough.back(inode, descriptor, attributes.size)
 
     def _mountpoint_of(self, path: str) -> str:
         """Return the name of the mount by which a path leads into it, or any if it does not."""

@@ -4,7 +4,7 @@
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple
 
 from pyfuse3 import FUSEError
@@ -15,7 +15,7 @@ from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.killed_callers import KilledCallers
 from imgfs.fuse.open_directories import listed
 from imgfs.threads import DiskThreads
-from imgfs.vfs.nodes import Directory, File, Node, is_directory
+from imgfs.vfs.nodes import Attributes, Directory, File, Node, is_directory
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -46,6 +46,13 @@ class NodeCalls:
             raise FUSEError(errno.ENOTDIR)
         return node
 
+    async def ask(self, node: Node, pid: int, question: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a method that tells the attributes of `node`, and return its result."""
+        if not node.is_remote:
+            return question(*args)
+        with self._callers.unless_killed(pid):
+            return await self._workers.read(question, *args)
+
     async def find(self, parent: Directory, name: str, pid: int) -> Node | None:
         """Return the child with a name, or None."""
         if not parent.may_block(name):
@@ -66,6 +73,12 @@ class NodeCalls:
             return listed(directory)
         with self._callers.unless_killed(pid):
             return await self._workers.read(listed, directory)
+
+    async def attributes(
+        self, directory: Directory, children: Sequence[tuple[str, Node]], pid: int
+    ) -> Mapping[str, Attributes]:
+        """Return the attributes of the children of a directory that are remote, by their names."""
+        return await self.ask(directory, pid, _remote, children) if directory.is_remote else {}
 
     async def apply(
         self, directory: Directory, pid: int, change: Callable[[*Ts], T], *args: *Ts
@@ -89,3 +102,7 @@ class NodeCalls:
             opened.close()
             raise
         return opened
+
+
+def _remote(children: Sequence[tuple[str, Node]]) -> Mapping[str, Attributes]:
+    return {name: node.attributes() for name, node in children if node.is_remote}

@@ -10,7 +10,7 @@ from pyfuse3 import EntryAttributes, SetattrFields
 from imgfs.fuse.inodes import Inodes
 from imgfs.fuse.name_cache import KEPT, NameCache
 from imgfs.fuse.open_directories import DOTS, OpenDirectory
-from imgfs.vfs.nodes import AttributeChange, Node
+from imgfs.vfs.nodes import AttributeChange, Attributes, Node
 
 
 class Replies:
@@ -22,14 +22,17 @@ class Replies:
         self._names = names
         self._owner = owner
 
-    def entry(self, child: Node, name_timeout: float, parent: int = 0) -> EntryAttributes:
+    def entry(
+        self, child: Node, attributes: Attributes, name_timeout: float, parent: int = 0
+    ) -> EntryAttributes:
         """Count a lookup of a child and return its attributes."""
         inode = self._inodes.look_up(child, parent)
-        return self.attributes(child, inode, name_timeout)
+        return self.attributes(attributes, inode, name_timeout)
 
-    def attributes(self, node: Node, inode: int, entry_timeout: float = 0) -> EntryAttributes:
+    def attributes(
+        self, attributes: Attributes, inode: int, entry_timeout: float = 0
+    ) -> EntryAttributes:
         """Return the attributes of a node."""
-        attributes = node.attributes()
         result = EntryAttributes()
         result.st_ino = inode
         result.generation = self._inodes.generation(inode)
@@ -55,7 +58,7 @@ class Replies:
         for number in range(max(0, start - DOTS), len(children)):
             name, node = children[number]
             attributes.st_ino = self._inodes.number(node.key)
-            attributes.st_mode = node.attributes().mode
+            attributes.st_mode = opened.attributes(name, node).mode
             encoded = name.encode(errors="surrogateescape")
             if not pyfuse3.readdir_reply(token, encoded, attributes, number + DOTS + 1):
                 return
@@ -75,7 +78,7 @@ class Replies:
             inode = self._inodes.look_up(node, opened.inode)
             is_kept = keep_until and time.monotonic() < keep_until
             timeout = KEPT if is_kept else opened.directory.entry_timeout(node)
-            attributes = self.attributes(node, inode, timeout)
+            attributes = self.attributes(opened.attributes(name, node), inode, timeout)
             following = number + DOTS + 1
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self._inodes.forget(inode, 1)

@@ -33,7 +33,8 @@ class ArchiveNodes:
 
     def __init__(self, store: Store, view: View, layers: Layers, changes: NameChanges) -> None:
         """`changes` removes the entries of image directories."""
-        self.blobs = BlobSource(store.content, self._links, memoryview(mmap.mmap(-1, _WINDOW)))
+        window = memoryview(mmap.mmap(-1, _WINDOW))
+        self.blobs = BlobSource(store.content, self._links, window, store.images.is_remote)
         self._store = store
         self._view = view
         self._uncompressed = UncompressedBlobs(store.content, layers)
@@ -97,13 +98,13 @@ class ArchiveNodes:
         tree: Mapping[str, Mapping[str, Node]],
         image: TreeEntry | None,
     ) -> Node:
-        mtime = entry.mtime * NS_PER_SECOND
+        mtime, is_remote = entry.mtime * NS_PER_SECOND, self.blobs.is_remote
         match entry.content:
             case None if image is not None:
                 entries = self._changes.entries(image, f"{entry.path}/")
-                return RemovableDirectory(key, entries, tree[entry.path], mtime)
+                return RemovableDirectory(key, entries, tree[entry.path], mtime, is_remote)
             case None:
-                return FixedDirectory(key, tree[entry.path], mtime)
+                return FixedDirectory(key, tree[entry.path], mtime, is_remote=is_remote)
             case Digest() as digest if not entry.mtime:
                 return BlobFile(self.blobs, digest, entry.size, entry.media_type)
             case Digest() as digest:

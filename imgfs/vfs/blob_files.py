@@ -18,13 +18,15 @@ _BLOCK_SIZE = 1 << 20
 class BlobSource(msgspec.Struct, frozen=True):
     """The source of the bytes and link counts of blob files.
 
-    `links` returns how many images contain a blob. All readers share the buffer `window` for reads
-    that the page cache answers, in the event loop.
+    `links` returns how many images contain a blob, for which it waits for the network if
+    `is_remote`. All readers share the buffer `window` for reads that the page cache answers, in the
+    event loop.
     """
 
     provider: Provider
     links: Callable[[Digest], int]
     window: memoryview
+    is_remote: bool
 
 
 class BlobFile(ReadOnlyNode, msgspec.Struct, frozen=True):
@@ -39,6 +41,10 @@ class BlobFile(ReadOnlyNode, msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"blob:{self.digest}"
+
+    @property
+    def is_remote(self) -> bool:
+        return self.source.is_remote
 
     def attributes(self) -> Attributes:
         links = max(1, self.source.links(self.digest))

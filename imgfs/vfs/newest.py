@@ -1,4 +1,6 @@
-"""The creation times of the newest images in namespaces, cached until the store changes."""
+"""The creation times of the newest images in namespaces, cached until the store changes. Safe from
+any thread.
+"""
 
 from collections.abc import Callable
 
@@ -12,17 +14,17 @@ class Newest:
         """`version` returns a number that differs once anything in the store has changed."""
         self._images = images
         self._version = version
-        self._known: dict[str, int] = {}
-        self._last = 0
+        self._cached: tuple[int, dict[str, int]] = (0, {})
 
     def below(self, path: str) -> int:
         """Return the time in seconds since the epoch of the images whose path continues `path` with
         a slash or a colon; 0 if there are none.
         """
-        last = self._version()
-        if last != self._last:
-            self._known, self._last = {}, last
-        known = self._known
+        version = self._version()
+        last, known = self._cached
+        if version != last:
+            known = {}
+            self._cached = (version, known)
         if path not in known:
             known[path] = max(self._images.newest(f"{path}/"), self._images.newest(f"{path}:"))
         return known[path]

@@ -2,8 +2,9 @@
 
 Two nodes with equal keys are one inode, and the content of a file with a given key never changes.
 The FUSE handlers look a node up and call its methods; a change that a node does not support raises
-OSError with the node's `refusal`. Methods for which `may_block` or `changes_block` is true can wait
-for the disk, so call them in a worker thread. Call everything else in the event loop.
+OSError with the node's `refusal`. Methods for which `may_block`, `changes_block` or `is_remote` is
+true can wait for the disk or the network, so call them in a worker thread. Call everything else in
+the event loop.
 """
 
 import errno
@@ -64,6 +65,13 @@ class Node(Protocol):
 
     @property
     def key(self) -> Key: ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether `attributes`, `xattrs` and `xattr`, of a directory or of one of its children, can
+        wait for the network.
+        """
+        ...
 
     def attributes(self) -> Attributes: ...
 
@@ -248,6 +256,10 @@ class ReadOnlyNode:
     is_directory: ClassVar[bool] = False
     may_change: ClassVar[bool] = False
 
+    @property
+    def is_remote(self) -> bool:
+        return False
+
     def xattrs(self) -> Mapping[str, bytes]:
         return {}
 
@@ -358,6 +370,7 @@ class FixedDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     nodes: Mapping[str, Node]
     mtime: int = 0
     extra: Mapping[str, bytes] | None = None
+    is_remote: bool = False
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)

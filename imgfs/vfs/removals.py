@@ -141,6 +141,7 @@ class RemovableDirectory(EntriesDirectory, msgspec.Struct, frozen=True):
     entries: ImageEntries
     nodes: Mapping[str, Node]
     mtime: int
+    is_remote: bool = False
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.mtime)

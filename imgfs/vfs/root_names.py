@@ -65,14 +65,18 @@ class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     def key(self) -> str:
         return f"{self.named.kind}:names:{self.prefix}"
 
+    @property
+    def is_remote(self) -> bool:
+        return self.named.store.images.is_remote
+
     def attributes(self) -> Attributes:
         created = self.named.newest.below(self.prefix[:-1]) if self.prefix else 0
         return Attributes(READ_ONLY_DIRECTORY, mtime=created * 10**9, timeout=0)
 
     def may_block(self, name: str | None, /) -> bool:
-        if name is None or name in self.fixed:
+        if name in self.fixed:
             return False
-        return self.named.store.images.is_remote or not self._is_made(name)
+        return self.is_remote or (name is not None and not self._is_made(name))
 
     def entry_timeout(self, child: Node, /) -> float:
         return FOREVER if any(child is one for one in self.fixed.values()) else NEVER

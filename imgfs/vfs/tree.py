@@ -169,6 +169,10 @@ class NameDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     def key(self) -> str:
         return f"names:{self.prefix}"
 
+    @property
+    def is_remote(self) -> bool:
+        return self.tree.is_remote
+
     def attributes(self) -> Attributes:
         if not self.prefix:
             return Attributes(_OWNERS_DIRECTORY)
@@ -251,6 +255,10 @@ class ImageDirectory(EntriesDirectory, msgspec.Struct, frozen=True, gc=False):
     @property
     def key(self) -> TreeEntry:
         return self.place
+
+    @property
+    def is_remote(self) -> bool:
+        return self.tree.is_remote
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.place.created * NS_PER_SECOND)
