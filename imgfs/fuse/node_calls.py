@@ -84,7 +84,7 @@ class NodeCalls:
         self, directory: Directory, pid: int, change: Callable[[*Ts], T], *args: *Ts
     ) -> T:
         """Call a method that changes `directory`, and return its result."""
-        if not directory.changes_block:
+        if not directory.changes_block and not directory.is_remote:
             return change(*args)
         with self._callers.unless_killed(pid):
             return await self._workers.write(change, *args)

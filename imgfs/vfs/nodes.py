@@ -68,8 +68,8 @@ class Node(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether `attributes`, `xattrs` and `xattr`, of a directory or of one of its children, can
-        wait for the network.
+        """Whether `attributes`, `xattrs` and `xattr`, of a directory or of one of its children, and
+        changes of a directory can wait for the network.
         """
         ...
 

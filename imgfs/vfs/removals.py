@@ -2,12 +2,12 @@
 
 Programs like `rm -r` remove a directory's contents before the directory, but an image is removed in
 one step with its directory. Until then the removed entries are only hidden, and they reappear if
-nothing more is removed for a minute. Call `add` from the event loop only; `end` and `hidden` are
-safe in any thread.
+nothing more is removed for a minute. Safe from any thread.
 """
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -39,30 +39,37 @@ class Removals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` returns seconds, like `time.monotonic`."""
         self._clock = clock
+        self._lock = threading.Lock()
         self._images: dict[TreeEntry, _Hidden] = {}
 
     def add(self, image: TreeEntry, path: str) -> None:
         """Hide an entry of an image directory, and restart the time of its other hidden entries."""
-        paths = self.hidden(image) | {path}
-        self._images[image] = _Hidden(paths, self._clock() + PATIENCE)
+        with self._lock:
+            paths = self._hidden(image) | {path}
+            self._images[image] = _Hidden(paths, self._clock() + PATIENCE)
 
     def hidden(self, image: TreeEntry) -> frozenset[str]:
         """Return the paths that are hidden in an image directory now."""
         if not self._images:
             return frozenset()
+        with self._lock:
+            return self._hidden(image)
+
+    def end(self, image: TreeEntry) -> bool:
+        """Forget the hidden entries of an image directory; return whether there were any."""
+        with self._lock:
+            removed = bool(self._hidden(image))
+            self._images.pop(image, None)
+            return removed
+
+    def _hidden(self, image: TreeEntry) -> frozenset[str]:
         entry = self._images.get(image)
         if entry is None:
             return frozenset()
         if self._clock() >= entry.until:
-            self._images.pop(image, None)
+            del self._images[image]
             return frozenset()
         return entry.paths
-
-    def end(self, image: TreeEntry) -> bool:
-        """Forget the hidden entries of an image directory; return whether there were any."""
-        removed = bool(self.hidden(image))
-        self._images.pop(image, None)
-        return removed
 
 
 class ImageEntries(msgspec.Struct, frozen=True):

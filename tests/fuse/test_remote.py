@@ -155,3 +155,17 @@ def test_what_is_remote_is_not_answered_directly(remote: Mount, path: str) -> No
 def test_mkdir_asks_for_the_attributes_in_a_worker(remote: Mount) -> None:
     made = remote.run(remote.operations.mkdir, ROOT, b"team", 0o755, CALLER)
     assert made.st_ino == remote.inode("team")
+
+
+def test_entries_of_an_image_are_removed_in_a_worker(remote: Mount) -> None:
+    operations, image = remote.operations, remote.inode("app:1")
+    below = remote.inode("app:1/blobs/sha256")
+    for name in (b"index.json", b"manifest.json", b"oci-layout"):
+        remote.run(operations.unlink, image, name, CALLER)
+    for blob in APP.blobs():
+        remote.run(operations.unlink, below, archives.digest(blob)[7:].encode(), CALLER)
+    remote.run(operations.rmdir, remote.inode("app:1/blobs"), b"sha256", CALLER)
+    remote.run(operations.rmdir, image, b"blobs", CALLER)
+    remote.run(operations.rmdir, ROOT, b"app:1", CALLER)
+    with pytest.raises(pyfuse3.FUSEError):
+        remote.inode("app:1")
