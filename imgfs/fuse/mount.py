@@ -206,7 +206,7 @@ class _Mount:
     def _wire(self, imports: ImportDirectory) -> Operations:
         fixed: dict[str, Node] = {
             "import": imports if self._store.supports_changes else FixedDirectory("import", {}),
-            ".imgfs": StatusDirectory(lambda: self._status(imports), imports, self._store.events),
+            ".imgfs": self._status_directory(imports),
         }
         names = self._options.names
         tree = self._tree = ImageTree(self._store, self._options.view, fixed, names)
@@ -223,13 +223,26 @@ class _Mount:
         )
         return self._operations
 
-    def _status(self, imports: ImportDirectory) -> dict[str, object]:
+    def _status_directory(self, imports: ImportDirectory) -> StatusDirectory:
+        """Return `.imgfs/`, which counts the images of a remote store in a worker."""
+        images = self._store.images
+
+        def status() -> dict[str, object]:
+            return self._status(imports, images.count())
+
+        def status_in_worker() -> dict[str, object]:
+            return trio.from_thread.run_sync(self._status, imports, images.count())
+
+        read = status_in_worker if images.is_remote else status
+        return StatusDirectory(read, imports, self._store.events, images.is_remote)
+
+    def _status(self, imports: ImportDirectory, images: int) -> dict[str, object]:
         assert self._operations is not None
         return {
             "store": self._store.location,
             "mountpoint": str(self._mountpoint),
             "pid": os.getpid(),
-            "images": self._store.images.count(),
+            "images": images,
             "inodes": len(self._operations.inodes),
             "handles": self._operations.open_handles,
             "imports": imports.counts(),

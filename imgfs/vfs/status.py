@@ -1,7 +1,7 @@
 """The directory `.imgfs/`: the state of the mount, reports about uploads, and the event log."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.closing import Closing
 from engine.spec import digest, go_json
@@ -17,6 +17,8 @@ from imgfs.vfs.nodes import (
     ReadOnlyDirectory,
     ReadOnlyNode,
 )
+
+_LISTED: Final = ("events", "imports", "status.json")
 
 
 class Reports(Protocol):
@@ -97,26 +99,39 @@ class StatusDirectory(ReadOnlyDirectory):
     key = "status"
 
     def __init__(
-        self, status: Callable[[], Mapping[str, object]], reports: Reports, events: EventLog
+        self,
+        status: Callable[[], Mapping[str, object]],
+        reports: Reports,
+        events: EventLog,
+        waits: bool = False,
     ) -> None:
+        """`waits` tells whether `status` can wait for the network."""
         self._status = status
+        self._waits = waits
         self._events = EventsFile(events)
         self._imports = ReportDirectory(reports)
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, timeout=0)
 
+    def may_block(self, name: str | None, /) -> bool:
+        return self._waits and name in (None, "status.json")
+
     def lookup(self, name: str, /) -> Node | None:
-        return dict(self.children()).get(name)
+        match name:
+            case "events":
+                self._events = self._events.current()
+                return self._events
+            case "imports":
+                return self._imports
+            case "status.json":
+                data = go_json.dumps_indented(dict(self._status())) + b"\n"
+                return _snapshot(name, data)
+        return None
 
     def children(self) -> Iterable[tuple[str, Node]]:
-        data = go_json.dumps_indented(dict(self._status())) + b"\n"
-        self._events = self._events.current()
-        return [
-            ("events", self._events),
-            ("imports", self._imports),
-            ("status.json", _snapshot("status.json", data)),
-        ]
+        found = ((name, self.lookup(name)) for name in _LISTED)
+        return [(name, node) for name, node in found if node is not None]
 
 
 def _snapshot(name: str, data: bytes) -> BytesFile:

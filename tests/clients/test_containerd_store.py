@@ -48,6 +48,8 @@ def test_what_ctr_imports_is_a_directory_at_once(
 ) -> None:
     containerd.ctr("images", "import", "--no-unpack", archive)
     assert shown.names() == ["app:1", "import"]
+    assert shown.names(".imgfs") == ["events", "imports", "status.json"]
+    assert shown.status("images") == 1
     assert (shown / "rootfs/app:1/bin/busybox").read_bytes() == (
         busybox_root / "bin/busybox"
     ).read_bytes()

@@ -24,6 +24,7 @@ from imgfs.fuse.native.library import PLAIN
 from imgfs.fuse.native_trees import NativeTrees
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.threads import DiskThreads
+from imgfs.vfs.status import StatusDirectory
 from imgfs.vfs.views import CombinedView
 from tests import archives
 from tests.archives import ImageParts
@@ -34,7 +35,7 @@ APP = ImageParts()
 BLOB = f"app:1/blobs/sha256/{APP.id[7:]}"
 NAMESPACES = ["ghcr.io", "ghcr.io/org", "app", "rootfs", "rootfs/ghcr.io", "layers/ghcr.io"]
 IN_IMAGES = ["app:1", "app:1/blobs", "app:1/blobs/sha256", "app/blobs", "app:1/index.json", BLOB]
-PATHS = ["", *NAMESPACES, *IN_IMAGES]
+PATHS = ["", *NAMESPACES, *IN_IMAGES, ".imgfs", ".imgfs/status.json", ".imgfs/events"]
 CALLER: Any = SimpleNamespace(pid=os.getpid(), uid=os.getuid(), gid=os.getgid(), umask=0)
 NOT_NATIVE = "not asked for"
 
@@ -62,6 +63,14 @@ class RemoteImages(MemoryImages):
             pytest.fail("the event loop would wait for the network")
 
 
+class NoReports:
+    def report(self, _name: str) -> None:
+        return None
+
+    def report_names(self) -> list[str]:
+        return []
+
+
 class Mount:
     """The handlers over a remote store, without a kernel."""
 
@@ -71,6 +80,7 @@ class Mount:
         load(store, archives.oci_archive((APP, "docker.io/library/app:1")))
         names.tag(store, "app:1", "ghcr.io/org/app:2")
         shown = tree(store, CombinedView())
+        shown.fixed[".imgfs"] = StatusDirectory(self.status, NoReports(), store.events, waits=True)
         self.inodes = Inodes(shown.root, shown.roots)
         self.workers = DiskThreads()
         self.operations = Operations(
@@ -83,6 +93,9 @@ class Mount:
             (Path("/mnt"),),
         )
         self.images.is_away = True
+
+    def status(self) -> dict[str, object]:
+        return {"images": self.images.count()}
 
     def run(self, call: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
         return trio.run(call, *arguments)
@@ -115,7 +128,7 @@ def test_attributes_are_asked_for_in_a_worker(remote: Mount, path: str) -> None:
         remote.run(operations.open, inode, os.O_RDONLY, CALLER)
 
 
-@pytest.mark.parametrize("path", ["", *NAMESPACES, *IN_IMAGES[:4]])
+@pytest.mark.parametrize("path", ["", *NAMESPACES, *IN_IMAGES[:4], ".imgfs"])
 @pytest.mark.parametrize("tag", [0, PLAIN], ids=["with attributes", "names"])
 def test_the_attributes_of_what_is_listed_are_asked_for_in_a_worker(
     remote: Mount, monkeypatch: pytest.MonkeyPatch, path: str, tag: int
