@@ -34,7 +34,7 @@ def find_to_save(images: ImageStore, name: str) -> list[Image]:
 
 def find_one(images: ImageStore, name: str) -> Image:
     """Return the one image that is meant; a name alone means its `latest`. Errors as `find`."""
-    return (_tagged(images, name) or images.by_id(name))[0]
+    return _meant(images, name)[0]
 
 
 def tag(store: Store, source: str, name: str) -> Image:
@@ -46,6 +46,7 @@ def tag(store: Store, source: str, name: str) -> Image:
     if ref.digest is not None:
         raise InvalidReference(name, "digest", "a tag cannot have a digest")
     store.check_changes()
+    _meant(store.images, source)  # a remote store fetches it now, and not while it holds a lock
     with store.transaction():
         return store.images.put(Image(str(ref), find_one(store.images, source).target))
 
@@ -55,11 +56,17 @@ def remove(store: Store, name: str) -> list[Image]:
     was removed. Raise StoreReadOnly, and the errors of `find`.
     """
     store.check_changes()
+    _meant(store.images, name)  # as in `tag`
     with store.transaction():
-        images = _tagged(store.images, name) or store.images.by_id(name)
+        images = _meant(store.images, name)
         for image in images:
             store.images.delete(image.name)
     return images
+
+
+def _meant(images: ImageStore, name: str) -> list[Image]:
+    """Return the image with a name, or every name of the image with an ID."""
+    return _tagged(images, name) or images.by_id(name)
 
 
 def _tagged(images: ImageStore, name: str) -> list[Image]:

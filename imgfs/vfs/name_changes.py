@@ -26,6 +26,7 @@ class NameChanges:
     def rename(self, old: str, new: str) -> None:
         """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
         self._store.check_changes()
+        self._image_at(old)  # a remote store fetches it now, and not while it holds a lock
         with self._store.transaction():
             image = self._image_at(old)  # the name may have moved while the lock was waited for
             self._add(image, new)

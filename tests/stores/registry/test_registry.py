@@ -181,3 +181,22 @@ def test_many_indexes_are_looked_up_at_once(host: str, tmp_path: Path) -> None:
             tag(store, "app:1", f"app:{number}")
     with opened(host, tmp_path / "b") as store:
         assert len(store.images.all(f"{host}/app")) == 12
+
+
+@pytest.mark.parametrize("change", ["tag", "remove"])
+def test_an_index_that_is_new_to_the_cache_is_changed_at_once(
+    host: str, tmp_path: Path, change: str
+) -> None:
+    """Its manifests are fetched by threads that need the lock of the cache."""
+    with opened(host, tmp_path / "a") as store, Import(store, ImportOptions()) as importing:
+        importing.feed(multi_platform("docker.io/library/app:1", [AMD64, ARM64]))
+        importing.finish()
+    with opened(host, tmp_path / "b") as store:
+        if change == "tag":
+            tag(store, "app:1", "app:2")
+            assert [image.name for image in store.images.all()] == [
+                f"{host}/app:1",
+                f"{host}/app:2",
+            ]
+        else:
+            assert [image.name for image in remove(store, "app:1")] == [f"{host}/app:1"]
