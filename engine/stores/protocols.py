@@ -88,8 +88,7 @@ class EventLog(ABC):
 
     def add_failure(self, file: str, reason: str) -> None:
         """Record that a file could not be loaded, and why."""
-        name = file.encode(errors="replace").decode()  # a file name may be invalid as text
-        self._append("load-failed", "", name, None, reason)
+        self._append("load-failed", "", _valid(file), None, _valid(reason))
 
 
 class NameLock:
@@ -160,3 +159,8 @@ class Store(Closing, ABC):
         """Raise StoreReadOnly if the store cannot be written to."""
         if not self.supports_changes:
             raise StoreReadOnly(self.location)
+
+
+def _valid(text: str) -> str:
+    """Return text that can be stored: a file name may be invalid as text, and a reason quote it."""
+    return text.encode(errors="replace").decode()

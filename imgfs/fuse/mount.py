@@ -260,6 +260,8 @@ class _Mount:
             await self.workers.write(self._store.events.add_failure, name, reason)
         except (EngineError, OSError) as error:
             log.warning("there is no event of it: %s", error)
+        except Exception:  # would end the mount
+            log.exception("there is no event of it")
 
 
 def _checks(fuse: Collection[str]) -> set[str]:

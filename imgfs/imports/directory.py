@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import trio
 
+from engine.errors import printable
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.directory_upload import DirectoryUpload
 from imgfs.imports.failures import SUFFIX, Failures, is_reserved
@@ -163,7 +164,8 @@ class ImportDirectory(ReadOnlyDirectory):
     def refused(self, upload: DirectoryUpload, path: str, error: Exception) -> None:
         """Show why a file of a directory, or an image that it completes, was not taken."""
         self._mtime = time.time_ns()
-        text = f"{path}: {sentence(error)}" if isinstance(error, OSError) else sentence(error)
+        reason = sentence(error)
+        text = f"{printable(path)}: {reason}" if isinstance(error, OSError) else reason
         kept = names_of(upload.load.loaded)
         self._failures.add(upload.name, text, error, self._mtime, kept)
         self._services.nursery.start_soon(self._services.failed, upload.name, text)

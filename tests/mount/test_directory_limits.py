@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_in_the_middle(tmp_path: Path, mount: Callable[..., 
         with pytest.raises(OSError, match="No space left on device"):
             write(directory / LAYER, LAYOUT[LAYER])
         with pytest.raises(OSError, match="No space left on device"):
-            put(mounted.drop / "other", {"tmp": LAYOUT[LAYER]})
+            put(mounted.drop / "other", {"caf\udce9": LAYOUT[LAYER]})
         assert mounted.names() == ["import"]
         assert "No space left" in mounted.report("app")["error"]
         filler.unlink()

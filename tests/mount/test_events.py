@@ -3,12 +3,15 @@
 import json
 import os
 import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import IMGFS, Mounted, run
+from tests.mounts import IMGFS, Mounted, run, write
 from tests.waiting import wait_until
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
@@ -52,3 +55,18 @@ def test_a_failed_load_is_an_event(mounted: Mounted) -> None:
     attributes = event["Actor"]["Attributes"]
     assert attributes == {"name": "x.tar", "error": mounted.report()["error"]}
     assert run(*IMGFS, "--store", mounted.store, "events", "--since", "1h", "--until", "0s").stdout
+
+
+def test_a_failure_that_cannot_be_logged_leaves_the_mount_alone(
+    mount: Callable[..., Mounted],
+) -> None:
+    launcher = sys.executable, str(Path(__file__).with_name("without_events.py"))
+    mounted = mount(launcher=launcher)
+    directory = mounted.drop / "app/blobs/sha256"
+    directory.mkdir(parents=True)
+    with pytest.raises(OSError, match="Input/output"):
+        write(directory / ("0" * 64), b"other bytes")
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000])
+    mounted.load(ARCHIVE, "y.tar")
+    assert "app:1" in mounted.names()

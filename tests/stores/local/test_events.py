@@ -113,3 +113,9 @@ def test_a_line_is_as_docker_writes_it() -> None:
         "time": 1_700_000_000,
         "timeNano": 1_700_000_000_123_456_789,
     }
+
+
+def test_a_failure_is_told_whatever_bytes_are_in_it(engine: LocalEngine) -> None:
+    engine.events.add_failure("caf\udce9.tar", "caf\udce9.tar: No space left on device")
+    (event,) = engine.events.after()
+    assert (event.name, event.error) == ("caf?.tar", "caf?.tar: No space left on device")
