@@ -65,7 +65,8 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     @property
     def height(self) -> int:
-        return 1 + max((child.height for child in self._children.values()), default=0)
+        children = self._children.copy()  # other threads change it
+        return 1 + max((child.height for child in children.values()), default=0)
 
     def check_depth(self, height: int) -> None:
         """Raise OSError (EMLINK) if a directory of this height is too deep here."""
@@ -141,7 +142,8 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     def children(self) -> Iterable[tuple[str, Node]]:
         """Return what has been made here, and the stored blobs that the images refer to."""
-        children = {n: child for n, child in self._children.items() if not child.is_refused}
+        made = self._children.copy()  # other threads change it
+        children = {name: child for name, child in made.items() if not child.is_refused}
         found: dict[str, Node] = {name: children[name] for name in self._left(children)}
         for name in self._referred_directories():
             if name not in found:
