@@ -3,7 +3,7 @@
 Call this from the event loop; the import runs in a worker thread, one call at a time. Between two
 awaits, the first `_accepted` bytes have been passed on in order. The bytes after them may be in the
 native library, and are taken from there before anything else is done. Bytes that arrive out of
-order are kept in a spool file until the bytes before them arrive. A flush fills the gaps that are
+order are kept in a spool file until the bytes before them arrive. `finish` fills the gaps that are
 left with zeros, because a hole in a file reads as zeros.
 """
 
@@ -11,6 +11,7 @@ import errno
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from engine.archive.importer import Import
 from engine.archive.loaded import Loaded
@@ -23,6 +24,8 @@ from imgfs.imports.services import ImportServices
 from imgfs.imports.write_queue import WriteQueue
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ZEROS = bytes(1 << 20)
 _AHEAD = 8 << 20
@@ -105,6 +108,14 @@ class ArchiveWriter:
             self._gather.begin(self._accepted)
         return len(data)
 
+    async def has_gaps(self) -> bool:
+        """Return whether bytes that nobody has written yet may still belong to the archive."""
+        self.take_gathered()
+        if self._lost is not None or self._accepted >= self.size:
+            return False
+        await self._drained()
+        return self._accepted < self.size and self._wants_more()
+
     async def finish(self) -> None:
         """Finish the import with the bytes so far, and set `result` or `error`."""
         if self._lost is not None:
@@ -161,9 +172,9 @@ class ArchiveWriter:
         self._queue = self._import = self._spool = self._lost = None
         self._accepted = 0
 
-    async def run_in_thread(self, call: Callable[[], None]) -> None:
+    async def run_in_thread(self, call: Callable[[], T]) -> T:
         """Run calls as `SerialCalls.run` does."""
-        await self._calls.run(call)
+        return await self._calls.run(call)
 
     @property
     def _written(self) -> int:

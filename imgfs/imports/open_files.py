@@ -10,23 +10,27 @@ from contextlib import suppress
 
 
 def is_open(path: str) -> bool:
-    """Return whether another process has a file open whose path ends with these names.
+    """Return whether another process can write a file whose path ends with these names.
 
     Processes whose descriptors this process may not read are ignored.
     """
     ends = f"/{path}", f"/{path} (deleted)"
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
     # A process that has just redirected its output is likely to be a new one.
-    for pid in sorted(pids, reverse=True):
-        if pid != os.getpid() and any(target.endswith(ends) for target in _targets(pid)):
-            return True
-    return False
+    return any(_writes(pid, ends) for pid in sorted(pids, reverse=True) if pid != os.getpid())
 
 
-def _targets(pid: int) -> list[str]:
-    targets = []
+def _writes(pid: int, ends: tuple[str, ...]) -> bool:
     with suppress(OSError):  # it has ended, or belongs to another user
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
-                targets.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
-    return targets
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if target.endswith(ends) and _is_for_writing(pid, descriptor):
+                    return True
+    return False
+
+
+def _is_for_writing(pid: int, descriptor: str) -> bool:
+    with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii") as file:
+        flags = next(line for line in file if line.startswith("flags:"))
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY

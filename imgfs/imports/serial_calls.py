@@ -1,10 +1,13 @@
 """Calls in a worker thread, one after the other."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 
 from imgfs.threads import DiskThreads
+
+T = TypeVar("T")
 
 
 class SerialCalls:
@@ -17,15 +20,18 @@ class SerialCalls:
         self._workers = workers
         self._lock = trio.Lock()
 
-    async def run(self, call: Callable[[], None]) -> None:
-        """Run a call in a worker thread. If this is cancelled, the call still runs to its end."""
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run a call in a worker thread, and return its result. If this is cancelled, the call
+        still runs to its end.
+        """
+        results: list[T] = []
         failure: list[Exception] = []
         ended = trio.Event()
 
         async def run() -> None:
             async with self._lock:
                 try:
-                    await self._workers.write(call)
+                    results.append(await self._workers.write(call))
                 except Exception as error:  # raised below, in the task that waits
                     failure.append(error)
             ended.set()
@@ -34,3 +40,4 @@ class SerialCalls:
         await ended.wait()
         if failure:
             raise failure[0]
+        return results[0]

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Protocol
 
 from engine.archive.loaded import Loaded
@@ -39,6 +40,8 @@ class Upload(ReadOnlyNode):
         self._writer = writer
         self._listener = listener
         self._handles = 0
+        self._waits_for_gaps = False
+        """Whether the last flush has left gaps to whoever has the file open."""
 
     @property
     def status(self) -> Status:
@@ -131,21 +134,24 @@ class Upload(ReadOnlyNode):
 
     async def write(self, offset: int, data: bytes) -> int:
         """Write bytes at any offset that has not been passed on yet; see `ArchiveWriter.write`."""
+        self._waits_for_gaps = False
         return await self._writer.write(offset, data)
 
     async def flush(self) -> None:
         """Load the archive if it is complete; otherwise raise its error.
 
-        A flush without a write succeeds as long as a process has the file open: a shell closes a
-        duplicate descriptor when it redirects output.
+        A flush without a write, or with a gap in the archive, succeeds as long as a process has
+        the file open: a shell closes a duplicate descriptor when it redirects output.
         """
         if self._writer.has_bytes():
-            await self._writer.finish()
-            await self._listener.flushed(self)
+            self._waits_for_gaps = await self._writer.has_gaps() and await self._has_writer()
+            if self._waits_for_gaps:
+                return
+            await self._finish()
             if self.error is not None:
                 raise self.error
-        elif self.status is Status.EMPTY and not self._writer.size:
-            await self._writer.run_in_thread(self._refuse_if_closed)
+        elif self.status is Status.EMPTY and not self._writer.size and not await self._has_writer():
+            raise nothing_written()
 
     async def sync(self) -> None:
         await self._writer.sync()
@@ -157,6 +163,8 @@ class Upload(ReadOnlyNode):
         """Count one open file less. After the last one only the attributes and the result stay."""
         self._handles -= 1
         if self._handles == 0:
+            if self._waits_for_gaps:  # a file elsewhere was taken for this one
+                await self._finish()
             await self._writer.close()
             await self._listener.closed(self)
 
@@ -164,6 +172,10 @@ class Upload(ReadOnlyNode):
         """Drop what is not loaded, at the end of the mount."""
         await self._writer.reset()
 
-    def _refuse_if_closed(self) -> None:
-        if not is_open(f"import/{self.name}"):
-            raise nothing_written()
+    async def _finish(self) -> None:
+        await self._writer.finish()
+        await self._listener.flushed(self)
+
+    async def _has_writer(self) -> bool:
+        """Return whether a process can still write the file, after the close that is handled."""
+        return await self._writer.run_in_thread(partial(is_open, f"import/{self.name}"))

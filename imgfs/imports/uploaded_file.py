@@ -5,10 +5,9 @@ waits until the queue is empty, and takes the bytes of the native library before
 """
 
 import errno
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
@@ -26,8 +25,6 @@ from imgfs.vfs.nodes import AttributeChange, Attributes, Reader
 
 if TYPE_CHECKING:
     from imgfs.imports.uploaded_directory import UploadedDirectory
-
-T = TypeVar("T")
 
 _AHEAD = 8 << 20
 """Bytes that may wait for the thread."""
@@ -112,7 +109,7 @@ class UploadedFile(UploadedNode):
 
     async def read(self, offset: int, size: int) -> bytes:
         await self._drained()
-        return await self._call(partial(self._read, offset, size))
+        return await self._calls.run(partial(self._read, offset, size))
 
     async def write(self, offset: int, data: bytes) -> int:
         """Write bytes at an offset; raise what an earlier write has failed with."""
@@ -134,7 +131,7 @@ class UploadedFile(UploadedNode):
     async def truncate(self, size: int) -> None:
         async with self._jump:
             await self._drained()
-            await self._call(partial(self._truncate, size))
+            await self._calls.run(partial(self._truncate, size))
             self._position = self._consumed = size
 
     async def sync(self) -> None:
@@ -142,7 +139,7 @@ class UploadedFile(UploadedNode):
         if self._error is not None:
             raise self._error
         if isinstance(self._writer, FileWriter):
-            await self._call(self._writer.sync)
+            await self._calls.run(self._writer.sync)
 
     async def flush(self) -> None:
         """Hand the file over to the load; raise what is wrong with it or with what it completes."""
@@ -240,19 +237,13 @@ class UploadedFile(UploadedNode):
         if self._queue is not None:
             await self._queue.all_but(0)
 
-    async def _call(self, call: Callable[[], T]) -> T:
-        """Call in the file's worker thread, and return the result."""
-        results: list[T] = []
-        await self._calls.run(lambda: results.append(call()))
-        return results[0]
-
     async def _put(self) -> None:
         """Hand bytes that are new over to the load, and publish the images that they complete."""
         path, writer = self.path, self._writer
         if self.is_removed or self.digest is not None or not isinstance(writer, FileWriter):
             return
         try:
-            self.digest = await self._call(partial(self._load.put, path, writer))
+            self.digest = await self._calls.run(partial(self._load.put, path, writer))
         except ContentMismatch as error:
             if writer.has_gaps:
                 return  # the rest comes later, by another descriptor
@@ -272,7 +263,7 @@ class UploadedFile(UploadedNode):
         elif writer is not None and self.digest is None and writer.has_gaps and not self._error:
             self._writer = writer
         elif writer is not None and self.digest is None:
-            await self._call(writer.abort)
+            await self._calls.run(writer.abort)
             self.size = 0
             if not self.is_removed and self.parent is not None:
                 self.parent.lose(self)

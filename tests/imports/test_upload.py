@@ -14,6 +14,7 @@ from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
+from imgfs.imports import upload
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import Status
@@ -263,3 +264,42 @@ def test_the_import_works_while_writes_arrive(tmp_path: Path) -> None:
 
     run(archive, use, tmp_path)
     assert archive.pieces == [1_000_000] * 10
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_a_flush_leaves_gaps_while_the_file_is_open_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """`size` is the size of the file before the writes."""
+    archive = Archive(30)
+
+    async def use(opened: Upload) -> None:
+        monkeypatch.setattr(upload, "is_open", lambda _path: True)
+        await opened.truncate(size)
+        await opened.write(20, b"x" * 10)
+        await opened.flush()
+        assert (opened.status, archive.taken) == (Status.LOADING, 0)
+        await opened.write(0, b"x" * 20)
+        monkeypatch.setattr(upload, "is_open", lambda _path: False)
+        await opened.flush()
+        assert opened.status is Status.LOADED
+
+    run(archive, use, tmp_path)
+    assert archive.taken == archive.length
+
+
+@pytest.mark.parametrize(("length", "status"), [(30, Status.LOADED), (31, Status.FAILED)])
+def test_the_last_release_fills_the_gaps_that_no_flush_has_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, status: Status
+) -> None:
+    """Another file with such a name may be open."""
+    monkeypatch.setattr(upload, "is_open", lambda _path: True)
+    uploads = []
+
+    async def use(opened: Upload) -> None:
+        await opened.write(20, b"x" * 10)
+        await opened.flush()
+        uploads.append(opened)
+
+    run(Archive(length), use, tmp_path)
+    assert [opened.status for opened in uploads] == [status]

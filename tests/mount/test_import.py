@@ -289,6 +289,40 @@ def test_a_flush_within_an_archive_fails_and_loading_continues(mounted: Mounted)
     assert mounted.report()["status"] == "loaded"
 
 
+def test_a_flush_within_an_archive_leaves_its_gaps_to_later_writes(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    half = len(ARCHIVE) // 2
+    os.pwrite(descriptor, ARCHIVE[half:], half)
+    os.close(os.dup(descriptor))
+    os.pwrite(descriptor, ARCHIVE[:1000], 0)
+    os.close(os.dup(descriptor))
+    os.pwrite(descriptor, ARCHIVE[1000:half], 1000)
+    os.close(descriptor)
+    assert mounted.report()["status"] == "loaded"
+    assert (mounted / "app:1").is_dir()
+
+
+def test_a_flush_leaves_the_hole_of_a_preallocated_file(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.ftruncate(descriptor, len(ARCHIVE))
+    os.write(descriptor, ARCHIVE[:1000])
+    os.close(os.dup(descriptor))
+    os.write(descriptor, ARCHIVE[1000:])
+    os.close(descriptor)
+    assert (mounted / "app:1").is_dir()
+
+
+def test_the_last_close_of_an_archive_with_a_gap_fails(mounted: Mounted) -> None:
+    descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+    os.pwrite(descriptor, ARCHIVE[200_000:], 200_000)
+    os.pwrite(descriptor, ARCHIVE[:1000], 0)
+    os.close(os.dup(descriptor))
+    with pytest.raises(OSError, match=r"(Bad message|Input/output)"):
+        os.close(descriptor)
+    assert mounted.report()["status"] == "failed"
+    assert mounted.names() == ["import"]
+
+
 def test_a_loaded_file_can_be_renamed_changed_and_removed(mounted: Mounted) -> None:
     mounted.load(ARCHIVE)
     receipt = mounted.drop / "x.tar"
