@@ -123,8 +123,10 @@ class ArchiveWriter:
         while self._accepted < self.size and self._wants_more():
             await self._fill_hole()
         await self._drained()
-        if self.error is None or self._may_recover():  # the error may be an earlier flush's
-            await self.run_in_thread(self._finish)
+        target = self._import
+        if target is not None and (self.error is None or not target.failed):
+            # the error may be an earlier flush's
+            await self.run_in_thread(partial(self._finish, target))
 
     async def sync(self) -> None:
         """Wait until the import has taken all bytes; raise its error unless later bytes can still
@@ -160,17 +162,22 @@ class ArchiveWriter:
         await self.reset()
 
     async def reset(self) -> None:
-        """Drop the import, and all bytes that it has not loaded."""
-        await self._drained()
-        if self._import is not None:
-            await self.run_in_thread(partial(_abort, self._import))
-        if self._spool is not None:
-            self._spool.close()
+        """Drop the import, and all bytes that it has not loaded; what is written meanwhile begins
+        another one.
+        """
+        self.take_gathered()
+        dropped, queue, spool = self._import, self._queue, self._spool
+        self._queue = self._import = self._spool = self._lost = None
+        self._accepted = 0
+        if queue is not None:
+            await queue.all_but(0)
+        if dropped is not None:
+            await self.run_in_thread(partial(_abort, dropped))
+        if spool is not None:
+            spool.close()
         if self.error is not None:  # its frames refer to the bytes read last
             self.error = self.error.with_traceback(None)
             self.error.__cause__ = self.error.__context__ = None
-        self._queue = self._import = self._spool = self._lost = None
-        self._accepted = 0
 
     async def run_in_thread(self, call: Callable[[], T]) -> T:
         """Run calls as `SerialCalls.run` does."""
@@ -235,19 +242,19 @@ class ArchiveWriter:
         try:
             target.feed(data)
         except Exception as error:  # raised by the next write or flush
-            self.error = error
+            if target is self._import:
+                self.error = error
             _abort(target)
 
-    def _finish(self) -> None:
-        assert self._import is not None
+    def _finish(self, target: Import) -> None:
         try:
-            self.result = self._import.finish()
+            self.result = target.finish()
             self.error = None
             self.kept = names_of(self.result)
         except Exception as error:  # raised by the flush that called this
             self.error = error
-            if self._import.failed:
-                _abort(self._import)
+            if target.failed:
+                _abort(target)
 
 
 def nothing_written() -> BrokenArchive:

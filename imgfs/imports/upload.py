@@ -160,12 +160,15 @@ class Upload(ReadOnlyNode):
         await self._writer.truncate(size)
 
     async def released(self) -> None:
-        """Count one open file less. After the last one only the attributes and the result stay."""
+        """Count one open file less. After the last one only the attributes and the result stay,
+        unless the file is opened again meanwhile.
+        """
         self._handles -= 1
-        if self._handles == 0:
-            if self._waits_for_gaps:  # a file elsewhere was taken for this one
-                await self._finish()
+        if not self._handles and self._waits_for_gaps:
+            await self._finish()  # a file elsewhere was taken for this one
+        if not self._handles:
             await self._writer.close()
+        if not self._handles:
             await self._listener.closed(self)
 
     async def abandon(self) -> None:

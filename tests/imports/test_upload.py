@@ -1,5 +1,6 @@
 """Tests of uploads without a kernel."""
 
+import itertools
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -54,6 +55,18 @@ class Archive:
         self.aborted += 1
 
 
+class SlowToEnd(Archive):
+    """An archive that is aborted only while `may_end` is set."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.may_end = threading.Event()
+
+    def abort(self) -> None:
+        assert self.may_end.wait(30)
+        super().abort()
+
+
 class FakeLibrary:
     """The functions of the native library for gathered writes."""
 
@@ -93,14 +106,16 @@ def run(
     use: Callable[[Upload], Awaitable[None]],
     path: Path,
     native: NativeLibrary | str = "none",
+    later: Archive | None = None,
 ) -> None:
-    """Run `use` with an upload that is written to `archive`."""
+    """Run `use` with an upload that is written to `archive`, and then to `later`."""
+    archives = itertools.chain([archive], itertools.repeat(later or archive))
 
     async def main() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 services = ImportServices(
-                    lambda: cast(Import, archive),
+                    lambda: cast(Import, next(archives)),
                     _unused,
                     _unused,
                     path,
@@ -303,3 +318,25 @@ def test_the_last_release_fills_the_gaps_that_no_flush_has_filled(
 
     run(Archive(length), use, tmp_path)
     assert [opened.status for opened in uploads] == [status]
+
+
+def test_a_file_that_is_opened_while_it_is_released_begins_another_import(tmp_path: Path) -> None:
+    first, second = SlowToEnd(10), Archive(30)
+
+    async def use(opened: Upload) -> None:
+        await opened.write(0, b"x" * 10)
+        await opened.flush()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened.released)
+            await trio.testing.wait_all_tasks_blocked()
+            opened.opened(2)
+            nursery.start_soon(opened.write, 10, b"x" * 20)
+            await trio.testing.wait_all_tasks_blocked()
+            first.may_end.set()
+        await opened.flush()
+        assert opened.status is Status.LOADED
+        assert opened.attributes().size == 30
+
+    run(first, use, tmp_path, later=second)
+    assert (first.taken, first.aborted) == (10, 1)
+    assert (second.taken, second.aborted) == (30, 1)
