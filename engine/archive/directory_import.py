@@ -15,7 +15,7 @@ from threading import RLock
 from engine.archive.content_pool import ContentPool, blob_path
 from engine.archive.file_writer import FileWriter
 from engine.archive.growing_layout import GrowingLayout
-from engine.archive.growing_layouts import GrowingLayouts
+from engine.archive.growing_layouts import GrowingLayouts, is_hidden
 from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
@@ -45,7 +45,9 @@ class DirectoryImport(Closing):
     """
 
     def __init__(self, store: Store, options: ImportOptions, name: str) -> None:
-        """`name` is the directory's name, from which images without a name get theirs."""
+        """`name` is the directory's name, from which images without a name get theirs. It may be
+        set; a directory whose name begins with a dot is hidden, and has no images.
+        """
         self.name = name
         self._store = store
         self._options = options
@@ -171,8 +173,10 @@ class DirectoryImport(Closing):
         """Publish the images that a file, or a link (which has no digest), completes.
 
         Raise what is wrong with them, as `Import.finish` does; they are read again when the next
-        file of them arrives.
+        file of them arrives. Do nothing while the directory is hidden.
         """
+        if is_hidden(self.name):
+            return
         failure: Exception | None = None
         with self._lock:
             for each in self._layouts.arrived(path, digest):
@@ -182,6 +186,14 @@ class DirectoryImport(Closing):
                     failure = failure or error
         if failure is not None:
             raise failure
+
+    def files(self) -> list[tuple[str, Digest | None]]:
+        """Return the paths of all files and links, and the digests of files, for `arrived`, after a
+        hidden directory was renamed.
+        """
+        with self._lock:
+            contents = [(path, self._at(path)) for path in self._names.all()]
+        return [(path, content.digest if content else None) for path, content in contents]
 
     def remove(self, path: str) -> None:
         """Remove a file or link. Images that have been published stay."""

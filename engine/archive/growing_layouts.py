@@ -32,7 +32,7 @@ class GrowingLayouts:
         """Note a file, or a link, which has no digest; return the layouts that it may complete."""
         root, _, name = path.rpartition("/")
         root = f"{root}/" if root else ""
-        if name in DOCUMENTS and root not in self._layouts and not _is_hidden(root):
+        if name in DOCUMENTS and root not in self._layouts and not is_hidden(root):
             self._layouts[root] = self._new(root)
             ready = {root}
         else:
@@ -120,9 +120,9 @@ class GrowingLayouts:
                 self._waiting.setdefault(digest, set()).add(root)
 
 
-def _is_hidden(root: str) -> bool:
+def is_hidden(path: str) -> bool:
     """Return whether a directory is a temporary one of a writer, such as rsync's `.~tmp~`."""
-    return any(part.startswith(".") for part in root.split("/"))
+    return any(part.startswith(".") for part in path.split("/"))
 
 
 def _roots(path: str) -> Iterator[str]:

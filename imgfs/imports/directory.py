@@ -6,14 +6,16 @@ one can be looked up by its name until it fails, or once it is loaded until the 
 """
 
 import errno
+import functools
 import itertools
 import os
 import time
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from typing import ClassVar, ParamSpec, TypeVar
 
 import trio
 
+from engine.archive.growing_layouts import is_hidden
 from engine.errors import printable
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.directory_upload import DirectoryUpload
@@ -31,16 +33,32 @@ from imgfs.vfs.nodes import (
     ReadOnlyDirectory,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _REPORTS_KEPT = 1000
 _EXPIRY_PERIOD = 60.0
 """Seconds between two looks for directories that have been left."""
 
 
+def _in_event_loop(change: Callable[P, T]) -> Callable[P, T]:
+    """Return a function for worker threads that calls `change` in the event loop."""
+
+    @functools.wraps(change)
+    def changed(*args: P.args, **kwargs: P.kwargs) -> T:
+        return trio.from_thread.run_sync(functools.partial(change, *args, **kwargs))
+
+    return changed
+
+
 class ImportDirectory(ReadOnlyDirectory):
-    """The directory `import/`. Call it from the event loop only."""
+    """The directory `import/`. Call it from the event loop only, except what changes its names,
+    which is called in worker threads; `create` is not.
+    """
 
     key = "import"
     refusal: ClassVar[int] = errno.EPERM
+    changes_block: ClassVar[bool] = True
 
     def __init__(self, services: ImportServices) -> None:
         self._services = services
@@ -75,6 +93,7 @@ class ImportDirectory(ReadOnlyDirectory):
         self._put_report(name, upload)
         return upload
 
+    @_in_event_loop
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> UploadedDirectory:
         """Make an empty directory for a layout; OSError (EPERM, EEXIST) as for `create`."""
         self._check_free(name)
@@ -84,6 +103,7 @@ class ImportDirectory(ReadOnlyDirectory):
         self._put_report(name, made)
         return made.root
 
+    @_in_event_loop
     def rmdir(self, name: str, _child: Directory, /) -> None:
         """Remove a directory in which nothing is left; loaded images stay."""
         directory = self._directories.get(name)
@@ -91,6 +111,7 @@ class ImportDirectory(ReadOnlyDirectory):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         self._drop(directory)
 
+    @_in_event_loop
     def unlink(self, name: str, _child: Node, /) -> None:
         """Remove a file or the report about a failure; loaded images stay."""
         if self._failures.lookup(name) is not None:
@@ -102,24 +123,13 @@ class ImportDirectory(ReadOnlyDirectory):
         self._mtime = time.time_ns()
 
     def rename(self, name: str, target: Directory, new_name: str, /) -> None:
-        """Rename a file within this directory, and replace one of the same name."""
-        if target is not self:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        if (directory := self._directory(name)) is not None:
-            self._rename_directory(directory, new_name)
-            return
-        if is_reserved(new_name) or self._failures.lookup(name) is not None:
-            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
-        upload = self._upload(name)
-        if upload is None:
-            raise OSError(errno.ENOENT, "no such file")
-        del self._uploads[name]
-        if upload.status is Status.LOADED:
-            self._failures.end(new_name)
-        self._reports.pop(name, None)
-        upload.name = new_name
-        self._uploads[new_name] = upload
-        self._put_report(new_name, upload)
+        """Rename a file or directory within this one, and replace one of the same name.
+
+        Publish the images of a directory that is no longer hidden; raise what is wrong with them.
+        """
+        renamed = self._rename(name, target, new_name)
+        if renamed is not None and is_hidden(name) and not is_hidden(new_name):
+            renamed.publish(renamed.load.files())
 
     def report(self, name: str) -> bytes | None:
         """Return the report about a file as JSON, even if the file was removed, or None."""
@@ -212,6 +222,31 @@ class ImportDirectory(ReadOnlyDirectory):
             raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
         if self._upload(name) is not None or self._directory(name) is not None:
             raise OSError(errno.EEXIST, "there is a file of that name")
+
+    @_in_event_loop
+    def _rename(self, name: str, target: Directory, new_name: str) -> DirectoryUpload | None:
+        """Rename a file or directory; return a directory."""
+        if target is not self:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if (directory := self._directory(name)) is not None:
+            self._rename_directory(directory, new_name)
+        else:
+            self._rename_file(name, new_name)
+        return directory
+
+    def _rename_file(self, name: str, new_name: str) -> None:
+        if is_reserved(new_name) or self._failures.lookup(name) is not None:
+            raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
+        upload = self._upload(name)
+        if upload is None:
+            raise OSError(errno.ENOENT, "no such file")
+        del self._uploads[name]
+        if upload.status is Status.LOADED:
+            self._failures.end(new_name)
+        self._reports.pop(name, None)
+        upload.name = new_name
+        self._uploads[new_name] = upload
+        self._put_report(new_name, upload)
 
     def _rename_directory(self, directory: DirectoryUpload, new_name: str) -> None:
         replaced = self._directory(new_name)

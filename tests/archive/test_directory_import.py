@@ -297,6 +297,18 @@ def test_a_blob_that_is_no_layer_has_no_table(engine: LocalEngine) -> None:
         assert tables(engine) == {}
 
 
+def test_a_hidden_directory_has_images_once_it_is_renamed(engine: LocalEngine) -> None:
+    with DirectoryImport(engine.store, ImportOptions(), ".new") as directory:
+        for path, data in oci_layout(APP, tags=["2"]).items():
+            write(directory, path, data)
+        assert (images(engine), directory.loaded.images) == ([], ())
+        directory.name = "app"
+        for arrived in directory.files():
+            directory.arrived(*arrived)
+        assert images(engine) == ["app:2"]
+        assert (directory.error, directory.missing) == (None, ())
+
+
 def test_too_many_files(engine: LocalEngine) -> None:
     options = ImportOptions(limits=Limits(max_table_bytes=5_000))
     with DirectoryImport(engine.store, options, "app") as directory, pytest.raises(LimitExceeded):

@@ -38,9 +38,9 @@ class Served:
             )
         )
 
-    def mkdir(self, name: str) -> UploadedDirectory:
+    async def mkdir(self, name: str) -> UploadedDirectory:
         """Make a directory in `import/`."""
-        return self.directory.mkdir(name, 0o755, 0, 0)
+        return await trio.to_thread.run_sync(self.directory.mkdir, name, 0o755, 0, 0)
 
     async def _failed(self, name: str, reason: str) -> None:
         self.failed.append((name, reason))

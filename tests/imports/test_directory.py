@@ -13,7 +13,7 @@ from tests.imports.serving import serving
 def test_the_reason_of_a_failure_is_text_whatever_the_file_is_called(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as served:
-            made = served.mkdir("app")
+            made = await served.mkdir("app")
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             made.upload.refuse("caf\udce9", full)
             await trio.testing.wait_all_tasks_blocked()

@@ -23,7 +23,7 @@ def test_a_directory_may_change_while_it_is_looked_through(
 
     async def main() -> None:
         async with serving(tmp_path) as served:
-            root = served.mkdir("app")
+            root = await served.mkdir("app")
             for name in ("a", "b"):
                 root.symlink(name, "target", "")
             monkeypatch.setattr(UploadedLink, "is_refused", property(change))

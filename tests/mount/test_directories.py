@@ -336,6 +336,28 @@ def test_a_directory_is_renamed_before_it_is_whole(mounted: Mounted) -> None:
     assert mounted.names() == ["app:1", "import"]
 
 
+def test_a_hidden_directory_counts_once_it_is_renamed(mounted: Mounted, tmp_path: Path) -> None:
+    put(tmp_path / "layout", layout((APP, "")))
+    run("cp", "-r", tmp_path / "layout", mounted.drop / ".new")
+    assert (mounted.names(), status(mounted.drop / ".new")) == (["import"], "loading")
+    run("mv", mounted.drop / ".new", mounted.drop / ".newer")
+    assert mounted.names() == ["import"]
+    run("mv", mounted.drop / ".newer", mounted.drop / "app:2")
+    assert mounted.names() == ["app:2", "import"]
+    assert images(mounted.drop / "app:2") == ["docker.io/library/app:2"]
+    directories.check(mounted)
+
+
+def test_renaming_a_hidden_directory_tells_what_is_wrong(mounted: Mounted) -> None:
+    hidden = load(mounted, {**LAYOUT, "index.json": b"["}, ".new")
+    with pytest.raises(OSError, match="Bad message"):
+        hidden.rename(mounted.drop / "app")
+    assert mounted.names("import") == ["app", "app.failed.txt"]
+    put(mounted.drop / "app", directories.only(LAYOUT, ["index.json"]))
+    assert mounted.names() == ["app:1", "import"]
+    assert mounted.names("import") == ["app"]
+
+
 def test_nothing_moves_between_a_directory_and_the_rest(mounted: Mounted) -> None:
     directory, other = load(mounted), load(mounted, BOTH, "other")
     places = [mounted.drop / "x.tar", mounted.path / "x", mounted / "app:1/x"]
