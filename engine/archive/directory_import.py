@@ -201,19 +201,18 @@ class DirectoryImport(Closing):
             self._remove(path)
 
     # -- results -----------------------------------------------------------------------------------
+    # They do not wait for a change that waits for the disk.
 
     @property
     def loaded(self) -> Loaded:
         """The images that have been published so far."""
-        with self._lock:
-            images, left_out = self._layouts.images, self._layouts.left_out
-            return Loaded(images, self._new_blobs, self._new_bytes, left_out)
+        images, left_out = self._layouts.images, self._layouts.left_out
+        return Loaded(images, self._new_blobs, self._new_bytes, left_out)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The paths of files that images wait for."""
-        with self._lock:
-            return self._layouts.missing
+        return self._layouts.missing
 
     def is_current(self) -> bool:
         """Return whether the store still has every image that was published, by its name."""
@@ -229,8 +228,7 @@ class DirectoryImport(Closing):
     @property
     def error(self) -> Exception | None:
         """The error of the images of a layout, None if there is none."""
-        with self._lock:
-            return self._layouts.error
+        return self._layouts.error
 
     def sizes(self, digests: Iterable[str]) -> Mapping[str, int]:
         """Return the sizes in bytes of those blobs that the store holds."""

@@ -21,7 +21,8 @@ from engine.stores.protocols import Store
 
 
 class GrowingLayout:
-    """A directory with images; for one thread at a time.
+    """A directory with images; for one thread at a time. Its attributes may be read by any thread:
+    their values are replaced, and never changed.
 
     `published` are the images that have been published, by names and target; `blobs` the digests
     that they refer to. `missing` are the paths of the files that images wait for, relative to the
@@ -69,7 +70,6 @@ class GrowingLayout:
 
         Raise what is wrong with the images.
         """
-        self.error, self.left_out = None, ()
         publisher = Publisher(self._store, self._members, self._options.platforms)
         try:
             inventory = read_growing(
@@ -83,14 +83,15 @@ class GrowingLayout:
             new = [one for one in found if _lacks_less(self.published, one)]
             loaded = self._publish(publisher, new, inventory) if new else Loaded(())
         except MissingMember as error:
+            self.error, self.left_out = None, ()
             self.missing = tuple(
                 dict.fromkeys(filter(None, (error.member, *error.others, *self._lacking())))
             )
             return Loaded(())
         except Exception as error:
-            self.error = error
+            self.error, self.left_out = error, ()
             raise
-        self.left_out = inventory.left_out
+        self.error, self.left_out = None, inventory.left_out
         self.missing = self._lacking()
         return loaded
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 class GrowingLayouts:
     """The layouts by their roots, each "" or a path with a slash at the end; for one thread at a
-    time.
+    time, but for the results, which any thread may ask for.
     """
 
     def __init__(self, new: Callable[[str], GrowingLayout]) -> None:
@@ -70,23 +70,24 @@ class GrowingLayouts:
     @property
     def images(self) -> tuple[LoadedImage, ...]:
         """The images that have been published."""
-        layouts = self._layouts.values()
+        layouts = self._layouts.copy().values()
         return tuple(image for layout in layouts for image in layout.published.values())
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
-        return tuple(one for layout in self._layouts.values() for one in layout.left_out)
+        layouts = self._layouts.copy().values()
+        return tuple(one for layout in layouts for one in layout.left_out)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The paths of files that images wait for."""
-        items = self._layouts.items()
+        items = self._layouts.copy().items()
         return tuple(root + path for root, layout in items for path in layout.missing)
 
     @property
     def error(self) -> Exception | None:
         """The error of the images of a layout, None if there is none."""
-        errors = (layout.error for layout in self._layouts.values())
+        errors = (layout.error for layout in self._layouts.copy().values())
         return next(filter(None, errors), None)
 
     def waits_for(self, digest: Digest) -> bool:

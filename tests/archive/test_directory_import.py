@@ -4,14 +4,18 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.archive import growing_layout
+from engine.archive.archive_image import Inventory
+from engine.archive.directory_formats import read_growing
 from engine.archive.directory_import import DirectoryImport
 from engine.archive.import_options import ImportOptions
-from engine.errors import DigestMismatch, LimitExceeded
+from engine.errors import DigestMismatch, InvalidDocument, LimitExceeded
 from engine.layers.learning import learn
 from engine.layers.table_codec import dump
 from engine.limits import Limits
@@ -229,6 +233,30 @@ def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEn
             write(directory, *files[-1])
         assert directory.error is not None
     assert images(engine) == []
+
+
+def test_an_error_stays_until_the_layout_has_been_read_again(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Exception | None] = []
+
+    def read(*arguments: Any) -> Inventory:
+        seen.append(directory.error)
+        return read_growing(*arguments)
+
+    files = oci_layout(APP, tags=["1"])
+    index = files.pop("index.json")
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path, data in files.items():
+            write(directory, path, data)
+        with pytest.raises(InvalidDocument):
+            write(directory, "index.json", b"[")
+        error = directory.error
+        assert error is not None
+        monkeypatch.setattr(growing_layout, "read_growing", read)
+        write(directory, "index.json", index)
+        assert (seen, directory.error) == ([error], None)
+    assert images(engine) == ["app:1"]
 
 
 def tables(engine: LocalEngine) -> dict[str, bytes]:

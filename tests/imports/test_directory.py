@@ -1,12 +1,18 @@
 """Tests of the directory `import/` without a kernel."""
 
 import errno
+import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
+from engine.content.writer import Writer
+from tests import archives
 from tests.imports.serving import serving
 
 
@@ -18,5 +24,48 @@ def test_the_reason_of_a_failure_is_text_whatever_the_file_is_called(tmp_path: P
             made.upload.refuse("caf\udce9", full)
             await trio.testing.wait_all_tasks_blocked()
             assert served.failed == [("app", "caf\\udce9: No space left on device")]
+
+    trio.run(main)
+
+
+def test_the_state_of_a_directory_does_not_wait_for_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename to the name of a blob makes the blob durable first."""
+    data = os.urandom(200_000)
+    seen = threading.Event()
+
+    async def main() -> None:
+        commits, token = trio.Event(), trio.lowlevel.current_trio_token()
+        commit = Writer.commit
+
+        def commit_slowly(writer: Writer, *arguments: Any) -> Any:
+            token.run_sync_soon(commits.set)
+            assert seen.wait(30), "the state was read"
+            return commit(writer, *arguments)
+
+        monkeypatch.setattr(Writer, "commit", commit_slowly)
+        async with serving(tmp_path) as served:
+            root = await served.mkdir("app")
+            file = root.create("tmp", 0o644, 0, 0)
+            file.opened(1)
+            await file.write(0, data)
+            await file.flush()
+            await file.released()
+            blobs = root.mkdir("blobs", 0o755, 0, 0).mkdir("sha256", 0o755, 0, 0)
+            name = archives.digest(data).removeprefix("sha256:")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, root.rename, "tmp", blobs, name)
+                await commits.wait()
+                assert root.xattrs()["user.imgfs.status"] == b"loading"
+                assert served.directory.loading() == {}
+                assert served.directory.counts() == {"loading": 1}
+                report = served.directory.report("app")
+                assert report is not None
+                assert json.loads(report)["status"] == "loading"
+                assert not root.upload.is_outdated()
+                assert root.upload.received == 0
+                seen.set()
+            assert root.upload.received == len(data)
 
     trio.run(main)
