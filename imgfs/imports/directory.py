@@ -17,9 +17,11 @@ import trio
 
 from engine.archive.growing_layouts import is_hidden
 from engine.errors import printable
+from imgfs.imports import reports
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.directory_upload import DirectoryUpload
 from imgfs.imports.failures import SUFFIX, Failures, is_reserved
+from imgfs.imports.file_names import check_length, cut_for
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import Reported, Status, names_of, sentence
 from imgfs.imports.services import ImportServices
@@ -67,6 +69,7 @@ class ImportDirectory(ReadOnlyDirectory):
         self._uploads: dict[str, Upload] = {}
         self._directories: dict[str, DirectoryUpload] = {}
         self._reports: dict[str, Reported] = {}
+        """The reports by the names that `_report_name` returns."""
         self._mtime = time.time_ns()
 
     def attributes(self) -> Attributes:
@@ -85,7 +88,9 @@ class ImportDirectory(ReadOnlyDirectory):
         return sorted([*directories, *self._failures.children()], key=lambda child: child[0])
 
     def create(self, name: str, mode: int, uid: int, gid: int, /) -> Upload:
-        """Make an empty upload; OSError (EPERM, EEXIST) if it cannot have this name."""
+        """Make an empty upload; OSError (EPERM, EEXIST, ENAMETOOLONG) if it cannot have this
+        name.
+        """
         self._check_free(name)
         writer = ArchiveWriter(self._services)
         upload = Upload(self._new_key(), name, Receipt.new(mode, uid, gid), writer, self)
@@ -95,7 +100,7 @@ class ImportDirectory(ReadOnlyDirectory):
 
     @_in_event_loop
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> UploadedDirectory:
-        """Make an empty directory for a layout; OSError (EPERM, EEXIST) as for `create`."""
+        """Make an empty directory for a layout; OSError as for `create`."""
         self._check_free(name)
         receipt = Receipt.new(mode, uid, gid)
         made = DirectoryUpload(name, receipt, self._services, self._new_key, self)
@@ -133,11 +138,11 @@ class ImportDirectory(ReadOnlyDirectory):
 
     def report(self, name: str) -> bytes | None:
         """Return the report about a file as JSON, even if the file was removed, or None."""
-        reported = self._reports.get(name)
+        reported = self._reports.get(_report_name(name))
         return reported.report() if reported else None
 
     def report_names(self) -> list[str]:
-        """Return the names of the files with a report, sorted."""
+        """Return the names of the files with a report, sorted; long ones are cut."""
         return sorted(self._reports)
 
     def counts(self) -> dict[str, int]:
@@ -218,6 +223,7 @@ class ImportDirectory(ReadOnlyDirectory):
         return directory
 
     def _check_free(self, name: str) -> None:
+        check_length(name)
         if is_reserved(name):
             raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
         if self._upload(name) is not None or self._directory(name) is not None:
@@ -228,6 +234,7 @@ class ImportDirectory(ReadOnlyDirectory):
         """Rename a file or directory; return a directory."""
         if target is not self:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        check_length(new_name)
         if (directory := self._directory(name)) is not None:
             self._rename_directory(directory, new_name)
         else:
@@ -243,7 +250,7 @@ class ImportDirectory(ReadOnlyDirectory):
         del self._uploads[name]
         if upload.status is Status.LOADED:
             self._failures.end(new_name)
-        self._reports.pop(name, None)
+        self._reports.pop(_report_name(name), None)
         upload.name = new_name
         self._uploads[new_name] = upload
         self._put_report(new_name, upload)
@@ -259,15 +266,16 @@ class ImportDirectory(ReadOnlyDirectory):
         if replaced is not None:
             self._drop(replaced)
         del self._directories[directory.name]
-        self._reports.pop(directory.name, None)
+        self._reports.pop(_report_name(directory.name), None)
         directory.name = new_name
         self._directories[new_name] = directory
         self._put_report(new_name, directory)
 
     def _drop(self, directory: DirectoryUpload) -> None:
         del self._directories[directory.name]
-        if self._reports.get(directory.name) is directory:
-            self._reports[directory.name] = directory.finished()
+        name = _report_name(directory.name)
+        if self._reports.get(name) is directory:
+            self._reports[name] = directory.finished()
         directory.root.is_removed = True
         self._mtime = time.time_ns()
         self._services.nursery.start_soon(directory.abandon)
@@ -280,8 +288,8 @@ class ImportDirectory(ReadOnlyDirectory):
         self._failures.add(upload.name, sentence(error), error, self._mtime, upload.kept)
 
     def _put_report(self, name: str, reported: Reported) -> None:
-        self._reports.pop(name, None)
-        self._reports[name] = reported
+        self._reports.pop(_report_name(name), None)
+        self._reports[_report_name(name)] = reported
         while len(self._reports) > _REPORTS_KEPT:
             del self._reports[next(iter(self._reports))]
         self._shrink_reports()
@@ -291,8 +299,13 @@ class ImportDirectory(ReadOnlyDirectory):
         """Replace uploads that are gone by their reports."""
         for name, reported in self._reports.items():
             kept: tuple[Reported | None, ...] = (
-                self._uploads.get(name),
-                self._directories.get(name),
+                self._uploads.get(reported.name),
+                self._directories.get(reported.name),
             )
             if reported not in kept and not reported.is_open:
                 self._reports[name] = reported.finished()
+
+
+def _report_name(name: str) -> str:
+    """Return the name under which the report about a file is listed, but for its suffix."""
+    return cut_for(reports.SUFFIX, name)

@@ -119,7 +119,7 @@ class DirectoryUpload:
         )
 
     def finished(self) -> FinishedReport:
-        return FinishedReport(self.status, self.report())
+        return FinishedReport(self.name, self.status, self.report())
 
     async def abandon(self) -> None:
         """Drop what is not loaded."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.spec import digest
 from imgfs.advice import after_copy
+from imgfs.imports.file_names import cut_for
 from imgfs.vfs.nodes import BytesFile, Node
 
 SUFFIX = ".failed.txt"
@@ -39,6 +40,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._files: dict[str, BytesFile] = {}
+        """The reports by their file names."""
 
     def add(
         self, name: str, sentence: str, error: Exception, time_ns: int, kept: Sequence[str] = ()
@@ -54,23 +56,28 @@ class Failures:
         )
         data = text.encode(errors="replace")
         key = f"failure:{name}\n{time_ns}\n{digest.of_bytes(data)}"
-        self._files.pop(name, None)
-        self._files[name] = BytesFile(key, data, time_ns, timeout=0)
+        self.end(name)
+        self._files[_file_name(name)] = BytesFile(key, data, time_ns, timeout=0)
         while len(self._files) > _KEPT:
             del self._files[next(iter(self._files))]
 
     def end(self, name: str) -> None:
         """Remove the report about a file, which has now been loaded."""
-        self._files.pop(destined(name), None)
+        self._files.pop(_file_name(name), None)
 
     def lookup(self, file: str) -> Node | None:
         """Return the report with this file name, or None."""
-        return self._files.get(file.removesuffix(SUFFIX)) if file.endswith(SUFFIX) else None
+        return self._files.get(file)
 
     def remove(self, file: str) -> None:
         """Remove the report with this file name."""
-        self._files.pop(file.removesuffix(SUFFIX), None)
+        self._files.pop(file, None)
 
     def children(self) -> Iterable[tuple[str, Node]]:
         """Return the file names and the reports, sorted by name."""
-        return [(f"{name}{SUFFIX}", file) for name, file in sorted(self._files.items())]
+        return sorted(self._files.items())
+
+
+def _file_name(name: str) -> str:
+    """Return the name of the report about the file `name`."""
+    return f"{cut_for(SUFFIX, destined(name))}{SUFFIX}"

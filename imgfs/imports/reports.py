@@ -10,6 +10,7 @@ import msgspec
 from engine.archive.loaded import Loaded
 from engine.spec import go_json
 
+SUFFIX = ".json"
 _FIELD_LIMIT = 64 << 10
 """Characters of an error's field that a report contains."""
 _MISSING_LISTED = 1000
@@ -26,6 +27,11 @@ class Status(StrEnum):
 
 class Reported(Protocol):
     """An upload, or what is kept of one that is gone."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file or directory."""
+        ...
 
     @property
     def status(self) -> Status: ...
@@ -56,6 +62,7 @@ class Reported(Protocol):
 class FinishedReport(msgspec.Struct, frozen=True):
     """The final report about a file that is gone."""
 
+    name: str
     status: Status
     data: bytes
     is_open: ClassVar[bool] = False

@@ -112,7 +112,7 @@ class Upload(ReadOnlyNode):
 
     def finished(self) -> FinishedReport:
         report = self.report()
-        return FinishedReport(self.status, report)
+        return FinishedReport(self.name, self.status, report)
 
     # -- open file --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from engine.archive.members import blob_at
 from engine.spec.digest import ALGORITHMS, Digest
+from imgfs.imports.file_names import check_length
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.seen_directory import SeenDirectory
 from imgfs.imports.stored_blob import StoredBlob
@@ -155,9 +156,11 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
         return sorted(found.items(), key=lambda item: item[0])
 
     # -- changes ----------------------------------------------------------------------------------
+    # OSError (ENAMETOOLONG) for a name that is too long
 
     def create(self, name: str, mode: int, uid: int, gid: int, /) -> UploadedFile:
         """Make an empty file, or one that holds a stored blob already."""
+        check_length(name)
         receipt = Receipt.new(mode, uid, gid)
         if (digest := self._blob(name)) and (size := self.upload.load.sizes([digest]).get(digest)):
             return self.adopt(StoredBlob(self, digest, size), receipt)
@@ -167,6 +170,7 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> "UploadedDirectory":
         """Make a directory; raise OSError (EMLINK) for one that is too deep."""
+        check_length(name)
         self.check_depth(1)
         made = self._implied.pop(name, None)
         if made is None:
@@ -177,6 +181,7 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     def symlink(self, name: str, target: str, _mountpoint: str, /) -> UploadedLink:
         """Make a symlink; raise OSError (EPERM) if it leads out of the upload."""
+        check_length(name)
         resolved = posixpath.normpath(posixpath.join(self.path, target))
         if target.startswith("/") or resolved.split("/")[0] == "..":
             raise OSError(errno.EPERM, "the link leads out of the directory")
@@ -189,6 +194,7 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     def link(self, name: str, child: Node, /) -> UploadedFile:
         """Give a file that is closed a second name, as a file of its own."""
+        check_length(name)
         source = self.upload.files.get(str(child.key))
         if source is None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -203,6 +209,7 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     def rename(self, name: str, target: Directory, new_name: str, /) -> None:
         """Move a child within the upload, over a file or an empty directory."""
+        check_length(new_name)
         child = self._children.get(name)
         if child is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -69,3 +69,24 @@ def test_the_state_of_a_directory_does_not_wait_for_its_disk(
             assert root.upload.received == len(data)
 
     trio.run(main)
+
+
+LONG = "é" * 127 + "n"
+"""A name of 255 bytes."""
+
+
+def test_reports_about_long_names_have_names_that_can_be_listed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            imports = served.directory
+            uploads = [imports.create(name, 0o644, 0, 0) for name in (f"{LONG[:-1]}m", LONG)]
+            assert len(imports.report_names()) == 2
+            for name in imports.report_names():
+                assert len(os.fsencode(f"{name}.json")) <= 255
+            found = [imports.report(name) for name in imports.report_names()]
+            assert sorted(json.loads(each or b"")["file"] for each in found) == [
+                upload.name for upload in uploads
+            ]
+            assert json.loads(imports.report(LONG) or b"")["file"] == LONG
+
+    trio.run(main)

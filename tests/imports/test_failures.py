@@ -84,3 +84,21 @@ def test_old_reports_are_dropped() -> None:
     names = [name for name, _ in failures.children()]
     assert len(names) == 1000
     assert names[-1] == "1999.failed.txt"
+
+
+def test_the_report_about_a_long_name_has_a_name_that_can_be_listed() -> None:
+    failures = Failures()
+    error = BrokenArchive("", "is truncated")
+    names = [f"{'é' * 127}{end}" for end in "ab"]
+    for name in (*names, "n" * 244, "n" * 245):
+        failures.add(name, "bad", error, 0)
+    files = [file for file, _ in failures.children()]
+    assert f"{'n' * 244}.failed.txt" in files, "which has room for it"
+    assert len(files) == 4
+    for file in files:
+        assert len(os.fsencode(file)) <= 255
+        assert file.encode().endswith(b".failed.txt")
+        assert failures.lookup(file) is not None
+    failures.end(names[0])
+    failures.remove(f"{'n' * 244}.failed.txt")
+    assert len(list(failures.children())) == 2

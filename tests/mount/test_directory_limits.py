@@ -121,6 +121,24 @@ def test_a_deep_directory_is_not_moved_deeper(directory: Path) -> None:
     shutil.rmtree(directory)
 
 
+def test_a_name_of_more_than_255_bytes_is_refused(mounted: Mounted, directory: Path) -> None:
+    (directory / "file").write_bytes(b"bytes")
+    mounted.load(archives.docker_archive((ImageParts(), ["app:1"])))
+    long = "é" * 128
+    inner, outer = directory / long, mounted.drop / long
+    for place, file in ((inner, directory / "file"), (outer, mounted.drop / "x.tar")):
+        assert errno_of(place.touch) == errno.ENAMETOOLONG
+        assert errno_of(os.mknod, place) == errno.ENAMETOOLONG
+        assert errno_of(place.mkdir) == errno.ENAMETOOLONG
+        assert errno_of(file.rename, place) == errno.ENAMETOOLONG
+    assert errno_of(directory.rename, outer) == errno.ENAMETOOLONG
+    assert errno_of(inner.symlink_to, "file") == errno.ENAMETOOLONG
+    assert errno_of(inner.hardlink_to, directory / "file") == errno.ENAMETOOLONG
+    assert os.listdir(directory) == ["file"]
+    assert mounted.names("import") == ["app"]
+    (directory / "file").rename(directory / long[1:])
+
+
 def test_many_files_cost_little_memory(mounted: Mounted, directory: Path) -> None:
     (directory / "first").touch()
     before = settled(lambda: figure(mounted.pid, "status", "VmRSS"))

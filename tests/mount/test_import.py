@@ -459,6 +459,22 @@ def test_a_report_of_a_failure_cannot_be_replaced(mounted: Mounted) -> None:
     assert mounted.names("import") == ["x.tar.failed.txt"]
 
 
+def test_the_failure_of_a_file_with_a_long_name_is_listed(mounted: Mounted) -> None:
+    name = "é" * 127 + "n"
+    with pytest.raises(OSError, match="Bad message"):
+        mounted.load(ARCHIVE[:-20_000], name)
+    (report,) = mounted.names("import")
+    assert len(os.fsencode(report)) <= 255
+    assert name in (mounted.drop / report).read_text()
+    (mounted.drop / report).unlink()
+    mounted.load(ARCHIVE, name)
+    assert mounted.names("import") == []
+    assert (mounted.drop / name).stat().st_size == len(ARCHIVE)
+    (described,) = mounted.names(".imgfs/imports")
+    assert len(os.fsencode(described)) <= 255
+    assert mounted.report(described.removesuffix(".json"))["file"] == name
+
+
 def test_a_failed_file_is_listed_again_when_more_is_written(mounted: Mounted) -> None:
     descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, ARCHIVE[:100_000])
