@@ -26,26 +26,26 @@ from engine.stores.protocols import Store
 class Copied(msgspec.Struct, frozen=True):
     """The path in an image that is copied.
 
-    If it ends in `/.`, the content of a directory is meant. A symlink at the end of it is copied
-    itself, or what it leads to if `follows`.
+    If its last part is `.`, the content of a directory is meant. A symlink at the end of it is
+    copied itself, or what it leads to if `follows`.
     """
 
     path: bytes
     follows: bool = False
 
-    @property
-    def name(self) -> bytes:
-        """The last part of the path, "" for the root or where the content of a directory is
-        meant.
-        """
-        if self.path.endswith((b"/.", b"/..")) or self.path in (b".", b".."):
-            return b""
-        return posixpath.basename(self.path.rstrip(b"/"))
-
     def node(self, tree: EntryTree) -> int:
         """Return the node; raise as `resolved`."""
         find = resolved_to_the_end if self.follows else resolved
         return find(tree, self.path)[1]
+
+    def name(self, tree: EntryTree) -> bytes:
+        """Return the name of a copy: the last part of the path, or the name of the directory to
+        which a `..` there leads; "" for the root and where the content of a directory is meant.
+        """
+        last = posixpath.basename(self.path.rstrip(b"/"))
+        if last == b"..":
+            return tree.name(self.node(tree))
+        return b"" if last == b"." else last
 
 
 def copy_to_directory(
@@ -64,7 +64,8 @@ def copy_to_directory(
     """
     with leased_root(store, manifest, on_progress) as (layers, tree):
         node = copied.node(tree)
-        target = _target(copied, destination, tree.attributes(node).kind == "dir")
+        is_directory = tree.attributes(node).kind == "dir"
+        target = _target(copied, copied.name(tree), destination, is_directory)
         counted = Counted(content_size(tree, tree.walk(b"", node)), on_progress)
         with Restorer(layers, manifest.layers, tree, counted.add, keeps_owners) as restorer:
             restorer.restore(node, os.fsencode(target))
@@ -73,19 +74,19 @@ def copy_to_directory(
 def copy_to_tar(store: Store, manifest: Manifest, copied: Copied, output: Output) -> None:
     """Write a tar with what is copied, below its name; raise as `copy_to_directory`."""
     with leased_root(store, manifest, output.progress) as (layers, tree):
-        node, name = copied.node(tree), copied.name
+        node, name = copied.node(tree), copied.name(tree)
         if not name and tree.attributes(node).kind != "dir":
             raise InvalidInput("expected a directory, found a file")
         write_entries(layers, manifest, tree, partial(tree.walk, name, node), output)
 
 
-def _target(copied: Copied, destination: Path, is_directory: bool) -> Path:
+def _target(copied: Copied, name: bytes, destination: Path, is_directory: bool) -> Path:
     """Return the path of the copy itself."""
     shown = printable(os.fsdecode(copied.path))
     if copied.path.endswith(b"/") and not is_directory:
         raise InvalidInput(f"{shown}: expected a directory, found a file")
     if destination.is_dir():
-        return destination / os.fsdecode(copied.name)
+        return destination / os.fsdecode(name)
     if not destination.parent.is_dir():
         raise NotFound("directory", str(destination.parent))
     if is_directory and os.path.lexists(destination):

@@ -103,6 +103,33 @@ def test_a_dash_gives_a_tar_below_the_name(imgfs: Command) -> None:
         assert found.getnames() == [".", "again", "link", "new", "passwd"]
 
 
+@pytest.mark.parametrize("path", ["/etc/../", "/etc/..", "../", "..", "/usr/../../"])
+def test_a_path_to_the_root_by_dots_is_the_root(
+    inside: Callable[..., Done], here: Path, path: str
+) -> None:
+    (here / "to").mkdir()
+    succeeded(inside("cp", f"app:1:{path}", "to"))
+    assert os.listdir(here) == ["to"]
+    assert sorted(os.listdir(here / "to")) == ["abs", "etc", "lib", "loop", "usr"]
+    with tarfile.open(fileobj=io.BytesIO(inside("cp", f"app:1:{path}", "-").out)) as found:
+        assert found.getnames()[0] == "abs"
+
+
+@pytest.mark.parametrize("path", ["/usr/lib/..", "/usr/lib/../", "/lib/..//"])
+def test_a_path_that_ends_in_two_dots_is_the_directory_above_by_its_name(
+    inside: Callable[..., Done], here: Path, path: str
+) -> None:
+    succeeded(inside("cp", f"app:1:{path}", "."))
+    assert (here / "usr/lib/x").read_text() == "one"
+
+
+def test_a_dot_means_the_content_with_slashes_behind_it_too(
+    inside: Callable[..., Done], here: Path
+) -> None:
+    succeeded(inside("cp", "app:1:/usr/lib/.//", "."))
+    assert os.listdir(here) == ["x"]
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "reason"),
     [
