@@ -59,8 +59,8 @@ def copy_to_directory(
     """Copy from the root of an image to a path of the disk.
 
     A directory that is there receives a copy of that name. Otherwise the parent must be there, and
-    the copy gets the name that the destination gives. Raise NotFound, AlreadyExists, BrokenArchive,
-    DamagedLayer and OSError.
+    the copy gets the name that the destination gives. A symlink there is not followed. Raise
+    NotFound, AlreadyExists, BrokenArchive, DamagedLayer and OSError.
     """
     with leased_root(store, manifest, on_progress) as (layers, tree):
         node = copied.node(tree)

@@ -13,6 +13,7 @@ from engine.errors import EngineError, NotFound
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
+from imgfs.cli.support.files import followed
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
@@ -56,13 +57,24 @@ def _cp(args: Namespace) -> None:
             write = widen(sys.stdout.buffer).write
             copy_to_tar(store, manifest, copied, Output(write, on_progress, tracer()))
             return
-        if destination.endswith("/") and not Path(destination).is_dir():
-            raise Failed(f"{destination}: is not a directory that is there")
-        place = Path(destination)
-        copy_to_directory(store, manifest, copied, place, args.archive, on_progress)
+        copy_to_directory(store, manifest, copied, _place(destination), args.archive, on_progress)
 
 
 CP = Command(_cp, _options, words="IMAGE:PATH DEST", least=2, most=2)
+
+
+def _place(destination: str) -> Path:
+    """Return the file or directory that DEST names, which is what a symlink there leads to.
+
+    Raise Failed for anything else that is there, such as a device, and as `followed`.
+    """
+    given = Path(destination)
+    place = followed(given)
+    if destination.endswith("/") and not given.is_dir():
+        raise Failed(f"{destination}: is not a directory that is there")
+    if given.exists() and not (given.is_file() or given.is_dir()):
+        raise Failed(f"{destination}: is neither a file nor a directory; use - for a tar on stdout")
+    return place
 
 
 def _split(text: str, destination: str) -> tuple[str, str]:

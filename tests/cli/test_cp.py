@@ -184,6 +184,54 @@ def test_a_symlink_in_the_destination_is_replaced_and_not_followed(
     assert os.listdir(here / "outside") == ["passwd"]
 
 
+@pytest.mark.parametrize("source", ["app:1:/etc/passwd", "app:1:/etc"])
+def test_a_destination_that_is_neither_a_file_nor_a_directory_is_refused(
+    inside: Callable[..., Done], here: Path, source: str
+) -> None:
+    os.mkfifo(here / "fifo")
+    (here / "pipe").symlink_to("fifo")
+    (here / "null").symlink_to("/dev/null")
+    for destination in ("fifo", "pipe", "null"):
+        said = refusal(inside("cp", source, destination))
+        assert said.startswith(f"{destination}: is neither a file nor a directory")
+    assert (here / "fifo").is_fifo()
+    assert (here / "null").is_char_device()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="devices need root")
+def test_a_device_as_the_destination_is_refused(inside: Callable[..., Done], here: Path) -> None:
+    os.mknod(here / "nul", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    assert "neither a file nor a directory" in refusal(inside("cp", "app:1:/etc/passwd", "nul"))
+    assert (here / "nul").is_char_device()
+
+
+def test_a_symlink_that_is_the_destination_is_followed(
+    inside: Callable[..., Done], here: Path
+) -> None:
+    (here / "directory").mkdir()
+    (here / "file").touch()
+    links = {"to-directory": "directory", "to-file": "../here/file", "to-nothing": "new"}
+    for name, target in links.items():
+        (here / name).symlink_to(target)
+    succeeded(inside("cp", "app:1:/etc/.", "to-directory"))
+    succeeded(inside("cp", "app:1:/usr", "to-directory"))
+    assert sorted(os.listdir(here / "directory")) == ["again", "link", "new", "passwd", "usr"]
+    succeeded(inside("cp", "app:1:/etc/passwd", "to-file"))
+    succeeded(inside("cp", "app:1:/etc/passwd", "to-nothing"))
+    assert (here / "file").read_text() == (here / "new").read_text() == "root"
+    assert {name: os.readlink(here / name) for name in links} == links
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners need root")
+def test_a_symlink_of_another_user_as_the_destination_is_refused(
+    inside: Callable[..., Done], here: Path
+) -> None:
+    (here / "theirs").symlink_to("new")
+    os.lchown(here / "theirs", 12345, 12345)
+    assert "is a symlink of user 12345" in refusal(inside("cp", "app:1:/etc/passwd", "theirs"))
+    assert os.listdir(here) == ["theirs"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners and devices need root")
 def test_owners_and_setuid_are_kept_only_in_an_archive(
     inside: Callable[..., Done], stock: Callable[..., None], here: Path
