@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache, partial
 
@@ -10,6 +10,7 @@ from engine.closing import Closing
 from engine.errors import AlreadyExists
 from engine.filetree.entry import FILE_TYPES
 from engine.filetree.entry_tree import EntryTree, Place
+from engine.filetree.open_directory import OpenDirectory
 from engine.layers.layer import Layer, Layers
 from engine.layers.table import Entry
 from engine.spec.oci import Descriptor
@@ -40,7 +41,7 @@ class Restorer(Closing):
         self._keeps_owners = keeps_owners
         self._opened = ExitStack()
         self._layer: Callable[[int], Layer] = cache(partial(self._open, layers, descriptors))
-        self._made: dict[Place, bytes] = {}
+        self._made: dict[Place, tuple[bytes, ...]] = {}
         """The first path of each hard link."""
 
     def close(self) -> None:
@@ -50,50 +51,95 @@ class Restorer(Closing):
         """Make a node, and all below it, at a path of the disk.
 
         A directory that is there is filled; any other file that is there is replaced by one that
-        is no directory. Raise AlreadyExists where one of them is a directory and the other is not,
-        DamagedLayer, and OSError.
+        is no directory. What others do meanwhile to the names there leads to nothing elsewhere.
+        Raise AlreadyExists where one of them is a directory and the other is not, Unavailable where
+        others have moved what was made, DamagedLayer, and OSError.
         """
-        directories = []
-        for where, current in self._tree.walk(path, node):
-            if self._tree.attributes(current).kind == "dir":
-                _make_directory(where)
-                directories.append((where, current))
-            else:
-                self._replace(current, where)
-        for where, current in reversed(directories):
-            self._set_attributes(self._tree.entry(current), where)
+        parent, name = os.path.split(path)
+        with OpenDirectory(parent) as here:
+            if not self._is_directory(node):
+                self._replace(here, name, node)
+                return
+            top = name or b"."
+            here.make_directory(top)
+            here.enter(top)
+            self._fill(here, node)
+            self._finish(here, node)
+            with here.naming(b"."):
+                self._set_attributes(self._tree.entry(node), f"/proc/self/fd/{here.descriptor}")
 
-    def _replace(self, node: int, path: bytes) -> None:
-        if _is_directory(path):
-            raise AlreadyExists("directory", os.fsdecode(path))
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+    def _fill(self, here: OpenDirectory, directory: int) -> None:
+        """Make all that is below a directory; those in it keep the mode 0700."""
+        for name, node in self._steps(directory):
+            if not name:
+                here.leave()
+            elif self._is_directory(node):
+                here.make_directory(name)
+                here.enter(name)
+            else:
+                self._replace(here, name, node)
+
+    def _finish(self, here: OpenDirectory, directory: int) -> None:
+        """Set the attributes of all directories below a directory, when nothing is made in them
+        or linked out of them any more.
+        """
+        for name, node in self._steps(directory):
+            if not name:
+                self._set_attributes_of(here, here.leave(), node)
+            elif self._is_directory(node):
+                here.enter(name)
+
+    def _steps(self, directory: int) -> Iterator[tuple[bytes, int]]:
+        """Yield each node below a directory with its name, and a directory once more, with an
+        empty name, behind all that is in it.
+        """
+        waiting = [(self._tree.name(node), node) for node in self._children(directory)]
+        while waiting:
+            name, node = waiting.pop()
+            yield name, node
+            if name and self._is_directory(node):
+                waiting.append((b"", node))
+                waiting += [(self._tree.name(child), child) for child in self._children(node)]
+
+    def _children(self, directory: int) -> Sequence[int]:
+        """Return the nodes in a directory, the last one first."""
+        return self._tree.children(directory)[::-1]
+
+    def _is_directory(self, node: int) -> bool:
+        return self._tree.attributes(node).kind == "dir"
+
+    def _replace(self, here: OpenDirectory, name: bytes, node: int) -> None:
+        here.remove(name)
         place = self._tree.place(node)
         if place is not None and self._tree.links(node) > 1:
-            first = self._made.setdefault(place, path)
-            if first != path:
-                os.link(first, path, follow_symlinks=False)
+            first = self._made.setdefault(place, here.path(name))
+            if first != here.path(name):
+                here.link(first, name)
                 return
         try:
-            self._make(node, path)
+            self._make(here, name, node)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(path)
+            with suppress(OSError, AlreadyExists):
+                here.remove(name)
             raise
 
-    def _make(self, node: int, path: bytes) -> None:
+    def _make(self, here: OpenDirectory, name: bytes, node: int) -> None:
         entry, place = self._tree.entry(node), self._tree.place(node)
         kind = entry.attributes.kind
-        if kind == "symlink":
-            os.symlink(entry.link, path)
-        elif kind == "file":
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb", buffering=0) as file:
+        if kind == "file":
+            with open(here.create(name), "wb", buffering=0) as file:
                 if place is not None:
                     self._write(file.fileno(), self._layer(place.layer), entry)
-        else:
-            os.mknod(path, FILE_TYPES[kind] | 0o600, os.makedev(*entry.attributes.device))
-        self._set_attributes(entry, path)
+                with here.naming(name):
+                    self._set_attributes(entry, file.fileno())
+            return
+        with here.naming(name):
+            if kind == "symlink":
+                os.symlink(entry.link, name, dir_fd=here.descriptor)
+            else:
+                device = os.makedev(*entry.attributes.device)
+                os.mknod(name, FILE_TYPES[kind] | 0o600, device, dir_fd=here.descriptor)
+        self._set_attributes_of(here, name, node)
 
     def _write(self, descriptor: int, layer: Layer, entry: Entry) -> None:
         stored = [(one.offset, one.length) for one in entry.segments] or [(0, entry.size)]
@@ -106,19 +152,24 @@ class Restorer(Closing):
                 self._on_content(len(data))
         os.ftruncate(descriptor, entry.size)
 
-    def _set_attributes(self, entry: Entry, path: bytes) -> None:
+    def _set_attributes_of(self, here: OpenDirectory, name: bytes, node: int) -> None:
+        entry = self._tree.entry(node)
+        with here.pinned(name, FILE_TYPES[entry.attributes.kind]) as target:
+            self._set_attributes(entry, target)
+
+    def _set_attributes(self, entry: Entry, target: int | str) -> None:
+        """Set the attributes of an open file, or of what a path in /proc/self/fd leads to."""
         shared = entry.attributes
         mode = shared.mode
         if self._keeps_owners:
-            owner, group = _kernel_number(shared.uid), _kernel_number(shared.gid)
-            os.chown(path, owner, group, follow_symlinks=False)
+            os.chown(target, _kernel_number(shared.uid), _kernel_number(shared.gid))
             for name, value in shared.xattrs.items():
-                os.setxattr(path, name, value, follow_symlinks=False)
+                os.setxattr(target, name, value)
         else:
             mode &= 0o777 | stat.S_ISVTX
         if shared.kind != "symlink":
-            os.chmod(path, mode)
-        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+            os.chmod(target, mode)
+        os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _open(self, layers: Layers, descriptors: Sequence[Descriptor], number: int) -> Layer:
         return self._opened.enter_context(layers.open(descriptors[number].digest))
@@ -130,17 +181,3 @@ def _kernel_number(owner: int) -> int:
     """
     number = owner & _UNCHANGED
     return -1 if number == _UNCHANGED else number
-
-
-def _make_directory(path: bytes) -> None:
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not _is_directory(path):
-            raise AlreadyExists("file", os.fsdecode(path)) from None
-
-
-def _is_directory(path: bytes) -> bool:
-    with suppress(FileNotFoundError):
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    return False
