@@ -14,9 +14,9 @@ from engine.archive.export import write_entries
 from engine.archive.leased_root import leased_root
 from engine.archive.save import Output
 from engine.errors import AlreadyExists, InvalidInput, NotFound, printable
-from engine.filetree.entry_tree import EntryTree
+from engine.filetree.entry_tree import EntryTree, LeftOut
 from engine.filetree.restore import Restorer
-from engine.filetree.root_paths import resolved, resolved_to_the_end
+from engine.filetree.root_paths import left_out_below, resolved, resolved_to_the_end
 from engine.filetree.root_tar import content_size
 from engine.progress import Counted, Progress
 from engine.spec.oci import Manifest
@@ -33,18 +33,18 @@ class Copied(msgspec.Struct, frozen=True):
     path: bytes
     follows: bool = False
 
-    def node(self, tree: EntryTree) -> int:
-        """Return the node; raise as `resolved`."""
+    def found(self, tree: EntryTree) -> tuple[bytes, int]:
+        """Return the path in the root and the node; raise as `resolved`."""
         find = resolved_to_the_end if self.follows else resolved
-        return find(tree, self.path)[1]
+        return find(tree, self.path)
 
-    def name(self, tree: EntryTree) -> bytes:
-        """Return the name of a copy: the last part of the path, or the name of the directory to
-        which a `..` there leads; "" for the root and where the content of a directory is meant.
+    def name(self, found: bytes) -> bytes:
+        """Return the name of a copy: the last part of the path, or that of the path in the root
+        which was `found` for a `..`; "" for the root and where a directory's content is meant.
         """
         last = posixpath.basename(self.path.rstrip(b"/"))
         if last == b"..":
-            return tree.name(self.node(tree))
+            return posixpath.basename(found)
         return b"" if last == b"." else last
 
 
@@ -55,29 +55,34 @@ def copy_to_directory(
     destination: Path,
     keeps_owners: bool,
     on_progress: Progress,
-) -> None:
+) -> tuple[LeftOut, ...]:
     """Copy from the root of an image to a path of the disk.
 
     A directory that is there receives a copy of that name. Otherwise the parent must be there, and
-    the copy gets the name that the destination gives. A symlink there is not followed. Raise
-    NotFound, AlreadyExists, BrokenArchive, DamagedLayer and OSError.
+    the copy gets the name that the destination gives. A symlink there is not followed. Return what
+    is left out of the copy. Raise NotFound, AlreadyExists, BrokenArchive, DamagedLayer and OSError.
     """
     with leased_root(store, manifest, on_progress) as (layers, tree):
-        node = copied.node(tree)
+        path, node = copied.found(tree)
         is_directory = tree.attributes(node).kind == "dir"
-        target = _target(copied, copied.name(tree), destination, is_directory)
+        target = _target(copied, copied.name(path), destination, is_directory)
         counted = Counted(content_size(tree, tree.walk(b"", node)), on_progress)
         with Restorer(layers, manifest.layers, tree, counted.add, keeps_owners) as restorer:
             restorer.restore(node, os.fsencode(target))
+        return left_out_below(tree, path)
 
 
-def copy_to_tar(store: Store, manifest: Manifest, copied: Copied, output: Output) -> None:
-    """Write a tar with what is copied, below its name; raise as `copy_to_directory`."""
+def copy_to_tar(
+    store: Store, manifest: Manifest, copied: Copied, output: Output
+) -> tuple[LeftOut, ...]:
+    """Write a tar with what is copied, below its name; return and raise as `copy_to_directory`."""
     with leased_root(store, manifest, output.progress) as (layers, tree):
-        node, name = copied.node(tree), copied.name(tree)
+        path, node = copied.found(tree)
+        name = copied.name(path)
         if not name and tree.attributes(node).kind != "dir":
             raise InvalidInput("expected a directory, found a file")
         write_entries(layers, manifest, tree, partial(tree.walk, name, node), output)
+        return left_out_below(tree, path)
 
 
 def _target(copied: Copied, name: bytes, destination: Path, is_directory: bool) -> Path:

@@ -9,7 +9,7 @@ from posixpath import dirname, join
 from typing import Final
 
 from engine.errors import InvalidInput, NotFound, printable
-from engine.filetree.entry_tree import ROOT, EntryTree
+from engine.filetree.entry_tree import ROOT, EntryTree, LeftOut
 
 _MAX_LINKS: Final = 255
 
@@ -66,6 +66,13 @@ def resolved_to_the_end(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
             return found, node
         path = join(dirname(found), tree.entry(node).link)
     raise _too_many_links(path)
+
+
+def left_out_below(tree: EntryTree, directory: bytes) -> tuple[LeftOut, ...]:
+    """Return what a tree leaves out below a directory, and what may be below it: any part of a
+    layer that is left out without its paths.
+    """
+    return tuple(one for one in tree.left_out if not one.path or _is_below(one.path, directory))
 
 
 def _is_below(path: bytes, directory: bytes) -> bool:

@@ -14,6 +14,7 @@ from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
 from imgfs.cli.support.files import followed
+from imgfs.cli.support.left_out import print_left_out
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 from imgfs.cli.support.progress import how, progress_of, progress_options
 from imgfs.cli.support.streams import widen
@@ -55,9 +56,11 @@ def _cp(args: Namespace) -> None:
             raise
         if destination == _STDOUT:
             write = widen(sys.stdout.buffer).write
-            copy_to_tar(store, manifest, copied, Output(write, on_progress, tracer()))
-            return
-        copy_to_directory(store, manifest, copied, _place(destination), args.archive, on_progress)
+            left_out = copy_to_tar(store, manifest, copied, Output(write, on_progress, tracer()))
+        else:
+            place = _place(destination)
+            left_out = copy_to_directory(store, manifest, copied, place, args.archive, on_progress)
+    print_left_out(left_out)
 
 
 CP = Command(_cp, _options, words="IMAGE:PATH DEST", least=2, most=2)

@@ -103,6 +103,20 @@ def test_a_dash_gives_a_tar_below_the_name(imgfs: Command) -> None:
         assert found.getnames() == [".", "again", "link", "new", "passwd"]
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("destination", ["copy", "-"])
+def test_entries_below_the_path_that_are_left_out_are_reported(
+    inside: Callable[..., Done], stock: Callable[..., None], destination: str
+) -> None:
+    members = [file("d/f"), hardlink("d/broken", "no"), hardlink("db", "no"), file("e/f")]
+    stock(archives.docker_archive((ImageParts(layers=[layer(*members)]), ["odd:1"])))
+    done = inside("cp", "odd:1:/e/../d", destination)
+    reason = "is a hard link of what is not there: no"
+    assert (done.status, done.err.decode()) == (0, f"imgfs: left out: d/broken: {reason}\n")
+    assert b", and 1 more" in inside("cp", "odd:1:/", destination).err
+    assert inside("cp", "odd:1:/e", destination).err == b""
+
+
 @pytest.mark.parametrize("path", ["/etc/../", "/etc/..", "../", "..", "/usr/../../"])
 def test_a_path_to_the_root_by_dots_is_the_root(
     inside: Callable[..., Done], here: Path, path: str

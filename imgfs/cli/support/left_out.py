@@ -14,4 +14,5 @@ def print_left_out(entries: Sequence[LeftOut]) -> None:
     first, *others = entries
     more = f", and {len(others)} more (see imgfs inspect)" if others else ""
     path = printable(first.path.decode("utf-8", "surrogateescape"))
-    print(f"imgfs: left out: {path}: {first.reason}{more}", file=sys.stderr)
+    where = f"{path}: " if path else ""
+    print(f"imgfs: left out: {where}{first.reason}{more}", file=sys.stderr)
