@@ -1,11 +1,16 @@
 """An uncompressed archive on disk with an OCI layout, and the addition of images to it.
 
-`ExistingArchive` gives its entries, and reads its blobs from the archive file.
+`ExistingArchive` gives its entries, and reads its blobs from the archive file. Whoever replaces the
+file by an extended one holds it `locked` meanwhile, so that no addition of another process is lost.
 """
 
+import errno
+import fcntl
 import os
+import stat
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -27,6 +32,34 @@ from engine.tar.member import clean_name
 
 _DOCUMENTS: Final = ("index.json", docker.MANIFEST_FILE, "oci-layout")
 _FORGOTTEN: Final = (docker.REPOSITORIES_FILE,)
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_LOCKS: Final = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
+"""The errors of file systems without locks, and of NFS, which locks only what can be written."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the archive that is at a path, where the file system has locks.
+
+    Wait for other holders. If one of them has replaced the file, the new one is locked. Raise
+    BrokenArchive for what is no regular file, and OSError.
+    """
+    while True:
+        with open(os.open(path, _READ), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BrokenArchive("", f"{path}: expected a regular file")
+            _lock(file.fileno())
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 class ExistingArchive(Closing):
@@ -137,7 +170,8 @@ def extend(
 ) -> int:
     """Write one archive of the entries of `archive` and these images; return its size in bytes.
 
-    Raise the errors of `save` and of `ExistingArchive`.
+    The caller holds it `locked` if the new archive replaces it. Raise the errors of `save` and of
+    `ExistingArchive`.
     """
     added = partial(combined.layout, images, store.content, options)
     return _extend(store, archive, images, added, store.content, output)

@@ -168,6 +168,10 @@ def _archive(args: Namespace, stack: ExitStack, on_progress: Progress) -> Destin
     given = args.append if args.output is None else args.output
     if given is None:
         return _in_order(widen(sys.stdout.buffer), on_progress)
+    if args.append is not None:
+        from engine.archive.existing import locked  # most archives are new
+
+        stack.enter_context(locked(Path(given)))
     file = stack.enter_context(whole_file(Path(given)))
     if may_be_written_anywhere(file):
         from engine.archive.file_output import FileOutput  # most archives go to a pipe

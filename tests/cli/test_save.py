@@ -1,5 +1,7 @@
 """Tests of `imgfs save`."""
 
+import errno
+import fcntl
 import io
 import json
 import os
@@ -254,6 +256,67 @@ def test_append_equals_one_save_of_all_images(inside: Callable[..., Done], tmp_p
     succeeded(inside("save", "--append", appended, "app:1"))
     assert sorted(tags(appended.read_bytes())) == sorted(tags(whole.read_bytes()))
     assert content(appended.read_bytes()).keys() == content(whole.read_bytes()).keys()
+
+
+def test_append_adds_to_the_archive_that_another_append_has_made_meanwhile(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, flock = tmp_path / "a.tar", fcntl.flock
+    succeeded(inside("save", "-o", out, "app:1"))
+
+    def late(descriptor: int, operation: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), out.stat()):
+            monkeypatch.undo()
+            succeeded(inside("save", "--append", out, "ghcr.io/org/other"))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    succeeded(inside("save", "--append", out, "app:2"))
+    assert sorted(tags(out.read_bytes())) == [["app:1"], ["app:2"], ["ghcr.io/org/other:2"]]
+
+
+def test_append_holds_the_lock_until_the_archive_is_replaced(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rename = tmp_path / "a.tar", os.rename
+    succeeded(inside("save", "-o", out, "app:1"))
+    old = os.open(out, os.O_RDONLY)
+    replaced = []
+
+    def renamed(source: str, target: str, **options: int) -> None:
+        rename(source, target, **options)
+        if target == out.name:
+            replaced.append(target)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    succeeded(inside("save", "--append", out, "app:2"))
+    fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(old)
+    assert replaced == [out.name]
+
+
+def test_append_goes_without_a_lock_where_the_file_system_has_none(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, flock = tmp_path / "a.tar", fcntl.flock
+    succeeded(inside("save", "-o", out, "app:1"))
+
+    def refused(descriptor: int, operation: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), out.stat()):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    succeeded(inside("save", "--append", out, "app:2"))
+    assert tags(out.read_bytes()) == [["app:1"], ["app:2"]]
+
+
+def test_append_refuses_a_fifo(inside: Callable[..., Done], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    said = refusal(inside("save", "--append", tmp_path / "fifo", "app:1"))
+    assert said.endswith("fifo: expected a regular file")
 
 
 def test_append_keeps_images_of_other_stores(inside: Callable[..., Done], tmp_path: Path) -> None:
