@@ -27,6 +27,12 @@ _ATTESTED = "vnd.docker.reference.digest"
 """The annotation of an attestation that names the manifest it is about."""
 
 
+class _Entries(msgspec.Struct, frozen=True):
+    """The entries of an index with all their members."""
+
+    manifests: list[dict[str, Any]]
+
+
 class Trimmed:
     """Images with trimmed indexes, and a provider of their blobs: those indexes and the store's."""
 
@@ -68,9 +74,9 @@ class Trimmed:
     def _index(self, index: Descriptor, matching: frozenset[str]) -> Descriptor | None:
         """Return the descriptor of the trimmed index: the same if it is whole, None if empty."""
         data = read_blob(self._content, index.digest, index.size)
-        document = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        entries = msgspec.json.decode(document["manifests"], type=list[dict[str, Any]])
-        listed = oci.parse_index(data, f"index {index.digest}").manifests
+        subject = f"index {index.digest}"
+        entries = go_json.decode(data, _Entries, subject).manifests
+        listed = oci.parse_index(data, subject).manifests
         kept = [self._child(child, matching) for child in listed]
         there = {one.digest for one in kept if one is not None}
         pairs = [
@@ -83,6 +89,7 @@ class Trimmed:
         manifests = [{**e, "digest": str(c.digest), "size": c.size} for e, c in pairs]
         if manifests == entries:
             return index
+        document = go_json.members(data, subject)
         trimmed = go_json.dumps({**document, "manifests": manifests})
         digest = digests.of_bytes(trimmed, "sha256")
         self._documents[digest] = trimmed

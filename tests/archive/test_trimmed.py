@@ -117,6 +117,23 @@ def test_an_image_of_which_nothing_is_left_is_not_found(engine: LocalEngine) -> 
         Trimmed([image], engine.content, combined.Options(platform=mips, preferred=mips))
 
 
+@pytest.mark.parametrize("empty", [{"manifests": None}, {"manifests": []}, {}])
+def test_an_index_without_manifests_is_not_listed(
+    engine: LocalEngine, empty: dict[str, Any]
+) -> None:
+    nested = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, **empty})
+    platform = {"architecture": AMD.architecture, "os": "linux"}
+    entries = [
+        descriptor(AMD.manifest(), OCI_MANIFEST, platform=platform),
+        descriptor(nested, OCI_INDEX),
+    ]
+    index = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "Manifests": entries})
+    named = descriptor(index, OCI_INDEX, annotations={"io.containerd.image.name": NAME})
+    members = archives.oci_members([named], [index, nested, *AMD.blobs()])
+    stored = load(engine, archives.tar(members))
+    assert index_of(Trimmed([stored], engine.content, SELECTION))["manifests"] == entries[:1]
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=5).filter(any))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_saved_is_complete_and_trimming_it_again_changes_nothing(
