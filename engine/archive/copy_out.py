@@ -52,15 +52,16 @@ def copy_to_directory(
     store: Store,
     manifest: Manifest,
     copied: Copied,
-    destination: Path,
+    destination: str,
     keeps_owners: bool,
     on_progress: Progress,
 ) -> tuple[LeftOut, ...]:
     """Copy from the root of an image to a path of the disk.
 
     A directory that is there receives a copy of that name. Otherwise the parent must be there, and
-    the copy gets the name that the destination gives. A symlink there is not followed. Return what
-    is left out of the copy. Raise NotFound, AlreadyExists, BrokenArchive, DamagedLayer and OSError.
+    the copy gets the name that the destination gives, which ends in a slash for a directory only. A
+    symlink there is not followed. Return what is left out of the copy. Raise InvalidInput,
+    NotFound, AlreadyExists, BrokenArchive, DamagedLayer and OSError.
     """
     with leased_root(store, manifest, on_progress) as (layers, tree):
         path, node = copied.found(tree)
@@ -85,15 +86,17 @@ def copy_to_tar(
         return left_out_below(tree, path)
 
 
-def _target(copied: Copied, name: bytes, destination: Path, is_directory: bool) -> Path:
+def _target(copied: Copied, name: bytes, destination: str, is_directory: bool) -> Path:
     """Return the path of the copy itself."""
-    shown = printable(os.fsdecode(copied.path))
+    shown, place = printable(os.fsdecode(copied.path)), Path(destination)
     if copied.path.endswith(b"/") and not is_directory:
         raise InvalidInput(f"{shown}: expected a directory, found a file")
-    if destination.is_dir():
-        return destination / os.fsdecode(name)
-    if not destination.parent.is_dir():
-        raise NotFound("directory", str(destination.parent))
-    if is_directory and os.path.lexists(destination):
-        raise AlreadyExists("file", str(destination))
-    return destination
+    if place.is_dir():
+        return place / os.fsdecode(name)
+    if destination.endswith("/") and not is_directory:
+        raise InvalidInput(f"{printable(destination)}: is not a directory that is there")
+    if not place.parent.is_dir():
+        raise NotFound("directory", str(place.parent))
+    if is_directory and os.path.lexists(place):
+        raise AlreadyExists("file", str(place))
+    return place

@@ -44,6 +44,8 @@ def _cp(args: Namespace) -> None:
     """
     source, destination = args.words
     image, path = _split(source, destination)
+    if not destination:
+        raise UsageError("DEST: expected a path or -, found an empty text")
     if destination == _STDOUT and sys.stdout.isatty():
         raise Failed("an archive is not for a terminal: use a directory or a redirection")
     copied = Copied(os.fsencode(path), args.follow_link)
@@ -66,18 +68,17 @@ def _cp(args: Namespace) -> None:
 CP = Command(_cp, _options, words="IMAGE:PATH DEST", least=2, most=2)
 
 
-def _place(destination: str) -> Path:
-    """Return the file or directory that DEST names, which is what a symlink there leads to.
+def _place(destination: str) -> str:
+    """Return the file or directory that DEST names, which is what a symlink there leads to; with a
+    slash at its end if it must be a directory.
 
     Raise Failed for anything else that is there, such as a device, and as `followed`.
     """
     given = Path(destination)
     place = followed(given)
-    if destination.endswith("/") and not given.is_dir():
-        raise Failed(f"{destination}: is not a directory that is there")
     if given.exists() and not (given.is_file() or given.is_dir()):
         raise Failed(f"{destination}: is neither a file nor a directory; use - for a tar on stdout")
-    return place
+    return f"{place}/" if destination.endswith(("/", "/.")) else str(place)
 
 
 def _split(text: str, destination: str) -> tuple[str, str]:

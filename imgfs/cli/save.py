@@ -85,6 +85,8 @@ def _save(args: Namespace) -> None:
         raise UsageError("--platform and --all-platforms exclude each other")
     if args.append and args.output:
         raise UsageError("--append and --output exclude each other")
+    if "" in (args.append, args.output):
+        raise UsageError("-o and --append: expected a file or a directory, found an empty text")
     if args.referrers and (args.platform or args.trim_index or args.layout == "docker"):
         raise UsageError("--referrers takes neither --platform, --trim-index nor --layout docker")
     if args.layout == "docker":

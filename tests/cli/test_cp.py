@@ -59,10 +59,11 @@ def test_a_directory_receives_a_file_by_its_name(
     assert os.listdir(here) == ["passwd"]
 
 
+@pytest.mark.parametrize("destination", ["new", "new/", "new/."])
 def test_a_directory_that_is_not_there_becomes_the_copy(
-    inside: Callable[..., Done], here: Path
+    inside: Callable[..., Done], here: Path, destination: str
 ) -> None:
-    succeeded(inside("cp", "app:1:/etc", "new"))
+    succeeded(inside("cp", "app:1:/etc", destination))
     assert sorted(os.listdir(here / "new")) == ["again", "link", "new", "passwd"]
     assert os.readlink(here / "new/link") == "passwd"
     assert (here / "new/again").stat().st_ino == (here / "new/passwd").stat().st_ino
@@ -152,6 +153,9 @@ def test_a_dot_means_the_content_with_slashes_behind_it_too(
         ("app:1:/etc/passwd/", ".", "not found"),
         ("app:1:/etc/passwd", "no/where", "directory no: not found"),
         ("app:1:/etc/passwd", "new/", "new/: is not a directory that is there"),
+        ("app:1:/etc/passwd", "new/.", "new/: is not a directory that is there"),
+        ("app:1:/etc", "full/.", "file full: already exists"),
+        ("app:1:/etc/passwd", "full/.", "full/: is not a directory that is there"),
         ("app:1:/etc", "full", "file full: already exists"),
         ("app:1:/etc", "other", "file other/etc: already exists"),
         ("app:1:/etc/passwd", "third", "directory third/passwd: already exists"),
@@ -173,6 +177,12 @@ def test_a_path_is_needed(inside: Callable[..., Done]) -> None:
     for text, found in (("app", ""), ("app:1", ", found an image without a path")):
         said = refusal(inside("cp", text, "."), status=2)
         assert said.startswith(f"{text}: expected IMAGE:PATH, such as app:1:/etc/passwd{found} (")
+
+
+def test_an_empty_destination_is_refused(inside: Callable[..., Done], here: Path) -> None:
+    said = refusal(inside("cp", "app:1:/etc/passwd", ""), status=2)
+    assert said.startswith("DEST: expected a path or -, found an empty text")
+    assert os.listdir(here) == []
 
 
 def test_copying_into_an_image_is_refused_with_the_way_to_do_it(

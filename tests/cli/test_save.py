@@ -429,6 +429,17 @@ def test_a_full_disk_is_reported(imgfs: Command) -> None:
     assert "No space left on device" in refusal(Done(process.returncode, b"", err))
 
 
+@pytest.mark.parametrize("option", ["-o", "--append"])
+def test_an_empty_path_is_refused(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    said = refusal(inside("save", option, "", "app:1"), status=2)
+    assert said.startswith("-o and --append: expected a file or a directory, found an empty text")
+    assert os.listdir() == []
+
+
 def test_save_replaces_a_file(inside: Callable[..., Done], tmp_path: Path) -> None:
     out, held = tmp_path / "x.tar", tmp_path / "held"
     out.write_bytes(b"old")
