@@ -171,7 +171,8 @@ class ImportDirectory(ReadOnlyDirectory):
         """Implement `upload.Listener`: forget an upload that failed."""
         if upload.error is None:
             return
-        self._add_failure(upload, upload.error)
+        if not upload.is_error_flushed:
+            self._add_failure(upload, upload.error)
         if self._uploads.get(upload.name) is upload:
             del self._uploads[upload.name]
         await self._services.failed(upload.name, sentence(upload.error))

@@ -42,6 +42,7 @@ class Upload(ReadOnlyNode):
         self._handles = 0
         self._waits_for_gaps = False
         """Whether the last flush has left gaps to whoever has the file open."""
+        self._flushed_error: Exception | None = None
 
     @property
     def status(self) -> Status:
@@ -56,6 +57,11 @@ class Upload(ReadOnlyNode):
     def error(self) -> Exception | None:
         """The reason why the file could not be loaded."""
         return self._writer.error
+
+    @property
+    def is_error_flushed(self) -> bool:
+        """Whether a flush has told the listener of the error."""
+        return self._flushed_error is self.error
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -178,6 +184,7 @@ class Upload(ReadOnlyNode):
     async def _finish(self) -> None:
         await self._writer.finish()
         await self._listener.flushed(self)
+        self._flushed_error = self.error
 
     async def _has_writer(self) -> bool:
         """Return whether a process can still write the file, after the close that is handled."""

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from engine.content.writer import Writer
+from engine.errors import BrokenArchive
 from tests import archives
 from tests.imports.serving import serving
 
@@ -88,5 +89,26 @@ def test_reports_about_long_names_have_names_that_can_be_listed(tmp_path: Path) 
                 upload.name for upload in uploads
             ]
             assert json.loads(imports.report(LONG) or b"")["file"] == LONG
+
+    trio.run(main)
+
+
+def test_a_failure_that_a_flush_has_reported_does_not_change_at_the_last_close(
+    tmp_path: Path,
+) -> None:
+    """RELEASE comes at any time after close(), maybe while tar reads the directory."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            file = served.directory.create("x.tar", 0o644, 0, 0)
+            file.opened(1)
+            await file.write(0, b"no archive" * 100)
+            with pytest.raises(BrokenArchive):
+                await file.flush()
+            before = served.directory.lookup("x.tar.failed.txt"), served.directory.attributes()
+            await file.released()
+            after = served.directory.lookup("x.tar.failed.txt"), served.directory.attributes()
+            assert before == after
+            assert before[0] is after[0] is not None
 
     trio.run(main)
