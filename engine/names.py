@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from engine.errors import InvalidReference
+from engine.errors import InvalidReference, NotFound
 from engine.image import Image
 from engine.spec import reference
 
@@ -46,7 +47,7 @@ def tag(store: Store, source: str, name: str) -> Image:
     if ref.digest is not None:
         raise InvalidReference(name, "digest", "a tag cannot have a digest")
     store.check_changes()
-    _meant(store.images, source)  # a remote store fetches it now, and not while it holds a lock
+    _fetch(store.images, source)
     with store.transaction():
         return store.images.put(Image(str(ref), find_one(store.images, source).target))
 
@@ -56,12 +57,19 @@ def remove(store: Store, name: str) -> list[Image]:
     was removed. Raise StoreReadOnly, and the errors of `find`.
     """
     store.check_changes()
-    _meant(store.images, name)  # as in `tag`
+    _fetch(store.images, name)
     with store.transaction():
         images = _meant(store.images, name)
         for image in images:
             store.images.delete(image.name)
     return images
+
+
+def _fetch(images: ImageStore, name: str) -> None:
+    """Let a remote store fetch what a name stands for, which needs the lock of a transaction."""
+    if images.is_remote:
+        with suppress(NotFound):  # by the time of the transaction it may be there
+            _meant(images, name)
 
 
 def _meant(images: ImageStore, name: str) -> list[Image]:

@@ -26,7 +26,8 @@ class NameChanges:
     def rename(self, old: str, new: str) -> None:
         """Rename the image at path `old`; OSError if it has none or `new` cannot be given."""
         self._store.check_changes()
-        self._image_at(old)  # a remote store fetches it now, and not while it holds a lock
+        if self._store.images.is_remote:
+            self._store.images.place_at(old)  # is fetched, which needs the lock of a transaction
         with self._store.transaction():
             image = self._image_at(old)  # the name may have moved while the lock was waited for
             self._add(image, new)
