@@ -50,12 +50,18 @@ class OpenDirectory(Closing):
             os.mkdir(name, 0o700, dir_fd=self.descriptor)
 
     def enter(self, name: bytes) -> None:
-        """Go to a directory; raise AlreadyExists if another file is there."""
+        """Go to a directory; raise AlreadyExists if another file is there.
+
+        One of the caller's own that cannot be searched gets mode 0700, since no way leads back.
+        """
         with self.naming(name):
             try:
                 below = os.open(name, _DIRECTORY, dir_fd=self.descriptor)
             except NotADirectoryError:
                 raise AlreadyExists("file", self._shown(name)) from None
+            found = os.fstat(below)
+            if not found.st_mode & stat.S_IXUSR and found.st_uid == os.geteuid():
+                os.chmod(f"/proc/self/fd/{below}", stat.S_IRWXU)
         self._above.append(_identity(self.descriptor))
         self._names.append(name)
         self._go(below)

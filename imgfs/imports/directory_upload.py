@@ -160,7 +160,10 @@ class DirectoryUpload:
         await self.services.workers.write(partial(self.publish, [(path, digest)]))
 
     def publish(self, files: Iterable[tuple[str, Digest | None]]) -> None:
-        """Publish the images that files complete; raise what is wrong with them."""
+        """Publish the images that files complete; raise what is wrong with one of them, once the
+        others are published.
+        """
+        failure: Exception | None = None
         for path, digest in files:
             if self._refusal is not None and self._refusal[0] == path:
                 self._refusal = None
@@ -168,8 +171,10 @@ class DirectoryUpload:
                 self.load.arrived(path, digest)
             except Exception as error:
                 self.refuse(path, error)
-                raise
+                failure = failure or error
         self.changed()
+        if failure is not None:
+            raise failure
         self._is_complete = bool(self.load.loaded.images) and not self.load.missing
         if self._is_complete:
             self._refusal = None

@@ -171,6 +171,7 @@ class Upload(ReadOnlyNode):
         """
         self._handles -= 1
         if not self._handles and self._waits_for_gaps:
+            self._waits_for_gaps = False
             await self._finish()  # a file elsewhere was taken for this one
         if not self._handles:
             await self._writer.close()

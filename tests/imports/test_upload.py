@@ -320,6 +320,28 @@ def test_the_last_release_fills_the_gaps_that_no_flush_has_filled(
     assert [opened.status for opened in uploads] == [status]
 
 
+def test_gaps_that_a_release_has_filled_are_not_filled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`touch` opens the file of a load for writing, and writes nothing."""
+    monkeypatch.setattr(upload, "is_open", lambda _path: True)
+    archive = Archive(30)
+
+    async def use(opened: Upload) -> None:
+        await opened.write(20, b"x" * 10)
+        await opened.flush()
+        await opened.released()
+        assert opened.status is Status.LOADED
+        opened.opened(2)
+        await opened.flush()
+        await opened.released()
+        assert opened.status is Status.LOADED
+        opened.opened(3)
+
+    run(archive, use, tmp_path)
+    assert archive.taken == archive.length
+
+
 def test_a_file_that_is_opened_while_it_is_released_begins_another_import(tmp_path: Path) -> None:
     first, second = SlowToEnd(10), Archive(30)
 

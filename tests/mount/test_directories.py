@@ -358,6 +358,14 @@ def test_renaming_a_hidden_directory_tells_what_is_wrong(mounted: Mounted) -> No
     assert mounted.names("import") == ["app"]
 
 
+def test_renaming_a_hidden_directory_publishes_each_layout_that_is_right(mounted: Mounted) -> None:
+    broken = {f"a/{name}": data for name, data in {**LAYOUT, "index.json": b"["}.items()}
+    hidden = load(mounted, {**broken, **{f"b/{n}": data for n, data in LAYOUT.items()}}, ".two")
+    with pytest.raises(OSError, match="Bad message"):
+        hidden.rename(mounted.drop / "two")
+    assert mounted.names("two") == ["b:1"]
+
+
 def test_nothing_moves_between_a_directory_and_the_rest(mounted: Mounted) -> None:
     directory, other = load(mounted), load(mounted, BOTH, "other")
     places = [mounted.drop / "x.tar", mounted.path / "x", mounted / "app:1/x"]

@@ -181,7 +181,7 @@ class LocalContent(ContentStore):
         with self._database.transaction() as connection:
             if not connection.execute("DELETE FROM blobs WHERE digest = ?", (name,)).rowcount:
                 raise NotFound("blob", digest)
-            self._database.after_transaction(lambda: self._tidy([name]))
+            self._database.after_transaction(lambda: self._remove_deleted(name))
 
     # Ingests
 
@@ -241,9 +241,7 @@ class LocalContent(ContentStore):
         removed: list[Digest] = []
         for batch in _batches(digests):
             moved = self.discard({*batch} - self.sizes(batch).keys())
-            for path in moved.values():
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
+            _unlink(moved.values())
             removed += map(parse, moved)
         return removed
 
@@ -257,14 +255,28 @@ class LocalContent(ContentStore):
 
         if self._database.in_transaction:
             raise RuntimeError("a row may come back when the transaction is rolled back")
+        if not digests:
+            return {}
+        with self._database.transaction():
+            rebuild.check_finished(self._root)
+            return self._moved(digests)
+
+    def _moved(self, digests: Collection[str]) -> dict[str, str]:
+        """Do the work of `discard`, in a transaction."""
         moved: dict[str, str] = {}
-        if digests:
-            with self._database.transaction():
-                rebuild.check_finished(self._root)
-                for digest in sorted({*digests} - self.sizes(digests).keys()):
-                    with suppress(FileNotFoundError):
-                        moved[digest] = self.ingests.discard(self._file(parse(digest)))
+        for digest in sorted({*digests} - self.sizes(digests).keys()):
+            with suppress(FileNotFoundError):
+                moved[digest] = self.ingests.discard(self._file(parse(digest)))
         return moved
+
+    def _remove_deleted(self, digest: Digest) -> None:
+        """Remove the file of a blob whose row was deleted, also while the database is being
+        rebuilt; gc retries if that fails.
+        """
+        with suppress(StoreError, OSError):
+            with self._database.transaction():
+                moved = self._moved([digest])
+            _unlink(moved.values())
 
     def _tidy(self, digests: Iterable[Digest]) -> None:
         """Remove the files that a transaction left without a row; gc retries those that fail."""
@@ -348,6 +360,12 @@ def _info(row: tuple[str, int, float, float, str]) -> Info:
 
     digest, size, created_at, updated_at, labels = row
     return Info(parse(digest), size, created_at, updated_at, json.loads(labels))
+
+
+def _unlink(paths: Iterable[str]) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _dump(labels: Mapping[str, str]) -> str:

@@ -143,16 +143,15 @@ class RegistryContent(ContentStore):
     def note(self, sources: Sequence[Source]) -> None:
         """Remember sources of blobs. Where one states another size than a known one does, the
         registry tells which is right: the others are forgotten; raise SizeMismatch for a new one.
+        If it does not tell, both are kept; a new one that does not have its blob is not.
         """
         disputed = self._sources.disputed(sources)
-        right = {source for source in disputed if self._is_right(source)}
-        for source in right:
-            self._sources.settle(source.digest, source.size)
-        self._sources.add(each for each in sources if each not in disputed or each in right)
+        lacking = {source for source in disputed if not self._has_settled(source)}
+        self._sources.add(each for each in sources if each not in lacking)
 
-    def _is_right(self, source: Source) -> bool:
-        """Return whether a source has its blob, in the size that it states; False if nobody tells
-        the size. Raise SizeMismatch if it is another.
+    def _has_settled(self, source: Source) -> bool:
+        """Forget the sources that state a wrong size of a blob, if a new one states the right one;
+        return whether this has the blob. Raise SizeMismatch if it states a wrong one.
         """
         try:
             size = self._true_size(source)
@@ -160,7 +159,9 @@ class RegistryContent(ContentStore):
             return False
         if size is not None and size != source.size:
             raise SizeMismatch(f"blob {source.digest}", source.size, size)
-        return size is not None
+        if size is not None:
+            self._sources.settle(source.digest, source.size)
+        return True
 
     def _true_size(self, source: Source) -> int | None:
         """Return the size of a blob in the cache, else of what the registry sends, if it says so;

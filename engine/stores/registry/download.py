@@ -150,7 +150,7 @@ class Download:
     def _fetch(self) -> None:
         blob = self.blob
         for is_last in (False, True):
-            writer = self._cache.writer(self._ref, blob.size, blob.digest)
+            writer = self._ingest()
             try:
                 self._take(writer)
                 writer.verify()
@@ -168,6 +168,14 @@ class Download:
             finally:
                 self._forget(writer)
                 writer.close()
+
+    def _ingest(self) -> Writer:
+        """Return the ingest of the blob; one that was begun with another size is dropped."""
+        blob = self.blob
+        with suppress(SizeMismatch):
+            return self._cache.writer(self._ref, blob.size, blob.digest)
+        self._cache.abort(self._ref)
+        return self._cache.writer(self._ref, blob.size, blob.digest)
 
     def _discard(self) -> None:
         """Give back the space of an ingest that cannot be completed; readers ask for ranges."""
@@ -206,7 +214,6 @@ class Download:
                     writer.write(piece)
                     with self._changed:
                         self._publish(writer)
-                    self._check_wanted()
                 if writer.offset < self.blob.size:
                     raise Unreachable(self._reading.client.location.url, "ends an answer too early")
             except (HTTPError, Unreachable) as error:
@@ -239,6 +246,7 @@ class Download:
             wanted = _FIRST_PIECE
             while left > 0:
                 piece = response.read(wanted)
+                self._check_wanted()  # `stop` lets a read over TLS return what is still encrypted
                 if not piece:
                     return
                 wanted = _PIECE

@@ -111,8 +111,10 @@ class Puller:
             below += self._keep(repository, self._manifest(repository, descriptor))
 
     def at_once(self, work: Sequence[Callable[[], None]]) -> None:
-        """Do pieces of work concurrently; raise the first error once all have ended."""
-        if len(work) < 2:
+        """Do pieces of work concurrently, but one after the other in a transaction, whose lock
+        other threads would wait for; raise the first error once all have ended.
+        """
+        if len(work) < 2 or self._cache.database.in_transaction:
             for each in work:
                 each()
             return

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import StoreError
 from engine.spec import digest as digests
-from engine.stores.local import gc
+from engine.stores.local import gc, rebuild
 from engine.stores.local.fsck.problem import Kind
 from engine.stores.local.fsck.replacement import replace_database
 from tests import archives
@@ -237,3 +237,11 @@ def test_a_name_that_was_given_meanwhile_stays(engine: LocalEngine) -> None:
     repair(engine)
     engine.restore_names()
     assert engine.find_one("app:1").target == engine.find_one("other:1").target
+
+
+def test_a_blob_that_is_deleted_goes_with_its_file(engine: LocalEngine) -> None:
+    """A registry's cache keeps its size by that, whatever became of a repair."""
+    rebuild.begin(engine.path, {})
+    digest = next(iter(blobs(engine)))
+    engine.content.delete(digest)
+    assert digest not in blobs(engine)

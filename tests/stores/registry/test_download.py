@@ -6,6 +6,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event, Thread
+from typing import cast
 
 import pytest
 
@@ -221,3 +222,54 @@ def test_an_answer_without_an_end_is_not_read_to_it(
         store.images.get(f"{location.host}/app:1")
         assert read_blob(store.content, LARGE) == DATA
     assert not to_the_end.is_set()
+
+
+class _Interrupted:
+    """A blob whose answer goes on with other bytes once it is shut down, as that of a TLS
+    connection does.
+    """
+
+    digest, size, status = LARGE, len(DATA), 200
+
+    def __init__(self) -> None:
+        self.download: Download
+        self._pieces = [DATA[:HALF]]
+
+    def request(self, _first: int, _last: int) -> "_Interrupted":
+        return self
+
+    def read(self, _size: int) -> bytes:
+        if self._pieces:
+            return self._pieces.pop()
+        self.download.stop()
+        return b"\xa5" * 1000
+
+    def shutdown(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    release_conn = close
+
+
+def test_what_is_read_after_the_end_of_a_download_is_not_kept(tmp_path: Path) -> None:
+    reading = Reading(Client(parse_location("registry://localhost:1")))
+    with LocalStore.create(tmp_path / "cache") as cache:
+        blob = _Interrupted()
+        blob.download = Download(reading, cache.content, cast(RemoteBlob, blob), lambda _: None)
+        assert blob.download.join()
+        blob.download.start()
+        blob.download.wait()
+        (status,) = cache.content.statuses()
+        assert status.offset == HALF
+
+
+def test_an_ingest_of_a_wrong_size_is_begun_anew(location: Location, tmp_path: Path) -> None:
+    with LocalStore.create(tmp_path / "cache") as cache:
+        with cache.content.writer(f"registry-{LARGE}", len(DATA) + 1, LARGE) as writer:
+            writer.write(DATA[:100])
+            writer.close()
+        with open_store(location.url) as store:
+            store.images.all()
+            assert read_blob(store.content, LARGE) == DATA

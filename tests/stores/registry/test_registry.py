@@ -183,7 +183,7 @@ def test_many_indexes_are_looked_up_at_once(host: str, tmp_path: Path) -> None:
         assert len(store.images.all(f"{host}/app")) == 12
 
 
-@pytest.mark.parametrize("change", ["tag", "remove"])
+@pytest.mark.parametrize("change", ["tag", "tag onto", "load onto", "remove"])
 def test_an_index_that_is_new_to_the_cache_is_changed_at_once(
     host: str, tmp_path: Path, change: str
 ) -> None:
@@ -194,9 +194,15 @@ def test_an_index_that_is_new_to_the_cache_is_changed_at_once(
     with opened(host, tmp_path / "b") as store:
         if change == "tag":
             tag(store, "app:1", "app:2")
-            assert [image.name for image in store.images.all()] == [
-                f"{host}/app:1",
-                f"{host}/app:2",
-            ]
+            names = [image.name for image in store.images.all()]
+            assert names == [f"{host}/app:1", f"{host}/app:2"]
+        elif change == "tag onto":
+            load(store, "docker.io/library/app:2")
+            image = tag(store, "app:2", "app:1")
+            assert [found.target for found in store.images.all()] == [image.target] * 2
+        elif change == "load onto":
+            load(store)
+            (found,) = store.images.all()
+            assert len(store.images.manifests(found.target.digest)) == 1
         else:
             assert [image.name for image in remove(store, "app:1")] == [f"{host}/app:1"]

@@ -36,7 +36,9 @@ def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Proble
         is_part = target.digest in below or _is_held(store, target.digest)
         if (target.digest in named or not is_part) and not store.images.is_named(target.digest):
             with suppress(EngineError):
-                if graph(store.content, target).is_usable or target.digest in named:
+                below_it = graph(store.content, target)
+                is_image = below_it.is_usable if is_rebuilt else bool(below_it.complete_images)
+                if is_image or target.digest in named:
                     text = "is an image without a name or record"
                     yield Problem(Kind.NAMELESS, target.digest, text, target=target)
 
