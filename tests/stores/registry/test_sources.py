@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from engine.content.blobs import read_blob
 from engine.errors import AccessDenied, NotFound, SizeMismatch
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
+from engine.stores.registry.content import RegistryContent
 from tests.archives import OCI_CONFIG, ImageParts, descriptor, digest, layer, to_json
 from tests.stores.registry.memory_registry import MemoryRegistry, memory_registry
 
@@ -139,3 +142,22 @@ def test_a_store_of_another_namespace_may_have_noted_a_wrong_size(
         store.images.get(f"{registry.host}/b/y:1")
     with open_store(f"registry://{registry.host}?cache={tmp_path}/cache") as store:
         assert read_blob(store.content, LARGE) == SHARED
+
+
+@pytest.mark.usefixtures("wrong")
+def test_sources_stay_where_the_registry_tells_no_size(
+    registry: MemoryRegistry, store: Store
+) -> None:
+    def send_without_length(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    registry.handlers[f"/v2/b/y/blobs/{LARGE}"] = send_without_length
+    content = store.content
+    assert isinstance(content, RegistryContent)
+    look_up(store, "a/wrong:1")
+    with suppress(SizeMismatch):  # the size that is noted may be the wrong one
+        look_up(store, "b/y:1")
+    assert content.repositories(LARGE) == ["a/wrong", "b/y"]
