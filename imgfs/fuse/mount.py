@@ -200,6 +200,7 @@ class _Mount:
                 self.workers,
                 NativeGathers(self._options.native).make,
                 self._failed,
+                lambda: device_at(self._mountpoint),
             )
         )
 

@@ -2,12 +2,10 @@
 
 import errno
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar, Protocol
 
 from engine.archive.loaded import Loaded
 from imgfs.imports.archive_writer import ArchiveWriter, nothing_written
-from imgfs.imports.open_files import is_open
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import FinishedReport, Status, names_of, render, sentence
 from imgfs.vfs.nodes import AttributeChange, Attributes, Reader, ReadOnlyNode
@@ -189,4 +187,4 @@ class Upload(ReadOnlyNode):
 
     async def _has_writer(self) -> bool:
         """Return whether a process can still write the file, after the close that is handled."""
-        return await self._writer.run_in_thread(partial(is_open, f"import/{self.name}"))
+        return await self._writer.is_open_elsewhere(f"import/{self.name}")

@@ -35,6 +35,7 @@ class Served:
                 DiskThreads(),
                 NativeGathers("none").make,
                 self._failed,
+                lambda: None,
             )
         )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from imgfs import mounts
 from imgfs.imports.open_files import is_open
 
 
@@ -16,6 +17,16 @@ def test_a_process_with_a_file_open_for_writing_is_found(
     path.parent.mkdir()
     path.touch()
     with path.open(mode) as file, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file):
-        assert is_open(f"import/{path.name}") is found
-        assert not is_open(f"other/{path.name}")
-    assert not is_open(f"import/{path.name}")
+        assert is_open(f"import/{path.name}", None) is found
+        assert not is_open(f"other/{path.name}", None)
+    assert not is_open(f"import/{path.name}", None)
+
+
+def test_a_file_of_another_file_system_is_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "import" / "x.tar"
+    path.parent.mkdir()
+    around = [mount for mount in mounts.mounts() if tmp_path.resolve().is_relative_to(mount.path)]
+    device = max(reversed(around), key=lambda mount: len(mount.path.parts)).device
+    with path.open("wb") as file, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file):
+        assert is_open("import/x.tar", device)
+        assert not is_open("import/x.tar", "0:0")

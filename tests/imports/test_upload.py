@@ -15,7 +15,7 @@ from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
-from imgfs.imports import upload
+from imgfs.imports import archive_writer
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import Status
@@ -123,6 +123,7 @@ def run(
                     DiskThreads(),
                     NativeGathers(native).make,
                     _unused,
+                    lambda: None,
                 )
                 writer = ArchiveWriter(services)
                 receipt = Receipt(0o644, 0, 0, 0)
@@ -289,13 +290,13 @@ def test_a_flush_leaves_gaps_while_the_file_is_open_elsewhere(
     archive = Archive(30)
 
     async def use(opened: Upload) -> None:
-        monkeypatch.setattr(upload, "is_open", lambda _path: True)
+        monkeypatch.setattr(archive_writer, "is_open", lambda *_: True)
         await opened.truncate(size)
         await opened.write(20, b"x" * 10)
         await opened.flush()
         assert (opened.status, archive.taken) == (Status.LOADING, 0)
         await opened.write(0, b"x" * 20)
-        monkeypatch.setattr(upload, "is_open", lambda _path: False)
+        monkeypatch.setattr(archive_writer, "is_open", lambda *_: False)
         await opened.flush()
         assert opened.status is Status.LOADED
 
@@ -308,7 +309,7 @@ def test_the_last_release_fills_the_gaps_that_no_flush_has_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, status: Status
 ) -> None:
     """Another file with such a name may be open."""
-    monkeypatch.setattr(upload, "is_open", lambda _path: True)
+    monkeypatch.setattr(archive_writer, "is_open", lambda *_: True)
     uploads = []
 
     async def use(opened: Upload) -> None:
@@ -324,7 +325,7 @@ def test_gaps_that_a_release_has_filled_are_not_filled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`touch` opens the file of a load for writing, and writes nothing."""
-    monkeypatch.setattr(upload, "is_open", lambda _path: True)
+    monkeypatch.setattr(archive_writer, "is_open", lambda *_: True)
     archive = Archive(30)
 
     async def use(opened: Upload) -> None:

@@ -509,3 +509,16 @@ def test_tar_can_read_everything_that_is_listed(mounted: Mounted) -> None:
     run("tar", "-C", mounted.path, "-cf", "/dev/null", ".")
     os.write(descriptor, ARCHIVE[100_000:])
     os.close(descriptor)
+
+
+def test_a_file_of_that_name_elsewhere_does_not_hide_what_is_wrong(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    """A gap is a hole once no process has the file of this mount open."""
+    path = tmp_path / "import" / "x.tar"
+    path.parent.mkdir()
+    with path.open("wb") as other, subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=other):
+        descriptor = os.open(mounted.drop / "x.tar", os.O_WRONLY | os.O_CREAT)
+        os.pwrite(descriptor, b"no archive", 100_000)
+        with pytest.raises(OSError, match="Bad message"):
+            os.close(descriptor)
