@@ -24,7 +24,7 @@ from engine.stores.containerd.owner import new_id
 from engine.stores.containerd.watch import Watch
 from engine.stores.records import Event
 
-_EXPIRY: Final = 3600.0
+_EXPIRY: Final = 24 * 3600.0
 """Seconds after which a lease ends by itself whose process has died."""
 
 
