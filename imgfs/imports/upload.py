@@ -58,7 +58,7 @@ class Upload(ReadOnlyNode):
 
     @property
     def is_error_flushed(self) -> bool:
-        """Whether a flush has told the listener of the error."""
+        """Whether a flush has reported the error to the listener."""
         return self._flushed_error is self.error
 
     @property

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 from tests.archives import ImageParts, digest, to_json
+from tests.stores.registry.serving import serving
 
 
 class MemoryRegistry(ThreadingHTTPServer):
@@ -86,11 +86,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def memory_registry() -> Iterator[MemoryRegistry]:
     """Run such a registry."""
-    with MemoryRegistry() as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(MemoryRegistry()) as server:
+        yield server

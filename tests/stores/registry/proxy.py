@@ -13,9 +13,10 @@ import termios
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import NamedTuple
 
+from tests.stores.registry.serving import serving
 from tests.waiting import wait_until
 
 BLOB = "GET /v2/[^?]*/blobs/sha256"
@@ -196,12 +197,8 @@ _REFUSALS: Mapping[str, tuple[int, Mapping[str, str]]] = {
 @contextmanager
 def proxy(registry: str) -> Iterator[Proxy]:
     """Run a proxy before the registry at that host and port."""
-    with Proxy(registry) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(Proxy(registry)) as server:
         try:
             yield server
         finally:
             server.released.set()
-            server.shutdown()
-            thread.join()

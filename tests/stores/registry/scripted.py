@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import NamedTuple
+
+from tests.stores.registry.serving import serving
 
 _PIECE = 64 << 10
 
@@ -88,11 +89,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def scripted(script: Callable[[Asked], Answer]) -> Iterator[Scripted]:
     """Run a server that answers by `script`."""
-    with Scripted(script) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Scripted(script)) as server:
+        yield server

@@ -5,10 +5,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -18,6 +16,7 @@ from engine.errors import AccessDenied, StoreError
 from engine.stores.open import open_store
 from tests.archives import OCI_MANIFEST, ImageParts, digest, layer
 from tests.stores.registry.server import certificate, lacking, load_into, registry
+from tests.stores.registry.serving import serving
 
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 4096),))
 LARGE = digest(IMAGE.layers[0])
@@ -120,21 +119,9 @@ class Servers(ThreadingHTTPServer):
         self.host = self.other = f"127.0.0.1:{self.server_port}"
 
 
-@contextmanager
-def running(server: Servers) -> Iterator[Servers]:
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def guarded() -> Iterator[Servers]:
-    with running(Servers()) as blobs, running(Servers()) as server:
+    with serving(Servers()) as blobs, serving(Servers()) as server:
         server.other = f"localhost:{blobs.server_port}"
         server.elsewhere = blobs  # type: ignore[attr-defined]
         yield server

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.stores.registry.serving import serving
 
 USER = "u:secret"
 BASIC = f"Basic {base64.b64encode(USER.encode()).decode()}"
@@ -87,11 +88,5 @@ def _encoded(data: bytes) -> bytes:
 @contextmanager
 def token_server(certificate: Path) -> Iterator[TokenServer]:
     """Run a token server that signs with the key beside a certificate."""
-    with TokenServer(certificate) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(TokenServer(certificate)) as server:
+        yield server
