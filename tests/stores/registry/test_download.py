@@ -138,10 +138,10 @@ def test_a_download_that_was_stopped_asks_for_nothing_more(
         ending = Event()
         download = Download(reading, cache.content, blob, lambda _: ending.set())
         assert download.join()
-        with RemoteReader(download, reading, is_whole=True) as reader:
-            reader.pread(1, 0)
-            assert ending.wait(10)
-            assert download.pread(1, len(DATA) - 1) is None
+        download.start()
+        assert ending.wait(10)
+        assert download.pread(1, len(DATA) - 1) is None
+        download.leave()
     assert registry.seen.count(BLOB) == 1
 
 
