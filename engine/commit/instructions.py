@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from engine.units import NS_PER_SECOND
 _PAIR = re.compile(r"""((?:[^"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=(.*)""", re.DOTALL)
 _PORT = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_REAL_TIME_SIGNAL = re.compile(r"SIGRT(?:MIN\+(?:1[0-5]|[1-9])|MAX-(?:1[0-4]|[1-9]))")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 _NANOSECONDS = {
@@ -137,7 +139,16 @@ def _user(config: Config, rest: str) -> None:
 
 
 def _stopsignal(config: Config, rest: str) -> None:
-    config["StopSignal"] = _nonempty(config, rest)
+    name = _nonempty(config, rest)
+    if not (_is_signal(name.upper()) or (_NUMBER.fullmatch(name) and int(name))):
+        raise ValueError(f"expected the name or the number of a signal, found {name}")
+    config["StopSignal"] = name
+
+
+def _is_signal(name: str) -> bool:
+    """Return whether Linux has a signal of this name, which may lack SIG."""
+    full = name if name.startswith("SIG") else f"SIG{name}"
+    return full in signal.Signals.__members__ or _REAL_TIME_SIGNAL.fullmatch(full) is not None
 
 
 def _onbuild(config: Config, rest: str) -> None:
@@ -198,14 +209,19 @@ def _command(config: Config, rest: str) -> list[str]:
 
 
 def _json_words(text: str) -> list[str] | None:
-    """Return the words of a JSON list; None for any other text, which is a shell command."""
+    """Return the words of a JSON list; None for any other text, which is a shell command.
+
+    Raise ValueError for a JSON list of other things than words, as docker does.
+    """
     if not text.startswith("["):
         return None
     try:
-        words = json.loads(text)
+        words: list[Any] = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return words if all(isinstance(word, str) for word in words) else None
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"expected a JSON list of words, found {text}")
+    return words
 
 
 def _pairs(config: Config, text: str) -> dict[str, str]:

@@ -22,9 +22,10 @@ from engine.spec.digest import Digest, of_bytes, parse
 from engine.stores.content import ContentStore, merged
 from engine.stores.local.content import LocalContent
 from engine.stores.registry.api import Reading
-from engine.stores.registry.download import NO_SPACE, Download, RemoteReader
+from engine.stores.registry.download import NO_SPACE, Download
 from engine.stores.registry.eviction import Eviction
 from engine.stores.registry.location import Location
+from engine.stores.registry.reader import RemoteReader
 from engine.stores.registry.remote_blob import RemoteBlob
 from engine.stores.registry.sources import Source, Sources
 

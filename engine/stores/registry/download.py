@@ -1,9 +1,9 @@
-"""Blobs on their way into the cache, and the readers that they are served to meanwhile.
+"""Blobs on their way into the cache.
 
 A `Download` is one ingest of the cache. Its thread appends what the registry sends; every reader of
-the blob waits for the bytes that it wants, reads those that are far ahead by a request of its own,
-and reads the cached file once that is whole. The last bytes are given out when the digest of all
-is right. A connection that breaks is taken up after the last byte that came.
+the blob (`reader.py`) waits for the bytes that it wants, and reads the cached file once that is
+whole. The last bytes are given out when the digest of all is right. A connection that breaks is
+taken up after the last byte that came.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Final
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from engine.closing import Closing
 from engine.content.protocols import ReaderAt
 from engine.content.writer import Writer
 from engine.errors import DigestMismatch, EngineError, SizeMismatch, Unavailable, Unreachable
@@ -26,11 +25,12 @@ from engine.stores.registry.api import Reading
 from engine.stores.registry.remote_blob import RemoteBlob
 
 _FIRST_PIECE: Final = 64 << 10
-_PIECE: Final = 1 << 20
-_AHEAD: Final = 8 << 20
+PIECE: Final = 1 << 20
+"""Bytes that are read from a connection at a time."""
+AHEAD: Final = 8 << 20
 """Bytes beyond those that have come at which a reader makes a request of its own."""
-_ATTEMPTS: Final = 5
-_RANGE: Final = 1 << 20
+ATTEMPTS: Final = 5
+"""Answers without a new byte after which a registry counts as unreachable."""
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors of a cache that cannot have a blob."""
 _END_SECONDS: Final = 5.0
@@ -125,7 +125,7 @@ class Download:
                     return self._writer.pread(end - offset, offset)
                 if self._error is not None:
                     raise self._error
-                if self._has_ended or offset > self._available + _AHEAD:
+                if self._has_ended or offset > self._available + AHEAD:
                     return None
                 self._changed.wait()
 
@@ -218,7 +218,7 @@ class Download:
                     raise Unreachable(self._reading.client.location.url, "ends an answer too early")
             except (HTTPError, Unreachable) as error:
                 failures = 1 if writer.offset > before else failures + 1
-                if failures >= _ATTEMPTS:
+                if failures >= ATTEMPTS:
                     if isinstance(error, Unreachable):
                         raise
                     url = self._reading.client.location.url
@@ -249,7 +249,7 @@ class Download:
                 self._check_wanted()  # `stop` lets a read over TLS return what is still encrypted
                 if not piece:
                     return
-                wanted = _PIECE
+                wanted = PIECE
                 if skipped:
                     dropped = min(skipped, len(piece))
                     skipped -= dropped
@@ -284,71 +284,3 @@ class Download:
 
 class _Abandoned(Exception):
     """Nobody reads the blob any more."""
-
-
-class RemoteReader(Closing):
-    """An open blob that is not in the cache, or not yet; the download has counted it."""
-
-    def __init__(self, download: Download, reading: Reading, is_whole: bool) -> None:
-        """`is_whole` is whether a read of the beginning announces that of the whole blob."""
-        self._is_whole = is_whole
-        self.size = download.blob.size
-        self._download = download
-        self._reading = reading
-        self._is_open = True
-        self._lock = Lock()
-        self._chunk = b""
-        self._chunk_at = 0
-        self._ranged = 0
-
-    def pread(self, length: int, offset: int) -> bytes:
-        length = max(0, min(length, self.size - offset))
-        if not length:
-            return b""
-        if (self._is_whole and offset == 0) or self._ranged > min(_AHEAD, self.size // 4):
-            self._download.start()
-        if self._download.is_started:
-            data = self._download.pread(length, offset)
-            if data is not None:
-                return data
-        return self._range(length, offset)
-
-    def fileno(self) -> None:
-        return None
-
-    def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._download.leave()
-
-    def _range(self, length: int, offset: int) -> bytes:
-        """Return bytes by a request for a range around them; nothing verifies them."""
-        with self._lock:
-            start = offset - self._chunk_at
-            if start >= 0 and start + length <= len(self._chunk):
-                return self._chunk[start : start + length]
-            size = min(max(length, _RANGE), self.size - offset)
-            self._chunk, self._chunk_at = self._fetch(size, offset), offset
-            self._ranged += size
-            return self._chunk[:length]
-
-    def _fetch(self, size: int, offset: int) -> bytes:
-        client = self._reading.client
-        for attempt in range(1, _ATTEMPTS + 1):
-            response = self._download.blob.request(offset, offset + size - 1)
-            try:
-                left = 0 if response.status == 206 else offset
-                while left:
-                    skipped = response.read(min(left, _PIECE))
-                    if not skipped:
-                        break
-                    left -= len(skipped)
-                data = response.read(size)
-                if len(data) == size and not left:
-                    return data
-            except HTTPError:
-                pass
-            finally:
-                response.close()
-            client.pause(attempt)
-        raise Unreachable(client.location.url, f"breaks off {self._download.blob.digest}")

@@ -19,8 +19,9 @@ from engine.stores.open import open_store
 from engine.stores.protocols import Store
 from engine.stores.registry.api import Reading
 from engine.stores.registry.client import Client
-from engine.stores.registry.download import Download, RemoteReader
+from engine.stores.registry.download import Download
 from engine.stores.registry.location import Location, parse_location
+from engine.stores.registry.reader import RemoteReader
 from engine.stores.registry.remote_blob import RemoteBlob
 from engine.stores.registry.sources import Source, Sources
 from tests.archives import ImageParts, digest, layer
