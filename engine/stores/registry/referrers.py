@@ -6,7 +6,7 @@ keep up to date.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -38,20 +38,23 @@ class Referrers:
         self._uploads = uploads
         self._puller = puller
 
-    def pull(self, repository: str, subjects: Iterable[str]) -> list[Referrer]:
-        """Fetch the manifests of what refers to digests, directly or through another; return them,
-        each behind its subject. Raise Unreachable.
+    def pull(self, repositories: Iterable[str], subjects: Iterable[str]) -> list[Referrer]:
+        """Fetch the manifests of what refers to digests in any of the repositories, directly or
+        through another; return them, each behind its subject.
+
+        Leave out a repository that is denied. Raise AccessDenied if all are, and Unreachable.
         """
         start = list(subjects)
-        asked: dict[str, list[Descriptor]] = {}
         found: dict[str, Referrer] = {}
-        new = start
-        while new and len(found) < _MOST:
-            self._puller.at_once([partial(self._ask, repository, each, asked) for each in new])
-            listed = {each.digest: each for subject in new for each in asked[subject]}
-            wanted = [each for digest, each in listed.items() if digest not in found]
-            self._puller.at_once([partial(self._fetch, repository, each, found) for each in wanted])
-            new = [each.digest for each in wanted if each.digest in found]
+        denials: list[AccessDenied] = []
+        places = list(repositories)
+        for repository in places:
+            try:
+                found |= self._pull(repository, start)
+            except AccessDenied as error:
+                denials.append(error)
+        if denials and len(denials) == len(places):
+            raise denials[0]
         return reached(start, found.values())
 
     def announce(self, repository: str, found: Referrer) -> None:
@@ -66,6 +69,19 @@ class Referrers:
         data = oci.render(index)
         manifest = Manifest(Descriptor(oci.INDEX, of_bytes(data), len(data)), data)
         self._uploads.manifest(repository, tag, manifest)
+
+    def _pull(self, repository: str, subjects: Sequence[str]) -> dict[str, Referrer]:
+        """Return what a repository has, by digest."""
+        found: dict[str, Referrer] = {}
+        asked: dict[str, list[Descriptor]] = {}
+        new = subjects
+        while new and len(found) < _MOST:
+            self._puller.at_once([partial(self._ask, repository, each, asked) for each in new])
+            listed = {each.digest: each for subject in new for each in asked[subject]}
+            wanted = [each for digest, each in listed.items() if digest not in found]
+            self._puller.at_once([partial(self._fetch, repository, each, found) for each in wanted])
+            new = [each.digest for each in wanted if each.digest in found]
+        return found
 
     def _ask(self, repository: str, subject: str, asked: dict[str, list[Descriptor]]) -> None:
         try:

@@ -104,7 +104,7 @@ class RegistryStore(Store):
     def referrers(self, image: Image) -> list[Referrer]:
         subjects = manifests_of(self, image)
         repositories = self.content.repositories(image.target.digest)
-        return [each for path in repositories for each in self._referrers.pull(path, subjects)]
+        return self._referrers.pull(repositories, subjects)
 
     def transaction(self) -> AbstractContextManager[object]:
         return self._changes.transaction()

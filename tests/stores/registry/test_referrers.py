@@ -9,14 +9,16 @@ import pytest
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from engine.archive.save import Output, save
-from engine.errors import InvalidReference
+from engine.errors import AccessDenied, InvalidReference
 from engine.image import Image
 from engine.layouts import combined
 from engine.layouts.selection import any_complete
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
+from engine.stores.registry.referrers import referrers_tag
 from tests.archives import OCI_INDEX, OCI_MANIFEST, descriptor, digest, oci_members, tar, to_json
 from tests.referrers import Signed
+from tests.stores.registry.memory_registry import memory_registry
 from tests.stores.registry.proxy import Proxy, proxy
 from tests.stores.registry.server import lacking, registry
 
@@ -79,6 +81,30 @@ def test_the_api_is_asked_first(before: Proxy, tmp_path: Path) -> None:
         (found,) = store.referrers(image)
     assert found.descriptor.digest == digest(APP.signature)
     assert not before.matching(f"GET .*/manifests/{tag}")
+
+
+def test_a_repository_that_is_denied_hides_no_other(tmp_path: Path) -> None:
+    subject = APP.image.manifest()
+    tag = referrers_tag(digest(subject))
+    index = {"manifests": [descriptor(APP.signature, OCI_MANIFEST)]}
+    with (
+        memory_registry() as running,
+        open_store(f"registry://{running.host}?cache={tmp_path}/cache") as store,
+    ):
+        for repository in ("denied", "open"):
+            running.put(repository, "1", APP.image)
+            running.put_manifest(repository, tag, to_json(index))
+            running.put_manifest(repository, "signature", APP.signature)
+            running.answers[f"/v2/{repository}/blobs/{digest(b'{}')}"] = b"{}"
+        images = [store.images.get(f"{running.host}/{each}:1") for each in ("denied", "open")]
+        running.statuses[f"/v2/denied/referrers/{digest(subject)}"] = 403
+        running.statuses[f"/v2/denied/manifests/{tag}"] = 403
+        for image in images:
+            (found,) = store.referrers(image)
+            assert found.descriptor.digest == digest(APP.signature)
+        running.statuses[f"/v2/open/manifests/{tag}"] = 403
+        with pytest.raises(AccessDenied):
+            store.referrers(images[0])
 
 
 def test_a_referrer_without_its_subject_is_refused(before: Proxy, tmp_path: Path) -> None:
