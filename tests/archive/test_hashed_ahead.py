@@ -33,9 +33,11 @@ class FileReader(Closing):
     def __init__(self, path: Path, steady: bool) -> None:
         self._file = path.open("rb")
         self._steady = steady
+        self.is_read = threading.Event()
         self.size = path.stat().st_size
 
     def pread(self, length: int, offset: int) -> bytes:
+        self.is_read.set()
         data = os.pread(self._file.fileno(), length, offset)
         is_main = threading.current_thread() is threading.main_thread()
         return changed(data) if is_main and not self._steady else data
@@ -126,12 +128,17 @@ def test_a_blob_that_is_wrong_is_refused_at_its_turn(tmp_path: Path, number: int
 def test_bytes_that_change_while_they_are_read_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The main thread reads a blob of one chunk itself."""
+    """The main thread writes a blob of one chunk itself, after another one has begun to hash it."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     entries = [ENTRIES[0], ENTRIES[3]]
-    source = Source(Files(tmp_path, BLOBS, steady=False), MemoryTables())
+    files = Files(tmp_path, BLOBS, steady=False)
+
+    def write(_: bytes) -> None:
+        if len(files.readers) == len(entries):
+            assert files.readers[1].is_read.wait(30)
+
     with pytest.raises(ChangedFile, match=ENTRIES[3].path):
-        write_archive(entries, source, lambda _: None)
+        write_archive(entries, Source(files, MemoryTables()), write)
 
 
 def test_an_error_of_the_writer_ends_the_hashing(
