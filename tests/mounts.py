@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,35 +103,62 @@ def _is_mounted(path: Path) -> bool:
     return os.path.ismount(path)
 
 
+def _unmount(path: Path) -> None:
+    if _is_mounted(path):
+        subprocess.run(["fusermount3", "-u", "-z", str(path)], check=False)
+
+
+def _end(path: Path, pids: list[int]) -> None:
+    """Unmount a mount, and wait for its process to end, if the ID of that is known."""
+    _unmount(path)
+    for pid in pids:
+        if not has_ended(pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        wait_until(lambda pid=pid: has_ended(pid), "the mount's process ends")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
+
+
 @contextmanager
 def mounts(root: Path) -> Iterator[Callable[..., Mounted]]:
     """Provide a function that mounts a store below `root`; unmount everything at the end, and wait
     for the processes to end.
     """
-    mounted: list[Mounted] = []
+    with ExitStack() as ends:
 
-    def start(
-        store: str = "store",
-        at: str = "mnt",
-        options: tuple[str, ...] = (),
-        launcher: tuple[str, ...] = (),
-    ) -> Mounted:
-        path = root / at
-        with suppress(FileExistsError):  # exist_ok would stat a mount whose process has ended
-            path.mkdir()
-        location = store if "://" in store else root / store
-        run(*launcher, *IMGFS, "--store", location, "mount", *options, path)
-        pid = json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"]
-        mounted.append(Mounted(root / store, path, pid))
-        return mounted[-1]
+        def start(
+            store: str = "store",
+            at: str = "mnt",
+            options: tuple[str, ...] = (),
+            launcher: tuple[str, ...] = (),
+        ) -> Mounted:
+            path = root / at
+            with suppress(FileExistsError):  # exist_ok would stat a mount whose process has ended
+                path.mkdir()
+            location = store if "://" in store else root / store
+            pids: list[int] = []
+            ends.callback(_end, path, pids)
+            run(*launcher, *IMGFS, "--store", location, "mount", *options, path)
+            pids.append(json.loads((path / ".imgfs" / "status.json").read_bytes())["pid"])
+            return Mounted(root / store, path, pids[0])
 
-    try:
         yield start
+
+
+@contextmanager
+def started(*command: str | Path, **more: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command, and kill it at the end."""
+    with subprocess.Popen([str(part) for part in command], **more) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def foreground(store: Path, path: Path, **more: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run `imgfs mount -f`; kill it at the end, and remove the mount that it has left."""
+    try:
+        with started(*IMGFS, "--store", store, "mount", "-f", path, **more) as process:
+            yield process
     finally:
-        for one in reversed(mounted):
-            if _is_mounted(one.path):
-                subprocess.run(["fusermount3", "-u", "-z", str(one.path)], check=False)
-            if not has_ended(one.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(one.pid, signal.SIGTERM)
-            wait_until(lambda pid=one.pid: has_ended(pid), "the mount's process ends")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
+        _unmount(path)

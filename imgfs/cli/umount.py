@@ -48,9 +48,10 @@ def _umount(args: Namespace) -> None:
     real = _real(mountpoint)
     pid = None if is_stale(mountpoint) else daemon(real)
     *_, mount = mounts_at(real)
+    connection = _connection(mount)
     unmount(mountpoint, lazily=False)
     if pid is not None:
-        _wait_for_end(mountpoint, pid, mount)
+        _wait_for_end(mountpoint, pid, mount, connection)
 
 
 UMOUNT = Command(_umount, _options, words="MOUNTPOINT", least=1, most=1)
@@ -125,12 +126,13 @@ def _busy(mountpoint: Path) -> str:
     return f"{who}; end that, or detach the mount with imgfs umount -l {mountpoint}"
 
 
-def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo) -> None:
+def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo, connection: int | None) -> None:
     """Wait for the process of an unmounted mount to end; raise Failed if other mounts keep it."""
     keeps = f"{mountpoint}: is unmounted, but its process {pid} goes on"
-    if others := other_mounts(mount) or (_is_connected(mount) and overlays(mount)):
+    is_connected = connection is not None and _connection(mount) == connection
+    if others := other_mounts(mount) or (is_connected and overlays(mount)):
         raise Failed(f"{keeps}, because of {_named(others)}")
-    if _is_connected(mount):
+    if is_connected:
         raise Failed(f"{keeps}, because of a mount that cannot be seen from here")
     start = time.monotonic()
     is_reported = False
@@ -146,9 +148,14 @@ def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo) -> None:
         time.sleep(0.01)
 
 
-def _is_connected(mount: MountInfo) -> bool:
-    """Return whether the kernel still lists the FUSE connection; False if the list is missing."""
-    return (_CONNECTIONS / mount.device.partition(":")[2]).exists()
+def _connection(mount: MountInfo) -> int | None:
+    """Return the inode of the FUSE connection in the kernel's list, None if it is not there; a
+    later connection on the same device has another.
+    """
+    try:
+        return (_CONNECTIONS / mount.device.partition(":")[2]).stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _named(things: Sequence[object]) -> str:

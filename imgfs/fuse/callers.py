@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ _NUMBERS: Final = {
     "loongarch64": _GENERIC,
 }.get(platform.machine())
 _EXCLUSIVE: Final = os.O_CREAT | os.O_EXCL
+_FALLING_ASLEEP: Final = 0.05
+"""Seconds that a thread may take from its request to its sleep."""
 _COPIERS: Final = frozenset({"cp", "mv", "install", "tar", "bsdtar"})
 """Programs that make files without looking for them first."""
 
@@ -39,7 +42,7 @@ def call_of(thread: int) -> Call:
     has not started, with Yama's ptrace_scope), and shows the caller of another PID namespace as 0.
     The name of the program can be seen nevertheless.
     """
-    words = _words(thread, "syscall")
+    words = _call(thread)
     if _NUMBERS is None or not words:
         is_copier = not _COPIERS.isdisjoint(_words(thread, "comm"))
         return Call.UNKNOWN_OF_COPIER if is_copier else Call.UNKNOWN
@@ -51,6 +54,19 @@ def call_of(thread: int) -> Call:
     if flags is None:
         return Call.OTHER
     return _opens(int(words[flags], 16))
+
+
+def _call(thread: int) -> list[str]:
+    """Return the words of /proc/THREAD/syscall, none if they cannot be seen.
+
+    A thread whose request has just come may still be on its way to sleep, and is `running`.
+    """
+    deadline = time.monotonic() + _FALLING_ASLEEP
+    while (words := _words(thread, "syscall")) == ["running"]:
+        if time.monotonic() > deadline:
+            return []
+        os.sched_yield()
+    return words
 
 
 def _opens(flags: int) -> Call:

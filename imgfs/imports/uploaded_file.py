@@ -151,17 +151,22 @@ class UploadedFile(UploadedNode):
         await self._put()
 
     async def released(self) -> None:
-        """Count one open file less; after the last one drop bytes that the load does not take."""
+        """Count one open file less; after the last one drop bytes that the load does not take.
+
+        A file that is opened again meanwhile is left to the one who releases it next.
+        """
         self._handles -= 1
         if self._handles:
             return
+        self._take_gathered()
+        gather, self._gather = self._gather, Gather()
+        gather.close()
         await self._drained()
-        self._gather.close()
-        self._gather = Gather()
-        if self._error is None:
+        if not (self._handles or self._error or self.is_refused):
             with suppress(Exception):  # the flush before has raised it
                 await self._put()
-        await self._close_writer()
+        if not self._handles:
+            await self._close_writer()
         self.upload.closed()
 
     # -- in the worker thread ---------------------------------------------------------------------
@@ -194,6 +199,17 @@ class UploadedFile(UploadedNode):
             self._begin().truncate(size)
         if not is_stored:
             self.size = size
+
+    def _hand_over(self, path: str, writer: FileWriter) -> Digest | None:
+        """Let the load take the bytes; return None if the rest comes later, by another
+        descriptor.
+        """
+        try:
+            self.digest = self._load.put(path, writer)
+        except ContentMismatch:
+            if not writer.has_gaps:
+                raise
+        return self.digest
 
     def _begin(self) -> FileWriter | StoredBlobWriter:
         """Return the writer of newer bytes; the load gives back those that it has taken."""
@@ -243,10 +259,8 @@ class UploadedFile(UploadedNode):
         if self.is_removed or self.digest is not None or not isinstance(writer, FileWriter):
             return
         try:
-            self.digest = await self._calls.run(partial(self._load.put, path, writer))
+            digest = await self._calls.run(partial(self._hand_over, path, writer))
         except ContentMismatch as error:
-            if writer.has_gaps:
-                return  # the rest comes later, by another descriptor
             self.is_refused = True
             self.upload.refuse(path, error)
             raise
@@ -254,17 +268,19 @@ class UploadedFile(UploadedNode):
             self._error = error
             self.upload.refuse(path, error)
             raise
-        await self.upload.arrived(path, self.digest)
+        if digest is not None:
+            await self.upload.arrived(path, digest)
 
     async def _close_writer(self) -> None:
-        writer, self._writer = self._writer, None
+        """Drop bytes that the load has not taken, and the file with them, unless it has gaps."""
+        writer, error, digest = self._writer, self._error, self.digest
+        if isinstance(writer, FileWriter) and digest is None and writer.has_gaps and error is None:
+            return
+        self._writer = self._error = None
         if isinstance(writer, StoredBlobWriter):
             writer.close()
-        elif writer is not None and self.digest is None and writer.has_gaps and not self._error:
-            self._writer = writer
-        elif writer is not None and self.digest is None:
-            await self._calls.run(writer.abort)
+        elif writer is not None and digest is None:
             self.size = 0
             if not self.is_removed and self.parent is not None:
                 self.parent.lose(self)
-        self._error = None
+            await self._calls.run(writer.abort)

@@ -14,6 +14,7 @@ import pytest
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.compression.options import Compression
+from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, DigestMismatch, EngineError, LimitExceeded
 from engine.limits import Limits
 from engine.spec import oci
@@ -65,7 +66,7 @@ def docker(parts: ImageParts, *layers: bytes) -> bytes:
 
 def stored_layers(engine: LocalEngine) -> list[oci.Descriptor]:
     target = engine.images.get("docker.io/library/app:1").target
-    data = engine.content.open(target.digest).pread(target.size, 0)
+    data = read_blob(engine.content, target.digest)
     return list(oci.parse_manifest(data, "app:1").layers)
 
 
@@ -79,7 +80,7 @@ def test_a_layer_that_oci_has_no_media_type_for_is_stored_plain(
     assert loaded.images[0].id == parts.id
     first, second, third = stored_layers(engine)
     assert (first.media_type, first.digest) == (OCI_LAYER, archives.digest(layer))
-    assert engine.content.open(first.digest).pread(len(layer) + 1, 0) == layer
+    assert read_blob(engine.content, first.digest) == layer
     assert second.media_type == f"{OCI_LAYER}+gzip"
     assert third.digest == archives.digest(SMALL)
     assert not list((engine.path / "ingest").iterdir())
@@ -91,7 +92,7 @@ def test_it_is_compressed_anew_on_request(engine: LocalEngine, pack: Pack) -> No
     load(engine, docker(ImageParts(layers=[BIG]), pack(BIG)), options)
     (layer,) = stored_layers(engine)
     assert layer.media_type == f"{OCI_LAYER}+gzip"
-    assert gzip.decompress(engine.content.open(layer.digest).pread(layer.size, 0)) == BIG
+    assert gzip.decompress(read_blob(engine.content, layer.digest)) == BIG
 
 
 @pytest.mark.parametrize("pack", FOREIGN.values(), ids=FOREIGN)
@@ -185,5 +186,5 @@ def test_more_small_files_than_are_kept_in_memory(engine: LocalEngine) -> None:
     loaded = load(engine, tar([*members, ("manifest.json", to_json(items))]))
     assert loaded.images[0].id == parts.id
     for layer, data in zip(stored_layers(engine), layers, strict=True):
-        assert engine.content.open(layer.digest).pread(layer.size + 1, 0) == data
+        assert read_blob(engine.content, layer.digest) == data
     assert not list((engine.path / "ingest").iterdir())

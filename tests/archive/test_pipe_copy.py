@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ class Pipe:
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         reading, self.descriptor = os.pipe()
+        self._written = open(self.descriptor, "wb", buffering=0)
         self._read: Future[bytes] = threads.submit(everything, reading)
 
     def write(self, data: bytes) -> None:
@@ -46,14 +48,17 @@ class Pipe:
 
     def result(self) -> bytes:
         """Close the pipe, and return what was read."""
-        os.close(self.descriptor)
+        self.close()
         return self._read.result()
+
+    def close(self) -> None:
+        self._written.close()
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    with ThreadPoolExecutor(1) as threads:
-        yield Pipe(threads)
+    with ThreadPoolExecutor(1) as threads, closing(Pipe(threads)) as pipe:
+        yield pipe
 
 
 def write(files: Files, pipe: Pipe, told: Callable[[Done], object] = id) -> int:

@@ -12,6 +12,7 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from engine.archive.loaded import Loaded
 from engine.archive.tars import NextArchive, Tars
+from engine.content.blobs import read_blob
 from engine.errors import BrokenArchive, EngineError, LimitExceeded
 from engine.limits import Limits
 from engine.tar.reader import MemberData, MemberStart
@@ -79,7 +80,7 @@ def test_the_later_of_two_images_has_the_name(engine: LocalEngine) -> None:
     with engine.begin_import() as session:
         load(session, FIRST, archives.docker_archive((TWO, ["one:1"])))
     target = engine.images.get("docker.io/library/one:1").target
-    assert TWO.id.encode() in engine.content.open(target.digest).pread(target.size, 0)
+    assert TWO.id.encode() in read_blob(engine.content, target.digest)
 
 
 def test_a_member_of_the_first_is_not_taken_for_the_second(engine: LocalEngine) -> None:

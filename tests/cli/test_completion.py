@@ -115,15 +115,19 @@ def typed(directory: Path, user: dict[str, str], settings: str, line: str) -> st
     """Type a line and a Tab into an interactive bash, and return the line that is there then."""
     child, terminal = pty.fork()
     if not child:
-        os.chdir(directory)
-        os.execve(shutil.which("bash") or "", ["bash", "--norc", "--noprofile", "-i"], user)
-    with open(terminal, "r+b", buffering=0) as shell:
-        shell.write(f"{settings}; {PROMPT}\n".encode())
-        wait_for(shell, rb"READY\r?\n")
-        shell.write(f"{line}\t\x18".encode())
-        found = wait_for(shell, rb"<<(.*?)>>")
-    os.waitpid(child, 0)
-    return found.decode()
+        try:
+            os.chdir(directory)
+            os.execve(shutil.which("bash") or "", ["bash", "--norc", "--noprofile", "-i"], user)
+        finally:
+            os._exit(127)
+    try:
+        with open(terminal, "r+b", buffering=0) as shell:
+            shell.write(f"{settings}; {PROMPT}\n".encode())
+            wait_for(shell, rb"READY\r?\n")
+            shell.write(f"{line}\t\x18".encode())
+            return wait_for(shell, rb"<<(.*?)>>").decode()
+    finally:
+        os.waitpid(child, 0)  # it ends with its terminal
 
 
 def wait_for(shell: BinaryIO, pattern: bytes) -> bytes:

@@ -57,14 +57,15 @@ def test_new_events_are_printed_as_they_happen(imgfs: Command) -> None:
     succeeded(imgfs("load", stdin=ARCHIVE))
     with imgfs.start("events", "--since", "0", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert actions(process.stdout.readline() + process.stdout.readline()) == ["load", "tag"]
-        succeeded(imgfs("rm", "app:1"))
-        assert actions(process.stdout.readline() + process.stdout.readline()) == [
-            "untag",
-            "delete",
-        ]
-        process.terminate()
-        assert process.wait(30) == 143
+        out = process.stdout
+        try:
+            assert actions(out.readline() + out.readline()) == ["load", "tag"]
+            succeeded(imgfs("rm", "app:1"))
+            assert actions(out.readline() + out.readline()) == ["untag", "delete"]
+            process.terminate()
+            assert process.wait(30) == 143
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1d", "2024-13-01T00:00:00Z", "-1", "٣", *LONG])

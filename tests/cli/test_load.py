@@ -170,8 +170,13 @@ def test_a_terminal_as_standard_input_is_refused(imgfs: Command) -> None:
 
 @pytest.mark.parametrize(("arguments", "shows"), [(["load"], True), (["load", "-q"], False)])
 def test_progress_is_shown_only_on_terminals(
-    imgfs: Command, app: Path, arguments: list[str], shows: bool
+    imgfs: Command,
+    app: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    shows: bool,
 ) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
     process = imgfs.start(*arguments, app, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from tests import archives
 from tests.archives import ImageParts, descriptor
 from tests.cli.command import Done, refusal, succeeded
 from tests.local_engine import LocalEngine
+from tests.waiting import wait_until
 
 APP = ImageParts(layers=[archives.layer("app"), archives.layer("b")])
 OTHER = ImageParts(layers=[archives.layer("other")], created="2023-01-02T03:04:05Z")
@@ -434,8 +436,12 @@ def test_history_of_a_missing_image_or_platform_is_an_error(inside: Callable[...
 
 
 def test_info_describes_the_store(
-    inside: Callable[..., Done], stock: Callable[..., None], store: Path
+    inside: Callable[..., Done],
+    stock: Callable[..., None],
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(information, "mountpoints", list)
     stock(APP_TAR)
     reported = succeeded(inside("info", "--format", "json")).json
     stored = [path.stat().st_size for path in (store / "blobs").rglob("*") if path.is_file()]
@@ -459,13 +465,22 @@ def test_info_does_not_wait_for_mounts_that_hang(
         (path / ".imgfs").mkdir(parents=True)
         (path / ".imgfs/status.json").write_text(text)
     (stuck / ".imgfs").mkdir(parents=True)
-    os.mkfifo(stuck / ".imgfs/status.json")  # opening it waits for a writer
-    monkeypatch.setattr(information, "mountpoints", lambda: [stuck, other, ours, tmp_path])
-    monkeypatch.setattr(information, "_PATIENCE", 2.0)
+    pipe = stuck / ".imgfs/status.json"
+    os.mkfifo(pipe)  # opening it waits for a writer
+    monkeypatch.setattr(information, "mountpoints", lambda: [other, ours, tmp_path, stuck])
+    monkeypatch.setattr(information, "_PATIENCE", 60.0)
+    clock = iter((0.0, 0.0, 0.0, 0.0, 60.0)).__next__  # the last mount has no time left
+    monkeypatch.setattr(information, "time", SimpleNamespace(monotonic=clock))
+    before = set(threading.enumerate())
     done = inside("info", "--format", "json")
+
+    def has_ended() -> bool:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))  # this ends the wait for a writer
+        return set(threading.enumerate()) <= before
+
+    wait_until(has_ended, "nothing waits for the mount")
     assert (done.status, done.err) == (0, f"imgfs: {stuck}: does not answer\n".encode())
     assert done.json["passthrough"] == {str(ours): "on"}
-    os.close(os.open(stuck / ".imgfs/status.json", os.O_RDWR | os.O_NONBLOCK))  # this ends the wait
 
 
 def test_mounts_are_parsed_from_mountinfo() -> None:

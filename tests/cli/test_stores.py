@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imgfs.cli import info as information
 from imgfs.cli.support.common import store_path
 from tests import archives
 from tests.archives import ImageParts
@@ -19,7 +20,8 @@ ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
 
 
 def test_the_environment_names_the_store(imgfs: Command) -> None:
-    assert succeeded(imgfs("info", "--format", "json")).json["store"] == str(imgfs.store)
+    done = imgfs("info", "--format", "json")  # stderr may name another mount that hangs
+    assert (done.status, done.json["store"]) == (0, str(imgfs.store))
 
 
 @pytest.mark.parametrize("order", [["--store", "{}", "info"], ["info", "--store", "{}"]])
@@ -29,14 +31,14 @@ def test_an_option_overrides_the_environment(
     other = tmp_path / "other"
     succeeded(imgfs("load", "--store", other, stdin=ARCHIVE))
     done = imgfs(*(word.format(other) for word in order), "--format", "json")
-    assert succeeded(done).json["store"] == str(other)
-    assert succeeded(done).json["images"] == 1
+    assert (done.status, done.json["store"], done.json["images"]) == (0, str(other), 1)
     assert not imgfs.store.exists()
 
 
 def test_the_option_after_the_command_overrides_the_one_before(
-    tmp_path: Path, inside: Callable[..., Done]
+    tmp_path: Path, inside: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(information, "mountpoints", list)
     done = inside("info", "--store", tmp_path / "nearer", "--format", "json")
     assert succeeded(done).json["store"] == str(tmp_path / "nearer")
 
@@ -83,8 +85,13 @@ def tree(path: Path) -> list[tuple[str, int, bytes]]:
 
 @pytest.mark.parametrize("prepare", NONE_YET)
 def test_commands_that_read_make_no_store(
-    inside: Callable[..., Done], store: Path, tmp_path: Path, prepare: Callable[[Path], None]
+    inside: Callable[..., Done],
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prepare: Callable[[Path], None],
 ) -> None:
+    monkeypatch.setattr(information, "mountpoints", list)
     prepare(store)
     before = tree(tmp_path)
     assert succeeded(inside("images", "--format", "json")).json == []
@@ -122,10 +129,12 @@ def test_commands_that_write_make_a_store(
 
 def test_events_wait_for_a_store(imgfs: Command) -> None:
     with imgfs.start("events", "--since", "0", stdout=subprocess.PIPE) as events:
-        succeeded(imgfs("load", stdin=ARCHIVE))
         assert events.stdout is not None
-        assert b'"load"' in events.stdout.readline()
-        events.terminate()
+        try:
+            succeeded(imgfs("load", stdin=ARCHIVE))
+            assert b'"load"' in events.stdout.readline()
+        finally:
+            events.kill()
 
 
 def test_the_default_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def test_spans_are_sent_to_a_collector(imgfs: Command) -> None:
                     "app:1",
                     OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
                     OTEL_EXPORTER_OTLP_COMPRESSION="none",
+                    OTEL_EXPORTER_OTLP_TIMEOUT="60",
                     OTEL_BSP_SCHEDULE_DELAY="600000",  # all spans at once, at the end
                     NO_PROXY="127.0.0.1",
                 )

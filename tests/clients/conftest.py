@@ -19,6 +19,13 @@ from tests.clients.images import Image
 from tests.clients.saved import MAKERS, SHAPES, Saved
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the stores of this process wait longer for a registry's first answer."""
+    monkeypatch.setattr("engine.stores.registry.images._LONGER_PATIENCE", 60.0)
+    monkeypatch.setattr("engine.stores.registry.client._PROBE_SECONDS", 60)
+
+
 @pytest.fixture(scope="session")
 def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root file system that has one static busybox."""

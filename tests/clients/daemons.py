@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from tests.clients.client import Client, daemon, find
 
@@ -50,10 +51,11 @@ class Containerd:
     def run(self, image: str) -> str:
         """Return what a container of the image prints.
 
-        The shim writes the output to a file, because ctr may stop reading too early.
+        The shim writes the output to a file, because ctr may stop reading too early. The
+        container's name is new, since its cgroup has that name for every containerd here.
         """
         self.log.unlink(missing_ok=True)
-        self.ctr("run", "--rm", "--log-uri", f"file://{self.log}", image, "container")
+        self.ctr("run", "--rm", "--log-uri", f"file://{self.log}", image, uuid4().hex)
         return self.log.read_text().strip()
 
     def clear(self) -> None:

@@ -12,6 +12,7 @@ from tests import archives
 from tests.archives import ImageParts
 from tests.clients.client import Client, directory, find, require_root
 from tests.clients.containers import Podman, add_layer_store, environment
+from tests.clients.registries import mount_registry
 from tests.filetree import layers
 from tests.mounts import Mounted
 from tests.stores.registry.proxy import BLOB, Proxy, proxy
@@ -109,7 +110,8 @@ def test_a_mount_of_the_registry(
     pulling: Callable[[Mounted], Podman],
     tmp_path: Path,
 ) -> None:
-    podman = pulling(mount(f"registry://{before.host}?cache={tmp_path}/cache")).podman
+    shown = mount_registry(mount, f"registry://{before.host}?cache={tmp_path}/cache")
+    podman = pulling(shown).podman
     name = f"{before.host}/app:1"
     podman("pull", "--tls-verify=false", name)
     assert podman("run", "--rm", "--network", "none", name, "cat", "/etc/motd") == (

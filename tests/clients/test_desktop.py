@@ -126,8 +126,11 @@ def terminal(command: Client, *arguments: str | Path) -> Iterator[Callable[[str,
     """Run a program on a terminal; provide a function that waits for a text and then types keys."""
     pid, descriptor = pty.fork()
     if not pid:
-        words = [*command.command, *map(str, arguments)]
-        os.execve(words[0], words, {**os.environ, **command.environment})
+        try:
+            words = [*command.command, *map(str, arguments)]
+            os.execve(words[0], words, {**os.environ, **command.environment})
+        finally:
+            os._exit(127)
     seen = bytearray()
 
     def read() -> None:

@@ -14,6 +14,7 @@ import pytest
 from engine.stores.open import open_store
 from tests.archives import ImageParts, compressed, digest, docker_archive, layer, tar
 from tests.clients.client import Client, shell
+from tests.clients.registries import mount_registry
 from tests.local_engine import LocalEngine
 from tests.mounts import Mounted
 from tests.stores.registry.proxy import BLOB, Proxy, proxy
@@ -51,7 +52,7 @@ def before(host: str, tmp_path: Path) -> Iterator[Proxy]:
 
 @pytest.fixture
 def shown(before: Proxy, mount: Callable[..., Mounted], tmp_path: Path) -> Mounted:
-    return mount(f"registry://{before.host}?cache={tmp_path}/cache")
+    return mount_registry(mount, f"registry://{before.host}?cache={tmp_path}/cache")
 
 
 def is_cached(cache: Path, digest: str) -> bool:
@@ -127,8 +128,10 @@ def test_without_the_registry_what_is_cached_is_there_at_once(
 
     with registry(root) as host:
         load_into(f"registry://{host}?cache={tmp_path}/pushed", APP)
-        shown = mount(f"registry://{host}?cache={tmp_path}/cache")
+        shown = mount_registry(mount, f"registry://{host}?cache={tmp_path}/cache")
         assert (shown / "app:1" / BLOB_FILE).read_bytes() == APP.layers[0]
+        cached = partial(is_cached, tmp_path / "cache", digest(APP.layers[0]))
+        wait_until(cached, "the blob is in the cache")
     again = mount(f"registry://{host}?cache={tmp_path}/cache", at="again")
     for each in (shown, again):
         assert each.names(host) == ["app:1"]
@@ -147,7 +150,8 @@ def test_what_was_read_least_recently_leaves_the_cache(
         )
     options = ("--cache", str(tmp_path / "cache"), "--cache-size", "13M")
     with proxy(host) as before:
-        shown = mount(f"registry://{before.host}", options=options)
+        names = tuple(f"{name}:1" for name in images)
+        shown = mount_registry(mount, f"registry://{before.host}", options=options, names=names)
 
         def path(name: str) -> Path:
             return shown / f"{name}:1/blobs/sha256" / digest(images[name].layers[0])[7:]
@@ -186,13 +190,13 @@ def test_one_file_of_an_evicted_layer_is_read_by_a_range(
     load_into(f"registry://{host}?cache={tmp_path}/pushed", image, gzipped=True)
     with proxy(host) as before:
         url = f"registry://{before.host}?cache={tmp_path}/cache"
-        shown = mount(url)
+        shown = mount_registry(mount, url)
         assert (shown / "rootfs/app:1/last").read_bytes() == b"2\n"
         wait_until(lambda: is_cached(tmp_path / "cache", stored), "the layer is in the cache")
         with open_store(url) as store:
             store.content.delete(stored)
         before.seen.clear()
-        again = mount(url, at="again")
+        again = mount_registry(mount, url, at="again")
         root = again / "rootfs/app:1"
         assert sorted(os.listdir(root)) == ["first", "last", "noise"]
         assert (root / "last").read_bytes() == b"2\n"

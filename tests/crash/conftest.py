@@ -3,13 +3,14 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.crash import straces
 from tests.crash.cases import Case
-from tests.crash.kills import Forks, forks
+from tests.crash.kills import Forks
 from tests.crash.operations import OPERATIONS, Operation
 
 
@@ -26,7 +27,7 @@ def room(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def forked() -> Iterator[Forks]:
-    with forks() as started:
+    with closing(Forks()) as started:
         yield started
 
 

@@ -15,8 +15,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -65,10 +63,10 @@ def _changes(function: Any) -> bool:
 
 
 class Forks:
-    """The process that forks."""
+    """The process that forks; another takes its place after a run that was interrupted."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+    def __init__(self) -> None:
+        self._process = _start()
 
     def run(self, at: int, arguments: list[str]) -> tuple[int, int]:
         """Run a command up to its call number `at`, counted from 1, or all of it for 0; return the
@@ -77,20 +75,29 @@ class Forks:
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None
         assert answers is not None
-        print(json.dumps([at, arguments]), file=asked, flush=True)
-        status, calls = json.loads(answers.readline())
+        try:
+            print(json.dumps([at, arguments]), file=asked, flush=True)
+            status, calls = json.loads(answers.readline())
+        except BaseException:
+            self._replace()
+            raise
         return status, calls
 
+    def close(self) -> None:
+        self._process.communicate()
+        assert self._process.returncode == 0
 
-@contextmanager
-def forks() -> Iterator[Forks]:
+    def _replace(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._process = _start()
+
+
+def _start() -> "subprocess.Popen[str]":
+    """Start the process in a group of its own, along with its forks."""
     command = [sys.executable, "-B", "-m", "tests.crash.kills"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        yield Forks(process)
-        assert process.stdin is not None
-        process.stdin.close()
-    assert process.returncode == 0
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, process_group=0)
 
 
 def _serve() -> None:

@@ -110,7 +110,7 @@ def test_a_directory_that_a_symlink_replaces_leads_to_nothing_elsewhere(tmp_path
 
     with pytest.raises(AlreadyExists):
         restore(TWO, tmp_path / "new", once(swap))
-    assert (os.listdir(outside), outside.stat()) == ([], before)
+    assert (outside.stat(), os.listdir(outside)) == (before, [])
     assert sorted(os.listdir(tmp_path / "new/moved")) == ["a", "b"]
 
 

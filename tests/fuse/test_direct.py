@@ -130,9 +130,11 @@ def kernel(members: list[Member]) -> Iterator[Kernel]:
         assert top is not None
         inodes = Inodes(tree.root, tree.roots)
         known = Kernel(inodes, inodes.look_up(top))
-        yield known
-        known.trees.forget(known.root)
-        tree.roots.opened.close_idle()
+        try:
+            yield known
+        finally:
+            known.trees.forget(known.root)
+            tree.roots.opened.close_idle()
 
 
 def test_numbers_of_nodes_that_never_change_are_marked() -> None:

@@ -31,7 +31,6 @@ def ordinary() -> dict[str, int]:
     return {}
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", CASES)
 def test_a_load_ends_as_it_must(
     load: Load, store: Path, tmp_path: Path, ordinary: dict[str, int], name: str

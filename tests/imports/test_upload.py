@@ -24,6 +24,11 @@ from imgfs.imports.upload import Upload
 from imgfs.threads import DiskThreads
 
 
+@pytest.fixture(autouse=True)
+def _no_other_process_has_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_writer, "is_open", lambda *_: False)
+
+
 class Archive:
     """An import that accepts bytes while `go_on` is set, and is complete at a length."""
 

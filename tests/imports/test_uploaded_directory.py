@@ -1,12 +1,16 @@
 """Tests of directories below `import/` without a kernel."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from imgfs.imports.serial_calls import SerialCalls
 from imgfs.imports.uploaded_link import UploadedLink
+from tests.archives import digest
 from tests.imports.serving import serving
 
 
@@ -30,5 +34,39 @@ def test_a_directory_may_change_while_it_is_looked_through(
             assert [name for name, _ in root.children()] == ["a", "b"]
             monkeypatch.setattr(UploadedLink, "height", property(change))
             assert root.height == 1
+
+    trio.run(main)
+
+
+def test_a_file_that_is_opened_again_while_it_is_released_keeps_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gap in it is filled right after the load has looked at it, before anything else runs."""
+    data = b"a layer, with a gap at its beginning"
+    run = SerialCalls.run
+
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            root = await served.mkdir("app")
+            shelf = root.mkdir("blobs", 0o755, 0, 0).mkdir("sha256", 0o755, 0, 0)
+            file = shelf.create(digest(data).removeprefix("sha256:"), 0o644, 0, 0)
+            file.opened(1)
+            await file.write(10, data[10:])
+            await file.flush()
+
+            async def run_and_fill(calls: SerialCalls, call: Callable[[], Any]) -> Any:
+                monkeypatch.undo()
+                file.opened(2)
+                try:
+                    return await run(calls, call)
+                finally:
+                    await file.write(0, data[:10])
+
+            monkeypatch.setattr(SerialCalls, "run", run_and_fill)
+            await file.released()
+            await file.flush()
+            await file.released()
+            assert (file.digest, file.is_removed) == (digest(data), False)
+            assert await file.read(0, 100) == data
 
     trio.run(main)

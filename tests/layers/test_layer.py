@@ -154,11 +154,12 @@ def test_chunks_near_a_point_are_kept_in_no_file(
 ) -> None:
     far = 2 * SPACING // CHUNK
     monkeypatch.setattr("engine.layers.chunks._FAR", far)
-    blob, chunks = Blob(STREAMS["gzip"]), Chunks(tmp_path, cached=0)
-    with layer_of("gzip", chunks, blob) as layer:
-        layer.read(len(PLAIN), 0)
-        blob.asked.clear()
-        layer.read(1, far * CHUNK + MIB)
+    blob, stored = Blob(STREAMS["gzip"]), StoredLayer("sha256:near", TABLES["gzip"])
+    chunks = Chunks(tmp_path, cached=0)
+    for number in range(len(stored.table.checksums)):
+        chunks.get(stored, number, blob)
+    blob.asked.clear()
+    chunks.get(stored, far + MIB // CHUNK, blob)
     assert blob.asked
     chunks.close()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.local_engine import LocalEngine
+from tests.mount.clock import Clock
 from tests.mounts import Mounted, lacking
 
 
@@ -22,6 +23,11 @@ def engine(mounted: Mounted) -> Iterator[LocalEngine]:
     """Open the store of `mounted` in this process, while the mount's process uses it too."""
     with LocalEngine(mounted.store) as opened:
         yield opened
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path / "clock")
 
 
 _WITHOUT_NATIVE = (sys.executable, str(Path(__file__).with_name("without_native.py")))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounts import IMGFS, run
+from tests.mounts import IMGFS, run, started
 
 _READY, _FAILED = 0x9360, 0x9361  # ioctls of linux/auto_fs.h
 _PACKET = struct.Struct("=iiII")
@@ -44,7 +44,7 @@ def test_who_looks_at_a_waiting_directory_sees_the_images(tmp_path: Path) -> Non
     path.mkdir()
     mount = [*IMGFS, "--store", str(tmp_path / "store"), "mount", str(path)]
     with automount(path) as (requests, directory):
-        with subprocess.Popen(["ls", path], stdout=subprocess.PIPE, process_group=0) as looking:
+        with started("ls", path, stdout=subprocess.PIPE, process_group=0) as looking:
             _, _, token, _ = _PACKET.unpack_from(os.read(requests, 4096))
             try:
                 subprocess.run(mount, check=True, timeout=60)

@@ -206,6 +206,8 @@ def test_a_wrong_blob_is_refused_when_it_is_closed_and_is_gone(mounted: Mounted)
     assert status(directory) == "loaded"
     assert mounted.names() == ["app:1", "import"]
     assert mounted.names("import") == ["app"]
+    events = (mounted.path / ".imgfs" / "events").read_bytes()
+    assert events.count(b'"Action":"load-failed"') == 1
 
 
 def test_a_wrong_blob_is_refused_when_it_gets_its_name(mounted: Mounted) -> None:

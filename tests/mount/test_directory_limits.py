@@ -18,6 +18,7 @@ from tests.directories import blob_path, layout, put, status
 from tests.faults import disks
 from tests.faults.stores import leftovers
 from tests.local_engine import LocalEngine
+from tests.mount.clock import Clock
 from tests.mount.test_directories import errno_of
 from tests.mount.test_resources import figure
 from tests.mounts import IMGFS, Mounted, has_ended, run, write
@@ -339,12 +340,17 @@ def test_a_full_disk_when_the_images_are_published(
         wait_until(lambda: is_gone(mounted), "the mount's process has ended")
 
 
-def test_a_directory_that_is_left_is_dropped(mount: Callable[..., Mounted]) -> None:
+def test_a_directory_that_is_left_is_dropped(mount: Callable[..., Mounted], clock: Clock) -> None:
     """With what it has stored; one that is loaded stays."""
-    mounted = mount(options=("-o", "import_expiry=5s"))
+    mounted = mount(options=("-o", "import_expiry=1h"), launcher=clock.launcher)
     put(mounted.drop / "loaded", SMALL)
     put(mounted.drop / "left", {LAYER: LAYOUT[LAYER], "tmp": LARGE})
-    wait_until(lambda: "left" not in mounted.names("import"), "it is dropped")
+
+    def is_dropped() -> bool:
+        clock.advance(3600)  # again, since the last file may be released after it is closed
+        return "left" not in mounted.names("import")
+
+    wait_until(is_dropped, "it is dropped")
     assert mounted.names("import") == ["loaded"]
     assert status(mounted.drop / "loaded") == "loaded"
     with LocalEngine(mounted.store) as engine:

@@ -11,7 +11,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import IMGFS, Mounted, run, write
+from tests.mounts import IMGFS, Mounted, run, started, write
 from tests.waiting import wait_until
 
 ARCHIVE = archives.docker_archive((ImageParts(), ["app:1"]))
@@ -35,14 +35,13 @@ def test_an_open_events_file_shows_later_events(mounted: Mounted) -> None:
 
 def test_tail_follows_the_events(mounted: Mounted) -> None:
     log = mounted.path / ".imgfs" / "events"
-    command = ("tail", "-n", "+1", "-s", "0.05", "-f", str(log))
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as tail:
+    command = ("tail", "-n", "+1", "-s", "0.05", "-f", log)
+    with started(*command, stdout=subprocess.PIPE) as tail:
         assert tail.stdout is not None
         mounted.load(ARCHIVE)
         assert actions(tail.stdout.readline() + tail.stdout.readline()) == ["load", "tag"]
         os.rmdir(mounted.path / "app:1")
         assert actions(tail.stdout.readline()) == ["untag"]
-        tail.terminate()
 
 
 def test_a_failed_load_is_an_event(mounted: Mounted) -> None:

@@ -60,7 +60,7 @@ def test_listed_inodes_are_dropped_when_their_names_have_gone(many: Mounted) -> 
     """Each lookup that a listing has counted is given back."""
     for _ in range(3):
         assert len(os.listdir(many.path)) == len(NAMES) + 1
-    with LocalEngine(many.store) as engine:
+    with LocalEngine(many.store) as engine, engine.store.transaction():
         for name in NAMES[1:]:
             engine.remove(name)
     wait_until(lambda: many.names() == [NAMES[0], "import"], "the names go")

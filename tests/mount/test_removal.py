@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from imgfs.vfs.removals import PATIENCE
 from tests import archives
 from tests.archives import ImageParts
+from tests.mount.clock import Clock
 from tests.mounts import Mounted, run
 
 APP, OTHER = ImageParts(), ImageParts(layers=[archives.layer("other")])
@@ -121,29 +121,9 @@ def test_a_shared_blob_stays_readable_during_the_removal_of_an_image(app: Mounte
 # -- what comes back ------------------------------------------------------------------------------
 
 
-class Clock:
-    """The clock of the mount: the modification time of a file, in seconds."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-        self.now = 0.0
-        self.advance(1000)
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        os.utime(self.path, (self.now, self.now))
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> Clock:
-    return Clock(tmp_path / "clock")
-
-
 @pytest.fixture
 def timed(mount: Callable[..., Mounted], clock: Clock) -> Mounted:
-    launcher = sys.executable, str(Path(__file__).with_name("with_clock.py")), str(clock.path)
-    mounted = mount(launcher=launcher)
+    mounted = mount(launcher=clock.launcher)
     mounted.load(archives.docker_archive((APP, ["app:1"])))
     return mounted
 

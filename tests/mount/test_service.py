@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounts import IMGFS, lacking
+from tests.mounts import foreground, lacking
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 
@@ -21,10 +21,8 @@ def _serve(tmp_path: Path, **environment: str) -> list[str]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(60)
-        with subprocess.Popen(
-            [*IMGFS, "--store", str(tmp_path / "store"), "mount", "-f", str(mountpoint)],
-            env={**os.environ, "NOTIFY_SOCKET": address, **environment},
-        ) as process:
+        environment = {**os.environ, "NOTIFY_SOCKET": address, **environment}
+        with foreground(tmp_path / "store", mountpoint, env=environment) as process:
             ready = manager.recv(1000).decode()
             assert os.path.ismount(mountpoint)
             assert os.listdir(mountpoint) == ["import"]

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
-from tests.mounts import Mounted, run, write
+from tests.mounts import Mounted, run, started, write
 from tests.waiting import wait_until
 
 APP = ImageParts(layers=[archives.layer("big", Random(1).randbytes(5_000_000))])
@@ -135,10 +133,8 @@ def test_a_broken_archive_fails_while_it_is_written(mounted_each_way: Mounted) -
 def test_the_file_of_a_killed_writer_can_be_written_anew(mounted_each_way: Mounted) -> None:
     script = "import os, sys\nwhile True: os.write(1, b'\\0' * 10_000)"
     with opened(mounted_each_way.drop / "x.tar") as file:
-        writer = subprocess.Popen([sys.executable, "-c", script], stdout=file)
-        wait_until(lambda: os.fstat(file).st_size > 5_000_000, "it writes")
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
+        with started(sys.executable, "-c", script, stdout=file):
+            wait_until(lambda: os.fstat(file).st_size > 5_000_000, "it writes")
         os.ftruncate(file, 0)
         os.pwrite(file, ARCHIVE, 0)
     assert imported(mounted_each_way)

@@ -45,8 +45,10 @@ def test_it_goes_on_while_the_shared_threads_wait() -> None:
     hashed = Event()
     waiting = [begin(hashed.wait, 60) for _ in range(os.cpu_count() or 1)]
     running = RunningHash("sha256")
-    for _ in range(8):
-        running.update(memoryview(bytes(1 << 20)))
-    assert running.digest().encoded == hashlib.sha256(bytes(8 << 20)).hexdigest()
-    hashed.set()
+    try:
+        for _ in range(8):
+            running.update(memoryview(bytes(1 << 20)))
+        assert running.digest().encoded == hashlib.sha256(bytes(8 << 20)).hexdigest()
+    finally:
+        hashed.set()
     assert all(result() for result in waiting)

@@ -50,8 +50,9 @@ def tree(names: set[str], called: Names = FAMILIAR) -> Iterator[tuple[LocalEngin
             session.feed(archives.oci_archive((APP, None)))
             session.finish()
         (image,) = engine.images.all()
-        for name in sorted(names):
-            engine.images.create(Image(name, image.target))
+        with engine.store.transaction():
+            for name in sorted(names):
+                engine.images.create(Image(name, image.target))
         drop = FixedDirectory("import", {})
         yield engine, ImageTree(engine.store, CombinedView(), {"import": drop}, called)
 

@@ -122,10 +122,11 @@ class RegistryContent(ContentStore):
             if found is None or found.has_ended or found.blob.size != source.size:
                 if self._cache.exists(digest):
                     return None
+                previous = found if found is not None and found.has_ended else None
                 if found is not None:
                     self._ending.add(found)
                 blob = RemoteBlob(self._reading, self._location, self._sources, source)
-                found = Download(self._reading, self._cache, blob, self._has_come)
+                found = Download(self._reading, self._cache, blob, self._has_come, previous)
                 self._downloads[digest] = found
             return found
 

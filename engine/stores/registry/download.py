@@ -48,9 +48,14 @@ class Download:
         cache: ContentStore,
         blob: RemoteBlob,
         on_end: Callable[[Download], None],
+        previous: Download | None = None,
     ) -> None:
-        """`on_end` is called in the download's thread, whether or not the blob has come."""
+        """`on_end` is called in the download's thread, whether or not the blob has come.
+
+        The ingest of a `previous` one, which is about to end, is taken up.
+        """
         self.blob = blob
+        self._previous = previous
         self._ref = f"registry-{blob.digest}"
         self._reading = reading
         self._cache = cache
@@ -130,7 +135,11 @@ class Download:
                 self._changed.wait()
 
     def _run(self) -> None:
+        failure: Exception | None = None
         try:
+            if self._previous is not None:
+                self._previous.wait()
+                self._previous = None
             self._fetch()
         except (Unavailable, _Abandoned):  # another process writes it, or nobody reads it
             pass
@@ -138,10 +147,11 @@ class Download:
             if error.errno in NO_SPACE:
                 self._discard()
             else:
-                self._error = error
+                failure = error
         except Exception as error:  # the readers raise it
-            self._error = error
+            failure = error
         with self._changed:
+            self._error = failure
             self._has_ended = True
             self._close_if_unused()
             self._changed.notify_all()

@@ -26,11 +26,19 @@ class Eviction:
         self._sources = sources
         self._limit = limit
         self._lock = Lock()
+        self._is_wanted = False
 
     def run(self) -> None:
-        """Remove what is too much."""
-        if not self._limit or not self._lock.acquire(blocking=False):
-            return
+        """Remove what is too much; while another thread does, let that one look again."""
+        self._is_wanted = bool(self._limit)
+        while self._is_wanted and self._lock.acquire(blocking=False):
+            try:
+                self._is_wanted = False
+                self._remove()
+            finally:
+                self._lock.release()
+
+    def _remove(self) -> None:
         try:
             blobs = list(self._cache.walk())
             excess = sum(blob.size for blob in blobs) - self._limit
@@ -44,5 +52,3 @@ class Eviction:
                         excess -= blob.size
         except (StoreError, OSError):  # the cache is locked or full; the next download tries again
             return
-        finally:
-            self._lock.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from threading import Lock
 from typing import Final
 
 from engine import graph
@@ -45,6 +46,7 @@ class Puller:
         self._images = images
         self._content = content
         self._workers: Workers | None = None
+        self._starting = Lock()
 
     def pull(self, name: str) -> Image:
         """Fetch what a full name stands for, layers excepted, and record it; raise NotFound."""
@@ -118,10 +120,10 @@ class Puller:
             for each in work:
                 each()
             return
-        if self._workers is None:
-            self._workers = Workers(_AT_ONCE)
+        with self._starting:
+            workers = self._workers = self._workers or Workers(_AT_ONCE)
         errors = []
-        for result in [self._workers.begin(each) for each in work]:
+        for result in [workers.begin(each) for each in work]:
             try:
                 result()
             except EngineError as error:

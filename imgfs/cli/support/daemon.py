@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +18,7 @@ Serve = Callable[[Callable[[], None]], None]
 and raises RuntimeError with libfuse's reason if it cannot be mounted.
 """
 _READY = b"\0ready"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def in_foreground(serve: Serve, mountpoint: Path, on_mounted: Callable[[], None]) -> None:
@@ -40,12 +41,14 @@ def in_background(serve: Serve, mountpoint: Path) -> None:
     """
     read_end, write_end = os.pipe()
     sys.stdout.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until both can react to them
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _become_daemon(serve, mountpoint, write_end)
+        _become_daemon(serve, mountpoint, write_end, before)
     os.close(write_end)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with open(read_end, "rb") as pipe:
             output = pipe.read()
     except BaseException:
@@ -58,10 +61,15 @@ def in_background(serve: Serve, mountpoint: Path) -> None:
         raise Failed([f"{mountpoint}: the mount ended at once", *lines, *fuse][-1])
 
 
-def _become_daemon(serve: Serve, mountpoint: Path, write_end: int) -> NoReturn:
-    """Serve in the child; until the mount is ready the parent reads its standard error."""
+def _become_daemon(
+    serve: Serve, mountpoint: Path, write_end: int, signals: Collection[int]
+) -> NoReturn:
+    """Serve in the child, with these signals blocked; until the mount is ready the parent reads its
+    standard error.
+    """
     status = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)

@@ -69,8 +69,12 @@ def processes(mount: MountInfo) -> list[Holder]:
 
 
 def other_mounts(mount: MountInfo) -> list[OtherMount]:
-    """Return the other mounts of a mount's file system, in any mount namespace."""
-    return _mounts_that(lambda one: one.device == mount.device)
+    """Return the other mounts of a mount's file system, in any mount namespace.
+
+    The kernel gives the device of a file system that has gone to a new one of any type.
+    """
+    key = mount.device, mount.type, mount.source
+    return _mounts_that(lambda one: (one.device, one.type, one.source) == key)
 
 
 def overlays(mount: MountInfo) -> list[OtherMount]:
@@ -87,8 +91,9 @@ def _mounts_that(keep: Callable[[MountInfo], bool]) -> list[OtherMount]:
             mountinfo = (_PROC / f"{pid}/mountinfo").read_bytes()
             if mountinfo not in seen:
                 seen.add(mountinfo)
-                mounts = [one for one in parse(mountinfo) if keep(one)]
-                found += [OtherMount(one, Process(pid, _command(pid))) for one in mounts]
+                known = {other.mount.id for other in found}  # its namespace may be a known one
+                new = [one for one in parse(mountinfo) if keep(one) and one.id not in known]
+                found += [OtherMount(one, Process(pid, _command(pid))) for one in new]
     return found
 
 

@@ -3,7 +3,10 @@
 import io
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -18,6 +21,7 @@ from engine.layouts import combined
 from engine.spec import digest as digests
 from engine.stores.containerd import leases
 from engine.stores.containerd.api import Content, Images
+from engine.stores.containerd.client import Subscription
 from engine.stores.containerd.writer import ContainerdWriter
 from engine.stores.open import create_store, open_store
 from engine.stores.protocols import Store
@@ -34,6 +38,15 @@ from tests.stores.containerd.loads import (
 )
 from tests.stores.containerd.server import Server, lacking, running
 from tests.waiting import wait_until
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Server]:
+    """Return a containerd that no other test uses."""
+    if reason := lacking():
+        pytest.skip(reason)
+    with running(tmp_path / "c") as server:
+        yield server
 
 
 def layers_of(archive_parts: ImageParts) -> set[str]:
@@ -72,9 +85,17 @@ def test_what_nothing_has_changed_is_not_asked_for_again(
         calls.append(1)
         return answer(_images)
 
+    def follow(events: Subscription[Any]) -> Iterator[Any]:
+        is_followed.set()  # once the watch has noted its connection
+        return iterate(events)
+
     calls: list[int] = []
-    answer = Images.all
+    is_followed = Event()
+    answer, iterate = Images.all, Subscription.__iter__
     monkeypatch.setattr(Images, "all", ask)
+    monkeypatch.setattr(Subscription, "__iter__", follow)
+    listed(imported)
+    assert is_followed.wait(30)
     wait_until(lambda: is_kept(imported, calls), "the answer is kept")
     for _ in range(10):
         assert imported.images.place_at("app:1") is not None
@@ -309,14 +330,12 @@ def test_a_blob_that_is_open_for_long_outlives_its_image(
 # A containerd that goes and comes
 
 
-def test_a_containerd_that_goes_and_comes(tmp_path: Path) -> None:
-    if reason := lacking():
-        pytest.skip(reason)
-    with running(tmp_path / "c") as server, create_store(server.url("test")) as store:
+def test_a_containerd_that_goes_and_comes(own: Server) -> None:
+    with create_store(own.url("test")) as store:
         load(store)
         assert store.images.count() == 1
         with store.content.open(LAYER) as reader:
-            server.stop()
+            own.stop()
             wait_until(lambda: not answers(store), "the store notices")
             for use in (store.images.all, lambda: store.content.open(LAYER)):
                 with pytest.raises(Unreachable, match="does not answer"):
@@ -325,10 +344,10 @@ def test_a_containerd_that_goes_and_comes(tmp_path: Path) -> None:
                 load(store)
             assert store.images.count() == 1
             assert reader.pread(len(LARGE), 0) == LARGE
-        server.start()
+        own.start()
         assert listed(store) == [NAME]
         load(store)
-        server.ctr("test", "images", "tag", NAME, OTHER)
+        own.ctr("test", "images", "tag", NAME, OTHER)
         assert listed(store) == [NAME, OTHER]
 
 
@@ -349,9 +368,12 @@ def test_a_namespace_must_be_there_to_be_read(server: Server) -> None:
     assert "nowhere" not in server.ctr("", "namespaces", "ls", "-q").split()
 
 
-def test_a_namespace_with_images_is_found(server: Server, imported: Store) -> None:
-    with open_store(f"containerd://{server.socket}") as store:
-        assert listed(store) == listed(imported)
+def test_a_namespace_with_images_is_found(own: Server) -> None:
+    create_store(own.url("empty")).close()
+    with create_store(own.url("used")) as store:
+        load(store)
+    with open_store(f"containerd://{own.socket}") as store:
+        assert listed(store) == [NAME]
 
 
 def test_docker_without_its_images_in_containerd(server: Server) -> None:

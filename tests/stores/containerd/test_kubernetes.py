@@ -100,7 +100,7 @@ def listed_by_cri(server: Server) -> str:
     with grpc.insecure_channel(f"unix:{server.socket}", options=options) as channel:
         images = channel.unary_unary("/runtime.v1.ImageService/ListImages")
         try:
-            answer: bytes = images(b"", timeout=20, wait_for_ready=True)
+            answer: bytes = images(b"", timeout=60, wait_for_ready=True)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 pytest.skip("this containerd has no CRI")

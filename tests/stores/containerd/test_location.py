@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import stores
 from engine.errors import StoreError
 from engine.image import Image
 from engine.spec.digest import of_bytes
@@ -71,6 +72,7 @@ def test_the_first_socket_that_is_there_is_taken(tmp_path: Path) -> None:
 
 
 def test_what_is_lacking_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "containerd", stores.containerd)
     for module in [name for name in sys.modules if name.startswith("engine.stores.containerd")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "grpc", None)

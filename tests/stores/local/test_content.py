@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -837,14 +837,27 @@ CHILD_DATA = bytes(range(256)) * 4000
 CHILD_DIGEST = digests.of_bytes(CHILD_DATA)
 
 
-def start(root: Path, script: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + script, str(root)],
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+Start = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that runs a script in a process, which ends with the test at the latest."""
+    with ExitStack() as children:
+
+        def run(script: str) -> subprocess.Popen[str]:
+            child = subprocess.Popen(
+                [sys.executable, "-c", PRELUDE + script, str(tmp_path)],
+                cwd=PROJECT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            children.enter_context(child)
+            children.callback(child.kill)
+            return child
+
+        yield run
 
 
 def finish(child: subprocess.Popen[str]) -> tuple[int, str]:
@@ -852,9 +865,8 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str]:
     return child.returncode, output
 
 
-def test_a_writer_that_is_killed(store: LocalContent, tmp_path: Path) -> None:
+def test_a_writer_that_is_killed(store: LocalContent, start: Start) -> None:
     child = start(
-        tmp_path,
         """
 writer = store.writer("a", len(data))
 writer.write(data[:1000])
@@ -889,8 +901,8 @@ writer.commit()
 """
 
 
-def test_a_commit_that_is_killed_before_its_rename(store: LocalContent, tmp_path: Path) -> None:
-    assert finish(start(tmp_path, KILL_AT_SYNC_OF.format(name="/data"))) == (-9, "")
+def test_a_commit_that_is_killed_before_its_rename(store: LocalContent, start: Start) -> None:
+    assert finish(start(KILL_AT_SYNC_OF.format(name="/data"))) == (-9, "")
     assert list(store.files()) == []
     assert store.status("a").offset == len(CHILD_DATA)
     assert store.writer("a").commit(expected=CHILD_DIGEST).added
@@ -898,9 +910,9 @@ def test_a_commit_that_is_killed_before_its_rename(store: LocalContent, tmp_path
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_commit_that_is_killed_after_its_rename(
-    store: LocalContent, tmp_path: Path, again: bool
+    store: LocalContent, start: Start, again: bool
 ) -> None:
-    assert finish(start(tmp_path, KILL_AT_SYNC_OF.format(name="/sha256"))) == (-9, "")
+    assert finish(start(KILL_AT_SYNC_OF.format(name="/sha256"))) == (-9, "")
     assert list(store.files()) == [CHILD_DIGEST]
     assert list(store.walk()) == []
     assert store.statuses() == []
@@ -910,12 +922,9 @@ def test_a_commit_that_is_killed_after_its_rename(
     assert store.exists(CHILD_DIGEST) is again
 
 
-def test_a_deletion_that_is_killed_before_the_file_goes(
-    store: LocalContent, tmp_path: Path
-) -> None:
+def test_a_deletion_that_is_killed_before_the_file_goes(store: LocalContent, start: Start) -> None:
     write_blob(store, "a", DATA)
     child = start(
-        tmp_path,
         f"""
 os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 store.delete("{DIGEST}")
@@ -926,20 +935,20 @@ store.delete("{DIGEST}")
     assert store.reclaim(store.files()) == [DIGEST]
 
 
-def test_processes_race_for_a_digest(store: LocalContent, tmp_path: Path) -> None:
+def test_processes_race_for_a_digest(store: LocalContent, start: Start) -> None:
     script = """
 print("ready", flush=True)
 sys.stdin.readline()
 print([write_blob(store, f"{os.getpid()} {i}", data + bytes([i])).added for i in range(20)])
 """
-    outputs = race(tmp_path, [script, script])
+    outputs = race(start, [script, script])
     added = [json.loads(output.lower()) for output in outputs]
     assert [sum(pair) for pair in zip(*added, strict=True)] == [1] * 20
     assert len(list(store.walk())) == len(list(store.files())) == 20
     assert store.statuses() == []
 
 
-def test_processes_race_for_a_ref(store: LocalContent, tmp_path: Path) -> None:
+def test_processes_race_for_a_ref(store: LocalContent, start: Start) -> None:
     script = """
 print("ready", flush=True)
 sys.stdin.readline()
@@ -952,13 +961,13 @@ while done < 30:
         pass
 print(os.getpid())
 """
-    pids = [output.strip() for output in race(tmp_path, [script, script])]
+    pids = [output.strip() for output in race(start, [script, script])]
     expected = {digests.of_bytes(f"{pid} {i}".encode()) for pid in pids for i in range(30)}
     assert {info.digest for info in store.walk()} == set(store.files()) == expected
     assert store.statuses() == []
 
 
-def test_processes_store_and_delete_one_digest(store: LocalContent, tmp_path: Path) -> None:
+def test_processes_store_and_delete_one_digest(store: LocalContent, start: Start) -> None:
     put = """
 print("ready", flush=True)
 sys.stdin.readline()
@@ -976,7 +985,7 @@ for i in range(200):
         pass
     store.reclaim(store.files())
 """
-    race(tmp_path, [put, delete])
+    race(start, [put, delete])
     assert list(store.files()) == [
         info.digest for info in store.walk() if store.exists(info.digest)
     ]
@@ -984,9 +993,9 @@ for i in range(200):
     assert read_blob(store, CHILD_DIGEST) == CHILD_DATA
 
 
-def race(root: Path, scripts: list[str]) -> list[str]:
+def race(start: Start, scripts: list[str]) -> list[str]:
     """Let processes go at once when all are ready; what each has written."""
-    children = [start(root, script) for script in scripts]
+    children = [start(script) for script in scripts]
     for child in children:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"

@@ -148,12 +148,17 @@ with Database(Path(sys.argv[1])) as database, database.transaction() as connecti
         )
         for number in range(4)
     ]
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write(b"go\n")
-        child.stdin.flush()
-    for child in children:
-        child.communicate(timeout=60)
+    try:
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+        for child in children:
+            child.communicate(timeout=60)
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
     assert [child.returncode for child in children] == [0] * 4
     with Database(path) as database:
         assert digests(database) == ["0", "1", "2", "3"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from engine.content.blobs import read_blob
 from engine.graph import Blobs, Graph, graph
 from engine.progress import Done
 from engine.spec import digest as digests
@@ -320,7 +321,7 @@ def test_a_config_that_lies(tmp_path: Path) -> None:
         assert config != OTHER.config
         graph = engine.details("other:1").manifest
         manifest = graph.manifest
-        raw = engine.content.open(graph.descriptor.digest).pread(1 << 20, 0)
+        raw = read_blob(engine.content, graph.descriptor.digest)
         raw = raw.replace(manifest.config.digest.encode(), digests.of_bytes(config).encode())
         for data in (config, raw):
             write_blob(engine.content, "lie", data)

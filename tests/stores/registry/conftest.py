@@ -1,8 +1,21 @@
 """Fixtures of tests of registries."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from engine.stores.registry import client, images
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[pytest.MonkeyPatch]:
+    """Wait longer for a registry than the product does; yield what has set that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_PATIENCE", 60)
+        patch.setattr(images, "_LONGER_PATIENCE", 60)
+        patch.setattr(client, "_PROBE_SECONDS", 60)
+        yield patch
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
                 span = self.headers.get("Range", "").removeprefix("bytes=")
                 self.server.note(Request(self.command, self.path, span, answer.status, sent))
 
-        if not wanted:
+        if not wanted or fault == "wrong range":  # of which the client reads no byte
             note()
         self.send_response(answer.status)
         for name, value in answer.headers.items():

@@ -1,8 +1,8 @@
 """Debian's docker-registry on a free port of the loopback, for tests."""
 
 import http.client
+import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +17,14 @@ from tests.archives import ImageParts, oci_archive
 from tests.waiting import wait_until
 
 _CONFIG = """version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
+log: {{level: info, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {root}}}
   delete: {{enabled: true}}
-http: {{addr: "127.0.0.1:{port}"{http}}}
+http: {{addr: "127.0.0.1:0"{http}}}
 {more}
 """
-
-
+_LISTENS = re.compile(r"listening on 127\.0\.0\.1:(\d+)\D")
 _USERS = "u:$2y$04$FfmJJWan9PxFN9jSGsyi7O4YyPmJ8Xh8ymHSzdN5Wi6cGAIKpVRJS\n"
 """The user u with the password secret, as htpasswd writes it."""
 
@@ -48,23 +47,33 @@ def registry(directory: Path, more: str = "", certificate: Path | None = None) -
 
     With a certificate, whose key is beside it, the registry speaks TLS.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     config = directory / "config.yml"
     key = certificate and certificate.with_suffix(".key")
     http = f", tls: {{certificate: {certificate}, key: {key}}}" if certificate else ""
-    text = _CONFIG.format(root=directory / "data", port=port, http=http, more=more)
+    text = _CONFIG.format(root=directory / "data", http=http, more=more)
     config.write_text(text)
-    with (directory / "log").open("wb") as log:
+    said = directory / "log"
+    with said.open("wb") as log:
         command = ["docker-registry", "serve", str(config)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
+            wait_until(
+                lambda: process.poll() is not None or _port(said) is not None,
+                "the registry listens",
+            )
+            port = _port(said)
+            assert port, f"the registry has ended: {said.read_text()}"
             wait_until(lambda: _answers(port), "the registry answers")
             yield f"127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait()
+
+
+def _port(log: Path) -> int | None:
+    """Return the port on which a registry says that it listens."""
+    found = _LISTENS.search(log.read_text())
+    return int(found[1]) if found else None
 
 
 def _answers(port: int) -> bool:

@@ -15,6 +15,7 @@ from engine.content.protocols import Committed
 from engine.content.writer import Writer
 from engine.errors import StoreError
 from engine.stores.local.store import LocalStore
+from engine.stores.local.writer import LocalWriter
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
 from engine.stores.registry.api import Reading
@@ -55,7 +56,7 @@ def stalling(registry: MemoryRegistry) -> Iterator[Event]:
     def stall(handler: BaseHTTPRequestHandler, data: bytes) -> None:
         send(handler, data, 100)
         begun.set()
-        released.wait(60)
+        released.wait(120)
 
     registry.handlers[BLOB] = stall
     yield begun
@@ -79,7 +80,7 @@ def closed(store: Store) -> Thread:
 
 
 def ended(thread: Thread) -> None:
-    wait_until(lambda: not thread.is_alive(), "the thread has ended", timeout=10)
+    wait_until(lambda: not thread.is_alive(), "the thread has ended")
 
 
 def test_a_registry_that_stalls_does_not_hold_up_the_end(
@@ -93,7 +94,7 @@ def test_a_registry_that_stalls_does_not_hold_up_the_end(
             reader.pread(1, 0)
 
     Thread(target=read, daemon=True).start()
-    assert stalling.wait(10)
+    assert stalling.wait(30)
     ended(closed(store))
 
 
@@ -140,7 +141,7 @@ def test_a_download_that_was_stopped_asks_for_nothing_more(
         download = Download(reading, cache.content, blob, lambda _: ending.set())
         assert download.join()
         download.start()
-        assert ending.wait(10)
+        assert ending.wait(30)
         assert download.pread(1, len(DATA) - 1) is None
         download.leave()
     assert registry.seen.count(BLOB) == 1
@@ -257,11 +258,13 @@ class _Interrupted:
 def test_what_is_read_after_the_end_of_a_download_is_not_kept(tmp_path: Path) -> None:
     reading = Reading(Client(parse_location("registry://localhost:1")))
     with LocalStore.create(tmp_path / "cache") as cache:
-        blob = _Interrupted()
-        blob.download = Download(reading, cache.content, cast(RemoteBlob, blob), lambda _: None)
+        blob, ending = _Interrupted(), Event()
+        blob.download = Download(
+            reading, cache.content, cast(RemoteBlob, blob), lambda _: ending.set()
+        )
         assert blob.download.join()
         blob.download.start()
-        blob.download.wait()
+        assert ending.wait(60)
         (status,) = cache.content.statuses()
         assert status.offset == HALF
 
@@ -274,3 +277,38 @@ def test_an_ingest_of_a_wrong_size_is_begun_anew(location: Location, tmp_path: P
         with open_store(location.url) as store:
             store.images.all()
             assert read_blob(store.content, LARGE) == DATA
+
+
+def test_a_download_takes_up_the_ingest_of_one_that_is_about_to_end(
+    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, released = Event(), Event()
+    close = LocalWriter.close
+
+    def close_late(writer: LocalWriter) -> None:
+        closing.set()
+        assert released.wait(30)
+        close(writer)
+
+    reading = Reading(Client(location))
+    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
+    with (
+        LocalStore.create(tmp_path / "cache") as cache,
+        Sources(tmp_path / "cache", location.root) as sources,
+    ):
+        sources.add([source])
+        blob = RemoteBlob(reading, location, sources, source)
+        ended = Event()
+        first = Download(reading, cache.content, blob, lambda _: None)
+        second = Download(reading, cache.content, blob, lambda _: ended.set(), first)
+        assert second.join()
+        monkeypatch.setattr(LocalWriter, "close", close_late)
+        first.start()  # nobody reads it
+        assert closing.wait(30)
+        second.start()
+        monkeypatch.setattr(LocalWriter, "close", close)
+        assert not first.join()
+        released.set()
+        assert ended.wait(30)
+        assert cache.content.exists(LARGE)
+        second.leave()

@@ -14,13 +14,16 @@ from tests.stores.registry.server import lacking, load_into, registry
 APP = ImageParts()
 
 
-def test_a_silent_registry_holds_up_nothing_that_is_cached(tmp_path: Path) -> None:
+def test_a_silent_registry_holds_up_nothing_that_is_cached(
+    tmp_path: Path, patience: pytest.MonkeyPatch
+) -> None:
     if reason := lacking():
         pytest.skip(reason)
     (tmp_path / "registry").mkdir()
     with registry(tmp_path / "registry") as host:
         url = f"registry://{host}?cache={tmp_path}/cache"
         load_into(url, APP)
+    patience.undo()  # wait as long as the product does
     with socket.create_server(("127.0.0.1", int(host.partition(":")[2]))), open_store(url) as store:
         for _ in range(100):
             (image,) = store.images.all()

@@ -33,23 +33,23 @@ def counted(answers: list[bool], asked: list[int]) -> Callable[[], bool]:
 def test_an_answer_is_believed_for_a_moment(clock: Clock) -> None:
     asked: list[int] = []
     reachability = Reachability(counted([True, True], asked), clock)
-    assert reachability.is_reachable(9)
-    assert reachability.is_reachable(9)
+    assert reachability.is_reachable(90)
+    assert reachability.is_reachable(90)
     assert len(asked) == 1
     clock.now = 6
-    assert reachability.is_reachable(9)
+    assert reachability.is_reachable(90)
     assert len(asked) == 2
 
 
 def test_a_registry_that_does_not_answer_is_left_alone_for_a_moment(clock: Clock) -> None:
     asked: list[int] = []
     reachability = Reachability(counted([False, True], asked), clock)
-    assert not reachability.is_reachable(9)
-    assert not reachability.is_reachable(9)
+    assert not reachability.is_reachable(90)
+    assert not reachability.is_reachable(90)
     assert reachability.is_away
     assert len(asked) == 1
     clock.now = 11
-    assert reachability.is_reachable(9)
+    assert reachability.is_reachable(90)
     assert not reachability.is_away
 
 
@@ -66,6 +66,6 @@ def test_one_silence_is_waited_for_once(clock: Clock) -> None:
 
 def test_any_answer_counts(clock: Clock) -> None:
     reachability = Reachability(lambda: False, clock)
-    assert not reachability.is_reachable(9)
+    assert not reachability.is_reachable(90)
     reachability.note(is_answer=True)
-    assert reachability.is_reachable(9)
+    assert reachability.is_reachable(90)
