@@ -11,7 +11,7 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 
 class MountInfo(msgspec.Struct, frozen=True):
     """A line of mountinfo: the mount `id` at `path` shows the directory `root` of the file system
-    on `device` (MAJOR:MINOR), which is mounted from `source`, and whose superblock has `options`.
+    on `device` (MAJOR:MINOR), whose superblock has `options`.
     """
 
     id: int
@@ -20,7 +20,6 @@ class MountInfo(msgspec.Struct, frozen=True):
     path: Path
     type: str
     options: str
-    source: str
 
     @property
     def is_ours(self) -> bool:
@@ -56,8 +55,8 @@ def parse(mountinfo: bytes) -> list[MountInfo]:
     for line in filter(None, mountinfo.split(b"\n")):
         before, _, after = line.partition(b" - ")
         number, _, device, root, path, *_ = map(_text, before.split(b" "))
-        kind, source, options = map(_text, after.split(b" ", 2))
-        found.append(MountInfo(int(number), device, root, Path(path), kind, options, source))
+        kind, _, options = map(_text, after.split(b" ", 2))
+        found.append(MountInfo(int(number), device, root, Path(path), kind, options))
     return found
 
 

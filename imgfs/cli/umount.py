@@ -129,11 +129,16 @@ def _busy(mountpoint: Path) -> str:
 def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo, connection: int | None) -> None:
     """Wait for the process of an unmounted mount to end; raise Failed if other mounts keep it."""
     keeps = f"{mountpoint}: is unmounted, but its process {pid} goes on"
-    is_connected = connection is not None and _connection(mount) == connection
-    if others := other_mounts(mount) or (is_connected and overlays(mount)):
+    if connection is None:
+        others = other_mounts(mount)
+    elif _connection(mount) == connection:
+        others = other_mounts(mount) or overlays(mount)
+        if not others:
+            raise Failed(f"{keeps}, because of a mount that cannot be seen from here")
+    else:  # its device may be that of a new mount
+        others = []
+    if others:
         raise Failed(f"{keeps}, because of {_named(others)}")
-    if is_connected:
-        raise Failed(f"{keeps}, because of a mount that cannot be seen from here")
     start = time.monotonic()
     is_reported = False
     while _runs(pid):
@@ -149,8 +154,9 @@ def _wait_for_end(mountpoint: Path, pid: int, mount: MountInfo, connection: int 
 
 
 def _connection(mount: MountInfo) -> int | None:
-    """Return the inode of the FUSE connection in the kernel's list, None if it is not there; a
-    later connection on the same device has another.
+    """Return the inode of a FUSE connection in the kernel's list, None if it is not there.
+
+    A later connection on the same device has another inode.
     """
     try:
         return (_CONNECTIONS / mount.device.partition(":")[2]).stat().st_ino

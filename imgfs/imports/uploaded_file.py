@@ -58,6 +58,8 @@ class UploadedFile(UploadedNode):
         """Held while the queue is moved to another position."""
         self._error: Exception | None = None
         """Why bytes were lost."""
+        self._is_announced = True
+        """Whether the upload knows what the load has taken; a flush may be cancelled first."""
 
     @property
     def stored(self) -> Digest | None:
@@ -159,13 +161,13 @@ class UploadedFile(UploadedNode):
         if self._handles:
             return
         self._take_gathered()
-        gather, self._gather = self._gather, Gather()
-        gather.close()
+        self._gather.close()
+        self._gather = unused = Gather()  # until the file is opened again
         await self._drained()
-        if not (self._handles or self._error or self.is_refused):
+        if self._gather is unused and self._error is None and not self.is_refused:
             with suppress(Exception):  # the flush before has raised it
                 await self._put()
-        if not self._handles:
+        if self._gather is unused:
             await self._close_writer()
         self.upload.closed()
 
@@ -200,16 +202,17 @@ class UploadedFile(UploadedNode):
         if not is_stored:
             self.size = size
 
-    def _hand_over(self, path: str, writer: FileWriter) -> Digest | None:
-        """Let the load take the bytes; return None if the rest comes later, by another
-        descriptor.
-        """
+    def _hand_over(self, path: str) -> None:
+        """Let the load take the bytes, unless some are missing that come by another descriptor."""
+        writer = self._writer
+        if self.digest is not None or not isinstance(writer, FileWriter):
+            return
         try:
             self.digest = self._load.put(path, writer)
+            self._is_announced = False
         except ContentMismatch:
             if not writer.has_gaps:
                 raise
-        return self.digest
 
     def _begin(self) -> FileWriter | StoredBlobWriter:
         """Return the writer of newer bytes; the load gives back those that it has taken."""
@@ -255,11 +258,12 @@ class UploadedFile(UploadedNode):
 
     async def _put(self) -> None:
         """Hand bytes that are new over to the load, and publish the images that they complete."""
-        path, writer = self.path, self._writer
-        if self.is_removed or self.digest is not None or not isinstance(writer, FileWriter):
+        if self.is_removed:
             return
+        path = self.path
         try:
-            digest = await self._calls.run(partial(self._hand_over, path, writer))
+            if self.digest is None:
+                await self._calls.run(partial(self._hand_over, path))
         except ContentMismatch as error:
             self.is_refused = True
             self.upload.refuse(path, error)
@@ -268,8 +272,9 @@ class UploadedFile(UploadedNode):
             self._error = error
             self.upload.refuse(path, error)
             raise
-        if digest is not None:
-            await self.upload.arrived(path, digest)
+        if self.digest is not None and not self._is_announced:
+            self._is_announced = True
+            await self.upload.arrived(path, self.digest)
 
     async def _close_writer(self) -> None:
         """Drop bytes that the load has not taken, and the file with them, unless it has gaps."""

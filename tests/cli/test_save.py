@@ -88,7 +88,7 @@ def test_a_file_system_in_user_space_gets_the_bytes_in_order(
     succeeded(inside("save", "-o", tmp_path / "x.tar", "app:1"))
     number = tmp_path.stat().st_dev
     device = f"{os.major(number)}:{os.minor(number)}"
-    mount = MountInfo(1, device, "/", tmp_path, "fuse.sshfs", "rw", "host:")
+    mount = MountInfo(1, device, "/", tmp_path, "fuse.sshfs", "rw")
 
     def pwrite(*_: object) -> int:
         raise AssertionError("written out of order")

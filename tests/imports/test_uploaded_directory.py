@@ -1,17 +1,30 @@
 """Tests of directories below `import/` without a kernel."""
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from engine.archive.directory_import import DirectoryImport
+from engine.archive.file_writer import FileWriter
+from engine.spec.digest import Digest
+from imgfs.imports.directory_upload import DirectoryUpload
 from imgfs.imports.serial_calls import SerialCalls
+from imgfs.imports.uploaded_directory import UploadedDirectory
+from imgfs.imports.uploaded_file import UploadedFile
 from imgfs.imports.uploaded_link import UploadedLink
 from tests.archives import digest
 from tests.imports.serving import serving
+
+
+def make_blob(root: UploadedDirectory, digest: str) -> UploadedFile:
+    shelf = root.mkdir("blobs", 0o755, 0, 0).mkdir("sha256", 0o755, 0, 0)
+    return shelf.create(digest.removeprefix("sha256:"), 0o644, 0, 0)
 
 
 def test_a_directory_may_change_while_it_is_looked_through(
@@ -47,9 +60,7 @@ def test_a_file_that_is_opened_again_while_it_is_released_keeps_its_bytes(
 
     async def main() -> None:
         async with serving(tmp_path) as served:
-            root = await served.mkdir("app")
-            shelf = root.mkdir("blobs", 0o755, 0, 0).mkdir("sha256", 0o755, 0, 0)
-            file = shelf.create(digest(data).removeprefix("sha256:"), 0o644, 0, 0)
+            file = make_blob(await served.mkdir("app"), digest(data))
             file.opened(1)
             await file.write(10, data[10:])
             await file.flush()
@@ -69,4 +80,43 @@ def test_a_file_that_is_opened_again_while_it_is_released_keeps_its_bytes(
             assert (file.digest, file.is_removed) == (digest(data), False)
             assert await file.read(0, 100) == data
 
+    trio.run(main)
+
+
+def test_a_file_whose_close_is_cancelled_arrives_when_it_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"a layer"
+    begun, resumed = threading.Event(), threading.Event()
+    put, arrived = DirectoryImport.put, []
+
+    def put_slowly(load: DirectoryImport, path: str, writer: FileWriter) -> Digest:
+        begun.set()
+        assert resumed.wait(30)
+        return put(load, path, writer)
+
+    async def note(_upload: DirectoryUpload, _path: str, digest: Digest) -> None:
+        arrived.append(digest)
+
+    async def close(file: UploadedFile, scope: trio.CancelScope) -> None:
+        with scope:
+            await file.flush()
+
+    async def main() -> None:
+        async with serving(tmp_path) as served, trio.open_nursery() as nursery:
+            file = make_blob(await served.mkdir("app"), digest(data))
+            file.opened(1)
+            await file.write(0, data)
+            scope = trio.CancelScope()
+            nursery.start_soon(close, file, scope)
+            assert await trio.to_thread.run_sync(begun.wait, 30)
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert scope.cancelled_caught
+            resumed.set()
+            await file.released()
+            assert arrived == [digest(data)]
+
+    monkeypatch.setattr(DirectoryImport, "put", put_slowly)
+    monkeypatch.setattr(DirectoryUpload, "arrived", note)
     trio.run(main)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from imgfs.cli import umount as unmounting
+from imgfs.mounts import mounts_at
 from tests import archives
 from tests.archives import ImageParts
 from tests.mounts import IMGFS, Mounted, has_ended, run, started
@@ -199,3 +201,25 @@ kill -TERM $!
 wait $!
 is_free
 """
+
+
+def test_a_later_mount_with_the_same_device_is_not_taken_for_this_one(
+    mount: Callable[..., Mounted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives the device of a file system that has gone to the next one."""
+    ours, later = mount(at="ours"), mount(at="later")
+    (info,) = mounts_at(later.path)
+    entry = tmp_path / "connections" / info.device.partition(":")[2]
+    entry.mkdir(parents=True)
+    unmount = unmounting.unmount
+
+    def unmount_and_mount(path: Path, lazily: bool) -> None:
+        unmount(path, lazily)
+        entry.rename(tmp_path / "gone")
+        entry.mkdir()
+
+    monkeypatch.setattr(unmounting, "_CONNECTIONS", entry.parent)
+    monkeypatch.setattr(unmounting, "mounts_at", lambda _: [info])
+    monkeypatch.setattr(unmounting, "unmount", unmount_and_mount)
+    unmounting.UMOUNT.call("imgfs umount", [str(ours.path)], "")
+    assert has_ended(ours.pid)

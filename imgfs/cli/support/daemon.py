@@ -41,14 +41,14 @@ def in_background(serve: Serve, mountpoint: Path) -> None:
     """
     read_end, write_end = os.pipe()
     sys.stdout.flush()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until both can react to them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until both can react to them
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _become_daemon(serve, mountpoint, write_end, before)
+        _become_daemon(serve, mountpoint, write_end, mask)
     os.close(write_end)
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with open(read_end, "rb") as pipe:
             output = pipe.read()
     except BaseException:
@@ -62,14 +62,14 @@ def in_background(serve: Serve, mountpoint: Path) -> None:
 
 
 def _become_daemon(
-    serve: Serve, mountpoint: Path, write_end: int, signals: Collection[int]
+    serve: Serve, mountpoint: Path, write_end: int, mask: Collection[int]
 ) -> NoReturn:
-    """Serve in the child, with these signals blocked; until the mount is ready the parent reads its
+    """Serve in the child with this signal mask; until the mount is ready the parent reads its
     standard error.
     """
     status = 1
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)

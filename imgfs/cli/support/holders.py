@@ -73,8 +73,7 @@ def other_mounts(mount: MountInfo) -> list[OtherMount]:
 
     The kernel gives the device of a file system that has gone to a new one of any type.
     """
-    key = mount.device, mount.type, mount.source
-    return _mounts_that(lambda one: (one.device, one.type, one.source) == key)
+    return _mounts_that(lambda one: (one.device, one.type) == (mount.device, mount.type))
 
 
 def overlays(mount: MountInfo) -> list[OtherMount]:

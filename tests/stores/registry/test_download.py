@@ -305,10 +305,16 @@ def test_a_download_takes_up_the_ingest_of_one_that_is_about_to_end(
         monkeypatch.setattr(LocalWriter, "close", close_late)
         first.start()  # nobody reads it
         assert closing.wait(30)
-        second.start()
         monkeypatch.setattr(LocalWriter, "close", close)
         assert not first.join()
-        released.set()
+        wait = first.wait
+
+        def wait_for_release() -> None:
+            released.set()
+            wait()
+
+        monkeypatch.setattr(first, "wait", wait_for_release)
+        second.start()
         assert ended.wait(30)
         assert cache.content.exists(LARGE)
         second.leave()
