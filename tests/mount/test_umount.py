@@ -222,4 +222,4 @@ def test_a_later_mount_with_the_same_device_is_not_taken_for_this_one(
     monkeypatch.setattr(unmounting, "mounts_at", lambda _: [info])
     monkeypatch.setattr(unmounting, "unmount", unmount_and_mount)
     unmounting.UMOUNT.call("imgfs umount", [str(ours.path)], "")
-    assert has_ended(ours.pid)
+    wait_until(lambda: has_ended(ours.pid), "the process has ended")
