@@ -101,8 +101,8 @@ def _check_all_there(members: Members, items: list[docker.ManifestItem]) -> None
 
 
 def _is_there(members: Members, path: str) -> bool:
+    """Return whether a file is there; tar makes an empty one in the place of a later symlink."""
     try:
-        members.find(path)
+        return members.find(path).size > 0
     except MissingMember:
         return False
-    return True

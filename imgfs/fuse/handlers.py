@@ -9,6 +9,7 @@ import functools
 import os
 import stat
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
@@ -415,8 +416,16 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.EACCES)
 
     async def _open_for_writing(self, file: WritableFile, flags: int, pid: int) -> FileInfo:
+        opened = OpenForWriting(file, pid, self.callers)
+        number = self._files.add(opened)
+        handle = file.opened(number)  # before it waits, so that a release leaves the file to it
         if flags & os.O_TRUNC:
-            with self.callers.unless_killed(pid):
-                await file.truncate(0)
-        number = self._files.add(OpenForWriting(file, pid, self.callers))
-        return FileInfo(fh=file.opened(number), direct_io=True, keep_cache=False)
+            try:
+                with self.callers.unless_killed(pid):
+                    await file.truncate(0)
+            except BaseException:
+                self._files.remove(number)
+                with suppress(InterruptedError), self.callers.unless_killed(pid):
+                    await opened.release()
+                raise
+        return FileInfo(fh=handle, direct_io=True, keep_cache=False)

@@ -1,13 +1,13 @@
 """An upload that is a directory of `import/`: what its files and directories share.
 
-Call it from the event loop, except `publish`, `refuse`, `blobs` and the methods of its directories
-that change something, which run in worker threads.
+Call it from the event loop, except `settle`, `publish`, `refuse`, `blobs` and the methods of its
+directories that change something, which run in worker threads.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
+from threading import Lock
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -53,6 +53,8 @@ class DirectoryUpload:
         self.files: WeakValueDictionary[str, UploadedFile] = WeakValueDictionary()
         self.directories: WeakValueDictionary[str, UploadedDirectory] = WeakValueDictionary()
         self.root = UploadedDirectory(self, None, name, receipt)
+        self.naming = Lock()
+        """Held while a path is changed, in the load and here."""
         self._listener = listener
         self._refusal: tuple[str, Exception] | None = None
         self._open = 0
@@ -155,9 +157,16 @@ class DirectoryUpload:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._listener.refused, self, path, error)
 
-    async def arrived(self, path: str, digest: Digest) -> None:
-        """Publish the images that a file completes; raise what is wrong with them."""
-        await self.services.workers.write(partial(self.publish, [(path, digest)]))
+    def settle(self, path: str, file: UploadedFile) -> None:
+        """Move or remove what the load has taken at a path, as the file was meanwhile.
+
+        Raise ContentMismatch if it has got the name of another blob.
+        """
+        with self.naming:
+            if file.is_removed:
+                self.load.remove(path)
+            elif file.path != path:
+                self.load.rename(path, file.path)
 
     def publish(self, files: Iterable[tuple[str, Digest | None]]) -> None:
         """Publish the images that files complete; raise what is wrong with one of them, once the

@@ -221,19 +221,20 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
             return
         _check_replacement(child, replaced)
         place.check_depth(child.height)
-        old, new = child.path, place.path_of(new_name)
         if replaced is not None:
             replaced.keep()
-        try:
-            arrived = self.upload.load.rename(old, new)
-        except Exception as error:
-            self.upload.refuse(new, error)
-            raise
-        if child.digest is None and not child.is_directory:
-            self.upload.load.remove(new)
-        del self._children[name]
-        child.move(place, new_name)
-        place.place(new_name, child)
+        with self.upload.naming:
+            new = place.path_of(new_name)
+            try:
+                arrived = self.upload.load.rename(child.path, new)
+            except Exception as error:
+                self.upload.refuse(new, error)
+                raise
+            if child.digest is None and not (child.is_arriving or child.is_directory):
+                self.upload.load.remove(new)
+            del self._children[name]
+            child.move(place, new_name)
+            place.place(new_name, child)
         self._changed()
         self.upload.publish(arrived)
 
@@ -242,8 +243,9 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
         child = self._children.pop(name, None)
         if child is not None:
             child.keep()
-            self.upload.load.remove(self.path_of(name))
-            child.is_removed = True
+            with self.upload.naming:
+                self.upload.load.remove(self.path_of(name))
+                child.is_removed = True
         if digest := self._blob(name):
             self._shown.discard(digest)
             self._removed.add(digest)
@@ -325,7 +327,7 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
 
     def place(self, name: str, child: UploadedNode) -> None:
         """Put a child here, and make this directory if it is only implied."""
-        if self.is_removed:
+        if self.is_removed or self.upload.root.is_removed:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         if (replaced := self._children.get(name)) is not None and replaced is not child:
             replaced.is_removed = True

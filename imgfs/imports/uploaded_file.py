@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
+from engine.archive.directory_formats import DOCUMENTS
 from engine.archive.file_writer import FileWriter
+from engine.archive.members import blob_at
 from engine.content.protocols import ReaderAt
 from engine.errors import ContentMismatch
+from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from imgfs.imports.gather import Gather
+from imgfs.imports.open_files import is_open
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.serial_calls import SerialCalls
 from imgfs.imports.stored_blob import StoredBlobWriter
@@ -58,8 +62,6 @@ class UploadedFile(UploadedNode):
         """Held while the queue is moved to another position."""
         self._error: Exception | None = None
         """Why bytes were lost."""
-        self._is_announced = True
-        """Whether the upload knows what the load has taken; a flush may be cancelled first."""
 
     @property
     def stored(self) -> Digest | None:
@@ -77,8 +79,10 @@ class UploadedFile(UploadedNode):
         if change.size is not None:
             await self.truncate(change.size)
             if not self._handles:
-                await self._put()
-                await self._close_writer()
+                try:
+                    await self._calls.run(self._hand_over)
+                finally:
+                    await self._close_writer()
         self.receipt.change(change)
 
     def open(self) -> Reader:
@@ -140,8 +144,7 @@ class UploadedFile(UploadedNode):
         await self._drained()
         if self._error is not None:
             raise self._error
-        if isinstance(self._writer, FileWriter):
-            await self._calls.run(self._writer.sync)
+        await self._calls.run(self._sync)
 
     async def flush(self) -> None:
         """Hand the file over to the load; raise what is wrong with it or with what it completes."""
@@ -150,7 +153,7 @@ class UploadedFile(UploadedNode):
             if not self.is_removed:
                 self.upload.refuse(self.path, self._error)
             raise self._error
-        await self._put()
+        await self._calls.run(self._flush)
 
     async def released(self) -> None:
         """Count one open file less; after the last one drop bytes that the load does not take.
@@ -163,25 +166,32 @@ class UploadedFile(UploadedNode):
         self._take_gathered()
         self._gather.close()
         self._gather = unused = Gather()  # until the file is opened again
-        await self._drained()
-        if self._gather is unused and self._error is None and not self.is_refused:
-            with suppress(Exception):  # the flush before has raised it
-                await self._put()
-        if self._gather is unused:
-            await self._close_writer()
-        self.upload.closed()
+        try:
+            await self._drained()
+            if self._gather is unused:
+                with suppress(Exception):  # it is recorded, and nobody waits for it
+                    await self._calls.run(self._hand_over_rest)
+            if self._gather is unused:
+                await self._close_writer()
+        finally:
+            self.upload.closed()
 
     # -- in the worker thread ---------------------------------------------------------------------
 
     def _read(self, offset: int, size: int) -> bytes:
+        writer, digest = self._writer, self.digest
         if self._kept is not None:
             return self._kept.pread(size, offset)
-        if self._writer is not None:
-            return self._writer.read(size, offset)
-        if self.digest is None:
+        if writer is not None and (digest is None or not self._is_taken(writer)):
+            return writer.read(size, offset)
+        if digest is None:
             return b""
-        with self._load.open(self.digest) as reader:
+        with self._load.open(digest) as reader:
             return reader.pread(size, offset)
+
+    def _sync(self) -> None:
+        if isinstance(self._writer, FileWriter) and self.digest is None:
+            self._writer.sync()
 
     def _consume(self, data: bytes) -> None:
         if self._error is None:
@@ -202,17 +212,72 @@ class UploadedFile(UploadedNode):
         if not is_stored:
             self.size = size
 
-    def _hand_over(self, path: str) -> None:
-        """Let the load take the bytes, unless some are missing that come by another descriptor."""
+    def _flush(self) -> None:
+        """Hand the file over, but leave one without bytes to other descriptors that may write it: a
+        shell closes a duplicate when it redirects output.
+        """
         writer = self._writer
-        if self.digest is not None or not isinstance(writer, FileWriter):
+        is_empty = writer is None or (isinstance(writer, FileWriter) and not writer.size)
+        if is_empty and self.digest is None:
+            path = f"import/{self.upload.name}/{self.path}"
+            if is_open(path, self.upload.services.device()):
+                return
+        self._hand_over()
+
+    def _hand_over_rest(self) -> None:
+        """Hand over what a flush has not, unless it is known to be wrong."""
+        if self._error is None and not self.is_refused:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the load take bytes that are new, unless some are missing that come by another
+        descriptor, and publish the images that they complete; raise what is wrong.
+        """
+        path = self.path
+        if self.is_removed or self.digest is not None:
             return
+        self.is_arriving = True
         try:
-            self.digest = self._load.put(path, writer)
-            self._is_announced = False
+            digest = self.digest = self._put(path)
+            if digest is not None:
+                self.upload.settle(path, self)
+        except Exception as error:
+            if isinstance(error, ContentMismatch):
+                self.is_refused = True
+            else:  # the bytes are lost
+                self._error = error
+            if self.digest is not None:
+                self._load.remove(path)
+                self.digest = None
+            self.upload.refuse(self.path, error)
+            raise
+        finally:
+            self.is_arriving = False
+        if digest is not None:
+            self.upload.publish([(self.path, digest)])
+
+    def _put(self, path: str) -> Digest | None:
+        """Return the digest of what the load has taken at a path; None if it has not."""
+        writer = self._writer or self._empty(path)
+        if not isinstance(writer, FileWriter):
+            return None
+        try:
+            digest = self._load.put(path, writer)
         except ContentMismatch:
-            if not writer.has_gaps:
-                raise
+            if writer.has_gaps:
+                return None
+            raise
+        self._writer, self.is_refused = writer, False
+        return digest
+
+    def _empty(self, path: str) -> FileWriter | None:
+        """Return a writer of no bytes for a path at which a file without bytes can be meant."""
+        blob = blob_at(path)
+        if blob is None:
+            can_be = self.name not in DOCUMENTS
+        else:
+            can_be = blob == digests.of_bytes(b"", blob.algorithm)
+        return self._load.new_file(path) if can_be else None
 
     def _begin(self) -> FileWriter | StoredBlobWriter:
         """Return the writer of newer bytes; the load gives back those that it has taken."""
@@ -229,7 +294,8 @@ class UploadedFile(UploadedNode):
             new = self._load.new_file(path) if digest is None else self._load.reopen(path, digest)
             writer = self._writer = new
         elif digest is not None and isinstance(writer, FileWriter):
-            writer = self._writer = self._load.take_back(self.path, writer)
+            with self.upload.naming:
+                writer = self._writer = self._load.take_back(self.path, writer)
         self.digest = None
         return writer
 
@@ -251,35 +317,23 @@ class UploadedFile(UploadedNode):
         self._position += len(data)
         return self._queue
 
+    @staticmethod
+    def _is_taken(writer: FileWriter | StoredBlobWriter) -> bool:
+        """Return whether the load has the bytes of a file that it has taken."""
+        return isinstance(writer, FileWriter) and writer.ingest is not None
+
     async def _drained(self) -> None:
         self._take_gathered()
         if self._queue is not None:
             await self._queue.all_but(0)
 
-    async def _put(self) -> None:
-        """Hand bytes that are new over to the load, and publish the images that they complete."""
-        if self.is_removed:
-            return
-        path = self.path
-        try:
-            if self.digest is None:
-                await self._calls.run(partial(self._hand_over, path))
-        except ContentMismatch as error:
-            self.is_refused = True
-            self.upload.refuse(path, error)
-            raise
-        except Exception as error:  # the bytes are lost
-            self._error = error
-            self.upload.refuse(path, error)
-            raise
-        if self.digest is not None and not self._is_announced:
-            self._is_announced = True
-            await self.upload.arrived(path, self.digest)
-
     async def _close_writer(self) -> None:
-        """Drop bytes that the load has not taken, and the file with them, unless it has gaps."""
-        writer, error, digest = self._writer, self._error, self.digest
-        if isinstance(writer, FileWriter) and digest is None and writer.has_gaps and error is None:
+        """Drop bytes that the load has not taken, and the file with them, unless the rest of them
+        may still come, or somebody has opened the file meanwhile.
+        """
+        writer, digest = self._writer, self.digest
+        has_gaps = isinstance(writer, FileWriter) and digest is None and writer.has_gaps
+        if self._handles or (has_gaps and self._error is None and not self.is_removed):
             return
         self._writer = self._error = None
         if isinstance(writer, StoredBlobWriter):

@@ -19,11 +19,13 @@ class UploadedNode(ReadOnlyNode, ABC):
 
     `height` is the number of directories in each other, from this node down. `digest` is that of
     the bytes as the load has taken them, `stored` the same if they are a blob of the store.
-    `is_refused` tells that the bytes are no good, so that the name is free.
+    `is_refused` tells that the bytes are no good, so that the name is free, and `is_arriving` that
+    the load is about to take them.
     """
 
     refusal: ClassVar[int] = errno.EPERM
     is_refused: bool = False
+    is_arriving: bool = False
     digest: Digest | None = None
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,16 @@ def test_a_file_whose_close_is_cancelled_arrives_when_it_is_released(
 ) -> None:
     data = b"a layer"
     begun, resumed = threading.Event(), threading.Event()
-    put, arrived = DirectoryImport.put, []
+    put = DirectoryImport.put
+    arrived: list[Digest | None] = []
 
     def put_slowly(load: DirectoryImport, path: str, writer: FileWriter) -> Digest:
         begun.set()
         assert resumed.wait(30)
         return put(load, path, writer)
 
-    async def note(_upload: DirectoryUpload, _path: str, digest: Digest) -> None:
-        arrived.append(digest)
+    def note(_upload: DirectoryUpload, files: Iterable[tuple[str, Digest | None]]) -> None:
+        arrived.extend(digest for _, digest in files)
 
     async def close(file: UploadedFile, scope: trio.CancelScope) -> None:
         with scope:
@@ -118,5 +119,51 @@ def test_a_file_whose_close_is_cancelled_arrives_when_it_is_released(
             assert arrived == [digest(data)]
 
     monkeypatch.setattr(DirectoryImport, "put", put_slowly)
-    monkeypatch.setattr(DirectoryUpload, "arrived", note)
+    monkeypatch.setattr(DirectoryUpload, "publish", note)
+    trio.run(main)
+
+
+@pytest.mark.parametrize("change", ["rename", "unlink"])
+def test_a_file_may_be_moved_or_removed_while_the_load_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    data = b"some bytes"
+    begun, resumed = threading.Event(), threading.Event()
+    put = DirectoryImport.put
+
+    def put_slowly(load: DirectoryImport, path: str, writer: FileWriter) -> Digest:
+        begun.set()
+        assert resumed.wait(30)
+        return put(load, path, writer)
+
+    async def main() -> None:
+        async with serving(tmp_path) as served, trio.open_nursery() as nursery:
+            root = await served.mkdir("app")
+            file = root.create("old", 0o644, 0, 0)
+            file.opened(1)
+            await file.write(0, data)
+            nursery.start_soon(file.flush)
+            assert await trio.to_thread.run_sync(begun.wait, 30)
+            if change == "rename":
+                await trio.to_thread.run_sync(root.rename, "old", root, "new")
+            else:
+                await trio.to_thread.run_sync(root.unlink, "old", file)
+            resumed.set()
+            await file.released()
+            left = [("new", digest(data))] if change == "rename" else []
+            assert file.upload.load.files() == left
+
+    monkeypatch.setattr(DirectoryImport, "put", put_slowly)
+    trio.run(main)
+
+
+def test_nothing_is_made_below_a_directory_that_was_dropped(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            root = await served.mkdir("app")
+            below = root.mkdir("below", 0o755, 0, 0)
+            root.is_removed = True
+            with pytest.raises(FileNotFoundError):
+                below.create("file", 0o644, 0, 0)
+
     trio.run(main)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -292,6 +293,60 @@ def test_a_blob_that_is_completed_by_a_second_open(mounted: Mounted) -> None:
         os.pwrite(descriptor, SHARED[slice(*part)], part[0])
         os.close(descriptor)
     assert mounted.names() == ["app:1", "import"]
+
+
+@pytest.mark.parametrize("place", [write, put_by_rename])
+def test_a_blob_without_bytes(mounted: Mounted, place: Callable[[Path, bytes], None]) -> None:
+    layer = archives.descriptor(b"", "application/octet-stream")
+    config = archives.descriptor(b"{}", "application/vnd.oci.empty.v1+json")
+    manifest = archives.to_json({"schemaVersion": 2, "config": config, "layers": [layer]})
+    entry = archives.descriptor(
+        manifest, archives.OCI_MANIFEST, annotations={directories.REF_NAME: "1"}
+    )
+    directory = mounted.drop / "app"
+    put(directory, dict(archives.oci_members([entry], [b"{}", manifest])))
+    assert status(directory) == "loading"
+    place(directory / blob_path(b""), b"")
+    assert status(directory) == "loaded"
+    assert mounted.names() == ["app:1", "import"]
+
+
+def test_a_file_that_is_open_can_be_read_and_synced_after_a_close(mounted: Mounted) -> None:
+    directory = mounted.drop / "app"
+    (directory / LAYER).parent.mkdir(parents=True)
+    descriptor = os.open(directory / LAYER, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, SHARED)
+        os.close(os.dup(descriptor))
+        assert os.pread(descriptor, len(SHARED), 0) == SHARED
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_shell_writes_over_a_document(mounted: Mounted) -> None:
+    """It opens the file, and closes a duplicate before the program writes."""
+    directory = mounted.drop / "app"
+    put(directory, LAYOUT)
+    shell = ["sh", "-c", "cat > index.json"]
+    subprocess.run(shell, cwd=directory, input=LAYOUT["index.json"], check=True)
+    assert status(directory) == "loaded"
+    assert (directory / "index.json").read_bytes() == LAYOUT["index.json"]
+    events = (mounted.path / ".imgfs" / "events").read_bytes()
+    assert b'"Action":"load-failed"' not in events
+    with pytest.raises(OSError, match="Bad message"):
+        (directory / "index.json").write_bytes(b"")
+
+
+def test_a_shell_writes_the_last_file_of_an_unpacked_docker_archive(mounted: Mounted) -> None:
+    files = dict(archives.members(archives.docker_archive((APP, ["app:1"]))))
+    last = next(name for name, data in files.items() if data == LARGE)
+    directory = mounted.drop / "app"
+    put(directory, {name: data for name, data in files.items() if name != last})
+    (directory / last).parent.mkdir()
+    subprocess.run(["sh", "-c", f"cat > {last}"], cwd=directory, input=LARGE, check=True)
+    assert status(directory) == "loaded"
+    assert b'"Action":"load-failed"' not in (mounted.path / ".imgfs" / "events").read_bytes()
 
 
 def test_nothing_is_written_twice_and_memory_is_flat(mounted: Mounted) -> None:
