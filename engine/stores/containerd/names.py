@@ -124,7 +124,7 @@ class Names:
         others = [each for each in self._of[target] if each != name]
         if [each.name for each in self.of(target)] == [name]:
             return others
-        return [each for each in others if self._tags_beside(each, target) == [name]]
+        return [each for each in others if self._repository_tags(each, target) == [name]]
 
     def target(self, digest: str) -> Image | None:
         """Return any image with a target."""
@@ -166,9 +166,9 @@ class Names:
 
     def _is_listed(self, image: Image) -> bool:
         """Return whether an image is listed: one by digest only if no tag of its repository is."""
-        return "@" not in image.name or not self._tags_beside(image.name, image.target.digest)
+        return "@" not in image.name or not self._repository_tags(image.name, image.target.digest)
 
-    def _tags_beside(self, name: str, target: str) -> list[str]:
+    def _repository_tags(self, name: str, target: str) -> list[str]:
         """Return the names of a target that are tags in the repository of a name by digest."""
         repository, at, _ = name.partition("@")
         if not at:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event, Thread
@@ -72,6 +72,16 @@ def send(handler: BaseHTTPRequestHandler, data: bytes, length: int) -> None:
     handler.wfile.flush()
 
 
+@contextmanager
+def remote_blob(location: Location, reading: Reading) -> Iterator[tuple[LocalStore, RemoteBlob]]:
+    """Provide the cache of a registry, and a blob that is not in it."""
+    path = Path(location.cache)
+    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
+    with LocalStore.create(path) as cache, Sources(path, location.root) as sources:
+        sources.add([source])
+        yield cache, RemoteBlob(reading, location, sources, source)
+
+
 def closed(store: Store) -> Thread:
     """Return a thread that closes a store."""
     closing = Thread(target=store.close, daemon=True)
@@ -126,17 +136,11 @@ def test_a_pause_ends_with_the_store(registry: MemoryRegistry, location: Locatio
 
 
 def test_a_download_that_was_stopped_asks_for_nothing_more(
-    registry: MemoryRegistry, location: Location, tmp_path: Path
+    registry: MemoryRegistry, location: Location
 ) -> None:
     registry.handlers[BLOB] = lambda handler, data: send(handler, data, HALF)
     reading = Reading(Client(location, lambda _: download.stop()))
-    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
-    with (
-        LocalStore.create(tmp_path / "cache") as cache,
-        Sources(tmp_path / "cache", location.root) as sources,
-    ):
-        sources.add([source])
-        blob = RemoteBlob(reading, location, sources, source)
+    with remote_blob(location, reading) as (cache, blob):
         ending = Event()
         download = Download(reading, cache.content, blob, lambda _: ending.set())
         assert download.join()
@@ -148,17 +152,11 @@ def test_a_download_that_was_stopped_asks_for_nothing_more(
 
 
 def test_readers_leave_while_the_blob_is_published(
-    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = Reading(Client(location))
-    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
-    with (
-        LocalStore.create(tmp_path / "cache") as cache,
-        Sources(tmp_path / "cache", location.root) as sources,
-    ):
+    with remote_blob(location, reading) as (cache, blob):
         publish = cache.content.publish
-        sources.add([source])
-        blob = RemoteBlob(reading, location, sources, source)
         download = Download(reading, cache.content, blob, lambda _: None)
 
         def come_and_go() -> None:
@@ -280,7 +278,7 @@ def test_an_ingest_of_a_wrong_size_is_begun_anew(location: Location, tmp_path: P
 
 
 def test_a_download_takes_up_the_ingest_of_one_that_is_about_to_end(
-    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closing, released = Event(), Event()
     close = LocalWriter.close
@@ -291,16 +289,10 @@ def test_a_download_takes_up_the_ingest_of_one_that_is_about_to_end(
         close(writer)
 
     reading = Reading(Client(location))
-    source = Source(LARGE, f"{location.host}/app", len(DATA), is_manifest=False)
-    with (
-        LocalStore.create(tmp_path / "cache") as cache,
-        Sources(tmp_path / "cache", location.root) as sources,
-    ):
-        sources.add([source])
-        blob = RemoteBlob(reading, location, sources, source)
-        ended = Event()
+    with remote_blob(location, reading) as (cache, blob):
+        ending = Event()
         first = Download(reading, cache.content, blob, lambda _: None)
-        second = Download(reading, cache.content, blob, lambda _: ended.set(), first)
+        second = Download(reading, cache.content, blob, lambda _: ending.set(), first)
         assert second.join()
         monkeypatch.setattr(LocalWriter, "close", close_late)
         first.start()  # nobody reads it
@@ -315,6 +307,6 @@ def test_a_download_takes_up_the_ingest_of_one_that_is_about_to_end(
 
         monkeypatch.setattr(first, "wait", wait_for_release)
         second.start()
-        assert ended.wait(30)
+        assert ending.wait(30)
         assert cache.content.exists(LARGE)
         second.leave()
