@@ -202,11 +202,13 @@ class LocalContent(ContentStore):
 
     def strays(self) -> Iterator[Path]:
         """Yield the paths below `blobs/` whose names are not those of blobs, in sorted order."""
-        known = {self.path(digest) for digest in self.files()}
-        for path in sorted([*self._blobs.iterdir(), *self._blobs.glob("*/*")]):
-            is_shelf = path.parent == self._blobs and path.name in ALGORITHMS and path.is_dir()
-            if not is_shelf and path not in known:
-                yield path
+        for shelf in sorted(self._blobs.iterdir()):
+            is_shelf = shelf.name in ALGORITHMS and shelf.is_dir()
+            if not is_shelf:
+                yield shelf
+            for path in sorted(shelf.iterdir()) if shelf.is_dir() else ():
+                if not (is_shelf and _digest(shelf.name, path.name)):
+                    yield path
 
     def adopt(self, digest: Digest) -> bool:
         """Add the row of a correct file, unless it has one; return False if the file is gone."""

@@ -139,7 +139,9 @@ def test_a_lost_manifest(engine: LocalEngine) -> None:
     assert list(engine.check()) == []
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")]
+)
 def test_something_else_in_a_file_s_place(
     engine: LocalEngine, make: Callable[[Path], None]
 ) -> None:
@@ -219,14 +221,22 @@ def test_rubbish(engine: LocalEngine) -> None:
     (shelf / digests.of_bytes(b"whole").encoded).write_bytes(b"whole")
     (shelf / digests.of_bytes(b"torn").encoded).write_bytes(b"to")
     (shelf / "tmp123").write_bytes(b"")
+    (shelf.parent / "md5").mkdir()
+    strays = {str(shelf / "tmp123"), str(shelf.parent / "md5")}
     problems = list(engine.check())
     assert sorted(problem.kind for problem in problems) == sorted(
-        [Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY]
+        [Kind.UNKNOWN, Kind.BROKEN, Kind.STRAY, Kind.STRAY]
     )
     assert all(problem.kind.is_rubbish for problem in problems)
-    assert [problem.kind for problem in repaired(engine)] == [Kind.STRAY]
-    assert [kind for kind, _ in found(engine)] == [Kind.STRAY]
+    assert {problem.subject for problem in repaired(engine)} == strays
+    assert {problem.subject for problem in engine.check()} == strays
     assert (shelf / "tmp123").exists()
+
+
+def test_a_check_waits_for_no_writer(engine: LocalEngine) -> None:
+    """Nor does a writer wait for a check of what is sound, however many images there are."""
+    with LocalEngine(engine.path) as other, other.database.transaction():
+        assert list(engine.check()) == []
 
 
 def test_a_reader_of_the_problems_holds_no_lock(engine: LocalEngine) -> None:

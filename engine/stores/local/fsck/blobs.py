@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -60,14 +61,13 @@ class BlobCheck:
             yield Problem(Kind.STRAY, str(path), "it is called like no blob")
 
     def _rowless(self, digest: Digest) -> Problem | None:
-        content = self._store.content
+        path = self._store.content.path(digest)
         with self._store.database.transaction():
-            if content.sizes([digest]):
+            if self._store.content.sizes([digest]):
                 return None  # published in the meantime
-            version = file_version(content.path(digest))
+            version = file_version(path)
             try:
-                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-                reader = LocalReader(os.open(content.path(digest), flags))
+                reader = _open(path)
             except FileNotFoundError:
                 return None  # removed in the meantime
             except OSError as error:
@@ -94,10 +94,11 @@ class BlobCheck:
 
     def _look_at(self, info: Info) -> Problem | None:
         # Taken before the file is opened: if it is replaced in between, no repair fits it.
-        version = file_version(self._store.content.path(info.digest))
+        path = self._store.content.path(info.digest)
+        version = file_version(path)
         try:
-            reader = self._store.content.open(info.digest)
-        except NotFound:
+            reader = _open(path)
+        except FileNotFoundError:
             return self._problem(Kind.LOST, info, "its file is missing", version)
         except OSError as error:
             text = f"cannot be opened: {error.strerror}"
@@ -121,7 +122,7 @@ class BlobCheck:
         hasher = digests.hasher(digest.algorithm)
         try:
             for offset in range(0, reader.size, BUFFER_SIZE):
-                data = reader.pread(BUFFER_SIZE, offset)
+                data = reader.pread(min(BUFFER_SIZE, reader.size - offset), offset)
                 hasher.update(data)
                 with self._lock:
                     self._hashed += len(data)
@@ -142,6 +143,11 @@ class BlobCheck:
             with suppress(NotFound):
                 names.append(self._store.images.get(name).familiar)
         return Problem(kind, info.digest, text, tuple(names), file=version)
+
+
+def _open(path: Path) -> LocalReader:
+    """Open a file; what is no file, for example a named pipe, is not waited for."""
+    return LocalReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
 
 
 def _size(info: Info) -> int:

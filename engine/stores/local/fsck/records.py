@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import EngineError
-from engine.image import Image, check_name, path_of
-from engine.stores.local.database import Database
+from engine.image import Image, check_name, decode, path_of
+from engine.spec.descriptor import Descriptor
 from engine.stores.local.fsck.problem import Kind, Problem
 from engine.stores.local.schema import LINKS, REFS
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
-_RECORDS: Final = (
+_TARGETS: Final = (
     ("targets", "digest"),
     ("members", "target"),
     ("manifests", "target"),
     ("missing", "target"),
+)
+_ORPHANS: Final = " UNION ".join(
+    f"SELECT {column} FROM {table} WHERE {column} NOT IN (SELECT digest FROM images)"
+    for table, column in _TARGETS
 )
 _LABELLED: Final = REFS.format(blobs="blobs")
 _DIFFERENT: Final = f"""
@@ -33,26 +37,25 @@ _OUTDATED: Final = """
 
 
 def wrong_records(store: LocalStore) -> Iterator[Problem]:
-    """Yield the problems of names, of records without an image, and of references."""
-    with store.database.transaction():
-        found = list(_wrong(store))
-    yield from found
+    """Yield the problems of names, of records without an image, and of references.
 
-
-def _wrong(store: LocalStore) -> Iterator[Problem]:
-    rows = store.database.read("SELECT name, digest, path FROM images ORDER BY name")
-    for name, digest, path in rows:
-        image = store.images.get(name)
+    One query finds all problems of a kind, so that what it compares is of the same moment, and no
+    other process waits.
+    """
+    read = store.database.read
+    rows = read("SELECT name, digest, path, target FROM images ORDER BY name")
+    for name, digest, path, target in rows:
+        image = Image(name, decode(target, Descriptor, name))
         for text in _wrong_with(image, digest, path):
             yield Problem(Kind.RECORD, name, text, (image.familiar,))
-    for digest in _orphans(store.database):
+    for (digest,) in read(_ORPHANS):
         yield Problem(Kind.RECORD, digest, "something is recorded of it, and no image has it")
-    for child, parent in store.database.read(_DIFFERENT):
+    for child, parent in read(_DIFFERENT):
         text = f"its labels and the table of references do not agree about {child}"
         yield Problem(Kind.RECORD, parent, text)
-    for (digest,) in store.database.read(_MISCOUNTED):
+    for (digest,) in read(_MISCOUNTED):
         yield Problem(Kind.RECORD, digest, "the images that it stands in are counted wrong")
-    for (digest,) in store.database.read(_OUTDATED):
+    for (digest,) in read(_OUTDATED):
         yield Problem(Kind.RECORD, digest, "its names and what is recorded of it do not agree")
 
 
@@ -65,11 +68,3 @@ def _wrong_with(image: Image, digest: str, path: str) -> Iterator[str]:
         yield str(error)
     if path not in (path_of(image.name), image.name):
         yield f"expected the path {path_of(image.name)}, found {path}"
-
-
-def _orphans(database: Database) -> list[str]:
-    query = " UNION ".join(
-        f"SELECT {column} FROM {table} WHERE {column} NOT IN (SELECT digest FROM images)"
-        for table, column in _RECORDS
-    )
-    return [digest for (digest,) in database.read(query)]
