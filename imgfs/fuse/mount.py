@@ -30,6 +30,7 @@ from imgfs.fuse.native.library import NativeLibrary
 from imgfs.fuse.passthrough import Passthrough
 from imgfs.fuse.read_ahead import raise_read_ahead
 from imgfs.imports.directory import ImportDirectory
+from imgfs.imports.open_files import is_open
 from imgfs.imports.services import ImportServices
 from imgfs.mounts import device_at
 from imgfs.threads import DiskThreads
@@ -200,7 +201,7 @@ class _Mount:
                 self.workers,
                 NativeGathers(self._options.native).make,
                 self._failed,
-                lambda: device_at(self._mountpoint),
+                lambda path: is_open(path, device_at(self._mountpoint)),
             )
         )
 

@@ -18,7 +18,6 @@ from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.imports.gap_spool import GapSpool
 from imgfs.imports.gather import Gather
-from imgfs.imports.open_files import is_open
 from imgfs.imports.reports import Status, names_of, sentence
 from imgfs.imports.serial_calls import SerialCalls
 from imgfs.imports.services import ImportServices
@@ -182,7 +181,7 @@ class ArchiveWriter:
 
     async def is_open_elsewhere(self, path: str) -> bool:
         """Return whether a process can still write the file with this path in the mount."""
-        return await self.run_in_thread(lambda: is_open(path, self._services.device()))
+        return await self.run_in_thread(partial(self._services.is_open, path))
 
     async def run_in_thread(self, call: Callable[[], T]) -> T:
         """Run calls as `SerialCalls.run` does."""

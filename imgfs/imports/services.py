@@ -23,7 +23,8 @@ class ImportServices(msgspec.Struct, frozen=True):
     - spool_directory: where temporary files are made
     - make_gather: returns a gather for as long as a file is open
     - failed: is awaited with the name of each upload that is not loaded, and the reason
-    - device: returns the device of the mount (MAJOR:MINOR), None if it is not known
+    - is_open: returns whether another process can write the file of this path in the mount; called
+      in a worker thread
     """
 
     begin: Callable[[], Import]
@@ -34,4 +35,4 @@ class ImportServices(msgspec.Struct, frozen=True):
     workers: DiskThreads
     make_gather: Callable[[], Gather]
     failed: Callable[[str, str], Awaitable[None]]
-    device: Callable[[], str | None]
+    is_open: Callable[[str], bool]

@@ -19,7 +19,6 @@ from engine.errors import ContentMismatch
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from imgfs.imports.gather import Gather
-from imgfs.imports.open_files import is_open
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.serial_calls import SerialCalls
 from imgfs.imports.stored_blob import StoredBlobWriter
@@ -218,11 +217,9 @@ class UploadedFile(UploadedNode):
         """
         writer = self._writer
         is_empty = writer is None or (isinstance(writer, FileWriter) and not writer.size)
-        if is_empty and self.digest is None:
-            path = f"import/{self.upload.name}/{self.path}"
-            if is_open(path, self.upload.services.device()):
-                return
-        self._hand_over()
+        path = f"import/{self.upload.name}/{self.path}"
+        if not (is_empty and self.digest is None and self.upload.services.is_open(path)):
+            self._hand_over()
 
     def _hand_over_rest(self) -> None:
         """Hand over what a flush has not, unless it is known to be wrong."""

@@ -12,6 +12,7 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
 from imgfs.fuse.gather import NativeGathers
 from imgfs.imports.directory import ImportDirectory
+from imgfs.imports.open_files import is_open
 from imgfs.imports.services import ImportServices
 from imgfs.imports.uploaded_directory import UploadedDirectory
 from imgfs.threads import DiskThreads
@@ -35,7 +36,7 @@ class Served:
                 DiskThreads(),
                 NativeGathers("none").make,
                 self._failed,
-                lambda: None,
+                lambda path: is_open(path, None),
             )
         )
 

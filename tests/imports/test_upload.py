@@ -15,7 +15,6 @@ from engine.archive.loaded import Loaded
 from engine.errors import BrokenArchive
 from imgfs.fuse.gather import NativeGathers
 from imgfs.fuse.native.library import NativeLibrary
-from imgfs.imports import archive_writer
 from imgfs.imports.archive_writer import ArchiveWriter
 from imgfs.imports.receipt import Receipt
 from imgfs.imports.reports import Status
@@ -24,16 +23,13 @@ from imgfs.imports.upload import Upload
 from imgfs.threads import DiskThreads
 
 
-@pytest.fixture(autouse=True)
-def _no_other_process_has_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_writer, "is_open", lambda *_: False)
-
-
 class Archive:
     """An import that accepts bytes while `go_on` is set, and is complete at a length."""
 
     failed = False
     ended = False
+    is_open_elsewhere = False
+    """Whether another process can write the file of the upload."""
 
     def __init__(self, length: int = 1 << 40) -> None:
         self.taken = 0
@@ -128,7 +124,7 @@ def run(
                     DiskThreads(),
                     NativeGathers(native).make,
                     _unused,
-                    lambda: None,
+                    lambda _: archive.is_open_elsewhere,
                 )
                 writer = ArchiveWriter(services)
                 receipt = Receipt(0o644, 0, 0, 0)
@@ -288,20 +284,18 @@ def test_the_import_works_while_writes_arrive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 30])
-def test_a_flush_leaves_gaps_while_the_file_is_open_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+def test_a_flush_leaves_gaps_while_the_file_is_open_elsewhere(tmp_path: Path, size: int) -> None:
     """`size` is the size of the file before the writes."""
     archive = Archive(30)
 
     async def use(opened: Upload) -> None:
-        monkeypatch.setattr(archive_writer, "is_open", lambda *_: True)
+        archive.is_open_elsewhere = True
         await opened.truncate(size)
         await opened.write(20, b"x" * 10)
         await opened.flush()
         assert (opened.status, archive.taken) == (Status.LOADING, 0)
         await opened.write(0, b"x" * 20)
-        monkeypatch.setattr(archive_writer, "is_open", lambda *_: False)
+        archive.is_open_elsewhere = False
         await opened.flush()
         assert opened.status is Status.LOADED
 
@@ -311,10 +305,11 @@ def test_a_flush_leaves_gaps_while_the_file_is_open_elsewhere(
 
 @pytest.mark.parametrize(("length", "status"), [(30, Status.LOADED), (31, Status.FAILED)])
 def test_the_last_release_fills_the_gaps_that_no_flush_has_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, status: Status
+    tmp_path: Path, length: int, status: Status
 ) -> None:
     """Another file with such a name may be open."""
-    monkeypatch.setattr(archive_writer, "is_open", lambda *_: True)
+    archive = Archive(length)
+    archive.is_open_elsewhere = True
     uploads = []
 
     async def use(opened: Upload) -> None:
@@ -322,16 +317,14 @@ def test_the_last_release_fills_the_gaps_that_no_flush_has_filled(
         await opened.flush()
         uploads.append(opened)
 
-    run(Archive(length), use, tmp_path)
+    run(archive, use, tmp_path)
     assert [opened.status for opened in uploads] == [status]
 
 
-def test_gaps_that_a_release_has_filled_are_not_filled_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gaps_that_a_release_has_filled_are_not_filled_again(tmp_path: Path) -> None:
     """`touch` opens the file of a load for writing, and writes nothing."""
-    monkeypatch.setattr(archive_writer, "is_open", lambda *_: True)
     archive = Archive(30)
+    archive.is_open_elsewhere = True
 
     async def use(opened: Upload) -> None:
         await opened.write(20, b"x" * 10)
