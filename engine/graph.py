@@ -6,13 +6,14 @@ index in its order. An incomplete child manifest contributes its own blob but no
 non-distributable layer is never missing. All functions only read, from any thread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from engine.content.blobs import read_blob
+from engine.content.blobs import DOCUMENT_LIMIT, read_blob
 from engine.content.protocols import ReaderAt
 from engine.errors import DigestMismatch, InvalidDocument, LimitExceeded, SizeMismatch
 from engine.image import ManifestSummary, Summary
@@ -20,8 +21,12 @@ from engine.spec import artifacts, oci, platforms
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor, ImageConfig, Manifest, Platform
 
+Read = Callable[[], bytes]
+
 MAX_DEPTH = 16
 MAX_DESCRIPTORS = 1_000_000
+MAX_SIZE = (1 << 63) - 1
+"""Bytes of all blobs together, which a database has to take."""
 
 
 class Blobs(Protocol):
@@ -128,6 +133,64 @@ class Graph(msgspec.Struct, frozen=True):
         return platforms.best(self.complete_images, matcher, lambda image: image.platform)
 
 
+class Documents:
+    """What walks read of documents: everything, and each document once.
+
+    `read` returns the bytes of a document. A subclass may keep less. For one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._indexes: dict[tuple[str, str], tuple[Descriptor, ...]] = {}
+        self._manifests: dict[tuple[str, str], Manifest] = {}
+        self._configs: dict[str, ImageConfig | None] = {}
+
+    def note(self, size: int) -> None:
+        """Note that a document of so many bytes is read; raise LimitExceeded."""
+
+    def entries(self, descriptor: Descriptor, read: Read) -> tuple[Descriptor, ...]:
+        """Return the descriptors in an index; raise as `children` does."""
+        key = descriptor.digest, descriptor.media_type
+        if key not in self._indexes:
+            self._indexes[key] = self.kept_entries(children(read(), descriptor))
+        return self._indexes[key]
+
+    def manifest(self, descriptor: Descriptor, read: Read) -> Manifest:
+        """Return a manifest; raise InvalidDocument."""
+        key = descriptor.digest, descriptor.media_type
+        if key not in self._manifests:
+            self._manifests[key] = self.kept_manifest(_manifest(read(), descriptor))
+        return self._manifests[key]
+
+    def config(self, digest: str, subject: str, read: Read) -> ImageConfig:
+        """Return the config with a digest; raise InvalidDocument, which names `subject`."""
+        found = self._configs.get(digest)
+        if found is None:
+            found = self.kept_config(oci.parse_config(read(), subject))
+            self._configs[digest] = found
+        return found
+
+    def config_or_none(self, digest: str, subject: str, read: Read) -> ImageConfig | None:
+        """Return the config with a digest, None if the document is no config."""
+        if digest not in self._configs:
+            data, found = read(), None
+            with suppress(InvalidDocument, LimitExceeded):
+                found = oci.parse_config(data, subject)
+            self._configs[digest] = found and self.kept_config(found)
+        return self._configs[digest]
+
+    def kept_entries(self, found: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+        """Return what is kept of the descriptors in an index; raise LimitExceeded."""
+        return found
+
+    def kept_manifest(self, found: Manifest) -> Manifest:
+        """Return what is kept of a manifest; raise LimitExceeded."""
+        return found
+
+    def kept_config(self, found: ImageConfig) -> ImageConfig:
+        """Return what is kept of a config; raise LimitExceeded."""
+        return found
+
+
 def children(data: bytes, descriptor: Descriptor) -> tuple[Descriptor, ...]:
     """Return the descriptors in a document, in containerd's order.
 
@@ -153,13 +216,19 @@ def gc_labels(refs: Sequence[Descriptor]) -> dict[str, str]:
     return {f"containerd.io/gc.ref.content.{i}": child.digest for i, child in enumerate(refs)}
 
 
-def graph(blobs: Blobs, root: Descriptor, matcher: platforms.Matcher = platforms.ALL) -> Graph:
-    """Return the graph below `root`, with the manifests of an index that match.
+def graph(
+    blobs: Blobs,
+    root: Descriptor,
+    matcher: platforms.Matcher = platforms.ALL,
+    documents: Documents | None = None,
+) -> Graph:
+    """Return the graph below `root`, with the manifests of an index that match, read by
+    `documents`.
 
     Raise SizeMismatch if the size of a blob differs from its descriptor, InvalidDocument, or
     LimitExceeded.
     """
-    return _Walk(blobs, matcher).run(root)
+    return _Walk(blobs, matcher, documents or Documents()).run(root)
 
 
 def summarize(found: Graph) -> Summary:
@@ -194,14 +263,22 @@ def _other_summaries(found: Graph) -> tuple[ManifestSummary, ...]:
     )
     if artifacts or not found.is_usable:
         return artifacts
-    return (ManifestSummary(found.root.digest, "", "", sum(blob.size for blob in found.blobs)),)
+    return (ManifestSummary(found.root.digest, "", "", _total(found.blobs)),)
 
 
 def _size(found: ImageManifest | ArtifactManifest) -> int:
-    manifest = found.manifest
-    return (
-        found.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers)
-    )
+    return _total((found.descriptor, *children_of(found.manifest)))
+
+
+def _total(blobs: Iterable[Descriptor]) -> int:
+    return sum(blob.size for blob in blobs)
+
+
+def _check_size(root: Descriptor, blobs: Iterable[Descriptor]) -> None:
+    """Raise LimitExceeded if blobs of `root` are, by what is stated, larger than any store."""
+    size = _total(blobs)
+    if size > MAX_SIZE:
+        raise LimitExceeded(_subject(root), "size in bytes", MAX_SIZE, size)
 
 
 def _platform_text(platform: Platform | None) -> str:
@@ -214,19 +291,24 @@ def _platform_text(platform: Platform | None) -> str:
 class _Walk:
     """One walk of a graph: depth first, without recursion, since the input decides the depth."""
 
-    def __init__(self, blobs: Blobs, matcher: platforms.Matcher) -> None:
+    def __init__(self, blobs: Blobs, matcher: platforms.Matcher, documents: Documents) -> None:
         self._blobs = blobs
         self._matcher = matcher
+        self._documents = documents
         self._present: dict[str, Descriptor] = {}
         self._missing: dict[str, Descriptor] = {}
         self._images: list[ImageManifest] = []
         self._artifacts: list[ArtifactManifest] = []
+        self._visited: set[str] = set()
+        """The digests of manifests and indexes that have been read as such: a blob may be present
+        as the child of a manifest before.
+        """
 
     def run(self, root: Descriptor) -> Graph:
         stack = [(root, 0)]
         while stack:
             descriptor, depth = stack.pop()
-            if descriptor.digest in self._present or not self._has(descriptor):
+            if descriptor.digest in self._visited or not self._has(descriptor):
                 continue
             below = self._visit(descriptor, root)
             if below and depth >= MAX_DEPTH:
@@ -236,6 +318,7 @@ class _Walk:
                     root.digest, "descriptors below it", MAX_DESCRIPTORS, MAX_DESCRIPTORS + 1
                 )
             stack.extend((child, depth + 1) for child in reversed(below))
+        _check_size(root, self._present.values())
         return Graph(
             root,
             tuple(self._present.values()),
@@ -245,21 +328,27 @@ class _Walk:
         )
 
     def _visit(self, descriptor: Descriptor, root: Descriptor) -> list[Descriptor]:
+        if not oci.is_document_type(descriptor.media_type):
+            self._present.setdefault(descriptor.digest, descriptor)
+            return []
+        self._visited.add(descriptor.digest)
         self._present[descriptor.digest] = descriptor
         if oci.is_index_type(descriptor.media_type):
-            manifests = children(self._read(descriptor), descriptor)
+            manifests = self._documents.entries(descriptor, partial(self._read, descriptor))
             return [m for m in manifests if m.platform is None or self._matcher.matches(m.platform)]
-        if oci.is_manifest_type(descriptor.media_type):
-            self._visit_manifest(descriptor, descriptor is root)
+        self._visit_manifest(descriptor, descriptor is root)
         return []
 
     def _visit_manifest(self, descriptor: Descriptor, is_root: bool) -> None:
-        manifest = _manifest(self._read(descriptor), descriptor)
+        manifest = self._documents.manifest(descriptor, partial(self._read, descriptor))
         refs = children_of(manifest)
+        _check_size(descriptor, (descriptor, *refs))
         absent = {ref.digest for ref in refs if not self._has(ref)}
         missing = tuple(ref for ref in refs if ref.digest in absent and not _may_be_absent(ref))
         if not missing:
-            self._present.update((ref.digest, ref) for ref in refs if ref.digest not in absent)
+            for ref in refs:
+                if ref.digest not in absent:
+                    self._present.setdefault(ref.digest, ref)
         is_attestation = oci.is_attestation(descriptor)
         if is_attestation and not is_root:
             return
@@ -271,12 +360,13 @@ class _Walk:
 
     def _config(self, descriptor: Descriptor) -> ImageConfig | None:
         """Return the image config; None for another document whose media type is not a config's."""
-        subject = f"config {descriptor.digest}"
+        digest, subject = descriptor.digest, f"config {descriptor.digest}"
+        read = partial(self._read, descriptor)
         if oci.is_config_type(descriptor.media_type):
-            return oci.parse_config(self._read(descriptor), subject)
-        with suppress(InvalidDocument, LimitExceeded):
-            return oci.parse_config(self._read(descriptor), subject)
-        return None
+            return self._documents.config(digest, subject, read)
+        if descriptor.size > DOCUMENT_LIMIT:
+            return None
+        return self._documents.config_or_none(digest, subject, read)
 
     def _has(self, descriptor: Descriptor) -> bool:
         try:
@@ -295,6 +385,7 @@ class _Walk:
 
     def _read(self, descriptor: Descriptor) -> bytes:
         blob, size = Digest(descriptor.digest), descriptor.size
+        self._documents.note(size)
         return read_blob(self._blobs, blob, size, subject=_subject(descriptor))
 
 

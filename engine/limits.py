@@ -11,6 +11,12 @@ from engine.errors import InvalidInput, LimitExceeded
 BUFFER_SIZE: Final = 1 << 20
 """Bytes that are read, or come out of a decompressor, at a time."""
 
+DOCUMENT_BYTES: Final = 1 << 30
+"""Bytes of documents that one load parses or makes, also of one document several times."""
+KEPT_DOCUMENT_BYTES: Final = 64 << 20
+"""Memory for what a load keeps of the manifests and configs of an archive, and for the labels that
+it makes of them, approximately."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The limits of an archive; the reader raises LimitExceeded beyond them.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine import names
 from engine.archive import save
-from engine.archive.existing import extend
+from engine.archive.existing import ExistingArchive, Extended
 from engine.archive.save import Output
 from engine.archive.save_for_docker import save_for_docker
 from engine.engine import Engine
@@ -90,7 +90,8 @@ class LocalEngine(Engine):
     def extend(
         self, archive: Path, images: Sequence[Image], options: combined.Options, write: Write
     ) -> int:
-        return extend(self.store, archive, images, options, Output(write))
+        with ExistingArchive(archive) as existing:
+            return save.save(self.store, images, options, Extended(existing, Output(write)))
 
     def save_for_docker(
         self, images: Sequence[Image], options: docker_save.Options, write: Write

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
+from engine.content.blobs import DOCUMENT_LIMIT
 from engine.content.protocols import ReaderAt
 from engine.errors import InvalidDocument, LimitExceeded, NotFound, SizeMismatch
-from engine.graph import MAX_DEPTH, children, gc_labels, graph, summarize
+from engine.graph import MAX_DEPTH, Documents, children, gc_labels, graph, summarize
 from engine.spec import platforms
-from engine.spec.oci import Descriptor, Platform
+from engine.spec.oci import Descriptor, ImageConfig, Platform
 from tests import archives
 from tests.archives import OCI_INDEX, OCI_MANIFEST, ImageParts, descriptor, to_json
 
@@ -168,6 +169,104 @@ def test_sharing_does_not_multiply() -> None:
         )
     found = graph(Memory(*blobs, *APP.blobs()), target(blobs[-1], OCI_INDEX))
     assert len(found.blobs) == len(blobs) + 4
+
+
+def artifact_over(*layers: bytes) -> bytes:
+    """An artifact whose layers are these documents."""
+    return to_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": descriptor(b"{}", "application/vnd.oci.empty.v1+json"),
+            "layers": [descriptor(layer, "application/json") for layer in layers],
+        }
+    )
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_an_image_whose_manifest_is_a_layer_of_an_artifact(comes_first: bool) -> None:
+    wrapped = artifact_over(APP.manifest())
+    entries = [descriptor(wrapped, OCI_MANIFEST), descriptor(APP.manifest(), OCI_MANIFEST)]
+    document = to_json({"schemaVersion": 2, "manifests": entries if comes_first else entries[::-1]})
+    blobs = Memory(document, wrapped, b"{}", *APP.blobs())
+    found = graph(blobs, target(document, OCI_INDEX))
+    wanted = {archives.digest(blob) for blob in (document, wrapped, b"{}", *APP.blobs())}
+    assert set(digests(found.blobs)) == wanted
+    assert [image.descriptor.digest for image in found.complete_images] == [
+        archives.digest(APP.manifest())
+    ]
+    types = {blob.digest: blob.media_type for blob in found.blobs}
+    assert types[archives.digest(APP.manifest())] == OCI_MANIFEST
+
+
+OTHER_CONFIG = "application/vnd.example.config"
+
+
+def other_image(config: bytes) -> bytes:
+    """A manifest whose config has another media type than that of an image."""
+    layers = [descriptor(layer, archives.OCI_LAYER) for layer in APP.layers]
+    described = descriptor(config, OTHER_CONFIG)
+    return to_json({"schemaVersion": 2, "config": described, "layers": layers})
+
+
+class Limited(Documents):
+    """Documents that exceed a limit once one of their configs is read, or is to be kept."""
+
+    def __init__(self, note: int, keep: bool) -> None:
+        super().__init__()
+        self._note, self._keep = note, keep
+
+    def note(self, size: int) -> None:
+        if size == self._note:
+            raise LimitExceeded("archive", "bytes", 1, size)
+
+    def kept_config(self, found: ImageConfig) -> ImageConfig:
+        if self._keep:
+            raise LimitExceeded("archive", "bytes", 1, 2)
+        return found
+
+
+@pytest.mark.parametrize(
+    "documents", [Limited(len(APP.config), False), Limited(0, True)], ids=["read", "kept"]
+)
+def test_a_limit_of_documents_holds_for_a_config_of_another_media_type(
+    documents: Documents,
+) -> None:
+    manifest = other_image(APP.config)
+    blobs = Memory(manifest, *APP.blobs())
+    with pytest.raises(LimitExceeded, match="archive"):
+        graph(blobs, target(manifest, OCI_MANIFEST), documents=documents)
+    assert len(graph(blobs, target(manifest, OCI_MANIFEST)).images) == 1
+
+
+@pytest.mark.parametrize("config", [b"model", bytes(DOCUMENT_LIMIT + 1)], ids=["text", "large"])
+def test_a_document_of_another_media_type_that_is_no_config(config: bytes) -> None:
+    manifest = other_image(config)
+    blobs = Memory(manifest, config, *APP.layers)
+    found = graph(
+        blobs, target(manifest, OCI_MANIFEST), documents=Limited(DOCUMENT_LIMIT + 1, True)
+    )
+    assert (len(found.images), len(found.artifacts)) == (0, 1)
+
+
+class Counted(Documents):
+    """Documents that count those that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def note(self, size: int) -> None:
+        self.sizes.append(size)
+
+
+def test_a_document_is_read_once() -> None:
+    document = index(APP, ARM)
+    blobs = Memory(document, *APP.blobs(), *ARM.blobs())
+    documents = Counted()
+    first = graph(blobs, target(document, OCI_INDEX), documents=documents)
+    assert graph(blobs, target(document, OCI_INDEX), documents=documents) == first
+    assert len(documents.sizes) == 5
 
 
 def test_children_of_what_has_none() -> None:

@@ -91,7 +91,12 @@ def check_image(members: Members, image: walk.ImageManifest) -> None:
     subject = f"manifest {image.descriptor.digest}"
     config = image.manifest.config
     named = f"config {config.digest}"
-    docker.check_config(read_blob(members, config.digest, config.size, subject=named), named)
+
+    def check() -> None:
+        members.documents.note(config.size)
+        docker.check_config(read_blob(members, config.digest, config.size, subject=named), named)
+
+    members.documents.check_once(config.digest, check)
     if image.config is not None and image.needs_diff_ids:
         check_layers(members, subject, image.config.rootfs.diff_ids, image.manifest.layers)
 

@@ -4,6 +4,7 @@ Nothing is visible in the content store before `publish`, and `discard` leaves n
 for one thread at a time.
 """
 
+import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from engine.archive.member_content import (
@@ -16,7 +17,7 @@ from engine.archive.member_content import (
     Stored,
     drop,
 )
-from engine.content.protocols import Info, ReaderAt
+from engine.content.protocols import Committed, Info, ReaderAt
 from engine.content.writer import Writer
 from engine.errors import MissingMember
 from engine.layers.diff_ids import (
@@ -33,6 +34,8 @@ BUFFERED_FILE = 64 << 10
 """The size in bytes up to which a file is kept in memory."""
 _BUFFERED_TOTAL = 8 << 20
 _LISTED = 20
+_BATCH = 100
+"""The number of small contents that are published at a time if files are scarce."""
 _CONTENT = 250
 _INGEST = 2000
 """The approximate memory in bytes of an entry of the table, without the data."""
@@ -71,7 +74,7 @@ class ContentPool:
             self._further_uses[raw] = self._further_uses.get(raw, 0) + 1
             if isinstance(content, Stored) and not isinstance(kept, Stored):
                 self._replace(raw, content)
-            else:
+            elif content is not kept:
                 drop(content)
             return raw
         self._by_raw[raw] = content
@@ -175,24 +178,25 @@ class ContentPool:
     def prepare(self, wanted: Iterable[str]) -> Mapping[str, Writer]:
         """Return ingests of those blobs that the store lacks, and make their bytes durable, so that
         `publish` is short.
+
+        Each is an open file: if the process may not have as many, some small blobs are left to
+        `publish`.
         """
         writers: dict[str, Writer] = {}
+        small: dict[str, Writer] = {}
         try:
             for digest in wanted:
                 content = self.get(Digest(digest))
                 if isinstance(content, Ingested):
                     content.settle()
                     writers[digest] = content.writer
-                elif isinstance(content, Small):
-                    writers[digest] = self.store.unnamed_writer(content.size, content.digest)
-                    writers[digest].write(content.pread(content.size, 0))
-            self.store.prepare(writers.values())
+            self._write_small(wanted, small)
+            self.store.prepare((*writers.values(), *small.values()))
         except BaseException:
-            for digest, writer in writers.items():
-                if isinstance(self.get(Digest(digest)), Small):
-                    writer.abort()
+            for writer in small.values():
+                writer.abort()
             raise
-        return writers
+        return writers | small
 
     def publish(
         self, wanted: Mapping[str, Mapping[str, str]], prepared: Mapping[str, Writer]
@@ -203,6 +207,10 @@ class ContentPool:
         that only the store held has been collected in the meantime.
         """
         committed = self.store.publish([(w, wanted[digest]) for digest, w in prepared.items()])
+        left = (digest for digest in wanted if digest not in prepared)
+        small = [digest for digest in left if isinstance(self.get(Digest(digest)), Small)]
+        for start in range(0, len(small), _BATCH):
+            committed += self._publish_small(small[start : start + _BATCH], wanted)
         held = self.store.sizes(wanted)
         for digest in wanted:
             if digest not in held:
@@ -241,6 +249,47 @@ class ContentPool:
         self._buffered = self.table_bytes = 0
 
     # -- helpers -----------------------------------------------------------------------------------
+
+    def _write_small(self, wanted: Iterable[str], writers: dict[str, Writer]) -> None:
+        """Add to `writers` ingests of small contents, up to the first for which no file can be
+        opened; leave room for the files of a batch then.
+        """
+        for digest in wanted:
+            content = self.get(Digest(digest))
+            if isinstance(content, Small):
+                try:
+                    writers[digest] = self._written(content)
+                except OSError as error:
+                    if error.errno != errno.EMFILE:
+                        raise
+                    for last in list(writers)[-_BATCH:]:
+                        writers.pop(last).abort()
+                    return
+
+    def _publish_small(
+        self, batch: Iterable[str], wanted: Mapping[str, Mapping[str, str]]
+    ) -> list[Committed]:
+        """Publish small contents that were not prepared."""
+        writers: list[tuple[Writer, Mapping[str, str]]] = []
+        try:
+            for digest in batch:
+                content = self.get(Digest(digest))
+                if isinstance(content, Small):
+                    writers.append((self._written(content), wanted[digest]))
+            return self.store.publish(writers)
+        finally:
+            for writer, _ in writers:
+                writer.abort()
+
+    def _written(self, content: Small) -> Writer:
+        """Return an ingest with the bytes of a small content."""
+        writer = self.store.unnamed_writer(content.size, content.digest)
+        try:
+            writer.write(content.pread(content.size, 0))
+        except BaseException:
+            writer.abort()
+            raise
+        return writer
 
     def _replace(self, raw: bytes, stored: Stored) -> None:
         """Keep of a content only that the store holds it."""

@@ -70,7 +70,7 @@ def copy_to_directory(
         counted = Counted(content_size(tree, tree.walk(b"", node)), on_progress)
         with Restorer(layers, manifest.layers, tree, counted.add, keeps_owners) as restorer:
             restorer.restore(node, os.fsencode(target))
-        return left_out_below(tree, path)
+        return *left_out_below(tree, path), *restorer.left_out
 
 
 def copy_to_tar(

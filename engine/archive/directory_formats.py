@@ -2,16 +2,17 @@
 `dir:` transport writes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from engine.archive import dir_transport, docker_archive, legacy_archive, oci_archive
 from engine.archive.archive_graphs import ArchiveGraphs
 from engine.archive.archive_image import Inventory
-from engine.archive.members import Members
+from engine.archive.members import MemberNames, Members
 from engine.compression.options import Compression
 from engine.errors import BrokenArchive, InvalidDocument, MissingMember
 from engine.spec import docker, oci
+from engine.spec.oci import Descriptor
 
 DOCUMENTS: Final = (
     oci_archive.LAYOUT,
@@ -49,6 +50,22 @@ def read_growing(
     return docker_archive.read(members, most, compression)
 
 
+def read_entries(
+    members: Members, entries: Sequence[Descriptor], most: int, graphs: ArchiveGraphs
+) -> Inventory:
+    """Return the images of these entries of the `index.json` of a layout that has been read
+    before; raise as `read_growing` does.
+    """
+    index = oci.Index(schema_version=2, manifests=tuple(entries))
+    names = MemberNames()
+    raw = members.add(oci_archive.INDEX, oci.render(index)).raw
+    names.put(oci_archive.INDEX, raw)
+    try:
+        return oci_archive.read(Members(names, members.pool), most, graphs)
+    finally:
+        members.pool.remove(raw)
+
+
 def read_whole(
     members: Members, most: int, graphs: ArchiveGraphs, compression: Compression | None
 ) -> Inventory:
@@ -65,6 +82,23 @@ def read_whole(
         return legacy_archive.read(members, most, compression)
     wanted = f"{oci_archive.LAYOUT} and {oci_archive.INDEX}, or {docker.MANIFEST_FILE}"
     raise BrokenArchive("directory", f"holds no image: expected {wanted}")
+
+
+def needed_files(members: Members) -> Iterator[Sequence[str]]:
+    """Yield the paths of absent files that an unpacked docker archive needs, in groups.
+
+    The files of a group tell what the next one is: they have to be received in between. Raise what
+    `read_whole` raises for what they hold.
+    """
+    is_oci = members.has(oci_archive.LAYOUT) and members.has(oci_archive.INDEX)
+    if is_oci or dir_transport.is_dir_transport(members):
+        return
+    if members.has(docker.MANIFEST_FILE):
+        items = docker.parse_manifest_json(members.document(docker.MANIFEST_FILE))
+        yield [item.config for item in items if item.config]
+        yield docker_archive.absent_layers(members, items)
+    elif members.has(docker.REPOSITORIES_FILE):
+        yield from legacy_archive.needed_files(members)
 
 
 def _read_oci(

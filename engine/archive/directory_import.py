@@ -63,10 +63,8 @@ class DirectoryImport(Closing):
 
     def new_file(self, path: str) -> FileWriter:
         """Return a writer of a new file that will have this path; raise LimitExceeded."""
+        self._weigh()
         limits = self._options.limits
-        used = self._names.table_bytes + self._pool.table_bytes
-        if used > limits.max_table_bytes:
-            raise LimitExceeded("directory", "bytes of a table", limits.max_table_bytes, used)
         most = limits.max_archive_bytes or limits.max_expanded_bytes
         expected = blob_at(path)
         algorithm = expected.algorithm if expected else "sha256"
@@ -136,13 +134,18 @@ class DirectoryImport(Closing):
         return blob_at(path) == digest and (content is None or isinstance(content, Stored))
 
     def link(self, path: str, target: str) -> None:
-        """Add a symlink to another path of this directory."""
+        """Add a symlink to another path of this directory; raise LimitExceeded."""
         with self._lock:
+            self._weigh()
             self._names.put(path, Link("symlink", target))
 
     def copy_name(self, path: str, new: str) -> None:
-        """Give a file a second path, as link(2) does; raise as `put` does. Call `arrived` then."""
+        """Give a file a second path, as link(2) does; raise LimitExceeded, and as `put` does.
+
+        Call `arrived` then.
+        """
         with self._lock:
+            self._weigh()
             content = self._at(path)
             if content is None:
                 raise NotFound("file", path)
@@ -162,7 +165,7 @@ class DirectoryImport(Closing):
                 named = self._names.pop(name)
                 assert named is not None
                 self._remove(to)
-                if isinstance(named, bytes) and isinstance(content, Stored):
+                if isinstance(named, bytes) and content and _replaces(content, named):
                     self._pool.remove(named)
                     named = self._pool.add(content)
                 self._names.put(to, named)
@@ -250,6 +253,13 @@ class DirectoryImport(Closing):
 
     # -- contents ----------------------------------------------------------------------------------
 
+    def _weigh(self) -> None:
+        """Raise LimitExceeded if the tables of names and contents have outgrown their limit."""
+        limit = self._options.limits.max_table_bytes
+        used = self._names.table_bytes + self._pool.table_bytes
+        if used > limit:
+            raise LimitExceeded("directory", "bytes of a table", limit, used)
+
     def _verified(self, path: str, content: Content) -> Content:
         """Return a content for a path. That of a blob has its digest, and is stored if it is large.
 
@@ -327,6 +337,11 @@ class DirectoryImport(Closing):
         self._new_bytes += loaded.new_bytes
         if loaded.images:  # they protect their blobs
             self._held.release({Digest(digest) for digest in self._layouts.blobs(root)})
+
+
+def _replaces(content: Content, named: bytes) -> bool:
+    """Return whether a verified content takes the place of the one with a raw digest."""
+    return isinstance(content, Stored) or content.digest.raw != named
 
 
 def _tables(digest: Digest, content: Ingested) -> Iterator[tuple[str, bytes]]:

@@ -12,9 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.archive.entry_content import Contents, Source
-from engine.archive.layout_directory import LAYOUT, LayoutDirectory
+from engine.archive.layout_directory import LayoutDirectory
 from engine.layouts.entry import Entry
-from engine.layouts.union import INDEX, union
+from engine.layouts.union import INDEX, LAYOUT, union
 from engine.progress import Done, Progress, ignore
 from engine.tracing import Tracer, Untraced
 

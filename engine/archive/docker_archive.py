@@ -6,6 +6,9 @@ item is an OCI manifest, since umoci and skopeo's `oci:` read no other. The imag
 of the content of the config, whatever its file name.
 """
 
+from collections.abc import Iterable
+from itertools import zip_longest
+
 import msgspec
 
 from engine import graph as walk
@@ -20,7 +23,8 @@ from engine.spec import digest as digests
 from engine.spec import docker, go_json, oci
 from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
-from engine.spec.oci import Descriptor, Manifest
+from engine.spec.oci import Descriptor, ImageConfig, Manifest
+from engine.tar.member import clean_name
 
 
 def read(members: Members, most: int, compression: Compression | None = None) -> Inventory:
@@ -34,11 +38,36 @@ def read(members: Members, most: int, compression: Compression | None = None) ->
     graphs: dict[bytes, walk.Graph] = {}
     found = []
     for item in items:
-        made_of = go_json.dumps(msgspec.structs.replace(item, repo_tags=None, parent=""))
+        made_of = go_json.dumps(_without_names(item))
         if made_of not in graphs:
             graphs[made_of] = image(members, item, compression).graph
         found.append(ArchiveImage(docker_names(item), graphs[made_of]))
     return Inventory(tuple(found))
+
+
+def _without_names(item: docker.ManifestItem) -> docker.ManifestItem:
+    """Return what the image of an item is made of, the same for paths to the same files."""
+    return msgspec.structs.replace(
+        item,
+        config=clean_name(item.config) or item.config,
+        repo_tags=None,
+        layers=tuple(clean_name(path) or path for path in item.layers or ()),
+        parent="",
+    )
+
+
+def absent_layers(members: Members, items: Iterable[docker.ManifestItem]) -> list[str]:
+    """Return the paths of layers that are neither there nor stored by their diff IDs; raise the
+    errors of `image`.
+    """
+    paths: dict[str, str] = {}
+    for item in items:
+        if item.config and members.has(item.config):
+            config = _config(members, item.config, members.find(item.config).digest)
+            layers = zip_longest(item.layers or (), config.rootfs.diff_ids, fillvalue="")
+            paths |= {path: diff_id for path, diff_id in layers if path}
+    stored = members.sizes(diff_id for diff_id in paths.values() if _is_digest(diff_id))
+    return [path for path, diff_id in paths.items() if diff_id not in stored]
 
 
 def parents(members: Members) -> dict[str, str]:
@@ -72,7 +101,7 @@ def found_image(
     data = oci.render(manifest)
     digest = members.add("manifest", data)
     target = Descriptor(media_type=oci.MANIFEST, digest=digest, size=len(data))
-    return ArchiveImage(names, walk.graph(members, target))
+    return ArchiveImage(names, walk.graph(members, target, documents=members.documents))
 
 
 def layer_descriptor(members: Members, digest: Digest, size: int) -> Descriptor:
@@ -109,10 +138,7 @@ def image(
     if not item.config:
         raise InvalidDocument(docker.MANIFEST_FILE, "an item has no Config")
     content = members.find(item.config)
-    document = members.document(item.config)
-    docker.check_config(document, item.config)
-    config = oci.parse_config(document, item.config)
-    diff_ids = config.rootfs.diff_ids
+    diff_ids = _config(members, item.config, content.digest).rootfs.diff_ids
     subject = names[0] if names else item.config
     paths = item.layers or ()
     sources = item.layer_sources
@@ -128,6 +154,16 @@ def image(
     check_layers(members, subject, diff_ids, layers)
     layers = compressed(members, layers, compression)
     return found_image(members, names, content.digest, content.size, layers)
+
+
+def _config(members: Members, path: str, digest: Digest) -> ImageConfig:
+    """Return the config at a path; raise InvalidDocument for one that docker could not read."""
+
+    def read() -> bytes:
+        return members.document(path)
+
+    members.documents.check_once(digest, lambda: docker.check_config(read(), path))
+    return members.documents.config(digest, path, read)
 
 
 def _layer(
@@ -152,6 +188,14 @@ def _layer(
         raise
     plain = pooled_layers.plain(members.pool, content)
     return layer_descriptor(members, plain.digest, plain.size)
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        digests.parse(text)
+    except InvalidDigest:
+        return False
+    return True
 
 
 def _stored(members: Members, diff_id: str) -> Descriptor | None:

@@ -22,6 +22,8 @@ SIZE: Final = 66 << 10
 _QUOTED: Final = 60
 """The number of characters of a text that a message shows."""
 _LINES: Final = 50
+_MARKUP: Final = 1000
+"""The number of characters in which the tag that begins a page, or another one, has to end."""
 _MESSAGES: Final = (
     *("message", "error", "detail", "errorMessage", "error_description", "msg"),
     *("title", "reason", "code"),
@@ -206,16 +208,29 @@ def _decoded(head: bytes) -> str | None:
 
 
 def _markup(text: str) -> FileType | None:
-    lowered = text[:1000].lower()
+    lowered = text[:_MARKUP].lower()
     if lowered.startswith(("<!doctype html", "<html", "<head", "<body")):
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
-        noun = "an HTML page" + (f" ({_line(title[1])})" if title and title[1].strip() else "")
+        noun = f"an HTML page{_quoted_element(text, 'title')}"
         return FileType(noun, "download the file itself, with the login that it needs")
-    if lowered.startswith("<?xml") or re.match(r"<\w+[^>]*>", text):
-        message = re.search(r"<message>(.*?)</message>", text, re.DOTALL | re.IGNORECASE)
-        noun = "an XML document" + (f" ({_line(message[1])})" if message else "")
+    if lowered.startswith("<?xml") or re.match(r"<\w[^>]*>", text[:_MARKUP]):
+        noun = f"an XML document{_quoted_element(text, 'message')}"
         return FileType(noun, "load the archive itself")
     return None
+
+
+def _quoted_element(text: str, name: str) -> str:
+    """Return the beginning of the first element of a name, in parentheses; "" if it is blank.
+
+    Only as much of the text is examined as a message shows, since `re` would try every opening tag
+    up to the end of the text, and let no other thread run meanwhile.
+    """
+    opening = re.search(rf"<{name}[\s>]", text, re.IGNORECASE)
+    end = text.find(">", opening.end() - 1, opening.end() + _MARKUP) if opening else -1
+    if end < 0:
+        return ""
+    shown = text[end + 1 : end + 1 + 4 * _QUOTED]
+    inner = re.split(f"</{name}>", shown, maxsplit=1, flags=re.IGNORECASE)[0]
+    return f" ({_line(inner)})" if inner.strip() else ""
 
 
 def _json(text: str) -> FileType | None:

@@ -8,7 +8,6 @@ from engine.archive.archive_image import LeftOut
 from engine.archive.directory_formats import DOCUMENTS
 from engine.archive.growing_layout import GrowingLayout
 from engine.archive.loaded import Loaded, LoadedImage
-from engine.archive.members import blob_at
 from engine.spec.digest import Digest
 
 T = TypeVar("T")
@@ -39,7 +38,7 @@ class GrowingLayouts:
             ready = {each for each in _roots(path) if self._waits_for_any_file(each)}
             ready |= {root} if name in DOCUMENTS and root in self._layouts else set()
         if digest is not None:
-            for each in self._waiting.get(digest, set()) - ready:
+            for each in tuple(self._waiting.get(digest, ())):
                 if self._of_change(each, partial(self._layouts[each].arrived, digest)):
                     ready.add(each)
         return sorted(ready)
@@ -108,17 +107,20 @@ class GrowingLayouts:
     def _of_change(self, root: str, change: Callable[[], T]) -> T:
         """Return the result of a call that changes which blobs a layout waits for."""
         layout = self._layouts[root]
-        before = set(filter(None, map(blob_at, layout.missing)))
         try:
             return change()
         finally:
-            after = set(filter(None, map(blob_at, layout.missing)))
-            for digest in before - after:
-                self._waiting[digest].discard(root)
-                if not self._waiting[digest]:
-                    del self._waiting[digest]
-            for digest in after - before:
-                self._waiting.setdefault(digest, set()).add(root)
+            for digest in map(Digest, layout.take_changes()):
+                if layout.waits_for(digest):
+                    self._waiting.setdefault(digest, set()).add(root)
+                else:
+                    self._wait_no_longer(root, digest)
+
+    def _wait_no_longer(self, root: str, digest: Digest) -> None:
+        waiting = self._waiting.get(digest, set())
+        waiting.discard(root)
+        if not waiting:
+            self._waiting.pop(digest, None)
 
 
 def is_hidden(path: str) -> bool:

@@ -127,6 +127,7 @@ class Import:
                 raise BrokenArchive("", f"is not a tar archive but {kind}")
             self._outer.finish()
             self._tar.finish()
+            self._members.documents.begin()
             inventory = self._found()
             found = self._options.naming.applied(inventory.found)
             publisher = Publisher(self._store, self._members, self._options.platforms)

@@ -22,12 +22,11 @@ from engine.archive.file_copy import FileCopy
 from engine.closing import Closing
 from engine.errors import BrokenArchive, LimitExceeded
 from engine.layouts.entry import Entry
-from engine.layouts.union import INDEX, MANIFEST, REPOSITORIES
+from engine.layouts.union import INDEX, LAYOUT, MANIFEST, REPOSITORIES
 from engine.spec import oci
 from engine.spec.go_json import JSON_LIMIT
 from engine.threads import Workers
 
-LAYOUT: Final = "oci-layout"
 _DOCUMENTS: Final = (LAYOUT, INDEX, MANIFEST, REPOSITORIES)
 _TEMPORARY: Final = re.compile(r"\.imgfs-[0-9a-f]{16}")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -154,7 +153,8 @@ class LayoutDirectory(Closing):
 
     def _remove(self, is_wanted: Callable[[str], object]) -> None:
         for name in filter(is_wanted, os.listdir(self._root)):
-            os.unlink(name, dir_fd=self._root)
+            with suppress(IsADirectoryError):  # a directory of that name is none of ours
+                os.unlink(name, dir_fd=self._root)
 
     def _begin(self, path: str, work: Callable[[], None]) -> None:
         """Begin to work on a file while the next one is copied, after all that was begun before."""

@@ -17,7 +17,7 @@ from engine.archive import docker_archive
 from engine.archive.archive_graphs import ArchiveGraphs
 from engine.archive.archive_image import Inventory
 from engine.archive.content_pool import ContentPool, blob_path
-from engine.archive.directory_formats import DOCUMENTS, read_whole
+from engine.archive.directory_formats import DOCUMENTS, needed_files, read_whole
 from engine.archive.file_writer import FileWriter
 from engine.archive.held_blobs import HeldBlobs
 from engine.archive.import_options import ImportOptions
@@ -76,6 +76,8 @@ class _Directory(Closing):
         matcher = platforms.only(*wanted) if wanted else platforms.ALL
         most, compression = self._options.limits.max_images, self._options.compression
         self._receive([*DOCUMENTS, docker.REPOSITORIES_FILE])
+        for paths in needed_files(self.members):
+            self._receive(paths)
         while True:
             graphs = ArchiveGraphs(self.members, matcher)
             try:
@@ -97,7 +99,7 @@ class _Directory(Closing):
         any.
         """
         is_new = False
-        for path in dict.fromkeys(paths):
+        for path in dict.fromkeys(map(_clean, paths)):
             if path not in self._tried:
                 self._tried.add(path)
                 is_new |= self._receive_file(path)
@@ -143,13 +145,15 @@ class _Directory(Closing):
 
         Raise BrokenArchive for a path that leads out of the directory, or to anything else.
         """
-        if clean_name(path) != path:
-            raise BrokenArchive(path, "leaves the directory")
+        if "\0" in path:  # no file has such a name
+            return None
         try:
             place = Path(os.path.realpath(self._root / path, strict=True))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
             if error.errno == errno.ELOOP:
                 raise BrokenArchive(path, "is a symlink that leads to itself") from error
             raise
@@ -160,6 +164,16 @@ class _Directory(Closing):
             os.close(descriptor)
             raise BrokenArchive(path, "expected a file, found something else")
         return descriptor
+
+
+def _clean(path: str) -> str:
+    """Return a path as the names of members are; raise BrokenArchive if it leads out of the
+    directory.
+    """
+    clean = clean_name(path)
+    if clean is None:
+        raise BrokenArchive(path, "leaves the directory")
+    return clean
 
 
 def _paths(graphs: ArchiveGraphs) -> list[str]:

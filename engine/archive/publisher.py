@@ -9,13 +9,13 @@ from engine.archive import pooled_layers
 from engine.archive.archive_image import ArchiveImage
 from engine.archive.loaded import Loaded, LoadedImage
 from engine.archive.members import Members
-from engine.errors import NotAnImage, NotFound
+from engine.errors import ContentMismatch, InvalidInput, LimitExceeded, NotAnImage, NotFound
 from engine.graph import Graph
 from engine.image import PARENT_LABEL, Image
 from engine.spec import media_types as layer_types
 from engine.spec import oci, platforms
 from engine.spec.digest import Digest
-from engine.spec.oci import Platform
+from engine.spec.oci import Descriptor, Platform
 from engine.stores.new_tables import new_tables
 from engine.stores.protocols import Store
 
@@ -73,8 +73,7 @@ class Publisher(msgspec.Struct, frozen=True):
                 for image in sorted(found, key=_is_unnamed):  # a referrer follows its subject
                     self._create(image, parents)
                 for target in store.images.lacking(info.digest for info in added):
-                    found_again = graph.graph(store.content, target)
-                    store.images.record(target.digest, graph.summarize(found_again))
+                    self._record_again(target)
         except BaseException:
             pool.give_up(prepared)
             raise
@@ -94,8 +93,18 @@ class Publisher(msgspec.Struct, frozen=True):
             self.store.events.add("load", target.digest, name)
         for name in found.names:
             images.put(Image(name, target, labels))
-        if not images.is_named(target.digest):
+        if not (found.names or images.is_named(target.digest)):
             images.put(Image(target.digest, target, labels))
+
+    def _record_again(self, target: Descriptor) -> None:
+        """Record what another image has now; the record of one whose own content is wrong stays
+        as it is, since the load is not to blame for it.
+        """
+        try:
+            found = graph.graph(self.store.content, target)
+        except (ContentMismatch, InvalidInput, LimitExceeded, NotFound):
+            return
+        self.store.images.record(target.digest, graph.summarize(found))
 
     def _labels(self, found: Graph) -> dict[str, dict[str, str]]:
         labels: dict[str, dict[str, str]] = {}

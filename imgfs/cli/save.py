@@ -134,15 +134,7 @@ def _write(
         if args.since:
             known = _blobs_below(store, args.since)
             options = replace(options, keeps=lambda blob: blob.digest not in known)
-        if args.append is not None and directory is None:
-            from engine.archive.existing import extend, extend_trimmed  # most archives are new
-
-            archive = Path(args.append)
-            if args.trim_index:
-                _report_trimmed(images, extend_trimmed(store, archive, images, options, output))
-            else:
-                extend(store, archive, images, options, output)
-        elif args.trim_index:
+        if args.trim_index:
             _report_trimmed(images, save_trimmed(store, images, options, output))
         else:
             save(store, images, options, output)
@@ -170,11 +162,18 @@ def _archive(args: Namespace, stack: ExitStack, on_progress: Progress) -> Destin
     given = args.append if args.output is None else args.output
     if given is None:
         return _in_order(widen(sys.stdout.buffer), on_progress)
-    if args.append is not None:
-        from engine.archive.existing import locked  # most archives are new
+    if args.append is None:
+        return _in_file(Path(given), stack, on_progress)
+    from engine.archive.existing import ExistingArchive, Extended, locked  # most archives are new
 
-        stack.enter_context(locked(Path(given)))
-    file = stack.enter_context(whole_file(Path(given)))
+    archive = Path(given)
+    stack.enter_context(locked(archive))
+    existing = stack.enter_context(ExistingArchive(archive))
+    return Extended(existing, _in_file(archive, stack, on_progress))
+
+
+def _in_file(path: Path, stack: ExitStack, on_progress: Progress) -> Destination:
+    file = stack.enter_context(whole_file(path))
     if may_be_written_anywhere(file):
         from engine.archive.file_output import FileOutput  # most archives go to a pipe
 

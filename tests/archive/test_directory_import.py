@@ -1,8 +1,9 @@
 """Loading of directories whose files arrive in any order."""
 
+import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive import growing_layout
+from engine.archive import growing_layout, members
 from engine.archive.archive_image import Inventory
 from engine.archive.directory_formats import read_growing
 from engine.archive.directory_import import DirectoryImport
 from engine.archive.import_options import ImportOptions
+from engine.archive.publisher import Publisher
 from engine.errors import DigestMismatch, InvalidDocument, LimitExceeded
 from engine.layers.learning import learn
 from engine.layers.table_codec import dump
 from engine.limits import Limits
 from engine.progress import ignore
+from engine.spec import oci
 from engine.spec.digest import Digest
 from tests import archives
 from tests.archives import ImageParts
@@ -204,6 +207,40 @@ def test_a_temporary_file_that_is_changed_completes_a_layout(engine: LocalEngine
     assert images(engine) == ["app:1"]
 
 
+def in_sha512(image: ImageParts) -> Files:
+    """A layout whose blobs are named by another digest than that of their temporary names."""
+
+    def described(data: bytes, media_type: str) -> dict[str, object]:
+        return archives.descriptor(data, media_type) | {"digest": archives.digest(data, "sha512")}
+
+    manifest = archives.to_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": archives.OCI_MANIFEST,
+            "config": described(image.config, archives.OCI_CONFIG),
+            "layers": [described(layer, archives.OCI_LAYER) for layer in image.layers],
+        }
+    )
+    blobs = (manifest, image.config, *image.layers)
+    index = {"schemaVersion": 2, "manifests": [described(manifest, archives.OCI_MANIFEST)]}
+    return {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": archives.to_json(index),
+        **{f"blobs/sha512/{archives.digest(blob, 'sha512')[7:]}": blob for blob in blobs},
+    }
+
+
+def test_a_small_blob_has_another_digest_by_its_later_name(engine: LocalEngine) -> None:
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path, data in in_sha512(APP).items():
+            write(directory, f"{path}.tmp", data)
+            for arrived in directory.rename(f"{path}.tmp", path):
+                directory.arrived(*arrived)
+        assert (directory.error, directory.missing) == (None, ())
+    assert images(engine) == ["app:latest"]
+    assert list(engine.check()) == []
+
+
 def test_a_second_name_of_a_file_completes_a_layout(engine: LocalEngine) -> None:
     files = oci_layout(APP, tags=["1"])
     layer = max(files, key=lambda path: len(files[path]))
@@ -214,6 +251,21 @@ def test_a_second_name_of_a_file_completes_a_layout(engine: LocalEngine) -> None
             if path != layer:
                 write(directory, path, data)
     assert images(engine) == ["app:1"]
+
+
+def test_a_large_file_has_two_names_in_an_unpacked_archive(engine: LocalEngine) -> None:
+    files = dict(archives.members(archives.docker_archive((APP, ["app:1"]))))
+    layer = max(files, key=lambda path: len(files[path]))
+    assert len(files[layer]) > 64 << 10
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        write(directory, "a", files[layer])
+        directory.copy_name("a", layer)
+        for path, data in files.items():
+            if path != layer:
+                write(directory, path, data)
+        directory.remove("a")
+    assert images(engine) == ["app:1"]
+    assert list(engine.check()) == []
 
 
 def test_a_layout_that_is_wrong_is_reported_by_what_completes_it(engine: LocalEngine) -> None:
@@ -268,6 +320,149 @@ def table(engine: LocalEngine, digest: str) -> bytes:
     """Return the table that a pass over a stored layer makes."""
     with engine.content.open(digest) as reader:
         return dump(learn(reader, digest, ignore).table)
+
+
+def test_a_blob_arrives_at_a_layout_that_a_passing_error_has_stopped(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    blobs = [f"blobs/sha256/{archives.digest(blob)[7:]}" for blob in OTHER.blobs(True)]
+    rest = [path for path in blobs if path not in oci_layout(APP)]
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        first = [path for path in LAYOUT if path not in rest]
+        for path in first[:-1]:
+            write(directory, path, LAYOUT[path])
+        monkeypatch.setattr(Publisher, "publish", full)
+        with pytest.raises(OSError, match="No space left"):
+            write(directory, first[-1], LAYOUT[first[-1]])
+        monkeypatch.undo()
+        for path in rest:
+            write(directory, path, LAYOUT[path])
+        assert (directory.error, directory.missing) == (None, ())
+    assert images(engine) == ["app:1", "app:2"]
+
+
+def test_a_blob_arrives_at_a_layout_that_waits_for_another_file_too(engine: LocalEngine) -> None:
+    items = [{"Config": "zzz.json", "RepoTags": ["x:1"], "Layers": []}]
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        write(directory, "manifest.json", archives.to_json(items))
+        for path in sorted(LAYOUT, reverse=True):
+            write(directory, path, LAYOUT[path])
+        assert directory.missing == ("zzz.json",)
+    assert images(engine) == ["app:1", "app:2"]
+
+
+def test_an_image_is_published_without_reading_the_others_again(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    parse = oci.parse_index
+
+    def counted(data: bytes, subject: str) -> oci.Index:
+        index = parse(data, subject)
+        seen.extend(index.manifests)
+        return index
+
+    parts = [ImageParts(layers=[archives.layer(f"{number}")]) for number in range(30)]
+    files = oci_layout(*parts, tags=[f"{number}" for number in range(30)])
+    documents = ("oci-layout", "index.json")
+    monkeypatch.setattr(oci, "parse_index", counted)
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path in (*documents, *(path for path in files if path not in documents)):
+            write(directory, path, files[path])
+        assert (directory.error, directory.missing) == (None, ())
+        assert directory.loaded.left_out == ()
+    assert len(images(engine)) == 30
+    assert len(seen) < 300
+
+
+def put(directory: DirectoryImport, path: str, data: bytes) -> None:
+    """Write a file as skopeo does: by another name first."""
+    write(directory, f"{path}.tmp", data)
+    for arrived in directory.rename(f"{path}.tmp", path):
+        directory.arrived(*arrived)
+
+
+def small_images(count: int) -> list[ImageParts]:
+    layers = [archives.layer(f"{number}") for number in range(5)]
+    return [ImageParts(layers=layers, created=f"2024-02-03T04:05:{n:02}Z") for n in range(count)]
+
+
+KEPT = 40_000
+"""Enough for what is kept of 10 small images."""
+
+
+def test_a_layout_grows_image_by_image(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", KEPT)
+    parts, files = small_images(10), Files()
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for count in range(1, len(parts) + 1):
+            now = oci_layout(*parts[:count], tags=[f"{n}" for n in range(count)])
+            for path in (*(path for path in now if path not in files), "index.json"):
+                put(directory, path, now[path])
+            files |= now
+            assert (directory.error, len(images(engine))) == (None, count)
+
+
+def test_documents_that_are_replaced_do_not_count(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", KEPT)
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for part in small_images(50):
+            for path, data in oci_layout(part, tags=["1"]).items():
+                put(directory, path, data)
+        assert directory.error is None
+    assert len(images(engine)) == 50
+
+
+def test_a_document_counts_once_while_blobs_arrive(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", KEPT)
+    parts = small_images(10)
+    files = oci_layout(*parts, tags=[f"{n}" for n in range(10)])
+    layers = {f"blobs/sha256/{archives.digest(b)[7:]}" for b in parts[0].blobs(True)[2:]}
+    parsed: list[str] = []
+    parse = oci.parse_manifest
+
+    def counted(data: bytes, subject: str) -> oci.Manifest:
+        parsed.append(subject)
+        return parse(data, subject)
+
+    monkeypatch.setattr(oci, "parse_manifest", counted)
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path in sorted(files, key=lambda path: (path in layers, path.startswith("blobs"))):
+            write(directory, path, files[path])
+    assert len(images(engine)) == 10
+    assert len(parsed) == 2 * 10, "by a walk and by the publication"
+
+
+def test_what_an_image_still_lacks_is_stated_anew(engine: LocalEngine) -> None:
+    _, config, *layers = (f"blobs/sha256/{archives.digest(b)[7:]}" for b in OTHER.blobs(True))
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path, data in LAYOUT.items():
+            if path not in (config, layers[-1]):
+                write(directory, path, data)
+        (one,) = directory.loaded.left_out
+        assert one.missing == (config, layers[-1])
+        write(directory, config, LAYOUT[config])
+        (one,) = directory.loaded.left_out
+        assert (one.name, one.missing) == ("2", (layers[-1],))
+        assert directory.missing == (layers[-1],)
+
+
+def test_an_image_without_a_name_comes_between_others(engine: LocalEngine) -> None:
+    files = oci_layout(APP, OTHER, ImageParts(), tags=["1", "", "3"])
+    last = f"blobs/sha256/{archives.digest(OTHER.manifest(gzipped=True))[7:]}"
+    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+        for path in (*(path for path in files if path != last), last):
+            write(directory, path, files[path])
+    assert images(engine) == ["app:1", "app:3", "app:latest"]
 
 
 @pytest.mark.parametrize("files", [LAYOUT, DOCKER], ids=["oci", "docker"])
@@ -341,6 +536,26 @@ def test_too_many_files(engine: LocalEngine) -> None:
     options = ImportOptions(limits=Limits(max_table_bytes=5_000))
     with DirectoryImport(engine.store, options, "app") as directory, pytest.raises(LimitExceeded):
         write_many(directory, 1000)
+
+
+def link_many(directory: DirectoryImport, count: int) -> None:
+    for number in range(count):
+        directory.link(f"{number}", "t" * 4000)
+
+
+def name_many(directory: DirectoryImport, count: int) -> None:
+    write(directory, "file", b"data")
+    for number in range(count):
+        directory.copy_name("file", f"{number}")
+
+
+@pytest.mark.parametrize("add", [link_many, name_many])
+def test_too_many_names(engine: LocalEngine, add: Callable[[DirectoryImport, int], None]) -> None:
+    options = ImportOptions(Limits(max_table_bytes=10_000))
+    with DirectoryImport(engine.store, options, "app") as directory:
+        with pytest.raises(LimitExceeded, match="bytes of a table"):
+            add(directory, 1000)
+        assert len(directory.files()) < 100
 
 
 def test_too_large_a_file(engine: LocalEngine) -> None:

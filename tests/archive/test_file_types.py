@@ -77,6 +77,16 @@ FILES = {
         b'<?xml version="1.0"?><Error><Message>No such key.</Message></Error>',
         "an XML document (No such key.)",
     ),
+    "html without an end of its title": (
+        b"<html><title>Sign in" + b" here" * 20_000,
+        "an HTML page (Sign in here here",
+    ),
+    "html with nothing but titles": (b"<html>" + b"<title " * 20_000, "an HTML page: download"),
+    "xml with nothing but messages": (
+        b"<?xml?>" + b"<message> " * 20_000,
+        "an XML document (<message> <message>",
+    ),
+    "a tag without an end": (b"<a" + b"a" * 99_000 + b">", "text (<aaaa"),
     "json of a registry": (
         b'{"errors":[{"code":"UNAUTHORIZED","message":"log \\"in\\"","detail":1}]}',
         'a JSON document (log "in")',

@@ -1,6 +1,7 @@
 """Loading: which archives become which images, and what is left when they don't."""
 
 import bz2
+import errno
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from engine.archive import pooled_layers
+from engine.archive import members, pooled_layers
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.content.protocols import ReaderAt
@@ -29,9 +30,12 @@ from engine.errors import (
     LimitExceeded,
     MissingMember,
     SizeMismatch,
+    StoreError,
 )
 from engine.layers.diff_ids import Uncompressed, measure
 from engine.limits import Limits
+from engine.spec import docker as spec_docker
+from engine.spec import oci as spec_oci
 from engine.tar.header_encoder import Header
 from engine.tar.sparse_encoder import encode_sparse
 from tests import archives
@@ -85,6 +89,61 @@ CONFIG = ("c.json", ONE.config)
 
 def item(**more: Any) -> dict[str, Any]:
     return {"Config": "c.json", "RepoTags": ["app:1"], "Layers": ["l.tar"], **more}
+
+
+def sharing(count: int) -> bytes:
+    """An OCI archive of as many manifests over one config."""
+    blobs: list[bytes] = []
+    for number in range(count):
+        document = json.loads(ONE.manifest()) | {"annotations": {"n": f"{number}"}}
+        blobs.append(to_json(document))
+    annotations = [{"io.containerd.image.name": f"docker.io/library/a:{n}"} for n in range(count)]
+    entries = [
+        descriptor(blob, archives.OCI_MANIFEST, annotations=named)
+        for blob, named in zip(blobs, annotations, strict=True)
+    ]
+    return tar(archives.oci_members(entries, [*ONE.blobs(), *blobs]))
+
+
+def spelled(count: int) -> bytes:
+    """A docker archive of as many items, each with another path to one config."""
+    items = [item(Config="./" * n + "c.json", RepoTags=[f"a:{n}"]) for n in range(count)]
+    return docker(items, CONFIG, ("l.tar", PLAIN))
+
+
+@pytest.mark.parametrize("make", [sharing, spelled])
+def test_a_config_of_many_images_is_read_once(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, make: Callable[[int], bytes]
+) -> None:
+    parsed: list[str] = []
+    parse = spec_oci.parse_config
+
+    def counted(data: bytes, subject: str) -> spec_oci.ImageConfig:
+        parsed.append(subject)
+        return parse(data, subject)
+
+    monkeypatch.setattr(spec_oci, "parse_config", counted)
+    monkeypatch.setattr(spec_docker, "parse_config", counted)
+    assert len(load(engine, make(20)).images) == 20
+    assert len(parsed) < 5
+
+
+def test_the_documents_of_a_load_are_limited(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "DOCUMENT_BYTES", 20_000)
+    load(engine, sharing(5))
+    with pytest.raises(LimitExceeded, match="bytes of documents: limit 20000"):
+        load(engine, sharing(50))
+
+
+def test_what_a_load_keeps_of_documents_is_limited(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", 20_000)
+    load(engine, sharing(5))
+    with pytest.raises(LimitExceeded, match="manifests and configs name: limit 20000"):
+        load(engine, sharing(50))
 
 
 DOCKER_ARCHIVES = {
@@ -401,6 +460,58 @@ def test_the_missing_platform_may_come_with_another_image(engine: LocalEngine) -
     assert engine.images.target(target).revision != first
     layer = archives.digest(arm.layers[0])
     assert engine.images.links([layer]) == {layer: 2}
+
+
+MEANT = ImageParts(architecture="arm64", layers=[archives.layer("other")])
+FALSE_CHILDREN = {
+    "size": descriptor(MEANT.manifest(), archives.OCI_MANIFEST) | {"size": 7},
+    "type": descriptor(MEANT.layers[0], archives.OCI_MANIFEST),
+}
+
+
+@pytest.mark.parametrize("what", FALSE_CHILDREN)
+def test_an_index_that_lies_about_another_image_does_not_keep_it_out(
+    engine: LocalEngine, what: str
+) -> None:
+    children = [descriptor(APP.manifest(), archives.OCI_MANIFEST), FALSE_CHILDREN[what]]
+    lying = to_json({"schemaVersion": 2, "mediaType": archives.OCI_INDEX, "manifests": children})
+    name = {"annotations": {"io.containerd.image.name": "docker.io/library/lying:1"}}
+    entry = descriptor(lying, archives.OCI_INDEX) | name
+    load(engine, tar(archives.oci_members([entry], [lying, *APP.blobs()])))
+    recorded = engine.images.summary(archives.digest(lying))
+    load(engine, archives.oci_archive((MEANT, "docker.io/library/other:1")))
+    assert ids(engine) == {"lying:1": APP.id, "other:1": MEANT.id}
+    assert engine.images.summary(archives.digest(lying)) == recorded
+    assert {problem.images for problem in engine.check()} == {("lying:1",)}
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.EMFILE, os.strerror(errno.EMFILE)), StoreError("store", "is gone")]
+)
+def test_another_image_that_cannot_be_read_just_now(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """What was recorded of it would not be what there is, for good."""
+    children = [descriptor(one.manifest(), archives.OCI_MANIFEST) for one in (APP, MEANT)]
+    index = to_json({"schemaVersion": 2, "mediaType": archives.OCI_INDEX, "manifests": children})
+    name = {"annotations": {"io.containerd.image.name": "docker.io/library/multi:1"}}
+    entry = descriptor(index, archives.OCI_INDEX) | name
+    load(engine, tar(archives.oci_members([entry], [index, *APP.blobs()])))
+    before, read = picture(engine), engine.content.open
+
+    def refuses(digest: str) -> ReaderAt:
+        if digest == archives.digest(index):
+            raise fault
+        return read(digest)
+
+    other = archives.oci_archive((MEANT, "docker.io/library/other:1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.content, "open", refuses)
+        with pytest.raises(type(fault)):
+            load(engine, other)
+    assert picture(engine) == before
+    load(engine, other)
+    assert list(engine.check()) == []
 
 
 def test_a_damaged_blob_that_nobody_refers_to_is_no_matter(engine: LocalEngine) -> None:

@@ -3,9 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.archive import load_directory as loading
+from engine.archive import members
+from engine.archive.archive_image import Inventory
+from engine.archive.directory_formats import read_whole
 from engine.archive.import_options import ImportOptions
 from engine.archive.load_directory import load_directory
 from engine.archive.name_rules import Naming
@@ -138,6 +143,105 @@ def test_a_link_in_the_directory_is_followed(engine: LocalEngine, tmp_path: Path
     layer.rename(layout / "layer.tar")
     layer.symlink_to("../../layer.tar")
     assert load(engine, layout) == ["app:1"]
+
+
+def docker_directory(path: Path, **item: object) -> Path:
+    """An unpacked docker archive whose manifest.json is changed by `item`."""
+    path.mkdir()
+    (path / "c.json").write_bytes(APP.config)
+    names = [f"{number}.tar" for number in range(len(APP.layers))]
+    for name, data in zip(names, APP.layers, strict=True):
+        (path / name).write_bytes(data)
+    items = [{"Config": "c.json", "RepoTags": ["app:1"], "Layers": names, **item}]
+    (path / "manifest.json").write_bytes(archives.to_json(items))
+    return path
+
+
+@pytest.mark.parametrize("config", ["./c.json", "/c.json", "a//../c.json"])
+def test_a_path_that_is_not_clean(engine: LocalEngine, tmp_path: Path, config: str) -> None:
+    assert load(engine, docker_directory(tmp_path / "app", Config=config)) == ["app:1"]
+
+
+@pytest.mark.parametrize("config", ["c\0.json", "c" * 5000, "c/" * 5000])
+def test_a_path_that_no_file_can_have(engine: LocalEngine, tmp_path: Path, config: str) -> None:
+    with pytest.raises(MissingMember):
+        load(engine, docker_directory(tmp_path / "app", Config=config))
+    assert leftovers(engine) == []
+
+
+def test_a_parent_that_no_file_can_have(engine: LocalEngine, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/json").write_bytes(b'{"id":"one","parent":"a\\u0000b"}')
+    (tmp_path / "one/layer.tar").write_bytes(LARGE)
+    (tmp_path / "repositories").write_bytes(b'{"app":{"1":"one"}}')
+    with pytest.raises(MissingMember):
+        load(engine, tmp_path)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list that grows with each attempt to read the images of a directory."""
+    attempts: list[object] = []
+
+    def read(*arguments: Any) -> Inventory:
+        attempts.append(arguments)
+        return read_whole(*arguments)
+
+    monkeypatch.setattr(loading, "read_whole", read)
+    return attempts
+
+
+def small_images(count: int) -> list[ImageParts]:
+    layers = [archives.layer(f"{number}") for number in range(2 * count)]
+    return [ImageParts(layers=layers[2 * n : 2 * n + 2]) for n in range(count)]
+
+
+def test_what_is_kept_of_a_document_counts_once(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = ImageParts(layers=[archives.layer(f"{number}") for number in range(5)])
+    directory = unpacked(archives.oci_archive((image, "app:1")), tmp_path / "app")
+    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", 8500)
+    attempts = counted(monkeypatch)
+    assert load(engine, directory) == ["app:1"]
+    assert len(attempts) > 1
+
+
+def test_the_items_of_a_docker_archive_are_read_once(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [(image, [f"app:{n}"]) for n, image in enumerate(small_images(5))]
+    directory = unpacked(archives.docker_archive(*images), tmp_path / "app")
+    attempts = counted(monkeypatch)
+    assert load(engine, directory) == [f"app:{n}" for n in range(5)]
+    assert len(attempts) == 1
+
+
+def test_the_layers_of_a_legacy_archive_are_read_once(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = ImageParts(layers=[archives.layer(f"{number}") for number in range(5)])
+    archive = archives.legacy_crane_archive(image, "app", "1")
+    directory = unpacked(archive, tmp_path / "app")
+    (directory / "manifest.json").unlink()
+    attempts = counted(monkeypatch)
+    assert load(engine, directory) == ["app:1"]
+    assert len(attempts) == 1
+
+
+def test_a_layer_that_is_absent_and_stored_by_its_diff_id(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    load(engine, docker_directory(tmp_path / "first"))
+    again = docker_directory(tmp_path / "again", RepoTags=["again:1"])
+    (again / "0.tar").unlink()
+    (again / "1.tar").write_bytes(b"not read")
+    assert load(engine, again) == ["again:1", "app:1"]
+
+
+def test_a_path_out_of_the_directory(engine: LocalEngine, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_bytes(APP.config)
+    with pytest.raises(BrokenArchive, match="leaves"):
+        load(engine, docker_directory(tmp_path / "app", Config="../c.json"))
 
 
 def test_one_platform_of_several(engine: LocalEngine, tmp_path: Path) -> None:

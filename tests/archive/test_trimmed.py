@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.archive.existing import extend_trimmed
+from engine.archive.existing import ExistingArchive, Extended
 from engine.archive.save import Output, save_trimmed
 from engine.archive.trimmed import Trimmed
 from engine.content.blobs import read_blob
@@ -161,8 +161,9 @@ def test_a_trimmed_image_is_added_to_an_archive(engine: LocalEngine, tmp_path: P
     image = load(engine, archives.multi_platform(NAME, [AMD, ARM], absent=[S390]))
     archive, both = tmp_path / "app.tar", tmp_path / "both.tar"
     archive.write_bytes(archives.oci_archive((ImageParts(), "docker.io/library/app:1")))
-    with both.open("wb") as file:
-        (added,) = extend_trimmed(engine.store, archive, [image], SELECTION, Output(file.write))
+    with both.open("wb") as file, ExistingArchive(archive) as existing:
+        output = Extended(existing, Output(file.write))
+        (added,) = save_trimmed(engine.store, [image], SELECTION, output)
     with LocalEngine(tmp_path / "other") as other:
         stored = load(other, both.read_bytes())
         assert stored.target.digest == added.target.digest != image.target.digest

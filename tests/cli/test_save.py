@@ -22,6 +22,8 @@ from imgfs.mounts import MountInfo
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, names, refusal, succeeded
+from tests.hostile.cases import CASES
+from tests.tar import raw_tar
 
 APP = ImageParts(layers=[archives.layer("app"), archives.layer("shared")])
 NEXT = ImageParts(layers=[archives.layer("next"), archives.layer("shared")])
@@ -32,6 +34,7 @@ STOCK = (
     archives.oci_archive((OTHER, "ghcr.io/org/other:2")),
 )
 LAYER = archives.digest(OTHER.layers[0])
+LAYOUT = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
 
 @pytest.fixture(autouse=True)
@@ -341,17 +344,292 @@ def test_append_keeps_images_of_other_stores(inside: Callable[..., Done], tmp_pa
         (archives.tar([]), "index.json"),
         (archives.docker_archive((APP, ["app:1"])), "is not of an OCI layout"),
         (archives.tar([archives.link("blobs/sha256/x", "y")]), "is not of an OCI layout"),
-        (archives.tar([("index.json", b"{"), ("oci-layout", b"{}")]), "index.json"),
+        (archives.tar([("index.json", b"{"), LAYOUT]), "index.json"),
+        (archives.tar([("index.json", b"{}")]), "oci-layout"),
     ],
 )
 def test_append_refuses_what_is_no_saved_archive(
     inside: Callable[..., Done], tmp_path: Path, data: bytes, words: str
 ) -> None:
-    out = tmp_path / "a.tar"
+    assert words in append_refused(inside, tmp_path / "a.tar", data)
+
+
+def append_refused(inside: Callable[..., Done], out: Path, data: bytes) -> str:
+    """Append to a file with this data, which is refused and leaves all as it was."""
     out.write_bytes(data)
-    assert words in refusal(inside("save", "--append", out, "app:1"))
+    said = refusal(inside("save", "--append", out, "app:1"))
     assert out.read_bytes() == data
-    assert sorted(os.listdir(tmp_path)) == ["a.tar", "store"]
+    assert sorted(os.listdir(out.parent)) == sorted([out.name, "store"])
+    return said
+
+
+def header_of(archive: bytes, name: str) -> int:
+    """Return the offset of the header of a member."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return tar.getmember(name).offset
+
+
+def damaged(archive: bytes) -> bytes:
+    """Damage the header of the last blob, which is the last member."""
+    at = header_of(archive, archives.members(archive)[-1][0])
+    return archive[:at] + b"damaged" + archive[at + 7 :]
+
+
+def with_a_zero_block(archive: bytes) -> bytes:
+    at = header_of(archive, "oci-layout")
+    return archive[:at] + bytes(512) + archive[at:]
+
+
+SAVED = archives.oci_archive((OTHER, "docker.io/library/other:1"))
+WHOLE = archives.tar(archives.members(SAVED)[::-1])
+"""An archive whose documents come first, so that what is lost are the blobs."""
+MORE = archives.oci_archive((BARE, "docker.io/library/more:1"))
+FUTURE = ("oci-layout", b'{"imageLayoutVersion":"9.9.9"}')
+BROKEN = {
+    "another archive behind it": (WHOLE + MORE, "a.tar: has another archive behind its end"),
+    "another archive, not at a block": (WHOLE + bytes(7) + MORE, "has another archive behind"),
+    "a damaged header": (damaged(WHOLE), "a.tar: has a damaged header behind blobs/"),
+    "a block of zeros": (with_a_zero_block(WHOLE), "a single block of zeros"),
+    "something behind it": (WHOLE + b"x" * 700, "a.tar: has something behind its end"),
+    "truncated in a blob": (WHOLE[: WHOLE.index(OTHER.layers[0]) + 5000], "is truncated: "),
+    "truncated between members": (
+        WHOLE[: header_of(WHOLE, archives.members(WHOLE)[-1][0])],
+        "a.tar: is truncated: it has no end",
+    ),
+    "another version": (
+        archives.tar([FUTURE, *archives.members(WHOLE)[1:]]),
+        "unsupported imageLayoutVersion '9.9.9'",
+    ),
+    "joined by tar -A": (
+        archives.extended(WHOLE, archives.members(MORE)),
+        "index.json: is in the archive twice",
+    ),
+    "empty": (b"", "expected an uncompressed tar"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_append_refuses_an_archive_of_which_it_would_lose_a_part(
+    inside: Callable[..., Done], tmp_path: Path, case: str
+) -> None:
+    data, words = BROKEN[case]
+    assert words in append_refused(inside, tmp_path / "a.tar", data)
+
+
+HOSTILE = [
+    name
+    for name, case in CASES.items()
+    if case.error
+    and name.startswith(("the size", "sparse", "PAX", "checksum"))
+    and name != "the size is short"  # the member is refused before what follows it
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_append_refuses_a_hostile_tar(
+    inside: Callable[..., Done], tmp_path: Path, name: str
+) -> None:
+    case = CASES[name]
+    assert case.says in append_refused(inside, tmp_path / "a.tar", b"".join(case.make()))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        raw_tar.header(f"blobs/sha256/{LAYER[7:]}".encode(), raw_tar.base256(-512, 12)),
+        raw_tar.pax({"GNU.sparse.map": "a,b"}) + raw_tar.member(b"index.json", b"x"),
+        raw_tar.pax({"GNU.sparse.map": "0,1", "GNU.sparse.size": 9, "GNU.sparse.numblocks": 1})
+        + raw_tar.member(f"blobs/sha256/{LAYER[7:]}".encode(), b"x"),
+        raw_tar.pax({"path": "../oci-layout"}) + raw_tar.member(b"x"),
+        raw_tar.member(b"oci-layout", b"x" * 600, b"V"),
+        raw_tar.member(b"blobs", b"x"),
+    ],
+)
+def test_append_refuses_an_odd_member(
+    inside: Callable[..., Done], tmp_path: Path, odd: bytes
+) -> None:
+    append_refused(inside, tmp_path / "a.tar", raw_tar.member(b"blobs/", flag=b"5") + odd + WHOLE)
+
+
+def test_append_reads_what_tools_write(inside: Callable[..., Done], tmp_path: Path) -> None:
+    """Directories, long names of GNU tar, empty blobs, records of PAX and padding are nothing to
+    stumble over.
+    """
+    out, empty = tmp_path / "a.tar", archives.digest(b"")
+    pieces = (
+        raw_tar.member(b"./", flag=b"5"),
+        raw_tar.member(b"./blobs/", flag=b"5"),
+        raw_tar.member(b"././@LongLink", b"./blobs/sha256/%b" % empty[7:].encode(), b"L"),
+        raw_tar.member(b"./blobs/sha256/"),
+        raw_tar.pax({"comment": "x"}, b"g"),
+        raw_tar.member(b"repositories", b"{"),
+        WHOLE,
+        bytes(3 << 20),
+    )
+    out.write_bytes(b"".join(pieces))
+    succeeded(inside("save", "--append", out, "app:1"))
+    files = content(out.read_bytes())
+    assert content(WHOLE).keys() | {f"blobs/sha256/{empty[7:]}"} < files.keys()
+    assert "repositories" not in files
+
+
+@pytest.mark.parametrize("annotations", ["", ',"annotations":null', ',"annotations":{"k":"v"}'])
+def test_append_of_an_image_without_a_name_keeps_others_without_one(
+    inside: Callable[..., Done], tmp_path: Path, annotations: str
+) -> None:
+    out = tmp_path / "a.tar"
+    other = ImageParts(layers=[archives.layer("other")])
+    files = dict(archives.members(archives.oci_archive((other, None))))
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    text = json.dumps({key: value for key, value in entry.items() if key != "annotations"})
+    files["index.json"] = f'{{"schemaVersion":2,"manifests":[{text[:-1]}{annotations}}}]}}'.encode()
+    out.write_bytes(archives.tar(list(files.items())))
+    succeeded(inside("save", "--append", out, BARE.id[7:19]))
+    manifests = json.loads(content(out.read_bytes())["index.json"])["manifests"]
+    assert len(manifests) == 2
+    assert manifests[0]["digest"] == entry["digest"]
+
+
+def test_append_keeps_members_that_it_does_not_know(
+    inside: Callable[..., Done], tmp_path: Path
+) -> None:
+    out = tmp_path / "a.tar"
+    files = dict(archives.members(WHOLE))
+    index = json.loads(files["index.json"])
+    (other,) = index["manifests"]
+    other |= {"x-desc": {"b": 1.0, "a": [None]}}
+    mine = archives.descriptor(APP.manifest(), archives.OCI_MANIFEST) | {
+        "x-mine": "<>",
+        "annotations": {"io.containerd.image.name": "docker.io/library/app:1"},
+    }
+    lost = mine | {
+        "digest": archives.digest(BARE.manifest()),
+        "Annotations": {"z": "kept", "io.containerd.image.name": "docker.io/library/app:2"},
+    }
+    del lost["annotations"]
+    index = {"x-top": [1e300, {"z": 0, "a": 0}], **index, "manifests": [other, mine, lost]}
+    item = {"X": 1, "Config": "c", "RepoTags": ["c:1"], "Layers": [], "Parent": "p"}
+    app = item | {"Config": f"blobs/sha256/{APP.id[7:]}", "RepoTags": ["app:0"]}
+    stale = item | {"Config": "d", "RepoTags": ["app:2"]}
+    files["index.json"] = json.dumps(index).encode()
+    files["manifest.json"] = json.dumps([item, app, stale]).encode() + b"more is ignored"
+    layout = files["oci-layout"] = b'{"x": 1, "imageLayoutVersion": "1.0.0"}'
+    out.write_bytes(archives.tar(files.items()))
+    succeeded(inside("save", "--append", out, "app:1", "app:2"))
+
+    found = content(out.read_bytes())
+    assert found["oci-layout"] == layout
+    merged = json.loads(found["index.json"])
+    assert merged["x-top"] == index["x-top"]
+    assert merged["manifests"][0] == other
+    assert merged["manifests"][1]["x-mine"] == "<>"
+    assert merged["manifests"][2]["annotations"] == {"z": "kept"}
+    assert merged["manifests"][2]["x-mine"] == "<>"
+    assert next(iter(merged)) == "x-top", "members are where they were"
+    assert b'"x-desc":{"b":1.0,"a":[null]}' in found["index.json"]
+    items = json.loads(found["manifest.json"])
+    assert items[0] == item
+    assert items[1]["X"] == 1
+    assert items[1]["RepoTags"] == ["app:0", "app:1"]
+    assert items[1]["Layers"]
+    assert items[2] == stale | {"RepoTags": None}
+
+
+@pytest.mark.parametrize("document", [b"[]", b"null", b"", b"garbage", b"{}", b"[null]", b"[1]"])
+def test_append_takes_a_manifest_json_for_absent_as_load_does(
+    inside: Callable[..., Done], tmp_path: Path, document: bytes
+) -> None:
+    out = tmp_path / "a.tar"
+    out.write_bytes(archives.extended(WHOLE, [("manifest.json", document)]))
+    succeeded(inside("save", "--append", out, "app:1"))
+    assert tags(out.read_bytes()) == [["app:1"]]
+    assert len(json.loads(content(out.read_bytes())["index.json"])["manifests"]) == 2
+
+
+def test_append_keeps_images_that_only_manifest_json_names(
+    inside: Callable[..., Done], tmp_path: Path
+) -> None:
+    """As docker 25.0 saves an image by its ID."""
+    out = tmp_path / "a.tar"
+    item: dict[str, Any] = {
+        "Config": f"blobs/sha256/{OTHER.id[7:]}",
+        "RepoTags": None,
+        "Layers": [],
+    }
+    index = b'{"schemaVersion": 2, "manifests": null}'
+    more = [("index.json", index), ("manifest.json", json.dumps([item]).encode())]
+    files = dict(archives.members(WHOLE)) | dict(more)
+    out.write_bytes(archives.tar(files.items()))
+    succeeded(inside("save", "--append", out, "app:1"))
+    assert tags(out.read_bytes()) == [None, ["app:1"]]
+    assert f"blobs/sha256/{OTHER.id[7:]}" in content(out.read_bytes())
+
+
+@pytest.mark.parametrize("option", ["-o", "--append"])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_file_that_is_replaced_keeps_its_mode(
+    inside: Callable[..., Done], tmp_path: Path, option: str, mode: int
+) -> None:
+    out = tmp_path / "a.tar"
+    out.write_bytes(WHOLE)
+    out.chmod(mode)
+    succeeded(inside("save", option, out, "app:1"))
+    assert stat.S_IMODE(out.stat().st_mode) == mode
+
+
+def test_a_private_file_is_private_while_it_is_replaced(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, create, modes = tmp_path / "a.tar", os.open, []
+
+    def opened(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        descriptor = create(path, flags, *arguments, **options)
+        if str(path).startswith(".a.tar."):
+            modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return descriptor
+
+    out.write_bytes(b"old")
+    out.chmod(0o600)
+    monkeypatch.setattr(os, "open", opened)
+    succeeded(inside("save", "-o", out, "app:1"))
+    assert modes == [0o600]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [(0o755, (1234, 4321, 0o664)), (0o1777, (0, 0, 0o644))],
+    ids=["in a directory of mine", "in a directory of everybody"],
+)
+def test_a_file_of_another_user_that_is_replaced(
+    inside: Callable[..., Done], tmp_path: Path, above: int, expected: tuple[int, int, int]
+) -> None:
+    directory = tmp_path / "above"
+    directory.mkdir()
+    out = directory / "a.tar"
+    out.write_bytes(b"old")
+    out.chmod(0o664)
+    os.chown(out, 1234, 4321)
+    directory.chmod(above)
+    succeeded(inside("save", "-o", out, "app:1"))
+    found = out.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_group_that_cannot_be_given_gets_no_rights(
+    inside: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    out = tmp_path / "a.tar"
+    out.write_bytes(b"old")
+    out.chmod(0o674)
+    os.chown(out, -1, 4321)
+    monkeypatch.setattr(os, "fchown", refused)
+    succeeded(inside("save", "-o", out, "app:1"))
+    assert stat.S_IMODE(out.stat().st_mode) == 0o644
 
 
 def test_append_refuses_a_damaged_archive(inside: Callable[..., Done], tmp_path: Path) -> None:

@@ -519,6 +519,102 @@ def _legacy(images: int, chain: int) -> Iterable[bytes]:
     yield tar([*members, ("repositories", to_json({"app": tags}))])
 
 
+def _labelled(size: int, label: str = "x") -> bytes:
+    """A config with a label of that many bytes, which compresses to almost nothing."""
+    labels = {"config": {"Labels": {"x": label * size}}}
+    return ImageParts(layers=[PLAIN], extra=labels).config
+
+
+def _sharing(count: int) -> Iterable[bytes]:
+    """Many manifests over one config with a large label."""
+    config = _labelled(19 << 20)
+    described = descriptor(config, archives.OCI_CONFIG)
+    each = [to_json(manifest(config=described, annotations={"n": f"{n}"})) for n in range(count)]
+    entries = [descriptor(data, MANIFEST, annotations={REF: f"{n}"}) for n, data in enumerate(each)]
+    yield oci(entries, [config, *each])
+
+
+def _large_configs(count: int) -> Iterable[bytes]:
+    """One index of many manifests, each with another large config."""
+    configs = [_labelled(9 << 20, chr(ord("a") + n)) for n in range(count)]
+    each = [to_json(manifest(config=descriptor(c, archives.OCI_CONFIG))) for c in configs]
+    top = to_json(index(*(descriptor(data, MANIFEST) for data in each)))
+    named = descriptor(top, INDEX, annotations={REF: "1"})
+    yield oci([named], [*configs, *each, top])
+
+
+def _spelled(count: int) -> Iterable[bytes]:
+    """Many items of one large config, each by another path."""
+    paths = ["./" * n + "c.json" for n in range(count)]
+    items = [item(Config=path, RepoTags=[f"a:{n}"]) for n, path in enumerate(paths)]
+    yield docker(items=items, config=_labelled(19 << 20))
+
+
+def _large_annotations(count: int) -> Iterable[bytes]:
+    """Many manifests with large annotations."""
+    text = "x" * (9 << 20)
+    each = [to_json(manifest(annotations={"n": f"{n}{text}"})) for n in range(count)]
+    entries = [descriptor(data, MANIFEST, annotations={REF: f"{n}"}) for n, data in enumerate(each)]
+    yield oci(entries, each)
+
+
+def _repeating(count: int, layers: int) -> Iterable[bytes]:
+    """Many manifests of one layer, very often."""
+    config = _config_of(layers)
+    parts = {
+        "config": descriptor(config, archives.OCI_CONFIG),
+        "layers": [descriptor(PLAIN, archives.OCI_LAYER)] * layers,
+    }
+    each = [to_json(manifest(**parts, annotations={"n": f"{n}"})) for n in range(count)]
+    entries = [descriptor(data, MANIFEST, annotations={REF: f"{n}"}) for n, data in enumerate(each)]
+    yield oci(entries, [config, *each])
+
+
+def _config_of(count: int) -> bytes:
+    config: Any = {"os": "linux", "architecture": "amd64"}
+    config["rootfs"] = {"type": "layers", "diff_ids": [archives.digest(PLAIN)] * count}
+    return to_json(config)
+
+
+def _features(count: int, features: int) -> Iterable[bytes]:
+    """Many images for very many features of their systems, each of which is empty."""
+    configs = [
+        ImageParts(layers=[PLAIN], extra={"os.features": [""] * features, "author": f"{n}"}).config
+        for n in range(count)
+    ]
+    each = [to_json(manifest(config=descriptor(c, archives.OCI_CONFIG))) for c in configs]
+    entries = [descriptor(data, MANIFEST, annotations={REF: f"{n}"}) for n, data in enumerate(each)]
+    yield oci(entries, [*configs, *each])
+
+
+def _absent_layers(count: int, layers: int) -> Iterable[bytes]:
+    """Many manifests, each of very many layers that are nowhere else."""
+    described = [
+        [
+            {"mediaType": archives.OCI_LAYER, "digest": f"sha256:{n:032x}{m:032x}", "size": 1}
+            for m in range(layers)
+        ]
+        for n in range(count)
+    ]
+    each = [to_json(manifest(layers=some)) for some in described]
+    entries = [descriptor(data, MANIFEST, annotations={REF: f"{n}"}) for n, data in enumerate(each)]
+    yield oci([entry(), *entries], each)
+
+
+def _commands(chain: int, children: int) -> Iterable[bytes]:
+    """docker before 1.10: a chain of layers with large commands, and images on its end."""
+    command = {"Cmd": ["x" * (15 << 20)]}
+    members = []
+    for n in range(chain + children):
+        parent = f"{min(n, chain) - 1}" if n else ""
+        config: Any = {"id": f"{n}", "parent": parent, "os": "linux"}
+        if n < chain:
+            config["container_config"] = command
+        members += [(f"{n}/json", to_json(config)), (f"{n}/layer.tar", PLAIN)]
+    tags = {f"{n}": f"{n}" for n in range(chain, chain + children)}
+    yield tar([*members, ("repositories", to_json({"app": tags}))])
+
+
 _TOO_MUCH = [
     Case(
         "manifest over the limit",
@@ -594,6 +690,36 @@ _TOO_MUCH = [
     Case("1,000 images of one large config", lambda: _items(1000)),
     Case("1,000 entries of one large manifest", lambda: _entries(1000, 500_000)),
     Case("100 images over a chain of 300 layers", lambda: _legacy(100, 300)),
+    Case("40 manifests over one config of 19 MiB", lambda: _sharing(40)),
+    Case("20 configs of 9 MiB", lambda: _large_configs(20)),
+    Case("40 items of one config of 19 MiB", lambda: _spelled(40)),
+    Case("20 manifests with annotations of 9 MiB", lambda: _large_annotations(20)),
+    Case("4 manifests of 20,000 equal layers", lambda: _repeating(4, 20_000)),
+    Case(
+        "16 manifests of 20,000 equal layers",
+        lambda: _repeating(16, 20_000),
+        LimitExceeded,
+        "bytes of what its manifests and configs name",
+    ),
+    Case(
+        "30 manifests of 20,000 absent layers",
+        lambda: _absent_layers(30, 20_000),
+        LimitExceeded,
+        "bytes of what its manifests and configs name: limit 67108864",
+    ),
+    Case(
+        "80 images for 240,000 features",
+        lambda: _features(80, 240_000),
+        LimitExceeded,
+        "bytes of what its manifests and configs name",
+    ),
+    Case(
+        "a chain of commands of 15 MiB",
+        lambda: _commands(20, 1),
+        LimitExceeded,
+        "bytes of history: limit 20971520",
+    ),
+    Case("30 images over a command of 15 MiB", lambda: _commands(1, 30)),
 ]
 
 DOCUMENTS = [*_JSON, *_GRAPHS, *_REFUSED_NAMES, *_LOADED_NAMES, *_TOO_MUCH]

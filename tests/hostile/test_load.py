@@ -7,10 +7,15 @@ import pytest
 
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
-from engine.errors import printable
+from engine.errors import SizeMismatch, printable
 from engine.limits import Limits
-from tests.cli.command import picture, refusal
-from tests.hostile.case import Case, docker, whole
+from imgfs.vfs.names import FAMILIAR
+from imgfs.vfs.tree import ImageDirectory, ImageTree
+from imgfs.vfs.views import CombinedView
+from tests import archives
+from tests.archives import ImageParts, descriptor, to_json
+from tests.cli.command import Command, picture, refusal, succeeded
+from tests.hostile.case import APP, NAME, Case, docker, entry, index, oci, whole
 from tests.hostile.cases import CASES
 from tests.hostile.conftest import Load, pieces
 from tests.local_engine import LocalEngine
@@ -50,6 +55,31 @@ def test_a_load_ends_as_it_must(
     assert list((store / "ingest").iterdir()) == []
     assert list((store / "leases").iterdir()) == []
     assert memory - ordinary["memory"] < MEMORY
+
+
+def test_an_index_that_lies_about_another_image(store: Path, tmp_path: Path) -> None:
+    """It does not keep the other image out, and what it shows of itself is an error or true."""
+    imgfs = Command(copy(store, tmp_path / "store"))
+    other = ImageParts(architecture="arm64")
+    false = descriptor(other.manifest(), archives.OCI_MANIFEST) | {"size": 7}
+    lying = to_json(index(descriptor(APP.manifest(), archives.OCI_MANIFEST), false))
+    named = entry({NAME: "docker.io/library/lying:1"}) | descriptor(lying, archives.OCI_INDEX)
+    succeeded(imgfs("load", "-q", stdin=oci([named], [lying])))
+    good = archives.docker_archive((other, ["other:1"]))
+    assert succeeded(imgfs("load", stdin=good)).lines == ["Loaded image: other:1"]
+    names = "{{.Repository}}:{{.Tag}}"
+    listed = succeeded(imgfs("images", "--format", names)).lines
+    assert sorted(listed) == ["before:1", "lying:1", "other:1"]
+    assert "unexpected size: expected 7" in refusal(imgfs("save", "lying:1"))
+    assert "unexpected size: expected 7" in refusal(imgfs("inspect", "lying:1"))
+    with LocalEngine(imgfs.store) as engine:
+        root = ImageTree(engine.store, CombinedView(), {}, FAMILIAR).root
+        assert {"lying:1", "other:1"} <= {name for name, _ in root.children()}
+        shown = root.lookup("lying:1")
+        assert isinstance(shown, ImageDirectory)
+        with pytest.raises(SizeMismatch):
+            list(shown.children())
+    succeeded(imgfs("save", "other:1"))
 
 
 def take(session: Import, case: Case) -> None:

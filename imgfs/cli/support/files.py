@@ -33,7 +33,10 @@ def followed(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Provide a file that appears once it is complete; a pipe or device is written directly."""
+    """Provide a file that appears once it is complete; a pipe or device is written directly.
+
+    It has the mode of a file that it replaces, and its owner and group as far as they can be given.
+    """
     if _is_special(path):
         with open(_open_device(path), "wb") as device:
             yield device
@@ -43,7 +46,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     try:
         directory = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with open(_create(temporary, directory), "wb") as file:
+            old = _found(target.name, directory)
+            with open(_create(temporary, directory, old), "wb") as file:
                 yield file
                 if target.exists():  # a power failure must not lose the file that it replaces
                     file.flush()
@@ -81,9 +85,41 @@ def _is_special(path: Path) -> bool:
     return False
 
 
-def _create(name: str, directory: int) -> int:
+def _found(name: str, directory: int) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return None
+
+
+def _create(name: str, directory: int, old: os.stat_result | None) -> int:
+    """Create a file in the place of an old one, which others can read only as they could that."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(name, flags, 0o666, dir_fd=directory)
+    descriptor = os.open(name, flags, 0o666 if old is None else 0o600, dir_fd=directory)
+    if old is not None:
+        is_planted = old.st_uid != os.geteuid() and os.fstat(directory).st_mode & stat.S_IWOTH
+        if is_planted:  # whoever made it may want to change what comes into its place
+            _set_mode(descriptor, old, 0o755)
+        else:
+            _set_owner(descriptor, old)
+            _set_mode(descriptor, old, 0o777)
+    return descriptor
+
+
+def _set_owner(descriptor: int, old: os.stat_result) -> None:
+    """Set the owner and the group of an old file, or only the group, as far as that is allowed."""
+    for owner in (old.st_uid, -1):
+        with suppress(OSError):
+            os.fchown(descriptor, owner, old.st_gid)
+            return
+
+
+def _set_mode(descriptor: int, old: os.stat_result, most: int) -> None:
+    """Set the mode of an old file; another group may do no more than everybody."""
+    mode = old.st_mode & most
+    if os.fstat(descriptor).st_gid != old.st_gid:
+        mode &= 0o707 | (mode & 0o007) << 3
+    with suppress(OSError):  # not every file system has modes
+        os.fchmod(descriptor, mode)
 
 
 def _open_device(path: Path) -> int:
