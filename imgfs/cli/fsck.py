@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from engine.stores.local import rebuild
 from engine.stores.local.fsck import check, check_layers, unverified_layers
 from engine.stores.local.fsck.problem import Problem, Unverified
 from engine.stores.local.fsck.repair import NO_LONGER_SO, repair
+from engine.stores.local.fsck.repair_lock import repairing
 from engine.stores.local.fsck.replacement import replace_database, restore_names
 from engine.stores.local.store import LocalStore
 from imgfs.cli.support.command import Command, Parser
@@ -64,19 +66,21 @@ def _fsck(args: Namespace) -> None:
 
     With --repair, rows without a file are removed, files without a row get one,
     damaged files are moved to quarantine/ in the store, and the records about images
-    are derived again from their blobs. A database that cannot be opened is rebuilt.
+    are derived again from their blobs. Damaged events and leases are removed. A database
+    that cannot be opened is rebuilt. One repair runs at a time.
     The status is 1 if there is a problem (with --repair: if an image is damaged).
     """
     store = _local_store(args)
     report = _ignore if args.quiet or args.format == "json" else print
-    try:
-        found = _check(store, args, report)
-    except StoreDamaged:
-        if not args.repair:
-            raise
-        replace_database(store)
-        _warn("the database cannot be used and is made anew; the old one is in quarantine/")
-        found = _check(store, args, report)
+    with repairing(store) if args.repair else nullcontext():
+        try:
+            found = _check(store, args, report)
+        except StoreDamaged:
+            if not args.repair:
+                raise
+            replace_database(store)
+            _warn("the database cannot be used and is made anew; the old one is in quarantine/")
+            found = _check(store, args, report)
     damaged = sorted({name for one in found for name in one.lost_by})
     unverified = _unverified(store) if args.deep else []
     if args.format == "json":
@@ -85,8 +89,9 @@ def _fsck(args: Namespace) -> None:
             document["unverified"] = [msgspec.to_builtins(one) for one in unverified]
         print_json(document)
     elif not args.quiet:
+        before = "" if args.repair else "run imgfs fsck --repair, then "
         for name in damaged:
-            print(f"image {escaped(name)} has lost something: load it again")
+            print(f"image {escaped(name)} has lost something: {before}load it again")
         for layer in unverified:
             images = ", ".join(layer.images)
             text = f"layer {layer.digest} {layer.reason}: its diff ID cannot be checked"

@@ -66,15 +66,28 @@ def test_fsck_reports_damage(imgfs: Command) -> None:
     assert (done.status, done.err) == (1, b"")
     assert done.lines == [
         f"lost blob {LAYER}: its file is missing (in app:1)",
-        "image app:1 has lost something: load it again",
+        "image app:1 has lost something: run imgfs fsck --repair, then load it again",
         "1 problem, 0 repaired",
     ]
     done = imgfs("fsck", "--repair")
     assert done.status == 1
     assert done.lines[0] == f"lost blob {LAYER}: its file is missing (in app:1): dropped its row"
+    assert "image app:1 has lost something: load it again" in done.lines
     assert imgfs("fsck").status == 1
     succeeded(imgfs("load", stdin=ARCHIVE))
     succeeded(imgfs("fsck", "--deep"))
+
+
+def test_what_fsck_says_helps_against_a_damaged_blob(imgfs: Command) -> None:
+    """A load takes a blob of the right size for the right one, until the repair has moved it."""
+    layer_file(imgfs).chmod(0o600)
+    layer_file(imgfs).write_bytes(APP.layers[0][::-1])
+    assert "image app:1 has lost something: run imgfs fsck --repair, then load it again" in (
+        imgfs("fsck").lines
+    )
+    assert imgfs("fsck", "--repair").status == 1
+    succeeded(imgfs("load", stdin=ARCHIVE))
+    succeeded(imgfs("fsck"))
 
 
 def test_fsck_succeeds_if_everything_is_repaired(imgfs: Command) -> None:

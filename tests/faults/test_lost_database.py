@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.stores.local import rebuild
 from engine.stores.local.fsck.problem import Problem
 from engine.stores.local.fsck.repair import repair
 from engine.stores.local.store import LocalStore
@@ -119,3 +120,45 @@ def test_fsck_goes_on_where_it_was_interrupted(
     ]
     assert succeeded(imgfs("gc")).lines == ["freed 0B"]
     succeeded(imgfs("fsck", "--deep"))
+
+
+STEPS = {
+    "replace_database": checking,
+    "begin": rebuild,
+    "repair": checking,
+    "restore_names": checking,
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_one_repair_at_a_time(imgfs: Command, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Another one would replace the new database, or wait for the lock of the first one."""
+    listed = succeeded(imgfs("images", "--format", "json")).json
+    damage_the_blobs(imgfs)
+    module, refused = STEPS[step], []
+    original = getattr(module, step)
+
+    def late(*arguments: object) -> object:
+        monkeypatch.setattr(module, step, original)
+        refused.append(refusal(imgfs("fsck", "--repair")))
+        return original(*arguments)
+
+    monkeypatch.setattr(module, step, late)
+    checking.FSCK.call("imgfs fsck", ["--repair"], str(imgfs.store))
+    assert refused == [
+        f"store {imgfs.store}: another imgfs fsck --repair is at work; let it come to its end"
+    ]
+    assert [i["name"] for i in succeeded(imgfs("images", "--format", "json")).json] == [
+        i["name"] for i in listed
+    ]
+    assert succeeded(imgfs("gc")).lines == ["freed 0B"]
+    succeeded(imgfs("fsck", "--deep", "--repair"))
+
+
+def test_a_directory_that_is_no_store_gets_no_lock(imgfs: Command, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    assert "is not an imgfs store" in refusal(
+        imgfs("--store", tmp_path / "other", "fsck", "--repair")
+    )
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["file"]

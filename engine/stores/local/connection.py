@@ -1,14 +1,16 @@
 """A connection to the SQLite database of a store, whose errors are those of the engine.
 
 SQLite errors about the file (locked, damaged, …) are raised as StoreError, and failures of the disk
-(full, over quota, read-only, …) as the corresponding OSError. Constraint violations and errors in
-SQL remain sqlite3's.
+(full, over quota, read-only, …) as the corresponding OSError. Damage shows itself also by text that
+is no UTF-8 or no JSON, and by tables and columns that are not there. Constraint violations and
+other errors in SQL remain sqlite3's.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -26,8 +28,9 @@ LOCKED: Final = (
 )
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGE: Final = "the database is damaged: run imgfs fsck --repair"
 _SENTENCES: Final = {
-    sqlite3.SQLITE_CORRUPT: "the database is damaged: run imgfs fsck --repair",
+    sqlite3.SQLITE_CORRUPT: _DAMAGE,
     sqlite3.SQLITE_NOTADB: (
         "the file is not a database, or its header is damaged: run imgfs fsck --repair"
     ),
@@ -36,12 +39,21 @@ _SENTENCES: Final = {
     sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
     sqlite3.SQLITE_IOERR: "reading or writing the database failed",
 }
+_OF_THE_SCHEMA: Final = re.compile(
+    "no such (table|column|function|index|trigger|collation sequence)"
+    "|has no column named|already exists|duplicate column name|foreign key mismatch"
+    "|ON CONFLICT clause does not match|malformed JSON|JSON path error|unsupported file format"
+    "|cannot modify|integer overflow"
+)
+"""What SQLite says, as an error in SQL, if the tables are not those of the schema, or a value in
+them has no meaning.
+"""
 _OF_THE_DISK: Final = frozenset(_SENTENCES) - _DAMAGED
 
 
 class Connection(sqlite3.Connection):
     """A connection to the file `file` at `path`; `failed` is set after an error of the file or
-    disk.
+    disk, and when the file was replaced.
 
     SQLite also opens a file that it cannot write to; such a connection never writes.
     """
@@ -86,8 +98,22 @@ class _Cursor(sqlite3.Cursor):
         try:
             return call(*args, **kwargs)
         except sqlite3.Error as error:
-            self.connection.failed |= _code(error) in _SENTENCES
+            if _code(error) in _SENTENCES:
+                self.connection.failed = True
             raise translated(error, self.connection.path) from error
+        except UnicodeDecodeError as error:
+            raise StoreDamaged(self.connection.path, _DAMAGE) from error
+
+
+def check_types(row: tuple[Any, ...], types: tuple[type, ...]) -> None:
+    """Raise TypeError for a row that has values of other types: damage may change them, too."""
+    if tuple(map(type, row)) != types:
+        raise TypeError("a value is of another type")
+
+
+def damaged(path: os.PathLike[str], row: str) -> StoreDamaged:
+    """Return the error for a row, which `row` describes, whose values have no meaning."""
+    return StoreDamaged(str(path), f"{row} is damaged: run imgfs fsck --repair")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -106,9 +132,22 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
         return StoreError(path, "the database cannot be opened: it is a directory")
     if code in _DAMAGED:
         return StoreDamaged(path, _SENTENCES[code])
+    if _shows_damage(error, code):
+        return StoreDamaged(path, _DAMAGE)
     if code in _SENTENCES:
         return StoreError(path, _SENTENCES[code])
     return error
+
+
+def _shows_damage(error: sqlite3.Error, code: int) -> bool:
+    """Return whether our own SQL fails because of what is in the file."""
+    if isinstance(error, sqlite3.DataError):
+        return True  # a value that is larger than any that SQLite stores
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    if code == sqlite3.SQLITE_ERROR:
+        return _OF_THE_SCHEMA.search(str(error)) is not None
+    return code == sqlite3.SQLITE_OK and "decode" in str(error)  # by the module, not by SQLite
 
 
 def _refusal(path: str) -> int | None:

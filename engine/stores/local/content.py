@@ -30,16 +30,24 @@ from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from engine.content.protocols import NO_LABELS, Committed, Info, Status
-from engine.errors import InvalidDigest, NotFound, StoreError
+from engine.errors import ContentMismatch, InvalidDigest, NotFound, StoreError
 from engine.spec.digest import ALGORITHMS, Digest, parse
 from engine.stores.content import ContentStore, merged
+from engine.stores.local.connection import check_types, damaged
 from engine.stores.local.database import Database
-from engine.stores.local.files import LocalReader, make_directory, sync, sync_directory
+from engine.stores.local.files import (
+    LocalReader,
+    make_directory,
+    open_file,
+    sync,
+    sync_directory,
+)
 from engine.threads import run_all
 
 if TYPE_CHECKING:
@@ -49,6 +57,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 500
 _COLUMNS: Final = "digest, size, created_at, updated_at, labels"
+_TYPES: Final = (str, int, float, float, str)
 
 
 class LocalContent(ContentStore):
@@ -78,15 +87,20 @@ class LocalContent(ContentStore):
     # Reading
 
     def open(self, digest: str) -> LocalReader:
-        """Open a blob as `Provider.open` does; raise NotFound also if the file of a row is lost."""
+        """Open a blob as `Provider.open` does; raise NotFound also if the file of a row is lost,
+        ContentMismatch if something else is in its place.
+        """
         path = self.path(parse(digest))
         if not self.sizes([digest]):
             raise NotFound("blob", digest)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            reader = open_file(path)
         except FileNotFoundError:
             raise NotFound("blob", digest) from None
-        return LocalReader(descriptor)
+        if not reader.is_regular:
+            reader.close()
+            raise ContentMismatch(f"blob {digest}", "a regular file", "something else")
+        return reader
 
     def exists(self, digest: str) -> bool:
         """Return whether the blob can be read: its row and its file exist and agree in size."""
@@ -113,14 +127,11 @@ class LocalContent(ContentStore):
         return found
 
     def walk(self, wanted: Callable[[Info], bool] | None = None) -> Iterator[Info]:
-        last = ""
-        while rows := self._database.read(
-            f"SELECT {_COLUMNS} FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?", (last, _BATCH)
-        ):
-            for info in map(_info, rows):
+        query = f"SELECT {_COLUMNS} FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?"
+        for rows in self._database.pages(query, _BATCH):
+            for info in map(self._info, rows):
                 if wanted is None or wanted(info):
                     yield info
-            last = rows[-1][0]
 
     def labelled(self, key: str, value: str) -> list[Info]:
         rows = self._database.read(
@@ -128,7 +139,7 @@ class LocalContent(ContentStore):
             " WHERE label.key = ? AND label.value = ? ORDER BY digest",
             (key, value),
         )
-        return [_info(row) for row in rows]
+        return [self._info(row) for row in rows]
 
     # Writing
 
@@ -318,7 +329,17 @@ class LocalContent(ContentStore):
 
     def _find(self, digest: Digest) -> Info | None:
         rows = self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (digest,))
-        return _info(rows[0]) if rows else None
+        return self._info(rows[0]) if rows else None
+
+    def _info(self, row: tuple[Any, ...]) -> Info:
+        """Return a row as a value; raise StoreDamaged."""
+        digest, size, created_at, updated_at, labels = row
+        try:
+            check_types(row, _TYPES)
+            known = msgspec.json.decode(labels, type=dict[str, str])
+            return Info(parse(digest), size, created_at, updated_at, known)
+        except (TypeError, msgspec.MsgspecError, InvalidDigest) as error:
+            raise damaged(self._database.path, f"the row of blob {digest!r}") from error
 
     def _has_file(self, digest: Digest, size: int) -> bool:
         try:
@@ -355,13 +376,6 @@ def _digest(algorithm: str, name: str) -> Digest | None:
         return parse(f"{algorithm}:{name}")
     except InvalidDigest:
         return None
-
-
-def _info(row: tuple[str, int, float, float, str]) -> Info:
-    import json
-
-    digest, size, created_at, updated_at, labels = row
-    return Info(parse(digest), size, created_at, updated_at, json.loads(labels))
 
 
 def _unlink(paths: Iterable[str]) -> None:

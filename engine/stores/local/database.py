@@ -8,7 +8,9 @@ its first statement (`BEGIN IMMEDIATE`), so it is the lock of the store: what it
 until its end. It belongs to its thread, so none may be held across an `await`.
 
 A connection with an error of the file or the disk (`connection.py`) is replaced before its next
-use, so that a fault ends with its cause.
+use, so that a fault ends with its cause. So is one whose file is no longer at the path, since
+`imgfs fsck --repair` has made the database anew. A transaction and `data_version` look at the path;
+other reads do not, since that would cost a quarter of a query.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ import msgspec
 from engine.closing import Closing
 from engine.errors import StoreBusy, StoreError
 from engine.stores.local import forks
-from engine.stores.local.connection import BUSY_SECONDS, LOCKED, Connection, translated
+from engine.stores.local.connection import (
+    BUSY_SECONDS,
+    LOCKED,
+    Connection,
+    damaged,
+    translated,
+)
 from engine.stores.local.schema import MIGRATIONS
 
 _POLL: Final = 0.02
@@ -58,6 +66,7 @@ class Database(Closing):
         self._lock = threading.Lock()
         self._sessions: dict[threading.Thread, _Session] = {}
         self._watch: Connection | None = None
+        self._watches = 0
         self._closed = False
         self._pid = os.getpid()
         try:
@@ -79,6 +88,20 @@ class Database(Closing):
         """Return all rows of a query at once, so that no read snapshot stays open."""
         return self.connection.execute(sql, parameters).fetchall()
 
+    def pages(self, sql: str, size: int) -> Iterator[list[Any]]:
+        """Yield the rows of a query in lists of `size`; its parameters are the first column of the
+        row before, and `size`.
+
+        Raise StoreDamaged if the rows are not in order, which might go on for ever.
+        """
+        last = ""
+        while rows := self.read(sql, (last, size)):
+            yield rows
+            following = rows[-1][0]
+            if not (isinstance(following, str) and following > last):
+                raise damaged(self.path, f"the order of the rows behind {last!r}")
+            last = following
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Enter a write transaction of the calling thread, which an exception rolls back.
@@ -92,10 +115,8 @@ class Database(Closing):
             with _savepoint(session.connection):
                 yield session.connection
             return
-        if session.connection.is_read_only or session.connection.file != forks.file_at(self.path):
-            session = self._renewed(session)
+        session = self._begun(session)
         connection = session.connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
             self._check_schema(connection)
             yield connection
@@ -106,6 +127,23 @@ class Database(Closing):
                 self._roll_back(session)
             for callback in afterwards:
                 callback()
+
+    def _begun(self, session: _Session) -> _Session:
+        """Begin a transaction on the file that is at the path, also if it was replaced while this
+        waited for the lock; return the session that has it.
+        """
+        while True:
+            if session.connection.is_read_only or self._is_replaced(session.connection):
+                session = self._renewed(session)
+            session.connection.execute("BEGIN IMMEDIATE")
+            try:
+                is_replaced = self._is_replaced(session.connection)
+            except BaseException:
+                self._roll_back(session)
+                raise
+            if not is_replaced:
+                return session
+            self._roll_back(session)
 
     def after_transaction(self, callback: Callable[[], None]) -> None:
         """Call `callback` after this thread's outermost transaction, when its lock is released.
@@ -123,18 +161,23 @@ class Database(Closing):
         return self.connection.in_transaction
 
     def data_version(self) -> int:
-        """Return a number that changes if any connection, also of this process, has committed.
+        """Return a number that changes if any connection, also of this process, has committed, or
+        if the file was replaced.
 
         It is comparable only with earlier results of the same `Database`.
         """
         self._check_not_inherited()
         with self._lock:
-            if self._watch is not None and self._watch.failed:
-                self._watch.close()
+            watch, file = self._watch, forks.file_at(self.path)
+            if watch is not None and (watch.failed or file not in (None, watch.file)):
+                watch.close()
                 self._watch = None
             if self._watch is None:
                 self._watch = self._connect()
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+                self._watches += 1
+                self._give_up_others(self._watch.file)
+            version = int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+            return self._watches << 32 | version
 
     def close(self) -> None:
         """Close the connections of all threads, and roll back open transactions.
@@ -169,6 +212,18 @@ class Database(Closing):
         elif session.connection.failed and not session.connection.in_transaction:
             session = self._renewed(session)
         return session
+
+    def _is_replaced(self, connection: Connection) -> bool:
+        """Return whether the file of a connection is no longer at the path."""
+        return connection.file != forks.file_at(self.path)
+
+    def _give_up_others(self, file: forks.File) -> None:
+        """Have every thread renew a connection to another file. `failed` is set and never cleared,
+        so that no thread overwrites what another has found.
+        """
+        for session in self._sessions.values():
+            if session.connection.file != file:
+                session.connection.failed = True
 
     def _new_session(self) -> _Session:
         with self._lock:

@@ -38,7 +38,7 @@ _NAMES = (
     _PARTS
     | _BEGINNINGS
     | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "layers", "quarantine"}
-    | {"rebuild", ".rebuild"}
+    | {"repair.lock", "rebuild", ".rebuild", ".imgfs.db", ".imgfs.db-wal", ".imgfs.db-shm"}
 )
 _OF_THE_DISK = frozenset({"lost+found"})
 """The entries of the top directory of an empty file system."""

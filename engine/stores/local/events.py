@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any, Final
 
+from engine.stores.local.connection import check_types, damaged
 from engine.stores.local.database import Database
 from engine.stores.protocols import EventLog
 from engine.stores.records import EVENTS_KEPT, Event
+
+_SELECT: Final = "SELECT number, time_ns, action, target, name, reclaimed, error FROM events"
+_TYPES: Final = (int, int, str, str, str)
 
 
 class LocalEvents(EventLog):
@@ -36,13 +41,26 @@ class LocalEvents(EventLog):
             )
 
     def after(self, number: int = 0) -> list[Event]:
-        rows = self._database.read(
-            "SELECT number, time_ns, action, target, name, reclaimed, error FROM events"
-            " WHERE number > ? ORDER BY number",
-            (number,),
-        )
-        return [Event(*row) for row in rows]
+        return self._events("number > ? ORDER BY number", number)
+
+    def at(self, number: int) -> Event | None:
+        return next(iter(self._events("number = ?", number)), None)
 
     def last(self) -> int:
         rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         return int(rows[0][0]) if rows else 0
+
+    def _events(self, condition: str, number: int) -> list[Event]:
+        rows = self._database.read(f"{_SELECT} WHERE {condition}", (number,))
+        return [self._event(row) for row in rows]
+
+    def _event(self, row: tuple[Any, ...]) -> Event:
+        """Return a row as a value; raise StoreDamaged."""
+        reclaimed, error = row[5:]
+        try:
+            check_types(row[:5], _TYPES)
+            if not (isinstance(reclaimed, int | None) and isinstance(error, str | None)):
+                raise TypeError(row)
+            return Event(*row)
+        except TypeError as wrong:
+            raise damaged(self._database.path, f"the row of event {row[0]}") from wrong

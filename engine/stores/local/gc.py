@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.stores.local import rebuild
+from engine.stores.local.connection import damaged
 from engine.stores.local.tables import StoredTable
 from engine.stores.records import Garbage, Lease
 
@@ -127,6 +128,8 @@ class Collector:
         while level:
             released: list[tuple[str, int]] = []
             for digest, size in level:
+                if type(size) is not int:
+                    raise damaged(self._store.database.path, f"the row of blob {digest!r}")
                 if digest not in gone and digest not in kept:
                     gone.add(digest)
                     released += self._released(digest, gone)
@@ -182,13 +185,11 @@ class Collector:
                 self._store.tables.delete(garbage.name)
 
     def _unheld(self) -> Iterator[tuple[str, int]]:
-        last = ""
         query = (
             f"SELECT digest, size FROM blobs WHERE digest > ? AND {_UNHELD} ORDER BY digest LIMIT ?"
         )
-        while rows := self._store.database.read(query, (last, _PAGE)):
+        for rows in self._store.database.pages(query, _PAGE):
             yield from rows
-            last = rows[-1][0]
 
     def _released(self, digest: str, gone: set[str]) -> Iterator[tuple[str, int]]:
         """Yield the blobs (digest, size) that only `digest` and removed blobs refer to."""

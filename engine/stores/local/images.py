@@ -5,19 +5,23 @@ asked often. A change waits, after its transaction, until no kernel answers with
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from engine.errors import NotFound
+from engine.errors import InvalidDocument, NotFound
 from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, decode
 from engine.spec.descriptor import Descriptor
 from engine.stores.images import ImageStore
+from engine.stores.local.connection import damaged
 from engine.stores.local.database import Database
 from engine.stores.local.events import LocalEvents
 from engine.stores.local.name_lock import LocalNameLock
 
 _COLUMNS = "name, target, labels, created_at, updated_at"
+_TYPES = (str, str, str, float, float)
+_TARGET = (str, int, int)
+_MANIFEST = (str, str, str, int)
 _ENTRY = "path, name, target, revision, created"
 
 
@@ -40,7 +44,7 @@ class LocalImages(ImageStore):
 
     def find(self, name: str) -> Image | None:
         rows = self._read(f"SELECT {_COLUMNS} FROM images WHERE name = ?", (name,))
-        return _image(rows[0]) if rows else None
+        return next(iter(self._images(rows)), None)
 
     def all(self, repository: str = "") -> list[Image]:
         where = ""
@@ -49,18 +53,21 @@ class LocalImages(ImageStore):
             where = "WHERE (name > ? AND name < ?) OR (name > ? AND name < ?)"
             spans = (*_span(f"{repository}:"), *_span(f"{repository}@"))
         rows = self._read(f"SELECT {_COLUMNS} FROM images {where} ORDER BY name", spans)
-        return [_image(row) for row in rows]
+        return self._images(rows)
 
     def names_of(self, target: str) -> list[Image]:
         query = f"SELECT {_COLUMNS} FROM images WHERE digest = ? ORDER BY name"
-        return [_image(row) for row in self._read(query, (target,))]
+        return self._images(self._read(query, (target,)))
+
+    def is_named(self, target: str) -> bool:
+        return bool(self._read("SELECT 1 FROM images WHERE digest = ? LIMIT 1", (target,)))
 
     def artifacts(self) -> list[Image]:
         query = (
             f"SELECT {_COLUMNS} FROM images WHERE digest IN"
             " (SELECT target FROM manifests WHERE config = '') ORDER BY name"
         )
-        return [_image(row) for row in self._read(query)]
+        return self._images(self._read(query))
 
     def count(self) -> int:
         return int(self._read("SELECT count(*) FROM images")[0][0])
@@ -100,9 +107,20 @@ class LocalImages(ImageStore):
                 ),
             )
 
+    def rewrite(self, image: Image) -> None:
+        """Write the row of an image whose target is recorded, whatever the row was before."""
+        self._write(image)
+
     def _erase(self, name: str) -> None:
         with self._transaction() as connection:
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
+
+    def _images(self, rows: Sequence[tuple[Any, ...]]) -> list[Image]:
+        """Return rows as values; raise StoreDamaged."""
+        try:
+            return [_image(row) for row in rows]
+        except (TypeError, InvalidDocument) as error:
+            raise damaged(self._database.path, f"the row of an image ({error})") from error
 
     # Images as a tree of directories
 
@@ -157,6 +175,8 @@ class LocalImages(ImageStore):
         )
         if not rows:
             raise NotFound("image", digest)
+        if tuple(map(type, rows[0])) != _TARGET:
+            raise damaged(self._database.path, f"the record of image {digest}")
         return Target(*rows[0])
 
     def summary(self, target: str) -> Summary:
@@ -175,6 +195,9 @@ class LocalImages(ImageStore):
             " WHERE target = ? ORDER BY position",
             (target,),
         )
+        for row in rows:
+            if tuple(map(type, row)) != _MANIFEST:
+                raise damaged(self._database.path, f"the record of image {target}")
         return tuple(ManifestSummary(*row) for row in rows)
 
     def lacking(self, blobs: Iterable[str]) -> list[Descriptor]:
@@ -192,6 +215,8 @@ def _span(prefix: str) -> tuple[str, str]:
 
 
 def _image(row: tuple[Any, ...]) -> Image:
+    if tuple(map(type, row)) != _TYPES:
+        raise TypeError(f"{row[0]!r}: a value is of another type")
     name, target, labels, created_at, updated_at = row
     descriptor = decode(target, Descriptor, name)
     return Image(name, descriptor, decode(labels, dict[str, str], name), created_at, updated_at)

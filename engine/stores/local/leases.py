@@ -17,17 +17,21 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from engine.content.protocols import NO_LABELS
 from engine.errors import NotFound, StoreError
 from engine.spec.digest import parse
+from engine.stores.local.connection import check_types, damaged
 from engine.stores.local.database import Database
 from engine.stores.local.locks import is_locked
 from engine.stores.protocols import LeaseManager
 from engine.stores.records import Lease
 
 _COLUMNS: Final = "id, created_at, labels"
+_TYPES: Final = (str, float, str)
 
 
 class LocalLeases(LeaseManager):
@@ -111,7 +115,7 @@ class LocalLeases(LeaseManager):
             " WHERE digest = ? ORDER BY created_at, id",
             (parse(digest),),
         )
-        return [_lease(row) for row in rows]
+        return [self._lease(row) for row in rows]
 
     def protected(self, without: Collection[str] = ()) -> set[str]:
         """Return the digests protected by leases other than those in `without`."""
@@ -136,11 +140,19 @@ class LocalLeases(LeaseManager):
     def list(self) -> list[Lease]:
         """Return the leases, oldest first."""
         rows = self._database.read(f"SELECT {_COLUMNS} FROM leases ORDER BY created_at, id")
-        return [_lease(row) for row in rows]
+        return [self._lease(row) for row in rows]
 
+    def at(self, rowid: int) -> Lease | None:
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM leases WHERE rowid = ?", (rowid,))
+        return next(map(self._lease, rows), None)
 
-def _lease(row: tuple[str, float, str]) -> Lease:
-    import json
-
-    lease_id, created_at, labels = row
-    return Lease(lease_id, created_at, json.loads(labels))
+    def _lease(self, row: tuple[Any, ...]) -> Lease:
+        """Return a row as a value; raise StoreDamaged."""
+        lease_id, created_at, labels = row
+        try:
+            check_types(row, _TYPES)
+            if not lease_id.isalnum():  # it is the name of a file
+                raise ValueError(lease_id)
+            return Lease(lease_id, created_at, msgspec.json.decode(labels, type=dict[str, str]))
+        except (TypeError, ValueError) as error:
+            raise damaged(self._database.path, f"the row of lease {lease_id!r}") from error

@@ -1,4 +1,4 @@
-"""Whether a process holds the flock of a file, as the holders of ingests and leases do."""
+"""Flocks of files, such as the holders of ingests and leases have."""
 
 import fcntl
 import os
@@ -18,3 +18,14 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def locked(path: Path, flags: int, operation: int) -> int:
+    """Return a descriptor of the locked file; raise OSError if another process has the lock."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

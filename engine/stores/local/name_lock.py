@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from engine.stores.local.locks import locked
 from engine.stores.protocols import NameLock
 from engine.stores.records import LONGEST
 
@@ -35,7 +36,7 @@ class LocalNameLock(NameLock):
         """
         if self._held is None:
             with suppress(OSError):
-                self._held = _locked(self._path, os.O_CREAT, fcntl.LOCK_SH)
+                self._held = locked(self._path, os.O_CREAT, fcntl.LOCK_SH)
         return self._held is not None
 
     def release(self) -> None:
@@ -48,21 +49,10 @@ class LocalNameLock(NameLock):
         deadline = time.monotonic() + LONGEST
         while time.monotonic() < deadline:
             try:
-                os.close(_locked(self._path, 0, fcntl.LOCK_EX))
+                os.close(locked(self._path, 0, fcntl.LOCK_EX))
             except FileNotFoundError:
                 return
             except OSError:
                 time.sleep(_POLL)
             else:
                 return
-
-
-def _locked(path: Path, flags: int, operation: int) -> int:
-    """Return a descriptor of the locked file; raise OSError if another process has the lock."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o600)
-    try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -20,6 +20,10 @@ from __future__ import annotations
 
 from typing import Final
 
+TABLES: Final = (
+    *("blobs", "refs", "leases", "lease_resources", "images"),
+    *("targets", "members", "manifests", "missing", "links", "events"),
+)
 REFS: Final = """
     SELECT label.value AS child, blob.digest AS parent
     FROM {blobs} AS blob, json_each(blob.labels) AS label

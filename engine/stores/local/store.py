@@ -5,6 +5,7 @@ STORE/layers/            what is known of the files in layers (`tables.py`)
 STORE/imgfs.db           names, labels, leases and events (`database.py`, `schema.py`)
 STORE/leases/            locked files of the leases of running processes (`leases.py`)
 STORE/names.lock         held while kernels keep names (`name_lock.py`)
+STORE/repair.lock        held while a process repairs the store (`fsck/repair_lock.py`)
 STORE/rebuild            there while the database is being rebuilt (`rebuild.py`)
 STORE/version            the version of all this
 """
@@ -39,6 +40,7 @@ class LocalStore(Store):
     tables: LocalTables
     images: LocalImages
     leases: LocalLeases
+    events: LocalEvents
     supports_collection = True
 
     def __init__(self, directory: Path, enter: Callable[[Path], None]) -> None:

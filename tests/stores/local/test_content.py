@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from engine.content.blobs import read_blob
 from engine.content.protocols import NO_LABELS
-from engine.errors import DigestMismatch, NotFound, Unavailable
+from engine.errors import ContentMismatch, DigestMismatch, NotFound, Unavailable
 from engine.spec import digest as digests
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database
@@ -116,6 +116,19 @@ def test_an_ingest_on_the_disk(store: LocalContent, ingest: Path) -> None:
         "expected": DIGEST,
         "started_at": started_at,
     }
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_something_else_in_a_blob_s_place_is_refused(
+    store: LocalContent, make: Callable[[Path], None]
+) -> None:
+    """Opening a FIFO must not wait for somebody who writes into it."""
+    digest = write_blob(store, "a", b"data").info.digest
+    path = store.path(digest)
+    path.unlink()
+    make(path)
+    with pytest.raises(ContentMismatch, match="expected a regular file"):
+        store.open(digest)
 
 
 def test_a_store_is_opened_again(store: LocalContent, tmp_path: Path) -> None:

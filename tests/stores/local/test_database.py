@@ -10,13 +10,15 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from engine.errors import StoreError
+from engine.stores.local.connection import Connection
 from engine.stores.local.database import Database
-from engine.stores.local.schema import MIGRATIONS
+from engine.stores.local.schema import MIGRATIONS, TABLES
 
 INSERT = "INSERT INTO blobs VALUES (?, 1, 0, 0, '{}')"
 
@@ -108,7 +110,7 @@ def test_tables(database: Database) -> None:
     names = (
         "blobs events images lease_resources leases links manifests members missing refs targets"
     )
-    assert [name for (name,) in tables] == names.split()
+    assert [name for (name,) in tables] == names.split() == sorted(TABLES)
     assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
@@ -135,6 +137,7 @@ def test_opened_by_many_at_once(path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
+from engine.stores.local.connection import Connection
 from engine.stores.local.database import Database
 sys.stdin.readline()
 with Database(Path(sys.argv[1])) as database, database.transaction() as connection:
@@ -189,8 +192,8 @@ def test_a_migration(path: Path) -> None:
 
 def test_a_migration_that_fails(path: Path) -> None:
     Database(path).close()
-    broken = ("CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (7)")
-    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+    broken = ("CREATE TABLE more (x)", "INSERT INTO more VALUES (7, 8)")
+    with pytest.raises(sqlite3.OperationalError, match="2 values"):
         Database(path, (*MIGRATIONS, broken))
     with Database(path) as database:
         assert database.read("SELECT * FROM sqlite_schema WHERE name = 'more'") == []
@@ -264,6 +267,7 @@ def test_a_killed_writer(database: Database, path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
+from engine.stores.local.connection import Connection
 from engine.stores.local.database import Database
 with Database(Path(sys.argv[1])).transaction() as connection:
     connection.execute("INSERT INTO blobs VALUES ('a', 1, 0, 0, '{}')")
@@ -380,6 +384,107 @@ def test_data_version(database: Database, path: Path) -> None:
         fail_after(database, "c")
     assert not changed()
     assert in_thread(changed) is False
+
+
+def test_a_look_at_the_version_changes_no_connection(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each belongs to its thread, which may be setting `failed`."""
+    assert digests(database) == []
+    database.data_version()
+    changed: list[str] = []
+
+    def watched(_connection: Connection, name: str, _value: object) -> None:
+        changed.append(name)
+
+    monkeypatch.setattr(Connection, "__setattr__", watched)
+    database.data_version()
+    assert changed == []
+
+
+# Replacement of the file
+
+
+def replace(path: Path, *names: str) -> None:
+    """Put another database in the place of one that may be open, whose log goes with it."""
+    other = path.with_name("other.db")
+    with Database(other) as database, database.transaction() as connection:
+        connection.executemany(INSERT, [(name,) for name in names])
+    for companion in ("", "-wal", "-shm"):
+        old = path.with_name(f"{path.name}{companion}")
+        with suppress(FileNotFoundError):
+            old.rename(f"{old}.old")
+    other.rename(path)
+
+
+def test_a_reader_learns_of_another_file(database: Database, path: Path) -> None:
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a",))
+    version = database.data_version()
+    replace(path, "b")
+    assert database.data_version() != version
+    assert digests(database) == ["b"]
+    assert database.data_version() == database.data_version()
+
+
+def test_another_thread_learns_of_another_file(database: Database, path: Path) -> None:
+    looked, replaced = threading.Event(), threading.Event()
+    seen: list[list[str]] = []
+
+    def work() -> None:
+        seen.append(digests(database))
+        looked.set()
+        replaced.wait()
+        seen.append(digests(database))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    looked.wait()
+    replace(path, "b")
+    database.data_version()
+    replaced.set()
+    thread.join()
+    assert seen == [[], ["b"]]
+
+
+def test_a_reader_keeps_its_file_while_there_is_none(database: Database, path: Path) -> None:
+    with database.transaction() as connection:
+        connection.execute(INSERT, ("a",))
+    version = database.data_version()
+    path.rename(path.with_name("away"))
+    assert database.data_version() == version
+    assert digests(database) == ["a"]
+
+
+def test_a_transaction_that_waits_while_the_file_is_replaced(
+    database: Database, path: Path
+) -> None:
+    """Who replaces it holds the lock; the change must go to the new file."""
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    began, execute = threading.Event(), Connection.execute
+
+    def watched(connection: Connection, sql: str, parameters: object = ()) -> sqlite3.Cursor:
+        if sql == "BEGIN IMMEDIATE":
+            began.set()
+        return execute(connection, sql, parameters)
+
+    def change() -> None:
+        with database.transaction() as connection:
+            connection.execute(INSERT, ("new",))
+
+    thread = threading.Thread(target=change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "execute", watched)
+        thread.start()
+        began.wait()
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Connection, "execute", execute)
+            replace(path, "b")
+        holder.close()
+        thread.join()
+    with Database(path) as other:
+        assert digests(other) == ["b", "new"]
 
 
 # Errors

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.content.blobs import read_blob
+from engine.errors import NotFound
 from engine.graph import Blobs, Graph, graph
 from engine.progress import Done
 from engine.spec import digest as digests
@@ -470,6 +471,51 @@ def test_a_file_that_is_collected_while_it_is_given_a_row(
     assert engine.content.sizes([LAYER]) == {}
 
 
+def test_a_sound_database_is_checked_once(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = engine.database.read, []
+
+    def counted(sql: str, parameters: Any = ()) -> list[Any]:
+        seen.append(sql)
+        return read(sql, parameters)
+
+    monkeypatch.setattr(engine.database, "read", counted)
+    assert list(engine.check()) == []
+    assert seen.count("PRAGMA integrity_check") == seen.count("PRAGMA foreign_key_check") == 1
+
+
+def test_what_an_image_lacks_is_named_once(engine: LocalEngine) -> None:
+    file(engine, LAYER).unlink()
+    repaired(engine)
+    (problem,) = engine.check()
+    assert problem.text.count(LAYER) == 1
+
+
+def test_a_wrong_size_of_a_good_blob(engine: LocalEngine) -> None:
+    """The row is wrong, and the file stays where it is."""
+    engine.database.connection.execute("UPDATE blobs SET size = size + 1")
+    assert {kind for kind, _ in found(engine)} >= {Kind.SIZE}
+    repaired(engine)
+    assert list(engine.check()) == []
+    assert not (engine.path / "quarantine").exists()
+
+
+def test_a_repair_that_fails_leaves_its_problem(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise NotFound("image", "app:1")
+
+    engine.database.connection.execute("DELETE FROM targets")
+    file(engine, LAYER).chmod(0o644)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.images, "record", refuses)
+        assert {problem.kind for problem in repaired(engine)} == {Kind.RECORD}
+    assert repaired(engine) == []
+    assert list(engine.check()) == []
+
+
 def test_a_damaged_database(engine: LocalEngine) -> None:
     """An index that disagrees with its table, which only the integrity check sees."""
     connection = engine.database.connection
@@ -485,6 +531,68 @@ def test_a_damaged_database(engine: LocalEngine) -> None:
         assert {problem.kind for problem in problems} == {Kind.DATABASE}
         assert repaired(again) == []
         assert list(again.check()) == []
+
+
+WRONG_ROWS = {
+    "an event": (
+        Kind.EVENT,
+        "UPDATE events SET time_ns = 'x' WHERE number = 1",
+    ),
+    "an event that is no UTF-8": (
+        Kind.EVENT,
+        "UPDATE events SET name = cast(x'ff' AS TEXT) WHERE number = 1",
+    ),
+    "a lease": (Kind.LEASE, "INSERT INTO leases VALUES ('a/b', 0, NULL, '{}', 0)"),
+    "a lease that is no UTF-8": (
+        Kind.LEASE,
+        "INSERT INTO leases VALUES (cast(x'ff' AS TEXT), 0, NULL, '{}', 0)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_ROWS)
+def test_a_wrong_row_of_an_event_or_a_lease(engine: LocalEngine, what: str) -> None:
+    """It is the only row that goes, and hides nothing else."""
+    engine.tag("app:1", "app:2")
+    events, images = engine.events.after(), engine.images.all()
+    kind, statement = WRONG_ROWS[what]
+    file(engine, LAYER).chmod(0o644)
+    with engine.leases.hold() as lease:
+        engine.database.connection.execute(statement)
+        assert [kind for kind, _ in found(engine)] == [kind, Kind.MODE]
+        assert repaired(engine) == []
+        assert list(engine.check()) == []
+        assert engine.leases.list() == [lease]
+    assert engine.events.after() == events[1 if kind is Kind.EVENT else 0 :]
+    assert engine.images.all() == images
+
+
+def test_a_wrong_event_that_sqlite_finds(engine: LocalEngine) -> None:
+    events, images = engine.events.after(), engine.images.all()
+    connection = engine.database.connection
+    connection.execute("PRAGMA writable_schema = ON")
+    change = "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'events'"
+    strict, lax = "action TEXT NOT NULL", "action TEXT"
+    connection.execute(change, (strict, lax))
+    connection.execute("PRAGMA writable_schema = RESET")
+    connection.execute("UPDATE events SET action = NULL WHERE number = 1")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(change, (lax, strict))
+    connection.execute("PRAGMA writable_schema = RESET")
+    assert found(engine) == [(Kind.DATABASE, ())]
+    (problem,) = engine.check()
+    assert engine.repair(problem) == "rebuilt its indexes, removed 1 wrong row"
+    assert list(engine.check()) == []
+    assert (engine.events.after(), engine.images.all()) == (events[1:], images)
+
+
+def test_a_wrong_lease_that_has_made_way_for_another(engine: LocalEngine) -> None:
+    engine.database.connection.execute("INSERT INTO leases VALUES ('a/b', 0, NULL, '{}', 0)")
+    (problem,) = engine.check()
+    engine.database.connection.execute("DELETE FROM leases")
+    with engine.leases.hold() as lease:
+        assert engine.repair(problem) == NO_LONGER_SO
+        assert engine.leases.list() == [lease]
 
 
 def test_rows_without_their_lease(engine: LocalEngine) -> None:

@@ -29,6 +29,16 @@ def test_times_are_of_the_clock(tmp_path: Path) -> None:
         assert created == images.get(NAME) == Image(NAME, ONE, {"k": "v"}, 1000.0, 1000.0)
 
 
+def test_whether_a_target_has_a_name_does_not_depend_on_how_many(
+    images: LocalImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.record(ONE.digest, summary("c1"))
+    for tag in range(3):
+        images.put(Image(f"docker.io/library/app:{tag}", ONE))
+    monkeypatch.setattr("engine.stores.local.images._image", None)  # which decodes a row
+    assert images.is_named(ONE.digest)
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [

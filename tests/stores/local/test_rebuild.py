@@ -1,7 +1,8 @@
 """A store whose database is made anew: nothing of it is collected, and nothing is forgotten."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_a_repair_that_is_interrupted(engine: LocalEngine, done: int) -> None:
         assert named(other) == names
 
 
-@pytest.mark.parametrize("steps", range(5))
+@pytest.mark.parametrize("steps", range(7))
 def test_a_replacement_that_is_interrupted(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
@@ -121,6 +122,68 @@ def test_a_database_that_is_lost_again_meanwhile(engine: LocalEngine) -> None:
     with LocalEngine(engine.path) as other:
         rebuilt(other)
         assert named(other) == names
+
+
+def spoil(engine: LocalEngine, statement: str) -> None:
+    engine.database.connection.execute(statement)
+
+
+APP_1 = "WHERE name = 'docker.io/library/app:1'"
+
+
+def test_a_name_that_cannot_be_decoded_is_the_only_one_that_is_lost(engine: LocalEngine) -> None:
+    names = named(engine)
+    spoil(engine, f"UPDATE images SET name = cast(x'00ff41' AS TEXT) {APP_1}")
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert "docker.io/library/other:1" in named(other)
+        assert {*named(other).values()} == {*names.values()}
+
+
+def test_a_digest_is_taken_from_the_target_if_its_column_is_wrong(engine: LocalEngine) -> None:
+    names = named(engine)
+    spoil(engine, f"UPDATE images SET digest = 'sha256:nobody' {APP_1}")
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
+def test_names_are_read_past_damage_to_the_schema(engine: LocalEngine) -> None:
+    names = named(engine)
+    spoil(engine, "PRAGMA writable_schema = ON")
+    spoil(engine, "UPDATE sqlite_master SET sql = 'nonsense' WHERE name = 'blobs'")
+    replace_database(engine.path)
+    with LocalEngine(engine.path) as other:
+        rebuilt(other)
+        assert named(other) == names
+
+
+def test_who_waits_for_an_event_finds_it_in_the_new_database(engine: LocalEngine) -> None:
+    last, version = engine.events.last(), engine.store.version()
+    replace_database(engine.path)
+    assert engine.store.version() != version
+    load(engine, ARCHIVE)
+    assert [event.action for event in engine.events.after(last)]
+
+
+def test_nobody_changes_the_old_database_while_it_is_replaced(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, refused = rebuild.begin, []
+
+    def late(root: Path, names: Mapping[str, str]) -> None:
+        begin(root, names)
+        with closing(sqlite3.connect(root / "imgfs.db", timeout=0)) as writer:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+
+    monkeypatch.setattr(rebuild, "begin", late)
+    replace_database(engine.path)
+    assert refused == ["database is locked"]
 
 
 def test_a_name_of_a_part_of_an_index(engine: LocalEngine) -> None:

@@ -16,8 +16,10 @@ from engine.stores.local.fsck.blobs import BlobCheck
 from engine.stores.local.fsck.images import ImageCheck
 from engine.stores.local.fsck.lost_images import lost_images
 from engine.stores.local.fsck.problem import Kind, Problem, Unverified
-from engine.stores.local.fsck.records import wrong_records
+from engine.stores.local.fsck.records import wrong_names, wrong_records
+from engine.stores.local.fsck.rows import wrong_rows
 from engine.stores.local.fsck.tables import damaged_tables
+from engine.stores.local.schema import TABLES
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
 def check(store: LocalStore, progress: Progress) -> Iterator[Problem]:
     """Yield the problems of the database, the blobs, the images and the tables, in this order.
 
-    `progress` is called with the number of bytes hashed. Raise StoreError if the database cannot be
-    read.
+    `progress` is called with the number of bytes hashed. Raise StoreDamaged if the database has to
+    be replaced, StoreError if it cannot be read.
     """
-    yield from database_problems(store)
-    if any(database_problems(store)):
-        return  # no row can be trusted
+    if problems := list(database_problems(store)):
+        yield from problems
+        if any(database_problems(store)):
+            return  # no row can be trusted
+    for table in TABLES:
+        store.database.read(f"EXPLAIN DELETE FROM {table}")  # raises StoreDamaged for what is none
+    store.images.all()  # raises StoreDamaged for a row that has no meaning
+    yield from wrong_rows(store)
     blobs = BlobCheck(store, progress)
     yield from blobs.stored()
     unknown = []
@@ -40,6 +47,7 @@ def check(store: LocalStore, progress: Progress) -> Iterator[Problem]:
             unknown.append(parse(problem.subject))
         yield problem
     yield from lost_images(store, unknown)
+    yield from wrong_names(store)
     yield from ImageCheck(store).images()
     yield from wrong_records(store)
     yield from damaged_tables(store)

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import islice
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +17,9 @@ from engine.limits import BUFFER_SIZE
 from engine.progress import Done, Progress
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.stores.local.files import LocalReader
+from engine.stores.local.files import open_file
 from engine.stores.local.fsck.file_version import FileVersion, file_version
-from engine.stores.local.fsck.problem import Kind, Problem
+from engine.stores.local.fsck.problem import Kind, Problem, shown_name
 from engine.stores.local.writer import BLOB_MODE
 from engine.threads import Workers
 
@@ -38,7 +37,11 @@ class BlobCheck:
         self._progress = progress
         self._lock = Lock()
         self._hashed = 0
-        ((self._total,),) = store.database.read("SELECT ifnull(sum(size), 0) FROM blobs")
+        # `sum` fails if damaged sizes exceed 64 bits, and `total` of other types may be infinite.
+        ((total,),) = store.database.read(
+            "SELECT total(size) FROM blobs WHERE typeof(size) = 'integer'"
+        )
+        self._total = int(total)
 
     def stored(self) -> Iterator[Problem]:
         """Yield the problems of blobs that have a row."""
@@ -67,7 +70,7 @@ class BlobCheck:
                 return None  # published in the meantime
             version = file_version(path)
             try:
-                reader = _open(path)
+                reader = open_file(path)
             except FileNotFoundError:
                 return None  # removed in the meantime
             except OSError as error:
@@ -97,7 +100,7 @@ class BlobCheck:
         path = self._store.content.path(info.digest)
         version = file_version(path)
         try:
-            reader = _open(path)
+            reader = open_file(path)
         except FileNotFoundError:
             return self._problem(Kind.LOST, info, "its file is missing", version)
         except OSError as error:
@@ -108,8 +111,9 @@ class BlobCheck:
             if not stat.S_ISREG(status.st_mode):
                 return self._problem(Kind.DAMAGED, info, "it is not a regular file", version)
             if reader.size != info.size:
+                kind = Kind.DAMAGED if self._mismatch(reader, info.digest) else Kind.SIZE
                 text = f"unexpected size: expected {info.size}, found {reader.size}"
-                return self._problem(Kind.DAMAGED, info, text, version)
+                return self._problem(kind, info, text, version)
             if text := self._mismatch(reader, info.digest):
                 return self._problem(Kind.DAMAGED, info, text, version)
             if (mode := stat.S_IMODE(status.st_mode)) != BLOB_MODE:
@@ -141,13 +145,8 @@ class BlobCheck:
         names = []
         for (name,) in rows:
             with suppress(NotFound):
-                names.append(self._store.images.get(name).familiar)
+                names.append(shown_name(self._store.images.get(name)))
         return Problem(kind, info.digest, text, tuple(names), file=version)
-
-
-def _open(path: Path) -> LocalReader:
-    """Open a file; what is no file, for example a named pipe, is not waited for."""
-    return LocalReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
 
 
 def _size(info: Info) -> int:

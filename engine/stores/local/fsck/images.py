@@ -27,7 +27,7 @@ from engine.spec import media_types as layer_types
 from engine.spec import oci
 from engine.spec.digest import parse
 from engine.spec.oci import Descriptor
-from engine.stores.local.fsck.problem import Kind, Problem, Unverified
+from engine.stores.local.fsck.problem import Kind, Problem, Unverified, shown_name
 from engine.stores.local.fsck.tables import wrong_points
 from engine.threads import Workers
 
@@ -135,7 +135,6 @@ class ImageCheck:
             yield Problem(Kind.RECORD, target.digest, text, names)
         if not found.is_usable:
             lacking = [blob.digest for blob in found.missing]
-            lacking += [blob.digest for image in found.images for blob in image.missing]
             text = f"none of it is complete; missing: {', '.join(lacking) or 'everything'}"
             yield Problem(Kind.IMAGE, target.digest, text, names)
         yield from references
@@ -166,7 +165,7 @@ class ImageCheck:
                 yield named[0].target
 
     def _names(self, target: Descriptor) -> tuple[str, ...]:
-        return tuple(image.familiar for image in self._store.images.names_of(target.digest))
+        return tuple(shown_name(image) for image in self._store.images.names_of(target.digest))
 
 
 class _DiffIds:

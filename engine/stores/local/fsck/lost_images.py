@@ -35,7 +35,7 @@ def lost_images(store: LocalStore, adopted: Iterable[Digest]) -> Iterator[Proble
     for target, _ in documents:
         is_part = target.digest in below or _is_held(store, target.digest)
         if (target.digest in named or not is_part) and not store.images.is_named(target.digest):
-            with suppress(EngineError):
+            with suppress(EngineError, OSError):
                 below_it = graph(store.content, target)
                 is_image = below_it.is_usable if is_rebuilt else bool(below_it.complete_images)
                 if is_image or target.digest in named:
@@ -55,7 +55,7 @@ def _document(
     size = store.content.sizes([digest]).get(digest)
     if size is None or size > DOCUMENT_LIMIT:
         return None
-    with suppress(EngineError):
+    with suppress(EngineError, OSError):
         data = read_blob(store.content, digest, size)
         if media_type := oci.own_media_type(data, digest):
             target = Descriptor(media_type=media_type, digest=digest, size=size)

@@ -6,6 +6,8 @@ from enum import StrEnum
 import msgspec
 
 from engine.content.protocols import NO_LABELS
+from engine.errors import InvalidReference
+from engine.image import Image
 from engine.spec.oci import Descriptor
 from engine.stores.local.fsck.file_version import FileVersion
 
@@ -17,12 +19,15 @@ class Kind(StrEnum):
     LOST = "lost blob"
     DAMAGED = "damaged blob"
     MODE = "mode"
+    SIZE = "size"
     LABEL = "label"
     UNKNOWN = "unknown blob"
     BROKEN = "broken file"
     STRAY = "stray file"
     IMAGE = "image"
     RECORD = "record"
+    EVENT = "event"
+    LEASE = "row of lease"
     LAYER = "layer"
     TABLE = "table of layer"
     NAMELESS = "nameless image"
@@ -41,9 +46,9 @@ class Kind(StrEnum):
 class Problem(msgspec.Struct, frozen=True):
     """A problem of a store.
 
-    `subject` is a digest, a name or a path; `images` are the familiar names of the images
-    concerned; `labels` are the labels that a blob should have; `target` is the correct target of an
-    image; `file` is the file of a blob as it was judged, None if it was absent.
+    `subject` is a digest, a name, a path or the number of a row; `images` are the familiar names of
+    the images concerned; `labels` are the labels that a blob should have; `target` is the correct
+    target of an image; `file` is the file of a blob as it was judged, None if it was absent.
     """
 
     kind: Kind
@@ -64,3 +69,11 @@ class Unverified(msgspec.Struct, frozen=True):
     digest: str
     reason: str
     images: tuple[str, ...]
+
+
+def shown_name(image: Image) -> str:
+    """Return the familiar name of an image, or the stored one if damage has made it invalid."""
+    try:
+        return image.familiar
+    except InvalidReference:
+        return image.name

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from engine.errors import NotFound, StoreDamaged
+from engine.errors import EngineError, NotFound, StoreDamaged, StoreError, counted
 from engine.graph import graph, summarize
 from engine.image import Image
 from engine.spec.digest import Digest, parse
 from engine.stores.local.fsck import database_problems
+from engine.stores.local.fsck.correct_names import correct_name
 from engine.stores.local.fsck.file_version import file_version
 from engine.stores.local.fsck.problem import Kind, Problem
+from engine.stores.local.fsck.rows import delete_row, wrong_rows
 from engine.stores.local.schema import LINKS
 from engine.stores.local.writer import BLOB_MODE
 
@@ -36,19 +39,35 @@ def repair(store: LocalStore, problem: Problem) -> str:
 
     Raise StoreDamaged if only a new database helps, StoreError, OSError.
     """
+    try:
+        return _repaired(store, problem)
+    except sqlite3.IntegrityError as error:
+        reason = f"its rows contradict each other ({error}): run imgfs fsck --repair"
+        raise StoreDamaged(str(store.database.path), reason) from error
+    except StoreError:
+        raise
+    except EngineError:
+        return ""
+
+
+def _repaired(store: LocalStore, problem: Problem) -> str:
     match problem.kind:
         case Kind.DATABASE:
             with store.database.transaction() as connection:
                 connection.execute("REINDEX")
+                removed = sum(delete_row(store, row) for row in list(wrong_rows(store)))
                 connection.execute(
                     "DELETE FROM lease_resources WHERE lease NOT IN (SELECT id FROM leases)"
                 )
             for worse in database_problems(store):
                 raise StoreDamaged(problem.subject, worse.text)
-            return "rebuilt its indexes"
-        case Kind.LOST | Kind.DAMAGED | Kind.BROKEN | Kind.MODE:
+            rows = f", removed {counted(removed, 'wrong row')}" if removed else ""
+            return f"rebuilt its indexes{rows}"
+        case Kind.LOST | Kind.DAMAGED | Kind.BROKEN | Kind.MODE | Kind.SIZE:
             with store.database.transaction():
                 return _repair_file(store, problem) if _is_so(store, problem) else NO_LONGER_SO
+        case Kind.EVENT | Kind.LEASE:
+            return "removed" if delete_row(store, problem) else NO_LONGER_SO
         case Kind.UNKNOWN:
             return "given a row" if store.content.adopt(parse(problem.subject)) else NO_LONGER_SO
         case Kind.LABEL:
@@ -84,6 +103,8 @@ def _repair_file(store: LocalStore, problem: Problem) -> str:
         case Kind.MODE:
             store.content.path(digest).chmod(BLOB_MODE)
             return f"set to {BLOB_MODE:04o}"
+        case Kind.SIZE:
+            return _correct_size(store, digest)
         case _:
             return f"moved to {_quarantine(store, digest)}"
 
@@ -97,6 +118,13 @@ def _quarantine(store: LocalStore, digest: Digest) -> Path:
     if store.content.sizes([digest]):
         store.content.delete(digest)
     return place
+
+
+def _correct_size(store: LocalStore, digest: Digest) -> str:
+    size = store.content.path(digest).stat().st_size
+    execute = store.database.connection.execute
+    execute("UPDATE blobs SET size = ? WHERE digest = ?", (size, digest))
+    return f"recorded as {size}"
 
 
 def _list(store: LocalStore, problem: Problem) -> str:
@@ -113,13 +141,13 @@ def _list(store: LocalStore, problem: Problem) -> str:
 
 
 def _record(store: LocalStore, subject: str) -> None:
-    """Derive the records of a target, of a name, or of a blob's references and links again."""
+    """Derive the records of a name, of a target, or of a blob's references and links again."""
     images = store.images
     with store.database.transaction() as connection:
+        if image := images.find(subject):
+            correct_name(store, image)
         if named := images.names_of(subject):
             images.record(subject, summarize(graph(store.content, named[0].target)))
-        elif image := images.find(subject):
-            images.put(image)
         else:
             images.forget(subject)
         connection.execute("DELETE FROM refs WHERE parent = ?", (subject,))

@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from engine.errors import InvalidReference
-from engine.image import Image
+from engine.errors import InvalidDigest, InvalidDocument, InvalidReference, StoreBusy
+from engine.image import Image, decode
+from engine.spec.descriptor import Descriptor
+from engine.spec.digest import parse
 from engine.stores.local import rebuild
-from engine.stores.local.database import Database
+from engine.stores.local.connection import BUSY_SECONDS, translated
+from engine.stores.local.database import Database, locked_directory
+from engine.stores.local.files import sync_directory
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
 
-_FILES = ("imgfs.db", "imgfs.db-wal", "imgfs.db-shm")
+_FILE: Final = "imgfs.db"
+_NEW: Final = ".imgfs.db"
+_COMPANIONS: Final = ("", "-wal", "-shm")
 
 
 def replace_database(root: Path) -> None:
     """Move the database to `quarantine/` and create an empty one, as the beginning of a rebuild.
 
+    The caller has found it damaged within `repairing`, and stays there until the rebuild has ended:
+    another replacement in between would lose what this one saves.
+
     The names that can still be read are saved for `restore_names`, which ends the rebuild. Those
-    that an interrupted rebuild has saved are kept. Raise OSError or StoreError.
+    that an interrupted rebuild has saved are kept. Where SQLite can still lock the old database,
+    nobody changes it from the moment when its names are read. A process that uses it goes on with
+    the new one. Raise OSError or StoreError.
     """
     shelf = root / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
-    rebuild.begin(root, rebuild.saved_names(root) | _names(root / _FILES[0]))
+    for companion in _COMPANIONS:
+        (root / f"{_NEW}{companion}").unlink(missing_ok=True)  # of an interrupted replacement
+    Database(root / _NEW).close()
     suffix = secrets.token_hex(4)
-    for name in _FILES:
-        with suppress(FileNotFoundError):
-            (root / name).rename(shelf / f"{name}-{suffix}")
-    Database(root / _FILES[0]).close()
+    with locked_directory(root), _locked(root / _FILE) as old:
+        rebuild.begin(root, rebuild.saved_names(root) | _names(root, old))
+        _continue_events(root / _NEW, _last_event(old))
+        for companion in _COMPANIONS:
+            name = f"{_FILE}{companion}"
+            with suppress(FileNotFoundError):
+                (root / name).rename(shelf / f"{name}-{suffix}")
+        sync_directory(root)  # the new database must never be found with the log of the old one
+        (root / _NEW).rename(root / _FILE)
+        sync_directory(root)
 
 
 def restore_names(store: LocalStore) -> list[str]:
@@ -53,15 +73,78 @@ def restore_names(store: LocalStore) -> list[str]:
     return restored
 
 
-def _names(path: Path) -> dict[str, str]:
-    """Return as many rows as SQLite can read."""
+@contextmanager
+def _locked(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open a database that may be damaged, and lock it if SQLite can; yield None if it cannot be
+    opened. Raise StoreBusy.
+    """
+    try:
+        database = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+        )
+    except sqlite3.Error:
+        yield None
+        return
+    with closing(database):
+        database.text_factory = _text
+        try:
+            database.execute("PRAGMA writable_schema = ON")  # reads on past damage to the schema
+            database.execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            refused = translated(error, str(path)) if isinstance(error, sqlite3.Error) else error
+            if isinstance(refused, StoreBusy):
+                raise refused from error
+        yield database
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _names(root: Path, old: sqlite3.Connection | None) -> dict[str, str]:
+    """Return the names in as many rows as SQLite can read, with the digests of their targets."""
     found: dict[str, str] = {}
-    with suppress(sqlite3.Error), closing(sqlite3.connect(_read_only(path), uri=True)) as damaged:
-        rows = damaged.execute("SELECT name, digest FROM images NOT INDEXED WHERE name != digest")
-        for name, target in rows:  # keeps the rows before the damage
-            found |= {str(name): str(target)}
+    if old is None:
+        return found
+    with suppress(sqlite3.Error, UnicodeDecodeError):
+        for name, digest, target in old.execute(
+            "SELECT name, digest, target FROM images NOT INDEXED WHERE name != digest"
+        ):  # keeps the rows before the damage
+            if isinstance(name, str):
+                found[name] = _target(root, digest, target)
     return found
 
 
-def _read_only(path: Path) -> str:
-    return f"file:{quote(str(path))}?mode=ro"
+def _target(root: Path, digest: object, target: object) -> str:
+    """Return the digest of a target that a row has twice: the one that is that of a blob."""
+    said = [str(digest)]
+    with suppress(InvalidDocument, TypeError):
+        said.append(decode(str(target), Descriptor, "").digest)
+    return next((one for one in said if _has_blob(root, one)), said[0])
+
+
+def _has_blob(root: Path, digest: str) -> bool:
+    with suppress(InvalidDigest):
+        name = parse(digest)
+        return (root / "blobs" / name.algorithm / name.encoded).exists()
+    return False
+
+
+def _last_event(old: sqlite3.Connection | None) -> int:
+    if old is not None:
+        with suppress(sqlite3.Error, TypeError, ValueError):
+            (number,) = old.execute(
+                "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'"
+            ).fetchone()
+            return int(number) if 0 < int(number) < 1 << 62 else 0
+    return 0
+
+
+def _continue_events(path: Path, last: int) -> None:
+    """Have the numbers of events go on, so that who waits for the next one finds it."""
+    with Database(path) as database, database.transaction() as connection:
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
+        connection.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (last,))
