@@ -13,7 +13,9 @@ from contextlib import ExitStack, suppress
 from functools import cache, partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
-from typing import Final, Generic, TypeVar, TypeVarTuple
+from typing import Any, Final, Generic, TypeVar, TypeVarTuple
+
+from engine.errors import EngineError
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -24,18 +26,29 @@ _WAITING: Final = 8
 """The most threads that wait for the disk in one call."""
 
 
+class Discarded(EngineError):
+    """Work that has not begun, and does not, since its threads are stopped."""
+
+    def __str__(self) -> str:
+        return "the work is discarded: its threads are being stopped"
+
+
 class Workers:
     """A fixed number of threads that run functions in the order in which they were submitted."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._busy: set[int] = set()
-        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[_Begun[Any] | None] = SimpleQueue()
+        self._lock = Lock()
+        """Held while work is queued, and while the queue ends."""
+        self._is_closed = False
         for _ in range(count):
             Thread(target=self._serve, name="engine", daemon=True).start()
 
     def begin(self, work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
-        """Start `work`; return a function that waits for it and returns or raises its outcome.
+        """Start `work`; return a function that waits for it and returns or raises its outcome,
+        which is Discarded after `close`.
 
         One of these threads does the work at once: the others may all wait for work that they have
         begun.
@@ -43,8 +56,12 @@ class Workers:
         begun = _Begun(partial(work, *arguments))
         if get_ident() in self._busy:
             begun.run()
-        else:
-            self._waiting.put(begun.run)
+            return begun.result
+        with self._lock:
+            if self._is_closed:
+                begun.discard()
+            else:
+                self._waiting.put(begun)
         return begun.result
 
     @property
@@ -53,19 +70,23 @@ class Workers:
         return len(self._busy) == self._count
 
     def close(self) -> None:
-        """Stop the threads once their current work is done; discard the work that is queued."""
-        try:
-            while True:
-                self._waiting.get_nowait()
-        except Empty:
+        """Stop the threads once their current work is done; discard the work that is queued, whose
+        outcome is Discarded.
+        """
+        with self._lock:
+            self._is_closed = True
+            with suppress(Empty):
+                while True:
+                    if begun := self._waiting.get_nowait():
+                        begun.discard()
             for _ in range(self._count):
                 self._waiting.put(None)
 
     def _serve(self) -> None:
         own = get_ident()
-        while run := self._waiting.get():
+        while begun := self._waiting.get():
             self._busy.add(own)
-            run()
+            begun.run()
             self._busy.discard(own)
 
 
@@ -87,6 +108,11 @@ class _Begun(Generic[T]):
             self._error = error
         finally:
             self._ended.release()
+
+    def discard(self) -> None:
+        """End without a run."""
+        self._error = Discarded()
+        self._ended.release()
 
     def result(self) -> T:
         with self._ended:

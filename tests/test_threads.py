@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import threading
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
 
 import pytest
 
-from engine.threads import Workers, ahead, begin, run_all, run_concurrently
+from engine.threads import Discarded, Workers, ahead, begin, run_all, run_concurrently
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -84,9 +84,23 @@ def test_workers_that_end_do_what_they_are_at_and_no_more() -> None:
         done.append(1)
 
     workers.begin(work)
-    workers.begin(done.append, 2)
+    queued = workers.begin(done.append, 2)
     entered.wait()
     workers.close()
+    late = workers.begin(done.append, 3)
+    errors: list[BaseException] = []
+
+    def wait_for_both() -> None:
+        for discarded in (queued, late):
+            try:
+                discarded()
+            except Discarded as error:
+                errors.append(error)
+
+    waiting = Thread(target=wait_for_both, daemon=True)
+    waiting.start()
+    waiting.join(30)
+    assert [str(error).count("discarded") for error in errors] == [1, 1]
     allowed.set()
     thread.join()
     assert done == [1]

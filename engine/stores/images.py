@@ -168,11 +168,12 @@ class ImageStore(ABC):
 
     def artifacts(self) -> list[Image]:
         """Return the images whose target holds no image for any platform, sorted by name."""
-        return [
-            image
-            for image in self.all()
-            if not any(m.config for m in self.manifests(image.target.digest))
-        ]
+        found: list[Image] = []
+        for image in self.all():
+            with suppress(NotFound):  # it has been removed since
+                if not any(m.config for m in self.manifests(image.target.digest)):
+                    found.append(image)
+        return found
 
     def is_named(self, target: str) -> bool:
         """Return whether any name points at a target."""

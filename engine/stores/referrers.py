@@ -7,12 +7,13 @@ which need no name.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.content.blobs import read_blob
-from engine.errors import NotFound
+from engine.errors import ContentMismatch, InvalidInput, LimitExceeded, NotFound
 from engine.image import Image
 from engine.spec import go_json, oci
 from engine.spec.descriptor import Descriptor
@@ -82,11 +83,15 @@ def manifests_of(store: Store, image: Image) -> list[str]:
 
 def find_referrers(store: Store, image: Image) -> list[Referrer]:
     """Return the referrers of an image and of its manifests, and those of these referrers, each
-    behind its subject.
+    behind its subject. Leave out stored artifacts that cannot be read.
     """
     artifacts = {each.target.digest: each.target for each in store.images.artifacts()}
-    known = [stored_referrer(store.content, target) for target in artifacts.values()]
-    return reached(manifests_of(store, image), [each for each in known if each is not None])
+    known: list[Referrer] = []
+    for target in artifacts.values():
+        with suppress(InvalidInput, ContentMismatch, LimitExceeded):  # which are of another image
+            found = stored_referrer(store.content, target)
+            known += [found] if found is not None else []
+    return reached(manifests_of(store, image), known)
 
 
 def reached(subjects: Iterable[str], known: Iterable[Referrer]) -> list[Referrer]:

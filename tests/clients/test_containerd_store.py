@@ -153,3 +153,20 @@ def test_what_is_committed_runs(
     imgfs("commit", "--base", "app:1", "--change", change, root, "app:2")
     assert containerd.run("docker.io/library/app:2") == "changed"
     assert imgfs("diff", "app:1", "app:2").split() == ["C", "/etc", "C", "/etc/passwd"]
+
+
+def test_an_image_that_lost_its_name_says_none(
+    containerd: Containerd, shown: Mounted, archive: Path, tmp_path: Path
+) -> None:
+    containerd.ctr("images", "import", "--no-unpack", archive)
+    (tagged,) = json.loads((shown / "app:1/index.json").read_bytes())["manifests"]
+    assert tagged["annotations"]["io.containerd.image.name"] == NAME
+    target = os.getxattr(shown / "app:1", "user.oci.digest").decode()
+    (shown / "app:1").rmdir()
+    (untagged,) = json.loads((shown / target / "index.json").read_bytes())["manifests"]
+    saved = tmp_path / "saved.tar"
+    Client((*IMGFS, "--store", containerd.url))("save", "-o", saved, target)
+    (written,) = json.loads(shell(f"tar -xOf {saved} index.json"))["manifests"]
+    for entry in (untagged, written):
+        assert entry["digest"] == target
+        assert "annotations" not in entry

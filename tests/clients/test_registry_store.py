@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +18,7 @@ from tests.archives import ImageParts, compressed, digest, docker_archive, layer
 from tests.clients.client import Client, shell
 from tests.clients.registries import mount_registry
 from tests.local_engine import LocalEngine
-from tests.mounts import Mounted
+from tests.mounts import Mounted, run
 from tests.stores.registry.proxy import BLOB, Proxy, proxy
 from tests.stores.registry.server import lacking, load_into, registry
 from tests.waiting import wait_until
@@ -218,3 +220,32 @@ def test_a_blob_is_opened_again_while_its_first_reader_has_it(
             assert path.read_bytes() == APP.layers[0]
         first.seek(0)
         assert first.read() == APP.layers[0]
+
+
+def test_a_list_shows_at_once_what_a_command_has_changed(
+    shown: Mounted, before: Proxy, tmp_path: Path
+) -> None:
+    url = f"registry://{before.host}?cache={tmp_path}/cache"
+
+    def imgfs(*words: str) -> None:
+        run(sys.executable, "-m", "imgfs", "--store", url, *words)
+
+    assert shown.names(before.host) == ["app:1"]
+    imgfs("tag", "app:1", "app:new")
+    assert shown.names(before.host) == ["app:1", "app:new"]
+    imgfs("rm", "app:1")
+    assert shown.names(before.host) == ["app:new"]
+
+
+def test_a_directory_by_digest_is_neither_moved_nor_removed(shown: Mounted, before: Proxy) -> None:
+    path = shown / before.host / f"app@{digest(APP.manifest())}"
+    assert (path / BLOB_FILE).read_bytes() == APP.layers[0]
+    assert (shown / f"app@{digest(APP.manifest())}" / "index.json").exists()
+    with pytest.raises(PermissionError):
+        path.rename(shown / before.host / "app:new")
+    with pytest.raises(PermissionError):
+        path.rmdir()
+    shutil.rmtree(path, ignore_errors=True)
+    assert shown.names(before.host) == ["app:1"]
+    assert not before.matching("DELETE")
+    assert (path / BLOB_FILE).read_bytes() == APP.layers[0]

@@ -29,6 +29,11 @@ _PERIOD: Final = 8 * 3600.0
 """Seconds between two renewals. One may fail, as while containerd is away."""
 
 
+def expiry() -> float:
+    """Return when a lease that begins now ends by itself, in seconds since the epoch."""
+    return time.time() + _EXPIRY
+
+
 class _Held(msgspec.Struct):
     """A lease that a block holds."""
 
@@ -90,7 +95,7 @@ class ContainerdLeases(LeaseManager):
     def _create(self, labels: Mapping[str, str]) -> str:
         """Make a lease in containerd, and return its ID."""
         id_ = new_id()
-        self._leases.create(id_, labels, time.time() + _EXPIRY)
+        self._leases.create(id_, labels, expiry())
         return id_
 
     def _start(self) -> None:

@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from engine.errors import StoreError, printable
 from engine.spec.descriptor import Descriptor
 from engine.stores.containerd.api import Content, Images, Leases, Server
@@ -36,6 +34,7 @@ from engine.stores.containerd.watch import Watch
 from engine.stores.local.files import make_directory
 from engine.stores.local.tables import LocalTables
 from engine.stores.protocols import NameLock, Store
+from engine.stores.user_cache import user_cache
 
 _FIRST: Final = ("default", KUBERNETES, DOCKER)
 """The namespaces that are looked at first if none is named."""
@@ -119,7 +118,7 @@ class ContainerdStore(Store):
             client.namespace = location.namespace or _namespace_with_images(client, server)
             if location.namespace:
                 enter(location, server)
-            return cls(location, client, platformdirs.user_cache_path("imgfs"))
+            return cls(location, client, user_cache())
         except BaseException:
             client.close()
             raise

@@ -8,24 +8,20 @@ one after the other; if containerd refuses one, those before it are put back.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Final
 
 import msgspec
 
 from engine.errors import EngineError
 from engine.image import Image
 from engine.stores.containerd.api import Images, Leases
+from engine.stores.containerd.leases import expiry
 from engine.stores.containerd.mirror import Remembered
 from engine.stores.containerd.names import Names
 from engine.stores.containerd.owner import new_id
 from engine.stores.containerd.watch import Watch
 from engine.stores.records import Event
-
-_EXPIRY: Final = 24 * 3600.0
-"""Seconds after which a lease ends by itself whose process has died."""
 
 
 class Pending(msgspec.Struct):
@@ -91,7 +87,7 @@ class Transactions:
         assert pending is not None
         if not pending.lease:
             pending.lease = new_id()
-            self._leases.create(pending.lease, {}, time.time() + _EXPIRY)
+            self._leases.create(pending.lease, {}, expiry())
         return pending.lease
 
     @contextmanager

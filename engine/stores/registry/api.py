@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 from urllib3.response import BaseHTTPResponse
 
-from engine.errors import DigestMismatch, StoreError, Unreachable
+from engine.errors import DigestMismatch, LimitExceeded, StoreError, Unreachable
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
 from engine.spec.digest import of_bytes, parse, well_formed
@@ -19,6 +19,8 @@ _T = TypeVar("_T")
 
 _PAGE: Final = 1000
 _PAGES: Final = 10_000
+_LIST: Final = 128 << 20
+"""Bytes of all pages of a list, which are some million names."""
 _LINK: Final = 64 << 10
 """Characters of the Link headers of an answer that are looked at."""
 _NEXT: Final = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')
@@ -78,7 +80,6 @@ class Reading:
         headers = {"Accept": ", ".join(MANIFEST_TYPES)}
         path = f"/v2/{repository}/manifests/{reference}"
         response = self.client.request("HEAD", path, pull_scope(repository), headers)
-        response.release_conn()
         digest = response.headers.get("Docker-Content-Digest", "")
         return digest if well_formed(digest) else None
 
@@ -125,23 +126,31 @@ class Reading:
         return response
 
     def _pages(self, path: str, scopes: tuple[str, ...]) -> Iterator[bytes]:
-        """Yield each page of a list; a page with fewer entries than asked for is not the last."""
+        """Yield each page of a list; a page with fewer entries than asked for is not the last.
+
+        Raise LimitExceeded if the pages are too large together.
+        """
         addresses = self.client.addresses
         url = addresses.of(path)
         seen: set[str] = set()
+        size = 0
         while len(seen) < _PAGES:
             seen.add(url)
             response = self.client.request("GET", url, scopes)
-            yield self.client.document(response)
+            data = self.client.document(response)
+            size += len(data)
+            if size > _LIST:
+                raise LimitExceeded(path.partition("?")[0], "bytes of a list", _LIST, size)
+            yield data
             following = _NEXT.search(response.headers.get("Link", "")[:_LINK])
             if following is None:
                 return
-            url = addresses.named(url, following[1])
+            url = self.client.named(response, following[1])
             if not addresses.is_own(url) or url in seen:
                 return
 
     def _decode(self, data: bytes, kind: type[_T], what: str) -> _T:
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             raise StoreError(self.client.location.url, f"expected a {what} as JSON") from None

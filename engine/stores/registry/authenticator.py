@@ -129,7 +129,7 @@ class Authenticator:
             realm += f"{'&' if parts.query else '?'}{urlencode(query)}"
         try:
             found = msgspec.json.decode(self._fetch(realm, headers, form), type=_Token)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             raise AccessDenied(self._host, "its token server answered with no token") from None
         token = found.token or found.access_token
         if not token or any(ord(c) <= 32 or ord(c) > 126 for c in token):

@@ -8,21 +8,29 @@ Errors name the registry and a path, never a header or a query.
 
 from __future__ import annotations
 
+import base64
 import os
 import random
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import msgspec
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import parse_url
 
@@ -40,12 +48,16 @@ _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 60
 _LONGEST_WAIT: Final = 30.0
 _PROBE_SECONDS: Final = 3
+_TOKENLESS_SECONDS: Final = 10.0
+"""Seconds within which a token server that did not answer is asked by transfers only."""
 _REDIRECTS: Final = 5
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _DOCUMENT: Final = 32 << 20
 _UNREAD: Final = 64 << 10
 """Bytes that are read of a body that nobody wants, so that its connection can be used again."""
+_DIGITS: Final = 18
+"""Digits of the largest number of a header that is believed."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -57,6 +69,23 @@ class _Problems(msgspec.Struct, frozen=True):
     errors: tuple[_Problem, ...] = ()
 
 
+class _Transfer(threading.local):
+    """The transfer of a thread."""
+
+    is_entered = False
+    has_begun = False
+    """Whether a request of it was made."""
+
+
+class _NoAnswer(Exception):
+    """A request without an answer: the error, and the URL that was asked."""
+
+    def __init__(self, url: str, error: HTTPError) -> None:
+        super().__init__(url, error)
+        self.url = url
+        self.error = error
+
+
 class Client:
     """A client of one registry. Safe from any thread."""
 
@@ -65,6 +94,7 @@ class Client:
         self.location = location
         self.addresses = Addresses(location)
         self._sleep = sleep
+        self._transfer = _Transfer()
         home = Path.home()
         pool = _Pools(location, home)
         self._pool = pool.of
@@ -75,6 +105,7 @@ class Client:
             self._fetch_token,
             location.is_plain,
         )
+        self._tokenless_until = float("-inf")
         self._reachability = Reachability(self._answers)
         self.is_reachable = self._reachability.is_reachable
 
@@ -98,10 +129,10 @@ class Client:
         for attempt in range(_ATTEMPTS):
             try:
                 response = self._authorized(method, url, scopes, dict(headers or {}), body)
-            except HTTPError as error:
+            except _NoAnswer as failed:
                 is_last = attempt + 1 == _ATTEMPTS or method not in _REPEATABLE
-                if is_last or _is_refused(error):
-                    raise self._unreachable(error) from None
+                if is_last or _is_refused(failed.error):
+                    raise self._unreachable(failed) from None
                 self._sleep(_backoff(attempt))
                 continue
             if response.status not in _RETRIED or attempt + 1 == _ATTEMPTS:
@@ -120,16 +151,31 @@ class Client:
         try:
             data = response.read(_DOCUMENT + 1, decode_content=True)
         except HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self._unreachable(_NoAnswer(self._url(response), error)) from None
         finally:
             _leave(response)
         if len(data) > _DOCUMENT:
             raise StoreError(self.location.url, "a document is larger than 32 MiB")
         return data
 
+    def named(self, response: BaseHTTPResponse, reference: str) -> str:
+        """Return the URL of a reference in an answer; raise StoreError."""
+        return self.addresses.named(self._url(response), reference)
+
     def pause(self, failures: int) -> None:
         """Wait before something is tried again, longer with each failure."""
         self._sleep(_backoff(failures))
+
+    @contextmanager
+    def transfer(self) -> Iterator[None]:
+        """Enter a transfer, whose requests come from the calling thread. After the first that is
+        made, further ones are made also while the registry counts as away: it may be back.
+        """
+        self._transfer.is_entered = True
+        try:
+            yield
+        finally:
+            self._transfer.is_entered = self._transfer.has_begun = False
 
     # How it is asked
 
@@ -147,8 +193,6 @@ class Client:
             discard(response)
         except HTTPError as error:
             return _cause(error, SSLError)
-        except StoreError:  # a file of a certificate cannot be used
-            return True
         return True
 
     def _authorized(
@@ -159,16 +203,16 @@ class Client:
         headers: dict[str, str],
         body: bytes | None,
     ) -> BaseHTTPResponse:
-        if self._reachability.is_away:
+        if self._reachability.is_away and not self._transfer.has_begun:
             raise Unreachable(self.location.url, "does not answer")
+        self._transfer.has_begun = self._transfer.is_entered
         if not self.addresses.is_own(url):
-            return self._followed(method, url, headers, body)[1]
+            return self._followed(method, url, headers, body)
         for is_last in (False, True):
             if header := self._authenticator.header(scopes):
                 headers["Authorization"] = header
-            last_url, response = self._followed(method, url, headers, body)
-            self._reachability.note(is_answer=True)
-            if response.status != 401 or is_last or not self.addresses.is_own(last_url):
+            response = self._followed(method, url, headers, body)
+            if response.status != 401 or is_last or not self._is_own(response):
                 return response
             challenges = parse_challenges(response.headers.getlist("WWW-Authenticate"))
             discard(response)
@@ -179,15 +223,23 @@ class Client:
 
     def _followed(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[str, BaseHTTPResponse]:
-        """Return the first answer that is no redirect, and the URL that gave it."""
+    ) -> BaseHTTPResponse:
+        """Return the first answer that is no redirect, which has the URL that gave it; raise
+        _NoAnswer.
+        """
         sent = {"User-Agent": "imgfs", "Accept-Encoding": "identity", **headers}
         for _ in range(_REDIRECTS):
-            response = self._pool(url).request(
-                method, url, headers=sent, body=body, preload_content=False, redirect=False
-            )
+            try:
+                response = self._pool(url).request(
+                    method, url, headers=sent, body=body, preload_content=False, redirect=False
+                )
+            except HTTPError as error:
+                raise _NoAnswer(url, error) from None
+            response.url = url
+            if self._is_own(response):
+                self._reachability.note(is_answer=True)
             if response.status not in (301, 302, 303, 307, 308):
-                return url, response
+                return response
             discard(response)
             target = self.addresses.followed(url, response.headers.get("Location", ""))
             if origin(target) != origin(url):
@@ -204,13 +256,22 @@ class Client:
         return {name: value for name, value in headers.items() if name != "Authorization"}
 
     def _fetch_token(self, url: str, headers: Mapping[str, str], form: bytes | None) -> bytes:
+        if time.monotonic() < self._tokenless_until and not self._transfer.has_begun:
+            raise Unreachable(self.location.url, "its token server does not answer")
         method = "GET" if form is None else "POST"
         try:
-            _, response = self._followed(method, url, headers, form)
+            response = self._followed(method, url, headers, form)
+        except _NoAnswer as failed:
+            if _is_refused(failed.error) or _cause(failed.error, ReadTimeoutError):
+                self._tokenless_until = time.monotonic() + _TOKENLESS_SECONDS
+            raise self._unreachable(failed) from None
+        self._tokenless_until = float("-inf")
+        try:
             data = response.read(1 << 20)
-            _leave(response)
         except HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self._unreachable(_NoAnswer(self._url(response), error)) from None
+        finally:
+            _leave(response)
         if response.status >= 500 or response.status == 429:
             raise Unreachable(self.location.url, f"its token server answers {response.status}")
         if response.status != 200:
@@ -221,14 +282,19 @@ class Client:
 
     # What goes wrong
 
-    def _unreachable(self, error: HTTPError) -> StoreError:
-        if _cause(error, SSLError):
-            return StoreError(
-                self.location.url, f"its certificate is not accepted: {_first_line(error)}"
-            )
-        if _is_refused(error):
+    def _unreachable(self, failed: _NoAnswer) -> StoreError:
+        """Return the error of a request; of the registry itself it is noted if it is away."""
+        is_own = self.addresses.is_own(failed.url)
+        host = parse_url(failed.url).netloc
+        reason = _first_line(failed.error)
+        if _cause(failed.error, SSLError):
+            whose = "its certificate" if is_own else f"the certificate of {host}"
+            return StoreError(self.location.url, f"{whose} is not accepted: {reason}")
+        if not is_own:
+            return Unreachable(self.location.url, f"needs {host}, which does not answer: {reason}")
+        if _is_refused(failed.error):
             self._reachability.note(is_answer=False)
-        return Unreachable(self.location.url, f"does not answer: {_first_line(error)}")
+        return Unreachable(self.location.url, f"does not answer: {reason}")
 
     def _refused(self, method: str, url: str, response: BaseHTTPResponse) -> EngineError:
         path = parse_url(url).path or ""
@@ -236,7 +302,7 @@ class Client:
         try:
             data = response.read(1 << 16)
             found = msgspec.json.decode(data, type=_Problems).errors
-        except (HTTPError, msgspec.MsgspecError):
+        except (HTTPError, msgspec.MsgspecError, RecursionError):
             found = ()
         finally:
             _leave(response)
@@ -250,6 +316,13 @@ class Client:
             return Unreachable(self.location.url, f"{what} {reason}".rstrip())
         return Refused(self.location.url, f"{what} {reason}".rstrip(), status)
 
+    def _is_own(self, response: BaseHTTPResponse) -> bool:
+        return self.addresses.is_own(self._url(response))
+
+    def _url(self, response: BaseHTTPResponse) -> str:
+        """Return the URL that gave an answer."""
+        return response.url or self.location.base
+
 
 def discard(response: BaseHTTPResponse) -> None:
     """End an answer whose body nobody wants: its connection can be used again, or is closed if
@@ -258,6 +331,15 @@ def discard(response: BaseHTTPResponse) -> None:
     with suppress(HTTPError):
         response.read(_UNREAD + 1, decode_content=False)
     _leave(response)
+
+
+def stated_number(response: BaseHTTPResponse, header: str) -> int | None:
+    """Return the number that a header of an answer states; None if it states none, or one that no
+    size can have.
+    """
+    text = response.headers.get(header, "")
+    is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+    return int(text) if is_number else None
 
 
 def _leave(response: BaseHTTPResponse) -> None:
@@ -307,8 +389,12 @@ class _Pools:
         if not proxy:
             return urllib3.PoolManager(**self._options)
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        user = f"{parts.username}:{parts.password or ''}" if parts.username else None
-        headers = urllib3.make_headers(proxy_basic_auth=user)
+        headers = {}
+        if parts.username:
+            user = b":".join(
+                unquote_to_bytes(each or "") for each in (parts.username, parts.password)
+            )
+            headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user).decode()}"
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         return urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
 

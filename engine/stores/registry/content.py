@@ -22,6 +22,7 @@ from engine.spec.digest import Digest, of_bytes, parse
 from engine.stores.content import ContentStore, merged
 from engine.stores.local.content import LocalContent
 from engine.stores.registry.api import Reading
+from engine.stores.registry.client import stated_number
 from engine.stores.registry.download import NO_SPACE, Download
 from engine.stores.registry.eviction import Eviction
 from engine.stores.registry.location import Location
@@ -175,8 +176,7 @@ class RegistryContent(ContentStore):
         repository = self._location.repository(source.repository)
         response = self._reading.blob(repository, source.digest, 0, -1)
         response.close()  # without its body
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isascii() and length.isdigit() else None
+        return stated_number(response, "Content-Length")
 
     def repositories(self, digest: str) -> list[str]:
         """Return the repositories, as the registry knows them, that have a blob."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -81,7 +80,7 @@ def find_credentials(files: list[Path], host: str, prefix: str) -> Credentials |
             continue
         except OSError as error:
             raise AccessDenied(host, f"{file} cannot be read: {error.strerror}") from None
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             raise AccessDenied(host, f"{file}: expected a file of docker or podman login") from None
         if found := _find(content, host, prefix):
             return found
@@ -120,7 +119,7 @@ def _of_entry(entry: _Entry) -> Credentials | None:
     if entry.identitytoken:
         return Credentials(entry.username, "", entry.identitytoken)
     if entry.auth:
-        with suppress(binascii.Error, UnicodeDecodeError):
+        with suppress(ValueError):  # no base64, or no UTF-8
             user, colon, password = base64.b64decode(entry.auth).decode().partition(":")
             if colon:
                 return Credentials(user, password.rstrip("\0"))
@@ -145,7 +144,7 @@ def _ask(helper: str, server: str) -> Credentials | None:
         return None
     try:
         answer = msgspec.json.decode(done.stdout, type=_Answer)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         raise AccessDenied(server, f"{program}: expected a user and a secret as JSON") from None
     if answer.username == _TOKEN_USER:
         return Credentials("", "", answer.secret)

@@ -24,6 +24,8 @@ from engine.stores.content import ContentStore
 from engine.stores.registry.api import Reading
 from engine.stores.registry.remote_blob import RemoteBlob
 
+INGEST: Final = "registry-"
+"""The beginning of the refs of downloads' ingests."""
 _FIRST_PIECE: Final = 64 << 10
 PIECE: Final = 1 << 20
 """Bytes that are read from a connection at a time."""
@@ -56,7 +58,7 @@ class Download:
         """
         self.blob = blob
         self._previous = previous
-        self._ref = f"registry-{blob.digest}"
+        self._ref = f"{INGEST}{blob.digest}"
         self._reading = reading
         self._cache = cache
         self._on_end = on_end
@@ -162,7 +164,8 @@ class Download:
         for is_last in (False, True):
             writer = self._ingest()
             try:
-                self._take(writer)
+                with self._reading.client.transfer():
+                    self._take(writer)
                 writer.verify()
                 with self._changed:
                     self._available = blob.size

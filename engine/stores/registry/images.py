@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -22,6 +22,7 @@ from engine.errors import (
     StoreBusy,
     StoreDamaged,
     Unreachable,
+    Unsupported,
     printable,
 )
 from engine.image import Image, ManifestSummary, Summary, Target, TreeEntry, check_name, path_of
@@ -29,7 +30,8 @@ from engine.spec import reference
 from engine.stores.images import ImageStore
 from engine.stores.registry.api import Reading
 from engine.stores.registry.changes import Changes
-from engine.stores.registry.listing import KEPT_SECONDS, Listing, ShortMemory
+from engine.stores.registry.events import still
+from engine.stores.registry.listing import KEPT_SECONDS, UNTOLD, Listing, ShortMemory
 from engine.stores.registry.location import Location
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class RegistryImages(ImageStore):
         self._changes = changes
         self._begin = transaction
         self._referrer_of = referrer_of
-        self._listing = Listing(reading, location)
+        self._listing = Listing(reading, location, events.last)
         self._fresh = ShortMemory[str, bool](KEPT_SECONDS)
         self._left_out: set[str] = set()
         """The names of which it was logged that they are not listed."""
@@ -91,15 +93,19 @@ class RegistryImages(ImageStore):
             return None
         if full in self._changes.pending:
             return self._changes.pending[full]
-        known = self._cached.find(full)
-        if self._fresh.get(full) is not None:
-            return known
-        client = self._reading.client
-        if not client.is_reachable(_LONGER_PATIENCE if known is None else _PATIENCE):
-            if known is None:
-                raise Unreachable(self._location.url, "does not answer")
-            return known
-        return self._asked(full, known)
+        while True:
+            known = self._cached.find(full)
+            if self._fresh.get(full) is not None:
+                return known
+            client = self._reading.client
+            if not client.is_reachable(_LONGER_PATIENCE if known is None else _PATIENCE):
+                if known is None:
+                    raise Unreachable(self._location.url, "does not answer")
+                return known
+            is_current = still(self._events, full)
+            found = self._asked(full, known, is_current)
+            if is_current():
+                return found
 
     def all(self, repository: str = "") -> list[Image]:
         if repository:
@@ -108,14 +114,22 @@ class RegistryImages(ImageStore):
         return self._resolved(self._repositories())
 
     def names_of(self, target: str) -> list[Image]:
-        """Return the known images that point at a target."""
-        pending = self._changes.pending
-        found = {image.name: image for image in self._cached.names_of(target)}
-        for name, image in pending.items():
+        """Return the known images that point at a target; one by digest only if no tag of its
+        repository, with the changes of this transaction or without them, does.
+        """
+        cached = self._cached.names_of(target)
+        found = {image.name: image for image in cached}
+        for name, image in self._changes.pending.items():
             found.pop(name, None)
             if image is not None and image.target.digest == target:
                 found[name] = image
-        return [found[name] for name in sorted(found) if name.startswith(self._location.root)]
+        tags = filter(_is_tag, (*found, *(image.name for image in cached)))
+        tagged = {_repository(tag) for tag in tags}
+        return [
+            found[name]
+            for name in sorted(found)
+            if name.startswith(self._root) and (_is_tag(name) or _repository(name) not in tagged)
+        ]
 
     def count(self) -> int:
         """Return how many images are known."""
@@ -133,38 +147,58 @@ class RegistryImages(ImageStore):
     def _root(self) -> str:
         return self._location.root
 
-    def _asked(self, full: str, known: Image | None) -> Image | None:
-        """Ask the registry what a name stands for."""
+    def _asked(
+        self, full: str, known: Image | None, is_current: Callable[[], bool]
+    ) -> Image | None:
+        """Ask the registry what a name stands for; an answer that is not current any more changes
+        nothing.
+        """
         try:
-            if known is not None:
-                path, tag = self._location.repository(full), self._location.reference(full)
-                if self._reading.head(path, tag) == known.target.digest:
-                    self._fresh.put(full, True)
-                    return known
-            found: Image | None = self._puller.pull(full)
+            if known is not None and self._digest(full) == known.target.digest:
+                found: Image | None = known
+            else:
+                found = self._puller.pull(full, is_current)
         except NotFound:
-            self._cached.drop(full)
+            self._puller.drop(full, is_current)
             found = None
         except Unreachable:
             if known is None:
                 raise
             return known
-        self._fresh.put(full, True)
+        if is_current():
+            self._fresh.put(full, True)
         return found
+
+    def _digest(self, full: str) -> str | None:
+        """Return the digest of what a name stands for, None if the registry does not tell it."""
+        return self._reading.head(self._location.repository(full), self._location.reference(full))
 
     def _repositories(self) -> list[str]:
         """Return the full names of the repositories that the registry lists or that are known."""
         known = {place.name for place in self._cached.places(self._root)}
         listed = self._listing.repositories() if self._is_online() else None
-        names = {reference.trim(reference.parse_normalized(name)).name for name in known}
+        names = {_repository(name) for name in known}
         return sorted(names | set(listed.names if listed else ()))
 
     def _tags(self, repository: str) -> list[str]:
-        """Return the full names of the images of a repository."""
-        if not self._is_online():
-            known = (image.name for image in self._cached.all(repository))
-            return [name for name in known if "@" not in name]
-        return [f"{repository}:{tag}" for tag in self._listing.tags(repository)]
+        """Return the full names of the images of a repository; those that are known, if the
+        registry does not answer or has no list of them.
+        """
+        if self._is_online():
+            with suppress(Unreachable):
+                tags = self._listing.tags(repository)
+                if tags is UNTOLD:
+                    return self._confirmed(self._known_tags(repository))
+                return [f"{repository}:{tag}" for tag in tags]
+        return self._known_tags(repository)
+
+    def _known_tags(self, repository: str) -> list[str]:
+        return [image.name for image in self._cached.all(repository) if _is_tag(image.name)]
+
+    def _confirmed(self, names: Iterable[str]) -> list[str]:
+        """Return those names that the registry has, or of which it does not tell."""
+        found, errors = self._each(self.find, names)
+        return [name for name in names if name in errors or found[name] is not None]
 
     def _resolved(self, repositories: Iterable[str]) -> list[Image]:
         """Return the images of repositories, but for those that cannot be looked up; raise the
@@ -259,13 +293,18 @@ class RegistryImages(ImageStore):
         yield from sorted(entries.items())
 
     def place_at(self, path: str) -> TreeEntry | None:
+        """As `ImageStore.place_at`; what is named by a digest has no place of its own."""
         full = self._location.full_name(path)
-        if full is None or path not in (path_of_or_none(full), full.removeprefix(self._root)):
+        if full is None or not _is_tag(full):
+            return None
+        if path not in (path_of_or_none(full), full.removeprefix(self._root)):
             return None
         image = self.find(full)
         return self.place(image, path) if image else None
 
     def has_paths(self, prefix: str) -> bool:
+        if not _is_tag(prefix):
+            return False
         base = self._name_prefix(prefix)
         if self._root.startswith(base):
             return True
@@ -327,7 +366,7 @@ class RegistryImages(ImageStore):
         """
         found = self._referrer_of(image.target)
         names = self._names_with(found.subject) if found else ()
-        repositories = {reference.trim(reference.parse_normalized(name)).name for name in names}
+        repositories = {_repository(name) for name in names}
         if not repositories:
             raise InvalidReference(
                 image.name, "name", "an image in a registry needs a name; load it with a name"
@@ -358,19 +397,78 @@ class RegistryImages(ImageStore):
     def _erase_record(self, target: str) -> None:
         self._cached.forget(target)
 
-    def changed(self, name: str, image: Image | None) -> None:
-        """Note what the registry has accepted."""
-        self._listing.forget()
-        if image is None:
-            if (old := self._cached.find(name)) is not None:
-                self._cached.drop(name)
-                self._cached.forget(old.target.digest)
-        else:
-            try:
-                self._cached.keep(image)
-            except NotFound:  # another process has forgotten the target; a look-up records it again
-                return
-        self._fresh.put(name, True)
+    def delete(self, name: str) -> Image:
+        """As `ImageStore.delete`; raise Unsupported for a name by digest, but of a referrer."""
+        with self._transaction():
+            self._check_removal(self.get(name))
+            return super().delete(name)
+
+    def untag(self, name: str) -> Image:
+        """As `ImageStore.untag`; raise Unsupported as `delete` does."""
+        with self._transaction():
+            self._check_removal(self.get(name))
+            return super().untag(name)
+
+    def _check_removal(self, image: Image) -> None:
+        """Raise Unsupported for a name that is there as long as its manifest is: a registry that
+        removes the manifest removes all its tags.
+        """
+        if not _is_tag(image.name) and self._referrer_of(image.target) is None:
+            raise Unsupported(
+                self._location.url,
+                f"{image.familiar}: a name by digest cannot be removed; remove the image's tags",
+            )
+
+    def changed(self, changes: Mapping[str, Image | None]) -> None:
+        """Note in the cache, in the caller's transaction, what the registry has accepted."""
+        for kept in filter(None, changes.values()):
+            with suppress(NotFound):  # another process has forgotten the target
+                self._cached.keep(kept)
+        for name, image in changes.items():  # once it is known which targets still have a name
+            if image is None:
+                self._removed(name)
+
+    @contextmanager
+    def doubting(self, changes: Mapping[str, Image | None]) -> Iterator[None]:
+        """Ask the registry for names again unless they are sent, and the cache has them: if that
+        fails, some may be changed.
+        """
+        try:
+            yield
+        except BaseException:
+            self._listing.forget()
+            raise
+        finally:
+            for name in changes:
+                self._fresh.drop(name)
+        for name, image in changes.items():
+            known = self._cached.find(name)
+            if (known and known.target.digest) == (image and image.target.digest):
+                self._fresh.put(name, True)
+
+    def _removed(self, name: str) -> None:
+        """Remove a name from the cache, and with the last tag of its repository that by digest."""
+        old = self._cached.find(name)
+        if old is None:
+            return
+        self._cached.drop(name)
+        target, repository = old.target.digest, _repository(name)
+        rest = [each.name for each in self._cached.names_of(target)]
+        rest = [each for each in rest if _repository(each) == repository]
+        if not any(map(_is_tag, rest)):
+            for each in rest:
+                self._cached.drop(each)
+        self._cached.forget(target)
+
+
+def _is_tag(name: str) -> bool:
+    """Return whether a full name is not one by digest."""
+    return "@" not in name
+
+
+def _repository(name: str) -> str:
+    """Return the repository of a full name, as a full name."""
+    return reference.trim(reference.parse_normalized(name)).name
 
 
 def path_of_or_none(name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from enum import Enum
 from threading import Lock
 from typing import Final, Generic, TypeVar
 
@@ -46,6 +46,11 @@ class ShortMemory(Generic[_K, _V]):
                 self._known.clear()
             self._known[key] = self._clock() + self._seconds, value
 
+    def drop(self, key: _K) -> None:
+        """Forget the answer for a key."""
+        with self._lock:
+            self._known.pop(key, None)
+
     def clear(self) -> None:
         """Forget all answers."""
         with self._lock:
@@ -59,20 +64,36 @@ class Repositories(msgspec.Struct, frozen=True):
     is_complete: bool
 
 
+class Untold(Enum):
+    """The kind of `UNTOLD`."""
+
+    UNTOLD = "untold"
+
+
+UNTOLD: Final = Untold.UNTOLD
+"""Stands for the names of a registry that does not list them."""
+
+
 class Listing:
     """The names in a registry, as far as it tells them. Safe from any thread."""
 
-    def __init__(self, reading: Reading, location: Location) -> None:
+    def __init__(self, reading: Reading, location: Location, version: Callable[[], int]) -> None:
+        """`version` returns another number once names were changed; the answers of before are then
+        not asked for any more.
+        """
         self._reading = reading
         self._location = location
-        self._repositories = ShortMemory[str, Repositories](KEPT_SECONDS)
-        self._tags = ShortMemory[str, tuple[str, ...]](KEPT_SECONDS)
+        self._version = version
+        self._known_version = -1
+        self._repositories = ShortMemory[int, Repositories](KEPT_SECONDS)
+        self._tags = ShortMemory[tuple[int, str], tuple[str, ...] | Untold](KEPT_SECONDS)
 
     def repositories(self) -> Repositories:
         """Return the full names of the repositories below the store's prefix; those of a registry
         that lists none, or that does not answer, are not complete.
         """
-        found = self._repositories.get("")
+        version = self._current_version()
+        found = self._repositories.get(version)
         if found is None:
             try:
                 found = Repositories(tuple(sorted(self._below())), True)
@@ -80,29 +101,35 @@ class Listing:
                 found = Repositories((), False)
             except Unreachable:
                 return Repositories((), False)
-            self._repositories.put("", found)
+            self._repositories.put(version, found)
         return found
 
-    def tags(self, repository: str) -> tuple[str, ...]:
-        """Return the tags of a repository, given by its full name; none if it has none, or if the
-        registry does not answer. Raise AccessDenied.
+    def tags(self, repository: str) -> tuple[str, ...] | Untold:
+        """Return the tags of a repository, given by its full name; UNTOLD if the registry has no
+        list of them. Raise AccessDenied, Unreachable.
         """
-        found = self._tags.get(repository)
+        version = self._current_version()
+        found = self._tags.get((version, repository))
         if found is None:
             path = repository.partition("/")[2]
-            found = ()
             try:
-                with suppress(NotFound, Refused):
-                    found = tuple(sorted(set(filter(_is_tag, self._reading.tags(path)))))
-            except Unreachable:
-                return ()
-            self._tags.put(repository, found)
+                found = tuple(sorted(set(filter(_is_tag, self._reading.tags(path)))))
+            except (NotFound, Refused):
+                found = UNTOLD
+            self._tags.put((version, repository), found)
         return found
 
     def forget(self) -> None:
         """Ask the registry again from now on."""
         self._repositories.clear()
         self._tags.clear()
+
+    def _current_version(self) -> int:
+        version = self._version()
+        if version != self._known_version:
+            self.forget()
+            self._known_version = version
+        return version
 
     def _below(self) -> set[str]:
         root, host = self._location.root, self._location.host
@@ -118,6 +145,7 @@ def _is_tag(text: str) -> bool:
 def _is_path(host: str, path: str) -> bool:
     """Return whether a reference can have this path; a registry may say anything."""
     try:
-        return str(reference.parse_normalized(f"{host}/{path}")) == f"{host}/{path}"
+        found = reference.parse_normalized(f"{host}/{path}")
+        return found.is_name_only and str(found) == f"{host}/{path}"
     except (InvalidReference, InvalidDigest):
         return False

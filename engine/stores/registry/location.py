@@ -84,7 +84,11 @@ def parse_location(url: str) -> Location:
     machine's own addresses only. Raise StoreError; the error shows no password.
     """
     scheme, _, rest = url.partition("://")
-    parts = urlsplit(f"//{rest}")
+    try:
+        parts = urlsplit(f"//{rest}")
+    except ValueError:
+        shown = f"{scheme}://{rest.rpartition('@')[2]}"
+        raise StoreError(shown, "expected registry://HOST[:PORT][/PREFIX], found no URL") from None
     shown = url.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else url
     try:
         port = parts.port

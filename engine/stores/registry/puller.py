@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Final
 
 from engine import graph
-from engine.errors import EngineError, LimitExceeded, NotFound
+from engine.errors import LimitExceeded, NotFound
 from engine.graph import MAX_DEPTH
 from engine.image import Image, Summary
 from engine.spec import oci
@@ -48,8 +48,11 @@ class Puller:
         self._workers: Workers | None = None
         self._starting = Lock()
 
-    def pull(self, name: str) -> Image:
-        """Fetch what a full name stands for, layers excepted, and record it; raise NotFound."""
+    def pull(self, name: str, is_wanted: Callable[[], bool]) -> Image | None:
+        """Fetch what a full name stands for, layers excepted, and record it; raise NotFound.
+
+        Return None, and leave the name as it is, if by then the answer is not wanted any more.
+        """
         repository = self._location.repository(name)
         manifest = self._reading.manifest(repository, self._location.reference(name))
         target = manifest.descriptor
@@ -59,8 +62,16 @@ class Puller:
         self.learn(repository, manifest)
         summary = self._summary(target)
         with self._cache.transaction():
+            if not is_wanted():
+                return None
             self._images.record(target.digest, summary)
             return self._images.keep(Image(name, target))
+
+    def drop(self, name: str, is_wanted: Callable[[], bool]) -> None:
+        """Remove a full name that the registry does not have, if that answer is still wanted."""
+        with self._cache.transaction():
+            if is_wanted():
+                self._images.drop(name)
 
     def record(self, target: Descriptor) -> None:
         """Record what is below a target that was learnt."""
@@ -114,7 +125,9 @@ class Puller:
 
     def at_once(self, work: Sequence[Callable[[], None]]) -> None:
         """Do pieces of work concurrently, but one after the other in a transaction, whose lock
-        other threads would wait for; raise the first error once all have ended.
+        other threads would wait for; raise the first error once all that were begun have ended.
+
+        After an error no other is begun.
         """
         if len(work) < 2 or self._cache.database.in_transaction:
             for each in work:
@@ -122,12 +135,17 @@ class Puller:
             return
         with self._starting:
             workers = self._workers = self._workers or Workers(_AT_ONCE)
-        errors = []
-        for result in [workers.begin(each) for each in work]:
+        errors: list[BaseException] = []
+
+        def attempt(each: Callable[[], None]) -> None:
             try:
-                result()
-            except EngineError as error:
+                if not errors:
+                    each()
+            except BaseException as error:
                 errors.append(error)
+
+        for result in [workers.begin(attempt, each) for each in work]:
+            result()
         if errors:
             raise errors[0]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from engine import graph
 from engine.content.blobs import read_blob
-from engine.errors import NotFound
+from engine.errors import EngineError, NotFound, Unreachable, printable
 from engine.image import Image
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
@@ -16,11 +17,14 @@ from engine.stores.local.images import LocalImages
 from engine.stores.referrers import referrer
 from engine.stores.registry.api import Manifest
 from engine.stores.registry.content import RegistryContent
+from engine.stores.registry.deletion import Deletion
 from engine.stores.registry.location import Location
 from engine.stores.registry.puller import Puller
 from engine.stores.registry.referrers import Referrers
 from engine.stores.registry.sources import Source, Sources
 from engine.stores.registry.uploads import Uploads
+
+log = logging.getLogger(__name__)
 
 
 class Pusher:
@@ -29,43 +33,93 @@ class Pusher:
     def __init__(
         self,
         uploads: Uploads,
+        deletion: Deletion,
         location: Location,
         content: RegistryContent,
         sources: Sources,
         known: LocalImages,
         puller: Puller,
         referrers: Referrers,
-        on_change: Callable[[str, Image | None], None],
     ) -> None:
-        """`on_change` is called for each name once the registry has it, or has it no more."""
         self._uploads = uploads
+        self._deletion = deletion
         self._location = location
         self._content = content
         self._sources = sources
         self._known = known
         self._puller = puller
         self._referrers = referrers
-        self._on_change = on_change
 
     def send(self, changes: Mapping[str, Image | None]) -> None:
         """Send all blobs and manifests first, then point tags at them, then remove tags.
 
-        Raise the first error; names that come after it are left as they were.
+        Raise the first error, once the tags that were changed are as they were before, but for
+        those that somebody else has changed since. A tag that was new stays if the registry deletes
+        nothing, and a manifest that has no tag stays anyway.
         """
         images = {name: image for name, image in changes.items() if image is not None}
+        before = {name: self._known.find(name) for name in changes}
+        removed = {name: image for name, image in before.items() if image and name not in images}
+        if images:
+            for repository in {self._location.repository(name) for name in removed}:
+                self._deletion.check(repository)
         for name, image in images.items():
             self._upload(self._location.repository(name), image.target)
-        for name, image in images.items():
-            repository = self._location.repository(name)
-            manifest = self._manifest(image.target)
-            reference = self._location.reference(name)
-            is_listed = self._uploads.manifest(repository, reference, manifest)
-            found = referrer(manifest.descriptor, manifest.data)
-            if found is not None and not is_listed:
-                self._referrers.announce(repository, found)
-            self._on_change(name, image)
-        for name in changes.keys() - images.keys():
-            self._remove(name)
+        with self._undoing() as changed:
+            for name in sorted(images, key=lambda name: ("@" in name, name)):
+                manifest = self._manifest(images[name].target)
+                is_listed = self._point(name, manifest)
+                if "@" not in name:
+                    changed[name] = partial(self._put_back, name, images[name], before[name])
+                found = referrer(manifest.descriptor, manifest.data)
+                if found is not None and not is_listed:
+                    self._referrers.announce(self._location.repository(name), found)
+            for name, image in sorted(removed.items()):
+                with suppress(NotFound):  # somebody else was faster
+                    self._remove(name, image)
+                    changed[name] = partial(self._put_back, name, None, image)
+
+    def _point(self, name: str, manifest: Manifest) -> bool:
+        """Store a manifest under the tag or digest of a name; return as `Uploads.manifest`."""
+        repository, reference = self._location.repository(name), self._location.reference(name)
+        return self._uploads.manifest(repository, reference, manifest)
+
+    def _remove(self, name: str, image: Image) -> None:
+        """Remove the tag of a name, or the manifest of one by digest; raise NotFound."""
+        repository, reference = self._location.repository(name), self._location.reference(name)
+        if "@" in name:
+            self._deletion.manifest(repository, reference)
+        else:
+            self._deletion.tag(repository, reference, self._manifest(image.target))
+
+    @contextmanager
+    def _undoing(self) -> Iterator[dict[str, Callable[[], None]]]:
+        """Collect what puts names back, and after an error do it, the last first, until the
+        registry does not answer.
+        """
+        changed: dict[str, Callable[[], None]] = {}
+        try:
+            yield changed
+        except BaseException:
+            for name, put_back in reversed(changed.items()):
+                try:
+                    put_back()
+                except EngineError as error:  # the caller has the first
+                    log.warning("%s is not put back: %s", printable(name), error)
+                    if isinstance(error, Unreachable):
+                        break
+            raise
+
+    def _put_back(self, name: str, new: Image | None, old: Image | None) -> None:
+        """Give a name back what it stood for, unless it is not as it was made here any more."""
+        repository, reference = self._location.repository(name), self._location.reference(name)
+        if self._deletion.target(repository, reference) != (new and new.target.digest):
+            return
+        if old is not None:
+            self._point(name, self._manifest(old.target))
+        elif new is not None:
+            with suppress(NotFound):
+                self._remove(name, new)
 
     def _upload(self, repository: str, root: Descriptor) -> None:
         """Give a repository everything below a descriptor, but for the root itself."""
@@ -89,14 +143,6 @@ class Pusher:
         source = self._location.repository(f"{other}:x") if other else ""
         opened = partial(self._content.open, blob.digest)
         self._uploads.blob(repository, blob.digest, source, opened)
-
-    def _remove(self, name: str) -> None:
-        known = self._known.find(name)
-        if known is not None:
-            repository, tag = self._location.repository(name), self._location.reference(name)
-            with suppress(NotFound):  # somebody else was faster
-                self._uploads.delete_tag(repository, tag, self._manifest(known.target))
-        self._on_change(name, None)
 
     def _manifest(self, target: Descriptor) -> Manifest:
         data = read_blob(self._content, target.digest, target.size)

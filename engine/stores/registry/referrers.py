@@ -21,7 +21,7 @@ from engine.stores.registry.puller import Puller
 from engine.stores.registry.uploads import Uploads
 
 _MOST: Final = 10_000
-"""Referrers of one image; a registry may list any number."""
+"""Referrers of one image that are fetched; a registry may list any number."""
 
 
 def referrers_tag(subject: str) -> str:
@@ -74,11 +74,14 @@ class Referrers:
         """Return what a repository has, by digest."""
         found: dict[str, Referrer] = {}
         asked: dict[str, list[Descriptor]] = {}
+        fetched: set[str] = set()
         new = subjects
-        while new and len(found) < _MOST:
+        while new and len(fetched) < _MOST:
             self._puller.at_once([partial(self._ask, repository, each, asked) for each in new])
             listed = {each.digest: each for subject in new for each in asked[subject]}
-            wanted = [each for digest, each in listed.items() if digest not in found]
+            unknown = [each for digest, each in listed.items() if digest not in fetched]
+            wanted = unknown[: _MOST - len(fetched)]
+            fetched.update(each.digest for each in wanted)
             self._puller.at_once([partial(self._fetch, repository, each, found) for each in wanted])
             new = [each.digest for each in wanted if each.digest in found]
         return found

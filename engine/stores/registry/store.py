@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-import platformdirs
-
 from engine.errors import StoreError
 from engine.image import Image
 from engine.stores.local.store import LocalStore
@@ -25,6 +23,8 @@ from engine.stores.registry.cached_images import CachedImages
 from engine.stores.registry.changes import Changes
 from engine.stores.registry.client import Client
 from engine.stores.registry.content import RegistryContent
+from engine.stores.registry.deletion import Deletion
+from engine.stores.registry.events import RegistryEvents
 from engine.stores.registry.eviction import Eviction
 from engine.stores.registry.images import RegistryImages
 from engine.stores.registry.location import Location, parse_location
@@ -34,6 +34,7 @@ from engine.stores.registry.referrers import Referrers
 from engine.stores.registry.sources import Sources
 from engine.stores.registry.table_maker import TableMaker
 from engine.stores.registry.uploads import Uploads
+from engine.stores.user_cache import user_cache
 
 
 class RegistryStore(Store):
@@ -46,7 +47,7 @@ class RegistryStore(Store):
         """Open the cache; the registry is not asked yet. Raise StoreError."""
         self.location = location.url
         self._closing = Event()
-        self.directory = Path(location.cache or platformdirs.user_cache_path("imgfs") / "registry")
+        self.directory = Path(location.cache or user_cache() / "registry")
         with ExitStack() as opened:
             cache = self._cache = opened.enter_context(LocalStore.create(self.directory))
             sources = opened.enter_context(Sources(self.directory, location.root))
@@ -59,7 +60,12 @@ class RegistryStore(Store):
             pusher.send(changes)
             eviction.run()
 
-        self._changes = Changes(cache.transaction, send)
+        self._changes = Changes(
+            cache.transaction,
+            send,
+            lambda each: self.images.doubting(each),
+            lambda each: self.images.changed(each),
+        )
         known = CachedImages(cache.database)
         tables = TableMaker(cache, lambda: self.content.is_fetching)
         self.content = RegistryContent(
@@ -71,7 +77,7 @@ class RegistryStore(Store):
         self._opened.callback(puller.close)
         self.tables = cache.tables
         self.leases = cache.leases
-        self.events = cache.events
+        self.events = RegistryEvents(cache.events, self._changes)
         self.name_lock = NameLock()
         self.images = RegistryImages(
             known,
@@ -87,13 +93,13 @@ class RegistryStore(Store):
         self._referrers = Referrers(reading, uploads, puller)
         pusher = Pusher(
             uploads,
+            Deletion(reading, puller, uploads),
             location,
             self.content,
             sources,
             known,
             puller,
             self._referrers,
-            self.images.changed,
         )
 
     @classmethod

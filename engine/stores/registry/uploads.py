@@ -1,4 +1,4 @@
-"""The requests of the OCI distribution specification that write: blobs, manifests, deletions."""
+"""The requests of the OCI distribution specification that write blobs and manifests."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from urllib.parse import quote
 
 from urllib3.response import BaseHTTPResponse
 
-from engine.content.memory import MemoryReader
 from engine.content.protocols import ReaderAt
-from engine.errors import AccessDenied, NotFound, StoreError, Unreachable, Unsupported
-from engine.spec import oci
-from engine.spec.descriptor import Descriptor
-from engine.spec.digest import of_bytes
-from engine.spec.oci import Manifest as ManifestDocument
+from engine.errors import AccessDenied, NotFound, StoreError, Unreachable
 from engine.stores.registry.api import Manifest, Reading
-from engine.stores.registry.client import Client, Refused
+from engine.stores.registry.client import Client, Refused, stated_number
 
 _CHUNK: Final = 16 << 20
 """Bytes that are sent in one request, unless the registry wants more."""
 _LARGEST_CHUNK: Final = 256 << 20
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 5
+"""Requests for a blob after which a registry counts as unreachable."""
 _BYTES: Final = "application/octet-stream"
 _WRONG_RANGE: Final = 416
-_NO_DELETION: Final = frozenset({400, 405, 501})
 
 
 def push_scopes(repository: str, source: str = "") -> tuple[str, ...]:
@@ -34,7 +29,7 @@ def push_scopes(repository: str, source: str = "") -> tuple[str, ...]:
 
 
 class Uploads:
-    """The requests to one registry that change something. Safe from any thread."""
+    """The requests to one registry that add something. Safe from any thread."""
 
     def __init__(self, client: Client, reading: Reading) -> None:
         self._client = client
@@ -44,7 +39,7 @@ class Uploads:
         """Return whether a repository has a blob."""
         path = f"/v2/{repository}/blobs/{digest}"
         try:
-            self._client.request("HEAD", path, push_scopes(repository)).release_conn()
+            self._client.request("HEAD", path, push_scopes(repository))
         except NotFound:
             return False
         return True
@@ -55,15 +50,16 @@ class Uploads:
         """Give a repository a blob that it does not have: by a mount from the repository `source`,
         unless that is "", or by sending what `opened` returns.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                if not self.has_blob(repository, digest):
-                    self._start_and_send(repository, digest, source, opened)
-                return
-            except Unreachable:
-                if attempt == _ATTEMPTS:
-                    raise
-                self._client.pause(1)
+        with self._client.transfer():
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    if not self.has_blob(repository, digest):
+                        self._start_and_send(repository, digest, source, opened)
+                    return
+                except Unreachable:
+                    if attempt == _ATTEMPTS:
+                        raise
+                    self._client.pause(attempt)
 
     def manifest(self, repository: str, reference: str, manifest: Manifest) -> bool:
         """Store a manifest under a tag or its digest; return whether the registry lists it among
@@ -73,60 +69,7 @@ class Uploads:
         path = f"/v2/{repository}/manifests/{reference}"
         scopes = push_scopes(repository)
         response = self._client.request("PUT", path, scopes, headers, manifest.data)
-        response.release_conn()
         return "OCI-Subject" in response.headers
-
-    def delete_tag(self, repository: str, tag: str, image: Manifest) -> None:
-        """Remove a tag that stands for `image`, which stays under its other tags.
-
-        A registry that deletes manifests only gets another one for the tag first, which is then
-        deleted. Raise Unsupported if the registry deletes nothing.
-        """
-        scopes = (f"repository:{repository}:pull,push,delete",)
-        path = f"/v2/{repository}/manifests/"
-        try:
-            self._client.request("DELETE", f"{path}{tag}", scopes).release_conn()
-            return
-        except Refused as error:
-            if error.status not in _NO_DELETION:
-                raise
-        substitute = self._substitute(repository, tag)
-        if not self._can_delete(repository, scopes):
-            raise Unsupported(self._client.location.url, "does not allow images to be deleted")
-        self.manifest(repository, tag, substitute)
-        try:
-            digest = substitute.descriptor.digest
-            self._client.request("DELETE", f"{path}{digest}", scopes).release_conn()
-        except StoreError:
-            self.manifest(repository, tag, image)
-            raise
-
-    def _can_delete(self, repository: str, scopes: tuple[str, ...]) -> bool:
-        """Return whether the registry deletes manifests, by a request for one that is not there."""
-        absent = of_bytes(f"no manifest of {repository}".encode())
-        path = f"/v2/{repository}/manifests/{absent}"
-        try:
-            self._client.request("DELETE", path, scopes).release_conn()
-        except NotFound:
-            return True
-        except (Refused, AccessDenied):
-            return False
-        return True
-
-    def _substitute(self, repository: str, tag: str) -> Manifest:
-        """Return a manifest like no other, and store its config."""
-        config = b"{}"
-        digest = of_bytes(config)
-        self.blob(repository, digest, "", lambda: MemoryReader(config))
-        document = ManifestDocument(
-            schema_version=2,
-            media_type=oci.MANIFEST,
-            config=Descriptor(oci.CONFIG, digest, len(config)),
-            layers=(),
-            annotations={"imgfs.deleted-tag": tag},
-        )
-        data = oci.render(document)
-        return Manifest(Descriptor(oci.MANIFEST, of_bytes(data), len(data)), data)
 
     def _start_and_send(
         self, repository: str, digest: str, source: str, opened: Callable[[], ReaderAt]
@@ -141,7 +84,6 @@ class Uploads:
                 raise
             self._start_and_send(repository, digest, "", opened)
             return
-        begun.release_conn()
         if begun.status != 201:  # else it was mounted
             with opened() as reader:
                 self._send(begun, digest, reader, push_scopes(repository))
@@ -181,23 +123,20 @@ class Uploads:
         as when the answer to a request was lost.
         """
         try:
-            response = self._client.request(method, url, scopes, headers, piece)
+            return self._client.request(method, url, scopes, headers, piece)
         except (NotFound, Refused) as error:
             if isinstance(error, Refused) and error.status != _WRONG_RANGE:
                 raise
             raise Unreachable(self._client.location.url, "has lost an upload") from None
-        response.release_conn()
-        return response
 
     def _next(self, response: BaseHTTPResponse) -> str:
-        """Return the path or URL of an upload's next request."""
+        """Return the URL of an upload's next request."""
         target = response.headers.get("Location", "")
         if not target:
             raise StoreError(self._client.location.url, "starts an upload without a Location")
-        return target
+        return self._client.named(response, target)
 
 
 def _chunk_size(response: BaseHTTPResponse) -> int:
-    text = response.headers.get("OCI-Chunk-Min-Length", "")
-    wanted = int(text) if text.isascii() and text.isdigit() else 0
+    wanted = stated_number(response, "OCI-Chunk-Min-Length") or 0
     return min(max(wanted, _CHUNK), _LARGEST_CHUNK)

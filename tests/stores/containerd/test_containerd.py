@@ -13,19 +13,22 @@ from msgspec.structs import replace
 
 from engine import names
 from engine.archive.save import Output, save
-from engine.content.blobs import read_blob
+from engine.content.blobs import DOCUMENT_LIMIT, read_blob
 from engine.content.protocols import Info
 from engine.errors import BrokenArchive, MissingContent, NotFound, StoreError, Unreachable
-from engine.image import Image
+from engine.image import Image, Summary
 from engine.layouts import combined
 from engine.spec import digest as digests
+from engine.spec.descriptor import Descriptor
 from engine.stores.containerd import leases
 from engine.stores.containerd.api import Content, Images
 from engine.stores.containerd.client import Subscription
 from engine.stores.containerd.writer import ContainerdWriter
 from engine.stores.open import create_store, open_store
 from engine.stores.protocols import Store
-from tests.archives import ImageParts, layer, oci_archive
+from engine.testing.blobs import write_blob
+from tests.archives import OCI_MANIFEST, ImageParts, layer, oci_archive
+from tests.referrers import Signed
 from tests.stores.containerd.loads import (
     APP,
     ARCHIVE,
@@ -140,6 +143,31 @@ def test_layers_that_are_gone_are_named(server: Server, namespace: str, imported
         imported.content.open(LAYER)
     load(imported)
     assert imported.images.summary(image.target.digest).missing == ()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "size"),
+    [
+        (b"no JSON", None),
+        (b'{"subject": 1}', None),
+        (b"{}", 99),
+        (b" " * (DOCUMENT_LIMIT + 1), None),
+    ],
+    ids=["no JSON", "no manifest", "other size", "large"],
+)
+def test_a_broken_manifest_hides_no_referrers_of_another_image(
+    server: Server, namespace: str, opened: Store, manifest: bytes, size: int | None
+) -> None:
+    signed = Signed()
+    broken = Descriptor(OCI_MANIFEST, digests.of_bytes(manifest), size or len(manifest))
+    with opened.transaction():
+        load(opened, signed.archive(NAME))
+        write_blob(opened.content, broken.digest, manifest)
+        opened.images.record(broken.digest, Summary(0, (broken.digest,), ()))
+        opened.images.put(Image("docker.io/library/broken:1", broken))
+    with open_store(server.url(namespace)) as store:
+        found = store.referrers(store.images.get(NAME))
+        assert {each.descriptor.digest for each in found} == signed.digests
 
 
 # What is written

@@ -1,5 +1,6 @@
 """A server that answers as a test says, and notes what it was asked."""
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,14 +36,17 @@ class Answer(NamedTuple):
 
 
 class Scripted(ThreadingHTTPServer):
-    """A server on a free port of the loopback."""
+    """A server at a bound socket."""
 
     daemon_threads = True
 
-    def __init__(self, script: Callable[[Asked], Answer]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, script: Callable[[Asked], Answer], bound: socket.socket) -> None:
+        super().__init__(bound.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = bound
         self.script = script
-        self.host = f"127.0.0.1:{self.server_port}"
+        self.host = host_of(bound)
+        self.server_activate()
         self.url = f"http://{self.host}"
         self.seen: list[Asked] = []
         self.ended: list[bool] = []
@@ -87,7 +91,21 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted(script: Callable[[Asked], Answer]) -> Iterator[Scripted]:
-    """Run a server that answers by `script`."""
-    with serving(Scripted(script)) as server:
+def scripted(
+    script: Callable[[Asked], Answer], bound: socket.socket | None = None
+) -> Iterator[Scripted]:
+    """Run a server that answers by `script`, at a new socket unless one is given."""
+    with serving(Scripted(script, bound or unheard())) as server:
         yield server
+
+
+def unheard() -> socket.socket:
+    """Return a socket with a port of the loopback: nobody answers, and nobody else can have it."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+def host_of(bound: socket.socket) -> str:
+    """Return the host and port of a socket."""
+    return "{}:{}".format(*bound.getsockname())

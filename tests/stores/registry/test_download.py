@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event, Thread
@@ -13,20 +13,21 @@ import pytest
 from engine.content.blobs import read_blob
 from engine.content.protocols import Committed
 from engine.content.writer import Writer
-from engine.errors import StoreError
+from engine.errors import DigestMismatch, StoreError
 from engine.stores.local.store import LocalStore
 from engine.stores.local.writer import LocalWriter
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
 from engine.stores.registry.api import Reading
 from engine.stores.registry.client import Client
-from engine.stores.registry.download import Download
+from engine.stores.registry.download import INGEST, Download
 from engine.stores.registry.location import Location, parse_location
 from engine.stores.registry.reader import RemoteReader
 from engine.stores.registry.remote_blob import RemoteBlob
 from engine.stores.registry.sources import Source, Sources
 from tests.archives import ImageParts, digest, layer
 from tests.stores.registry.memory_registry import MemoryRegistry, memory_registry
+from tests.stores.registry.scripted import Answer, host_of, scripted, unheard
 from tests.waiting import wait_until
 
 IMAGE = ImageParts(layers=(layer("large", bytes(range(256)) * 16384),))
@@ -34,6 +35,9 @@ DATA = IMAGE.layers[0]
 LARGE = digest(DATA)
 BLOB = f"/v2/app/blobs/{LARGE}"
 HALF = len(DATA) // 2
+WRONG = bytes(len(DATA))
+PIECE = 256 << 10
+OFFSETS = range(0, len(DATA), PIECE)
 
 
 @pytest.fixture
@@ -310,3 +314,105 @@ def test_a_download_takes_up_the_ingest_of_one_that_is_about_to_end(
         assert ending.wait(30)
         assert cache.content.exists(LARGE)
         second.leave()
+
+
+@contextmanager
+def reader_beside_another_process(location: Location) -> Iterator[RemoteReader]:
+    """Provide a reader of a blob that another process is fetching."""
+    reading = Reading(Client(location, lambda _: None))
+    with (
+        remote_blob(location, reading) as (cache, blob),
+        cache.content.writer(f"{INGEST}{LARGE}", len(DATA), LARGE),
+    ):
+        download = Download(reading, cache.content, blob, lambda _: None)
+        assert download.join()
+        with RemoteReader(download, reading, is_whole=True) as reader:
+            yield reader
+
+
+ORDERS = pytest.mark.parametrize(
+    "offsets",
+    [
+        [0],
+        [*OFFSETS],
+        [at for pair in zip(OFFSETS[1::2], OFFSETS[::2], strict=False) for at in pair]
+        + [*OFFSETS[len(OFFSETS) // 2 * 2 :]],
+        [*OFFSETS[::-1]],
+    ],
+    ids=["at once", "in order", "by two threads", "backwards"],
+)
+
+
+@ORDERS
+def test_a_whole_read_beside_another_process_has_no_wrong_bytes(
+    registry: MemoryRegistry, location: Location, offsets: list[int]
+) -> None:
+    registry.answers[BLOB] = WRONG
+    size = len(DATA) if offsets == [0] else PIECE
+    with reader_beside_another_process(location) as reader:
+        for at in offsets[:-1]:
+            assert reader.pread(size, at) == WRONG[at : at + size]
+        for _ in range(2):
+            with pytest.raises(DigestMismatch):
+                reader.pread(size, offsets[-1])
+
+
+@ORDERS
+def test_a_whole_read_beside_another_process_comes_whole(
+    location: Location, offsets: list[int]
+) -> None:
+    size = len(DATA) if offsets == [0] else PIECE
+    with reader_beside_another_process(location) as reader:
+        for at in [*offsets, *offsets]:
+            assert reader.pread(size, at) == DATA[at : at + size]
+
+
+def test_a_reader_that_has_had_wrong_bytes_learns_so(
+    registry: MemoryRegistry, location: Location
+) -> None:
+    """The download begins anew once all has come, and gets the right bytes then."""
+    read = Event()
+
+    def answer(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        if read.is_set():
+            send(handler, data, len(data))
+        else:
+            send(handler, WRONG, HALF)
+            read.wait(30)
+            handler.wfile.write(WRONG[HALF:])
+
+    registry.handlers[BLOB] = answer
+    reading = Reading(Client(location, lambda _: None))
+    with remote_blob(location, reading) as (cache, blob):
+        ended = Event()
+        download = Download(reading, cache.content, blob, lambda _: ended.set())
+        assert download.join()
+        with RemoteReader(download, reading, is_whole=True) as reader:
+            assert reader.pread(PIECE, 0) == WRONG[:PIECE]
+            read.set()
+            assert ended.wait(60)
+            for at in OFFSETS[1:-1]:
+                assert reader.pread(PIECE, at) == DATA[at : at + PIECE]
+            with pytest.raises(DigestMismatch):
+                reader.pread(PIECE, OFFSETS[-1])
+
+
+def test_a_registry_that_is_gone_for_a_moment_breaks_no_download(tmp_path: Path) -> None:
+    bound, waits = unheard(), [0.0] * 0
+    location = parse_location(f"registry://{host_of(bound)}?cache={tmp_path}/cache")
+    with ExitStack() as running:
+
+        def come_back(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                running.enter_context(scripted(lambda _: Answer(body=DATA), bound))
+
+        reading = Reading(Client(location, come_back))
+        with remote_blob(location, reading) as (cache, blob):
+            ended = Event()
+            download = Download(reading, cache.content, blob, lambda _: ended.set())
+            assert download.join()
+            with RemoteReader(download, reading, is_whole=True) as reader:
+                assert reader.pread(len(DATA), 0) == DATA
+            assert ended.wait(60)
+    assert sum(waits) >= 1

@@ -125,3 +125,57 @@ def test_a_registry_that_fails_is_an_error_of_the_list(
         pytest.raises(Unreachable),
     ):
         names(store)
+
+
+@pytest.fixture
+def impatient(registry: MemoryRegistry, tmp_path: Path) -> Iterator[Store]:
+    """Open a store that does not wait before it repeats a request."""
+    location = parse_location(f"registry://{registry.host}?cache={tmp_path}/cache")
+    with RegistryStore(location, Client(location, lambda _: None)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("status", [404, 405, 503])
+def test_names_that_were_looked_up_are_listed_where_the_registry_does_not_list_them(
+    registry: MemoryRegistry, impatient: Store, status: int
+) -> None:
+    name = f"{registry.host}/a/good:1"
+    registry.statuses["/v2/a/good/tags/list"] = status
+    assert names(impatient, "a/good") == []
+    assert impatient.images.find(name) is not None
+    assert names(impatient, "a/good") == ["a/good:1"]
+    assert listed(impatient, "a/") == ["bad:1", "below", "good:1"]
+    assert impatient.images.has_paths(f"{registry.host}/a/good:")
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_names_that_are_gone_are_not_listed_where_the_registry_does_not_list_them(
+    registry: MemoryRegistry, impatient: Store, status: int, tmp_path: Path
+) -> None:
+    assert impatient.images.find(f"{registry.host}/a/good:1") is not None
+    registry.statuses["/v2/a/good/manifests/1"] = 404
+    registry.statuses["/v2/a/good/tags/list"] = status
+    with open_store(f"registry://{registry.host}?cache={tmp_path}/cache") as other:
+        assert listed(other, "a/") == ["bad:1", "below"]
+
+
+@pytest.mark.parametrize("path", ["bad:x", "bad:1", "bad@sha256:" + 64 * "0", "Bad", "b/../d", ""])
+def test_a_repository_whose_name_is_none_is_left_out(
+    registry: MemoryRegistry, store: Store, path: str
+) -> None:
+    registry.answers["/v2/_catalog"] = to_json({"repositories": ["a/good", path]})
+    assert listed(store, "a/") == ["good:1"]
+    assert listed(store, "") == ["a"]
+    assert names(store) == ["a/good:1"]
+
+
+def test_a_list_ends_with_the_first_error_that_concerns_all_of_it(
+    registry: MemoryRegistry, impatient: Store
+) -> None:
+    for number in range(40):
+        registry.put("a/good", f"n{number}", ImageParts())
+        registry.statuses[f"/v2/a/good/manifests/n{number}"] = 503
+    with pytest.raises(Unreachable):
+        names(impatient, "a/good")
+    asked = {path for path in registry.seen if "/manifests/n" in path}
+    assert len(asked) <= 8, "no more than are asked for at once"

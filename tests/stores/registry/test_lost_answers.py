@@ -1,5 +1,8 @@
-"""Uploads of which a proxy loses an answer, so that a request comes twice."""
+"""Uploads of which a proxy loses an answer, so that a request comes twice, and uploads to a
+registry that is gone for a moment.
+"""
 
+from contextlib import ExitStack
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,7 +13,7 @@ from engine.stores.registry.api import Reading
 from engine.stores.registry.client import Client
 from engine.stores.registry.location import parse_location
 from engine.stores.registry.uploads import Uploads
-from tests.stores.registry.scripted import Answer, Asked, scripted
+from tests.stores.registry.scripted import Answer, Asked, host_of, scripted, unheard
 
 SMALL = b"content of a blob"
 LARGE = bytes((16 << 20) + 1)
@@ -75,3 +78,21 @@ def test_the_blob_is_there_at_the_end(data: bytes, lost: str) -> None:
     assert backend.lost == ""
     assert list(backend.blobs) == [digest]
     assert backend.blobs[digest] == data
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["one", "more"])
+def test_a_registry_that_is_gone_for_a_moment_breaks_no_upload(data: bytes) -> None:
+    backend, bound = Backend(""), unheard()
+    digest = of_bytes(data)
+    waits: list[float] = []
+    with ExitStack() as running:
+
+        def come_back(seconds: float) -> None:
+            waits.append(seconds)
+            if sum(waits) >= 1:
+                running.enter_context(scripted(backend.answer, bound))
+
+        client = Client(parse_location(f"registry://{host_of(bound)}"), come_back)
+        uploads = Uploads(client, Reading(client))
+        uploads.blob("app", digest, "", lambda: MemoryReader(data))
+    assert backend.blobs == {digest: data}

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from engine.content.memory import MemoryReader
-from engine.errors import AccessDenied
+from engine.errors import AccessDenied, NotFound, Unreachable
 from engine.spec.digest import of_bytes
 from engine.stores.registry.api import Reading
 from engine.stores.registry.client import Client
 from engine.stores.registry.location import parse_location
 from engine.stores.registry.uploads import Uploads
-from tests.stores.registry.scripted import Answer, Asked, Scripted, scripted
+from tests.stores.registry.scripted import Answer, Asked, Scripted, scripted, unheard
 
 BLOB = b"content of a blob"
 BASIC = f"Basic {base64.b64encode(b'u:secret').decode()}"
@@ -167,3 +167,24 @@ def test_an_upload_to_the_registry_goes_by_its_scheme(
     send(reading)
     sent = server.seen[-1]
     assert (sent.method, sent.body, sent.authorization) == ("PUT", BLOB, "Bearer token")
+
+
+@pytest.mark.parametrize("dead", ["storage", "token server", "upload"])
+def test_a_host_that_is_dead_is_not_the_registry(
+    request: pytest.FixtureRequest, reading: Reading, registry: Registry, dead: str
+) -> None:
+    request.addfinalizer((bound := unheard()).close)
+    host = f"localhost:{bound.getsockname()[1]}"
+    if dead == "storage":
+        registry.other = f"http://{host}"
+    elif dead == "upload":
+        registry.sends_to = f"http://{host}"
+    else:
+        registry.realm = f"http://{host}/token"
+    with pytest.raises(Unreachable, match=host) as caught:
+        send(reading) if dead == "upload" else read(reading)
+    assert "\n" not in str(caught.value)
+    assert reading.client.is_reachable(60)
+    if dead != "token server":
+        with pytest.raises(NotFound):
+            reading.client.request("HEAD", "/v2/app/blobs/x", ("repository:app:pull",))

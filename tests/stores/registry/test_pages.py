@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from engine.errors import LimitExceeded
+from engine.stores.registry import api
 from engine.stores.registry.api import Reading
 from engine.stores.registry.client import Client
 from engine.stores.registry.location import parse_location
@@ -44,3 +46,18 @@ def test_the_next_page_is_found(link: str) -> None:
 @pytest.mark.parametrize("link", ["", "<" * 60_000, '</v2/app/tags/list?last=a>; rel="prev"'])
 def test_the_last_page_has_none(link: str) -> None:
     assert tags(link) == ["a"]
+
+
+def test_a_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_LIST", 100_000)
+
+    def answer(_: Asked) -> Answer:
+        page = len(server.seen)
+        link = f'</v2/app/tags/list?last={page}>; rel="next"'
+        return Answer(200, {"Link": link}, json.dumps({"tags": [f"{page:01000}"]}).encode())
+
+    with scripted(answer) as server:
+        client = Client(parse_location(f"registry://{server.host}"), lambda _: None)
+        with pytest.raises(LimitExceeded, match="bytes of a list"):
+            list(Reading(client).tags("app"))
+    assert len(server.seen) == 99

@@ -15,9 +15,10 @@ from engine.layouts import combined
 from engine.layouts.selection import any_complete
 from engine.stores.open import open_store
 from engine.stores.protocols import Store
+from engine.stores.registry import referrers
 from engine.stores.registry.referrers import referrers_tag
 from tests.archives import OCI_INDEX, OCI_MANIFEST, descriptor, digest, oci_members, tar, to_json
-from tests.referrers import Signed
+from tests.referrers import SIGNATURE, Signed, artifact
 from tests.stores.registry.memory_registry import memory_registry
 from tests.stores.registry.proxy import Proxy, proxy
 from tests.stores.registry.server import lacking, registry
@@ -105,6 +106,28 @@ def test_a_repository_that_is_denied_hides_no_other(tmp_path: Path) -> None:
         running.statuses[f"/v2/open/manifests/{tag}"] = 403
         with pytest.raises(AccessDenied):
             store.referrers(images[0])
+
+
+def test_no_more_are_fetched_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(referrers, "_MOST", 10)
+    subject = APP.image.manifest()
+    manifests = [artifact(SIGNATURE, subject, str(n).encode()) for n in range(30)]
+    index = {"manifests": [descriptor(each, OCI_MANIFEST) for each in manifests]}
+    with (
+        memory_registry() as running,
+        open_store(f"registry://{running.host}?cache={tmp_path}/cache") as store,
+    ):
+        running.put("app", "1", APP.image)
+        running.put_manifest("app", referrers_tag(digest(subject)), to_json(index))
+        running.answers[f"/v2/app/blobs/{digest(b'{}')}"] = b"{}"
+        for each in manifests:
+            running.answers[f"/v2/app/manifests/{digest(each)}"] = each
+        image = store.images.get(f"{running.host}/app:1")
+        assert len(store.referrers(image)) == 10
+    fetched = {f"/v2/app/manifests/{digest(each)}" for each in manifests} & {*running.seen}
+    assert len(fetched) == 10
 
 
 def test_a_referrer_without_its_subject_is_refused(before: Proxy, tmp_path: Path) -> None:
