@@ -50,8 +50,8 @@ _SPARE: Final = 64 << 10
 _FAILURES: tuple[type[Exception], ...] = (AttributeError, *ERRORS)
 
 
-class _State(Structure):
-    """isa-l's inflate_state, with space behind it.
+class State(Structure):
+    """The memory of a finder: isa-l's inflate_state, with space behind it.
 
     `held` has `held_size` bytes of output, of which `passed_on` have left it.
     """
@@ -95,15 +95,20 @@ class BlockFinder:
     """A `Decoder` of one gzip stream that calls `on_block` with starts of blocks."""
 
     def __init__(
-        self, buffers: Buffers, on_block: Callable[[BlockStart], int], first_block: int
+        self,
+        buffers: Buffers,
+        on_block: Callable[[BlockStart], int],
+        first_block: int,
+        state: State | None = None,
     ) -> None:
         """Use `buffers` for output; several decoders may share them if they do not run at a time.
+        So may those that follow one another share a `state`.
 
         `on_block` is called with the first block that starts behind `first_block` uncompressed
         bytes, or at most the size of a window later, and returns that number for the next call.
         """
         self._inflate: Callable[[int], int] = _library().isal_inflate
-        self._state = _State()
+        self._state = state or State()
         self._address = addressof(self._state)
         _library().isal_inflate_init(self._address)
         self._state.wrapper = _GZIP
@@ -133,6 +138,8 @@ class BlockFinder:
             pass
         self.eof = state.block_state == _FINISHED
         self.needs_input = self.eof or self._room > 0
+        if self._room and not self.eof and state.avail_in:
+            raise ValueError("its blocks cannot be told apart")
         if self.eof:
             self.unused_data = self._input[len(self._input) - state.avail_in :]
         return self._buffers.take(most - self._room)
@@ -163,13 +170,24 @@ class BlockFinder:
         anything.
         """
         state = self._state
-        before = state.avail_in, state.held_size, state.passed_on
+        before = self._progress()
         state.is_last_block = 1
         self._decode(0)
         state.is_last_block = 0
         if state.block_state == _INPUT_DONE:
             state.block_state = _NEW_HEADER
-        return before != (state.avail_in, state.held_size, state.passed_on)
+        return before != self._progress()
+
+    def _progress(self) -> tuple[int, ...]:
+        """Return what a call changes that decodes anything, be it bits that isal holds already."""
+        state = self._state
+        return (
+            state.avail_in,
+            state.read_in_length,
+            state.block_state,
+            state.held_size,
+            state.passed_on,
+        )
 
     def _decode(self, size: int) -> int:
         """Decode, pass on up to `size` bytes of output, and return how many."""
@@ -186,7 +204,7 @@ class BlockFinder:
     def _report(self, plain: int) -> int:
         state = self._state
         size = min(state.held_size, WINDOW)
-        end = self._address + _State.held.offset + state.held_size
+        end = self._address + State.held.offset + state.held_size
         before = self._fed - state.avail_in
         if state.block_state == _IN_HEADER:
             before -= state.header_size

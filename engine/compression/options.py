@@ -14,6 +14,8 @@ from engine.spec import oci
 
 _GZIP_LEVELS: Final = range(1, 10)
 _ZSTD_LEVELS: Final = range(1, 20)
+_DIGITS: Final = 18
+"""Digits of a number that is worth reading."""
 _MEDIA_TYPES: Final = {"uncompressed": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
 
@@ -64,6 +66,6 @@ def parse(text: str) -> Compression:
     Raise InvalidCompression if there is none.
     """
     kind, colon, level = text.partition(":")
-    if colon and not (level.isascii() and level.isdigit()):
+    if colon and not (level.isascii() and level.isdigit() and len(level) <= _DIGITS):
         raise InvalidCompression(text, "expected KIND or KIND:LEVEL")
     return Compression(kind, int(level) if colon else None)

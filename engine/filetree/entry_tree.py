@@ -17,6 +17,7 @@ from engine.layers.table import Attributes, Entry, LayerTable
 ROOT: Final = 0
 _ENTRY_BITS: Final = 32
 _ENTRY: Final = (1 << _ENTRY_BITS) - 1
+_MAX_LEFT_OUT: Final = 1000
 IMPLICIT: Final = (1 << 64) - 1
 """The reference of a directory that no layer lists."""
 WHITED_OUT: Final = IMPLICIT - 1
@@ -36,6 +37,26 @@ class LeftOut(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         path = printable(self.path.decode("utf-8", "surrogateescape"))
         return f"layer {self.layer:02}: {path + ': ' if path else ''}{self.reason}"
+
+
+class Omissions:
+    """What is left out, in order: the first thousand, and how many more there are."""
+
+    def __init__(self) -> None:
+        self._first: list[LeftOut] = []
+        self._more = 0
+
+    def add(self, left: LeftOut) -> None:
+        if len(self._first) < _MAX_LEFT_OUT:
+            self._first.append(left)
+        else:
+            self._more += 1
+
+    def until(self, layer: int) -> tuple[LeftOut, ...]:
+        """Return all so far, of which `layer` is the last layer that was looked at."""
+        if not self._more:
+            return tuple(self._first)
+        return (*self._first, LeftOut(layer, b"", f"{self._more} more entries are left out"))
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -179,12 +200,18 @@ class EntryTree(Nodes):
 
         Begin at `node`, by default the root, whose path is `path`.
         """
-        waiting = [(path, node)]
-        while waiting:
-            path, node = waiting.pop()
-            yield path, node
-            prefix = path + b"/" if path else b""
-            waiting += [(prefix + self.name(child), child) for child in self.children(node)[::-1]]
+        yield path, node
+        way = [(path + b"/" if path else b"", iter(self.children(node)))]
+        while way:
+            prefix, nodes = way[-1]
+            for child in nodes:
+                path = prefix + self.name(child)
+                yield path, child
+                if below := self.children(child):
+                    way.append((path + b"/", iter(below)))
+                    break
+            else:
+                way.pop()
 
     def _table(self, found: int) -> LayerTable:
         table = self.tables[layer_of(found)]

@@ -39,6 +39,18 @@ def target_of(leaf: Leaf) -> int:
     return leaf if isinstance(leaf, int) else leaf[1]
 
 
+def node_count(node: Directory | Leaf) -> int:
+    """Return the number of nodes at and below a node."""
+    count = 0
+    waiting = [node]
+    while waiting:
+        found = waiting.pop()
+        count += 1
+        if isinstance(found, Directory):
+            waiting.extend(found.children.values())
+    return count
+
+
 def frozen(
     root: Directory,
     tables: Sequence[LayerTable | None],

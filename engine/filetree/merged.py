@@ -146,6 +146,9 @@ def _apply(
     if layer_types.is_encrypted(layer.media_type):
         builder.leave_out(layer_types.unreadable(layer.media_type))
         return
+    if builder.excess:
+        builder.leave_out(builder.excess)
+        return
     try:
         table = table_of(layer.digest)
     except BrokenArchive as error:

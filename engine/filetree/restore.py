@@ -7,15 +7,16 @@ from contextlib import ExitStack, suppress
 from functools import cache, partial
 
 from engine.closing import Closing
-from engine.errors import AlreadyExists
+from engine.errors import AlreadyExists, printable
 from engine.filetree.entry import FILE_TYPES
-from engine.filetree.entry_tree import EntryTree, Place
+from engine.filetree.entry_tree import EntryTree, LeftOut, Omissions, Place
 from engine.filetree.open_directory import OpenDirectory
 from engine.layers.layer import Layer, Layers
 from engine.layers.table import Entry
 from engine.spec.oci import Descriptor
 
 _PIECE = 1 << 20
+_WITH_USER_XATTRS = ("file", "dir")
 _UNCHANGED = (1 << 32) - 1
 """The owner that chown(2) leaves as it is."""
 
@@ -43,9 +44,18 @@ class Restorer(Closing):
         self._layer: Callable[[int], Layer] = cache(partial(self._open, layers, descriptors))
         self._made: dict[Place, tuple[bytes, ...]] = {}
         """The first path of each hard link."""
+        self._left_out = Omissions()
+        self._last_layer = len(descriptors) - 1
 
     def close(self) -> None:
         self._opened.close()
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What was made without an attribute that the disk refused: the first thousand, and how
+        many more there are.
+        """
+        return self._left_out.until(self._last_layer)
 
     def restore(self, node: int, path: bytes) -> None:
         """Make a node, and all below it, at a path of the disk.
@@ -66,7 +76,7 @@ class Restorer(Closing):
             self._fill(here, node)
             self._finish(here, node)
             with here.naming(b"."):
-                self._set_attributes(self._tree.entry(node), f"/proc/self/fd/{here.descriptor}")
+                self._set_attributes(node, f"/proc/self/fd/{here.descriptor}")
 
     def _fill(self, here: OpenDirectory, directory: int) -> None:
         """Make all that is below a directory; those in it keep the mode 0700."""
@@ -131,7 +141,7 @@ class Restorer(Closing):
                 if place is not None:
                     self._write(file.fileno(), self._layer(place.layer), entry)
                 with here.naming(name):
-                    self._set_attributes(entry, file.fileno())
+                    self._set_attributes(node, file.fileno())
             return
         with here.naming(name):
             if kind == "symlink":
@@ -153,23 +163,36 @@ class Restorer(Closing):
         os.ftruncate(descriptor, entry.size)
 
     def _set_attributes_of(self, here: OpenDirectory, name: bytes, node: int) -> None:
-        entry = self._tree.entry(node)
-        with here.pinned(name, FILE_TYPES[entry.attributes.kind]) as target:
-            self._set_attributes(entry, target)
+        kind = self._tree.attributes(node).kind
+        with here.pinned(name, FILE_TYPES[kind]) as target:
+            self._set_attributes(node, target)
 
-    def _set_attributes(self, entry: Entry, target: int | str) -> None:
+    def _set_attributes(self, node: int, target: int | str) -> None:
         """Set the attributes of an open file, or of what a path in /proc/self/fd leads to."""
+        entry = self._tree.entry(node)
         shared = entry.attributes
         mode = shared.mode
         if self._keeps_owners:
             os.chown(target, _kernel_number(shared.uid), _kernel_number(shared.gid))
             for name, value in shared.xattrs.items():
-                os.setxattr(target, name, value)
+                self._set_xattr(node, target, name, value)
         else:
             mode &= 0o777 | stat.S_ISVTX
         if shared.kind != "symlink":
             os.chmod(target, mode)
         os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _set_xattr(self, node: int, target: int | str, name: str, value: bytes) -> None:
+        """Set an extended attribute; leave out one of the user where Linux takes none."""
+        try:
+            os.setxattr(target, name, value)
+        except PermissionError:
+            entry, place = self._tree.entry(node), self._tree.place(node)
+            kind = entry.attributes.kind
+            if kind in _WITH_USER_XATTRS or not name.startswith("user.") or place is None:
+                raise
+            reason = f"has no attribute {printable(name)} on a disk, since it is a {kind}"
+            self._left_out.add(LeftOut(place.layer, entry.path, reason))
 
     def _open(self, layers: Layers, descriptors: Sequence[Descriptor], number: int) -> Layer:
         return self._opened.enter_context(layers.open(descriptors[number].digest))

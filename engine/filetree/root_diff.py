@@ -7,7 +7,7 @@ compared by the checksums of the tables, so that no layer is read.
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -39,55 +39,73 @@ class RootChange(msgspec.Struct, frozen=True):
 def root_diff(before: EntryTree, after: EntryTree) -> Iterator[RootChange]:
     """Yield the changes from one root to another."""
     differ = _Differ(before, after)
-    waiting = [(b"", ROOT, ROOT)]
+    waiting = [_Pair(b"", b"", ROOT, ROOT)]
     while waiting:
-        path, old, new = waiting.pop()
-        yield from differ.changes(path, old, new)
-        waiting += differ.below(path, old, new)[::-1]
+        pair = waiting.pop()
+        yield from differ.changes(pair)
+        waiting += differ.below(pair)[::-1]
+
+
+class _Pair(NamedTuple):
+    """The nodes of one path in the earlier and the later tree; `_UNKNOWN` is none.
+
+    The pairs of a directory share `above`, its path with a slash behind it.
+    """
+
+    above: bytes
+    name: bytes
+    old: int
+    new: int
+
+    @property
+    def path(self) -> bytes:
+        return self.above + self.name
 
 
 class _Differ:
-    """Nodes are those of the earlier and the later tree; `_UNKNOWN` is none."""
-
     def __init__(self, before: EntryTree, after: EntryTree) -> None:
         self._before = before
         self._after = after
-        self._reported = {b""}
+        self._reported: list[bytes] = []
+        """The directories above the last change that were reported, the root left out."""
 
-    def below(self, path: bytes, old: int, new: int) -> list[tuple[bytes, int, int]]:
+    def below(self, pair: _Pair) -> list[_Pair]:
         """Return what is to be compared in a directory, in order."""
+        _, _, old, new = pair
         if new == _UNKNOWN or self._after.attributes(new).kind != "dir":
             return []
-        prefix = path + b"/" if path else b""
+        above = pair.path + b"/" if pair.name else b""
         nodes = {self._after.name(child): (_UNKNOWN, child) for child in self._after.children(new)}
         earlier = self._before.children(old) if old != _UNKNOWN else ()
         for child in earlier:
             name = self._before.name(child)
             nodes[name] = (child, nodes.get(name, (_UNKNOWN, _UNKNOWN))[1])
-        return [(prefix + name, *nodes[name]) for name in sorted(nodes)]
+        return [_Pair(above, name, *nodes[name]) for name in sorted(nodes)]
 
-    def changes(self, path: bytes, old: int, new: int) -> Iterator[RootChange]:
+    def changes(self, pair: _Pair) -> Iterator[RootChange]:
         """Yield the change of one path, if there is one, behind those of its directories."""
-        if not path:
+        _, name, old, new = pair
+        if not name:
             return
         if old == _UNKNOWN:
-            yield from self._report(self._added(path, new))
+            yield from self._report(self._added(pair.path, new))
         elif new == _UNKNOWN:
-            yield from self._report(self._deleted(path, old))
+            yield from self._report(self._deleted(pair.path, old))
         elif differs := self._differs(old, new):
-            yield from self._report(self._changed(path, old, new, differs))
+            yield from self._report(self._changed(pair.path, old, new, differs))
 
     def _report(self, change: RootChange) -> Iterator[RootChange]:
-        above = change.path.rpartition(b"/")[0]
-        missing = []
-        while above not in self._reported:
-            self._reported.add(above)
-            missing.append(RootChange(above, "changed", "dir", 0, 0))
-            above = above.rpartition(b"/")[0]
-        yield from reversed(missing)
+        reported = self._reported
+        while reported and not change.path.startswith(reported[-1] + b"/"):
+            reported.pop()
+        start = len(reported[-1]) + 1 if reported else 0
+        while (end := change.path.find(b"/", start)) != -1:
+            above, start = change.path[:end], end + 1
+            reported.append(above)
+            yield RootChange(above, "changed", "dir", 0, 0)
         yield change
         if change.type == "dir":
-            self._reported.add(change.path)
+            reported.append(change.path)
 
     def _added(self, path: bytes, new: int) -> RootChange:
         entry = self._after.entry(new)

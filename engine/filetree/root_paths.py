@@ -29,22 +29,35 @@ def selection(tree: EntryTree, paths: Sequence[bytes]) -> Iterator[tuple[bytes, 
 
 def resolved(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
     """Return what a path leads to: its path in the root, and the node; raise as `selection`."""
+    here, missing = _followed(tree, path)
+    if missing:
+        raise _not_found(path)
+    return b"/".join(name for name, _ in here), here[-1][1] if here else ROOT
+
+
+def _followed(tree: EntryTree, path: bytes) -> tuple[list[tuple[bytes, int]], list[bytes]]:
+    """Return the names and nodes that a path leads through, without those that it leaves again, and
+    the names of the part that does not exist, the first one last. Raise InvalidInput.
+    """
     here: list[tuple[bytes, int]] = []
     waiting = path.split(b"/")[::-1]
     links = 0
     while waiting:
-        name = waiting.pop()
+        name = waiting[-1]
         node = here[-1][1] if here else ROOT
         if tree.attributes(node).kind != "dir":
-            raise _not_found(path)
+            break
         if name in (b"", b"."):
+            waiting.pop()
             continue
         if name == b"..":
+            waiting.pop()
             del here[-1:]
             continue
         child = tree.lookup(node, name)
         if child is None:
-            raise _not_found(path)
+            break
+        waiting.pop()
         if not waiting or tree.attributes(child).kind != "symlink":
             here.append((name, child))
             continue
@@ -55,7 +68,7 @@ def resolved(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
         if target.startswith(b"/"):
             here.clear()
         waiting += target.split(b"/")[::-1]
-    return b"/".join(name for name, _ in here), here[-1][1] if here else ROOT
+    return here, waiting
 
 
 def resolved_to_the_end(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
@@ -70,9 +83,28 @@ def resolved_to_the_end(tree: EntryTree, path: bytes) -> tuple[bytes, int]:
 
 def left_out_below(tree: EntryTree, directory: bytes) -> tuple[LeftOut, ...]:
     """Return what a tree leaves out below a directory, and what may be below it: any part of a
-    layer that is left out without its paths.
+    layer that is left out without its paths. Symlinks on the way to what is left out are followed.
     """
-    return tuple(one for one in tree.left_out if not one.path or _is_below(one.path, directory))
+    return tuple(
+        one
+        for one in tree.left_out
+        if not one.path or _is_below(_place_of(tree, one.path), directory)
+    )
+
+
+def _place_of(tree: EntryTree, path: bytes) -> bytes:
+    """Return where an entry is or would be, by the path that its layer gives it."""
+    try:
+        here, missing = _followed(tree, path)
+    except InvalidInput:
+        return path
+    names = [name for name, _ in here]
+    for name in reversed(missing):
+        if name == b"..":
+            del names[-1:]
+        elif name not in (b"", b"."):
+            names.append(name)
+    return b"/".join(names)
 
 
 def _is_below(path: bytes, directory: bytes) -> bool:

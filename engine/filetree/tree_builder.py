@@ -7,7 +7,8 @@ stands in the layer. An entry that replaces one of another type removes it with 
 directory that a later layer repeats keeps its children. Directories that no layer lists belong to
 root with mode 0755.
 
-An entry that breaks a rule is left out, and the others are merged.
+An entry that breaks a rule is left out, and so is one whose path no file system takes; the others
+are merged.
 """
 
 from collections.abc import Sequence
@@ -18,26 +19,36 @@ from engine.filetree.entry_tree import (
     IMPLICIT,
     EntryTree,
     LeftOut,
+    Omissions,
     index_of,
     layer_of,
     reference,
 )
-from engine.filetree.growing_tree import Directory, Leaf, frozen, name_of, target_of
+from engine.filetree.growing_tree import (
+    Directory,
+    Leaf,
+    frozen,
+    name_of,
+    node_count,
+    target_of,
+)
 from engine.filetree.layer_changes import LayerChanges
 from engine.layers.table import Attributes, LayerTable
 
 WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
 MAX_NODES: Final = 1_500_000
-"""The largest number of nodes that are made for one tree."""
+"""The largest number of nodes of one tree."""
 _MAX_NAME: Final = 255
 _MAX_LINKS: Final = 255
-_MAX_TARGET: Final = 4095
+_MAX_PATH: Final = 4095
 """The length of the longest path that Linux follows, in bytes: PATH_MAX without the final NUL."""
-_MAX_STEPS: Final = 50_000_000
-"""The largest number of steps on paths through symlinks, for all entries together."""
+_MAX_STEPS: Final = 30_000_000
+"""The largest number of entries of all layers, and of names on the way to each directory, counted
+where an entry is in another one than that before it. Docker takes 127 layers: with 100,000 files
+each, in directories of twenty that are ten deep, they have less.
+"""
 _MAX_DEVICE: Final = (1 << 32) - 1
-_MAX_LEFT_OUT: Final = 1000
 
 
 class TreeBuilder:
@@ -48,8 +59,8 @@ class TreeBuilder:
         self._root = Directory(IMPLICIT)
         self._nodes = 0
         self._steps = 0
-        self._left_out: list[LeftOut] = []
-        self._omitted = 0
+        self._excess = ""
+        self._left_out = Omissions()
         self._changes = LayerChanges(-1)
         self._above: bytes | None = None
         """The path of the directory in which the last entry was placed, None to look it up."""
@@ -58,10 +69,12 @@ class TreeBuilder:
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """The entries left out so far: the first thousand, and how many more there are."""
-        if not self._omitted:
-            return tuple(self._left_out)
-        more = LeftOut(self._layer, b"", f"{self._omitted} more entries are left out")
-        return (*self._left_out, more)
+        return self._left_out.until(self._layer)
+
+    @property
+    def excess(self) -> str:
+        """Why nothing more is taken, "" as long as no limit is exceeded."""
+        return self._excess
 
     def leave_out(self, reason: str) -> None:
         """Apply the next layer as an empty one, since it cannot be read."""
@@ -80,8 +93,10 @@ class TreeBuilder:
                 self._take(path, table.shared[shared].kind, reference(self._layer, index))
             except _Unfit as error:
                 self._omit(path, str(error))
+            self._steps += 1
             if self._nodes > MAX_NODES or self._steps > _MAX_STEPS:
-                self._omit(b"", f"is too large: {self._excess}")
+                self._excess = f"is too large: {self._exceeded()}"
+                self._omit(b"", self._excess)
                 break
         if table.damage:
             self._omit(b"", table.damage)
@@ -98,12 +113,10 @@ class TreeBuilder:
     def _layer(self) -> int:
         return len(self._tables) - 1
 
-    @property
-    def _excess(self) -> str:
-        """The limit that is exceeded, as a clause."""
+    def _exceeded(self) -> str:
         if self._nodes > MAX_NODES:
             return f"the root has more than {MAX_NODES} entries"
-        return f"paths lead through symlinks to more than {_MAX_STEPS} names"
+        return f"the layers have more than {_MAX_STEPS} entries and names on their paths"
 
     def _begin(self, table: LayerTable | None) -> None:
         self._tables.append(table)
@@ -111,14 +124,13 @@ class TreeBuilder:
         self._above = None
 
     def _omit(self, path: bytes, reason: str) -> None:
-        if len(self._left_out) < _MAX_LEFT_OUT:
-            self._left_out.append(LeftOut(self._layer, path, reason))
-        else:
-            self._omitted += 1
+        self._left_out.add(LeftOut(self._layer, path, reason))
 
     # -- one entry --------------------------------------------------------------------------------
 
     def _take(self, path: bytes, kind: str, entry: int) -> None:
+        if len(path) > _MAX_PATH:
+            raise _too_long(path)
         above, _, name = path.rpartition(b"/")
         if name == OPAQUE:
             self._take_opaque(above)
@@ -129,21 +141,24 @@ class TreeBuilder:
         elif not name:
             return
         elif kind == "hardlink":
-            directory = self._directory_at(above)
+            directory = self._directory_at(above, name)
             self._place(above, name, (entry, self._target(entry, directory, name)))
         else:
             self._place(above, name, entry)
 
     def _place(self, above: bytes, name: bytes, leaf: Leaf) -> None:
         _check_length(name)
-        children = self._directory_at(above).children
-        if isinstance(children.get(name), Directory):
+        children = self._directory_at(above, name).children
+        found = children.get(name)
+        if found is None:
+            self._nodes += 1
+        elif isinstance(found, Directory):
             self._above = None
+            self._nodes -= node_count(found) - 1
         children[name] = leaf
-        self._nodes += 1
 
     def _place_directory(self, above: bytes, name: bytes, entry: int) -> None:
-        made = self._child(self._directory_at(above), name) if name else self._root
+        made = self._child(self._directory_at(above, name), name) if name else self._root
         made.entry = entry
         made.listed = self._layer
 
@@ -154,10 +169,11 @@ class TreeBuilder:
             return found
         _check_length(name)
         made = Directory(IMPLICIT)
-        if found is not None and self._is_new(found):
+        if found is None:
+            self._nodes += 1
+        elif self._is_new(found):
             made.opaque = self._layer  # it hides what the entry in its place has hidden
         directory.children[name] = made
-        self._nodes += 1
         return made
 
     def _target(self, entry: int, directory: Directory, own: bytes) -> int:
@@ -197,6 +213,7 @@ class TreeBuilder:
             self._hide_below(found)
         elif isinstance(found, Directory) or not self._is_new(found):
             del way[-1].children[name]
+            self._nodes -= node_count(found)
             self._above = None
 
     def _hide_below(self, directory: Directory) -> None:
@@ -212,6 +229,7 @@ class TreeBuilder:
                     waiting.append(child)
                 elif isinstance(child, Directory) or not self._is_new(child):
                     del directory.children[name]
+                    self._nodes -= node_count(child)
                     if directory is self._root:  # overlayfs does not take it as opaque
                         self._changes.white_out([directory], name)
         self._above = None
@@ -222,16 +240,21 @@ class TreeBuilder:
 
     # -- paths ------------------------------------------------------------------------------------
 
-    def _directory_at(self, path: bytes) -> Directory:
-        """Return the directory at a path, symlinks followed, made if necessary, and list it."""
+    def _directory_at(self, path: bytes, name: bytes) -> Directory:
+        """Return the directory at a path, symlinks followed, made if necessary, and list it; `name`
+        will be in it.
+        """
         if path == self._above:
             return self._directory
         way = self._way(path.split(b"/") if path else [])
         self._above = path if way else None
         if way is None:
+            names = self._resolved(path)
+            if len(full := b"/".join([*names, name])) > _MAX_PATH:
+                raise _too_long(full)
             way = [self._root]
-            for name in self._resolved(path):
-                way.append(self._child(way[-1], name))
+            for one in names:
+                way.append(self._child(way[-1], one))
         for directory in way:
             directory.listed = self._layer
         self._directory = way[-1]
@@ -244,6 +267,7 @@ class TreeBuilder:
 
     def _way(self, names: Sequence[bytes]) -> list[Directory] | None:
         """Return the directories on the way along `names`, None if one of them is none."""
+        self._steps += len(names)
         way = [self._root]
         for name in names:
             child = way[-1].children.get(name)
@@ -277,9 +301,9 @@ class TreeBuilder:
             if links > _MAX_LINKS:
                 raise _Unfit(f"leads through more than {_MAX_LINKS} symlinks")
             target = self._link(target_of(child))
-            if len(target) > _MAX_TARGET:
+            if len(target) > _MAX_PATH:
                 found = f"leads through a symlink to a path of {len(target)} bytes"
-                raise _Unfit(f"{found}: file systems take {_MAX_TARGET}")
+                raise _Unfit(f"{found}: file systems take {_MAX_PATH}")
             if target.startswith(b"/"):
                 here.clear()
                 del way[1:]
@@ -315,6 +339,10 @@ class _Unfit(Exception):
 def _check_length(name: bytes) -> None:
     if len(name) > _MAX_NAME:
         raise _Unfit(f"has a name of {len(name)} bytes: file systems take {_MAX_NAME}")
+
+
+def _too_long(path: bytes) -> _Unfit:
+    return _Unfit(f"has a path of {len(path)} bytes: file systems take {_MAX_PATH}")
 
 
 def _fault(shared: Attributes) -> str:

@@ -16,7 +16,7 @@ from engine.layers.columns import (
 from engine.layers.documents import Format
 from engine.layers.table import Texts
 
-FORMAT: Final = Format("root table", 4)
+FORMAT: Final = Format("root table", 5)
 """Its version changes with the rules of merging, too, and with the tables of layers."""
 
 

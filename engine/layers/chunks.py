@@ -68,8 +68,8 @@ class Chunks:
         self._stopped: list[_Run] = []
         self._running: list[_Run] = []
         self._awaited: Counter[tuple[str, int]] = Counter()
-        self._due: dict[tuple[str, int], Ahead] = {}
-        """The chunks to read ahead once a chunk is read."""
+        self._due: OrderedDict[tuple[str, int], Ahead] = OrderedDict()
+        """The chunks to read ahead once a chunk is read; `due` takes them without the lock."""
 
     def get(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
         """Return chunk `number` of a layer, verified; `source` is the stored blob.
@@ -118,7 +118,7 @@ class Chunks:
         with self._changed:
             self._due[key] = ahead
             while len(self._due) > CURSORS:
-                del self._due[next(iter(self._due))]
+                self._due.popitem(last=False)
 
     def _plain(self, layer: StoredLayer, number: int, source: ReaderAt) -> bytes:
         key = (layer.digest, number)

@@ -83,7 +83,7 @@ class Layers:
         absent.
         """
         with closing(self._content.open(digest)):
-            return self._load(digest)
+            return self._known(digest)
 
     def whole(self, digest: str, source: ReaderAt) -> Generator[bytes, None, None]:
         """Yield the uncompressed bytes of a layer, as `sections.whole_layer` does."""

@@ -32,6 +32,8 @@ POINTS: Final = 4096
 """The largest number of points; the distance doubles whenever there are more."""
 _PIECE: Final = 128 << 10
 _PIECES: Final = 4
+_BEHIND: Final = 1 << 20
+"""The most compressed bytes that are kept for a point: a stream may go on without any output."""
 _SHARE: Final = 200
 """Windows take at most this fraction of the compressed bytes before them."""
 _LEVEL: Final = 3
@@ -63,6 +65,8 @@ class PointFinder:
         decoder = partial(PointFinder._decoder, proxy(self))
         self._inner = decompress.located(compression, decoder)
         self._buffers = Buffers(_PIECES, BUFFER_SIZE)
+        self._state: block_finder.State | None = None
+        """What the decoders of gzip members share; it is large for the smallest of them."""
         self._fed = 0
         self._made = 0
         self._last = -SPACING
@@ -114,7 +118,9 @@ class PointFinder:
 
         first = self._last + self._spacing - position.uncompressed
         if block_finder.is_usable():
-            return block_finder.BlockFinder(self._buffers, on_block, first)
+            if self._state is None:
+                self._state = block_finder.State()
+            return block_finder.BlockFinder(self._buffers, on_block, first, self._state)
         return Inflater(self._buffers, on_block=on_block, first_block=first)
 
     def _is_due(self, plain: int) -> bool:
@@ -129,18 +135,25 @@ class PointFinder:
             self._spacing *= 2
 
     def _settle(self, behind: int) -> None:
-        """Pass on the candidates with at least `behind` uncompressed bytes behind them."""
-        while self._waiting and self._made - self._waiting[0].plain >= behind:
-            found = self._waiting.popleft()
-            following = b""
-            if found.window is not None:
-                following = b"".join(
-                    piece[max(0, found.stored - offset) :] for offset, piece in self._pieces
-                )
-            self._ready.append(msgspec.structs.replace(found, following=following))
+        """Pass on the candidates with at least `behind` uncompressed bytes behind them, and those
+        that need none; drop those with too many compressed bytes behind them.
+        """
+        while self._waiting:
+            found = self._waiting[0]
+            if found.window is None:
+                self._ready.append(found)
+            elif self._made - found.plain >= behind:
+                self._ready.append(msgspec.structs.replace(found, following=self._from(found)))
+            elif self._fed - found.stored <= _BEHIND:
+                break
+            self._waiting.popleft()
         least = self._waiting[0].stored if self._waiting else self._fed
         while self._pieces and self._pieces[0][0] + len(self._pieces[0][1]) <= least:
             self._pieces.popleft()
+
+    def _from(self, found: Candidate) -> bytes:
+        """Return the compressed data from a candidate on."""
+        return b"".join(piece[max(0, found.stored - offset) :] for offset, piece in self._pieces)
 
 
 class Points:

@@ -1,7 +1,8 @@
 """Build the table of a layer while its uncompressed bytes pass by."""
 
+import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from posixpath import normpath
@@ -28,6 +29,13 @@ _FIRST_TIME: Final = -(1 << 63)
 _LAST_TIME: Final = (1 << 63) - 1
 _OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
 """Attributes that would act on an overlayfs that is mounted over the files."""
+_NAME: Final = re.compile(r"(?:user|trusted|security|system)\.[^\0]+", re.DOTALL)
+_LONGEST_NAME: Final = 255
+_LONGEST_VALUE: Final = 64 << 10
+_LONGEST_LIST: Final = (64 << 10) - 256
+"""The limits of Linux on a name, a value and the list of a file's names, in bytes. Room in the list
+is left for the attributes that a mount adds.
+"""
 _PERMISSIONS: Final = 0o7777
 _SEGMENT: Final = 150
 _ATTRIBUTES: Final = 200
@@ -171,10 +179,7 @@ class Columns:
             found = segments or ((member.size, 0),)
             self._weigh(path, _SEGMENT * len(found))
             self._segments[len(self._sizes)] = tuple(Segment(*one) for one in found)
-        key = (member.kind, member.mode, member.uid, member.gid, member.device)
-        shared = self._position(
-            (key, *sorted(member.xattrs.items())), path, lambda: _attributes(member)
-        )
+        shared = self._place_of(_attributes(member), path)
         seconds, nanoseconds = divmod(member.mtime_ns, NS_PER_SECOND)
         seconds = min(max(seconds, _FIRST_TIME), _LAST_TIME)
         checksum, self._current = self._current, None
@@ -250,20 +255,23 @@ class Columns:
         self._checksums.extend(checksums)
 
     def _position(self, key: object, path: bytes, attributes: Callable[[], Attributes]) -> int:
-        """Return the position of attributes among the shared ones; `key` stands for them."""
+        """Return the position of attributes among the shared ones; `key` stands for them, which
+        other headers may have in another form.
+        """
         found = self._shared.get(key)
         if found is None:
-            made = attributes()
-            text = sum(_ATTRIBUTES + len(k) + len(v) for k, v in made.xattrs.items())
-            self._weigh(path, _ATTRIBUTES + text)
-            found = self._shared[key] = self._place_of(made)
+            self._weigh(path, _ATTRIBUTES)
+            found = self._shared[key] = self._place_of(attributes(), path)
         return found
 
-    def _place_of(self, made: Attributes) -> int:
-        """Return the position of attributes, which other headers may have in another form."""
-        values = (made.kind, made.mode, made.uid, made.gid, made.device)
-        found = self._shared.setdefault((values, *sorted(made.xattrs.items())), len(self._known))
-        if found == len(self._known):
+    def _place_of(self, made: Attributes, path: bytes) -> int:
+        """Return the position of attributes among the shared ones."""
+        key = (made.kind, made.mode, made.uid, made.gid, made.device, *sorted(made.xattrs.items()))
+        found = self._shared.get(key)
+        if found is None:
+            text = sum(_ATTRIBUTES + len(k) + len(v) for k, v in made.xattrs.items())
+            self._weigh(path, _ATTRIBUTES + text)
+            found = self._shared[key] = len(self._known)
             self._known.append(made)
         return found
 
@@ -275,15 +283,26 @@ class Columns:
 
 
 def _attributes(member: Member) -> Attributes:
-    xattrs = {k: v for k, v in member.xattrs.items() if not k.startswith(_OVERLAY)}
-    return Attributes(
-        member.kind,
-        member.mode & _PERMISSIONS,
-        member.uid,
-        member.gid,
-        member.device,
-        xattrs or NO_XATTRS,
-    )
+    xattrs = _kept(member.xattrs) if member.xattrs else NO_XATTRS
+    mode = member.mode & _PERMISSIONS
+    return Attributes(member.kind, mode, member.uid, member.gid, member.device, xattrs)
+
+
+def _kept(xattrs: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return the attributes that a file of Linux can have, as many as it can list."""
+    kept, listed = {}, 0
+    for name, value in xattrs.items():
+        size = len(_bytes(name)) + 1
+        if (
+            _NAME.fullmatch(name)
+            and not name.startswith(_OVERLAY)
+            and size <= _LONGEST_NAME + 1
+            and len(value) <= _LONGEST_VALUE
+            and listed + size <= _LONGEST_LIST
+        ):
+            kept[name] = value
+            listed += size
+    return kept or NO_XATTRS
 
 
 def _owner_of(member: QuickMember) -> Attributes:

@@ -15,7 +15,7 @@ from engine.layers.columns import (
 from engine.layers.documents import Format
 from engine.layers.table import LayerTable, Point, Segment, Texts
 
-FORMAT: Final = Format("layer table", 5)
+FORMAT: Final = Format("layer table", 6)
 
 
 class _Document(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,7 @@ import pytest
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
-from tests.filetree.layers import directory, file, hardlink, layer, symlink
+from tests.filetree.layers import directory, file, hardlink, layer, symlink, with_xattrs
 
 LAYERS = [
     layer(
@@ -116,6 +116,19 @@ def test_entries_below_the_path_that_are_left_out_are_reported(
     assert (done.status, done.err.decode()) == (0, f"imgfs: left out: d/broken: {reason}\n")
     assert b", and 1 more" in inside("cp", "odd:1:/", destination).err
     assert inside("cp", "odd:1:/e", destination).err == b""
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root restores extended attributes")
+def test_attributes_that_the_disk_refuses_are_reported(
+    inside: Callable[..., Done], stock: Callable[..., None]
+) -> None:
+    odd = layer(with_xattrs("d/fifo", tarfile.FIFOTYPE, {"user.a": "x"}))
+    stock(archives.docker_archive((ImageParts(layers=[odd]), ["odd:1"])))
+    done = inside("cp", "-a", "odd:1:/d", "copy")
+    reason = "has no attribute user.a on a disk, since it is a fifo"
+    assert (done.status, done.err.decode()) == (0, f"imgfs: left out: d/fifo: {reason}\n")
+    assert stat.S_ISFIFO(Path("copy/fifo").lstat().st_mode)
 
 
 @pytest.mark.parametrize("path", ["/etc/../", "/etc/..", "../", "..", "/usr/../../"])

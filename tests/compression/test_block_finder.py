@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from engine.compression import block_finder
-from engine.compression.block_finder import BlockFinder
+from engine.compression.block_finder import BlockFinder, State
 from engine.compression.entering import BlockDecoder
 from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
 from tests.compression.test_inflate import TEXT
@@ -98,6 +98,45 @@ def test_the_first_block_behind_a_place_is_found(kind: str) -> None:
         assert (start.plain, start.stored, start.used) in places
         assert start.plain <= next(p for p in plains if p >= wanted + 2 * WINDOW or p == plains[-1])
         wanted = start.plain + 150_000
+
+
+def _repeating(seed: int) -> tuple[bytes, bytes, int]:
+    """Return a text of few different bytes, a stream of it that is flushed often, and a spacing."""
+    chance = random.Random(seed)
+    deflate = zlib.compressobj(chance.randrange(1, 10), zlib.DEFLATED, 31)
+    text, stream = bytearray(), bytearray()
+    for _ in range(20):
+        unit, size = chance.randbytes(chance.randrange(1, 16)), chance.randrange(1, 100_000)
+        part = (unit * size)[:size]
+        text += part
+        stream += deflate.compress(part) + deflate.flush(chance.choice([1, 2, 3]))
+    return bytes(text), bytes(stream + deflate.flush()), chance.randrange(1, 70_000)
+
+
+@pytest.mark.parametrize("seed", [*range(10), 148, 1255])
+@pytest.mark.parametrize("step", [5000, 1 << 20])
+def test_a_block_may_end_in_bits_that_isal_holds(seed: int, step: int) -> None:
+    """The last ones of the seeds are of streams in which nothing else is left of a block."""
+    text, stream, spacing = _repeating(seed)
+    out, starts = found_in(stream + b"behind", step, 1 << 20, spacing)
+    assert out == text
+    for start in starts[:: 1 + len(starts) // 5]:
+        rest = BlockDecoder(start).decompress(stream[start.stored :], len(text))
+        assert rest == text[start.plain :]
+
+
+@pytest.mark.parametrize("end", [3, 5000, -20, -4, None])
+def test_a_state_is_used_again(end: int | None) -> None:
+    """Whatever became of the stream before."""
+    state, found = State(), _Found(100_000)
+    text, stream = STREAMS["dynamic"]
+    buffers = Buffers(1, len(text))
+    BlockFinder(buffers, found, 100_000, state).decompress(stream[:end], len(text))
+    found.starts.clear()
+    decoder = BlockFinder(buffers, found, 100_000, state)
+    assert decoder.decompress(stream, len(text)) == text
+    _, starts = found_in(stream + b"behind", len(stream), len(text), 100_000)
+    assert found.starts == starts
 
 
 @pytest.mark.parametrize("step", [1000, 1 << 20])

@@ -169,3 +169,14 @@ def test_a_root_is_made_without_reading_its_layers(images: Stored) -> None:
 
 def test_a_layer_that_is_only_an_end_is_empty(images: Stored) -> None:
     assert len(images.image([END, b""]).tree) == 1
+
+
+def test_no_table_is_loaded_behind_a_limit(images: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.filetree.tree_builder.MAX_NODES", 2)
+    manifest = images.manifest([layer(file("a"), file("b"), file("c")), layer(file("d"))])
+    tree = merged_root(images.layers, manifest)
+    assert {(one.layer, one.path, one.reason) for one in tree.left_out} == {
+        (number, b"", "is too large: the root has more than 2 entries") for number in (0, 1)
+    }
+    assert images.layers.stored_table(manifest.layers[0].digest) is not None
+    assert images.layers.stored_table(manifest.layers[1].digest) is None

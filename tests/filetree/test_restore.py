@@ -4,6 +4,7 @@ import os
 import resource
 import stat
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from engine.errors import AlreadyExists, Unavailable
 from engine.filetree.directory import scan
-from engine.filetree.entry_tree import ROOT
+from engine.filetree.entry_tree import ROOT, LeftOut
 from engine.filetree.merged import merged_root
 from engine.filetree.restore import Restorer
 from engine.layers.layer import Layers
@@ -26,6 +27,7 @@ from tests.filetree.layers import (
     member,
     stored,
     symlink,
+    with_xattrs,
 )
 from tests.stores.memory import MemoryStore
 
@@ -81,6 +83,30 @@ def test_every_kind_of_entry_gets_its_attributes(tmp_path: Path) -> None:
             assert (entry.mode, entry.mtime_ns, owned) == (mode, info.mtime * 10**9, True)
     assert found["z"].inode == found["d/f"].inode
     assert os.readlink(tmp_path / "new/d/s") == "nowhere"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root restores extended attributes")
+def test_an_attribute_that_linux_takes_on_files_only_is_left_out(tmp_path: Path) -> None:
+    records = ["SCHILY.xattr.user.a", "SCHILY.xattr.trusted.a"]
+    members = [
+        member("a", tarfile.SYMTYPE, link="x", records=dict.fromkeys(records, "x")),
+        with_xattrs("b", tarfile.FIFOTYPE, {"user.a": "x"}),
+        with_xattrs("c", tarfile.REGTYPE, {"trusted.a": "x"}),
+    ]
+    store = MemoryStore(tmp_path)
+    manifest = stored(store, [layer(*members)])
+    with closing(Layers(store.content, store.tables, store.directory)) as layers:
+        tree = merged_root(layers, manifest)
+        with Restorer(layers, manifest.layers, tree, ignore, keeps_owners=True) as restorer:
+            restorer.restore(ROOT, os.fsencode(tmp_path / "new"))
+            left_out = restorer.left_out
+    assert left_out == (
+        LeftOut(0, b"a", "has no attribute user.a on a disk, since it is a symlink"),
+        LeftOut(0, b"b", "has no attribute user.a on a disk, since it is a fifo"),
+    )
+    for name in "abc":
+        found = os.listxattr(tmp_path / "new" / name, follow_symlinks=False)
+        assert ("trusted.a" in found) == (name != "b")
 
 
 def test_a_file_that_a_symlink_replaces_keeps_its_attributes_and_the_target_its_own(
@@ -156,7 +182,7 @@ def few_descriptors() -> Iterator[None]:
 
 
 def test_a_tree_can_be_deeper_than_descriptors_and_paths_allow(tmp_path: Path) -> None:
-    parts = ["d" * 20] * 1500
+    parts = ["d" * 20] * 194
     deep = "/".join(parts)
     try:
         with few_descriptors():

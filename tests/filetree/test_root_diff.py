@@ -1,6 +1,7 @@
 """Changes between merged roots."""
 
 import tarfile
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -43,6 +44,22 @@ def test_a_directory_is_removed_as_one_and_added_with_its_content() -> None:
     assert lines(small, large) == ["C d", "A d/e", "A d/e/a", "A d/e/b"]
     assert lines(large, small) == ["C d", "D d/e"]
     assert [(one.size_before, one.size) for one in changes(large, small)] == [(0, 0), (5, 0)]
+
+
+def test_a_diff_keeps_the_way_to_one_change() -> None:
+    """Neither the paths of all changes nor those of all entries of a directory."""
+    deep = "d" * 255 + "/"
+    before = [file(f"{n}/{deep * 15}f") for n in range(300)]
+    before += [file(f"{deep * 15}{n}") for n in range(3000)]
+    after = [file(one.name, "x") for one, _ in before]
+    trees = built(before)[0], built(after)[0]
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in root_diff(*trees)) == 300 * 17 + 15 + 3000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_another_type() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from engine.errors import InvalidInput, NotFound
-from engine.filetree.root_paths import resolved, selection
-from tests.filetree.layers import directory, file, symlink
+from engine.filetree.root_paths import left_out_below, resolved, selection
+from tests.filetree.layers import directory, file, hardlink, symlink
 from tests.filetree.tables import built
 
 ROOT, _ = built(
@@ -68,6 +68,38 @@ def test_a_file_is_no_directory() -> None:
 def test_symlinks_without_an_end() -> None:
     with pytest.raises(InvalidInput, match="loop/x: leads through more than 255 symlinks"):
         resolved(ROOT, b"loop/x")
+
+
+def test_what_is_left_out_below_a_directory_may_be_spelled_through_symlinks() -> None:
+    tree, _ = built(
+        [
+            directory("usr/lib"),
+            directory("etc"),
+            symlink("lib", "usr/lib"),
+            symlink("new", "usr/./none/../none"),
+            symlink("loop", "loop"),
+        ],
+        [
+            hardlink("lib/bad", "nothing"),
+            hardlink("lib/below/bad", "nothing"),
+            file(f"new/deep/{'n' * 256}"),
+            hardlink("etc/bad", "nothing"),
+            file("loop/x"),
+            hardlink("lib-b", "nothing"),
+        ],
+    )
+    long = b"new/deep/" + b"n" * 256
+    expected = {
+        b"": [b"lib/bad", b"lib/below/bad", long, b"etc/bad", b"loop/x", b"lib-b"],
+        b"usr": [b"lib/bad", b"lib/below/bad", long],
+        b"usr/lib": [b"lib/bad", b"lib/below/bad"],
+        b"usr/lib/below": [b"lib/below/bad"],
+        b"usr/none": [long],
+        b"etc": [b"etc/bad"],
+        b"loop": [b"loop/x"],
+    }
+    for path, found in expected.items():
+        assert [one.path for one in left_out_below(tree, path)] == found
 
 
 def chosen(*paths: bytes) -> list[bytes]:

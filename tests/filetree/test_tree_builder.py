@@ -1,6 +1,7 @@
 """The merged root made of tables is what the applier makes of the layers."""
 
 import tarfile
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -174,8 +175,80 @@ def test_what_symlinks_add_to_a_path_counts_though_it_is_not_walked(
     assert shown(tree) == ["/", "loop=0.0"]
     assert [(one.path, one.reason) for one in tree.left_out] == [
         (b"loop/x", "leads through more than 255 symlinks"),
-        (b"", "is too large: paths lead through symlinks to more than 100000 names"),
+        (b"", "is too large: the layers have more than 100000 entries and names on their paths"),
     ]
+
+
+def test_entries_that_are_there_already_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.filetree.tree_builder._MAX_STEPS", 1000)
+    table = table_of(layer(*(file(f"f{n}") for n in range(300))))
+    builder = TreeBuilder()
+    for _ in range(3):
+        builder.apply(table)
+    assert not builder.left_out
+    assert not builder.excess
+    builder.apply(table)
+    (left,) = builder.left_out
+    assert (left.layer, left.path, left.reason) == (3, b"", builder.excess)
+    assert "the layers have more than 1000 entries" in builder.excess
+
+
+FILES = [file(f"d/{n}") for n in range(600)]
+REMOVALS: dict[str, list[Member]] = {
+    "repeated": FILES,
+    "whiteout": [file(".wh.d")],
+    "whiteouts": [file(f"d/.wh.{n}") for n in range(600)],
+    "opaque": [file("d/.wh..wh..opq")],
+    "opaque root": [file(".wh..wh..opq")],
+    "file": [file("d")],
+    "whiteout and directory": [directory("d"), file(".wh.d")],
+}
+
+
+@pytest.mark.parametrize("kind", REMOVALS)
+def test_what_is_removed_does_not_count_any_more(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.filetree.tree_builder.MAX_NODES", 650)
+    tree, _ = built(*(4 * [FILES, REMOVALS[kind], [directory("d")]]), FILES)
+    assert not tree.left_out
+    assert len(tree) == 602
+
+
+def test_a_path_that_is_too_long_for_linux_is_left_out() -> None:
+    longest = "a/" * 2047 + "f"
+    way = "b/" * 2000
+    tree, _ = built(
+        [
+            file(longest),
+            file(longest + "f"),
+            directory(longest[:-1] + "d/d"),
+            file("a/" * 32_000 + ".wh.x"),
+            symlink("s", way),
+            file("s/" + "b/" * 40 + "f"),
+            file("s/" + "b/" * 50 + "f"),
+            directory("s/" + "b/" * 50 + "d"),
+        ]
+    )
+    assert {len(path) for path, _ in tree.walk() if path.endswith(b"f")} == {4081, 4095}
+    assert [one.reason for one in tree.left_out] == [
+        f"has a path of {size} bytes: file systems take 4095"
+        for size in (4096, 4097, 64_005, 4101, 4101)
+    ]
+    assert max(len(path) for path, _ in tree.walk()) == 4095
+
+
+def test_a_walk_keeps_the_path_of_one_directory() -> None:
+    """Not one for each entry in it."""
+    deep = "d" * 255 + "/"
+    tree, _ = built([file(f"{deep * 15}{n}") for n in range(5000)])
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in tree.walk()) == 5016
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_a_symlink_that_is_too_long_for_linux_is_shown_and_leads_nowhere() -> None:

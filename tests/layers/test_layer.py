@@ -3,7 +3,7 @@
 import random
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BrokenArchive, DamagedLayer, NotFound
-from engine.layers.chunks import Ahead, Chunks
+from engine.layers.chunks import CURSORS, Ahead, Chunks
 from engine.layers.cursor import first_chunk
 from engine.layers.diff_ids import SIZE_LABEL, UNCOMPRESSED_LABEL
 from engine.layers.layer import Layer, Layers
@@ -203,6 +203,36 @@ def test_a_layer_read_in_order_is_read_ahead(name: str, chunks: Chunks) -> None:
     assert found == [PLAIN[n * CHUNK : (n + 1) * CHUNK] for n in (2, 3)] + [None]
     assert chunks.due(stored, 2) is None
     assert chunks.due(stored, 3) == Ahead(first=4, count=4)
+
+
+class _HashedDigest(str):
+    """A digest that tells when it is looked up."""
+
+    __slots__ = ("on_hash",)
+
+    def __init__(self, _: str) -> None:
+        self.on_hash: Callable[[], object] = int
+
+    def __hash__(self) -> int:
+        on_hash, self.on_hash = self.on_hash, int
+        on_hash()
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+
+def test_what_is_due_is_taken_while_more_is_noted(chunks: Chunks) -> None:
+    """The oldest note is taken by another thread at the moment in which it would be dropped."""
+    oldest = _HashedDigest("oldest")
+    digests = [oldest, *map(str, range(CURSORS))]
+    layers = [StoredLayer(digest, TABLES["gzip"]) for digest in digests]
+    for layer in layers[:-1]:
+        chunks.get(layer, 0, Blob(STREAMS["gzip"]))
+    oldest.on_hash = lambda: chunks.due(layers[0], 0)
+    chunks.get(layers[-1], 0, Blob(STREAMS["gzip"]))
+    assert chunks.due(layers[0], 0) is None
+    assert chunks.due(layers[-1], 0) is not None
 
 
 def test_nothing_is_read_ahead_behind_the_end(chunks: Chunks) -> None:
@@ -414,6 +444,17 @@ def test_a_table_of_another_version_is_made_again(store: LocalStore, layers: Lay
         assert len(fresh.table(digest)) == len(CONTENTS)
         assert store.tables.get(digest) == table
         fresh.close()
+
+
+def test_a_stored_table_is_shared(store: LocalStore, layers: Layers) -> None:
+    digest = stored(store, STREAMS["none"])
+    assert layers.stored_table(digest) is None
+    table = layers.table(digest)
+    assert layers.stored_table(digest) is table
+    del table
+    again = layers.stored_table(digest)
+    assert again is not None
+    assert layers.stored_table(digest) is layers.table(digest) is again
 
 
 def test_a_layer_is_learnt_once_by_many_threads(store: LocalStore, layers: Layers) -> None:

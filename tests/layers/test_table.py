@@ -3,7 +3,9 @@
 import io
 import posixpath
 import tarfile
+import tracemalloc
 import zlib
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -174,6 +176,59 @@ def test_attributes_and_digests() -> None:
     assert second.checksum == third.checksum == 0
 
 
+def xattrs_of(records: Mapping[str, str]) -> dict[str, bytes]:
+    table = built(layer(member("f", records=records)))
+    assert not table.damage
+    return dict(table.entry(0).attributes.xattrs)
+
+
+def test_attributes_that_no_file_can_have_are_left_out() -> None:
+    kept = {
+        "user.a": "1",
+        "trusted.a": "",
+        "security.capability": "x",
+        "system.posix_acl_access": "x",
+        "user." + "n" * 250: "x",
+        "user." + "ü" * 125: "x",
+        "user.large": "v" * 65_536,
+    }
+    odd = {
+        "user.": "x",
+        "security.": "x",
+        "a": "x",
+        "other.a": "x",
+        ".a": "x",
+        "user": "x",
+        "user." + "n" * 251: "x",
+        "user." + "ü" * 126: "x",
+        "user.too large": "v" * 65_537,
+    }
+    records = {f"SCHILY.xattr.{name}": value for name, value in {**odd, **kept}.items()}
+    records["LIBARCHIVE.xattr.user.a%00b"] = "eA"
+    assert xattrs_of(records) == {name: value.encode() for name, value in kept.items()}
+
+
+def test_no_more_attributes_are_kept_than_can_be_listed() -> None:
+    names = [f"user.{n:0200}" for n in range(400)]
+    kept = xattrs_of({f"SCHILY.xattr.{name}": "x" for name in [*names, "user.a"]})
+    assert list(kept) == [*names[: len(kept) - 1], "user.a"]
+    assert 65_000 < sum(len(name) + 1 for name in kept) <= 65_536
+
+
+def test_attributes_that_are_left_out_are_not_kept_in_memory() -> None:
+    records = {"SCHILY.xattr.user.overlay.x": "v" * 60_000}
+    data = layer(*(member(f"{n}", records=records, uid=n) for n in range(100)))
+    builder = TableBuilder(Limits())
+    tracemalloc.start()
+    try:
+        builder.feed(memoryview(data))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1 << 20
+    assert len(builder.result("none", ()).shared) == 100
+
+
 @given(maps(), st.integers(1, 3000) | st.just(1 << 20))
 def test_a_sparse_file_has_the_checksum_of_its_content(
     found: tuple[int, list[tuple[int, int]]], piece: int
@@ -226,9 +281,9 @@ def test_too_many_extended_headers_end_the_entries() -> None:
 
 
 def test_too_many_names_end_the_entries() -> None:
-    table = built(layer(file("a" * 60), file("b" * 60)), limits=Limits(max_table_bytes=300))
+    table = built(layer(file("a" * 60), file("b" * 60)), limits=Limits(max_table_bytes=500))
     assert [entry[0] for entry in shown(table)] == [b"a" * 60]
-    assert "bytes of names of a layer: limit 300" in table.damage
+    assert "bytes of names of a layer: limit 500" in table.damage
 
 
 def test_another_version_is_no_table() -> None:
