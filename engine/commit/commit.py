@@ -90,7 +90,7 @@ def commit(
         stack.callback(layers.close)
         made = LayerProgress(progress, on_bytes)
         work = PlatformImages(store.content, layers, maker, options, made)
-        images = _images(work, source.platforms, bases)
+        images = _images(work, source.platforms, bases, made)
         made.end()
         written = image_writer.write(images, _writer_options(options, names))
         documents = []
@@ -107,15 +107,27 @@ def commit(
 
 
 def _images(
-    work: PlatformImages, parts: Sequence[PlatformSource], bases: Sequence[Base | None]
+    work: PlatformImages,
+    parts: Sequence[PlatformSource],
+    bases: Sequence[Base | None],
+    made: LayerProgress,
 ) -> list[PlatformImage]:
-    """Return the images of the platforms, created concurrently if there are several."""
+    """Return the images of the platforms, created concurrently if there are several.
+
+    If one fails, or a signal interrupts this thread, `made` stops the others.
+    """
     if len(parts) == 1:
         return [*map(work.image, parts, bases)]
-    from concurrent.futures import ThreadPoolExecutor  # slow to import
+    from concurrent import futures  # slow to import
 
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return [*pool.map(work.image, parts, bases)]
+    with futures.ThreadPoolExecutor(len(parts)) as pool:
+        try:
+            begun = [pool.submit(work.image, *each) for each in zip(parts, bases, strict=True)]
+            ended = futures.wait(begun, return_when=futures.FIRST_EXCEPTION).done
+            return [image.result() for image in begun if image in ended]
+        except BaseException:
+            made.stop()
+            raise
 
 
 def _base(store: Store, name: str, platform: oci.Platform | None) -> Base | None:

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from engine.errors import InvalidDocument, InvalidText
-from engine.spec import go_json, oci, platforms, rfc3339
+from engine.spec import docker, go_json, oci, platforms, rfc3339
 from engine.spec.docker import Empty, Healthcheck
 from engine.spec.oci import History, Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INLINE_CACHE = "moby.buildkit.cache.v0"
+_SUBJECT = "image config"
 
 
 class InvalidConfig(InvalidText):
@@ -73,19 +74,18 @@ def default_config(platform: Platform) -> bytes:
 
 def check_types(config: bytes) -> None:
     """Raise InvalidConfig for a value that does not fit Go's type, and for an invalid time."""
+    _parsed(config)
     try:
-        oci.parse_config(config, "image config")
-        go_json.decode(config, _ImageConfig, "image config")
-        oci.check_times(config, "image config")
+        go_json.decode(config, _ImageConfig, _SUBJECT)
+        oci.check_times(config, _SUBJECT)
     except InvalidDocument as error:
-        members(config)
-        raise InvalidConfig(f"invalid image config: {error.reason}") from error
+        raise InvalidConfig(f"invalid {_SUBJECT}: {error.reason}") from error
 
 
 def check(config: bytes) -> None:
     """Check a config as BuildKit does before an export; raise InvalidConfig."""
     check_types(config)
-    parsed = oci.parse_config(config, "image config")
+    parsed = _parsed(config)
     if not parsed.os:
         raise InvalidConfig("missing os")
     if not parsed.architecture:
@@ -94,10 +94,7 @@ def check(config: bytes) -> None:
 
 def history_of(config: bytes) -> tuple[History, ...]:
     """Return the history in a config; raise InvalidConfig."""
-    raw = members(config).get("history")
-    if raw is None:
-        return ()
-    return tuple(go_json.decode(bytes(raw), list[History], "history of the image config"))
+    return _parsed(config).history
 
 
 def patched(
@@ -123,14 +120,32 @@ def patched(
 
 
 def members(config: bytes) -> dict[str, Any]:
-    """Return the top-level members of a config as raw JSON; raise InvalidConfig."""
+    """Return the top-level members of a config as raw JSON; raise InvalidConfig.
+
+    Those of image-spec have its names, in whatever letter case they are given.
+    """
     try:
-        found = msgspec.json.decode(config, type=dict[str, msgspec.Raw] | None)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"invalid json: {error}") from error
-    if found is None:
-        raise InvalidConfig("null config")
-    return dict(found)
+        return dict(go_json.members_of(config, oci.ImageConfig, _SUBJECT))
+    except InvalidDocument as error:
+        if config.strip() == b"null":
+            raise InvalidConfig("null config") from error
+        raise InvalidConfig(f"invalid json: {error.reason}") from error
+
+
+def process(config: bytes) -> dict[str, Any]:
+    """Return the members of `config` as `docker.parse_process` does; raise InvalidConfig."""
+    try:
+        return docker.parse_process(config, _SUBJECT)
+    except InvalidDocument as error:
+        raise InvalidConfig(f"invalid {error.subject}: {error.reason}") from error
+
+
+def _parsed(config: bytes) -> oci.ImageConfig:
+    try:
+        return oci.parse_config(config, _SUBJECT)
+    except InvalidDocument as error:
+        members(config)
+        raise InvalidConfig(f"invalid {_SUBJECT}: {error.reason}") from error
 
 
 def _as_go(entry: History) -> History:

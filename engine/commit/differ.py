@@ -97,9 +97,13 @@ class _Differ:
             yield Change(path, entry, link)
 
     def _parents(self, path: str) -> Iterator[Change]:
-        above = os.path.dirname(path)
-        if above not in self._reported:
-            yield from self._report(above, self._current[above])
+        """Yield the directories above a path that were not reported, the uppermost first."""
+        waiting = []
+        while (path := os.path.dirname(path)) not in self._reported:
+            waiting.append(path)
+        for above in reversed(waiting):
+            self._reported.add(above)
+            yield Change(above, self._current[above])
 
     def _is_same(self, path: str, entry: FileEntry) -> bool:
         before = self._parent.get(path)

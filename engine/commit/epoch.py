@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from engine.commit import config as configs
 from engine.commit.config import InvalidConfig
 from engine.commit.history import LayerNote
+from engine.errors import InvalidDocument
 from engine.filetree.tree import Tree
 from engine.spec import go_json, rfc3339
 from engine.spec.oci import History
@@ -47,13 +49,13 @@ def clamp_note(note: LayerNote, epoch: int) -> LayerNote:
 
 def clamp_created(config: bytes, epoch: int) -> bytes:
     """Return the config with its `created`, if present, clamped to `epoch`; raise InvalidConfig."""
+    members = configs.members(config)
+    if "created" not in members:
+        return config
     try:
-        members = msgspec.json.decode(config, type=dict[str, msgspec.Raw])
-        if "created" not in members:
-            return config
-        created = msgspec.json.decode(members["created"], type=str | None) or rfc3339.ZERO
+        created = go_json.loads(bytes(members["created"]), "created") or rfc3339.ZERO
         rfc3339.normalize(created)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (InvalidDocument, TypeError, ValueError) as error:
         raise InvalidConfig(f"invalid creation time: {error}") from error
     if _is_after(created, epoch):
         members["created"] = msgspec.Raw(go_json.dumps(clamp(created, epoch)))

@@ -12,9 +12,12 @@ from engine.commit import annotations
 from engine.commit.source import CommitOptions
 from engine.compression.options import Compression
 from engine.errors import InvalidText, printable
+from engine.spec import rfc3339
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_DIGITS = 18
+"""Digits of a number that is worth reading."""
 
 
 class InvalidOption(InvalidText):
@@ -67,9 +70,7 @@ def _with(found: ExporterOptions, key: str, value: str) -> ExporterOptions:
         case "rewrite-timestamp":
             commit = replace(commit, rewrites_times=_bool(key, value))
         case "source-date-epoch":
-            commit = replace(
-                commit, epoch=_number(key, value, "seconds since 1970") if value else None
-            )
+            commit = replace(commit, epoch=_seconds(key, value) if value else None)
         case _:
             return replace(found, unknown=(*found.unknown, key))
     return replace(found, commit=commit)
@@ -78,9 +79,7 @@ def _with(found: ExporterOptions, key: str, value: str) -> ExporterOptions:
 def _compression(options: Mapping[str, str], chosen: CommitOptions) -> Compression:
     kind = options.get("compression", chosen.compression.kind)
     if "compression-level" in options:
-        return Compression(
-            kind, _number("compression-level", options["compression-level"], "a number")
-        )
+        return Compression(kind, _level("compression-level", options["compression-level"]))
     return Compression(kind) if "compression" in options else chosen.compression
 
 
@@ -92,7 +91,14 @@ def _bool(key: str, value: str) -> bool:
     raise InvalidOption(key, f"expected true or false, found {printable(value)!r}")
 
 
-def _number(key: str, value: str, expected: str) -> int:
-    if not (value.isascii() and value.isdigit()):
-        raise InvalidOption(key, f"expected {expected}, found {printable(value)!r}")
+def _level(key: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS):
+        raise InvalidOption(key, f"expected a number, found {printable(value)!r}")
     return int(value)
+
+
+def _seconds(key: str, value: str) -> int:
+    try:
+        return rfc3339.seconds(value)
+    except ValueError as error:
+        raise InvalidOption(key, str(error)) from error

@@ -1,6 +1,6 @@
 """The history of an image, adjusted to its layers as BuildKit and moby do."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -41,13 +41,13 @@ def empty_entry(note: LayerNote) -> History:
     return msgspec.structs.replace(_entry(note), empty_layer=True)
 
 
-def without_layers(history: Sequence[History], dropped: Sequence[int]) -> tuple[History, ...]:
+def without_layers(history: Sequence[History], dropped: Collection[int]) -> tuple[History, ...]:
     """Return the history without the layers of these numbers: their entries become empty layers."""
-    gone, layer = set(dropped), 0
+    layer = 0
     found = []
     for entry in history:
         if not entry.empty_layer:
-            if layer in gone:
+            if layer in dropped:
                 entry = msgspec.structs.replace(entry, empty_layer=True)
             layer += 1
         found.append(entry)

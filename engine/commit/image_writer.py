@@ -130,7 +130,7 @@ def _manifest(image: PlatformImage, options: WriterOptions) -> tuple[Document, D
     history = histories.normalized(given, _notes(image, options))
     layers = image.layers
     if not options.keep_empty_layers:
-        empty = [n for n, layer in enumerate(layers) if layer.diff_id == EMPTY_DIFF_ID]
+        empty = {n for n, layer in enumerate(layers) if layer.diff_id == EMPTY_DIFF_ID}
         history = histories.without_layers(history, empty)
         layers = tuple(layer for n, layer in enumerate(layers) if n not in empty)
     history = (*history, *image.steps)

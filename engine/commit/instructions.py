@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from engine.commit import shell_words
 from engine.errors import InvalidText, printable
+from engine.spec import go_json
 from engine.units import NS_PER_SECOND
 
 _PAIR = re.compile(r"""((?:[^"'\\=]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)=(.*)""", re.DOTALL)
-_PORT = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_PORT = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _REAL_TIME_SIGNAL = re.compile(r"SIGRT(?:MIN\+(?:1[0-5]|[1-9])|MAX-(?:1[0-4]|[1-9]))")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
@@ -27,7 +30,10 @@ _NANOSECONDS = {
     "h": 3600 * NS_PER_SECOND,
 }
 _MAX_INT = (1 << 63) - 1
+_MAX_INT32 = (1 << 31) - 1
+_LEAST_HEALTH_TIME = 10**6
 _SHELL = ["/bin/sh", "-c"]
+_EMPTY = (b"null", b'""', b"[]", b"{}")
 
 Config = dict[str, Any]
 
@@ -40,8 +46,8 @@ class InvalidInstruction(InvalidText):
 
 
 def applied(config: Mapping[str, Any], *texts: str) -> Config:
-    """Return the `config` member of an image config after these instructions; raise
-    InvalidInstruction.
+    """Return the `config` member of an image config, as `docker.parse_process` returns it, after
+    these instructions; raise InvalidInstruction.
 
     ENTRYPOINT removes the command of `config`, as in docker, and keeps one that CMD sets among
     these instructions.
@@ -55,14 +61,20 @@ def applied(config: Mapping[str, Any], *texts: str) -> Config:
             change(found, rest)
         except ValueError as error:
             raise InvalidInstruction(text, str(error)) from error
-    return {key: value for key, value in found.items() if value not in (None, "", [], {})}
+    return {key: value for key, value in found.items() if not _is_empty(value)}
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, msgspec.Raw):
+        return go_json.compact(bytes(value)) in _EMPTY
+    return value in (None, "", [], {})
 
 
 def _parsed(text: str) -> tuple[Callable[[Config, str], None], str]:
     """Return the change that an instruction makes, and its argument; raise InvalidInstruction."""
     word, _, rest = text.strip().partition(" ")
     rest = rest.strip()
-    change = _INSTRUCTIONS.get(word.upper())
+    change = _INSTRUCTIONS.get(word.upper()) if word.isascii() else None
     if change is None:
         raise InvalidInstruction(text, f"expected one of {', '.join(_INSTRUCTIONS)}")
     if not rest:
@@ -164,19 +176,25 @@ def _healthcheck(config: Config, rest: str) -> None:
         option, _, rest = rest.partition(" ")
         rest = rest.strip()
         name, equals, value = option[2:].partition("=")
+        if _HEALTH_MEMBERS.get(name) in check:
+            raise ValueError(f"--{name} is given twice")
         if name == "retries" and _NUMBER.fullmatch(value):
-            check["Retries"] = int(value)
+            check["Retries"] = _retries(value)
         elif name in _HEALTH_TIMES and equals:
-            check[_HEALTH_TIMES[name]] = _duration(value)
+            check[_HEALTH_TIMES[name]] = _health_time(value)
         else:
             raise ValueError(f"unknown option {option}")
     word, _, command = rest.partition(" ")
     if word.upper() == "NONE":
+        if command.strip():
+            raise ValueError("HEALTHCHECK NONE takes no arguments")
         config["Healthcheck"] = {"Test": ["NONE"]}
         return
     if word.upper() != "CMD" or not command.strip():
         raise ValueError("expected NONE or CMD and a command")
     words = _json_words(command.strip())
+    if words == []:
+        raise ValueError("HEALTHCHECK CMD needs a command, found an empty list")
     test = ["CMD", *words] if words is not None else ["CMD-SHELL", command.strip()]
     config["Healthcheck"] = {"Test": test, **check}
 
@@ -187,6 +205,7 @@ _HEALTH_TIMES = {
     "start-period": "StartPeriod",
     "start-interval": "StartInterval",
 }
+_HEALTH_MEMBERS = {**_HEALTH_TIMES, "retries": "Retries"}
 _INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
@@ -259,6 +278,21 @@ def _expanded(config: Config, text: str) -> str:
     """Return a text without its quotes and escapes, and with variables from the config's `Env`."""
     env = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
     return shell_words.expanded(text, env)
+
+
+def _retries(text: str) -> int:
+    found = int(text)
+    if found > _MAX_INT32:
+        raise ValueError(f"expected at most {_MAX_INT32} retries, found {text}")
+    return found
+
+
+def _health_time(text: str) -> int:
+    """Return a duration in nanoseconds: at least 1 ms, as in docker, or 0 for docker's default."""
+    found = _duration(text)
+    if 0 < found < _LEAST_HEALTH_TIME:
+        raise ValueError(f"expected a duration of at least 1ms, or 0s, found {text}")
+    return found
 
 
 def _duration(text: str) -> int:

@@ -117,11 +117,11 @@ class LayerMaker:
             raise
         tree = {TREE_LABEL: source.fingerprint} if source.fingerprint else {}
         labels = {**found.labels, **tree}
-        if made.digest in self._writers:
+        mine = (writer, labels)
+        self._tables.setdefault(made.digest, table)
+        if self._writers.setdefault(made.digest, mine) is not mine:
             writer.abort()
         else:
-            self._writers[made.digest] = (writer, labels)
-            self._tables[made.digest] = table
             self._synced.append(self._syncing.begin(self._store.prepare, [writer]))
         return made
 
@@ -129,7 +129,7 @@ class LayerMaker:
 def fingerprint(tree: Tree, *settings: object) -> str:
     """Return a text that is equal for an unchanged directory with the same settings.
 
-    As in git's index and rsync, ctime and size detect a change; no file is read.
+    As in git's index and rsync, size, mtime, ctime and inode detect a change; no file is read.
     """
     hasher = hashlib.sha256(repr(settings).encode(errors="surrogateescape"))
     for path, entry in tree.items():

@@ -80,6 +80,7 @@ class PlatformImages:
         self._layers = layers
         self._maker = maker
         self._options = options
+        self._latest = options.epoch if options.rewrites_times else None
         self._progress = progress
 
     def image(self, part: PlatformSource, base: Base | None) -> PlatformImage:
@@ -104,13 +105,11 @@ class PlatformImages:
 
     def _new_layers(self, ref: Ref, base: Base | None) -> list[WrittenLayer]:
         """Return the layers of a ref, lowest first."""
-        options = self._options
         found = []
         below: Tree | None = None
         for part in ref.chain:
             current = directory.scan(part.directory)
-            if options.rewrites_times and options.epoch is not None:
-                current = clamp_tree(current, options.epoch)
+            current = self._clamped(current)
             found.append(_written(self._layer(part, current, below, base), self._note(part)))
             below = current
         return found
@@ -142,12 +141,22 @@ class PlatformImages:
             changes = differ.diff(below, current)
         elif base is not None:
             settings += tuple(layer.digest for layer in base.manifest.layers)
-            changes = _against_base(MergedImage(self._layers, base.manifest), current)
+            if self._latest is not None:
+                settings += (self._latest,)
+            changes = self._against_base(MergedImage(self._layers, base.manifest), current)
         else:
             changes = differ.diff(EMPTY, current)
         known = fingerprint(current, *settings)
         write = partial(self._write, changes)
         return self._layer_of(LayerSource(write, self._progress.add, known, compression))
+
+    def _clamped(self, tree: Tree) -> Tree:
+        """Return the tree with its times clamped, if the options want that."""
+        return tree if self._latest is None else clamp_tree(tree, self._latest)
+
+    def _against_base(self, merged: MergedImage, current: Tree) -> Iterator[Change]:
+        """Yield the changes from the base, in which the same times are clamped."""
+        yield from differ.diff(self._clamped(merged.tree), current)
 
     def _write(self, changes: Iterable[Change], out: BlockBuffer) -> None:
         listed = list(changes)
@@ -209,8 +218,7 @@ class PlatformImages:
         options = self._options
         members = configs.members(config)
         if options.instructions:
-            process = msgspec.json.decode(members.get("config", b"{}")) or {}
-            changed = instructions.applied(process, *options.instructions)
+            changed = instructions.applied(configs.process(config), *options.instructions)
             members["config"] = msgspec.Raw(go_json.dumps(changed))
         if options.author:
             members["author"] = msgspec.Raw(go_json.dumps(options.author))
@@ -237,7 +245,3 @@ def _add_archive(archive: RootArchive, out: BlockBuffer) -> None:
     if outer.undecided or not outer.name:
         raise BrokenArchive("", "is not a tar archive")
     outer.finish()
-
-
-def _against_base(merged: MergedImage, current: Tree) -> Iterator[Change]:
-    yield from differ.diff(merged.tree, current)

@@ -70,15 +70,22 @@ def layout(images: Sequence[Image], blobs: Blobs, options: Options) -> tuple[Ent
 
 
 def _index(images: Sequence[Image], options: Options) -> oci.Index:
-    entries = [
-        replace(
-            image.target,
-            annotations=dict(sorted((image.target.annotations | _names(image, options)).items())),
-        )
-        for image in images
-    ]
+    entries = [replace(image.target, annotations=_annotations(image, options)) for image in images]
     unique = {(entry.digest, entry.annotations.get(oci.IMAGE_NAME)): entry for entry in entries}
     return oci.Index(schema_version=2, media_type=oci.INDEX, manifests=tuple(unique.values()))
+
+
+def _annotations(image: Image, options: Options) -> dict[str, str]:
+    """Return the annotations of an image, sorted, with the names that it has and no others.
+
+    containerd keeps those of the archive that an image came from, whose name it may have lost.
+    """
+    kept = {
+        key: value
+        for key, value in image.target.annotations.items()
+        if key not in (oci.IMAGE_NAME, oci.REF_NAME)
+    }
+    return dict(sorted((kept | _names(image, options)).items()))
 
 
 def _names(image: Image, options: Options) -> dict[str, str]:

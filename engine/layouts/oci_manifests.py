@@ -91,7 +91,7 @@ class _Conversion:
 
         An attestation refers to the replacement of its manifest.
         """
-        if depth > MAX_DEPTH:
+        if refs and depth > MAX_DEPTH:
             raise LimitExceeded(refs[0].digest, "nested indexes", MAX_DEPTH, depth)
         found = ((ref.digest, self._document(ref, depth)) for ref in refs)
         made = {digest: document for digest, document in found if document is not None}

@@ -10,13 +10,13 @@ All functions are pure and all values frozen; paths and IDs are not validated he
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from engine.errors import InvalidDocument
 from engine.spec import go_json, rfc3339
-from engine.spec.oci import Int64, Platform, RootFS, check_times, parse_config
+from engine.spec.oci import ImageConfig, Int64, Platform, RootFS, check_times, parse_config
 
 MANIFEST_FILE: Final = "manifest.json"
 REPOSITORIES_FILE: Final = "repositories"
@@ -181,6 +181,41 @@ def check_config(data: bytes, subject: str) -> None:
     check_times(data, subject)
     parse_config(data, subject)
     parse_v1(data, subject)
+
+
+# --- the settings of containers in image configs ---
+
+
+def process_members(config: bytes, subject: str) -> dict[str, msgspec.Raw]:
+    """Return the members of `config` in an image config, unparsed; those that docker knows by its
+    names.
+
+    Raise InvalidDocument if it is not an object, LimitExceeded as `go_json.loads`.
+    """
+    found = go_json.members_of(config, ImageConfig, subject).get("config")
+    if found is None or bytes(found) == b"null":
+        return {}
+    return go_json.members_of(bytes(found), ContainerConfig, f"{subject}: config")
+
+
+def parse_process(config: bytes, subject: str) -> dict[str, Any]:
+    """Return the members of `config` in an image config as docker reads them.
+
+    The health check, and members that docker ignores, are Raw; all else are plain values. Raise the
+    errors of `process_members`, and InvalidDocument for a value of a type that docker refuses.
+    """
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(ContainerConfig)}
+    return {
+        name: _plain(raw, types[name], f"{subject}: config: {name}") if name in types else raw
+        for name, raw in process_members(config, subject).items()
+    }
+
+
+def _plain(raw: msgspec.Raw, type_: Any, subject: str) -> Any:
+    value = go_json.decode(bytes(raw), type_, subject)
+    if isinstance(value, msgspec.Struct):
+        return raw
+    return list(value) if isinstance(value, tuple) else msgspec.to_builtins(value)
 
 
 def history_from_v1(image: V1Image) -> History:

@@ -180,7 +180,8 @@ def convert(value: Any, type_: type[T], subject: str) -> T:
 
 
 def members(data: bytes, subject: str, limit: int = JSON_LIMIT) -> dict[str, msgspec.Raw]:
-    """Return the members of the JSON object in `data`, unparsed (map[string]json.RawMessage).
+    """Return the members of the JSON object in `data`, unparsed (map[string]json.RawMessage), in
+    the order of their last occurrences.
 
     Raise the errors of `loads`, and InvalidDocument if it is not an object.
     """
@@ -194,10 +195,29 @@ def members(data: bytes, subject: str, limit: int = JSON_LIMIT) -> dict[str, msg
         start = _skip_space(text, text.index(":", position) + 1)
         _, position = _scan(text, start, subject)
         raw = text[start:position].encode("utf-8", "surrogateescape")
-        found[_SURROGATE.sub("\ufffd", key)] = msgspec.Raw(raw)
+        key = _SURROGATE.sub("\ufffd", key)
+        found.pop(key, None)
+        found[key] = msgspec.Raw(raw)
         position = _skip_space(text, position)
         if text[position] == ",":
             position = _skip_space(text, position + 1)
+    return found
+
+
+def members_of(data: bytes, type_: type[msgspec.Struct], subject: str) -> dict[str, msgspec.Raw]:
+    """Return all members as `members` does, those of a struct of this type by its names.
+
+    The names match in any letter case, and the last of several wins, as in `decode`.
+    """
+    names = _names(type_)
+    found: dict[str, msgspec.Raw] = {}
+    for key, raw in members(data, subject).items():
+        field = names.get(key) or names.get(_fold(key))
+        name = field.encode_name if field else key
+        keeps = field is not None and isinstance(field.type, _KEEPS_ON_NULL)
+        if not (keeps and name in found and bytes(raw) == b"null"):
+            found.pop(name, None)
+            found[name] = raw
     return found
 
 

@@ -7,6 +7,7 @@ of the digest of the document.
 import re
 from datetime import UTC, datetime
 
+from engine.errors import printable
 from engine.units import NS_PER_SECOND
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -14,6 +15,9 @@ ZERO = "0001-01-01T00:00:00Z"
 
 LATEST = 253_402_300_799
 """The last second since 1970 that has a text: the end of the year 9999."""
+
+_DIGITS = 18
+"""Digits of a number that is worth reading."""
 
 _CYCLE = 146_097 * 86_400
 """Seconds of 400 years, after which the calendar repeats itself."""
@@ -31,6 +35,18 @@ def epoch_seconds(text: str) -> int:
     time = _read(text)
     seconds = _seconds(time) if time else 0
     return seconds if 0 <= seconds <= LATEST else 0
+
+
+def seconds(digits: str) -> int:
+    """Return seconds since 1970 that are given as decimal digits.
+
+    Raise ValueError for other text, and for a time after the year 9999.
+    """
+    if not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"expected seconds since 1970, found {printable(digits)}")
+    if len(digits) > _DIGITS or int(digits) > LATEST:
+        raise ValueError(f"expected a time up to the year 9999, found {printable(digits)}")
+    return int(digits)
 
 
 def nanoseconds(text: str) -> int:

@@ -217,15 +217,22 @@ def _annotations(texts: Iterable[str]) -> tuple[Annotation, ...]:
 def _output(texts: Iterable[str]) -> dict[str, str]:
     """Parse "K=V,…"; a field that contains a comma is quoted, as in CSV."""
     found = {}
-    for row in csv.reader(texts):
-        for text in row:
-            key, equals, value = text.partition("=")
+    for text in texts:
+        for field in _fields(text):
+            key, equals, value = field.partition("=")
             if not equals or not key:
-                raise UsageError(f"--output {text}: expected KEY=VALUE")
+                raise UsageError(f"--output {field}: expected KEY=VALUE")
             found[key] = value
     if found.pop("type", "image") != "image":
         raise UsageError("--output: expected type=image")
     return found
+
+
+def _fields(text: str) -> list[str]:
+    try:
+        return [field for row in csv.reader([text]) for field in row]
+    except csv.Error as error:
+        raise UsageError(f"--output {printable(text)}: expected K=V,… as in CSV") from error
 
 
 def _without_directories(

@@ -7,11 +7,14 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from engine.details import Details, known_details
-from engine.errors import Unreachable
-from engine.spec import go_json, oci, reference
+from engine.errors import InvalidDocument, Unreachable
+from engine.spec import docker, go_json, oci, reference
 from engine.stores.protocols import Store
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import each, opened, print_json
@@ -78,7 +81,6 @@ _MAY_SHOW_REFERRERS: Final = re.compile(rf"Referrers|{_WHOLE}")
 
 def _document(store: Store, found: Details) -> dict[str, Any]:
     config, manifest = found.config, found.manifest
-    raw = go_json.loads(found.raw_config, manifest.manifest.config.digest)
     target = found.image.target
     tagged = [reference.parse_normalized(name) for name in found.names]
     repositories = sorted({ref.familiar_name for ref in tagged})
@@ -95,7 +97,7 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
         "Os": config.os,
         "OsVersion": config.os_version,
         "Size": sum(layer.size for layer in layers),
-        "Config": raw.get("config"),
+        "Config": _process(found),
         "RootFS": {"Type": config.rootfs.type, "Layers": list(config.rootfs.diff_ids)},
         "Descriptor": json.loads(oci.render(target)),
         "Manifest": json.loads(oci.render(manifest.descriptor)),
@@ -103,6 +105,35 @@ def _document(store: Store, found: Details) -> dict[str, Any]:
         "Missing": [blob.digest for blob in manifest.missing],
         "Platforms": list(dict.fromkeys(m.platform for m in store.images.manifests(target.digest))),
     }
+
+
+def _process(found: Details) -> dict[str, Any]:
+    """Return what an image's config says of containers; raise InvalidDocument if it cannot be
+    shown.
+    """
+    subject = f"config {found.manifest.manifest.config.digest}"
+    shown = {
+        name: go_json.loads(bytes(value), subject) if isinstance(value, msgspec.Raw) else value
+        for name, value in docker.parse_process(found.raw_config, subject).items()
+    }
+    level: list[Any] = [shown]
+    for _ in range(_MOST_LEVELS):
+        if any(isinstance(value, float) and not isfinite(value) for value in level):
+            raise InvalidDocument(subject, "a number in it is too large")
+        level = [child for value in level for child in _children(value)]
+    if level:
+        raise InvalidDocument(subject, f"it is nested deeper than {_MOST_LEVELS} levels")
+    return shown
+
+
+_MOST_LEVELS: Final = 200
+"""The deepest nesting of a config that is printed, which templates do by recursion."""
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _record(document: dict[str, Any]) -> dict[str, Any]:

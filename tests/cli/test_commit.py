@@ -11,6 +11,7 @@ from engine.spec import docker
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, names, refusal, succeeded
+from tests.commit.configs import ODD, OddImage
 
 
 @pytest.fixture
@@ -329,3 +330,31 @@ def test_a_base_with_an_encrypted_layer_is_refused(
     reported = succeeded(inside("fsck", "--deep")).lines
     assert reported[-1] == "nothing is wrong"
     assert "is encrypted" in reported[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "reason"),
+    [
+        (("--compression", "gzip:" + "9" * 5000), 1, "compression gzip:999"),
+        (("-o", "compression-level=" + "9" * 5000), 1, "option compression-level: expected"),
+        (("-o", f"source-date-epoch={'9' * 15}"), 1, "option source-date-epoch: expected a time"),
+        (("-o", "annotation.a=b\nc"), 2, "--output annotation.a=b\\nc: expected K=V"),
+        (("-o", "annotation.a=" + "x" * 200_000), 2, "--output annotation.a=xxx"),
+    ],
+)
+def test_values_of_options_that_are_none(
+    inside: Callable[..., Done], root: Path, options: tuple[str, str], status: int, reason: str
+) -> None:
+    done = inside("commit", *options, root, "app:1")
+    assert done.status == status
+    assert done.err.decode().startswith(f"imgfs: {reason}")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_change_of_an_odd_config(
+    inside: Callable[..., Done], stock: Callable[..., None], name: str
+) -> None:
+    stock(archives.oci_archive((OddImage(members=ODD[name]), "docker.io/library/odd:1")))
+    options = ("--base", "odd:1", "--config-only", "-c", "ENV X=1")
+    done = inside("commit", "-q", *options, "made:1")
+    assert (done.status, done.err) == (0, b"")

@@ -21,6 +21,7 @@ from imgfs.cli.support.common import human
 from tests import archives
 from tests.archives import ImageParts, descriptor
 from tests.cli.command import Done, refusal, succeeded
+from tests.commit.configs import ODD, OddImage
 from tests.local_engine import LocalEngine
 from tests.waiting import wait_until
 
@@ -557,3 +558,64 @@ def test_control_characters_of_a_member_name_are_escaped(
     assert r"\x1b]0;evil\x07\x1b[2J\r\n" in refusal(inside("load", tmp_path / "x.tar"))
     with LocalEngine(store) as engine:
         assert engine.images.count() == 0
+
+
+# -- odd configs ----------------------------------------------------------------------------------
+
+_NOT_SHOWN = {
+    "a large number": "a number in it is too large",
+    "nested": "it is nested deeper than 200 levels",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_inspect_of_an_odd_config(
+    inside: Callable[..., Done], stock: Callable[..., None], name: str
+) -> None:
+    image = OddImage(members=ODD[name])
+    stock(archives.oci_archive((image, "docker.io/library/odd:1")))
+    done = inside("inspect", "odd:1")
+    if name in _NOT_SHOWN:
+        assert refusal(done) == f"config {image.id}: {_NOT_SHOWN[name]}"
+        return
+    (reported,) = succeeded(done).json
+    assert [entry for entry in reported["Config"]["Env"] if entry] == ["A=b"]
+    assert {"config", "env"}.isdisjoint(reported["Config"])
+    for form in ("{{json .Config}}", "{{range .Config.Env}}{{.}}{{end}}", "{{.Config}}"):
+        assert b"A=b" in succeeded(inside("inspect", "-f", form, "odd:1")).out
+
+
+@pytest.mark.parametrize(("depth", "status"), [(199, 0), (200, 1), (900, 1)])
+def test_inspect_of_a_nested_config(
+    inside: Callable[..., Done], stock: Callable[..., None], depth: int, status: int
+) -> None:
+    image = OddImage(members=b'"config":{"x":%s}' % (b"[" * depth + b"]" * depth))
+    stock(archives.oci_archive((image, "docker.io/library/odd:1")))
+    for form in ("json", "{{json .Config}}", "{{.Config.x}}"):
+        done = inside("inspect", "-f", form, "odd:1")
+        assert done.status == status
+        assert not status or "nested deeper" in refusal(done)
+
+
+def test_one_bad_config_does_not_break_filters(
+    inside: Callable[..., Done], stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = b'"config":{"labels":{"k":"v"}}'
+    bad = {
+        "good": labelled,
+        "twice": b'"config":5,"Config":{"Labels":{"k":"v"}}',
+        "typed": b'"config":{"Labels":{"k":1}}',
+        "other": b'"config":{"Labels":{"k":"v"},"Env":5}',
+        "list": b'"config":{"Labels":["k"]}',
+    }
+    with monkeypatch.context() as unchecked:  # as in a store that another program has written
+        unchecked.setattr("engine.spec.docker.check_config", lambda *_: None)
+        for name, members in bad.items():
+            image = OddImage(members=members)
+            stock(archives.oci_archive((image, f"docker.io/library/{name}:1")))
+    for label in ("k", "k=v"):
+        done = succeeded(inside("images", "-f", f"label={label}", "--format", "{{.Repository}}"))
+        assert sorted(done.lines) == ["good", "other", "twice"]
+    succeeded(inside("prune", "--all", "--force", "--filter", "label!=k"))
+    done = succeeded(inside("images", "--format", "{{.Repository}}"))
+    assert sorted(done.lines) == sorted(bad)

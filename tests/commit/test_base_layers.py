@@ -1,6 +1,9 @@
 """The layers of the base image of a commit."""
 
+import io
 import json
+import os
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.commit.epoch import clamp_tree
 from engine.commit.image_writer import InvalidSource
+from engine.commit.layer_maker import TREE_LABEL, fingerprint
 from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper
 from engine.compression.options import Compression
 from engine.filetree.directory import scan
@@ -185,3 +190,29 @@ def test_a_base_whose_config_lacks_diff_ids_is_refused(
     expected = rf"^image app:1: expected as many diff IDs as layers \(2\), found {known}$"
     with pytest.raises(InvalidSource, match=expected):
         engine.commit(source, ("docker.io/library/app:2",), CommitOptions())
+
+
+def test_an_epoch_takes_nothing_of_the_base_for_changed(engine: LocalEngine, root: Path) -> None:
+    (before,) = commit(engine, Ref(root), CommitOptions()).layers
+    (root / "same").write_text("a")
+    commit(engine, Ref(root), CommitOptions(), "app:1")
+    os.utime(root / "hello")
+    (root / "same").write_text("b")
+    (root / "new").touch()
+    options = CommitOptions(Compression("uncompressed"), epoch=86400, rewrites_times=True)
+    known = fingerprint(
+        clamp_tree(scan(root), 86400), "Ref", "uncompressed", *layers_of(engine, "app:2")
+    )
+    engine.content.update(before.digest, {TREE_LABEL: known})
+    made = commit(engine, Ref(root), options, "app:2").layers[-1]
+    with engine.content.open(made.digest) as reader:
+        data = reader.pread(reader.size, 0)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert [(member.name, member.mtime) for member in archive] == [
+            ("new", 86400),
+            ("same", 86400),
+        ]
+
+
+def layers_of(engine: LocalEngine, name: str) -> list[str]:
+    return [layer.digest for layer in engine.details(name).manifest.manifest.layers]

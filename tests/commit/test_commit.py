@@ -6,6 +6,7 @@ import json
 import os
 import random
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,18 @@ from msgspec.structs import replace
 from engine.commit.config import InvalidConfig
 from engine.commit.image_writer import InvalidSource
 from engine.commit.instructions import InvalidInstruction
+from engine.commit.layer_progress import LayerProgress
 from engine.commit.overlay import ForeignUpper
-from engine.commit.source import CommitOptions, PlatformSource, Ref, Source, Upper, parse_names
+from engine.commit.source import (
+    CommitOptions,
+    PlatformSource,
+    Ref,
+    RootArchive,
+    Source,
+    Upper,
+    parse_names,
+)
+from engine.compression.compressor import BLOCK
 from engine.compression.options import Compression
 from engine.content.blobs import read_blob
 from engine.errors import ChangedFile, InvalidReference, NotFound
@@ -25,7 +36,9 @@ from engine.filetree.merged import MergedImage
 from engine.layers import table_codec
 from engine.layers.learning import learn
 from engine.progress import ignore
-from engine.spec import oci
+from engine.spec import docker, go_json, oci
+from tests import archives
+from tests.commit.configs import ODD, OddImage
 from tests.local_engine import LocalEngine
 from tests.trees import picture
 
@@ -313,3 +326,117 @@ def test_a_commit_keeps_the_table_of_its_layer(engine: LocalEngine, root: Path, 
             entry = kept.entry(list(kept.paths).index(path))
             expected = (root / path.decode()).read_bytes()
             assert opened.pread(entry, 100_000, 4 << 20) == expected[4 << 20 :][:100_000]
+
+
+def waiting(
+    monkeypatch: pytest.MonkeyPatch, begun: threading.Event
+) -> tuple[RootArchive, list[int]]:
+    """An endless tar, of which only a stop of the commit gives more than the beginning; and the
+    sizes that were read after it.
+    """
+    stopped = threading.Event()
+    stop = LayerProgress.stop
+
+    def noticed(progress: LayerProgress) -> None:
+        stop(progress)
+        stopped.set()
+
+    monkeypatch.setattr(LayerProgress, "stop", noticed)
+    header = tarfile.TarInfo("endless")
+    header.size = 1 << 32
+    pieces = iter([header.tobuf()])
+    read: list[int] = []
+
+    def read_some(size: int) -> bytes:
+        if piece := next(pieces, b""):
+            return piece
+        begun.set()
+        assert stopped.wait(60), "nobody stops the others"
+        read.append(size)
+        return bytes(size)
+
+    return RootArchive(read_some), read
+
+
+def test_a_platform_that_fails_stops_the_others(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    endless, read = waiting(monkeypatch, begun)
+
+    def failing_read(_: int) -> bytes:
+        assert begun.wait(60)
+        raise FileNotFoundError("it is gone")
+
+    parts = (
+        PlatformSource(AMD, archive=endless),
+        PlatformSource(ARM, archive=RootArchive(failing_read)),
+    )
+    before = picture_of_store(engine)
+    with pytest.raises(FileNotFoundError, match="it is gone"):
+        engine.commit(Source(parts), (NAME,), OPTIONS)
+    assert sum(read) <= 4 * BLOCK
+    assert picture_of_store(engine) == before
+
+
+def test_an_interrupt_stops_all_platforms(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    endless, read = waiting(monkeypatch, begun)
+
+    def interrupted(*_: object, **__: object) -> None:
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.wait", interrupted)
+    parts = (PlatformSource(AMD, archive=endless), PlatformSource(ARM, archive=endless))
+    with pytest.raises(KeyboardInterrupt):
+        engine.commit(Source(parts), (NAME,), OPTIONS)
+    assert sum(read) <= 4 * BLOCK
+
+
+def stock(engine: LocalEngine, members: bytes) -> None:
+    with engine.begin_import() as session:
+        session.feed(archives.oci_archive((OddImage(members=members), NAME)))
+        session.finish()
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("changes", [(), ("ENV X=1",)])
+def test_an_odd_config_is_a_base(engine: LocalEngine, name: str, changes: tuple[str, ...]) -> None:
+    stock(engine, ODD[name])
+    options = replace(OPTIONS, instructions=changes, epoch=0)
+    source = Source((PlatformSource(),), "app:1")
+    engine.commit(source, ("docker.io/library/app:2",), options)
+    config = engine.details("app:2").raw_config
+    env = docker.parse_process(config, "config")["Env"]
+    added = ["X=1"] if changes else []
+    assert [entry for entry in env if entry] == ["A=b", *added]
+    if changes:
+        members = go_json.members(config, "config")
+        assert "Config" not in members
+        assert list(go_json.loads(bytes(members["config"]), "config")).count("env") == 0
+
+
+def test_members_that_no_instruction_changes_are_kept_as_they_are(engine: LocalEngine) -> None:
+    kept = b'"Healthcheck":{"Test":["CMD","x"],"Interval":5},"User":"","x":1e999,"y":{"b":1,"a":[]}'
+    stock(engine, b'"config":{"Labels":{"b":"1","a":"2"},%s}' % kept)
+    options = replace(OPTIONS, instructions=("ENV X=1",))
+    engine.commit(Source((PlatformSource(),), "app:1"), (NAME,), options)
+    assert bytes(go_json.members(engine.details("app:1").raw_config, "config")["config"]) == (
+        b'{"Env":["X=1"],"Healthcheck":{"Test":["CMD","x"],"Interval":5},'
+        b'"Labels":{"a":"2","b":"1"},"x":1e999,"y":{"b":1,"a":[]}}'
+    )
+
+
+@pytest.mark.parametrize("members", [b'"config":{"Env":5}', b'"config":{"Labels":{"k":1}}'])
+def test_a_config_that_docker_cannot_read_is_no_base(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, members: bytes
+) -> None:
+    with monkeypatch.context() as unchecked:  # as in a store that another program has written
+        unchecked.setattr("engine.spec.docker.check_config", lambda *_: None)
+        stock(engine, members)
+    options = replace(OPTIONS, instructions=("ENV X=1",))
+    with pytest.raises(InvalidConfig, match=r"^image config: invalid image config: Expected"):
+        engine.commit(Source((PlatformSource(),), "app:1"), (NAME,), options)

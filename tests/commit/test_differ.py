@@ -338,3 +338,11 @@ def test_layers_applied_give_the_tree(
         before = applied(*layers)
         assert picture(before) == picture(after)
     shutil.rmtree(root)
+
+
+def test_a_change_below_very_many_directories() -> None:
+    paths = ["", *("/".join("d" * depth) for depth in range(1, 1900))]
+    above: dict[str, FileEntry] = {path: FileEntry("dir") for path in paths}
+    deepest = f"{paths[-1]}/new"
+    found = list(differ.diff(Tree(above), Tree(above | {deepest: FileEntry("fifo")})))
+    assert [change.path for change in found] == [*paths[1:], deepest]

@@ -64,6 +64,10 @@ def test_unknown_keys_change_nothing() -> None:
         ("prefer-nondist-layers", "TrUe"),
         ("source-date-epoch", "-1"),
         ("source-date-epoch", "٣"),
+        ("source-date-epoch", "253402300800"),
+        ("source-date-epoch", "9" * 15),
+        ("source-date-epoch", "1" * 5000),
+        ("compression-level", "1" * 5000),
         ("compression-level", "best"),
     ],
 )

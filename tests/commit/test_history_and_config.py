@@ -175,3 +175,21 @@ def test_an_epoch_and_a_fraction_of_a_second() -> None:
     assert epoch.clamp("2020-01-02T00:00:00.5Z", EPOCH) == TWO
     assert epoch.clamp("2020-01-01T23:59:59.5Z", EPOCH) == "2020-01-01T23:59:59.5Z"
     assert epoch.clamp("", 0) == "1970-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("text", [b'"\xff"', b'"\\ud800"', b"1e999", b"[" * 600 + b"]" * 600])
+def test_a_member_that_is_not_changed_keeps_its_bytes(text: bytes) -> None:
+    given = b'{"os":"linux","x":' + text + b"}"
+    assert b'"x":' + text in config.patched(given, [], [])
+    assert epoch.clamp_created(given, EPOCH) == given
+
+
+def test_a_history_is_found_under_any_name_that_go_takes() -> None:
+    assert config.history_of(b'{"History":[{"created":"%s"}]}' % ONE.encode()) == (entry(ONE),)
+    assert config.history_of(b'{"history":null}') == ()
+
+
+@pytest.mark.parametrize("created", [b'"yesterday"', b"5", b"[1]", b'{"a":1}'])
+def test_an_epoch_and_a_time_that_is_none(created: bytes) -> None:
+    with pytest.raises(InvalidConfig, match="creation time"):
+        epoch.clamp_created(b'{"created":%s}' % created, EPOCH)

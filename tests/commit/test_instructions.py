@@ -43,6 +43,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         },
     ),
+    "HEALTHCHECK --interval=0s --timeout=1ms CMD x": (
+        {},
+        {"Healthcheck": {"Test": ["CMD-SHELL", "x"], "Interval": 0, "Timeout": 10**6}},
+    ),
     'HEALTHCHECK CMD ["a"]': ({}, {"Healthcheck": {"Test": ["CMD", "a"]}}),
     "ENV PATH=/opt/bin:$PATH A=${PATH}": (
         {"Env": ["PATH=/bin"]},
@@ -110,6 +114,7 @@ def test_an_entrypoint_removes_only_the_command_that_was_there_before(
     ("text", "reason"),
     [
         ("RUN x", "expected one of CMD"),
+        ('\u017fHELL ["a"]', "expected one of CMD"),
         ("", "expected one of"),
         ("CMD", "needs an argument"),
         ("ENV A", "expected NAME=VALUE"),
@@ -123,6 +128,14 @@ def test_an_entrypoint_removes_only_the_command_that_was_there_before(
         ("ONBUILD FROM x", "cannot be put off"),
         ("HEALTHCHECK --retries=x CMD y", "unknown option"),
         ("HEALTHCHECK --interval=5 CMD y", "duration"),
+        ("HEALTHCHECK --interval=999us CMD y", "at least 1ms, or 0s, found 999us"),
+        ("HEALTHCHECK --start-interval=1ns CMD y", "at least 1ms"),
+        (f"HEALTHCHECK --retries={1 << 31} CMD y", "at most 2147483647 retries"),
+        ("HEALTHCHECK --retries=1 --retries=2 CMD y", "--retries is given twice"),
+        ("HEALTHCHECK --timeout=1s --timeout=1s CMD y", "--timeout is given twice"),
+        ("HEALTHCHECK CMD []", "needs a command"),
+        ("HEALTHCHECK NONE x y", "takes no arguments"),
+        ("EXPOSE 80/\u017fctp", "expected PORT"),
         ("HEALTHCHECK --retries=² CMD y", "unknown option"),
         (f"HEALTHCHECK --retries={1 << 63} CMD y", "unknown option"),
         (f"HEALTHCHECK --interval={'9' * 400}h CMD y", "at most 292 years"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.errors import DigestMismatch, InvalidInput, NotFound
@@ -202,3 +203,29 @@ def test_a_damaged_blob_is_not_saved(engine: LocalEngine) -> None:
     path.write_bytes(APP.layers[0][::-1])
     with pytest.raises(DigestMismatch, match=digest.encoded):
         save(engine, "x/app:1")
+
+
+def test_a_name_that_an_image_has_lost_is_not_in_its_index(engine: LocalEngine) -> None:
+    load(engine, archives.oci_archive((APP, "docker.io/x/app:1")))
+    (image,) = engine.images.all()
+    stale = {
+        "io.containerd.image.name": "docker.io/x/lost:9",
+        "note": "kept",
+        "org.opencontainers.image.ref.name": "9",
+    }
+    target = msgspec.structs.replace(image.target, annotations=stale)
+    untagged, renamed = Image(target.digest, target), Image("docker.io/x/new:2", target)
+    names = {
+        untagged.name: {"note": "kept"},
+        renamed.name: {
+            "io.containerd.image.name": "docker.io/x/new:2",
+            "note": "kept",
+            "org.opencontainers.image.ref.name": "2",
+        },
+    }
+    for shown in (untagged, renamed):
+        out = {entry.path: entry for entry in combined.layout([shown], engine.content, ANY)}
+        data = out["index.json"].content
+        assert isinstance(data, bytes)
+        (entry,) = json.loads(data)["manifests"]
+        assert list(entry["annotations"].items()) == list(names[shown.name].items())

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.errors import LimitExceeded
+from engine.graph import MAX_DEPTH
 from engine.layouts.entry import Entry
 from engine.layouts.oci_manifests import with_oci_manifests
 from engine.spec import platforms
@@ -263,3 +265,20 @@ def test_the_layout_of_docker_save_is_ocis_anyway(engine: LocalEngine) -> None:
     load(engine, docker_manifests.saved(NAME, APP))
     (target,) = targets(repository(engine, DockerView()))
     assert target["mediaType"] == OCI_MANIFEST
+
+
+def nested(depth: int) -> tuple[tuple[Entry, ...], Memory]:
+    """A layout whose index has so many indexes below one another, the last of them empty."""
+    documents = [archives.to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})]
+    for _ in range(depth):
+        below = {"manifests": [descriptor(documents[-1], OCI_INDEX)]}
+        documents.append(archives.to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, **below}))
+    shown = Entry.file("index.json", 0o644, 1, documents[-1])
+    return (Entry.directory("blobs", 1), shown), Memory(*documents[:-1])
+
+
+def test_an_empty_index_is_the_last_that_may_be_nested() -> None:
+    entries, blobs = nested(MAX_DEPTH + 1)
+    assert with_oci_manifests(entries, blobs) == entries
+    with pytest.raises(LimitExceeded, match="nested indexes"):
+        with_oci_manifests(*nested(MAX_DEPTH + 2))

@@ -273,3 +273,49 @@ def test_v1_configs_that_are_refused(data: bytes) -> None:
         docker.parse_v1(data, "v1")
     with pytest.raises(InvalidDocument, match=r"^v1: "):
         docker.config_from_v1(data, [], [], "v1")
+
+
+# --- the settings of containers ---
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (b"{}", {}),
+        (b'{"config":null}', {}),
+        (b'{"config":{"Env":["a"]},"Config":null}', {}),
+        (b'{"config":5,"CONFIG":{"user":"x"}}', {"User": "x"}),
+        (b'{"config":{"User":"x","user":null}}', {"User": "x"}),
+        (b'{"config":{"Env":["x"],"env":null}}', {"Env": None}),
+        (b'{"config":{"Env":[null,"\\ud800\xff"]}}', {"Env": ["", "\ufffd\ufffd"]}),
+        (b'{"config":{"labelS":{"k":null}}}', {"Labels": {"k": ""}}),
+        (b'{"config":{"ExposedPorts":{"80/tcp":null}}}', {"ExposedPorts": {"80/tcp": {}}}),
+        (b'{"config":{"Cmd":"a b","StopTimeout":5}}', {"Cmd": "a b", "StopTimeout": 5}),
+    ],
+)
+def test_settings_as_docker_reads_them(config: bytes, expected: dict[str, object]) -> None:
+    assert docker.parse_process(config, "it") == expected
+
+
+def test_settings_that_docker_ignores_keep_their_bytes() -> None:
+    found = docker.parse_process(b'{"config":{"x": 1e999 ,"HealthCheck":{"retries":3}}}', "it")
+    assert {name: bytes(raw) for name, raw in found.items()} == {
+        "x": b"1e999",
+        "Healthcheck": b'{"retries":3}',
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (b"[]", "it: it is not a JSON object"),
+        (b'{"config":5}', "it: config: it is not a JSON object"),
+        (b'{"config":{"Env":5}}', "it: config: Env: Expected"),
+        (b'{"config":{"StopTimeout":1e999}}', "it: config: StopTimeout: "),
+        (b'{"config":{"Labels":{"k":1}}}', "it: config: Labels: Expected"),
+        (b'{"config":{"Healthcheck":[]}}', "it: config: Healthcheck: Expected"),
+    ],
+)
+def test_settings_that_docker_refuses(config: bytes, reason: str) -> None:
+    with pytest.raises(InvalidDocument, match=f"^{reason}"):
+        docker.parse_process(config, "it")

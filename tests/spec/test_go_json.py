@@ -345,3 +345,8 @@ def test_largest_and_smallest_size() -> None:
 def test_decode_first() -> None:
     assert go_json.decode_first(b'[{"name":"a"}]garbage', list[Inner], "it") == [Inner("a")]
     assert go_json.decode_first(b"null", list[Inner], "it") == []
+
+
+def test_members_are_in_the_order_of_their_last_occurrences() -> None:
+    found = go_json.members(b'{"a":1,"b":2,"a":3}', "it")
+    assert [(key, bytes(raw)) for key, raw in found.items()] == [("b", b"2"), ("a", b"3")]

@@ -96,3 +96,23 @@ def test_any_time_in_nanoseconds(text: str, nanoseconds: int) -> None:
 def test_normalize(text: str, normal: str) -> None:
     assert rfc3339.normalize(text) == normal
     assert rfc3339.normalize(normal) == normal
+
+
+@pytest.mark.parametrize(("digits", "seconds"), [("0", 0), ("253402300799", 253402300799)])
+def test_seconds_that_are_given(digits: str, seconds: int) -> None:
+    assert rfc3339.seconds(digits) == seconds
+
+
+@pytest.mark.parametrize(
+    ("digits", "reason"),
+    [
+        ("", "expected seconds since 1970"),
+        ("-1", "expected seconds since 1970"),
+        ("\u0663", "expected seconds since 1970"),
+        ("253402300800", "expected a time up to the year 9999"),
+        ("1" * 5000, "expected a time up to the year 9999"),
+    ],
+)
+def test_seconds_that_are_none(digits: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}, found"):
+        rfc3339.seconds(digits)

@@ -6,9 +6,6 @@ import time
 from engine.spec import rfc3339
 from imgfs.cli.support.common import Failed
 
-_DIGITS = 18
-"""Digits of a number that is worth reading."""
-
 
 def source_date_epoch(default: str = "") -> int | None:
     """Return $SOURCE_DATE_EPOCH in seconds, or None if it is not set and there is no default.
@@ -18,11 +15,10 @@ def source_date_epoch(default: str = "") -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH", default)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise Failed(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text}")
-    if len(text) > _DIGITS or int(text) > rfc3339.LATEST:
-        raise Failed(f"SOURCE_DATE_EPOCH: expected a time up to the year 9999, found {text}")
-    return int(text)
+    try:
+        return rfc3339.seconds(text)
+    except ValueError as error:
+        raise Failed(f"SOURCE_DATE_EPOCH: {error}") from error
 
 
 def created(epoch: int | None) -> str:

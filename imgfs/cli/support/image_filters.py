@@ -7,14 +7,14 @@ Values of `reference`, `before`, `since` and `until` are alternatives or bounds 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine import names
-from engine.errors import NotFound
+from engine.errors import ContentMismatch, InvalidDocument, LimitExceeded, NotFound
 from engine.image import Image
-from engine.spec import path_match, reference, rfc3339
+from engine.spec import reference, rfc3339
 from engine.units import NS_PER_SECOND
 from imgfs.cli.support.command import UsageError
 from imgfs.cli.support.image_rows import ImageRow
@@ -67,8 +67,8 @@ class ImageFilters(msgspec.Struct, frozen=True):
             return True
         try:
             found = labels(store, row)
-        except NotFound:  # another process has removed it meanwhile
-            return False
+        except (NotFound, InvalidDocument, LimitExceeded, ContentMismatch):
+            return False  # another process has removed it meanwhile, or nobody can read it
         return all(_is_set(found, label) for label in self.labels) and not any(
             _is_set(found, label) for label in self.other_labels
         )
@@ -113,22 +113,24 @@ def fits(pattern: str, image: Image) -> bool:
 
     Raise InvalidInput for a malformed pattern.
     """
-    if image.is_untagged:
-        return False
-    ref = reference.parse_normalized(image.name)
-    return path_match.match(pattern, ref.familiar) or path_match.match(pattern, ref.familiar_name)
+    return not image.is_untagged and reference.familiar_match(
+        pattern, reference.parse_normalized(image.name)
+    )
 
 
-def labels(store: Store, row: ImageRow) -> dict[str, Any]:
-    """Return the labels in the config of an image; raise NotFound if it is absent."""
+def labels(store: Store, row: ImageRow) -> dict[str, str]:
+    """Return the labels in the config of an image; raise NotFound if it is absent, and
+    InvalidDocument, LimitExceeded or ContentMismatch if it cannot be read.
+    """
     from engine.content.blobs import read_blob  # most listings read no config
-    from engine.spec import go_json
+    from engine.spec import docker, go_json
 
     if not row.config:
         return {}
-    config = go_json.loads(read_blob(store.content, row.config), row.config).get("config")
-    found = (config or {}).get("Labels") or {}
-    return dict(found)
+    members = docker.process_members(read_blob(store.content, row.config), row.config)
+    if "Labels" not in members:
+        return {}
+    return go_json.decode(bytes(members["Labels"]), dict[str, str], row.config)
 
 
 def _created(store: Store, name: str) -> int:
@@ -141,6 +143,6 @@ def _label(text: str) -> tuple[str, str | None]:
     return key, value if separator else None
 
 
-def _is_set(found: dict[str, Any], label: tuple[str, str | None]) -> bool:
+def _is_set(found: dict[str, str], label: tuple[str, str | None]) -> bool:
     key, value = label
     return key in found and value in (None, found[key])
