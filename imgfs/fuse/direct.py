@@ -25,7 +25,6 @@ from imgfs.vfs.keys import is_in_tree, tree_of
 from imgfs.vfs.nodes import Attributes, Directory, Node, is_directory, is_file
 
 _WRITES: Final = os.O_ACCMODE | os.O_TRUNC
-_UINT32: Final = (1 << 32) - 1
 _UINT64: Final = (1 << 64) - 1
 _ANSWERED_BY_TREES: Final = frozenset(
     {
@@ -199,7 +198,7 @@ class DirectAnswers:
             attributes.links,
             self._owner[0] if uid is None else uid,
             self._owner[1] if gid is None else gid,
-            attributes.device & _UINT32,
+            attributes.device,
             attributes.block_size,
             0,
         )

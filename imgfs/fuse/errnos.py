@@ -6,7 +6,7 @@ An exception that is not in it is a bug of imgfs: it is logged with its tracebac
 import errno
 import logging
 
-from engine import errors
+from engine import errors, threads
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ TABLE: tuple[tuple[type[Exception], int], ...] = (
     (errors.StoreReadOnly, errno.EROFS),
     (errors.Unsupported, errno.EOPNOTSUPP),
     (errors.StoreError, errno.EIO),
+    (threads.Discarded, errno.EIO),
 )
 
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, TypeVarTuple
+from typing import Any, Final, ParamSpec, TypeVar, TypeVarTuple
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
@@ -26,12 +26,14 @@ from imgfs.fuse.name_cache import NameCache
 from imgfs.fuse.native.library import LASTING, PLAIN, NativeLibrary, number_of
 from imgfs.fuse.native_trees import NativeTrees
 from imgfs.fuse.node_calls import NodeCalls
-from imgfs.fuse.open_directories import OpenDirectory
+from imgfs.fuse.open_directories import Listing, OpenDirectory
 from imgfs.fuse.open_files import OpenFile, OpenForLiveReading, OpenForReading, OpenForWriting
 from imgfs.fuse.passthrough import Backed, Passthrough
 from imgfs.fuse.replies import Replies, change_of
 from imgfs.threads import DiskThreads
+from imgfs.vfs.names import LONGEST
 from imgfs.vfs.nodes import (
+    Directory,
     File,
     Node,
     WritableFile,
@@ -39,6 +41,8 @@ from imgfs.vfs.nodes import (
     is_file,
     refusal_of,
 )
+
+_ANY_EXECUTES: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,11 +126,19 @@ class Operations(pyfuse3.Operations):
         """Return whether a caller has access, where the kernel does not check the modes itself.
 
         The owner is always granted write access, because `rm` prompts before it removes a file
-        without write permission.
+        without write permission. Root is granted what it has on a disk: all but to run what nobody
+        may run.
         """
         node = await self._nodes.node(inode, ctx.pid)
         modes = (await self._nodes.ask(node, ctx.pid, node.attributes)).mode
-        granted = modes >> 6 & 0o7 | os.W_OK if self._is_owner(ctx) else modes & ~os.W_OK & 0o7
+        if ctx.uid == 0:
+            granted = os.R_OK | os.W_OK
+            if node.is_directory or modes & _ANY_EXECUTES:
+                granted |= os.X_OK
+        elif self._is_owner(ctx):
+            granted = modes >> 6 & 0o7 | os.W_OK
+        else:
+            granted = modes & ~os.W_OK & 0o7
         return mode & 0o7 & ~granted == 0
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -188,7 +200,7 @@ class Operations(pyfuse3.Operations):
         sizes = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail")
         for size in sizes:
             setattr(result, f"f_{size}", getattr(disk, f"f_{size}"))
-        result.f_namemax = 255
+        result.f_namemax = LONGEST
         return result
 
     # -- directories ------------------------------------------------------------------------------
@@ -196,26 +208,29 @@ class Operations(pyfuse3.Operations):
     @_as_fuse_error
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         directory = await self._nodes.directory(inode, ctx.pid)
-        version = directory.version()
-        children = await self._nodes.children(directory, ctx.pid)
-        remote = await self._nodes.attributes(directory, children, ctx.pid)
-        parent = self.inodes.parent(inode)
-        opened = OpenDirectory(inode, parent, directory, version, children, remote)
+        listing = await self._listing(directory, ctx.pid)
+        opened = OpenDirectory(inode, self.inodes.parent(inode), directory, ctx.pid, listing)
         number = self._directories.add(opened)
         return number | LASTING if directory.is_lasting else number
 
     @_as_fuse_error
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """Reply with children; this must not await anything, because `listing.c` relies on it."""
-        listing = number_of(fh)
-        opened = self._directories.get(listing)
-        self._names.read(listing)
+        """Reply with children; what follows `imgfs_listing_begin` must not await anything, because
+        `listing.c` relies on it.
+        """
+        number = number_of(fh)
+        opened = self._directories.get(number)
+        self._names.read(number)
         if start_id == 0:
-            opened.begin()
+            if opened.is_old():
+                opened.listing = await self._listing(opened.directory, opened.pid)
+            opened.was_read = True
+        if not isinstance(self._native, str):
+            self._native.imgfs_listing_begin(fh)
         if fh & PLAIN:
             self._replies.list_names(opened, start_id, token)
         else:
-            self._replies.list_entries(opened, start_id, token, listing)
+            self._replies.list_entries(opened, start_id, token, number)
 
     @_as_fuse_error
     async def releasedir(self, fh: int) -> None:
@@ -244,9 +259,7 @@ class Operations(pyfuse3.Operations):
             if backed is None:
                 opened = OpenForReading(reader, ctx.pid, self._workers, self.callers)
                 number = self._files.add(opened)
-                return FileInfo(
-                    fh=number, keep_cache=not node.may_change, direct_io=node.may_change
-                )
+                return FileInfo(fh=number, keep_cache=True)
             reader.close()
         return FileInfo(fh=backed.opened(self._files.add(backed)), keep_cache=False)
 
@@ -367,6 +380,12 @@ class Operations(pyfuse3.Operations):
     def open_handles(self) -> int:
         """The number of open files and directories."""
         return len(self._files) + len(self._directories)
+
+    async def _listing(self, directory: Directory, pid: int) -> Listing:
+        """Return the children of a directory as they are now."""
+        version = directory.version()
+        children = await self._nodes.children(directory, pid)
+        return Listing(version, children, await self._nodes.attributes(directory, children, pid))
 
     async def _attributes(self, node: Node, inode: int, pid: int) -> EntryAttributes:
         return self._replies.attributes(await self._nodes.ask(node, pid, node.attributes), inode)

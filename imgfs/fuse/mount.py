@@ -16,7 +16,7 @@ import trio
 from engine.archive.directory_import import DirectoryImport
 from engine.archive.import_options import ImportOptions
 from engine.archive.importer import Import
-from engine.errors import EngineError, printable
+from engine.errors import EngineError, StoreError, printable
 from engine.layouts import warm_up
 from engine.limits import Limits
 from engine.stores.open import create_store
@@ -87,6 +87,9 @@ def serve(
     store cannot be mounted.
     """
     with create_store(location) as store:
+        if store.directory.resolve().is_relative_to(mountpoint.resolve()):
+            reason = f"the mount on {mountpoint} would hide {store.directory}, which it needs"
+            raise StoreError(location, f"{reason}; mount on another directory")
         mount = _Mount(store, mountpoint, options, ready)
         # A signal handler that raises would break the event loop.
         for number in (signal.SIGTERM, signal.SIGHUP):

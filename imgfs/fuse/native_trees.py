@@ -12,7 +12,6 @@ from imgfs.vfs.rootfs import Owners, ShownTree
 
 _SHARED: Final = struct.Struct("=4I")
 """Mode, owner, group and device, as struct attributes in trees.c."""
-_UINT32: Final = (1 << 32) - 1
 
 
 class NativeTrees:
@@ -22,6 +21,8 @@ class NativeTrees:
         """`native` is what `library.load` returned; without the library nothing is added."""
         self._native = native
         self._added: dict[int, ImageRoot] = {}
+        self._dropped = 0
+        """As `Roots.dropped`, when the library was last told of it."""
 
     def add(self, number: int, root: ImageRoot, parent: int) -> None:
         """Let the library answer about a tree, and no more about those that are not in memory; do
@@ -33,9 +34,12 @@ class NativeTrees:
         if isinstance(self._native, str) or number in self._added:
             return
         shown = root.shown()
-        for known, other in list(self._added.items()):
-            if not other.source.is_made():
-                self.forget(known)
+        dropped = root.source.image.roots.dropped
+        if dropped != self._dropped:
+            self._dropped = dropped
+            for known, other in list(self._added.items()):
+                if not other.source.is_made():
+                    self.forget(known)
         self._native.imgfs_tree_add((number, parent, *_columns(shown, root.source.owners)))
         self._added[number] = root
 
@@ -71,4 +75,4 @@ def _shared(owners: Owners, shared: table.Attributes) -> bytes:
     found = owners.attributes(shared, 0, 0, 1)
     uid = os.getuid() if found.uid is None else found.uid
     gid = os.getgid() if found.gid is None else found.gid
-    return _SHARED.pack(found.mode, uid & _UINT32, gid & _UINT32, found.device & _UINT32)
+    return _SHARED.pack(found.mode, uid, gid, found.device)

@@ -11,35 +11,39 @@ DOTS: Final = 2
 """The number of entries before the children in each listing: `.` and `..`."""
 
 
+class Listing(msgspec.Struct, frozen=True):
+    """The children that a directory has at a version of the store, with the attributes of those
+    that are remote.
+    """
+
+    version: int | None
+    children: Sequence[tuple[str, Node]]
+    remote: Mapping[str, Attributes]
+
+    def attributes(self, name: str, node: Node) -> Attributes:
+        """Return the attributes of a child, without waiting for the network."""
+        return self.remote.get(name) or node.attributes()
+
+
 class OpenDirectory(msgspec.Struct):
-    """A directory that is being listed: its inode number, its parent's, and the children that it
-    had at a version of the store, with the attributes of those that are remote.
+    """A directory that is being listed: its inode number, its parent's, and the process that has
+    opened it.
     """
 
     inode: int
     parent: int
     directory: Directory
-    version: int | None
-    children: Sequence[tuple[str, Node]]
-    remote: Mapping[str, Attributes]
+    pid: int
+    listing: Listing
     was_read: bool = False
 
-    def begin(self) -> None:
-        """Start to list the directory, anew if it was read before (`rewinddir`) or something has
-        changed since it was opened.
-
-        Keep the children where listing may block: in a repository, where they are those of one
-        layout, and in directories that are remote.
+    def is_old(self) -> bool:
+        """Return whether the directory has to be listed anew before it is read from its start: if
+        something has changed, or if it was read before (`rewinddir`) and listing does not block.
         """
-        is_old = self.was_read or self.directory.version() != self.version
-        if is_old and not self.directory.may_block(None):
-            self.version = self.directory.version()
-            self.children = listed(self.directory)
-        self.was_read = True
-
-    def attributes(self, name: str, node: Node) -> Attributes:
-        """Return the attributes of a child, without waiting for the network."""
-        return self.remote.get(name) or node.attributes()
+        if self.directory.version() != self.listing.version:
+            return True
+        return self.was_read and not self.directory.may_block(None)
 
     def dots(self) -> tuple[tuple[bytes, int], tuple[bytes, int]]:
         """Return the names and inode numbers of the entries before the children."""

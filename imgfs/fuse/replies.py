@@ -54,11 +54,11 @@ class Replies:
         if not _list_dots(opened, start, token):
             return
         attributes = EntryAttributes()
-        children = opened.children
+        children = opened.listing.children
         for number in range(max(0, start - DOTS), len(children)):
             name, node = children[number]
             attributes.st_ino = self._inodes.number(node.key)
-            attributes.st_mode = opened.attributes(name, node).mode
+            attributes.st_mode = opened.listing.attributes(name, node).mode
             encoded = name.encode(errors="surrogateescape")
             if not pyfuse3.readdir_reply(token, encoded, attributes, number + DOTS + 1):
                 return
@@ -71,14 +71,16 @@ class Replies:
         """
         if not _list_dots(opened, start, token):
             return
-        keep_until = self._names.keep(opened.version)
-        first, children = max(0, start - DOTS), opened.children
+        keep_until = lasting = self._names.keep(opened.listing.version)
+        first, children = max(0, start - DOTS), opened.listing.children
         for number in range(first, len(children)):
             name, node = children[number]
             inode = self._inodes.look_up(node, opened.inode)
-            is_kept = keep_until and time.monotonic() < keep_until
-            timeout = KEPT if is_kept else opened.directory.entry_timeout(node)
-            attributes = self.attributes(opened.attributes(name, node), inode, timeout)
+            known = opened.listing.attributes(name, node)
+            if not known.are_final:
+                lasting = 0.0  # the reader may wait here, for a lookup of this name that waits
+            timeout = KEPT if time.monotonic() < lasting else opened.directory.entry_timeout(node)
+            attributes = self.attributes(known, inode, timeout)
             following = number + DOTS + 1
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, following):
                 self._inodes.forget(inode, 1)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.errors import InvalidDigest, InvalidReference
 from engine.image import path_of
@@ -75,7 +76,7 @@ class LayerStore(msgspec.Struct, frozen=True):
         except (InvalidDigest, InvalidReference, ValueError):
             return None
         place = placed(self.store, path_of(str(reference.tag_name_only(ref))))
-        return self.roots.shown(LAYERS, place) if place else None
+        return self.roots.shown(LAYERS, place, f"{ADDITIONAL_LAYERS}/{name}") if place else None
 
     def layer(self, image: ShownImage, digest: str) -> "AdditionalLayer | None":
         """Return the layer of an image with this digest, or this digest of its table of contents;
@@ -83,7 +84,8 @@ class LayerStore(msgspec.Struct, frozen=True):
         """
         for index, layer in enumerate(self.roots.layers(image.target)):
             if digest in (layer.digest, _toc_digest(layer)):
-                return AdditionalLayer(self, image, index, layer)
+                shown = replace(image, path=f"{image.path}/{digest}")
+                return AdditionalLayer(self, shown, index, layer)
         return None
 
     def info(self, layer: Descriptor) -> bytes:
@@ -134,7 +136,7 @@ class LayersOfImage(ReadOnlyDirectory, msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return f"{ADDITIONAL_LAYERS}:{self.image.key}"
+        return f"{self.image.path}\n{self.image.key}"
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.image.created * 10**9)
@@ -163,7 +165,7 @@ class AdditionalLayer(ReadOnlyDirectory, msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return f"{ADDITIONAL_LAYERS}:{self.image.key}:{self.index}"
+        return f"{self.image.path}\n{self.image.key}:{self.index}"
 
     def attributes(self) -> Attributes:
         return Attributes(READ_ONLY_DIRECTORY, mtime=self.image.created * 10**9)
@@ -171,13 +173,14 @@ class AdditionalLayer(ReadOnlyDirectory, msgspec.Struct, frozen=True):
     def may_block(self, name: str | None, /) -> bool:
         return name != _USE
 
-    def entry_timeout(self, _child: Node, /) -> float:
-        return FOREVER
+    def entry_timeout(self, child: Node, /) -> float:
+        is_whole = not isinstance(child, ImageRoot) or not child.source.image.lacks
+        return FOREVER if is_whole else NEVER
 
     def lookup(self, name: str, /) -> Node | None:
         match name:
             case "diff":
-                source = self.image.source(self.index)
+                source = self.image.as_made().source(self.index)
                 source.check_readable()
                 return ImageRoot(source)
             case "info":

@@ -3,8 +3,9 @@
 import errno
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from engine.errors import InvalidDocument, NotFound
 from engine.image import TreeEntry
 from engine.layers.layer import Layers
 from engine.layers.reader import UncompressedBlobs
@@ -17,11 +18,14 @@ from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.name_changes import NameChanges
 from imgfs.vfs.nodes import BytesFile, FixedDirectory, Node
 from imgfs.vfs.removals import RemovableDirectory
+from imgfs.vfs.turns import Turns
 from imgfs.vfs.views import View
 
 _KEPT = 128
 _WINDOW = 1 << 20
-_Places = tuple[str, tuple[TreeEntry, ...]]
+_NOT_SHOWN = (NotFound, InvalidDocument)
+_Archive = tuple[str, tuple[TreeEntry, ...]] | tuple[str, tuple[TreeEntry, ...], int]
+"""The key of an archive and its places; also the version of the store, if it lacks some of them."""
 
 
 class ArchiveNodes:
@@ -39,7 +43,8 @@ class ArchiveNodes:
         self._view = view
         self._uncompressed = UncompressedBlobs(store.content, layers)
         self._changes = changes
-        self._archives = LRUCache[_Places, Mapping[str, Node]](_KEPT)
+        self._archives = LRUCache[_Archive, Mapping[str, Node]](_KEPT)
+        self._turns = Turns()
 
     def of_image(self, place: TreeEntry) -> Mapping[str, Node]:
         """Return the children of an image directory, with those that are hidden."""
@@ -62,20 +67,49 @@ class ArchiveNodes:
         return self._archive(f"repository:{path}", places, f"{path}:")
 
     def _archive(self, key: str, places: tuple[TreeEntry, ...], prefix: str) -> Mapping[str, Node]:
-        nodes = self._archives.get((key, places))
+        nodes = self._known(key, places)
         if nodes is None:
-            nodes = self._make_archive(key, places, prefix)
-            self._archives.put((key, places), nodes)
+            with self._turns.of((key, places)):
+                nodes = self._known(key, places) or self._make_archive(key, places, prefix)
         return nodes
+
+    def _known(self, key: str, places: tuple[TreeEntry, ...]) -> Mapping[str, Node] | None:
+        whole = self._archives.get((key, places))
+        if whole is not None or len(places) == 1:
+            return whole
+        return self._archives.get((key, places, self._store.version()))
 
     def _make_archive(
         self, key: str, places: tuple[TreeEntry, ...], prefix: str
     ) -> Mapping[str, Node]:
-        images = [place.image for place in places]
+        """Make the archive of some places and keep it, without those of several that cannot be
+        shown; one without them is kept only until the store changes.
+        """
+        version = self._store.version()
+        kept_as: _Archive = (key, places)
+        try:
+            entries = self._entries(places, prefix)
+        except _NOT_SHOWN:
+            shown = tuple(place for place in places if self._can_show(place, prefix))
+            if not shown or len(places) == 1:
+                raise
+            entries = self._entries(shown, prefix)
+            kept_as, places = (key, places, version), shown
+        targets = "".join(f"\n{place.key}" for place in places)
+        nodes = self._nodes(f"{key}{targets}", entries, None if prefix else places[0])
+        self._archives.put(kept_as, nodes)
+        return nodes
+
+    def _entries(self, places: Sequence[TreeEntry], prefix: str) -> Iterable[Entry]:
         mtime = max(place.created for place in places)
-        entries = self._view.entries(self._store, images, mtime, prefix)
-        version = "".join(f"\n{place.key}" for place in places)
-        return self._nodes(f"{key}{version}", entries, None if prefix else places[0])
+        return self._view.entries(self._store, [place.image for place in places], mtime, prefix)
+
+    def _can_show(self, place: TreeEntry, prefix: str) -> bool:
+        try:
+            self._entries([place], prefix)
+        except _NOT_SHOWN:
+            return False
+        return True
 
     def _nodes(
         self, key: str, entries: Iterable[Entry], image: TreeEntry | None

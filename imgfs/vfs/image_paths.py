@@ -21,17 +21,9 @@ def resolve(images: ImageStore, path: str) -> Image | None:
     or None.
     """
     place = images.place_at(path)
-    if place is not None or ("@" not in path and ":" not in path):
-        return place.image if place else None
-    try:
-        if "/" not in path and "@" not in path:
-            named = images.names_of(parse(path))
-        else:
-            ref = reference.parse_normalized(path)
-            return names.find_to_save(images, path)[0] if ref.digest else None
-    except (InvalidDigest, InvalidReference, NotFound):
-        return None
-    return Image(named[0].target.digest, named[0].target) if named else None
+    if place is not None:
+        return place.image
+    return _by_reference(images, path) if "@" in path else _by_digest(images, path)
 
 
 def placed(store: Store, path: str) -> TreeEntry | None:
@@ -43,6 +35,24 @@ def placed(store: Store, path: str) -> TreeEntry | None:
         return place
     image = resolve(store.images, path)
     return store.images.place(image, path) if image else _manifest(store, path)
+
+
+def _by_digest(images: ImageStore, path: str) -> Image | None:
+    """Return the image with the digest that a path is, untagged, or None."""
+    try:
+        named = images.names_of(parse(path))
+    except (InvalidDigest, NotFound):
+        return None
+    return Image(named[0].target.digest, named[0].target) if named else None
+
+
+def _by_reference(images: ImageStore, path: str) -> Image | None:
+    """Return the image that a path names as NAME@DIGEST, or None."""
+    try:
+        ref = reference.parse_normalized(path)
+        return names.find_to_save(images, path)[0] if ref.digest else None
+    except (InvalidDigest, InvalidReference, NotFound):
+        return None
 
 
 def _manifest(store: Store, path: str) -> TreeEntry | None:

@@ -10,9 +10,12 @@ are inverse for every path without a dash next to a colon, which no image refere
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
+LONGEST: Final = 255
+"""The length of the longest name that a mount lists, in bytes: file systems take no longer one."""
 _RUN = re.compile("-+|:+")
 _DASHES = re.compile("-+")
 
@@ -61,6 +64,11 @@ def _safe_meanings(name: str) -> tuple[str, ...]:
     if ":" in name or not name.isascii():
         return _only_itself(name)
     return tuple(dict.fromkeys((with_colons(name), name)))
+
+
+def can_be_listed(name: str) -> bool:
+    """Return whether every program can use a name."""
+    return len(name) <= LONGEST
 
 
 FAMILIAR = Names(_itself, _only_itself)

@@ -32,7 +32,8 @@ class Attributes(msgspec.Struct, frozen=True):
 
     `mode` includes the file type, `mtime` is in nanoseconds since the epoch. A `uid` or `gid` of
     None stands for the owner of the mount. `device` is the number of the device that a node stands
-    for. The kernel may cache the attributes for `timeout` seconds.
+    for. The kernel may cache the attributes for `timeout` seconds. `are_final` is false if a lookup
+    of the name would find others, so that the kernel has to look a listed name up.
     """
 
     mode: int
@@ -44,6 +45,7 @@ class Attributes(msgspec.Struct, frozen=True):
     block_size: int = 4096
     timeout: float = FOREVER
     device: int = 0
+    are_final: bool = True
 
 
 class AttributeChange(msgspec.Struct, frozen=True):

@@ -8,11 +8,11 @@ import msgspec
 
 from engine.errors import MissingContent, NotFound
 from engine.filetree.entry_tree import ROOT
-from engine.image import RESERVED
+from engine.image import RESERVED, TreeEntry
 from engine.stores.protocols import Store
 from imgfs.vfs.image_paths import placed
 from imgfs.vfs.keys import TreeKey
-from imgfs.vfs.names import Names
+from imgfs.vfs.names import Names, can_be_listed
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
     FOREVER,
@@ -43,7 +43,11 @@ class NamedRoots(msgspec.Struct, frozen=True):
     def image(self, path: str) -> ShownImage | None:
         """Return the image at a path, or that the path names by a digest."""
         place = placed(self.store, path)
-        return self.roots.shown(self.kind, place) if place else None
+        return self.shown(place) if place else None
+
+    def shown(self, place: TreeEntry) -> ShownImage:
+        """Return the image at a place."""
+        return self.roots.shown(self.kind, place, place.path)
 
     def directory(self, image: ShownImage) -> Directory:
         """Return the directory of an image."""
@@ -102,21 +106,21 @@ class RootNames(ReadOnlyDirectory, msgspec.Struct, frozen=True):
             if place is None or not place.target:
                 found[shown] = RootNames(self.named, f"{self.prefix}{name}/")
             else:
-                found[shown] = self.named.directory(self.named.roots.shown(self.named.kind, place))
-        return sorted(found.items())
+                found[shown] = self.named.directory(self.named.shown(place))
+        return sorted(item for item in found.items() if can_be_listed(item[0]))
 
     def _is_made(self, name: str) -> bool:
         """Return whether `lookup` has no tree to make."""
         for meaning in self.named.names.meanings(name):
             if (image := self.named.image(f"{self.prefix}{meaning}")) is not None:
-                return image.is_made()
+                return self.named.roots.made(image) is not None
         return True
 
     def _made(self, image: ShownImage) -> Directory | None:
         """Return the directory of an image, with known attributes unless the image lacks layers."""
         try:
             with suppress(MissingContent):  # the directory raises it when it is opened
-                image.make()
+                image = image.as_made()
         except NotFound:
             return None
         return self.named.directory(image)
@@ -140,7 +144,8 @@ class ImageRoot(ReadOnlyDirectory, msgspec.Struct, frozen=True):
         if (found := self.source.top()) is not None:
             return found.directory.attributes()
         created = self.source.image.created
-        return Attributes(READ_ONLY_DIRECTORY, mtime=created * 10**9, timeout=0)
+        mtime = created * 10**9
+        return Attributes(READ_ONLY_DIRECTORY, mtime=mtime, timeout=0, are_final=False)
 
     def xattrs(self) -> Mapping[str, bytes]:
         found = self.source.top()
@@ -185,10 +190,11 @@ class LayersDirectory(ReadOnlyDirectory, msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return self.image.key
+        return "\n".join((self.image.path, self.image.key, *self.image.lacks))
 
     def attributes(self) -> Attributes:
-        return Attributes(READ_ONLY_DIRECTORY, mtime=self.image.created * 10**9)
+        mtime, are_final = self.image.created * 10**9, self.image.is_made()
+        return Attributes(READ_ONLY_DIRECTORY, mtime=mtime, are_final=are_final)
 
     def may_block(self, _name: str | None, /) -> bool:
         return not self.image.is_made()

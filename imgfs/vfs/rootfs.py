@@ -35,6 +35,8 @@ _SYMLINK_MODE: Final = 0o777
 _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
 """Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
 
+_UINT32: Final = (1 << 32) - 1
+"""The bits of an owner or a device that the kernel is told; archives can have more."""
 _BLOCK: Final = 4096
 _LARGEST_BLOCK: Final = 1 << 20
 _LISTED: Final = 208
@@ -56,16 +58,15 @@ class Owners(msgspec.Struct, frozen=True):
         uid: int | None = None
         gid: int | None = None
         if self.are_shown:
-            uid, gid = shared.uid, shared.gid
+            uid, gid = shared.uid & _UINT32, shared.gid & _UINT32
         elif kind == stat.S_IFDIR:
             mode |= stat.S_IRUSR | stat.S_IXUSR
         else:
             mode |= stat.S_IRUSR
         if kind == stat.S_IFLNK:
             mode = _SYMLINK_MODE
-        return Attributes(
-            kind | mode, size, mtime, links, uid, gid, device=os.makedev(*shared.device)
-        )
+        device = os.makedev(*shared.device) & _UINT32
+        return Attributes(kind | mode, size, mtime, links, uid, gid, device=device)
 
 
 class ShownLayer(msgspec.Struct, frozen=True, gc=False):

@@ -4,11 +4,11 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from engine import graph
 from engine.errors import MissingContent, NotFound
@@ -21,16 +21,19 @@ from engine.image import TreeEntry
 from engine.layers.layer import Layers
 from engine.layouts import selection
 from engine.progress import Done
+from engine.spec import media_types as layer_types
 from engine.spec import oci
 from engine.spec.descriptor import Descriptor
 from engine.spec.oci import Manifest
 from engine.stores.protocols import Store
 from imgfs.vfs import keys
 from imgfs.vfs.keys import TreeKey
+from imgfs.vfs.lacking_layers import Lacking, times
 from imgfs.vfs.lru_cache import LRUCache
 from imgfs.vfs.nodes import Node
 from imgfs.vfs.open_layers import OpenLayers
 from imgfs.vfs.rootfs import Owners, RootDirectory, ShownLayer, ShownTree, entry_node, node_of
+from imgfs.vfs.turns import Turns
 from imgfs.vfs.views import matcher_of
 
 _KEPT_NODES: Final = 500_000
@@ -55,11 +58,19 @@ class Made(msgspec.Struct, frozen=True):
     """The trees that a view shows of an image: its root, or one for each of its layers."""
 
     trees: tuple[ShownTree, ...]
+    tops: tuple[Top, ...]
     left_out: tuple[LeftOut, ...]
     unreadable: frozenset[int]
     """The trees of layers that cannot be read."""
     missing: frozenset[int]
     """The trees of layers that the store does not have."""
+    lacking: Lacking | None
+    """None if nothing is lacking that may come."""
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The digests of layers that are lacking, in whole or in part, although they may come."""
+        return tuple(self.lacking.times) if self.lacking else ()
 
     @property
     def size(self) -> int:
@@ -80,26 +91,31 @@ class Roots:
         self._layers = layers
         self._wanted = wanted
         self._lock = threading.Lock()
-        self._making: dict[str, threading.Lock] = {}
+        self._turns = Turns()
         self._learning: dict[str, Done] = {}
         self._made: OrderedDict[str, Made] = OrderedDict()
+        self.dropped = 0
+        """How often trees that were in memory have been dropped or replaced."""
         self._shown_layers: dict[int, ShownLayer] = {}
         self._links: dict[int, int] = {}
         """The links of entries that have more than a number can tell."""
-        self.tops = LRUCache[TreeKey, Top](_KEPT_TOPS)
+        self._tops = LRUCache[str, Top](_KEPT_TOPS)
         self._left_out: OrderedDict[str, tuple[LeftOut, ...]] = OrderedDict()
 
-    def shown(self, kind: str, place: TreeEntry) -> "ShownImage":
-        """Return the image at a place as `kind`, ROOTFS or LAYERS, shows it; it is the same under
-        all of its names.
+    def shown(self, kind: str, place: TreeEntry, path: str) -> "ShownImage":
+        """Return the image at a place as `kind`, ROOTFS or LAYERS, shows it at a path of the mount.
+
+        Its trees are made once for all of its paths, but each path has directories of its own.
         """
         target = place.image.target
         key = f"{kind}:{target.digest}:{place.revision}"
-        return ShownImage(self, kind, key, target, place.created)
+        made = self._made.get(key)
+        lacks = made.lacks if made else ()
+        return ShownImage(self, kind, key, path, target, place.created, lacks)
 
-    def is_made(self, image: "ShownImage") -> bool:
-        """Return whether `make` returns at once."""
-        return image.key in self._made
+    def made(self, image: "ShownImage") -> Made | None:
+        """Return the trees of an image if `make` returns them at once."""
+        return self._valid(image.key)
 
     def make(self, image: "ShownImage") -> Made:
         """Return the trees of an image; raise EngineError (NotFound if it is gone, MissingContent
@@ -107,10 +123,19 @@ class Roots:
         """
         made = self._kept(image.key)
         if made is None:
-            with self._alone(image.key):
-                made = self._kept(image.key) or self._make(image)
+            with self._turns.of(image.key):
+                made = self._kept(image.key) or self._still_valid(image.key) or self._make(image)
                 self._keep(image.key, made)
         return made
+
+    def top(self, source: "ImageSource") -> Top | None:
+        """Return the root directory of a tree, None if it has not been made or that is long ago."""
+        found = self._tops.get(source.name)
+        if found is None:
+            made = self._made.get(source.image.key)
+            if made is not None and made.lacks == source.image.lacks:
+                found = made.tops[source.index]
+        return found
 
     def layers(self, target: Descriptor) -> tuple[Descriptor, ...]:
         """Return the layers of the manifest that is shown of a target; raise NotFound."""
@@ -156,8 +181,10 @@ class Roots:
         missing = _missing_layers(chosen) if chosen else {}
         if missing and image.kind == ROOTFS:
             raise MissingContent(image.target.digest, tuple(missing.values()))
+        version = self._store.version()
+        before = times(self._store, {layer.digest for layer in manifest.layers})
         try:
-            tables, left_out = self._tables(image, chosen, manifest)
+            tables, left_out, damaged = self._tables(image, chosen, manifest)
         finally:
             self._learning.pop(image.key, None)
         layers = tuple(map(self._shown_layer, manifest.layers))
@@ -166,16 +193,34 @@ class Roots:
             self._note_links(shown)
         unreadable: frozenset[int] = frozenset()
         if image.kind == LAYERS:
-            gone = {one.layer for one in left_out if not one.path}
-            unreadable = frozenset(layer for layer in gone if len(tables[layer]) == 1)
+            unreadable = frozenset(layer for layer in damaged if len(tables[layer]) == 1)
             unreadable -= missing.keys()
-        self._keep_tops(image, trees, _extra(image.kind, manifest, chosen))
-        return Made(trees, left_out, unreadable, frozenset(missing))
+        may_come = [
+            layer.digest
+            for number, layer in enumerate(manifest.layers)
+            if number in damaged and not layer_types.is_encrypted(layer.media_type)
+        ]
+        as_made = replace(image, lacks=tuple(may_come))
+        tops = self._keep_tops(as_made, trees, _extra(image.kind, manifest, chosen))
+        lacks = Lacking({digest: before[digest] for digest in may_come}, version)
+        return Made(
+            trees, tops, left_out, unreadable, frozenset(missing), lacks if may_come else None
+        )
+
+    def _still_valid(self, key: str) -> Made | None:
+        """Return trees that lack layers, if the store has still the same of these layers."""
+        made = self._made.get(key)
+        if made is None or made.lacking is None:
+            return made
+        renewed = made.lacking.renewed(self._store)
+        return replace(made, lacking=renewed) if renewed else None
 
     def _tables(
         self, image: "ShownImage", chosen: ImageManifest | None, manifest: Manifest
-    ) -> tuple[Sequence[TreeTable], tuple[LeftOut, ...]]:
-        """Return the trees of an image, and what its root leaves out."""
+    ) -> tuple[Sequence[TreeTable], tuple[LeftOut, ...], frozenset[int]]:
+        """Return the trees of an image, what its root leaves out, and the numbers of the layers
+        that the trees lack or lack a part of.
+        """
 
         def learn(done: Done) -> None:
             self._learning[image.key] = done
@@ -186,17 +231,26 @@ class Roots:
         else:
             root = table_of(merged_root(self._layers, manifest, learn))
         if image.kind == ROOTFS:
-            return [root], root.left_out
-        return [table_of(tree) for tree in layer_changes(self._layers, manifest)], root.left_out
+            damaged = frozenset(one.layer for one in root.left_out if not one.path)
+            return [root], root.left_out, damaged
+        changes = layer_changes(self._layers, manifest)
+        read = changes[-1].tables if changes else ()
+        damaged = frozenset(
+            layer for layer, table in enumerate(read) if table is None or table.damage
+        )
+        return [table_of(tree) for tree in changes], root.left_out, damaged
 
     def _keep_tops(
         self, image: "ShownImage", trees: Sequence[ShownTree], extra: Sequence[Mapping[str, bytes]]
-    ) -> None:
+    ) -> tuple[Top, ...]:
+        tops = []
         for index, shown in enumerate(trees):
             source = image.source(index)
             directory = node_of(source, shown, ROOT)
             assert isinstance(directory, RootDirectory)
-            self.tops.put(source.key, Top(directory, extra[index]))
+            tops.append(Top(directory, extra[index]))
+            self._tops.put(source.name, tops[index])
+        return tuple(tops)
 
     def _shown_layer(self, layer: Descriptor) -> ShownLayer:
         """Return a layer with a number that no other one has."""
@@ -225,17 +279,28 @@ class Roots:
         return best or selection.any_complete(found) or next(iter(found.images), None)
 
     def _kept(self, key: str) -> Made | None:
+        """Return kept trees, which are used now, as `_valid`."""
         with self._lock:
-            made = self._made.get(key)
-            if made is not None:
+            if key in self._made:
                 self._made.move_to_end(key)
+        return self._valid(key)
+
+    def _valid(self, key: str) -> Made | None:
+        """Return kept trees, but not those that lack layers once the store has changed."""
+        made = self._made.get(key)
+        if made is None or made.lacking is None or made.lacking.is_current(self._store):
             return made
+        return None
 
     def _keep(self, key: str, made: Made) -> None:
         with self._lock:
+            if key in self._made:
+                self.dropped += 1
             self._made[key] = made
             while len(self._made) > 1 and self._nodes() > _KEPT_NODES:
                 self._made.popitem(last=False)
+                self.dropped += 1
+            self._left_out.pop(key, None)
             if made.left_out:
                 self._left_out[key] = made.left_out
                 while len(self._left_out) > _KEPT_REPORTS:
@@ -244,46 +309,56 @@ class Roots:
     def _nodes(self) -> int:
         return sum(made.size for made in self._made.values())
 
-    @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """Let one thread at a time make the trees of an image."""
-        with self._lock:
-            lock = self._making.setdefault(key, threading.Lock())
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                self._making.pop(key, None)
-
 
 class ShownImage(msgspec.Struct, frozen=True):
-    """An image as a view shows it; `created` is in seconds since the epoch."""
+    """An image as a view shows it at a path of the mount; `created` is in seconds since the epoch.
+
+    `key` is equal for images with equal trees, unless a layer is damaged or not stored. `lacks` are
+    the digests of such layers, so that what shows their trees has another key once they have come.
+    """
 
     roots: Roots
     kind: str
     key: str
+    path: str
     target: Descriptor
     created: int
+    lacks: tuple[str, ...]
+
+    def as_made(self) -> "ShownImage":
+        """Return the image with what its trees lack now; make them, as `Roots.make`."""
+        return replace(self, lacks=self.roots.make(self).lacks)
 
     def make(self) -> Made:
-        """Return its trees, as `Roots.make`."""
-        return self.roots.make(self)
+        """Return its trees, as `Roots.make`; raise OSError (ESTALE) if they lack other layers than
+        this image does, so that the kernel looks its name up again.
+        """
+        made = self.roots.make(self)
+        if made.lacks != self.lacks:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return made
 
     def is_made(self) -> bool:
         """Return whether `make` returns at once."""
-        return self.roots.is_made(self)
+        made = self.roots.made(self)
+        return made is not None and made.lacks == self.lacks
 
     def source(self, index: int) -> "ImageSource":
         """Return one of its trees."""
-        return ImageSource(self, index, TreeKey(f"{self.key}:{index}"))
+        name = ":".join((self.key, *self.lacks, str(index)))
+        return ImageSource(self, index, name, TreeKey(f"{self.path}\n{name}"))
 
 
 class ImageSource(msgspec.Struct, frozen=True):
-    """A tree of an image, as a `TreeSource`."""
+    """A tree of an image, as a `TreeSource`; `name` is equal for equal trees.
+
+    `key` is another one at each path: Linux allows a directory one name, and moves one that is
+    found by another.
+    """
 
     image: ShownImage
     index: int
+    name: str
     key: TreeKey
 
     @property
@@ -297,7 +372,9 @@ class ImageSource(msgspec.Struct, frozen=True):
         return self.image.is_made()
 
     def check_readable(self) -> None:
-        """Raise MissingContent if the store lacks the layer, OSError (EIO) if it cannot be read."""
+        """Raise MissingContent if the store lacks the layer, OSError (EIO) if it cannot be read, or
+        as `ShownImage.make`.
+        """
         made = self.image.make()
         if self.index in made.missing:
             layer = made.trees[self.index].layers[self.index].digest
@@ -307,7 +384,7 @@ class ImageSource(msgspec.Struct, frozen=True):
 
     def top(self) -> Top | None:
         """Return the root directory, None if the tree has not been made or that is long ago."""
-        return self.image.roots.tops.get(self.key)
+        return self.image.roots.top(self)
 
 
 def _empty(target: Descriptor) -> Manifest:

@@ -24,7 +24,7 @@ from imgfs.vfs.additional_layers import ADDITIONAL_LAYERS, AdditionalLayers, Lay
 from imgfs.vfs.archive_nodes import ArchiveNodes
 from imgfs.vfs.image_paths import resolve
 from imgfs.vfs.name_changes import NameChanges, can_contain_images
-from imgfs.vfs.names import FAMILIAR, Names
+from imgfs.vfs.names import FAMILIAR, Names, can_be_listed
 from imgfs.vfs.newest import Newest
 from imgfs.vfs.nodes import (
     FOREVER,
@@ -104,8 +104,8 @@ class ImageTree:
             found.update(self.repository(prefix[:-1]))
         else:
             found.update(item for item in self.fixed.items() if item[0] not in UNLISTED)
-        shown = self.names.shown
-        return sorted(((shown(name), node) for name, node in found.items()), key=itemgetter(0))
+        shown = ((self.names.shown(name), node) for name, node in found.items())
+        return sorted((item for item in shown if can_be_listed(item[0])), key=itemgetter(0))
 
     def repository(self, path: str) -> Mapping[str, Node]:
         """Return the OCI layout of all images whose path continues `path` with a colon, named in
@@ -124,7 +124,8 @@ class ImageTree:
         """
         shown = self.fixed.get(kind)
         if isinstance(shown, RootNames | AdditionalLayers):
-            return replace(shown, fixed=self.fixed)
+            others = {name: node for name, node in self.fixed.items() if name != kind}
+            return replace(shown, fixed=others)
         return self.root
 
     def version(self) -> int:

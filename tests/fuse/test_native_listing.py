@@ -34,8 +34,11 @@ def asked(native: NativeLibrary, opcode: int) -> tuple[int, int]:
     return _IN.unpack_from(buffer)[1], _READ.unpack_from(buffer, _IN.size)[0]
 
 
-def answered(native: NativeLibrary, names: list[bytes], size: int) -> bytes:
-    """Return an answer that pyfuse3 has filled with the names that fit."""
+def answered(native: NativeLibrary, handle: int, names: list[bytes], size: int) -> bytes:
+    """Return an answer that pyfuse3 has filled with the names that fit, which the handler of a
+    listing with this handle has given it.
+    """
+    native.imgfs_listing_begin(handle)
     add = native.fuse_add_direntry_plus  # type: ignore[attr-defined]  # a function of the native library
     add.restype = ctypes.c_size_t
     answer = ctypes.create_string_buffer(size)
@@ -68,13 +71,15 @@ def test_a_listing_is_changed_to_names_only(
     assert (opcode, number_of(handle), handle & PLAIN) == (READDIRPLUS, 7, PLAIN)
     plain = [entry(*item) for item in enumerate(names)]
     fitting = [n for n in range(len(plain) + 1) if sum(map(len, plain[:n])) <= size]
-    assert answered(native, names, size) == b"".join(plain[: max(fitting)])
+    asked(native, READDIRPLUS)  # a request that comes before the answer
+    assert answered(native, handle, names, size) == b"".join(plain[: max(fitting)])
 
 
 @pytest.mark.parametrize("opcode", [READDIRPLUS, LOOKUP])
 def test_other_requests_are_left_alone(native: NativeLibrary, opcode: int) -> None:
     asked(native, READDIR)
     assert asked(native, opcode) == (opcode, 7)
-    answer = answered(native, [b"x"], 4096)
+    asked(native, READDIR)  # a request that comes before the answer
+    answer = answered(native, 7, [b"x"], 4096)
     assert len(answer) == _ATTRIBUTES + len(entry(0, b"x"))
     assert answer[_ATTRIBUTES:] == entry(0, b"x")

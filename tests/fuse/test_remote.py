@@ -75,7 +75,7 @@ class Mount:
     """The handlers over a remote store, without a kernel."""
 
     def __init__(self, directory: Path) -> None:
-        store = MemoryStore(directory)
+        store = self.store = MemoryStore(directory)
         self.images = store.images = RemoteImages(store)
         load(store, archives.oci_archive((APP, "docker.io/library/app:1")))
         names.tag(store, "app:1", "ghcr.io/org/app:2")
@@ -145,6 +145,25 @@ def test_the_attributes_of_what_is_listed_are_asked_for_in_a_worker(
         remote.run(remote.operations.readdir, handle | tag, 0, None)
     assert len(shown) > 2
     assert all(shown.values())
+
+
+def test_a_listing_from_the_start_shows_what_has_changed(
+    remote: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reply(_token: Any, name: bytes, *_: Any) -> bool:
+        shown.append(name)
+        return True
+
+    shown = list[bytes]()
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    handle = remote.run(remote.operations.opendir, remote.inode("ghcr.io/org"), CALLER)
+    for tag in ("3", "4"):
+        remote.images.is_away = False
+        names.tag(remote.store, "app:1", f"ghcr.io/org/app:{tag}")
+        remote.images.is_away = True
+        shown.clear()
+        remote.run(remote.operations.readdir, handle, 0, None)
+        assert f"app:{tag}".encode() in shown
 
 
 @pytest.mark.parametrize("path", ["ghcr.io", "rootfs/ghcr.io", "app:1", BLOB])

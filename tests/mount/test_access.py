@@ -13,6 +13,7 @@ import pytest
 
 from tests import archives
 from tests.archives import ImageParts
+from tests.filetree.layers import directory, file, layer
 from tests.mounts import IMGFS, Mounted, lacking, mounts, run
 
 SOMEBODY = 65534
@@ -71,6 +72,20 @@ def test_others_read_with_allow_other(start: Callable[..., Mounted]) -> None:
     assert saved.returncode == 0
     assert b"index.json" in saved.stdout
     assert run_as_other_user("ls", mounted.store).returncode != 0
+
+
+def test_root_has_the_access_that_it_has_on_a_disk(start: Callable[..., Mounted]) -> None:
+    mounted = start()
+    modes = {"none": 0o000, "others": 0o001, "shadow": 0o640}
+    members = [file(name, "x", mode=mode) for name, mode in modes.items()]
+    image = ImageParts([layer(*members, directory("closed", 0o000), file("closed/a", "y"))])
+    mounted.load(archives.oci_archive((image, "app:2"), gzipped=True))
+    root = mounted / "rootfs/app:2"
+    for name in (*modes, "closed"):
+        assert os.access(root / name, os.R_OK | os.W_OK), name
+    assert [name for name in modes if os.access(root / name, os.X_OK)] == ["others"]
+    assert os.access(root / "closed", os.X_OK)
+    assert run("cat", "a", cwd=root / "closed").stdout == b"y"
 
 
 WRITES = {

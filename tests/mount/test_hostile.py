@@ -11,6 +11,7 @@ from engine.errors import printable
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import picture
+from tests.filetree.layers import layer, member
 from tests.hostile.cases import CASES
 from tests.hostile.conftest import pieces
 from tests.mounts import Mounted
@@ -60,3 +61,16 @@ def test_close_fails_with_the_errno_of_the_error(mounted: Mounted, name: str) ->
     wait_until(lambda: not list((mounted.store / "ingest").iterdir()), "nothing half done is left")
     assert picture(mounted.store) == before
     assert (mounted / "before:1").is_dir()
+
+
+def test_attributes_that_linux_cannot_list_are_not_shown(mounted: Mounted) -> None:
+    """All that are listed can be read, which programs that copy them depend on."""
+    names = ["user.", "a", "user." + "n" * 300, *(f"user.{n:0200}" for n in range(400))]
+    records = {f"SCHILY.xattr.{name}": "x" for name in names}
+    records["SCHILY.xattr.user.large"] = "x" * 65_537
+    image = ImageParts([layer(member("f", records=records), member("d", b"5", records=records))])
+    mounted.load(archives.oci_archive((image, "app:1")))
+    for path in (mounted / "rootfs/app:1/f", mounted / "layers/app:1/00/d"):
+        listed = os.listxattr(path)
+        assert len(listed) > 300
+        assert {os.getxattr(path, name) for name in listed} == {b"x"}

@@ -87,3 +87,38 @@ def check_dots(directory: Path) -> None:
         assert int(listed[".."]) == directory.parent.stat().st_ino
     assert ".." in listed
     assert run("ls", "-la", directory).stdout.splitlines()[1].endswith(b" .")
+
+
+def test_an_open_directory_lists_what_has_changed_from_its_start(
+    mounted_each_way: Mounted,
+) -> None:
+    """Also one that is a repository, whose layout has to be read."""
+    names = ["ghcr.io/org/app:1", "ghcr.io/org/app/x:1"]
+    mounted_each_way.load(archives.docker_archive((APP, names)))
+    for path in ("", "ghcr.io/org", "ghcr.io/org/app", "rootfs/ghcr.io/org/app"):
+        at_rest = os.open(mounted_each_way / path, os.O_RDONLY)
+        read = os.open(mounted_each_way / path, os.O_RDONLY)
+        try:
+            before = sorted(os.listdir(read))
+            prefix = path.removeprefix("rootfs/")
+            with LocalEngine(mounted_each_way.store) as engine:
+                engine.tag("ghcr.io/org/app:1", f"{prefix}/new:1".lstrip("/"))
+            for descriptor in (read, at_rest, read):
+                assert sorted(os.listdir(descriptor)) == sorted([*before, "new:1"]), path
+            with LocalEngine(mounted_each_way.store) as engine:
+                engine.remove(f"{prefix}/new:1".lstrip("/"))
+        finally:
+            os.close(at_rest)
+            os.close(read)
+
+
+def test_everything_listed_can_be_copied(mounted: Mounted, tmp_path: Path) -> None:
+    """A tag of 128 bytes behind a name of 237 is a reference, and too long for a file system."""
+    long = f"{'a' * 237}:{'1' * 128}"
+    mounted.load(archives.docker_archive((APP, [long, "app:1"])))
+    assert mounted.names() == ["app:1", "import"]
+    run("cp", "-a", mounted.path, tmp_path / "copy")
+    digest = os.getxattr(mounted / "app:1", "user.oci.digest").decode()
+    assert "index.json" in os.listdir(mounted / digest)
+    with LocalEngine(mounted.store) as engine:
+        assert len(engine.images.all()) == 2

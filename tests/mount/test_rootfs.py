@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from tests.hostile.test_layers import HARMLESS, REFUSED
 from tests.local_engine import LocalEngine
 from tests.mounts import IMGFS, Mounted, run
 from tests.trees import make_odd, picture
+from tests.vfs.roots import damage
 
 BIG = "".join(f"line {number}\n" for number in range(100_000))
 BASE = [
@@ -161,6 +163,31 @@ def test_one_file_of_one_layer_is_one_inode(mounted: Mounted) -> None:
     assert (one / "etc/a").stat().st_nlink == 2
 
 
+def test_a_directory_stays_where_it_is_when_its_image_is_looked_up_by_another_name(
+    mounted: Mounted, engine: LocalEngine
+) -> None:
+    """Linux moves a directory that is found by a second name, and its `..` with it."""
+    root = load(mounted, [directory("a"), directory("a/b"), file("a/b/c")])
+    names = ["app:1", "ghcr.io/o/app:1", "ghcr.io/o/p/q/app:1"]
+    for name in names[1:]:
+        engine.tag("app:1", name)
+    digest = os.getxattr(mounted / "app:1", "user.oci.digest").decode()
+    views = [
+        *(f"rootfs/{name}" for name in [*names, digest, f"app@{digest}"]),
+        *(f"layers/{name}/00" for name in names),
+    ]
+    for path in ("", "/a", "/a/b"):
+        descriptors = [os.open(f"{mounted.path}/{view}{path}", os.O_PATH) for view in views]
+        try:
+            for view, descriptor in zip(views, descriptors, strict=True):
+                shown = os.readlink(f"/proc/self/fd/{descriptor}")
+                assert shown == f"{mounted.path}/{view}{path}"
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+    assert (root / "a/b/c").samefile(mounted / "rootfs/ghcr.io/o/app:1/a/b/c")
+
+
 def test_inodes_are_the_same_after_a_remount(mount: Callable[..., Mounted]) -> None:
     def numbers(root: Path) -> dict[bytes, int]:
         return {
@@ -238,6 +265,67 @@ def test_a_flipped_byte_is_an_error_where_it_is(mounted: Mounted, engine: LocalE
         damaged.read()
     assert (root / "a").read_text() == "a" * 600_000
     assert mounted.names("rootfs") == ["app:1"]
+
+
+def test_a_repaired_layer_is_shown_at_once(mounted: Mounted, engine: LocalEngine) -> None:
+    layers = [
+        [directory("etc"), file("etc/passwd", "x"), *(file(f"many/{n}") for n in range(9))],
+        [file("etc/.wh.passwd"), file("many/.wh..wh..opq"), file("many/new", "y")],
+    ]
+    image = ImageParts([layer(*members) for members in layers])
+    mounted.load(archives.oci_archive((image, "app:2"), gzipped=True))
+    damage(engine, "app:2", 1)
+    root = mounted / "rootfs/app:2"
+    assert (root / "etc/passwd").read_text() == "x"
+    assert not (root / "many/new").exists(), "the kernel remembers that"
+    assert len(os.listdir(root / "many")) == 9
+    subprocess.run([*IMGFS, "--store", mounted.store, "fsck", "--repair"], check=False)
+    mounted.load(archives.oci_archive((image, "app:2"), gzipped=True))
+    assert not (root / "etc/passwd").exists()
+    assert (root / "many/new").read_text() == "y"
+    assert os.listdir(root / "many") == ["new"]
+    assert os.listdir(mounted / "layers/app:2/01/many") == ["new"]
+
+
+def test_a_copy_of_all_roots_has_the_modes_and_times_of_the_layers(
+    mounted_each_way: Mounted, tmp_path: Path
+) -> None:
+    for number in range(5):
+        members = [directory("./", 0o711, mtime=100 + number), file("a", "x")]
+        load(mounted_each_way, members, name=f"app:{number}")
+    for copy in ("first", "second"):
+        run("cp", "-a", mounted_each_way / "rootfs", tmp_path / copy)
+        found = [(tmp_path / copy / f"app:{number}").stat() for number in range(5)]
+        assert [stat.S_IMODE(one.st_mode) for one in found] == [0o711] * 5
+        assert [one.st_mtime for one in found] == [100 + number for number in range(5)]
+
+
+def test_a_listing_of_names_makes_no_root(mounted: Mounted, engine: LocalEngine) -> None:
+    load(mounted, BASE)
+    digest = engine.details("app:1").manifest.descriptor.digest
+    assert os.listdir(mounted / "rootfs") == ["app:1"]
+    assert run("ls", "-U", "--color=never", mounted / "rootfs").stdout == b"app:1\n"
+    assert engine.store.tables.get(digest) is None
+    assert (mounted / "rootfs/app:1").stat().st_nlink == 1
+    assert engine.store.tables.get(digest) is not None
+
+
+@needs_root
+def test_owners_have_32_bits(mounted_each_way: Mounted) -> None:
+    root = load(mounted_each_way, [file("a", uid=5_000_000_000, gid=(1 << 32) + 7)])
+    for _ in "again":
+        shown = (root / "a").stat()
+        assert (shown.st_uid, shown.st_gid) == (705_032_704, 7)
+    assert os.getxattr(root / "a", "user.oci.owner") == b"5000000000:4294967303"
+
+
+@pytest.mark.parametrize("layout", ["rootfs", "layers", "additional-layers"])
+def test_a_mount_of_one_kind_of_view_has_nothing_of_its_name(
+    mount: Callable[..., Mounted], layout: str
+) -> None:
+    mounted = mount(options=("--layout", layout))
+    with pytest.raises(FileNotFoundError):
+        (mounted / layout).lstat()
 
 
 def test_roots_as_the_mount_itself(mount: Callable[..., Mounted]) -> None:

@@ -159,6 +159,17 @@ def test_ending_leaves_what_is_mounted_over_it(mounted: Mounted) -> None:
 
 
 @as_root
+def test_what_covers_a_mount_is_not_unmounted(mounted: Mounted) -> None:
+    run("mount", "-t", "tmpfs", "none", mounted.path)
+    try:
+        (mounted.path / "mine").touch()
+        assert "another mount (tmpfs) covers the imgfs mount" in error_of_umount(mounted.path)
+        assert (mounted.path / "mine").exists()
+    finally:
+        run("umount", mounted.path)
+
+
+@as_root
 def test_without_mtab_an_ordinary_user_unmounts(tmp_path: Path) -> None:
     """fusermount3 refuses here; umount(8) and the end of the mount's process succeed."""
     home, etc = tmp_path / "home", tmp_path / "etc"

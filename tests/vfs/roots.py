@@ -1,6 +1,7 @@
 """Images whose roots are shown, for tests without a mount."""
 
 import json
+import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ def roots(
     images: Images, called: Names = FAMILIAR
 ) -> AbstractContextManager[tuple[LocalEngine, ImageTree]]:
     """Return a store of images, and its tree."""
-    return roots_of(archives.oci_archive(*images, gzipped=True), called)
+    return roots_of(archive_of_images(images), called)
 
 
 @contextmanager
@@ -90,3 +91,22 @@ def read(node: Node | None) -> bytes:
 
 def names(node: Node | None) -> list[str]:
     return [name for name, _ in entered(node).children()]
+
+
+def archive_of_images(images: Images) -> bytes:
+    """Return the archive from which `roots` loads."""
+    return archives.oci_archive(*images, gzipped=True)
+
+
+def damage(engine: LocalEngine, name: str, layer: int) -> str:
+    """Damage a layer of an image, and drop every table that is made of it; return its digest."""
+    manifest = engine.details(name).manifest
+    digest = manifest.manifest.layers[layer].digest
+    path = engine.store.directory / "blobs" / digest.replace(":", "/")
+    path.chmod(0o600)
+    with path.open("r+b") as stored:
+        stored.seek(-(path.stat().st_size // 2), os.SEEK_END)
+        stored.write(bytes(path.stat().st_size - stored.tell()))
+    for table in (digest, manifest.descriptor.digest):
+        engine.store.tables.delete(table)
+    return digest

@@ -16,6 +16,8 @@ from tests.archives import ImageParts
 from tests.filetree.layers import directory, file, layer
 from tests.vfs.roots import (
     archive_of,
+    archive_of_images,
+    damage,
     encrypted,
     entered,
     found,
@@ -54,7 +56,11 @@ def test_a_layer_is_what_layers_shows_with_its_blob_and_a_record() -> None:
         for number, (digest, data) in enumerate(zip(digests(APP), APP.layers, strict=True)):
             assert names(found(tree.root, path(digest))) == ["blob", "diff", "info"]
             shown = found(tree.root, f"layers/app:1/{number:02}")
-            assert found(tree.root, f"{path(digest)}/diff") == shown
+            diff = found(tree.root, f"{path(digest)}/diff")
+            assert names(diff) == names(shown)
+            assert diff is not None
+            assert shown is not None
+            assert diff.key != shown.key, "Linux allows a directory one name"
             blob = archives.compressed(data)
             assert read(found(tree.root, f"{path(digest)}/blob")) == blob
             assert info(tree, digest) == {
@@ -120,7 +126,13 @@ def test_a_layer_with_a_table_of_contents_has_two_names(annotation: str) -> None
     annotations = {annotation: TOC_DIGEST}
     listed = archives.descriptor(data, archives.OCI_LAYER, annotations=annotations)
     with roots_of(archive_of([listed], parts)) as (_, tree):
-        assert found(tree.root, path(TOC_DIGEST)) == found(tree.root, path(archives.digest(data)))
+        paths = [path(TOC_DIGEST), path(archives.digest(data))]
+        for below in ("", "/diff", "/diff/d"):
+            one, other = (found(tree.root, f"{known}{below}") for known in paths)
+            assert names(one) == names(other)
+            assert one is not None
+            assert other is not None
+            assert one.key != other.key, "Linux allows a directory one name"
         record = info(tree, TOC_DIGEST)
         assert record["toc-digest"] == TOC_DIGEST
         assert record["diff-digest"] == archives.digest(data)
@@ -187,3 +199,23 @@ def test_owners_are_those_of_the_mount() -> None:
         assert shown is not None
         assert shown.attributes().uid == 7
         tree.roots.owners = Owners(are_shown=False)
+
+
+def test_a_layer_beside_a_damaged_one_is_another_directory_once_that_is_back() -> None:
+    images = [(APP, "app:1")]
+    with roots(images) as (engine, tree):
+        (_, digest) = digests(APP)
+        damaged = damage(engine, "app:1", 0)
+        shown = entered(found(tree.root, path(digest)))
+        before = shown.lookup("diff")
+        assert before is not None
+        assert shown.entry_timeout(before) == NEVER
+        engine.content.delete(damaged)
+        with engine.begin_import() as session:
+            session.feed(archive_of_images(images))
+            session.finish()
+        after = entered(found(tree.root, path(digest))).lookup("diff")
+        assert after is not None
+        assert after.key != before.key
+        assert names(after) == ["d", "gone"]
+        assert shown.entry_timeout(after) == FOREVER

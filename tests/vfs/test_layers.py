@@ -10,7 +10,18 @@ from imgfs.vfs.rootfs import Owners
 from imgfs.vfs.tree import ImageTree
 from tests.archives import ImageParts
 from tests.filetree.layers import directory, file, layer
-from tests.vfs.roots import encrypted, entered, found, image, names, read, roots, roots_of
+from tests.vfs.roots import (
+    archive_of_images,
+    damage,
+    encrypted,
+    entered,
+    found,
+    image,
+    names,
+    read,
+    roots,
+    roots_of,
+)
 
 LOWER = [directory("d"), file("d/a", "1"), file("gone", "2")]
 UPPER = [file(".wh.gone"), directory("d"), file("d/.wh..wh..opq"), file("d/b", "3")]
@@ -106,3 +117,43 @@ def test_a_layer_that_hides_the_whole_root_does_so_by_whiteouts() -> None:
             node = found(top, name)
             assert node is not None
             assert stat.S_ISCHR(node.attributes().mode), name
+
+
+def test_a_damaged_layer_is_an_error_although_the_root_is_known_and_is_back_once_it_is() -> None:
+    images = [(image(LOWER, UPPER), "app:1")]
+    with roots(images) as (engine, tree):
+        assert names(found(tree.root, "rootfs/app:1")) == ["d"]
+        manifest = engine.details("app:1").manifest.descriptor.digest
+        table = engine.store.tables.get(manifest)
+        digest = damage(engine, "app:1", 1)
+        assert table is not None
+        engine.store.tables.put(manifest, table)
+        before = entered(found(tree.root, "layers/app:1"))
+        assert names(found(before, "00")) == ["d", "gone"]
+        with pytest.raises(OSError, match="Input/output error"):
+            names(found(before, "01"))
+        engine.content.delete(digest)
+        with engine.begin_import() as session:
+            session.feed(archive_of_images(images))
+            session.finish()
+        after = entered(found(tree.root, "layers/app:1"))
+        assert after.key != before.key
+        assert names(found(after, "01")) == ["d", "gone"]
+        with pytest.raises(OSError, match="Stale"):
+            before.lookup("00")
+
+
+def test_an_image_with_several_names_has_directories_for_each() -> None:
+    with roots([(image(LOWER, UPPER), "app:1")]) as (engine, tree):
+        engine.tag("app:1", "app:2")
+        for path in ("", "/00", "/00/d"):
+            one, other = (found(tree.root, f"layers/app:{tag}{path}") for tag in (1, 2))
+            assert one is not None
+            assert other is not None
+            assert one.key != other.key, path
+
+
+def test_an_empty_layer_is_an_empty_directory() -> None:
+    with roots([(image([], [file("a")]), "app:1")]) as (_, tree):
+        assert names(found(tree.root, "layers/app:1/00")) == []
+        assert names(found(tree.root, "layers/app:1/01")) == ["a"]

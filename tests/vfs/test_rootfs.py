@@ -24,7 +24,17 @@ from tests import archives
 from tests.archives import ImageParts
 from tests.filetree.layers import directory, file, hardlink, layer, member, symlink, with_xattrs
 from tests.trees import CAPABILITY
-from tests.vfs.roots import entered, found, image, names, read, roots, roots_of
+from tests.vfs.roots import (
+    archive_of_images,
+    damage,
+    entered,
+    found,
+    image,
+    names,
+    read,
+    roots,
+    roots_of,
+)
 
 BASE = [
     directory("etc", 0o700, uid=5, gid=6, mtime=7),
@@ -123,6 +133,32 @@ def test_a_file_of_a_layer_is_one_inode_in_all_images() -> None:
         assert folders[0].key != folders[1].key  # type: ignore[union-attr]  # neither is None
 
 
+def test_an_image_with_several_names_has_a_directory_for_each() -> None:
+    with roots([(image(BASE), "app:1")]) as (engine, tree):
+        engine.tag("app:1", "ghcr.io/org/app:1")
+        tops = [found(tree.root, f"rootfs/{name}") for name in ("app:1", "ghcr.io/org/app:1")]
+        for path in ("etc", "etc/link", "etc/null"):
+            one, other = (found(top, path) for top in tops)
+            assert one is not None
+            assert other is not None
+            assert one.key != other.key, path
+            assert one.attributes() == other.attributes(), path
+        one, other = tops
+        assert one is not None
+        assert other is not None
+        assert one.key != other.key
+        assert one.attributes() == other.attributes()
+        assert found(one, "etc/a").key == found(other, "etc/a").key  # type: ignore[union-attr]
+
+
+def test_a_tree_is_made_once_for_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with roots([(image(BASE), "app:1")]) as (engine, tree):
+        engine.tag("app:1", "ghcr.io/org/app:1")
+        assert names(found(tree.root, "rootfs/app:1"))
+        monkeypatch.setattr(made, "root_table", None)
+        assert names(found(tree.root, "rootfs/ghcr.io/org/app:1/etc"))
+
+
 def test_another_number_of_links_is_another_inode() -> None:
     images = [(image(BASE), "one:1"), (image(BASE, UPPER), "two:1")]
     with roots(images) as (_, tree):
@@ -176,8 +212,10 @@ def test_names_are_those_of_images() -> None:
         assert names(found(views, "ghcr.io")) == ["org"]
         top = found(views, "ghcr.io/org/app:1")
         digest = named.target.digest
+        assert top is not None
         for path in (digest, f"ghcr.io/org/app@{digest}"):
-            assert found(views, path) == top, path
+            assert names(found(views, path)) == names(top), path
+            assert found(views, path).key != top.key, path  # type: ignore[union-attr]
         for path in ("app:2", "ghcr.io/org/app", "sha256:" + "0" * 64, "blobs", "ghcr.io/o"):
             assert found(views, path) is None, path
 
@@ -216,11 +254,13 @@ def test_listing_names_makes_no_tree() -> None:
         ((_, node),) = entered(found(tree.root, "rootfs")).children()
         assert node.attributes().timeout == NEVER
         assert entered(node).may_block(None)
+        assert not node.attributes().are_final
         assert not tree.roots.status()["left_out"]
         top = entered(found(tree.root, "rootfs/app:1"))
         assert top.key == node.key
         assert not top.may_block(None)
         assert node.attributes() == top.attributes()
+        assert node.attributes().are_final
 
 
 def test_nothing_can_be_changed() -> None:
@@ -301,3 +341,74 @@ def test_trees_that_were_dropped_are_made_again(monkeypatch: pytest.MonkeyPatch)
         assert entered(one).may_block("a")
         assert top.attributes() == attributes, "they never change under an inode"
         assert read(entered(one).lookup("a")) == b"one"
+
+
+def test_the_attributes_of_a_tree_in_memory_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "_KEPT_TOPS", 1)
+    base = [directory("./", 0o711), *BASE]
+    with roots([(image(base), "one:1"), (image(UPPER), "two:1")]) as (_, tree):
+        for name in ("one:1", "two:1", "one:1"):
+            top = found(tree.root, f"rootfs/{name}")
+            assert top is not None
+            assert top.attributes().are_final
+            mode = stat.S_IMODE(top.attributes().mode)
+        assert mode == 0o711
+
+
+def test_a_root_that_lacked_a_damaged_layer_is_another_one_once_the_layer_is_back() -> None:
+    images = [(image(BASE, UPPER), "app:1")]
+    with roots(images) as (engine, tree):
+        digest = damage(engine, "app:1", 1)
+        before = entered(found(tree.root, "rootfs/app:1"))
+        assert names(before) == ["etc"]
+        assert names(found(before, "etc")) == ["a", "b", "link", "null", "pipe", "\udcff"]
+        engine.content.delete(digest)
+        with engine.begin_import() as session:
+            session.feed(archive_of_images(images))
+            session.finish()
+        after = entered(found(tree.root, "rootfs/app:1"))
+        assert names(after) == ["etc", "new", "opaque"]
+        assert found(after, "etc/b") is None
+        assert after.key != before.key
+        assert not after.may_block("etc")
+        for look in (lambda: before.lookup("etc"), lambda: names(before)):
+            with pytest.raises(OSError, match="Stale") as caught:
+                look()
+            assert caught.value.errno == errno.ESTALE
+        assert not tree.roots.status()["left_out"]
+
+
+def test_a_root_that_lacks_a_damaged_layer_is_kept_until_the_store_has_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with roots([(image(BASE, UPPER), "app:1"), (image(BASE), "other:1")]) as (engine, tree):
+        damage(engine, "app:1", 1)
+        before = entered(found(tree.root, "rootfs/app:1"))
+        assert names(before) == ["etc"]
+        monkeypatch.setattr(made, "root_table", None)
+        engine.tag("other:1", "other:2")
+        assert before.may_block("etc")
+        assert found(before, "etc/a") is not None
+        assert not before.may_block("etc")
+        assert entered(found(tree.root, "rootfs/app:1")).key == before.key
+
+
+@pytest.mark.parametrize("kind", ["rootfs", "layers", "additional-layers"])
+def test_a_mount_of_one_kind_of_view_has_nothing_of_its_name(kind: str) -> None:
+    with roots([(image(BASE), "app:1")]) as (_, tree):
+        others = {"rootfs", "layers", "additional-layers"} - {kind}
+        top = tree.rooted(kind)
+        assert top.lookup(kind) is None
+        assert all(top.lookup(other) for other in others)
+
+
+def test_owners_have_32_bits() -> None:
+    members = [file("a", uid=5_000_000_000, gid=(1 << 32) + 7), directory("d", uid=1 << 40)]
+    with roots([(image(members), "app:1")]) as (_, tree):
+        tree.roots.owners = Owners(are_shown=True)
+        one, folder = (found(tree.root, f"rootfs/app:1/{name}") for name in ("a", "d"))
+        assert one is not None
+        assert folder is not None
+        assert (one.attributes().uid, one.attributes().gid) == (705_032_704, 7)
+        assert folder.attributes().uid == 0
+        assert one.xattr("user.oci.owner") == b"5000000000:4294967303"

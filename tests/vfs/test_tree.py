@@ -1,6 +1,7 @@
 """Tests of the tree of names, with arbitrary image names."""
 
 import errno
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import MissingContent
 from engine.image import Image, TreeEntry
 from engine.spec.oci import Descriptor
 from imgfs.fuse.inodes import Inodes
 from imgfs.vfs.names import FAMILIAR, SAFE, Names, without_colons
-from imgfs.vfs.nodes import Directory, FixedDirectory, Node, is_directory
+from imgfs.vfs.nodes import BytesFile, Directory, FixedDirectory, Node, is_directory
 from imgfs.vfs.tree import ImageDirectory, ImageTree
-from imgfs.vfs.views import CombinedView
+from imgfs.vfs.views import CombinedView, DockerView, View
 from tests import archives
 from tests.archives import ImageParts
 from tests.local_engine import LocalEngine
@@ -214,3 +216,72 @@ def test_no_image_gets_a_name_that_is_not_text(
             change(images.root)
         assert caught.value.errno == reason
         assert engine.images.all() == before
+
+
+@pytest.mark.parametrize(("called", "tag"), [(FAMILIAR, 18), (SAFE, 17)])
+def test_a_name_that_no_file_system_takes_is_not_listed(called: Names, tag: int) -> None:
+    fitting, longer = (f"{'a' * 236}:{'1' * length}" for length in (tag, tag + 1))
+    with tree({f"ghcr.io/{fitting}", f"ghcr.io/{longer}"}, called) as (_, images):
+        shown = [called.shown(fitting)]
+        assert len(shown[0]) == 255
+        for top in (images.root, images.fixed["rootfs"], images.fixed["layers"]):
+            assert is_directory(top)
+            space = found(top, "ghcr.io")
+            assert space is not None
+            assert is_directory(space)
+            assert [name for name, _ in space.children()] == shown
+            assert space.lookup(called.shown(longer)) is not None
+
+
+@pytest.mark.parametrize("view", [CombinedView(), DockerView()])
+def test_an_incomplete_image_leaves_its_repository_whole(view: View) -> None:
+    other = ImageParts(layers=[archives.layer("other")])
+    with tree({"docker.io/library/svc:1"}) as (engine, _):
+        with engine.begin_import() as session:
+            session.feed(archives.oci_archive((other, "docker.io/library/svc:2")))
+            session.finish()
+        (lost,) = map(archives.digest, APP.layers)
+        engine.content.delete(lost)
+        images = ImageTree(engine.store, view, {})
+        index = found(images.root, "svc/index.json")
+        assert isinstance(index, BytesFile)
+        names = [
+            entry["annotations"]["org.opencontainers.image.ref.name"]
+            for entry in json.loads(index.data)["manifests"]
+        ]
+        assert names == ["2"]
+        assert found(images.root, "svc:2/index.json") is not None
+        with pytest.raises(MissingContent, match="svc:1"):
+            found(images.root, "svc:1/index.json")
+        engine.images.delete("docker.io/library/svc:2")
+        with pytest.raises(MissingContent, match="svc:1"):
+            found(images.root, "svc/index.json")
+
+
+def test_a_repository_shows_an_image_again_once_it_is_repaired() -> None:
+    other = archives.oci_archive(
+        (ImageParts(layers=[archives.layer("other")]), "docker.io/library/svc:2")
+    )
+
+    def load(engine: LocalEngine) -> None:
+        with engine.begin_import() as session:
+            session.feed(other)
+            session.finish()
+
+    def names(images: ImageTree) -> list[str]:
+        index = found(images.root, "svc/index.json")
+        assert isinstance(index, BytesFile)
+        manifests = json.loads(index.data)["manifests"]
+        return [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in manifests]
+
+    with tree({"docker.io/library/svc:1"}) as (engine, images):
+        load(engine)
+        engine.content.delete(engine.find_one("svc:2").target.digest)
+        before = found(images.root, "svc/index.json")
+        assert names(images) == ["1"]
+        load(engine)
+        assert names(images) == ["1", "2"]
+        after = found(images.root, "svc/index.json")
+        assert before is not None
+        assert after is not None
+        assert before.key != after.key

@@ -60,6 +60,8 @@ class NativeLibrary(Protocol):
 
     def imgfs_gather_take(self, place: int, /) -> bytes: ...
 
+    def imgfs_listing_begin(self, handle: int, /) -> None: ...
+
     def imgfs_direct_begin(self, function: Answer | None, /) -> None: ...
 
     def imgfs_tree_add(self, columns: tuple[Any, ...], /) -> None: ...
@@ -85,6 +87,8 @@ def load() -> NativeLibrary | str:
     library.imgfs_gather_begin.argtypes = (ctypes.c_int, ctypes.c_uint64)
     library.imgfs_gather_begin.restype = ctypes.c_bool
     library.imgfs_gather_take.restype = ctypes.py_object
+    library.imgfs_listing_begin.argtypes = (ctypes.c_uint64,)
+    library.imgfs_listing_begin.restype = None
     library.imgfs_direct_begin.argtypes = (ctypes.py_object,)
     library.imgfs_direct_begin.restype = None
     library.imgfs_tree_add.argtypes = (ctypes.py_object,)

@@ -12,9 +12,7 @@
 
 enum { DO_READDIRPLUS = 1u << 13, READDIRPLUS_AUTO = 1u << 14 };
 
-/* True if the last request was a READDIR. Its entries are added before the next request is received,
- * because the handler does not await anything.
- */
+/* True if the entries that are added are those of a READDIR. */
 static bool plain;
 
 void listing_accept(const struct init_in *offer, struct init_out *answer)
@@ -27,11 +25,18 @@ void listing_request(char *buffer, size_t size)
 {
 	struct in_header *in = (void *)buffer;
 	struct read_in *read = (void *)(in + 1);
-	plain = size >= sizeof *in + sizeof *read && in->opcode == READDIR;
-	if (plain) {
+	if (size >= sizeof *in + sizeof *read && in->opcode == READDIR) {
 		in->opcode = READDIRPLUS;
 		read->fh |= PLAIN;
 	}
+}
+
+/* Add entries to the answer to a request with this handle from now on; its handler awaits nothing until
+ * it has added them.
+ */
+void imgfs_listing_begin(uint64_t handle)
+{
+	plain = handle & PLAIN;
 }
 
 size_t fuse_add_direntry_plus(fuse_req_t request, char *buffer, size_t size, const char *name,

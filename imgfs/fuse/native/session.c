@@ -1,10 +1,11 @@
 /* Interposes imgfs between libfuse and the kernel.
  *
- * Loaded with RTLD_GLOBAL before pyfuse3, this library overrides two functions of libfuse that pyfuse3
- * calls: fuse_session_mount and fuse_session_receive_buf. (It does not use fuse_session_custom_io,
- * which most builds disable since libfuse 3.18.3.) This lets passthrough.c and listing.c change the
- * answer to FUSE_INIT, listing.c change a request, gather.c answer writes itself, and direct.c answer
- * requests about nodes that never change. libfuse does everything else.
+ * Loaded with RTLD_GLOBAL before pyfuse3, this library overrides four functions of libfuse that
+ * pyfuse3 calls: fuse_session_mount and fuse_session_receive_buf here, fuse_reply_open in passthrough.c,
+ * and fuse_add_direntry_plus in listing.c. (It does not use fuse_session_custom_io, which most builds
+ * disable since libfuse 3.18.3.) This lets passthrough.c and listing.c change the answer to FUSE_INIT,
+ * listing.c change a request, gather.c answer writes itself, and direct.c answer requests about nodes
+ * that never change. libfuse does everything else.
  */
 
 #define _GNU_SOURCE
@@ -27,10 +28,14 @@ enum { PATIENCE = 200 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
  * cache could answer, although the bytes of an inode never change (see imgfs/vfs/nodes.py).
  * .imgfs/events grows, but the kernel drops cached pages whenever the size changes; uploads are opened
  * with direct I/O and never cached.
+ *
+ * Accept concurrent lookups in one directory, which libfuse before 3.17 leaves out: otherwise one that
+ * waits for a disk or a network keeps all others there waiting, and nothing can end these.
  */
 void session_accept(const struct init_in *offer, struct init_out *answer)
 {
 	answer->flags &= ~(uint32_t)AUTO_INVAL_DATA;
+	answer->flags |= offer->flags & PARALLEL_DIROPS;
 	if (answer->max_write > MAX_WRITE)
 		answer->max_write = MAX_WRITE;
 	passthrough_accept(offer, answer);

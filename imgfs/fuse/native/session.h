@@ -44,7 +44,7 @@ struct read_in {
 	uint32_t flags, padding;
 };
 enum { LOOKUP = 1, WRITE = 16, INIT = 26, READDIR = 28, READDIRPLUS = 44 };
-enum { AUTO_INVAL_DATA = 1u << 12, INIT_EXT = 1u << 30 };
+enum { AUTO_INVAL_DATA = 1u << 12, PARALLEL_DIROPS = 1u << 18, INIT_EXT = 1u << 30 };
 
 /* A file handle has three fields: a tag, the subject of the tag (a backing ID or a place), and the
  * number of the handle in imgfs.

@@ -1,6 +1,6 @@
 /* Answers requests about the directories of trees that never change, out of their tables.
  *
- * engine/filetree/tree_table.py describes the columns, and imgfs/vfs/numbers.py inode numbers. Python
+ * engine/filetree/tree_table.py describes the columns, and imgfs/vfs/keys.py inode numbers. Python
  * adds a tree once it is in memory, and requests about other trees are left to it. Everything here runs
  * in the thread of the event loop.
  */
