@@ -74,7 +74,7 @@ def _history(args: Namespace) -> None:
     print_table(
         ["CREATED", "CREATED BY", "SIZE", "COMMENT"],
         (
-            [s["created"][:19] or "-", command(s["created_by"]), human(s["size"]), _note(s)]
+            [(s["created"] or "-")[:19], command(s["created_by"]), human(s["size"]), _note(s)]
             for s in steps
         ),
         None if args.no_trunc else on_a_terminal(WIDEST),
@@ -98,7 +98,7 @@ def _step(
     entry: oci.History, layer: oci.Descriptor | None, missing: Collection[str]
 ) -> dict[str, Any]:
     step = {
-        "created": entry.created,
+        "created": entry.created or None,
         "created_by": entry.created_by,
         "comment": entry.comment,
         "layer": layer.digest if layer else None,
@@ -121,7 +121,7 @@ def _fields(
         "Comment": step["comment"],
         "CreatedAt": step["created"] or "N/A",
         "CreatedBy": command(step["created_by"]),
-        "CreatedSince": created_since(step["created"], now),
+        "CreatedSince": created_since(step["created"] or "", now),
         "ID": image_id,
         "Layer": step["layer"] or "",
         "Size": human(step["size"]),

@@ -128,7 +128,7 @@ def _limits(max_bytes: int | None, words: tuple[str, ...]) -> Limits:
 
 def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "Loaded":
     with ExitStack() as stack:
-        if os.path.isdir(path):
+        if path != "-" and os.path.isdir(path):
             from engine.archive.load_directory import load_directory  # most are archives
 
             on_progress = stack.enter_context(progress_of("Loading", progress))

@@ -211,14 +211,15 @@ def _prepared(mountpoint: Path) -> Iterator[Callable[[], None]]:
         return
     elif not mountpoint.is_dir():
         raise Failed(f"{mountpoint}: is not a directory to mount on")
-    elif daemon(Path(os.path.realpath(mountpoint))) is not None:
+    elif is_ours(mountpoint) and daemon(Path(os.path.realpath(mountpoint))) is not None:
         raise Failed(f"{mountpoint}: is an imgfs mount already (imgfs umount {mountpoint} ends it)")
     yield lambda: None
 
 
 def _check_apart(store: str, mountpoint: Path) -> None:
-    """Refuse to hide the store, which the mount itself would then look for in the mount."""
-    if Path(os.path.realpath(store)).is_relative_to(os.path.realpath(mountpoint)):
+    """Refuse to hide a local store, which the mount itself would then look for in the mount."""
+    is_path = "://" not in store
+    if is_path and Path(os.path.realpath(store)).is_relative_to(os.path.realpath(mountpoint)):
         raise Failed(
             f"{mountpoint}: has the store {store} in it, which could not be reached any more;"
             " mount on another directory"

@@ -15,7 +15,7 @@ from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed
 from imgfs.cli.support.files import followed
 from imgfs.cli.support.holders import other_mounts, overlays, processes
-from imgfs.mounts import MountInfo, mountpoints, mounts, mounts_at
+from imgfs.mounts import MountInfo, mounts, mounts_at
 
 _PATIENCE = 30.0
 _SILENCE = 2.0
@@ -40,14 +40,12 @@ def _umount(args: Namespace) -> None:
     imgfs umount /mnt/images
     """
     mountpoint = Path(args.words[0]).absolute()
-    if not is_ours(mountpoint):
-        raise Failed(f"{mountpoint}: is not an imgfs mount")
+    real = _real(mountpoint)
+    mount = _ours(mountpoint, real)
     if args.lazy:
         unmount(mountpoint, lazily=True)  # its process may never answer
         return
-    real = _real(mountpoint)
     pid = None if is_stale(mountpoint) else daemon(real)
-    *_, mount = mounts_at(real)
     connection = _connection(mount)
     unmount(mountpoint, lazily=False)
     if pid is not None:
@@ -58,8 +56,21 @@ UMOUNT = Command(_umount, _options, words="MOUNTPOINT", least=1, most=1)
 
 
 def is_ours(mountpoint: Path) -> bool:
-    """Return whether a store is mounted there, even if its process has ended."""
-    return _real(mountpoint) in mountpoints()
+    """Return whether a store is what is seen there, even if its process has ended."""
+    return any(mount.is_ours for mount in mounts_at(_real(mountpoint))[-1:])
+
+
+def _ours(mountpoint: Path, real: Path) -> MountInfo:
+    """Return the mount of a store that is seen there; raise Failed if something else is."""
+    found = mounts_at(real)
+    if found and found[-1].is_ours:
+        return found[-1]
+    if any(mount.is_ours for mount in found):
+        raise Failed(
+            f"{mountpoint}: another mount ({found[-1].type}) covers the imgfs mount;"
+            f" umount {mountpoint} ends it"
+        )
+    raise Failed(f"{mountpoint}: is not an imgfs mount")
 
 
 def is_stale(mountpoint: Path) -> bool:

@@ -55,7 +55,7 @@ def _in_event_loop(change: Callable[P, T]) -> Callable[P, T]:
 
 class ImportDirectory(ReadOnlyDirectory):
     """The directory `import/`. Call it from the event loop only, except what changes its names,
-    which is called in worker threads; `create` is not.
+    which is called in worker threads; `create` is not. So is `lookup` if it may block.
     """
 
     key = "import"
@@ -78,8 +78,13 @@ class ImportDirectory(ReadOnlyDirectory):
     async def set_attributes(self, _change: AttributeChange, /) -> None:
         """Ignore the change: copiers set the times of a directory that they copy into."""
 
+    def may_block(self, name: str | None, /) -> bool:
+        directory = None if name is None else self._directories.get(name)
+        return directory is not None and directory.is_complete
+
     def lookup(self, name: str, /) -> Node | None:
-        directory = self._directory(name)
+        self._drop_outdated(name)
+        directory = self._directories.get(name)
         shown = directory.root if directory else None
         return self._failures.lookup(name) or self._upload(name) or shown
 
@@ -98,9 +103,13 @@ class ImportDirectory(ReadOnlyDirectory):
         self._put_report(name, upload)
         return upload
 
-    @_in_event_loop
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> UploadedDirectory:
         """Make an empty directory for a layout; OSError as for `create`."""
+        self._drop_outdated(name)
+        return self._mkdir(name, mode, uid, gid)
+
+    @_in_event_loop
+    def _mkdir(self, name: str, mode: int, uid: int, gid: int) -> UploadedDirectory:
         self._check_free(name)
         receipt = Receipt.new(mode, uid, gid)
         made = DirectoryUpload(name, receipt, self._services, self._new_key, self)
@@ -132,6 +141,8 @@ class ImportDirectory(ReadOnlyDirectory):
 
         Publish the images of a directory that is no longer hidden; raise what is wrong with them.
         """
+        self._drop_outdated(name)
+        self._drop_outdated(new_name)
         renamed = self._rename(name, target, new_name)
         if renamed is not None and is_hidden(name) and not is_hidden(new_name):
             renamed.publish(renamed.load.files())
@@ -215,19 +226,24 @@ class ImportDirectory(ReadOnlyDirectory):
         upload = self._uploads.get(name)
         return None if upload is None or upload.status is Status.FAILED else upload
 
-    def _directory(self, name: str) -> DirectoryUpload | None:
-        """Return the directory with a name unless its images have been removed since."""
+    def _drop_outdated(self, name: str) -> None:
+        """Drop the directory with a name if its images have been removed since; in a worker thread,
+        because the store is asked.
+        """
         directory = self._directories.get(name)
         if directory is not None and directory.is_outdated():
+            trio.from_thread.run_sync(self._drop_if_complete, directory)
+
+    def _drop_if_complete(self, directory: DirectoryUpload) -> None:
+        """Drop a directory unless it has gone meanwhile, or somebody goes on writing into it."""
+        if self._directories.get(directory.name) is directory and directory.is_complete:
             self._drop(directory)
-            return None
-        return directory
 
     def _check_free(self, name: str) -> None:
         check_length(name)
         if is_reserved(name):
             raise OSError(errno.EPERM, f"a name that ends in {SUFFIX} tells of a failed load")
-        if self._upload(name) is not None or self._directory(name) is not None:
+        if self._upload(name) is not None or name in self._directories:
             raise OSError(errno.EEXIST, "there is a file of that name")
 
     @_in_event_loop
@@ -236,7 +252,7 @@ class ImportDirectory(ReadOnlyDirectory):
         if target is not self:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         check_length(new_name)
-        if (directory := self._directory(name)) is not None:
+        if (directory := self._directories.get(name)) is not None:
             self._rename_directory(directory, new_name)
         else:
             self._rename_file(name, new_name)
@@ -257,7 +273,7 @@ class ImportDirectory(ReadOnlyDirectory):
         self._put_report(new_name, upload)
 
     def _rename_directory(self, directory: DirectoryUpload, new_name: str) -> None:
-        replaced = self._directory(new_name)
+        replaced = self._directories.get(new_name)
         if self._upload(new_name) is not None:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if replaced is not None and not replaced.root.is_empty:

@@ -1,7 +1,7 @@
 """An upload that is a directory of `import/`: what its files and directories share.
 
-Call it from the event loop, except `settle`, `publish`, `refuse`, `blobs` and the methods of its
-directories that change something, which run in worker threads.
+Call it from the event loop, except `is_outdated`, `settle`, `publish`, `refuse`, `blobs` and the
+methods of its directories that change something, which run in worker threads.
 """
 
 import time
@@ -100,9 +100,16 @@ class DirectoryUpload:
         """Seconds since something in it was changed; 0 while a file is open."""
         return 0.0 if self._open else time.monotonic() - self._changed_at
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all images that it is known to have are published, and no file is open."""
+        return self._is_complete and not self._open
+
     def is_outdated(self) -> bool:
-        """Return whether the images of a complete upload have been removed or replaced."""
-        return self._is_complete and not self._open and not self.load.is_current()
+        """Return whether the images of a complete upload have been removed or replaced since, which
+        the store is asked for.
+        """
+        return self.is_complete and not self.load.is_current()
 
     def xattrs(self) -> Mapping[str, bytes]:
         """Return the extended attributes that tell what became of the upload."""

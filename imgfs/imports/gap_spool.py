@@ -3,11 +3,17 @@
 The file has no name, so it disappears with the process.
 """
 
+import errno
 import os
 import tempfile
+from bisect import bisect_left, bisect_right
+from operator import itemgetter
 from pathlib import Path
 
 _BATCH = 1 << 20
+_MOST = 100_000
+"""The number of spans that may be kept, with gaps between them."""
+_start, _end = itemgetter(0), itemgetter(1)
 
 
 class GapSpool:
@@ -15,41 +21,47 @@ class GapSpool:
 
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (close() ends it)
-        self._spans: dict[int, int] = {}
+        self._spans: list[tuple[int, int]] = []
+        """The offsets of the first byte of each span and of the byte after it, in order."""
 
     def put(self, offset: int, data: bytes) -> None:
-        """Keep bytes; they replace those that were put at the same offsets. OSError."""
+        """Keep bytes; they replace those that were put at the same offsets. Raise OSError, also
+        (EFBIG) if there are too many gaps.
+        """
+        end = offset + len(data)
+        first = bisect_left(self._spans, offset, key=_end)
+        last = bisect_right(self._spans, end, key=_start)
+        joined = self._spans[first:last]
+        if not joined and len(self._spans) >= _MOST:
+            raise OSError(errno.EFBIG, f"expected at most {_MOST} gaps in what has been written")
         view = memoryview(data)
         written = 0
         while written < len(view):
             written += os.pwrite(self._file.fileno(), view[written:], offset + written)
-        start, end = offset, offset + len(data)
-        for low, high in list(self._spans.items()):
-            if low <= end and start <= high:
-                start, end = min(start, low), max(end, high)
-                del self._spans[low]
-        self._spans[start] = end
+        if joined:
+            offset, end = min(offset, joined[0][0]), max(end, joined[-1][1])
+        self._spans[first:last] = [(offset, end)]
 
     def take(self, offset: int) -> bytes:
         """Return bytes from `offset` on, b"" if there are none, and drop those before it."""
-        start = self.first
-        if start is None or start > offset:
+        del self._spans[: bisect_right(self._spans, offset, key=_end)]
+        if not self._spans or self._spans[0][0] > offset:
             return b""
-        end = self._spans.pop(start)
-        data = os.pread(self._file.fileno(), max(0, min(_BATCH, end - offset)), offset)
-        if offset + len(data) < end:
-            self._spans[offset + len(data)] = end
-        return data or self.take(offset)
+        end = self._spans[0][1]
+        data = os.pread(self._file.fileno(), min(_BATCH, end - offset), offset)
+        taken = offset + len(data)
+        self._spans[:1] = [(taken, end)] if taken < end else []
+        return data
 
     @property
     def first(self) -> int | None:
         """The offset of the first byte, or None if there is none."""
-        return min(self._spans, default=None)
+        return self._spans[0][0] if self._spans else None
 
     @property
     def end(self) -> int:
         """The offset after the last byte, 0 if there is none."""
-        return max(self._spans.values(), default=0)
+        return self._spans[-1][1] if self._spans else 0
 
     def close(self) -> None:
         self._file.close()

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 64
 """The number of nested directories in one upload."""
+MAX_DIRECTORIES = 20_000
+"""The number of all directories in one upload."""
 _BLOBS = "blobs"
 
 
@@ -169,9 +171,11 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
         return file
 
     def mkdir(self, name: str, mode: int, uid: int, gid: int, /) -> "UploadedDirectory":
-        """Make a directory; raise OSError (EMLINK) for one that is too deep."""
+        """Make a directory; raise OSError (EMLINK) for one that is too deep or one too many."""
         check_length(name)
         self.check_depth(1)
+        if len(self.upload.directories) >= MAX_DIRECTORIES:
+            raise OSError(errno.EMLINK, f"expected at most {MAX_DIRECTORIES} directories")
         made = self._implied.pop(name, None)
         if made is None:
             made = UploadedDirectory(self.upload, self, name, Receipt.new(mode, uid, gid))
@@ -186,9 +190,9 @@ class UploadedDirectory(UploadedNode, ReadOnlyDirectory):
         if target.startswith("/") or resolved.split("/")[0] == "..":
             raise OSError(errno.EPERM, "the link leads out of the directory")
         link = UploadedLink(self, name, os.fsencode(target), self.receipt.of_new(0o777))
-        self._add(name, link)
         path = self.path_of(name)
         self.upload.load.link(path, resolved)
+        self._add(name, link)
         self.upload.publish([(path, None)])
         return link
 

@@ -34,6 +34,18 @@ def inside(store: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[
 
 
 @pytest.fixture
+def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
+    """Return a function that runs a command line without adding a store."""
+
+    def run(*arguments: str | Path) -> Done:
+        capsysbinary.readouterr()
+        status = cli.run([str(argument) for argument in arguments])
+        return Done(status, *capsysbinary.readouterr())
+
+    return run
+
+
+@pytest.fixture
 def stock(store: Path) -> Callable[..., None]:
     """Return a function that loads archives without a command."""
 

@@ -52,7 +52,11 @@ def test_load_standard_input(imgfs: Command, arguments: list[str]) -> None:
     assert names(imgfs.store) == {"app:1": APP.id}
 
 
-def test_load_standard_input_and_files(imgfs: Command, app: Path) -> None:
+def test_load_standard_input_and_files(
+    imgfs: Command, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").mkdir()
     done = succeeded(imgfs("load", "-", app, stdin=OTHER_TAR))
     assert done.lines == ["Loaded image: ghcr.io/org/other:2", "Loaded image: app:1"]
 

@@ -12,7 +12,6 @@ import imgfs.fuse.native.library
 from engine.errors import StoreError
 from engine.limits import Limits
 from engine.spec import platforms
-from imgfs import cli
 from imgfs.cli import mount as mounting
 from imgfs.fuse.mount import MountOptions
 from imgfs.vfs.names import SAFE
@@ -52,18 +51,6 @@ def place(tmp_path: Path) -> Path:
     path = tmp_path / "mnt"
     path.mkdir()
     return path
-
-
-@pytest.fixture
-def bare(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
-    """Return a function that runs a command line without adding a store."""
-
-    def run(*arguments: str | Path) -> Done:
-        capsysbinary.readouterr()
-        status = cli.run([str(argument) for argument in arguments])
-        return Done(status, *capsysbinary.readouterr())
-
-    return run
 
 
 def test_mount_uses_defaults_without_options(
@@ -136,6 +123,24 @@ def test_a_mount_point_that_contains_the_store_is_refused(
         assert "has the store" in refusal(refused)
     assert served.calls == []
     assert not store.parent.joinpath("images").exists()
+
+
+def test_the_url_of_a_store_is_no_path(
+    bare: Callable[..., Done], served: Served, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    succeeded(bare("--store", "registry://h.example", "mount", "-f", "."))
+    assert served.only[1] == place
+
+
+@pytest.mark.parametrize("status", ["[]", '{{"mountpoint": "{place}"}}', '"{place}"'])
+def test_a_directory_that_looks_like_a_mount_is_none(
+    inside: Callable[..., Done], served: Served, place: Path, status: str
+) -> None:
+    (place / ".imgfs").mkdir()
+    (place / ".imgfs" / "status.json").write_text(status.format(place=place))
+    succeeded(inside("mount", "-f", "--nonempty", place))
+    assert served.only[1] == place
 
 
 def test_a_mount_point_without_a_parent_is_refused(

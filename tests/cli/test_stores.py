@@ -149,6 +149,18 @@ def test_the_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store_path(None) == Path("/home/me/.local/share/imgfs")
 
 
+def test_a_user_without_a_home_is_told_to_give_a_store(
+    bare: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IMGFS_STORE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert "set IMGFS_STORE" in refusal(bare("info"), status=2)
+    refused = refusal(bare("--store", "registry://h.example", "images"))
+    assert "set HOME or XDG_CACHE_HOME" in refused
+
+
 @pytest.mark.parametrize("command", [["images"], ["load"], ["info"], ["mount", "/mnt"]])
 def test_an_empty_text_names_no_store(imgfs: Command, command: list[str]) -> None:
     done = imgfs("--store", "", *command)

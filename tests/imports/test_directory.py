@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from engine.archive.directory_import import DirectoryImport
 from engine.content.writer import Writer
 from engine.errors import BrokenArchive
 from tests import archives
@@ -68,6 +69,65 @@ def test_the_state_of_a_directory_does_not_wait_for_its_disk(
                 assert root.upload.received == 0
                 seen.set()
             assert root.upload.received == len(data)
+
+    trio.run(main)
+
+
+def test_only_a_thread_asks_the_store_whether_a_directory_is_still_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may be behind a network; the rest of the mount goes on meanwhile."""
+    asked, answered = threading.Event(), threading.Event()
+
+    def is_current(_load: DirectoryImport) -> bool:
+        asked.set()
+        return not answered.wait(30)
+
+    monkeypatch.setattr(DirectoryImport, "is_current", is_current)
+
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            made = await served.mkdir("app")
+            assert not served.directory.may_block("app")
+            monkeypatch.setattr(type(made.upload), "is_complete", True)
+            assert served.directory.may_block("app")
+            assert not served.directory.may_block("other")
+            found: list[object] = []
+
+            async def look() -> None:
+                found.append(await trio.to_thread.run_sync(served.directory.lookup, "app"))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await trio.to_thread.run_sync(asked.wait, 30)
+                assert served.directory.report("app") is not None
+                assert found == []
+                answered.set()
+            assert found == [None]
+            await served.mkdir("app")
+
+    trio.run(main)
+
+
+def test_a_directory_that_is_written_to_while_the_store_is_asked_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            made = await served.mkdir("app")
+            token = trio.lowlevel.current_trio_token()
+
+            def is_current(_load: DirectoryImport) -> bool:
+                trio.from_thread.run_sync(
+                    monkeypatch.setattr, type(made.upload), "is_complete", False, trio_token=token
+                )
+                return False
+
+            monkeypatch.setattr(DirectoryImport, "is_current", is_current)
+            monkeypatch.setattr(type(made.upload), "is_complete", True)
+            found = await trio.to_thread.run_sync(served.directory.lookup, "app")
+            assert found is made
+            assert not made.is_removed
 
     trio.run(main)
 

@@ -1,5 +1,6 @@
 """Tests of directories below `import/` without a kernel."""
 
+import errno
 import itertools
 import threading
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ import trio.testing
 from engine.archive.directory_import import DirectoryImport
 from engine.archive.file_writer import FileWriter
 from engine.spec.digest import Digest
+from imgfs.imports import uploaded_directory
 from imgfs.imports.directory_upload import DirectoryUpload
 from imgfs.imports.serial_calls import SerialCalls
 from imgfs.imports.uploaded_directory import UploadedDirectory
@@ -47,6 +49,24 @@ def test_a_directory_may_change_while_it_is_looked_through(
             assert [name for name, _ in root.children()] == ["a", "b"]
             monkeypatch.setattr(UploadedLink, "height", property(change))
             assert root.height == 1
+
+    trio.run(main)
+
+
+def test_the_number_of_directories_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploaded_directory, "MAX_DIRECTORIES", 3)
+
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            root = await served.mkdir("app")
+            made = root.mkdir("a", 0o755, 0, 0)
+            made.mkdir("b", 0o755, 0, 0)
+            with pytest.raises(OSError, match="at most 3 directories") as refused:
+                root.mkdir("c", 0o755, 0, 0)
+            assert refused.value.errno == errno.EMLINK
+            assert root.child("c") is None
 
     trio.run(main)
 

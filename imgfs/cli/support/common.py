@@ -28,7 +28,7 @@ class Failed(Exception):
 def store_path(given: str | None) -> Path:
     """Return the path of the store: as given, or $IMGFS_STORE, or the default for root or users.
 
-    Raise UsageError for an empty text.
+    Raise UsageError for an empty text, and if this user has no home directory.
     """
     if given == "":
         raise UsageError("--store: expected a directory, found an empty text; give its path")
@@ -39,7 +39,13 @@ def store_path(given: str | None) -> Path:
         return Path("/var/lib/imgfs")
     import platformdirs
 
-    return platformdirs.user_data_path("imgfs")
+    try:
+        return platformdirs.user_data_path("imgfs")
+    except RuntimeError:
+        raise UsageError(
+            "--store: this user has no home directory with a store in it; give the path of one, or"
+            " set IMGFS_STORE"
+        ) from None
 
 
 def store_location(given: str | None) -> str:
