@@ -3,8 +3,9 @@
 import msgspec
 
 from engine import graph
+from engine.archive.archive_documents import ArchiveDocuments
 from engine.archive.archive_image import check_image
-from engine.archive.members import ArchiveDocuments, Members
+from engine.archive.members import Members
 from engine.errors import ContentMismatch, EngineError
 from engine.graph import Graph
 from engine.spec import oci, platforms

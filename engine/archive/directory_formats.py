@@ -85,7 +85,8 @@ def read_whole(
 
 
 def needed_files(members: Members) -> Iterator[Sequence[str]]:
-    """Yield the paths of absent files that an unpacked docker archive needs, in groups.
+    """Yield, in groups, the paths of the files that an unpacked docker archive needs; some may be
+    there already.
 
     The files of a group tell what the next one is: they have to be received in between. Raise what
     `read_whole` raises for what they hold.
@@ -96,7 +97,7 @@ def needed_files(members: Members) -> Iterator[Sequence[str]]:
     if members.has(docker.MANIFEST_FILE):
         items = docker.parse_manifest_json(members.document(docker.MANIFEST_FILE))
         yield [item.config for item in items if item.config]
-        yield docker_archive.absent_layers(members, items)
+        yield docker_archive.unstored_layers(members, items)
     elif members.has(docker.REPOSITORIES_FILE):
         yield from legacy_archive.needed_files(members)
 

@@ -56,10 +56,8 @@ def _without_names(item: docker.ManifestItem) -> docker.ManifestItem:
     )
 
 
-def absent_layers(members: Members, items: Iterable[docker.ManifestItem]) -> list[str]:
-    """Return the paths of layers that are neither there nor stored by their diff IDs; raise the
-    errors of `image`.
-    """
+def unstored_layers(members: Members, items: Iterable[docker.ManifestItem]) -> list[str]:
+    """Return the paths of the layers whose diff IDs are not stored; raise the errors of `image`."""
     paths: dict[str, str] = {}
     for item in items:
         if item.config and members.has(item.config):

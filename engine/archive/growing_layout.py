@@ -52,8 +52,7 @@ class _Index(msgspec.Struct, frozen=True):
 
 
 class GrowingLayout:
-    """A directory with images; for one thread at a time. Its attributes may be read by any thread:
-    their values are replaced, and never changed.
+    """A directory with images; for one thread at a time. Its attributes may be read by any thread.
 
     `published` are the images that have been published, by names and target; `blobs` the digests
     that they refer to. `error` is what is wrong with it.

@@ -6,10 +6,11 @@ is a source of blobs for `engine.graph`.
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from engine.archive.archive_documents import ArchiveDocuments
 from engine.archive.content_pool import ContentPool, blob_path, missing_blob
 from engine.archive.member_content import Content, Damaged
 from engine.content.protocols import ReaderAt
@@ -21,13 +22,9 @@ from engine.errors import (
     LimitExceeded,
     MissingMember,
 )
-from engine.graph import Documents
-from engine.limits import DOCUMENT_BYTES, KEPT_DOCUMENT_BYTES
 from engine.spec import digest as digests
-from engine.spec import oci
 from engine.spec.digest import Digest
 from engine.spec.go_json import JSON_LIMIT
-from engine.spec.oci import Descriptor, ImageConfig, Manifest, Platform, RootFS
 from engine.tar.member import clean_name
 
 _MAX_LINKS = 40
@@ -35,13 +32,6 @@ _NAME = 76
 _LINK = 104
 _DAMAGED = 250
 """The approximate memory in bytes of an entry of the table."""
-_STRUCT = 300
-_BLOB = 450
-_CHILD = 260
-_DIFF_ID = 16
-_REFERENCE = 8
-"""The same for a value that is kept of a document, for a blob that it names, which may be missing,
-for a reference to it and the label that is made of that, for a diff ID, and for a reference."""
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
@@ -97,111 +87,6 @@ class MemberNames:
         """Free all names."""
         self._named.clear()
         self.table_bytes = 0
-
-
-class ArchiveDocuments(Documents):
-    """What a load keeps of the documents of an archive: what its publication needs, and what
-    several of them have in common once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._read = 0
-        self._kept = 0
-        self._descriptors: dict[tuple[str, str, int], Descriptor] = {}
-        self._diff_ids: dict[str, str] = {}
-        self._checked: set[str] = set()
-
-    def begin(self) -> None:
-        """Begin another load of the same archive, which may read as much again."""
-        self._read = 0
-
-    def note(self, size: int) -> None:
-        """Note that a document of so many bytes is parsed or made; raise LimitExceeded."""
-        self._read += size
-        if self._read > DOCUMENT_BYTES:
-            raise LimitExceeded("archive", "bytes of documents", DOCUMENT_BYTES, self._read)
-
-    def check_once(self, digest: str, check: Callable[[], object]) -> None:
-        """Call `check` for a document that has not passed it yet."""
-        if digest not in self._checked:
-            check()
-            self._checked.add(digest)
-
-    def kept_entries(self, found: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-        return tuple(map(self._entry, found))
-
-    def kept_manifest(self, found: Manifest) -> Manifest:
-        self._keep(_STRUCT + _size_of(found.media_type, found.artifact_type))
-        return Manifest(
-            schema_version=found.schema_version,
-            media_type=found.media_type,
-            artifact_type=found.artifact_type,
-            config=self._shared(found.config),
-            layers=tuple(map(self._shared, found.layers)),
-            subject=found.subject and self._shared(found.subject),
-        )
-
-    def kept_config(self, found: ImageConfig) -> ImageConfig:
-        last = found.history[-1].created if found.history else ""
-        kept = ImageConfig(
-            created=found.created or last,
-            architecture=found.architecture,
-            os=found.os,
-            os_version=found.os_version,
-            os_features=found.os_features,
-            variant=found.variant,
-            rootfs=RootFS(found.rootfs.type, tuple(map(self._diff_id, found.rootfs.diff_ids))),
-        )
-        self._keep(_STRUCT + _size_of(kept.created, kept.rootfs.type, *_texts(kept.platform)))
-        return kept
-
-    def _entry(self, found: Descriptor) -> Descriptor:
-        """Return an entry of an index without what only its readers need."""
-        names = (oci.REFERENCE_TYPE, oci.REFERENCE_DIGEST)
-        annotations = {name: found.annotations[name] for name in names if name in found.annotations}
-        platform = _texts(found.platform) if found.platform else ()
-        self._keep(_STRUCT + _size_of(found.media_type, *annotations.values(), *platform))
-        return Descriptor(
-            found.media_type,
-            found.digest,
-            found.size,
-            annotations=annotations,
-            platform=found.platform,
-        )
-
-    def _shared(self, found: Descriptor) -> Descriptor:
-        """Return the descriptor of a config or layer, the same one for equal blobs."""
-        key = sys.intern(found.media_type), found.digest, found.size
-        if key not in self._descriptors:
-            self._keep(_BLOB + sys.getsizeof(found.media_type) + len(found.digest))
-            self._descriptors[key] = Descriptor(*key)
-        self._keep(_CHILD)
-        return self._descriptors[key]
-
-    def _diff_id(self, text: str) -> str:
-        if text not in self._diff_ids:
-            self._keep(_STRUCT + sys.getsizeof(text))
-            self._diff_ids[text] = text
-        self._keep(_DIFF_ID)
-        return self._diff_ids[text]
-
-    def _keep(self, size: int) -> None:
-        self._kept += size
-        if self._kept > KEPT_DOCUMENT_BYTES:
-            what = "bytes of what its manifests and configs name"
-            raise LimitExceeded("archive", what, KEPT_DOCUMENT_BYTES, self._kept)
-
-
-def _texts(platform: Platform) -> tuple[str, ...]:
-    """Return the texts that a platform consists of."""
-    texts = (*platform.os_features, platform.architecture, platform.os)
-    return (*texts, platform.os_version, platform.variant)
-
-
-def _size_of(*texts: str) -> int:
-    """Return the memory in bytes of texts and of the references to them."""
-    return _REFERENCE * len(texts) + sum(map(sys.getsizeof, filter(None, texts)))
 
 
 class Members:

@@ -102,7 +102,7 @@ class BlockFinder:
         state: State | None = None,
     ) -> None:
         """Use `buffers` for output; several decoders may share them if they do not run at a time.
-        So may those that follow one another share a `state`.
+        Those that follow one another may share a `state`, too.
 
         `on_block` is called with the first block that starts behind `first_block` uncompressed
         bytes, or at most the size of a window later, and returns that number for the next call.

@@ -67,7 +67,7 @@ def _fsck(args: Namespace) -> None:
     With --repair, rows without a file are removed, files without a row get one,
     damaged files are moved to quarantine/ in the store, and the records about images
     are derived again from their blobs. Damaged events and leases are removed. A database
-    that cannot be opened is rebuilt. One repair runs at a time.
+    that cannot be used is made anew. One repair runs at a time.
     The status is 1 if there is a problem (with --repair: if an image is damaged).
     """
     store = _local_store(args)

@@ -54,8 +54,8 @@ def _in_event_loop(change: Callable[P, T]) -> Callable[P, T]:
 
 
 class ImportDirectory(ReadOnlyDirectory):
-    """The directory `import/`. Call it from the event loop only, except what changes its names,
-    which is called in worker threads; `create` is not. So is `lookup` if it may block.
+    """The directory `import/`. Call it from the event loop only. What changes names, but for
+    `create`, is called in worker threads, and so is `lookup` where it may block.
     """
 
     key = "import"

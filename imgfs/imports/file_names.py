@@ -4,22 +4,21 @@ import errno
 import os
 
 from engine.spec import digest
+from imgfs.vfs.names import LONGEST
 
-_MOST = 255
-"""Bytes of a file's name, as statfs(2) tells; the kernel lets longer ones pass."""
 _MARK = 8
 """Hexadecimal digits that distinguish names that are cut."""
 
 
 def check_length(name: str) -> None:
     """Raise OSError (ENAMETOOLONG) for a name that is too long for a file."""
-    if len(os.fsencode(name)) > _MOST:
+    if len(os.fsencode(name)) > LONGEST:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 def cut_for(suffix: str, name: str) -> str:
     """Return a name that has room for a suffix: `name` itself, or its beginning and a digest."""
-    room = _MOST - len(os.fsencode(suffix))
+    room = LONGEST - len(os.fsencode(suffix))
     encoded = os.fsencode(name)
     if len(encoded) <= room:
         return name

@@ -67,7 +67,7 @@ def _safe_meanings(name: str) -> tuple[str, ...]:
 
 
 def can_be_listed(name: str) -> bool:
-    """Return whether every program can use a name."""
+    """Return whether a name, which is ASCII, is one that every program can use."""
     return len(name) <= LONGEST
 
 

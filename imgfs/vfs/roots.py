@@ -115,7 +115,7 @@ class Roots:
 
     def made(self, image: "ShownImage") -> Made | None:
         """Return the trees of an image if `make` returns them at once."""
-        return self._valid(image.key)
+        return self._current(image.key)
 
     def make(self, image: "ShownImage") -> Made:
         """Return the trees of an image; raise EngineError (NotFound if it is gone, MissingContent
@@ -124,7 +124,7 @@ class Roots:
         made = self._kept(image.key)
         if made is None:
             with self._turns.of(image.key):
-                made = self._kept(image.key) or self._still_valid(image.key) or self._make(image)
+                made = self._kept(image.key) or self._revalidated(image.key) or self._make(image)
                 self._keep(image.key, made)
         return made
 
@@ -207,8 +207,8 @@ class Roots:
             trees, tops, left_out, unreadable, frozenset(missing), lacks if may_come else None
         )
 
-    def _still_valid(self, key: str) -> Made | None:
-        """Return trees that lack layers, if the store has still the same of these layers."""
+    def _revalidated(self, key: str) -> Made | None:
+        """Return kept trees once the store has changed, None if it has got a layer they lack."""
         made = self._made.get(key)
         if made is None or made.lacking is None:
             return made
@@ -279,13 +279,13 @@ class Roots:
         return best or selection.any_complete(found) or next(iter(found.images), None)
 
     def _kept(self, key: str) -> Made | None:
-        """Return kept trees, which are used now, as `_valid`."""
+        """Return kept trees, which are used now, as `_current`."""
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)
-        return self._valid(key)
+        return self._current(key)
 
-    def _valid(self, key: str) -> Made | None:
+    def _current(self, key: str) -> Made | None:
         """Return kept trees, but not those that lack layers once the store has changed."""
         made = self._made.get(key)
         if made is None or made.lacking is None or made.lacking.is_current(self._store):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive import growing_layout, members
+from engine.archive import archive_documents, growing_layout
 from engine.archive.archive_image import Inventory
 from engine.archive.directory_formats import read_growing
 from engine.archive.directory_import import DirectoryImport
@@ -397,7 +397,7 @@ KEPT = 40_000
 def test_a_layout_grows_image_by_image(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", KEPT)
+    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", KEPT)
     parts, files = small_images(10), Files()
     with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
         for count in range(1, len(parts) + 1):
@@ -411,7 +411,7 @@ def test_a_layout_grows_image_by_image(
 def test_documents_that_are_replaced_do_not_count(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", KEPT)
+    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", KEPT)
     with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
         for part in small_images(50):
             for path, data in oci_layout(part, tags=["1"]).items():
@@ -423,7 +423,7 @@ def test_documents_that_are_replaced_do_not_count(
 def test_a_document_counts_once_while_blobs_arrive(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", KEPT)
+    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", KEPT)
     parts = small_images(10)
     files = oci_layout(*parts, tags=[f"{n}" for n in range(10)])
     layers = {f"blobs/sha256/{archives.digest(b)[7:]}" for b in parts[0].blobs(True)[2:]}

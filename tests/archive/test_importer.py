@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from engine.archive import members, pooled_layers
+from engine.archive import archive_documents, pooled_layers
 from engine.archive.import_options import ImportOptions
 from engine.archive.loaded import Loaded
 from engine.content.protocols import ReaderAt
@@ -131,7 +131,7 @@ def test_a_config_of_many_images_is_read_once(
 def test_the_documents_of_a_load_are_limited(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "DOCUMENT_BYTES", 20_000)
+    monkeypatch.setattr(archive_documents, "DOCUMENT_BYTES", 20_000)
     load(engine, sharing(5))
     with pytest.raises(LimitExceeded, match="bytes of documents: limit 20000"):
         load(engine, sharing(50))
@@ -140,7 +140,7 @@ def test_the_documents_of_a_load_are_limited(
 def test_what_a_load_keeps_of_documents_is_limited(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", 20_000)
+    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", 20_000)
     load(engine, sharing(5))
     with pytest.raises(LimitExceeded, match="manifests and configs name: limit 20000"):
         load(engine, sharing(50))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.archive import archive_documents
 from engine.archive import load_directory as loading
-from engine.archive import members
 from engine.archive.archive_image import Inventory
 from engine.archive.directory_formats import read_whole
 from engine.archive.import_options import ImportOptions
@@ -200,7 +200,7 @@ def test_what_is_kept_of_a_document_counts_once(
 ) -> None:
     image = ImageParts(layers=[archives.layer(f"{number}") for number in range(5)])
     directory = unpacked(archives.oci_archive((image, "app:1")), tmp_path / "app")
-    monkeypatch.setattr(members, "KEPT_DOCUMENT_BYTES", 8500)
+    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", 8500)
     attempts = counted(monkeypatch)
     assert load(engine, directory) == ["app:1"]
     assert len(attempts) > 1

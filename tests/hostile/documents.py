@@ -587,7 +587,7 @@ def _features(count: int, features: int) -> Iterable[bytes]:
     yield oci(entries, [*configs, *each])
 
 
-def _absent_layers(count: int, layers: int) -> Iterable[bytes]:
+def _unstored_layers(count: int, layers: int) -> Iterable[bytes]:
     """Many manifests, each of very many layers that are nowhere else."""
     described = [
         [
@@ -703,7 +703,7 @@ _TOO_MUCH = [
     ),
     Case(
         "30 manifests of 20,000 absent layers",
-        lambda: _absent_layers(30, 20_000),
+        lambda: _unstored_layers(30, 20_000),
         LimitExceeded,
         "bytes of what its manifests and configs name: limit 67108864",
     ),

@@ -112,8 +112,8 @@ class Deletion:
             raise self._unsupported()
 
     def _deletes(self, repository: str, unknown: str) -> bool:
-        """Return whether the registry deletes what a tag, or digest, that nobody has is like; ask
-        it once.
+        """Return whether the registry deletes tags, or manifests; ask it once, by the deletion of
+        `unknown`, which nobody has.
         """
         key = repository, unknown
         if key not in self._known:

@@ -39,7 +39,7 @@ class RegistryEvents(EventLog):
         return self._cached.last()
 
 
-def still(events: EventLog, name: str) -> Callable[[], bool]:
+def unchanged_since_now(events: EventLog, name: str) -> Callable[[], bool]:
     """Return a function that returns whether no event since now tells of a name."""
     last = events.last()
     return lambda: all(event.name != name for event in events.after(last))

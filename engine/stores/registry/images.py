@@ -30,7 +30,7 @@ from engine.spec import reference
 from engine.stores.images import ImageStore
 from engine.stores.registry.api import Reading
 from engine.stores.registry.changes import Changes
-from engine.stores.registry.events import still
+from engine.stores.registry.events import unchanged_since_now
 from engine.stores.registry.listing import KEPT_SECONDS, UNTOLD, Listing, ShortMemory
 from engine.stores.registry.location import Location
 
@@ -102,7 +102,7 @@ class RegistryImages(ImageStore):
                 if known is None:
                     raise Unreachable(self._location.url, "does not answer")
                 return known
-            is_current = still(self._events, full)
+            is_current = unchanged_since_now(self._events, full)
             found = self._asked(full, known, is_current)
             if is_current():
                 return found

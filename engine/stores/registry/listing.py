@@ -78,8 +78,8 @@ class Listing:
     """The names in a registry, as far as it tells them. Safe from any thread."""
 
     def __init__(self, reading: Reading, location: Location, version: Callable[[], int]) -> None:
-        """`version` returns another number once names were changed; the answers of before are then
-        not asked for any more.
+        """`version` returns another number once names were changed; earlier answers are then
+        forgotten.
         """
         self._reading = reading
         self._location = location

@@ -35,7 +35,7 @@ NO_LONGER_SO: Final = "no longer so"
 def repair(store: LocalStore, problem: Problem) -> str:
     """Repair the problem if that is safe; return a description of the repair, "" if there is none.
 
-    The description is NO_LONGER_SO if another process has changed the file in the meantime.
+    The description is NO_LONGER_SO if another process has changed the file or the row meanwhile.
 
     Raise StoreDamaged if only a new database helps, StoreError, OSError.
     """

@@ -18,7 +18,7 @@ from engine.stores.local.locks import locked
 
 @contextmanager
 def repairing(root: Path) -> Iterator[None]:
-    """Keep other repairs away: a database that was found damaged is so until it is replaced.
+    """Keep other repairs away, which could replace the database that this one is about to replace.
 
     Raise StoreBusy at once if another process repairs the store, and what `open_directory` raises.
     """

@@ -122,8 +122,8 @@ def _target(root: Path, digest: object, target: object) -> str:
     """Return the digest of a target that a row has twice: the one that is that of a blob."""
     said = [str(digest)]
     with suppress(InvalidDocument, TypeError):
-        said.append(decode(str(target), Descriptor, "").digest)
-    return next((one for one in said if _has_blob(root, one)), said[0])
+        said.insert(0, decode(str(target), Descriptor, "").digest)
+    return next((one for one in said if _has_blob(root, one)), said[-1])
 
 
 def _has_blob(root: Path, digest: str) -> bool:

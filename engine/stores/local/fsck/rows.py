@@ -18,7 +18,7 @@ _NO_ROW: Final = -1
 def wrong_rows(store: LocalStore) -> Iterator[Problem]:
     """Yield the rows whose values have no meaning.
 
-    Raise StoreDamaged if that is not for the values of single rows.
+    Raise StoreDamaged if a column is missing, so that no single row is to blame.
     """
     for kind, read_all in ((Kind.EVENT, store.events.after), (Kind.LEASE, store.leases.list)):
         if _is_wrong(read_all):
