@@ -54,8 +54,9 @@ class Pusher:
         """Send all blobs and manifests first, then point tags at them, then remove tags.
 
         Raise the first error, once the tags that were changed are as they were before, but for
-        those that somebody else has changed since. A tag that was new stays if the registry deletes
-        nothing, and a manifest that has no tag stays anyway.
+        those that somebody else has changed since, or had changed without being noticed here. A tag
+        that was new stays if the registry deletes nothing, and a manifest without a tag stays
+        anyway.
         """
         images = {name: image for name, image in changes.items() if image is not None}
         before = {name: self._known.find(name) for name in changes}
@@ -68,16 +69,19 @@ class Pusher:
         with self._undoing() as changed:
             for name in sorted(images, key=lambda name: ("@" in name, name)):
                 manifest = self._manifest(images[name].target)
+                is_known = "@" not in name and self._stands_for(name, before[name])
                 is_listed = self._point(name, manifest)
-                if "@" not in name:
+                if is_known:
                     changed[name] = partial(self._put_back, name, images[name], before[name])
                 found = referrer(manifest.descriptor, manifest.data)
                 if found is not None and not is_listed:
                     self._referrers.announce(self._location.repository(name), found)
             for name, image in sorted(removed.items()):
+                is_known = "@" in name or self._stands_for(name, image)
                 with suppress(NotFound):  # somebody else was faster
                     self._remove(name, image)
-                    changed[name] = partial(self._put_back, name, None, image)
+                    if is_known:
+                        changed[name] = partial(self._put_back, name, None, image)
 
     def _point(self, name: str, manifest: Manifest) -> bool:
         """Store a manifest under the tag or digest of a name; return as `Uploads.manifest`."""
@@ -104,7 +108,7 @@ class Pusher:
             for name, put_back in reversed(changed.items()):
                 try:
                     put_back()
-                except EngineError as error:  # the caller has the first
+                except (EngineError, OSError) as error:  # the caller has the first
                     log.warning("%s is not put back: %s", printable(name), error)
                     if isinstance(error, Unreachable):
                         break
@@ -112,14 +116,18 @@ class Pusher:
 
     def _put_back(self, name: str, new: Image | None, old: Image | None) -> None:
         """Give a name back what it stood for, unless it is not as it was made here any more."""
-        repository, reference = self._location.repository(name), self._location.reference(name)
-        if self._deletion.target(repository, reference) != (new and new.target.digest):
+        if not self._stands_for(name, new):
             return
         if old is not None:
             self._point(name, self._manifest(old.target))
         elif new is not None:
             with suppress(NotFound):
                 self._remove(name, new)
+
+    def _stands_for(self, name: str, image: Image | None) -> bool:
+        """Return whether the registry has this image by a name, or nothing if it is None."""
+        repository, reference = self._location.repository(name), self._location.reference(name)
+        return self._deletion.target(repository, reference) == (image and image.target.digest)
 
     def _upload(self, repository: str, root: Descriptor) -> None:
         """Give a repository everything below a descriptor, but for the root itself."""

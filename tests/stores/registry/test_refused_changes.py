@@ -131,6 +131,20 @@ def test_what_others_have_changed_since_is_not_put_back(
     assert names(client) == seen(store) == expected
 
 
+def test_what_others_had_changed_unnoticed_is_not_replaced_by_what_was_known(
+    client: FaultyClient, store: Store
+) -> None:
+    """Nobody knows any more what app:1 was, as after any other push; app:3 was asked for."""
+    assert seen(store) == BEFORE
+    elsewhere(client, "app:1", THEIRS)
+    elsewhere(client, "app:3", THEIRS)
+    client.refused[("PUT", "4")] = AccessDenied(client.location.url, "PUT: refused")
+    with pytest.raises(AccessDenied):
+        load(store, oci_archive(*((NEW, f"docker.io/library/app:{n}") for n in (1, 3, 4))))
+    left = {"app:1": digest(NEW.manifest()), "app:3": digest(THEIRS.manifest())}
+    assert names(client) == seen(store) == {**BEFORE, **left}
+
+
 def test_a_tag_that_others_push_after_its_removal_stays(client: FaultyClient, store: Store) -> None:
     assert seen(store) == BEFORE
     client.meanwhile[("DELETE", "2")] = lambda: elsewhere(client, "app:1", THEIRS)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FILE: Final = "imgfs.db"
 _NEW: Final = ".imgfs.db"
-_COMPANIONS: Final = ("", "-wal", "-shm")
+_COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 
 
 def replace_database(root: Path) -> None:
