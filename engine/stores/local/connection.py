@@ -13,6 +13,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable
+from threading import RLock
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from engine.errors import StoreBusy, StoreDamaged, StoreError
@@ -26,6 +27,7 @@ _PROBED: Final = 64 << 10
 LOCKED: Final = (
     f"another process has kept the database locked for {BUSY_SECONDS} s; try again later"
 )
+CLOSED: Final = "the database is closed"
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DAMAGE: Final = "the database is damaged: run imgfs fsck --repair"
@@ -63,15 +65,40 @@ class Connection(sqlite3.Connection):
     is_read_only: bool
     failed = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.using = RLock()
+        """Held during each call of SQLite."""
+        self.calls = 0
+        """The number of calls that go on: the parameters of one may make another."""
+        self.is_given_up = False
+
     def close(self) -> None:
         forks.closed(self)
         super().close()
 
+    def give_up(self) -> None:
+        """Close at the end of the call that another thread makes, or now if there is none: the
+        sqlite3 module crashes if a connection is closed during a call.
+        """
+        self.is_given_up = True
+        if self.using.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self.using.release()
+
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        return self.cursor(_Cursor).execute(sql, parameters)
+        return self._new_cursor().execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
-        return self.cursor(_Cursor).executemany(sql, parameters)
+        return self._new_cursor().executemany(sql, parameters)
+
+    def _new_cursor(self) -> _Cursor:
+        try:
+            return self.cursor(_Cursor)
+        except sqlite3.ProgrammingError as error:
+            raise translated(error, self.path) from error
 
 
 class _Cursor(sqlite3.Cursor):
@@ -95,6 +122,9 @@ class _Cursor(sqlite3.Cursor):
         return self._translating(super().__next__)
 
     def _translating(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        connection = self.connection
+        connection.using.acquire()
+        connection.calls += 1
         try:
             return call(*args, **kwargs)
         except sqlite3.Error as error:
@@ -103,6 +133,11 @@ class _Cursor(sqlite3.Cursor):
             raise translated(error, self.connection.path) from error
         except UnicodeDecodeError as error:
             raise StoreDamaged(self.connection.path, _DAMAGE) from error
+        finally:
+            connection.calls -= 1
+            connection.using.release()
+            if connection.is_given_up and not connection.calls:
+                connection.close()
 
 
 def check_types(row: tuple[Any, ...], types: tuple[type, ...]) -> None:
@@ -134,6 +169,8 @@ def translated(error: sqlite3.Error, path: str) -> Exception:
         return StoreDamaged(path, _SENTENCES[code])
     if _shows_damage(error, code):
         return StoreDamaged(path, _DAMAGE)
+    if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
+        return StoreError(path, CLOSED)
     if code in _SENTENCES:
         return StoreError(path, _SENTENCES[code])
     return error

@@ -33,6 +33,7 @@ from engine.errors import StoreBusy, StoreError
 from engine.stores.local import forks
 from engine.stores.local.connection import (
     BUSY_SECONDS,
+    CLOSED,
     LOCKED,
     Connection,
     damaged,
@@ -194,7 +195,7 @@ class Database(Closing):
                 connections.append(self._watch)
                 self._watch = None
         for connection in connections:
-            connection.close()
+            connection.give_up()
 
     @property
     def _is_inherited(self) -> bool:
@@ -251,7 +252,7 @@ class Database(Closing):
 
     def _connect(self) -> Connection:
         if self._closed:
-            raise StoreError(str(self.path), "the database is closed")
+            raise StoreError(str(self.path), CLOSED)
         file = forks.file_at(self.path)
         if forks.is_inherited(file):
             raise StoreError(str(self.path), forks.SENTENCE)

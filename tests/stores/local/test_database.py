@@ -328,7 +328,7 @@ def test_connections_of_ended_threads_are_closed(database: Database) -> None:
     ended = in_thread(lambda: database.connection)
     in_thread(lambda: database.connection)
     assert isinstance(ended, sqlite3.Connection)
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(StoreError, match="closed"):
         ended.execute("SELECT 1")
 
 
@@ -350,7 +350,7 @@ def test_closed(path: Path) -> None:
     thread.join()
     database.close()
     assert sorted(file.name for file in path.parent.iterdir()) == ["imgfs.db"]
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(StoreError, match="closed"):
         mine.execute("SELECT 1")
     for use in (
         lambda: database.connection,
@@ -394,8 +394,10 @@ def test_a_look_at_the_version_changes_no_connection(
     database.data_version()
     changed: list[str] = []
 
-    def watched(_connection: Connection, name: str, _value: object) -> None:
-        changed.append(name)
+    def watched(connection: Connection, name: str, value: object) -> None:
+        if name == "failed":
+            changed.append(name)
+        object.__setattr__(connection, name, value)
 
     monkeypatch.setattr(Connection, "__setattr__", watched)
     database.data_version()
@@ -559,3 +561,48 @@ def test_cursors(database: Database) -> None:
     assert cursor.fetchmany(1) == [("b",)]
     assert list(cursor) == [("c",)]
     assert cursor.fetchone() is None
+
+
+def test_a_database_that_is_closed_during_a_call_ends_with_an_error(path: Path) -> None:
+    """The sqlite3 module would crash."""
+    begun, released = threading.Event(), threading.Event()
+    database = Database(path)
+    errors: list[BaseException] = []
+
+    def hold() -> int:
+        begun.set()
+        return released.wait(30)
+
+    def read() -> None:
+        connection = database.connection
+        connection.create_function("hold", 0, hold)
+        try:
+            for _ in range(2):
+                connection.execute("SELECT hold()").fetchall()
+        except StoreError as error:
+            errors.append(error)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    assert begun.wait(30)
+    database.close()
+    released.set()
+    reading.join()
+    (error,) = errors
+    assert "the database is closed" in str(error)
+    assert database.path.exists()
+
+
+def test_a_connection_that_is_given_up_within_a_call_is_closed_after_the_outermost(
+    database: Database,
+) -> None:
+    connection = database.connection
+
+    def parameters() -> Iterator[tuple[str]]:
+        connection.is_given_up = True
+        assert digests(database) == []
+        yield ("a",)
+
+    connection.executemany(INSERT, parameters())
+    with pytest.raises(StoreError, match="closed"):
+        connection.execute("SELECT 1")
