@@ -134,7 +134,7 @@ class Graph(msgspec.Struct, frozen=True):
 
 
 class Documents:
-    """What walks read of documents: everything, and each document once.
+    """The documents that walks have read, each read once and kept whole.
 
     `read` returns the bytes of a document. A subclass may keep less. For one thread at a time.
     """

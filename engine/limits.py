@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from engine.errors import InvalidInput, LimitExceeded
+from engine.units import is_number
 
 BUFFER_SIZE: Final = 1 << 20
 """Bytes that are read, or come out of a decompressor, at a time."""
@@ -47,7 +48,7 @@ class Limits(msgspec.Struct, frozen=True):
             if name not in self.__struct_fields__:
                 known = ", ".join(self.__struct_fields__)
                 raise InvalidInput(f"expected one of {known}, found {name}")
-            if not (value.isascii() and value.isdigit() and len(value) <= 18):
+            if not is_number(value):
                 raise InvalidInput(f"{name}: expected a number, found {value}")
         return msgspec.structs.replace(self, **{name: int(value) for name, value in words.items()})
 

@@ -1,4 +1,4 @@
-"""What a load keeps of the manifests, indexes and configs of an archive, within limits."""
+"""The parts of manifests, indexes and configs that a load keeps, within limits."""
 
 import sys
 from collections.abc import Callable
@@ -22,8 +22,8 @@ _REFERENCE = 8
 
 
 class ArchiveDocuments(Documents):
-    """What a load keeps of the documents of an archive: what its publication needs, and what
-    several of them have in common once.
+    """The documents of an archive, reduced to the parts that a publication needs; equal parts are
+    kept once.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ def key_of(target: Descriptor) -> Key:
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """What a blob has changed: the graphs that lacked it, and those of them in which an image or an
+    """The change by a blob: the graphs that lacked it, and those of them in which an image or an
     artifact has become complete.
 
     `is_certain` is False if there may be more: no graph is known to have lacked the blob, or one

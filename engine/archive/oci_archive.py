@@ -32,7 +32,7 @@ from engine.errors import (
 from engine.spec import docker, go_json, oci
 from engine.spec.oci import Descriptor, ImageLayout
 
-LAYOUT, INDEX = "oci-layout", "index.json"
+LAYOUT, INDEX = oci.LAYOUT_FILE, oci.INDEX_FILE
 
 
 def is_oci(members: Members) -> bool:

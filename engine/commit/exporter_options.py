@@ -13,11 +13,10 @@ from engine.commit.source import CommitOptions
 from engine.compression.options import Compression
 from engine.errors import InvalidText, printable
 from engine.spec import rfc3339
+from engine.units import is_number
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_DIGITS = 18
-"""Digits of a number that is worth reading."""
 
 
 class InvalidOption(InvalidText):
@@ -92,7 +91,7 @@ def _bool(key: str, value: str) -> bool:
 
 
 def _level(key: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS):
+    if not is_number(value):
         raise InvalidOption(key, f"expected a number, found {printable(value)!r}")
     return int(value)
 

@@ -11,11 +11,10 @@ import msgspec
 from engine.compression.compressor import Compressor, Sink
 from engine.errors import InvalidText
 from engine.spec import oci
+from engine.units import is_number
 
 _GZIP_LEVELS: Final = range(1, 10)
 _ZSTD_LEVELS: Final = range(1, 20)
-_DIGITS: Final = 18
-"""Digits of a number that is worth reading."""
 _MEDIA_TYPES: Final = {"uncompressed": oci.LAYER, "gzip": oci.LAYER_GZIP, "zstd": oci.LAYER_ZSTD}
 
 
@@ -66,6 +65,6 @@ def parse(text: str) -> Compression:
     Raise InvalidCompression if there is none.
     """
     kind, colon, level = text.partition(":")
-    if colon and not (level.isascii() and level.isdigit() and len(level) <= _DIGITS):
+    if colon and not is_number(level):
         raise InvalidCompression(text, "expected KIND or KIND:LEVEL")
     return Compression(kind, int(level) if colon else None)

@@ -58,9 +58,9 @@ def layout(images: Sequence[Image], blobs: Blobs, options: Options) -> tuple[Ent
         *(Entry.directory(path, options.mtime) for path in directories),
         *(Entry.blob(Digest(d.digest), d.size, d.media_type) for d in kept.values()),
         Entry.file(
-            "oci-layout", 0o444, options.mtime, oci.render(oci.ImageLayout(oci.LAYOUT_VERSION))
+            oci.LAYOUT_FILE, 0o444, options.mtime, oci.render(oci.ImageLayout(oci.LAYOUT_VERSION))
         ),
-        Entry.file("index.json", 0o644, options.mtime, oci.render(_index(images, options))),
+        Entry.file(oci.INDEX_FILE, 0o644, options.mtime, oci.render(_index(images, options))),
     ]
     items = _items(images, graphs, options)
     if items:

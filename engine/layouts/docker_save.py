@@ -62,8 +62,8 @@ def layout(
         for entry in one.image.blobs:
             blob_entries.setdefault(entry.path, entry)
     documents = {
-        "oci-layout": _LAYOUT,
-        "index.json": oci.render(_index(named)),
+        oci.LAYOUT_FILE: _LAYOUT,
+        oci.INDEX_FILE: oci.render(_index(named)),
         docker.MANIFEST_FILE: docker.render_manifest_json(_items(named)) + b"\n",
     }
     if repositories := _repositories(named):

@@ -21,7 +21,7 @@ from engine.spec import media_types as layer_types
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
 
-_INDEX = "index.json"
+_INDEX = oci.INDEX_FILE
 _SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd"}
 
 

@@ -19,7 +19,7 @@ from engine.spec import docker, go_json, oci
 from engine.spec.docker import ManifestItem
 from engine.spec.oci import Descriptor, Index
 
-LAYOUT, INDEX = "oci-layout", "index.json"
+LAYOUT, INDEX = oci.LAYOUT_FILE, oci.INDEX_FILE
 MANIFEST, REPOSITORIES = docker.MANIFEST_FILE, docker.REPOSITORIES_FILE
 _DECODER: Final = JSONDecoder()
 _SPACE: Final = " \t\n\r"

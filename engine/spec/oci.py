@@ -53,6 +53,8 @@ REFERENCE_TYPE: Final = "vnd.docker.reference.type"
 REFERENCE_DIGEST: Final = "vnd.docker.reference.digest"
 ATTESTATION_MANIFEST: Final = "attestation-manifest"
 
+LAYOUT_FILE: Final = "oci-layout"
+INDEX_FILE: Final = "index.json"
 LAYOUT_VERSION: Final = "1.0.0"
 
 DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -344,7 +346,7 @@ def image_created(config: ImageConfig) -> int:
     return created_seconds(config.history[-1].created)
 
 
-def parse_layout(data: bytes, subject: str = "oci-layout") -> ImageLayout:
+def parse_layout(data: bytes, subject: str = LAYOUT_FILE) -> ImageLayout:
     """Parse an `oci-layout` file; raise InvalidDocument for a version other than 1.0.0."""
     layout = go_json.decode(data, ImageLayout, subject)
     if layout.image_layout_version != LAYOUT_VERSION:

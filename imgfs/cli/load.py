@@ -20,6 +20,7 @@ from engine.limits import BUFFER_SIZE, Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
 from engine.stores.protocols import Store
+from engine.units import DIGITS, is_number
 from imgfs import advice
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, format_option, print_error, print_json, writable
@@ -29,9 +30,6 @@ from imgfs.cli.support.streams import widen
 
 if TYPE_CHECKING:
     from engine.archive.loaded import Loaded
-
-_DIGITS = 18
-"""Digits of a number of bytes."""
 
 
 def _options(parser: Parser) -> None:
@@ -62,8 +60,8 @@ def _options(parser: Parser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
-        raise ArgumentTypeError(f"expected a number of up to {_DIGITS} digits, found {text}")
+    if not is_number(text):
+        raise ArgumentTypeError(f"expected a number of up to {DIGITS} digits, found {text}")
     return int(text)
 
 

@@ -22,7 +22,7 @@ class NativeTrees:
         self._native = native
         self._added: dict[int, ImageRoot] = {}
         self._dropped = 0
-        """As `Roots.dropped`, when the library was last told of it."""
+        """`Roots.dropped`, as the library last heard of it."""
 
     def add(self, number: int, root: ImageRoot, parent: int) -> None:
         """Let the library answer about a tree, and no more about those that are not in memory; do

@@ -36,7 +36,7 @@ _OPAQUE: Final = {"trusted.overlay.opaque": b"y", "user.overlay.opaque": b"y"}
 """Only the attribute that an overlay of the mount's owner hides is listed, but both exist."""
 
 _UINT32: Final = (1 << 32) - 1
-"""The bits of an owner or a device that the kernel is told; archives can have more."""
+"""The bits of an owner or a device that the kernel gets; archives can have more."""
 _BLOCK: Final = 4096
 _LARGEST_BLOCK: Final = 1 << 20
 _LISTED: Final = 208

@@ -47,8 +47,8 @@ _OF_THE_SCHEMA: Final = re.compile(
     "|ON CONFLICT clause does not match|malformed JSON|JSON path error|unsupported file format"
     "|cannot modify|integer overflow"
 )
-"""What SQLite says, as an error in SQL, if the tables are not those of the schema, or a value in
-them has no meaning.
+"""The texts of SQLite's errors in SQL if the tables are not those of the schema, or a value in them
+has no meaning.
 """
 _OF_THE_DISK: Final = frozenset(_SENTENCES) - _DAMAGED
 

@@ -42,6 +42,7 @@ from engine.stores.registry.challenge import parse_challenges
 from engine.stores.registry.credentials import credential_files, find_credentials
 from engine.stores.registry.location import Location
 from engine.stores.registry.reachability import Reachability
+from engine.units import is_number
 
 _ATTEMPTS: Final = 5
 _CONNECT_SECONDS: Final = 5
@@ -56,8 +57,6 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _DOCUMENT: Final = 32 << 20
 _UNREAD: Final = 64 << 10
 """Bytes that are read of a body that nobody wants, so that its connection can be used again."""
-_DIGITS: Final = 18
-"""Digits of the largest number of a header that is believed."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -338,8 +337,7 @@ def stated_number(response: BaseHTTPResponse, header: str) -> int | None:
     size can have.
     """
     text = response.headers.get(header, "")
-    is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS
-    return int(text) if is_number else None
+    return int(text) if is_number(text) else None
 
 
 def _leave(response: BaseHTTPResponse) -> None:

@@ -113,7 +113,7 @@ class Listing:
         if found is None:
             path = repository.partition("/")[2]
             try:
-                found = tuple(sorted(set(filter(_is_tag, self._reading.tags(path)))))
+                found = tuple(sorted(set(filter(_can_be_tag, self._reading.tags(path)))))
             except (NotFound, Refused):
                 found = UNTOLD
             self._tags.put((version, repository), found)
@@ -137,7 +137,7 @@ class Listing:
         return {name for name in names if name.startswith(root)}
 
 
-def _is_tag(text: str) -> bool:
+def _can_be_tag(text: str) -> bool:
     """Return whether an image can have this tag; one of an index of referrers has none."""
     return reference.is_tag(text) and not _REFERRERS.fullmatch(text)
 

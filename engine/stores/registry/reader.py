@@ -102,7 +102,7 @@ class RemoteReader(Closing):
 
 
 class _HandedOut:
-    """What a reader has handed out of a blob, hashed from its beginning. Safe from any thread."""
+    """The bytes that a reader has handed out, hashed from the beginning. Safe from any thread."""
 
     def __init__(self, digest: str, size: int, window: int) -> None:
         """`window` is the size of what is kept beyond the bytes that are hashed."""
