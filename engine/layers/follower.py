@@ -112,22 +112,38 @@ class LayerFollower:
         enough = self._written - self._taken >= BUFFER_SIZE or self._ended is not None
         if enough and not self._is_scheduled:
             self._is_scheduled = True
-            learning_threads().begin(self._work, self._left)
+            learning_threads().begin(self)
 
     @property
     def _is_over(self) -> bool:
         return self._is_stopped or self._error is not None
 
-    def _left(self) -> int:
-        """Return the number of bytes that are written and not learnt."""
-        return self._written - self._taken
+    @property
+    def is_begun(self) -> bool:
+        """Whether some of the layer has been learnt."""
+        return self._learner is not None
 
-    def _work(self) -> None:
-        while (work := self._next()) is not None:
-            try:
-                work()
-            except BaseException as error:
-                self._error = error
+    @property
+    def left(self) -> int:
+        """The number of bytes that are written, and are still to be learnt."""
+        return 0 if self._is_over else self._written - self._taken
+
+    def step(self) -> bool:
+        """Learn the next bytes, or deliver the outcome; return whether there may be more to do.
+
+        For `LearningThreads`.
+        """
+        work = self._next()
+        if work is None:
+            return False
+        try:
+            work()
+        except BaseException as error:
+            self._error = error
+        with self._changed:
+            self._is_busy = False
+            self._changed.notify_all()
+        return True
 
     def _next(self) -> Callable[[], None] | None:
         """Return what to do next; None once there is nothing more for now."""
@@ -141,8 +157,7 @@ class LayerFollower:
             if self._ended is not None:
                 self._is_busy = True
                 return partial(self._deliver, self._ended)
-            self._is_busy = self._is_scheduled = False
-            self._changed.notify_all()
+            self._is_scheduled = False
             return None
 
     def _learn(self, size: int) -> None:
@@ -155,9 +170,8 @@ class LayerFollower:
     def _begun(self) -> LayerLearner:
         if self._learner is None:
             compression = compression_from(bytes(self._pread(SNIFFED, 0)))
-            self._learner = LayerLearner(
-                compression, Limits(), lambda: learning_threads().are_all_busy
-            )
+            threads = learning_threads()
+            self._learner = LayerLearner(compression, Limits(), lambda: threads.are_all_busy)
         return self._learner
 
     def _count(self, size: int) -> None:

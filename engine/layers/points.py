@@ -184,8 +184,9 @@ def _reduced(found: Candidate, window: bytes) -> bytes:
 
     The data is decompressed with windows that hold the lower and the upper byte of each position's
     number in the place of the window, so that the output shows which positions are copied. Every
-    second one is looked at, and its neighbours are taken along: at least three bytes are copied at
-    a time. The last byte is kept in any case, since behind it a copy goes on in the output.
+    third one is looked at, and the two on either side of it are taken along: at least three bytes
+    are copied at a time. The last byte is kept in any case, since behind it a copy goes on in the
+    output.
     """
     size = len(window)
     low, high = (_copied(found, pattern[:size]) for pattern in (_LOW, _HIGH))
@@ -197,10 +198,10 @@ def _reduced(found: Candidate, window: bytes) -> bytes:
 
 
 def _copied(found: Candidate, window: bytes) -> bytes:
-    """Return every second byte, and the last one, of what a window makes of the following data."""
+    """Return every third byte, and the last one, of what a window makes of the following data."""
     start = BlockStart(found.plain, found.stored, found.used, window)
     out = BlockDecoder(start).decompress(found.following, WINDOW)
-    return out[::2] + out[-1:]
+    return out[::3] + out[-1:]
 
 
 def window_of(point: Point) -> bytes:
@@ -213,12 +214,12 @@ def window_of(point: Point) -> bytes:
 
 
 def _selected(window: bytes, numbers: Iterable[int]) -> bytes:
-    """Return the bytes at the positions with these numbers and next to them, with zeros for the
-    others.
+    """Return the bytes at the positions with these numbers, and the two on either side of each,
+    with zeros for the others.
     """
     mask = bytearray(_FIRST + WINDOW)
     for number in numbers:
         mask[number] = 0xFF
     one = int.from_bytes(mask[_FIRST : _FIRST + len(window)], "little")
-    selected = int.from_bytes(window, "little") & (one | one << 8 | one >> 8)
+    selected = int.from_bytes(window, "little") & (one | one << 8 | one << 16 | one >> 8 | one >> 16)
     return selected.to_bytes(len(window), "little")

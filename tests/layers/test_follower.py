@@ -133,13 +133,13 @@ def test_an_interrupt_while_the_threads_start_does_not_hold_up_the_end(
 def test_a_layer_that_waits_for_a_thread_keeps_nothing_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waiting: list[Callable[[], None]] = []
+    waiting: list[LayerFollower] = []
 
     class Threads:
         are_all_busy = True
 
-        def begin(self, work: Callable[[], None], _left: Callable[[], int]) -> None:
-            waiting.append(work)
+        def begin(self, one: LayerFollower) -> None:
+            waiting.append(one)
 
     monkeypatch.setattr("engine.layers.follower.learning_threads", Threads)
     data = bytes(8 * BUFFER_SIZE)
@@ -152,6 +152,7 @@ def test_a_layer_that_waits_for_a_thread_keeps_nothing_in_memory(
     follower = LayerFollower(pread, lambda _: None)
     for start in range(0, len(data), BUFFER_SIZE):
         follower.add(memoryview(data)[start : start + BUFFER_SIZE])
-    (work,) = waiting
-    work()
+    (one,) = waiting
+    while one.step():
+        pass
     assert sorted({*reads}) == list(range(0, len(data), BUFFER_SIZE))
