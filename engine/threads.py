@@ -8,11 +8,12 @@ during the start of an executor leaves a thread that nothing ends.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache, partial
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread, get_ident
+from threading import Condition, Lock, Thread, get_ident
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 from engine.errors import EngineError
@@ -147,23 +148,65 @@ def run_all(work: Callable[[T], object], items: Sequence[T]) -> None:
             work(item)
 
 
-def ahead(items: Iterator[T], size: int) -> Iterator[T]:
-    """Begin to make the items, and return them; each is made while the caller has the one before.
+class Ahead(Iterator[T]):
+    """The items of an iterator, of which other threads make up to `most` before they are taken.
 
-    The caller must exhaust them. They are made by it if `size`, the number of bytes that they are
-    made of, is small.
+    Nobody waits while it occupies one of the threads, and only one thread at a time uses the
+    iterator. Close it unless it is exhausted: when it is closed, no item is being made.
     """
-    return items if size < WORTH_IT else _following(begin(next, items, None), items)
 
+    def __init__(self, items: Iterator[T], most: int) -> None:
+        self._items = items
+        self._most = most
+        self._changed = Condition()
+        self._made: deque[T] = deque()
+        self._is_making = False
+        self._end: BaseException | None = None
 
-def _following(coming: Callable[[], T | None], items: Iterator[T]) -> Iterator[T]:
-    try:
-        while (item := coming()) is not None:
-            coming = begin(next, items, None)
-            yield item
-    finally:
-        with suppress(Exception):  # which the caller has had, or does not want
-            coming()
+    def __next__(self) -> T:
+        self._make_more()
+        with self._changed:
+            self._changed.wait_for(lambda: self._made or self._end)
+            if self._end and not self._made:
+                raise self._end
+            item = self._made.popleft()
+        self._make_more()
+        return item
+
+    def close(self) -> None:
+        """Make no more items."""
+        with self._changed:
+            self._end = self._end or StopIteration()
+            self._changed.wait_for(lambda: not self._is_making)
+
+    def _make_more(self) -> None:
+        with self._changed:
+            if self._is_making or not self._has_room:
+                return
+            self._is_making = True
+        try:
+            begin(self._make)
+        except BaseException:
+            self._is_making = False
+            raise
+
+    @property
+    def _has_room(self) -> bool:
+        return self._end is None and len(self._made) < self._most
+
+    def _make(self) -> None:
+        while self._is_making:
+            made: list[T] = []
+            end = None
+            try:
+                made.append(next(self._items))
+            except BaseException as error:
+                end = error
+            with self._changed:
+                self._made += made
+                self._end = self._end or end
+                self._is_making = self._has_room
+                self._changed.notify_all()
 
 
 def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:

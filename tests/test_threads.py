@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from itertools import count
 from threading import Barrier, Event, Thread
 
 import pytest
 
-from engine.threads import Discarded, Workers, ahead, begin, run_all, run_concurrently
+from engine.threads import Ahead, Discarded, Workers, begin, run_all, run_concurrently
 
 LARGE = memoryview(bytes(1 << 20))
 
@@ -106,15 +108,74 @@ def test_workers_that_end_do_what_they_are_at_and_no_more() -> None:
     assert done == [1]
 
 
-@pytest.mark.parametrize("size", [len(LARGE), 1])
-def test_items_are_made_ahead_in_order(size: int) -> None:
-    assert list(ahead(iter(range(1, 100)), size)) == list(range(1, 100))
-    assert list(ahead(iter(()), size)) == []
+@pytest.mark.parametrize("most", [1, 4])
+def test_items_are_made_ahead_in_order(most: int) -> None:
+    assert list(Ahead(iter(range(1, 100)), most)) == list(range(1, 100))
+    assert list(Ahead(iter(()), most)) == []
 
 
-@pytest.mark.parametrize("size", [len(LARGE), 1])
-def test_an_error_in_making_items_comes_in_its_place(size: int) -> None:
-    items = ahead((1 // number for number in (1, 1, 0)), size)
+@pytest.mark.parametrize("most", [1, 4])
+def test_an_error_in_making_items_comes_in_its_place(most: int) -> None:
+    items = Ahead((1 // number for number in (1, 1, 0)), most)
     assert [next(items), next(items)] == [1, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(items)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            next(items)
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_as_many_items_are_made_ahead_as_wanted(most: int) -> None:
+    made: list[int] = []
+    enough = Event()
+
+    def items() -> Iterator[int]:
+        for number in count():
+            made.append(number)
+            if number == most:
+                enough.set()
+            yield number
+
+    coming = Ahead(items(), most)
+    assert next(coming) == 0
+    assert enough.wait(60)
+    coming.close()
+    assert made == [*range(most + 1)]
+
+
+def test_when_it_is_closed_no_item_is_being_made() -> None:
+    begun, released = Event(), Event()
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        yield 1
+        begun.set()
+        assert released.wait(60)
+        made.append(2)
+        yield 2
+
+    coming = Ahead(items(), 4)
+    assert next(coming) == 1
+    assert begun.wait(60)
+    closing = Thread(target=coming.close, daemon=True)
+    closing.start()
+    released.set()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert made == [2]
+
+
+def test_items_are_made_by_a_thread_of_those_that_make_them() -> None:
+    assert begin(lambda: list(Ahead(iter(range(10)), 4)))() == list(range(10))
+
+
+def test_an_interrupt_while_a_thread_begins_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(_work: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.threads.begin", interrupted)
+    coming = Ahead(iter(range(10)), 4)
+    with pytest.raises(KeyboardInterrupt):
+        next(coming)
+    coming.close()

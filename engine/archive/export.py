@@ -3,8 +3,8 @@
 No mount is needed. The layers are leased while they are read.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 from engine.archive.leased_root import leased_root
@@ -16,7 +16,7 @@ from engine.layers.layer import Layers
 from engine.progress import Counted
 from engine.spec.oci import Manifest
 from engine.stores.protocols import Store
-from engine.threads import begin
+from engine.threads import Ahead
 
 _BLOCK = 1 << 20
 
@@ -46,7 +46,7 @@ def write_entries(
     """Write an archive of the entries of a root that `chosen` returns, the same at each call."""
     counted = Counted(content_size(root, chosen()), output.progress)
     pieces = root_tar(layers, manifest.layers, root, chosen(), counted.add)
-    with closing(_ahead(_blocks(pieces))) as blocks:
+    with closing(Ahead(_blocks(pieces), 1)) as blocks:
         for block in blocks:
             output.write(block)
 
@@ -60,19 +60,5 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         if size >= _BLOCK:
             yield b"".join(waiting)
             waiting, size = [], 0
-    yield b"".join(waiting)
-
-
-def _ahead(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """Yield blocks; the next one is made while the caller uses the last.
-
-    When it is closed, no block is being made.
-    """
-    coming = begin(next, blocks, b"")
-    try:
-        while block := coming():
-            coming = begin(next, blocks, b"")
-            yield block
-    finally:
-        with suppress(Exception):  # what the caller needs to know was raised above
-            coming()
+    if waiting:
+        yield b"".join(waiting)

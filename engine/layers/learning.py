@@ -1,14 +1,13 @@
 """Learn the diff ID and the table of a layer in one pass over its stored bytes.
 
-The bytes are decompressed in another thread, one piece ahead of the caller's, which parses what
-comes out while a third one hashes it. So what needs Python's interpreter lock is in one thread.
-While every core has a layer of its own, one thread does all, which finds the bytes in its cache and
-never waits for another one.
+The bytes are decompressed in another thread, some pieces ahead of the caller's, which hashes and
+parses what comes out; both take about as long. While every core has a layer of its own, one thread
+does all, which finds the bytes in its cache and never waits for another one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Final
 
 import msgspec
 
@@ -19,10 +18,7 @@ from engine.layers.table import LayerTable, Point
 from engine.layers.table_builder import TableBuilder
 from engine.limits import BUFFER_SIZE, Expansion, Limits
 from engine.progress import Done, Progress
-from engine.threads import ahead, run_concurrently
-
-if TYPE_CHECKING:
-    from engine.layers.points import Candidate
+from engine.threads import WORTH_IT, Ahead
 
 _LIMITS: Final = Limits()
 
@@ -45,7 +41,6 @@ class LayerLearner:
         self._are_cores_busy = are_cores_busy
         self._builder = TableBuilder(limits)
         self._pass = None if compression == "none" else _CompressedPass(compression)
-        self._held: bytes | memoryview = b""
 
     def feed(self, data: bytes | memoryview, on_plain: Callable[[int], object]) -> None:
         """Take the next stored bytes; call `on_plain` with the size of each piece that is
@@ -56,30 +51,22 @@ class LayerLearner:
         if self._pass is None:
             self._builder.feed(memoryview(data))
             return
-        pieces = self._pass.decompressed(data)
-        if not self._are_cores_busy():
-            pieces = ahead(pieces, len(data))
-        for plain in pieces:
-            on_plain(len(plain))
-            self._learn(self._pass)
-            self._held = plain
-
-    def _learn(self, layer: "_CompressedPass") -> None:
-        """Learn what is in the piece that is held back, while the next one is decompressed."""
-        plain, self._held = self._held, b""
-        if plain:
-            view = memoryview(plain)
-            add = partial(layer.add, layer.found())
-            is_busy = self._are_cores_busy()
-            others = partial(add, view) if is_busy else run_concurrently(add, view)
-            self._builder.feed(view)
-            others()
+        with ExitStack() as ending:
+            pieces: Iterator[bytes | memoryview]
+            if self._are_cores_busy() or len(data) < WORTH_IT:
+                pieces = self._pass.decompressed(data)
+            else:
+                pieces = ending.enter_context(closing(self._pass.decompressed_ahead(data)))
+            for plain in pieces:
+                on_plain(len(plain))
+                view = memoryview(plain)
+                self._builder.feed(view)
+                self._pass.add(view)
 
     def finish(self) -> Learnt:
         """Return what was learnt of the whole layer; raise BrokenArchive if it is incomplete."""
         if self._pass is None:
             return Learnt(None, self._builder.result(self._compression, (Point(0, 0),)))
-        self._learn(self._pass)
         uncompressed, points = self._pass.finish()
         return Learnt(uncompressed, self._builder.result(self._compression, points))
 
@@ -88,8 +75,13 @@ class _CompressedPass:
     """The pass over a compressed layer, which hashes the uncompressed bytes and finds points."""
 
     def __init__(self, compression: str) -> None:
-        from engine.layers.points import PointFinder, Points  # deferred with the decoders
+        from engine.layers.points import (  # deferred with the decoders
+            PIECES_AHEAD,
+            PointFinder,
+            Points,
+        )
 
+        self._most_ahead = PIECES_AHEAD
         self._finder = PointFinder(compression)
         self._points = Points()
         self._measure = Measure()
@@ -98,14 +90,14 @@ class _CompressedPass:
         """Yield the uncompressed pieces of `data`."""
         return self._finder.feed(data)
 
-    def found(self) -> "Sequence[Candidate]":
-        """Return the candidates for points that are new."""
-        return self._finder.take()
+    def decompressed_ahead(self, data: bytes | memoryview) -> Ahead[bytes | memoryview]:
+        """Return them while another thread makes the next ones."""
+        return Ahead(self._finder.feed(data), self._most_ahead)
 
-    def add(self, found: "Sequence[Candidate]", plain: memoryview) -> None:
-        """Hash the next piece, and add points."""
+    def add(self, plain: memoryview) -> None:
+        """Hash the next piece, and add the points that were found."""
         self._measure.update(plain)
-        self._points.add(found)
+        self._points.add(self._finder.take())
 
     def finish(self) -> tuple[Uncompressed, tuple[Point, ...]]:
         self._finder.finish()

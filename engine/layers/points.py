@@ -31,7 +31,8 @@ SPACING: Final = 4 << 20
 POINTS: Final = 4096
 """The largest number of points; the distance doubles whenever there are more."""
 _PIECE: Final = 128 << 10
-_PIECES: Final = 4
+PIECES_AHEAD: Final = 4
+"""The pieces of uncompressed bytes that may be made while one is used."""
 _BEHIND: Final = 1 << 20
 """The most compressed bytes that are kept for a point: a stream may go on without any output."""
 _SHARE: Final = 200
@@ -64,7 +65,7 @@ class PointFinder:
         # A cycle would keep the buffers until the next collection of garbage, 4 MiB a layer.
         decoder = partial(PointFinder._decoder, proxy(self))
         self._inner = decompress.located(compression, decoder)
-        self._buffers = Buffers(_PIECES, BUFFER_SIZE)
+        self._buffers = Buffers(1 + PIECES_AHEAD, BUFFER_SIZE // 2)
         self._state: block_finder.State | None = None
         """What the decoders of gzip members share; it is large for the smallest of them."""
         self._fed = 0
@@ -80,7 +81,7 @@ class PointFinder:
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """Yield the uncompressed bytes, as `Decompressor.feed` does.
 
-        A piece stays as it is until three more have been yielded.
+        A piece stays as it is while the next PIECES_AHEAD are made.
         """
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
@@ -221,5 +222,7 @@ def _selected(window: bytes, numbers: Iterable[int]) -> bytes:
     for number in numbers:
         mask[number] = 0xFF
     one = int.from_bytes(mask[_FIRST : _FIRST + len(window)], "little")
-    selected = int.from_bytes(window, "little") & (one | one << 8 | one << 16 | one >> 8 | one >> 16)
+    selected = int.from_bytes(window, "little") & (
+        one | one << 8 | one << 16 | one >> 8 | one >> 16
+    )
     return selected.to_bytes(len(window), "little")
