@@ -14,9 +14,6 @@ BUFFER_SIZE: Final = 1 << 20
 
 DOCUMENT_BYTES: Final = 1 << 30
 """Bytes of documents that one load parses or makes, also of one document several times."""
-KEPT_DOCUMENT_BYTES: Final = 64 << 20
-"""Memory for what a load keeps of the manifests and configs of an archive, and for the labels that
-it makes of them, approximately."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -29,6 +26,8 @@ class Limits(msgspec.Struct, frozen=True):
     - max_header_bytes: one extended header, or one sparse map
     - max_expanded_bytes: the sum of all decompressed and sparse data
     - max_images: images and their names
+    - max_document_bytes: memory for what is kept of manifests and configs, and for the labels that
+      are made of them, approximately
     """
 
     max_archive_bytes: int | None = None
@@ -38,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_header_bytes: int = 1 << 20
     max_expanded_bytes: int = 256 << 30
     max_images: int = 10_000
+    max_document_bytes: int = 64 << 20
 
     def changed(self, words: Mapping[str, str]) -> "Limits":
         """Return these limits with those in `words` replaced (field name to decimal text).

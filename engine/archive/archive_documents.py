@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from engine.errors import LimitExceeded
 from engine.graph import Documents
-from engine.limits import DOCUMENT_BYTES, KEPT_DOCUMENT_BYTES
+from engine.limits import DOCUMENT_BYTES
 from engine.spec import oci
 from engine.spec.oci import Descriptor, ImageConfig, Manifest, Platform, RootFS
 
@@ -26,8 +26,10 @@ class ArchiveDocuments(Documents):
     kept once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """`most` is the largest amount of memory that is kept, in bytes."""
         super().__init__()
+        self._most = most
         self._read = 0
         self._kept = 0
         self._descriptors: dict[tuple[str, str, int], Descriptor] = {}
@@ -110,9 +112,9 @@ class ArchiveDocuments(Documents):
 
     def _keep(self, size: int) -> None:
         self._kept += size
-        if self._kept > KEPT_DOCUMENT_BYTES:
+        if self._kept > self._most:
             what = "bytes of what its manifests and configs name"
-            raise LimitExceeded("archive", what, KEPT_DOCUMENT_BYTES, self._kept)
+            raise LimitExceeded("archive", what, self._most, self._kept)
 
 
 def _texts(platform: Platform) -> tuple[str, ...]:

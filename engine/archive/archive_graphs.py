@@ -3,7 +3,6 @@
 import msgspec
 
 from engine import graph
-from engine.archive.archive_documents import ArchiveDocuments
 from engine.archive.archive_image import check_image
 from engine.archive.members import Members
 from engine.errors import ContentMismatch, EngineError
@@ -117,7 +116,7 @@ class ArchiveGraphs:
         """Walk every graph again: blobs have been removed. What was read of them is dropped."""
         for key in list(self._graphs):
             self._forget(key)
-        self._members.documents = ArchiveDocuments()
+        self._members.forget_documents()
 
     def _forget(self, key: Key) -> Graph:
         found = self._graphs.pop(key)

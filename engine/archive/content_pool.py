@@ -25,7 +25,7 @@ from engine.layers.diff_ids import (
     may_be_layer,
 )
 from engine.layers.follower import Outcome
-from engine.limits import Expansion
+from engine.limits import Expansion, Limits
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.protocols import ContentStore
@@ -44,13 +44,13 @@ _INGEST = 2000
 class ContentPool:
     """Contents by digest; those that have been received come before those of the store."""
 
-    def __init__(
-        self, store: ContentStore, hold: Callable[[Digest], None], expansion: Expansion
-    ) -> None:
-        """`hold` leases a blob of the store; `expansion` counts uncompressed bytes of layers."""
+    def __init__(self, store: ContentStore, hold: Callable[[Digest], None], limits: Limits) -> None:
+        """`hold` leases a blob of the store."""
         self.store = store
         self.hold = hold
-        self.expansion = expansion
+        self.limits = limits
+        self.expansion = Expansion(limits.max_expanded_bytes)
+        """Counts uncompressed bytes of archives and layers."""
         self._by_raw: dict[bytes, Content] = {}
         self._further_uses: dict[bytes, int] = {}
         """The number of uses of a content beyond the first."""

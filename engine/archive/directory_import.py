@@ -31,7 +31,7 @@ from engine.errors import (
     StoreError,
 )
 from engine.layers.diff_ids import may_be_layer
-from engine.limits import BUFFER_SIZE, Expansion
+from engine.limits import BUFFER_SIZE
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
 from engine.stores.new_tables import new_tables
@@ -52,8 +52,7 @@ class DirectoryImport(Closing):
         self._store = store
         self._options = options
         self._held = HeldBlobs(store)
-        self._expansion = Expansion(options.limits.max_expanded_bytes)
-        self._pool = ContentPool(store.content, self._held.hold, self._expansion)
+        self._pool = ContentPool(store.content, self._held.hold, options.limits)
         self._names = MemberNames()
         self._layouts = GrowingLayouts(self._new_layout)
         self._lock = RLock()
@@ -68,7 +67,7 @@ class DirectoryImport(Closing):
         most = limits.max_archive_bytes or limits.max_expanded_bytes
         expected = blob_at(path)
         algorithm = expected.algorithm if expected else "sha256"
-        return FileWriter(self._store.content, self._expansion, most, algorithm)
+        return FileWriter(self._store.content, self._pool.expansion, most, algorithm)
 
     def held(self, digest: Digest) -> int | None:
         """Return the size in bytes of a stored blob, which is held from now on; None if the store

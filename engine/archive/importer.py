@@ -36,7 +36,6 @@ from engine.errors import (
     MissingMember,
     counted,
 )
-from engine.limits import Expansion
 from engine.spec import docker, platforms
 from engine.stores.protocols import Store
 from engine.tar.member import Member, clean_name
@@ -64,8 +63,7 @@ class Import:
         self._options = options
         self._limits = options.limits
         self._held = HeldBlobs(store)
-        self._expansion = Expansion(options.limits.max_expanded_bytes)
-        self._members = MemberIndex(ContentPool(store.content, self._held.hold, self._expansion))
+        self._members = MemberIndex(ContentPool(store.content, self._held.hold, self._limits))
         self._outer = ArchiveDecompressor()
         self._tar = Tars(self._limits)
         self._before = Inventory(())
@@ -108,7 +106,7 @@ class Import:
                 raise LimitExceeded("archive", "bytes", limit, self.received)
             for plain in self._outer.feed(data):
                 if self._outer.name != "none":
-                    self._expansion.add(len(plain))
+                    self._members.pool.expansion.add(len(plain))
                 self._take(plain)
         except Exception as error:
             self._failure = self._explained(error)

@@ -26,7 +26,7 @@ from engine.archive.members import MemberNames, Members, blob_at
 from engine.archive.publisher import Publisher
 from engine.closing import Closing
 from engine.errors import BrokenArchive, DigestMismatch, MissingMember
-from engine.limits import BUFFER_SIZE, Expansion
+from engine.limits import BUFFER_SIZE
 from engine.progress import Done, Progress, ignore
 from engine.spec import docker, platforms
 from engine.spec.digest import Digest
@@ -44,7 +44,7 @@ def load_directory(
     archive, and OSError for files that cannot be read; nothing is loaded then.
     """
     held = HeldBlobs(store)
-    pool = ContentPool(store.content, held.hold, Expansion(options.limits.max_expanded_bytes))
+    pool = ContentPool(store.content, held.hold, options.limits)
     with closing(held), _Directory(path, pool, options, on_progress) as directory:
         inventory = directory.inventory()
         naming = msgspec.structs.replace(options.naming, directory=path.resolve().name)

@@ -97,7 +97,11 @@ class Members:
         self._names = names
         self._root = root
         self.pool = pool
-        self.documents = ArchiveDocuments()
+        self.forget_documents()
+
+    def forget_documents(self) -> None:
+        """Read every document again when it is needed."""
+        self.documents = ArchiveDocuments(self.pool.limits.max_document_bytes)
 
     def has(self, name: str) -> bool:
         """Return whether there is a member of that name other than a directory."""

@@ -9,7 +9,7 @@ from engine.archive import archive_graphs
 from engine.archive.archive_graphs import ArchiveGraphs
 from engine.archive.content_pool import ContentPool
 from engine.archive.members import MemberNames, Members
-from engine.limits import Expansion
+from engine.limits import Limits
 from engine.spec.digest import Digest
 from engine.spec.oci import Descriptor
 from tests import archives
@@ -36,7 +36,7 @@ def test_graphs_that_lack_the_same_blob_are_not_compared_with_each_other(
     monkeypatch.setattr(archive_graphs, "key_of", lambda target: Key(key_of(target)))
     absent = Digest(archives.digest(b"absent"))
     with LocalEngine(tmp_path / "store") as engine:
-        pool = ContentPool(engine.store.content, lambda _: None, Expansion(0))
+        pool = ContentPool(engine.store.content, lambda _: None, Limits())
         graphs = ArchiveGraphs(Members(MemberNames(), pool))
         for size in range(100):
             graphs.graph(Descriptor(archives.OCI_MANIFEST, absent, size))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive import archive_documents, growing_layout
+from engine.archive import growing_layout
 from engine.archive.archive_image import Inventory
 from engine.archive.directory_formats import read_growing
 from engine.archive.directory_import import DirectoryImport
@@ -390,16 +390,13 @@ def small_images(count: int) -> list[ImageParts]:
     return [ImageParts(layers=layers, created=f"2024-02-03T04:05:{n:02}Z") for n in range(count)]
 
 
-KEPT = 40_000
+SMALL = ImportOptions(limits=Limits(max_document_bytes=40_000))
 """Enough for what is kept of 10 small images."""
 
 
-def test_a_layout_grows_image_by_image(
-    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", KEPT)
+def test_a_layout_grows_image_by_image(engine: LocalEngine) -> None:
     parts, files = small_images(10), Files()
-    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+    with DirectoryImport(engine.store, SMALL, "app") as directory:
         for count in range(1, len(parts) + 1):
             now = oci_layout(*parts[:count], tags=[f"{n}" for n in range(count)])
             for path in (*(path for path in now if path not in files), "index.json"):
@@ -408,11 +405,8 @@ def test_a_layout_grows_image_by_image(
             assert (directory.error, len(images(engine))) == (None, count)
 
 
-def test_documents_that_are_replaced_do_not_count(
-    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", KEPT)
-    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+def test_documents_that_are_replaced_do_not_count(engine: LocalEngine) -> None:
+    with DirectoryImport(engine.store, SMALL, "app") as directory:
         for part in small_images(50):
             for path, data in oci_layout(part, tags=["1"]).items():
                 put(directory, path, data)
@@ -423,7 +417,6 @@ def test_documents_that_are_replaced_do_not_count(
 def test_a_document_counts_once_while_blobs_arrive(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", KEPT)
     parts = small_images(10)
     files = oci_layout(*parts, tags=[f"{n}" for n in range(10)])
     layers = {f"blobs/sha256/{archives.digest(b)[7:]}" for b in parts[0].blobs(True)[2:]}
@@ -435,7 +428,7 @@ def test_a_document_counts_once_while_blobs_arrive(
         return parse(data, subject)
 
     monkeypatch.setattr(oci, "parse_manifest", counted)
-    with DirectoryImport(engine.store, ImportOptions(), "app") as directory:
+    with DirectoryImport(engine.store, SMALL, "app") as directory:
         for path in sorted(files, key=lambda path: (path in layers, path.startswith("blobs"))):
             write(directory, path, files[path])
     assert len(images(engine)) == 10

@@ -53,8 +53,13 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
         yield opened
 
 
-def load(engine: LocalEngine, archive: bytes, step: int = 1 << 16) -> Loaded:
-    with engine.begin_import() as session:
+LIMITS = Limits()
+
+
+def load(
+    engine: LocalEngine, archive: bytes, step: int = 1 << 16, limits: Limits = LIMITS
+) -> Loaded:
+    with engine.begin_import(ImportOptions(limits=limits)) as session:
         for offset in range(0, len(archive), step):
             session.feed(memoryview(archive)[offset : offset + step])
         return session.finish()
@@ -137,13 +142,12 @@ def test_the_documents_of_a_load_are_limited(
         load(engine, sharing(50))
 
 
-def test_what_a_load_keeps_of_documents_is_limited(
-    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", 20_000)
-    load(engine, sharing(5))
+def test_what_a_load_keeps_of_documents_is_limited(engine: LocalEngine) -> None:
+    limits = Limits(max_document_bytes=20_000)
+    load(engine, sharing(5), limits=limits)
     with pytest.raises(LimitExceeded, match="manifests and configs name: limit 20000"):
-        load(engine, sharing(50))
+        load(engine, sharing(50), limits=limits)
+    assert len(load(engine, sharing(50)).images) == 50
 
 
 DOCKER_ARCHIVES = {

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from engine.archive import archive_documents
 from engine.archive import load_directory as loading
 from engine.archive.archive_image import Inventory
 from engine.archive.directory_formats import read_whole
@@ -15,6 +14,7 @@ from engine.archive.import_options import ImportOptions
 from engine.archive.load_directory import load_directory
 from engine.archive.name_rules import Naming
 from engine.errors import BrokenArchive, DigestMismatch, EngineError, MissingMember
+from engine.limits import Limits
 from engine.spec import platforms
 from tests import archives
 from tests.archives import ImageParts
@@ -200,9 +200,11 @@ def test_what_is_kept_of_a_document_counts_once(
 ) -> None:
     image = ImageParts(layers=[archives.layer(f"{number}") for number in range(5)])
     directory = unpacked(archives.oci_archive((image, "app:1")), tmp_path / "app")
-    monkeypatch.setattr(archive_documents, "KEPT_DOCUMENT_BYTES", 8500)
     attempts = counted(monkeypatch)
-    assert load(engine, directory) == ["app:1"]
+    options = ImportOptions(limits=Limits(max_document_bytes=8500))
+    assert [one.names for one in load_directory(engine.store, directory, options).images] == [
+        ("docker.io/library/app:1",)
+    ]
     assert len(attempts) > 1
 
 
