@@ -40,7 +40,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class Omissions:
-    """What is left out, in order: the first thousand, and how many more there are."""
+    """The entries that are left out, in order: the first thousand, and how many more there are."""
 
     def __init__(self) -> None:
         self._first: list[LeftOut] = []

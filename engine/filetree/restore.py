@@ -52,7 +52,7 @@ class Restorer(Closing):
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
-        """What was made without an attribute that the disk refused: the first thousand, and how
+        """The entries made without an attribute that the disk refused: the first thousand, and how
         many more there are.
         """
         return self._left_out.until(self._last_layer)

@@ -7,9 +7,9 @@ from typing import Final, Protocol
 
 from engine.threads import Workers
 
-_BEGUN: Final = 2
-"""The most layers that are begun for each thread, which occupy memory: more than one, so that a
-larger one that arrives later is not alone at the end.
+_WAITING: Final = 2
+"""The most layers that are begun and wait for a thread: some, so that a large one that arrives last
+is not alone at the end, but few, since each occupies memory.
 """
 
 
@@ -38,7 +38,7 @@ class LearningThreads:
 
     def __init__(self, count: int) -> None:
         self._workers = Workers(count)
-        self._most = _BEGUN * count
+        self._most = count + _WAITING
         self._lock = Lock()
         self._waiting: list[Pass] = []
         self._running = 0

@@ -67,7 +67,7 @@ class PointFinder:
         self._inner = decompress.located(compression, decoder)
         self._buffers = Buffers(1 + PIECES_AHEAD, BUFFER_SIZE // 2)
         self._state: block_finder.State | None = None
-        """What the decoders of gzip members share; it is large for the smallest of them."""
+        """Memory that the decoders of gzip members share; it is large for the smallest of them."""
         self._fed = 0
         self._made = 0
         self._last = -SPACING

@@ -95,7 +95,7 @@ class Roots:
         self._learning: dict[str, Done] = {}
         self._made: OrderedDict[str, Made] = OrderedDict()
         self.dropped = 0
-        """How often trees that were in memory have been dropped or replaced."""
+        """The number of times that trees in memory have been dropped or replaced."""
         self._shown_layers: dict[int, ShownLayer] = {}
         self._links: dict[int, int] = {}
         """The links of entries that have more than a number can tell."""

@@ -63,8 +63,9 @@ def test_the_layer_of_which_most_is_left_is_next_so_that_all_end_together() -> N
     assert steps_of({"a": 20, "b": 50}) == "bbbabaAbB"
 
 
-def test_two_layers_at_most_are_begun_for_each_thread_and_one_of_them_is_completed() -> None:
-    assert steps_of({"a": 30, "b": 20, "c": 50, "d": 40}) == "cddddDcaaaAcbcbBcC"
+def test_few_layers_are_begun_before_one_is_completed() -> None:
+    sizes = {"a": 30, "b": 20, "c": 60, "d": 50, "e": 40}
+    assert steps_of(sizes) == "cdceeeeEdcaaaAdcbdcbBdDcC"
 
 
 def test_a_layer_of_which_nothing_is_left_ends_at_once() -> None:
