@@ -77,7 +77,10 @@ class RegistryImages(ImageStore):
         self._begin = transaction
         self._referrer_of = referrer_of
         self._listing = Listing(reading, location, events.last)
-        self._fresh = ShortMemory[str, bool](KEPT_SECONDS)
+        self._fresh = ShortMemory[str, str](KEPT_SECONDS)
+        """What names stand for at the registry: digests, "" for nothing. A name that the cache has
+        otherwise is not fresh: its look-up was rolled back.
+        """
         self._left_out: set[str] = set()
         """The names of which it was logged that they are not listed."""
 
@@ -95,7 +98,7 @@ class RegistryImages(ImageStore):
             return self._changes.pending[full]
         while True:
             known = self._cached.find(full)
-            if self._fresh.get(full) is not None:
+            if self._fresh.get(full) == _digest_of(known):
                 return known
             client = self._reading.client
             if not client.is_reachable(_LONGER_PATIENCE if known is None else _PATIENCE):
@@ -166,7 +169,7 @@ class RegistryImages(ImageStore):
                 raise
             return known
         if is_current():
-            self._fresh.put(full, True)
+            self._fresh.put(full, _digest_of(found))
         return found
 
     def _digest(self, full: str) -> str | None:
@@ -442,9 +445,8 @@ class RegistryImages(ImageStore):
             for name in changes:
                 self._fresh.drop(name)
         for name, image in changes.items():
-            known = self._cached.find(name)
-            if (known and known.target.digest) == (image and image.target.digest):
-                self._fresh.put(name, True)
+            if _digest_of(self._cached.find(name)) == _digest_of(image):
+                self._fresh.put(name, _digest_of(image))
 
     def _removed(self, name: str) -> None:
         """Remove a name from the cache, and with the last tag of its repository that by digest."""
@@ -459,6 +461,11 @@ class RegistryImages(ImageStore):
             for each in rest:
                 self._cached.drop(each)
         self._cached.forget(target)
+
+
+def _digest_of(image: Image | None) -> str:
+    """Return the digest of what a name stands for, "" for nothing."""
+    return image.target.digest if image else ""
 
 
 def _is_tag(name: str) -> bool:
