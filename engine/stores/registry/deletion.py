@@ -51,11 +51,12 @@ class Deletion:
             return
         self._check_manifests(repository)
         substitute = self._substitute(repository, tag)
-        self._uploads.manifest(repository, tag, substitute)
         try:
+            self._uploads.manifest(repository, tag, substitute)
             self._delete(repository, substitute.descriptor.digest)
         except StoreError:
-            self._uploads.manifest(repository, tag, image)
+            if self.target(repository, tag) == substitute.descriptor.digest:
+                self._uploads.manifest(repository, tag, image)
             raise
 
     def manifest(self, repository: str, digest: str) -> None:

@@ -68,20 +68,20 @@ class Pusher:
             self._upload(self._location.repository(name), image.target)
         with self._undoing() as changed:
             for name in sorted(images, key=lambda name: ("@" in name, name)):
-                manifest = self._manifest(images[name].target)
-                is_known = "@" not in name and self._stands_for(name, before[name])
+                image, old = images[name], before[name]
+                manifest = self._manifest(image.target)
+                is_same = old is not None and old.target.digest == image.target.digest
+                if "@" not in name and not is_same and self._stands_for(name, old):
+                    changed[name] = partial(self._put_back, name, image, old)
                 is_listed = self._point(name, manifest)
-                if is_known:
-                    changed[name] = partial(self._put_back, name, images[name], before[name])
                 found = referrer(manifest.descriptor, manifest.data)
                 if found is not None and not is_listed:
                     self._referrers.announce(self._location.repository(name), found)
             for name, image in sorted(removed.items()):
-                is_known = "@" in name or self._stands_for(name, image)
+                if "@" in name or self._stands_for(name, image):
+                    changed[name] = partial(self._put_back, name, None, image)
                 with suppress(NotFound):  # somebody else was faster
                     self._remove(name, image)
-                    if is_known:
-                        changed[name] = partial(self._put_back, name, None, image)
 
     def _point(self, name: str, manifest: Manifest) -> bool:
         """Store a manifest under the tag or digest of a name; return as `Uploads.manifest`."""
@@ -98,20 +98,22 @@ class Pusher:
 
     @contextmanager
     def _undoing(self) -> Iterator[dict[str, Callable[[], None]]]:
-        """Collect what puts names back, and after an error do it, the last first, until the
-        registry does not answer.
+        """Collect what puts names back, each before its change, whose answer may be lost; after an
+        error do it, the last first, until the registry does not answer.
         """
         changed: dict[str, Callable[[], None]] = {}
         try:
             yield changed
         except BaseException:
+            away: Unreachable | None = None
             for name, put_back in reversed(changed.items()):
                 try:
+                    if away is not None:
+                        raise away
                     put_back()
                 except (EngineError, OSError) as error:  # the caller has the first
                     log.warning("%s is not put back: %s", printable(name), error)
-                    if isinstance(error, Unreachable):
-                        break
+                    away = error if isinstance(error, Unreachable) else None
             raise
 
     def _put_back(self, name: str, new: Image | None, old: Image | None) -> None:

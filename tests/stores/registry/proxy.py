@@ -115,7 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body)
             with connection.getresponse() as answer:
-                self._give(answer, fault)
+                if fault == "unanswered":
+                    self._reset()
+                else:
+                    self._give(answer, fault)
         finally:
             connection.close()
 

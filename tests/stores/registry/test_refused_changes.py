@@ -2,7 +2,7 @@
 
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from imgfs.vfs.name_changes import NameChanges
 from tests.archives import ImageParts, digest, layer, oci_archive
 from tests.stores.containerd.loads import load
 from tests.stores.registry.clients import FaultyClient
+from tests.stores.registry.proxy import proxy
 from tests.stores.registry.server import lacking, registry
 
 OLD, NEW, THEIRS = (ImageParts(layers=(layer(name),)) for name in ("old", "new", "theirs"))
@@ -176,8 +177,59 @@ def test_nothing_is_undone_at_a_registry_that_is_away(
     client.meanwhile[("PUT", "3")] = go_away
     with pytest.raises(Unreachable):
         load(store, oci_archive(*((NEW, f"docker.io/library/app:{n}") for n in range(4))))
-    assert client.made == [("HEAD", "/v2/app/manifests/2")]
-    assert "app:2 is not put back: " in caplog.text
+    assert client.made == [("HEAD", "/v2/app/manifests/3")]
+    for n in range(4):
+        assert f"app:{n} is not put back: " in caplog.text
+
+
+@contextmanager
+def losing(client: FaultyClient, line: str, faults: list[str]) -> Iterator[FaultyClient]:
+    """Return a client behind a proxy, which loses answers that the registry has given to the
+    requests that a pattern describes.
+    """
+    with proxy(client.location.host) as before:
+        before.faulty, before.faults = line, faults
+        yield FaultyClient(before.host, Path(client.location.cache))
+        assert before.faults == []
+
+
+PUT, DELETE = "PUT /v2/app/manifests/", "DELETE /v2/app/manifests/sha256:"
+LOST = "unanswered"
+
+
+@pytest.mark.parametrize("name", ["app:1", "app:3"])
+def test_a_name_whose_own_answers_are_lost_is_put_back(client: FaultyClient, name: str) -> None:
+    line = f"{PUT}{name[-1]}"
+    with losing(client, line, [LOST] * 5) as proxied, proxied.store() as store:
+        assert seen(store) == BEFORE
+        with pytest.raises(Unreachable):
+            load(store, oci_archive((NEW, f"docker.io/library/{name}")))
+        assert names(client) == seen(store) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("line", "faults"),
+    [(f"{PUT}2", [LOST] * 5), (DELETE, ["", "", *[LOST] * 5])],
+    ids=["substitute", "removal"],
+)
+def test_a_removal_whose_answers_are_lost_is_undone(
+    client: FaultyClient, line: str, faults: list[str]
+) -> None:
+    """The registry deletes only manifests; the first deletion asks whether it deletes any."""
+    with losing(client, line, faults) as proxied, proxied.store() as store:
+        assert seen(store) == BEFORE
+        with pytest.raises(Unreachable):
+            remove(store, digest(OLD.manifest()))
+        assert names(client) == seen(store) == BEFORE
+
+
+def test_a_removal_that_is_found_done_at_the_second_request_is_undone(client: FaultyClient) -> None:
+    with losing(client, DELETE, ["", LOST]) as proxied, proxied.store() as store:
+        assert seen(store) == BEFORE
+        proxied.refused[("PUT", "2")] = AccessDenied(client.location.url, "PUT: refused")
+        with pytest.raises(AccessDenied):
+            remove(store, digest(OLD.manifest()))
+        assert names(client) == seen(store) == BEFORE
 
 
 def test_a_registry_that_deletes_nothing_renames_nothing(undeletable: FaultyClient) -> None:
