@@ -251,9 +251,19 @@ class Database(Closing):
             self._sessions.pop(thread).connection.close()
 
     def _connect(self) -> Connection:
+        """Connect to the file at the path; if it is being replaced, to the new one."""
         if self._closed:
             raise StoreError(str(self.path), CLOSED)
         file = forks.file_at(self.path)
+        try:
+            return self._connected(file)
+        except StoreError:
+            if file is not None and file == forks.file_at(self.path):
+                raise
+        with locked_directory(self.path.parent):
+            return self._connected(forks.file_at(self.path))
+
+    def _connected(self, file: forks.File) -> Connection:
         if forks.is_inherited(file):
             raise StoreError(str(self.path), forks.SENTENCE)
         try:
@@ -327,7 +337,7 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
 @contextmanager
 def locked_directory(path: Path) -> Iterator[int]:
     """Lock out all other openers: SQLite does not wait for them while a new file is switched to
-    WAL.
+    WAL, or the file is replaced.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -122,9 +122,19 @@ def _write_version(path: Path) -> None:
 def _check_database(path: Path) -> None:
     """Raise StoreDamaged for blobs without a database: a new one would hide them."""
     database = path / "imgfs.db"
-    if not (database.exists() and database.stat().st_size) and any(path.glob("blobs/*/*")):
+    if _has_content(database) or not any(path.glob("blobs/*/*")):
+        return
+    with locked_directory(path):  # nobody replaces it now
+        is_there = _has_content(database)
+    if not is_there:
         reason = (
             "the database is missing or empty, the blobs are there: put it back,"
             " or run imgfs fsck --repair"
         )
         raise StoreDamaged(str(database), reason)
+
+
+def _has_content(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False

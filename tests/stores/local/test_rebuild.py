@@ -1,16 +1,20 @@
 """A store whose database is made anew: nothing of it is collected, and nothing is forgotten."""
 
+import fcntl
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from engine.errors import StoreError
 from engine.spec import digest as digests
 from engine.stores.local import gc, rebuild
+from engine.stores.local.files import sync_directory
 from engine.stores.local.fsck.problem import Kind
 from engine.stores.local.fsck.replacement import replace_database
 from tests import archives
@@ -308,3 +312,48 @@ def test_a_blob_that_is_deleted_goes_with_its_file(engine: LocalEngine) -> None:
     digest = next(iter(blobs(engine)))
     engine.content.delete(digest)
     assert digest not in blobs(engine)
+
+
+def opened_anew(engine: LocalEngine) -> int:
+    with LocalEngine(engine.path) as other:
+        return len(other.store.database.read("SELECT 1"))
+
+
+def changed(engine: LocalEngine) -> int:
+    with engine.store.transaction():
+        return 1
+
+
+def read_by_a_new_thread(engine: LocalEngine) -> int:
+    return len(engine.store.database.read("SELECT 1"))
+
+
+@pytest.mark.parametrize("use", [opened_anew, changed, read_by_a_new_thread])
+def test_who_comes_while_a_database_is_replaced_waits(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, use: Callable[[LocalEngine], int]
+) -> None:
+    """At the moment at which the old one is away, and the new one is not there yet."""
+    waits = Event()
+    flock = fcntl.flock
+    begun: list[Future[int]] = []
+
+    def noted_flock(descriptor: int, operation: int) -> None:
+        try:
+            flock(descriptor, operation)
+        except BlockingIOError:
+            waits.set()
+            raise
+
+    def interrupted_sync(root: Path) -> None:
+        if not begun:
+            assert not (root / "imgfs.db").exists()
+            begun.append(pool.submit(use, engine))
+            begun[0].add_done_callback(lambda _: waits.set())
+            assert waits.wait(30)
+        sync_directory(root)
+
+    monkeypatch.setattr(fcntl, "flock", noted_flock)
+    monkeypatch.setattr("engine.stores.local.fsck.replacement.sync_directory", interrupted_sync)
+    with ThreadPoolExecutor(1) as pool:
+        replace_database(engine.path)
+        assert begun[0].result() == 1
