@@ -6,6 +6,7 @@ STORE/imgfs.db           names, labels, leases and events (`database.py`, `schem
 STORE/leases/            locked files of the leases of running processes (`leases.py`)
 STORE/names.lock         held while kernels keep names (`name_lock.py`)
 STORE/repair.lock        held while a process repairs the store (`fsck/repair_lock.py`)
+STORE/registry.db        there in the cache of a registry (`registry/sources.py`)
 STORE/rebuild            there while the database is being rebuilt (`rebuild.py`)
 STORE/version            the version of all this
 """
@@ -17,7 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from engine.errors import StoreDamaged, StoreError
 from engine.stores.local.content import LocalContent
@@ -31,6 +32,9 @@ from engine.stores.local.name_lock import LocalNameLock
 from engine.stores.local.tables import LocalTables
 from engine.stores.protocols import Store
 from engine.stores.records import Garbage
+
+CACHE_DATABASE: Final = "registry.db"
+"""The file of a registry in the directory of its cache."""
 
 
 class LocalStore(Store):
@@ -80,6 +84,11 @@ class LocalStore(Store):
         Raise StoreError if it is something else.
         """
         return cls(directory, create_directory)
+
+    @property
+    def is_cache(self) -> bool:
+        """Whether it is the cache of a registry, which has what images lack here."""
+        return (self.directory / CACHE_DATABASE).exists()
 
     def transaction(self) -> AbstractContextManager[object]:
         """As `Store.transaction`; it is the store's one lock (`Database.transaction`)."""

@@ -157,9 +157,8 @@ class RegistryImages(ImageStore):
         nothing.
         """
         try:
-            if known is not None and self._digest(full) == known.target.digest:
-                found: Image | None = known
-            else:
+            found = known
+            if not (known and self._has_still(full, known)):
                 found = self._puller.pull(full, is_current)
         except NotFound:
             self._puller.drop(full, is_current)
@@ -172,9 +171,14 @@ class RegistryImages(ImageStore):
             self._fresh.put(full, _digest_of(found))
         return found
 
-    def _digest(self, full: str) -> str | None:
-        """Return the digest of what a name stands for, None if the registry does not tell it."""
-        return self._reading.head(self._location.repository(full), self._location.reference(full))
+    def _has_still(self, full: str, known: Image) -> bool:
+        """Return whether the registry says that a name stands for what is known, and known whole;
+        raise NotFound.
+        """
+        if not self._puller.is_learnt(known):
+            return False
+        head = self._reading.head(self._location.repository(full), self._location.reference(full))
+        return head == known.target.digest
 
     def _repositories(self) -> list[str]:
         """Return the full names of the repositories that the registry lists or that are known."""

@@ -57,7 +57,7 @@ class Puller:
         manifest = self._reading.manifest(repository, self._location.reference(name))
         target = manifest.descriptor
         found = self._images.find(name)
-        if found is not None and found.target == target:
+        if found is not None and found.target == target and self.is_learnt(found):
             return found
         self.learn(repository, manifest)
         summary = self._summary(target)
@@ -66,6 +66,17 @@ class Puller:
                 return None
             self._images.record(target.digest, summary)
             return self._images.keep(Image(name, target))
+
+    def is_learnt(self, image: Image) -> bool:
+        """Return whether the cache knows what the registry has of a known image: it does not if its
+        databases were repaired or made anew.
+        """
+        digest = image.target.digest
+        if self._location.repository(image.name) not in self._content.repositories(digest):
+            return False
+        with suppress(NotFound):
+            return not self._content.sizes(self._images.summary(digest).missing)
+        return False
 
     def drop(self, name: str, is_wanted: Callable[[], bool]) -> None:
         """Remove a full name that the registry does not have, if that answer is still wanted."""

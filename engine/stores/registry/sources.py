@@ -2,6 +2,8 @@
 
 CACHE/registry.db   sources: a repository (full name) that has a blob, with its size
                     uses: when a cached blob was opened last, in seconds since the epoch
+
+A damaged one is made anew: names that are looked up bring the sources back.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import msgspec
 
 from engine.closing import Closing
 from engine.errors import StoreError
-from engine.stores.local.database import Database
+from engine.stores.local.store import CACHE_DATABASE
+from engine.stores.registry.disposable_database import DisposableDatabase
 
 _MIGRATIONS: Final = (
     (
@@ -45,7 +48,7 @@ class Sources(Closing):
 
     def __init__(self, directory: Path, root: str, clock: Callable[[], float] = time.time) -> None:
         """Only repositories below `root`, which ends with a slash, are found."""
-        self._database = Database(directory / "registry.db", _MIGRATIONS)
+        self._database = DisposableDatabase(directory / CACHE_DATABASE, _MIGRATIONS)
         self._span = root, f"{root[:-1]}0"  # "0" follows "/"
         self._clock = clock
         self._used: dict[str, float] = {}
@@ -55,11 +58,10 @@ class Sources(Closing):
 
     def add(self, sources: Iterable[Source]) -> None:
         """Remember sources."""
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?)",
-                (msgspec.structs.astuple(source) for source in sources),
-            )
+        self._database.write(
+            "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?)",
+            map(msgspec.structs.astuple, sources),
+        )
 
     def disputed(self, sources: Iterable[Source]) -> set[Source]:
         """Return those that state another size than any known source of their blob does."""
@@ -69,15 +71,13 @@ class Sources(Closing):
 
     def settle(self, digest: str, size: int) -> None:
         """Forget the sources that state another size of a blob than this, which is right."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM sources WHERE digest = ? AND size != ?", (digest, size))
+        self._database.write("DELETE FROM sources WHERE digest = ? AND size != ?", [(digest, size)])
 
     def remove(self, digest: str, repository: str) -> None:
         """Forget that a repository has a blob."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM sources WHERE digest = ? AND repository = ?", (digest, repository)
-            )
+        self._database.write(
+            "DELETE FROM sources WHERE digest = ? AND repository = ?", [(digest, repository)]
+        )
 
     def find(self, digest: str) -> list[Source]:
         """Return the sources of a blob."""
@@ -128,8 +128,7 @@ class Sources(Closing):
         if not uses:
             return
         try:
-            with self._database.transaction() as connection:
-                connection.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?)", uses.items())
+            self._database.write("INSERT OR REPLACE INTO uses VALUES (?, ?)", uses.items())
         except (StoreError, OSError):
             with self._lock:
                 self._used = {**uses, **self._used}

@@ -46,11 +46,12 @@ class ImageCheck:
 
     def images(self) -> Iterator[Problem]:
         """Yield the problems of graphs, of their records, and of the labels that protect them."""
+        check = self._cached if self._store.is_cache else self._image
         for target in self._targets():
-            if list(self._image(target)):
+            if list(check(target)):
                 with self._store.database.transaction():
                     is_named = self._store.images.is_named(target.digest)
-                    problems = list(self._image(target)) if is_named else []
+                    problems = list(check(target)) if is_named else []
                 yield from problems
 
     def layers(self) -> Iterator[Problem]:
@@ -138,6 +139,14 @@ class ImageCheck:
             text = f"none of it is complete; missing: {', '.join(lacking) or 'everything'}"
             yield Problem(Kind.IMAGE, target.digest, text, names)
         yield from references
+
+    def _cached(self, target: Descriptor) -> Iterator[Problem]:
+        """Yield the problems of an image in the cache of a registry: a wrong record, unless the
+        registry alone has a part of it. Nothing has to protect what can be fetched again.
+        """
+        problems = [one for one in self._image(target) if one.kind is Kind.RECORD]
+        if problems and not graph(self._store.content, target).missing:
+            yield from problems
 
     def _references(self, found: Graph, names: tuple[str, ...]) -> Iterator[Problem]:
         """Yield the documents of a graph whose labels do not protect their children."""
