@@ -8,7 +8,6 @@ Errors name the registry and a path, never a header or a query.
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import threading
@@ -17,10 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from threading import Lock
-from typing import Any, Final
-from urllib.parse import unquote_to_bytes, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from typing import Final
 
 import msgspec
 import urllib3
@@ -37,16 +33,14 @@ from urllib3.util import parse_url
 from engine.errors import AccessDenied, EngineError, NotFound, StoreError, Unreachable
 from engine.stores.registry.addresses import Addresses, origin
 from engine.stores.registry.authenticator import FORM, Authenticator
-from engine.stores.registry.certificates import certificate_directories, tls_context
 from engine.stores.registry.challenge import parse_challenges
+from engine.stores.registry.connections import Connections
 from engine.stores.registry.credentials import credential_files, find_credentials
 from engine.stores.registry.location import Location
 from engine.stores.registry.reachability import Reachability
 from engine.units import is_number
 
 _ATTEMPTS: Final = 5
-_CONNECT_SECONDS: Final = 5
-_READ_SECONDS: Final = 60
 _LONGEST_WAIT: Final = 30.0
 _PROBE_SECONDS: Final = 3
 _TOKENLESS_SECONDS: Final = 10.0
@@ -95,8 +89,7 @@ class Client:
         self._sleep = sleep
         self._transfer = _Transfer()
         home = Path.home()
-        pool = _Pools(location, home)
-        self._pool = pool.of
+        self._pool = Connections(location, home).pool
         files = credential_files(os.environ, home)
         self._authenticator = Authenticator(
             location.host,
@@ -354,47 +347,6 @@ class Refused(StoreError):
     def __init__(self, path: str, reason: str, status: int) -> None:
         super().__init__(path, reason)
         self.status = status
-
-
-class _Pools:
-    """The connections of a client, direct or through the proxies of the environment."""
-
-    def __init__(self, location: Location, home: Path) -> None:
-        self._options: dict[str, Any] = {
-            "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-            "retries": False,
-            "maxsize": 16,
-            "ssl_context": None
-            if location.is_plain
-            else tls_context(certificate_directories(location.host, home)),
-        }
-        self._proxies = getproxies_environment()
-        self._lock = Lock()
-        self._made: dict[str, urllib3.PoolManager] = {}
-
-    def of(self, url: str) -> urllib3.PoolManager:
-        """Return the connections for a URL."""
-        parts = parse_url(url)
-        proxy = self._proxies.get(parts.scheme or "") or self._proxies.get("all") or ""
-        if proxy and proxy_bypass(parts.netloc or ""):
-            proxy = ""
-        with self._lock:
-            if proxy not in self._made:
-                self._made[proxy] = self._make(proxy)
-            return self._made[proxy]
-
-    def _make(self, proxy: str) -> urllib3.PoolManager:
-        if not proxy:
-            return urllib3.PoolManager(**self._options)
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        headers = {}
-        if parts.username:
-            user = b":".join(
-                unquote_to_bytes(each or "") for each in (parts.username, parts.password)
-            )
-            headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user).decode()}"
-        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        return urllib3.ProxyManager(address, proxy_headers=headers, **self._options)
 
 
 def _is_refused(error: HTTPError) -> bool:

@@ -102,7 +102,7 @@ def test_a_token_server_that_is_away_is_asked_by_transfers_only() -> None:
 
 
 def test_a_token_server_that_is_silent_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.stores.registry.client._READ_SECONDS", 0.5)
+    monkeypatch.setattr("engine.stores.registry.connections._READ_SECONDS", 0.5)
     with unheard() as silent:
         silent.listen()
         challenge = {"WWW-Authenticate": f'Bearer realm="http://{host_of(silent)}/token"'}
