@@ -22,7 +22,7 @@ from tests.clients.saved import MAKERS, SHAPES, Saved
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the stores of this process wait longer for a registry's first answer."""
-    monkeypatch.setattr("engine.stores.registry.images._LONGER_PATIENCE", 60.0)
+    monkeypatch.setattr("engine.stores.registry.lookup._LONGER_PATIENCE", 60.0)
     monkeypatch.setattr("engine.stores.registry.client._PROBE_SECONDS", 60)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
@@ -30,9 +30,9 @@ from engine.spec import reference
 from engine.stores.images import ImageStore
 from engine.stores.registry.api import Reading
 from engine.stores.registry.changes import Changes
-from engine.stores.registry.events import unchanged_since_now
-from engine.stores.registry.listing import KEPT_SECONDS, UNTOLD, Listing, ShortMemory
+from engine.stores.registry.listing import UNTOLD, Listing
 from engine.stores.registry.location import Location
+from engine.stores.registry.lookup import Lookup
 
 if TYPE_CHECKING:
     from engine.spec.descriptor import Descriptor
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_PATIENCE: Final = 0.5
-"""Seconds that a cached name waits for a registry that has not answered yet."""
-_LONGER_PATIENCE: Final = 3.0
-"""Seconds that any other name waits for it."""
 
 
 class RegistryImages(ImageStore):
@@ -70,17 +66,13 @@ class RegistryImages(ImageStore):
         super().__init__(events)
         self.domain = location.root.removesuffix("/")
         self._cached = cached
-        self._reading = reading
         self._location = location
         self._puller = puller
         self._changes = changes
         self._begin = transaction
         self._referrer_of = referrer_of
         self._listing = Listing(reading, location, events.last)
-        self._fresh = ShortMemory[str, str](KEPT_SECONDS)
-        """What names stand for at the registry: digests, "" for nothing. A name that the cache has
-        otherwise is not fresh: its look-up was rolled back.
-        """
+        self._lookup = Lookup(cached, reading, location, puller, events)
         self._left_out: set[str] = set()
         """The names of which it was logged that they are not listed."""
 
@@ -96,19 +88,7 @@ class RegistryImages(ImageStore):
             return None
         if full in self._changes.pending:
             return self._changes.pending[full]
-        while True:
-            known = self._cached.find(full)
-            if self._fresh.get(full) == _digest_of(known):
-                return known
-            client = self._reading.client
-            if not client.is_reachable(_LONGER_PATIENCE if known is None else _PATIENCE):
-                if known is None:
-                    raise Unreachable(self._location.url, "does not answer")
-                return known
-            is_current = unchanged_since_now(self._events, full)
-            found = self._asked(full, known, is_current)
-            if is_current():
-                return found
+        return self._lookup.find(full)
 
     def all(self, repository: str = "") -> list[Image]:
         if repository:
@@ -150,40 +130,10 @@ class RegistryImages(ImageStore):
     def _root(self) -> str:
         return self._location.root
 
-    def _asked(
-        self, full: str, known: Image | None, is_current: Callable[[], bool]
-    ) -> Image | None:
-        """Ask the registry what a name stands for; an answer that is not current any more changes
-        nothing.
-        """
-        try:
-            found = known
-            if not (known and self._has_still(full, known)):
-                found = self._puller.pull(full, is_current)
-        except NotFound:
-            self._puller.drop(full, is_current)
-            found = None
-        except Unreachable:
-            if known is None:
-                raise
-            return known
-        if is_current():
-            self._fresh.put(full, _digest_of(found))
-        return found
-
-    def _has_still(self, full: str, known: Image) -> bool:
-        """Return whether the registry says that a name stands for what is known, and known whole;
-        raise NotFound.
-        """
-        if not self._puller.is_learnt(known):
-            return False
-        head = self._reading.head(self._location.repository(full), self._location.reference(full))
-        return head == known.target.digest
-
     def _repositories(self) -> list[str]:
         """Return the full names of the repositories that the registry lists or that are known."""
         known = {place.name for place in self._cached.places(self._root)}
-        listed = self._listing.repositories() if self._is_online() else None
+        listed = self._listing.repositories() if self._lookup.is_online() else None
         names = {_repository(name) for name in known}
         return sorted(names | set(listed.names if listed else ()))
 
@@ -191,7 +141,7 @@ class RegistryImages(ImageStore):
         """Return the full names of the images of a repository; those that are known, if the
         registry does not answer or has no list of them.
         """
-        if self._is_online():
+        if self._lookup.is_online():
             with suppress(Unreachable):
                 tags = self._listing.tags(repository)
                 if tags is UNTOLD:
@@ -244,9 +194,6 @@ class RegistryImages(ImageStore):
         for name in errors.keys() - self._left_out:
             self._left_out.add(name)
             log.warning("%s is not listed: %s", printable(name), errors[name])
-
-    def _is_online(self) -> bool:
-        return self._reading.client.is_reachable(_PATIENCE)
 
     def _full_repository(self, name: str) -> str | None:
         """Return the full name, in this registry, of a repository."""
@@ -321,7 +268,7 @@ class RegistryImages(ImageStore):
             return bool(self._tags(base[:-1]))
         if any(name.startswith(base) for name in self._repositories()):
             return True
-        return self._is_online() and not self._listing.repositories().is_complete
+        return self._lookup.is_online() and not self._listing.repositories().is_complete
 
     def newest(self, prefix: str) -> int:
         return self._cached.newest(prefix)
@@ -446,11 +393,8 @@ class RegistryImages(ImageStore):
             self._listing.forget()
             raise
         finally:
-            for name in changes:
-                self._fresh.drop(name)
-        for name, image in changes.items():
-            if _digest_of(self._cached.find(name)) == _digest_of(image):
-                self._fresh.put(name, _digest_of(image))
+            self._lookup.forget(changes)
+        self._lookup.note(changes)
 
     def _removed(self, name: str) -> None:
         """Remove a name from the cache, and with the last tag of its repository that by digest."""
@@ -465,11 +409,6 @@ class RegistryImages(ImageStore):
             for each in rest:
                 self._cached.drop(each)
         self._cached.forget(target)
-
-
-def _digest_of(image: Image | None) -> str:
-    """Return the digest of what a name stands for, "" for nothing."""
-    return image.target.digest if image else ""
 
 
 def _is_tag(name: str) -> bool:

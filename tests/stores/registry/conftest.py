@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.stores.registry import client, images
+from engine.stores.registry import client, lookup
 
 
 @pytest.fixture(scope="module", autouse=True)
 def patience() -> Iterator[pytest.MonkeyPatch]:
     """Wait longer for a registry than the product does; yield what has set that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "_PATIENCE", 60)
-        patch.setattr(images, "_LONGER_PATIENCE", 60)
+        patch.setattr(lookup, "_PATIENCE", 60)
+        patch.setattr(lookup, "_LONGER_PATIENCE", 60)
         patch.setattr(client, "_PROBE_SECONDS", 60)
         yield patch
 
