@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache, partial
+from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Condition, Lock, Thread, get_ident
 from typing import Any, Final, Generic, TypeVar, TypeVarTuple
@@ -89,6 +90,7 @@ class Workers:
             self._busy.add(own)
             begun.run()
             self._busy.discard(own)
+            del begun  # or what it refers to would be kept until there is more work
 
 
 class _Begun(Generic[T]):
@@ -159,16 +161,21 @@ class Ahead(Iterator[T]):
         self._items = items
         self._most = most
         self._changed = Condition()
+        """Its lock protects the rest."""
         self._made: deque[T] = deque()
-        self._is_making = False
-        self._end: BaseException | None = None
+        self._is_asked = self._is_making = self._is_over = False
+        self._error: BaseException | None = None
 
     def __next__(self) -> T:
         self._make_more()
         with self._changed:
-            self._changed.wait_for(lambda: self._made or self._end)
-            if self._end and not self._made:
-                raise self._end
+            self._changed.wait_for(lambda: self._made or self._is_over)
+            if not self._made:
+                error, self._error = self._error, None
+                try:
+                    raise error or StopIteration
+                finally:
+                    del error  # or its traceback would keep it, and all that made items
             item = self._made.popleft()
         self._make_more()
         return item
@@ -176,37 +183,43 @@ class Ahead(Iterator[T]):
     def close(self) -> None:
         """Make no more items."""
         with self._changed:
-            self._end = self._end or StopIteration()
+            self._is_over = True
             self._changed.wait_for(lambda: not self._is_making)
-
-    def _make_more(self) -> None:
-        with self._changed:
-            if self._is_making or not self._has_room:
-                return
-            self._is_making = True
-        try:
-            begin(self._make)
-        except BaseException:
-            self._is_making = False
-            raise
 
     @property
     def _has_room(self) -> bool:
-        return self._end is None and len(self._made) < self._most
+        return not self._is_over and len(self._made) < self._most
+
+    def _make_more(self) -> None:
+        with self._changed:
+            if self._is_asked or not self._has_room:
+                return
+            self._is_asked = True
+        try:
+            begin(self._make)
+        except BaseException:  # an interrupt, maybe after a thread has got the work
+            with self._changed:
+                self._is_asked = self._is_making
+            raise
 
     def _make(self) -> None:
-        while self._is_making:
+        with self._changed:
+            goes_on = self._is_asked and not self._is_making and self._has_room
+            self._is_making |= goes_on
+        while goes_on:
             made: list[T] = []
-            end = None
+            error: BaseException | None = None
             try:
-                made.append(next(self._items))
-            except BaseException as error:
-                end = error
+                made = list(islice(self._items, 1))
+            except BaseException as raised:
+                error = raised
             with self._changed:
                 self._made += made
-                self._end = self._end or end
-                self._is_making = self._has_room
+                self._error = error
+                self._is_over |= not made
+                goes_on = self._is_asked = self._is_making = self._has_room
                 self._changed.notify_all()
+            del made, error
 
 
 def begin(work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:

@@ -1,11 +1,14 @@
 """Work beside the caller: its result, its error, and an end that waits for nobody."""
 
+import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
-from threading import Barrier, Event, Thread
+from threading import Barrier, Condition, Event, Thread, current_thread, main_thread
+from weakref import finalize
 
 import pytest
 
@@ -118,9 +121,9 @@ def test_items_are_made_ahead_in_order(most: int) -> None:
 def test_an_error_in_making_items_comes_in_its_place(most: int) -> None:
     items = Ahead((1 // number for number in (1, 1, 0)), most)
     assert [next(items), next(items)] == [1, 1]
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            next(items)
+    with pytest.raises(ZeroDivisionError):
+        next(items)
+    assert list(items) == []
 
 
 @pytest.mark.parametrize("most", [1, 4])
@@ -179,3 +182,87 @@ def test_an_interrupt_while_a_thread_begins_does_not_hold_up_the_end(
     with pytest.raises(KeyboardInterrupt):
         next(coming)
     coming.close()
+
+
+def test_one_thread_at_a_time_makes_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(2)
+    monkeypatch.setattr("engine.threads.begin", workers.begin)
+    released, taken, inside, done = Event(), Event(), Event(), Event()
+
+    class Late(Condition):
+        """The first of the makers goes on late after it has released the lock at its end."""
+
+        def __exit__(self, *error: object) -> None:
+            super().__exit__(*error)  # type: ignore[arg-type]  # those of any context manager
+            if current_thread() is not main_thread() and made and not released.is_set():
+                released.set()
+                assert taken.wait(60)
+
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        made.append(0)
+        yield 0
+        inside.set()
+        assert done.wait(60)
+        yield 1
+
+    monkeypatch.setattr("engine.threads.Condition", Late)
+    coming = Ahead(items(), 1)
+    assert next(coming) == 0
+    assert released.wait(60)
+    assert inside.wait(60)  # the second maker
+    taken.set()
+    workers.begin(int)()  # the first one has ended
+    done.set()
+    assert list(coming) == [1]
+    workers.close()
+
+
+@pytest.mark.parametrize("last", [1, 0])
+def test_nothing_is_kept_of_items_that_are_exhausted(last: int) -> None:
+    class Source:
+        pass
+
+    def items(_source: Source) -> Iterator[int]:
+        yield 1 // last
+
+    gone = Event()
+    source = Source()
+    finalize(source, gone.set)
+    gc.disable()
+    try:
+        with suppress(ZeroDivisionError):
+            list(Ahead(items(source), 4))
+        del source
+        assert gone.wait(60)
+    finally:
+        gc.enable()
+
+
+def test_an_interrupt_after_a_thread_has_begun_does_not_end_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, released = Event(), Event()
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        begun.set()
+        assert released.wait(60)
+        made.append(1)
+        yield 1
+
+    def interrupted(work: Callable[[], None]) -> None:
+        begin(work)
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.threads.begin", interrupted)
+    coming = Ahead(items(), 4)
+    with pytest.raises(KeyboardInterrupt):
+        next(coming)
+    closing = Thread(target=coming.close, daemon=True)
+    closing.start()
+    released.set()
+    closing.join(60)
+    assert (closing.is_alive(), made) == (False, [1])

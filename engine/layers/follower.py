@@ -64,6 +64,7 @@ class LayerFollower:
         self._is_busy = False
         self._is_stopped = False
         self._is_complete = False
+        self._is_awaited = False
         self._error: BaseException | None = None
 
     def add(self, data: memoryview) -> None:
@@ -97,6 +98,7 @@ class LayerFollower:
 
     def finish(self, digest: Digest, size: int) -> "FollowedLayer":
         """As `end`, but nothing may be written afterwards, so that memory can be released."""
+        self.advance(size)
         self._is_complete = True
         return self.end(digest, size)
 
@@ -106,6 +108,13 @@ class LayerFollower:
             self._is_stopped = True
             self._recent.clear()
             self._changed.wait_for(lambda: not self._is_busy)
+            self._learner = None
+
+    def hurry(self) -> None:
+        """Learn this layer before others: somebody waits for the outcome."""
+        with self._changed:
+            self._is_awaited = self._ended is not None
+        learning_threads().hurry(self)
 
     def _go_on(self) -> None:
         """Continue in another thread if there is enough to do. The lock is held."""
@@ -128,37 +137,38 @@ class LayerFollower:
         """The number of bytes that are written, and are still to be learnt."""
         return 0 if self._is_over else self._written - self._taken
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for the outcome, or only the end is left."""
+        return self._is_awaited or not self.left
+
     def step(self) -> bool:
-        """Learn the next bytes, or deliver the outcome; return whether there may be more to do.
+        """Learn the next bytes, or deliver the outcome; return whether there is more to do.
 
         For `LearningThreads`.
         """
-        work = self._next()
-        if work is None:
-            return False
+        with self._changed:
+            work = self._next()
+            self._is_busy = True
         try:
-            work()
+            if work is not None:
+                work()
         except BaseException as error:
             self._error = error
         with self._changed:
             self._is_busy = False
+            self._is_scheduled = self._next() is not None
             self._changed.notify_all()
-        return True
+            return self._is_scheduled
 
     def _next(self) -> Callable[[], None] | None:
-        """Return what to do next; None once there is nothing more for now."""
-        with self._changed:
-            ready = min(BUFFER_SIZE, self._written - self._taken)
-            if self._is_over:
-                self._recent.clear()
-            elif ready == BUFFER_SIZE or (ready and self._ended is not None):
-                self._is_busy = True
-                return partial(self._learn, ready)
-            if self._ended is not None:
-                self._is_busy = True
-                return partial(self._deliver, self._ended)
-            self._is_scheduled = False
-            return None
+        """Return what can be done now, None if there is nothing. The lock is held."""
+        ready = min(BUFFER_SIZE, self._written - self._taken)
+        if self._is_over:
+            self._recent.clear()
+        elif ready == BUFFER_SIZE or (ready and self._ended is not None):
+            return partial(self._learn, ready)
+        return None if self._ended is None else partial(self._deliver, self._ended)
 
     def _learn(self, size: int) -> None:
         data = self._recent.pread(size, self._taken)
@@ -192,6 +202,7 @@ class LayerFollower:
             with self._changed:
                 followed.deliver(outcome, self._error)
                 self._ended = None
+                self._is_awaited = False
                 self._changed.notify_all()
 
     def _outcome(self, followed: "FollowedLayer") -> Outcome:
@@ -212,7 +223,9 @@ class FollowedLayer:
 
     def outcome(self) -> Outcome:
         """Wait for what is learnt, and return it; raise as `LayerFollower.advance` does."""
-        self._delivered.wait()
+        if not self._delivered.is_set():
+            self._follower.hurry()
+            self._delivered.wait()
         if self._error is not None and not isinstance(self._error, BrokenArchive):
             raise self._error
         return self._outcome

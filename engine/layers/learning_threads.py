@@ -22,6 +22,11 @@ class Pass(Protocol):
         ...
 
     @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for the outcome, or only the end is left."""
+        ...
+
+    @property
     def left(self) -> int:
         """The number of bytes that can be learnt now."""
         ...
@@ -40,14 +45,23 @@ class LearningThreads:
         self._workers = Workers(count)
         self._most = count + _WAITING
         self._lock = Lock()
-        self._waiting: list[Pass] = []
+        self._begun: list[Pass] = []
+        self._new: list[Pass] = []
+        """Those that wait for their first step; there may be thousands."""
         self._running = 0
 
     def begin(self, one: Pass) -> None:
         """Make the steps of a pass, each in its turn, until there is none that can be made."""
         with self._lock:
-            self._waiting.append(one)
+            (self._begun if one.is_begun else self._new).append(one)
         self._workers.begin(self._work)
+
+    def hurry(self, one: Pass) -> None:
+        """Begin a pass that somebody waits for, if it is not begun, also if it is one too many."""
+        with self._lock:
+            if one in self._new:
+                self._new.remove(one)
+                self._begun.append(one)
 
     @property
     def are_all_busy(self) -> bool:
@@ -57,11 +71,14 @@ class LearningThreads:
     def _work(self) -> None:
         one: Pass | None = None
         while (one := self._next(one)) is not None:
-            goes_on = one.step()
-            with self._lock:
-                self._running -= 1
-                if goes_on:
-                    self._waiting.append(one)
+            goes_on = False
+            try:
+                goes_on = one.step()
+            finally:
+                with self._lock:
+                    self._running -= 1
+                    if goes_on:
+                        self._begun.append(one)
 
     def _next(self, last: Pass | None) -> Pass | None:
         """Return the pass whose step is next, None if none waits; `last` is this thread's last one.
@@ -69,16 +86,17 @@ class LearningThreads:
         As long as no more passes may begin, each thread completes one after the other.
         """
         with self._lock:
-            begun = [one for one in self._waiting if one.is_begun]
-            is_full = len(begun) < len(self._waiting) and self._running + len(begun) >= self._most
+            is_full = bool(self._new) and self._running + len(self._begun) >= self._most
+            is_any_urgent = any(one.is_urgent for one in self._begun)
 
             def urgency(one: Pass) -> tuple[bool, bool, int]:
-                return not one.left, is_full and one is last, one.left
+                return one.is_urgent, is_full and one is last, one.left
 
-            among = begun if is_full and begun else self._waiting
+            only_begun = self._begun and (is_full or is_any_urgent)
+            among = self._begun if only_begun else [*self._begun, *self._new]
             chosen = max(among, key=urgency, default=None)
             if chosen is not None:
-                self._waiting.remove(chosen)
+                (self._begun if chosen in self._begun else self._new).remove(chosen)
                 self._running += 1
             return chosen
 
