@@ -5,11 +5,14 @@ came from a file that is being loaded or from the store.
 """
 
 import errno
+import os
 
 from engine import errors
 
 _DAMAGED = "the file is damaged: {again}, and if that fails too, get it anew from its source"
 _FULL = "free space on the store's disk, for which imgfs gc may be enough, and copy it again"
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MAKE_ROOM = "free space on the store's disk, with imgfs rm and imgfs gc for example"
 _AFTER_COPY: tuple[tuple[type[Exception], str], ...] = (
     (errors.ContentMismatch, _DAMAGED.format(again="copy it again")),
     (
@@ -46,13 +49,15 @@ def after_copy(error: Exception) -> str:
 
 
 def _after_copy(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return _FULL
     return next((text for kind, text in _AFTER_COPY if isinstance(error, kind)), "copy it again")
 
 
 def after_load(error: Exception) -> str:
     """Return a clause with what to do about an archive that `imgfs load` refused, or ""."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return _MAKE_ROOM
     is_damaged = isinstance(error, errors.ContentMismatch)
     return _DAMAGED.format(again="load it again") if is_damaged else ""
 
@@ -64,3 +69,9 @@ def for_store(error: Exception) -> str:
     """
     is_damaged = isinstance(error, errors.ContentMismatch)
     return "imgfs fsck shows whether the store is damaged" if is_damaged else ""
+
+
+def for_file(error: OSError) -> str:
+    """Return a clause with what to do about a file that the system refuses, or ""."""
+    of_store = os.path.basename(os.fsdecode(error.filename or "")) == "imgfs.db"
+    return _MAKE_ROOM if of_store and error.errno in _NO_SPACE else ""

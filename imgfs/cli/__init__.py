@@ -118,7 +118,7 @@ def run(arguments: list[str]) -> int:
         return _failed(str(error), 1, advice.for_store(error))
     except OSError as error:
         where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
-        return _failed(f"{where}{error.strerror or error}", 1)
+        return _failed(f"{where}{error.strerror or error}", 1, advice.for_file(error))
     except Exception as error:
         if os.environ.get("IMGFS_DEBUG"):
             raise

@@ -69,7 +69,7 @@ def examine(store: Path) -> Names:
         list(engine.collector().collect())
         assert _names(engine) == listed
         check_collected(engine)
-    found = set(os.listdir(store)) - {"names.lock", "layers"}
+    found = set(os.listdir(store)) - {"names.lock", "reserve", "layers"}
     assert found == _CONTENT, found ^ _CONTENT
     return listed
 

@@ -2,16 +2,19 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Command
-from tests.faults import stores
+from tests.faults import disks, stores
 from tests.local_engine import LocalEngine
 
 _MEMORY = Path("/dev/shm")
+_DISKS = {"tmpfs": partial(disks.memory, size="16m"), "ext4": partial(disks.ext4, size=16 << 20)}
 
 
 @pytest.fixture
@@ -35,3 +38,14 @@ def store(tmp_path: Path) -> Path:
 def imgfs(store: Path) -> Command:
     """Return a function that runs the command as a process on that store."""
     return Command(store)
+
+
+@pytest.fixture(params=_DISKS)
+def disk(request: pytest.FixtureRequest, tmp_path: Path, store: Path) -> Iterator[Path]:
+    """Return the path of a disk of 16 MB with a copy of the store."""
+    if os.getuid():
+        pytest.skip("a small disk needs root")
+    make: Callable[[Path], AbstractContextManager[Path]] = _DISKS[request.param]
+    with make(tmp_path / "disk") as path:
+        stores.copied(store, path / "store")
+        yield path

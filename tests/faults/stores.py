@@ -94,7 +94,7 @@ def leftovers(engine: LocalEngine) -> list[str]:
     files = [str(digest) for digest, _ in engine.content.rowless()]
     leases = [lease.id for lease in engine.leases.list()]
     known = {"blobs", "ingest", "leases", "version", "imgfs.db", "imgfs.db-wal", "imgfs.db-shm"}
-    known |= {"names.lock", "layers"}
+    known |= {"names.lock", "reserve", "layers"}
     tables = [
         str(found.path)
         for found in engine.store.tables.files()

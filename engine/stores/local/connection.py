@@ -51,6 +51,7 @@ _OF_THE_SCHEMA: Final = re.compile(
 has no meaning.
 """
 _OF_THE_DISK: Final = frozenset(_SENTENCES) - _DAMAGED
+_OF_SPACE: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 
 
 class Connection(sqlite3.Connection):
@@ -153,6 +154,12 @@ def damaged(path: os.PathLike[str], row: str) -> StoreDamaged:
 
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+
+
+def may_lack_space(error: Exception) -> bool:
+    """Return whether a translated error can come of a full disk, also if there is space by now."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and _code(cause) in _OF_SPACE
 
 
 def translated(error: sqlite3.Error, path: str) -> Exception:

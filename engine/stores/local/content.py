@@ -309,6 +309,7 @@ class LocalContent(ContentStore):
         if found is not None and self._has_file(digest, found.size):
             writer.abort()
             return Committed(self.update(digest, labels), added=False)
+        self._database.check_room()
         path = self.path(digest)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         added.append(digest)

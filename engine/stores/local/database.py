@@ -37,8 +37,10 @@ from engine.stores.local.connection import (
     LOCKED,
     Connection,
     damaged,
+    may_lack_space,
     translated,
 )
+from engine.stores.local.reserve import Reserve
 from engine.stores.local.schema import MIGRATIONS
 
 _POLL: Final = 0.02
@@ -50,6 +52,8 @@ class _Session(msgspec.Struct):
 
     connection: Connection
     afterwards: dict[Callable[[], None], None] = {}
+    shortage: OSError | None = None
+    """The error of the disk if the transaction has only the reserve."""
 
 
 class Database(Closing):
@@ -63,6 +67,7 @@ class Database(Closing):
     def __init__(self, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
         self.path = path
         self._migrations = migrations
+        self._reserve = Reserve(path.parent / "reserve")
         self._threads = threading.local()
         self._lock = threading.Lock()
         self._sessions: dict[threading.Thread, _Session] = {}
@@ -71,11 +76,13 @@ class Database(Closing):
         self._closed = False
         self._pid = os.getpid()
         try:
-            if not self._is_ready():
-                with locked_directory(path.parent) as directory:
-                    _create(path, directory)
-                    self._use_wal()
-                    self._migrate()
+            try:
+                self._prepare()
+            except (OSError, StoreError) as error:
+                if not may_lack_space(error):
+                    raise
+                with self._reserve.given_up():
+                    self._prepare()
         except BaseException:
             self.close()
             raise
@@ -120,8 +127,9 @@ class Database(Closing):
         connection = session.connection
         try:
             self._check_schema(connection)
-            yield connection
-            connection.execute("COMMIT")
+            with self._reserve.transaction() as session.shortage:
+                yield connection
+                connection.execute("COMMIT")
         finally:
             afterwards, session.afterwards = session.afterwards, {}
             if connection.in_transaction:
@@ -145,6 +153,13 @@ class Database(Closing):
             if not is_replaced:
                 return session
             self._roll_back(session)
+
+    def check_room(self) -> None:
+        """Raise OSError in a transaction that has only the reserve of a full disk, from which
+        something can be removed but nothing added.
+        """
+        if shortage := self._session().shortage:
+            raise OSError(shortage.errno, shortage.strerror, str(self.path))
 
     def after_transaction(self, callback: Callable[[], None]) -> None:
         """Call `callback` after this thread's outermost transaction, when its lock is released.
@@ -196,6 +211,7 @@ class Database(Closing):
                 self._watch = None
         for connection in connections:
             connection.give_up()
+        self._reserve.refill()
 
     @property
     def _is_inherited(self) -> bool:
@@ -294,6 +310,13 @@ class Database(Closing):
         mode = self.connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StoreError(str(self.path), "the file system does not support SQLite's WAL mode")
+
+    def _prepare(self) -> None:
+        if not self._is_ready():
+            with locked_directory(self.path.parent) as directory:
+                _create(self.path, directory)
+                self._use_wal()
+                self._migrate()
 
     def _is_ready(self) -> bool:
         """Return whether the file needs no change, so that opening it waits for no process."""

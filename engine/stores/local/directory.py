@@ -37,7 +37,15 @@ _BEGINNINGS = frozenset({"version", ".version", "imgfs.db"})
 _NAMES = (
     _PARTS
     | _BEGINNINGS
-    | {"imgfs.db-wal", "imgfs.db-shm", "imgfs.db-journal", "names.lock", "layers", "quarantine"}
+    | {
+        "imgfs.db-wal",
+        "imgfs.db-shm",
+        "imgfs.db-journal",
+        "names.lock",
+        "reserve",
+        "layers",
+        "quarantine",
+    }
     | {"repair.lock", "rebuild", ".rebuild", ".imgfs.db", ".imgfs.db-wal", ".imgfs.db-shm"}
 )
 _OF_THE_DISK = frozenset({"lost+found"})

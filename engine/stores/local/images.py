@@ -40,6 +40,11 @@ class LocalImages(ImageStore):
             self._database.after_transaction(self._lock.wait)
             yield connection
 
+    def put(self, image: Image) -> Image:
+        with self._transaction():
+            self._database.check_room()
+            return super().put(image)
+
     # Names
 
     def find(self, name: str) -> Image | None:

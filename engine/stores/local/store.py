@@ -4,6 +4,7 @@ STORE/blobs/, ingest/    the content store (`content.py`, `ingests.py`)
 STORE/layers/            what is known of the files in layers (`tables.py`)
 STORE/imgfs.db           names, labels, leases and events (`database.py`, `schema.py`)
 STORE/leases/            locked files of the leases of running processes (`leases.py`)
+STORE/reserve            gives its space to a full disk (`reserve.py`)
 STORE/names.lock         held while kernels keep names (`name_lock.py`)
 STORE/repair.lock        held while a process repairs the store (`fsck/repair_lock.py`)
 STORE/registry.db        there in the cache of a registry (`registry/sources.py`)
@@ -29,12 +30,14 @@ from engine.stores.local.files import sync_directory
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
 from engine.stores.local.name_lock import LocalNameLock
+from engine.stores.local.reserve import is_of_space
 from engine.stores.local.tables import LocalTables
 from engine.stores.protocols import Store
 from engine.stores.records import Garbage
 
 CACHE_DATABASE: Final = "registry.db"
 """The file of a registry in the directory of its cache."""
+_ROOM: Final = "free 1 MB on its disk, for example what is in its directory layers"
 
 
 class LocalStore(Store):
@@ -63,7 +66,9 @@ class LocalStore(Store):
                 opened.pop_all()
         except OSError as error:
             what = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
-            raise StoreError(str(directory), f"cannot be opened: {os.strerror(what)}") from error
+            room = f"; {_ROOM}" if is_of_space(error) else ""
+            reason = f"cannot be opened: {os.strerror(what)}{room}"
+            raise StoreError(str(directory), reason) from error
         self.tables = LocalTables(directory)
         self.images = LocalImages(self.database)
         self.events = LocalEvents(self.database)

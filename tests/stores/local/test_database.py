@@ -76,7 +76,7 @@ def test_the_file_is_for_its_owner_only(path: Path) -> None:
         with Database(path) as database, database.transaction() as connection:
             connection.execute(INSERT, ("a",))
             names = sorted(file.name for file in path.parent.iterdir())
-            assert names == ["imgfs.db", "imgfs.db-shm", "imgfs.db-wal"]
+            assert names == ["imgfs.db", "imgfs.db-shm", "imgfs.db-wal", "reserve"]
             modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
             assert modes == {0o600}
     finally:
@@ -349,7 +349,7 @@ def test_closed(path: Path) -> None:
     done.set()
     thread.join()
     database.close()
-    assert sorted(file.name for file in path.parent.iterdir()) == ["imgfs.db"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["imgfs.db", "reserve"]
     with pytest.raises(StoreError, match="closed"):
         mine.execute("SELECT 1")
     for use in (

@@ -1,0 +1,227 @@
+"""Disks without a free byte: what removes images works, by the reserve of the store; nothing else
+gets it.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.stores.local.database import Database
+from engine.stores.local.reserve import SIZE, Reserve
+from engine.stores.local.schema import MIGRATIONS
+from tests.cli.command import Command, refusal, succeeded
+from tests.faults import disks, stores
+from tests.faults.stores import copied, leftovers
+from tests.local_engine import LocalEngine
+from tests.mounts import Mounted, run
+
+REFUSED = {
+    "load": ("load", "-q"),
+    "tag": ("tag", "base:1", "base:2"),
+    "commit": ("commit", "--base", "base:1", str(Path(__file__).parent / "rootfs"), "made:1"),
+}
+
+
+@pytest.fixture
+def full(disk: Path) -> Command:
+    """Return the command on a full disk, with the images `base:1` and `app:1`."""
+    imgfs = Command(disk / "store")
+    succeeded(imgfs("load", "-q", stdin=stores.APP))
+    disks.fill(disk)
+    return imgfs
+
+
+def names(imgfs: Command) -> list[str]:
+    return sorted(line.split()[0] for line in succeeded(imgfs("images")).lines[1:])
+
+
+def free(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def check(store: Path, *expected: str) -> None:
+    """Check that the store has these images, whole, and nothing that nobody needs."""
+    imgfs = Command(store)
+    assert succeeded(imgfs("fsck")).lines == ["nothing is wrong"]
+    assert names(imgfs) == sorted(expected)
+    with LocalEngine(store) as engine:
+        assert leftovers(engine) == []
+
+
+def test_images_are_removed_from_a_full_disk_and_make_room(disk: Path, full: Command) -> None:
+    assert free(disk) == 0
+    assert names(full) == ["app", "base"]
+    succeeded(full("save", "-o", "/dev/null", "base:1"))
+    succeeded(full("rm", "app:1"))
+    succeeded(full("gc"))
+    check(full.store, "base")
+    assert free(disk) > 100_000, "of the 150,000 of a layer"
+
+
+def test_images_are_removed_from_a_disk_that_others_fill_again(disk: Path, full: Command) -> None:
+    for command in (("images",), ("rm", "app:1"), ("gc", "-n"), ("gc",), ("prune", "-af")):
+        disks.fill(disk)
+        succeeded(full(*command))
+    check(full.store)
+
+
+def test_what_adds_to_the_store_does_not_get_the_reserve(disk: Path, full: Command) -> None:
+    for _ in range(4):
+        for command in REFUSED.values():
+            disks.fill(disk)
+            said = refusal(full(*command, stdin=stores.APP.replace(b"app:1", b"new:1")))
+            assert "No space left on device" in said, said
+    disks.fill(disk)
+    check(full.store, "app", "base")
+    succeeded(full("rm", "app:1"))
+    succeeded(full("gc"))
+    check(full.store, "base")
+
+
+def test_a_store_gets_its_reserve_back(disk: Path, full: Command) -> None:
+    reserve = full.store / "reserve"
+    succeeded(full("rm", "app:1"))
+    assert 0 < reserve.stat().st_size < SIZE
+    (disk / "filler").unlink()
+    succeeded(full("images"))
+    assert reserve.stat().st_blocks * 512 >= SIZE
+
+
+def test_a_store_of_an_older_version_is_given_a_reserve(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    reserve = imgfs.store / "reserve"
+    reserve.unlink()
+    succeeded(imgfs("images"))
+    assert reserve.stat().st_blocks * 512 >= SIZE
+
+
+def test_a_full_disk_without_a_reserve_is_reported(disk: Path, full: Command) -> None:
+    (full.store / "reserve").unlink()
+    disks.fill(disk)
+    said = refusal(full("rm", "app:1"))
+    assert said.startswith(f"store {full.store}: cannot be opened: No space left on device; free 1")
+    os.truncate(disk / "filler", (disk / "filler").stat().st_size - 1_000_000)
+    succeeded(full("rm", "app:1"))
+    succeeded(full("gc"))
+    check(full.store, "base")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from engine.stores.local.store import LocalStore
+with LocalStore.open(Path(sys.argv[1])) as store, store.transaction():
+    store.images.delete("docker.io/library/app:1")
+    print((store.directory / "reserve").stat().st_size, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_process_that_is_killed_with_the_reserve_loses_nothing(full: Command) -> None:
+    command = [sys.executable, "-c", KILLED, str(full.store)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"0\n"
+        process.send_signal(signal.SIGKILL)
+    check(full.store, "app", "base")
+    assert (full.store / "reserve").stat().st_size > SIZE // 2
+    succeeded(full("rm", "app:1"))
+    succeeded(full("gc"))
+    check(full.store, "base")
+
+
+def test_no_process_takes_the_space_that_another_one_needs(disk: Path) -> None:
+    path = disk / "store/reserve"
+    reserve, other = Reserve(path), Reserve(path)
+    disks.fill(disk)
+    with reserve.given_up():
+        with other.given_up():
+            assert free(disk) >= SIZE
+        assert free(disk) >= SIZE
+    assert free(disk) < SIZE
+
+
+def test_processes_remove_images_from_a_full_disk_at_once(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    tags = [f"base:{number}" for number in range(2, 6)]
+    for tag in tags:
+        succeeded(imgfs("tag", "base:1", tag))
+    disks.fill(disk)
+    processes = [imgfs.start("rm", tag, stderr=subprocess.PIPE) for tag in tags]
+    assert [process.communicate()[1] for process in processes] == [b""] * len(tags)
+    assert [process.returncode for process in processes] == [0] * len(tags)
+    check(imgfs.store, "base")
+
+
+def test_a_store_of_an_older_version_is_opened_on_a_full_disk(disk: Path) -> None:
+    disks.fill(disk)
+    migrations = (*MIGRATIONS, ("CREATE TABLE more (x)",))
+    with Database(disk / "store/imgfs.db", migrations) as database:
+        assert database.read("SELECT * FROM more") == []
+
+
+def test_a_copy_without_the_blocks_of_the_reserve_is_given_them(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    reserve = imgfs.store / "reserve"
+    os.truncate(reserve, 0)
+    os.truncate(reserve, SIZE)
+    succeeded(imgfs("images"))
+    assert reserve.stat().st_blocks * 512 >= SIZE
+
+
+def test_images_are_removed_when_a_quota_is_used_up(tmp_path: Path, store: Path) -> None:
+    if os.getuid():
+        pytest.skip("a disk needs root")
+    if shutil.which("btrfs") is None:
+        pytest.skip("no btrfs")
+    with disks.btrfs(tmp_path / "disk", 256 << 20) as disk:
+        part = disk / "part"
+        run("btrfs", "quota", "enable", disk)
+        run("btrfs", "subvolume", "create", part)
+        imgfs = Command(copied(store, part / "store"))
+        succeeded(imgfs("load", "-q", stdin=stores.APP))
+        run("btrfs", "qgroup", "limit", "12M", part)
+        disks.fill(part)
+        said = refusal(imgfs("tag", "base:1", "base:2"))
+        assert "imgfs.db: Disk quota exceeded; free space on the store's disk" in said
+        assert names(imgfs) == ["app", "base"]
+        succeeded(imgfs("rm", "app:1"))
+        succeeded(imgfs("gc"))
+        check(imgfs.store, "base")
+
+
+def test_a_name_is_removed_in_a_mount_on_a_full_disk(
+    disk: Path, mount: Callable[..., Mounted]
+) -> None:
+    mounted = mount("disk/store")
+    mounted.load(stores.APP)
+    disks.fill(disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        os.rename(mounted / "app:1", mounted / "app:2")
+    run("rm", "-r", mounted / "app:1")
+    assert "app:1" not in mounted.names()
+    succeeded(Command(mounted.store)("prune", "-f"))
+    assert free(disk) > 100_000
+    assert (mounted / "base:1/index.json").read_bytes()
+    run("fusermount3", "-u", mounted.path)
+    check(mounted.store, "base")
+
+
+def test_a_full_disk_can_be_mounted(
+    disk: Path, full: Command, mount: Callable[..., Mounted]
+) -> None:
+    mounted = mount("disk/store")
+    assert {"app:1", "base:1"} <= set(mounted.names())
+    os.rmdir(mounted / "app:1")
+    succeeded(full("prune", "-f"))
+    run("fusermount3", "-u", mounted.path)
+    check(full.store, "base")
+    assert free(disk) > 100_000
