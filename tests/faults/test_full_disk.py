@@ -2,6 +2,7 @@
 gets it.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 from engine.stores.local.database import Database
 from engine.stores.local.reserve import SIZE, Reserve
 from engine.stores.local.schema import MIGRATIONS
+from tests import archives
 from tests.cli.command import Command, refusal, succeeded
 from tests.faults import disks, stores
 from tests.faults.stores import copied, leftovers
@@ -70,6 +72,32 @@ def test_images_are_removed_from_a_disk_that_others_fill_again(disk: Path, full:
         disks.fill(disk)
         succeeded(full(*command))
     check(full.store)
+
+
+def test_more_is_removed_than_the_reserve_has_space_for_at_once(disk: Path) -> None:
+    """Removing the rows of a hundred manifests takes several MiB of SQLite's log."""
+    imgfs = Command(disk / "store")
+    with LocalEngine(imgfs.store) as engine, engine.database.transaction() as connection:
+        for number in range(150):
+            manifest = archives.digest(b"%d" % number)
+            layers = [archives.digest(b"%d %d" % (number, layer)) for layer in range(25)]
+            labels = {f"containerd.io/gc.ref.content.l.{layer}": layer for layer in layers}
+            rows = [(manifest, json.dumps(labels)), *((layer, "{}") for layer in layers)]
+            connection.executemany("INSERT INTO blobs VALUES (?, 1, 0, 0, ?)", rows)
+    disks.fill(disk)
+    assert len(succeeded(imgfs("gc")).lines) == 150 * 26 + 1
+    check(imgfs.store, "base")
+
+
+def test_many_names_are_removed_from_a_full_disk_by_one_command(disk: Path) -> None:
+    imgfs = Command(disk / "store")
+    tags = [f"base:{number}" for number in range(2, 80)]
+    with LocalEngine(imgfs.store) as engine:
+        for tag in tags:
+            engine.tag("base:1", tag)
+    disks.fill(disk)
+    succeeded(imgfs("rm", *tags))
+    check(imgfs.store, "base")
 
 
 def test_what_adds_to_the_store_does_not_get_the_reserve(disk: Path, full: Command) -> None:

@@ -130,6 +130,8 @@ class Database(Closing):
             with self._reserve.transaction() as session.shortage:
                 yield connection
                 connection.execute("COMMIT")
+                if session.shortage:
+                    _shorten_log(connection)
         finally:
             afterwards, session.afterwards = session.afterwards, {}
             if connection.in_transaction:
@@ -341,6 +343,12 @@ class Database(Closing):
         if found > known:
             reason = f"it was written by a newer version (schema {found}, this one knows {known})"
             raise StoreError(str(self.path), reason)
+
+
+def _shorten_log(connection: Connection) -> None:
+    """Let the next transaction write to the start of the WAL, for which the disk has space."""
+    with suppress(sqlite3.Error, StoreError, OSError):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 @contextmanager

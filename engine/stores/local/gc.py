@@ -31,6 +31,7 @@ import msgspec
 
 from engine.stores.local import rebuild
 from engine.stores.local.connection import damaged
+from engine.stores.local.reserve import is_of_space
 from engine.stores.local.tables import StoredTable
 from engine.stores.records import Garbage, Lease
 
@@ -157,7 +158,17 @@ class Collector:
     def _sweep(self, batch: list[Garbage]) -> dict[Garbage, str]:
         """Delete the rows of those blobs that are still garbage, then move their files out of
         `blobs/`; return these blobs with the paths of the files, "" for one without a file.
+        Where the space does not suffice for so many rows at once, take fewer.
         """
+        try:
+            return self._swept(batch)
+        except OSError as error:
+            if not is_of_space(error) or len(batch) == 1:
+                raise
+        half = len(batch) // 2
+        return self._sweep(batch[:half]) | self._sweep(batch[half:])
+
+    def _swept(self, batch: list[Garbage]) -> dict[Garbage, str]:
         with self._store.database.transaction():
             rebuild.check_finished(self._store.directory)
             expected = self._expected()
