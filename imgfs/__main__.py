@@ -1,6 +1,7 @@
 """The process `imgfs`, also run as `python -m imgfs`."""
 
 import gc
+import signal
 import sys
 
 _TURN = 1e-4
@@ -12,6 +13,8 @@ Threads that decompress, hash or read need it for some microseconds in each mill
 
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to undo during the imports
     gc.disable()  # imports make no garbage, and each collection during them delays the start
     sys.setswitchinterval(_TURN)
     from imgfs import cli

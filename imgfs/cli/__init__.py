@@ -1,7 +1,7 @@
 """The command line: find the command, run it, and turn every error into one line and a status.
 
-The status is 0 for success, 1 for a failure, 2 for a usage error and 130 for an interrupt. SIGTERM
-and SIGHUP end a command in the same orderly way, with the status 128 + the signal's number.
+The status is 0 for success, 1 for a failure, 2 for a usage error, and 128 + the signal's number for
+a command that SIGINT, SIGTERM or SIGHUP ends (130 after ^C).
 
 To start quickly, a command's module is imported only when the command is called. `imgfs.__main__`
 disables garbage collection until then, and the objects that imports have created are excluded from
@@ -22,7 +22,8 @@ from imgfs import advice
 from imgfs.cli.support import docker_plugin
 from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.support.common import Failed, print_error
-from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
+from imgfs.cli.support.signals import EndingSignals, Interrupted, unmasked
+from imgfs.cli.support.streams import discard_output, discard_unwritable, open_standard_streams
 
 COMMANDS = (
     "mount",
@@ -48,6 +49,8 @@ COMMANDS = (
 )
 """Each has a module of its name, with an underscore behind a keyword, in the order of --help."""
 ALIASES = {"ls": "images", "rmi": "rm", "unmount": "umount"}
+_BY_SIGNAL = 128
+"""The number of the signal is added to it."""
 _NO_SOURCES = ("none", "imgfs")
 
 
@@ -62,12 +65,16 @@ _ABOUT = """A container image store that you use as a folder.
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line (default: that of this process), and exit with its status."""
     open_standard_streams()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _end)
-    status = run(list(sys.argv[1:] if arguments is None else arguments))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the outcome is known
+    signals = EndingSignals()
+    try:
+        signals.install()
+        status = run(list(sys.argv[1:] if arguments is None else arguments))
+    except Interrupted as error:  # while an outcome was printed
+        status = _interrupted(error)
+    signals.is_over = True  # a call would let one more signal in
+    signals.ignore()
+    if status > _BY_SIGNAL:
+        discard_output()  # nobody may ever read it
     discard_unwritable()
     freeze()  # the process ends: collecting garbage would only delay it
     sys.exit(status)
@@ -101,15 +108,14 @@ def run(arguments: list[str]) -> int:
             if not isenabled():
                 freeze()
                 enable()
-            command.call(path, rest, args.store)
+            with unmasked():
+                command.call(path, rest, args.store)
         sys.stdout.flush()
         return 0
     except UsageError as error:
         return _failed(f"{error} (see '{path} --help')", 2)
-    except KeyboardInterrupt:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)  # below the ^C
-        return _failed("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     except BrokenPipeError:
         return 1
     except Failed as error:
@@ -179,8 +185,14 @@ def _is_mount_form(arguments: Sequence[str]) -> bool:
     )
 
 
-def _end(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
+def _interrupted(error: KeyboardInterrupt) -> int:
+    """Return the status of a command that a signal has ended; print that ^C has."""
+    number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+    if number == signal.SIGINT:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # below the ^C
+        print_error("interrupted")
+    return _BY_SIGNAL + number
 
 
 def _failed(sentence: str, status: int, what_to_do: str = "") -> int:

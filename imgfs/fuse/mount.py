@@ -6,7 +6,7 @@ pyfuse3 keeps its session in module globals, so a process can have one mount.
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -92,7 +92,7 @@ def serve(
             raise StoreError(location, f"{reason}; mount on another directory")
         mount = _Mount(store, mountpoint, options, ready)
         # A signal handler that raises would break the event loop.
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in _ending_signals():
             signal.signal(number, signal.SIG_DFL)
         try:
             trio.run(mount.run)
@@ -123,7 +123,7 @@ class _Mount:
 
     async def run(self) -> None:
         """Serve until the mount ends; ignore signals that arrive while it ends."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(*_ending_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 imports = self._make_imports(nursery)
                 operations = self._wire(imports)
@@ -294,6 +294,14 @@ def _cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _ending_signals() -> Sequence[int]:
+    """Return the signals that end the mount: those that the caller of the process does not ignore,
+    and SIGALRM, with which the command line repeats one that came too early.
+    """
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def _stop_on(signals: AsyncIterator[int], serving: trio.CancelScope) -> None:

@@ -37,6 +37,23 @@ def test_a_signal_ends_a_mount_cleanly(mounted: Mounted, number: signal.Signals)
     assert not os.path.ismount(mounted.path)
 
 
+def test_a_signal_that_its_caller_ignores_does_not_end_a_mount(tmp_path: Path) -> None:
+    """nohup(1) sets the signal's disposition so before it starts the command."""
+    store, mountpoint = tmp_path / "store", tmp_path / "mountpoint"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with foreground(store, mountpoint, stderr=subprocess.PIPE) as process:
+            wait_until(lambda: os.path.ismount(mountpoint), "it is mounted")
+            process.send_signal(signal.SIGHUP)
+            assert "import" in os.listdir(mountpoint)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert b"ending on signal 15" in err
+    assert b"ending on signal 1\n" not in err
+
+
 @pytest.mark.parametrize("command", [("fusermount3", "-u"), ("umount",), (*IMGFS, "umount")])
 def test_unmounting_ends_the_process(mounted: Mounted, command: tuple[str, ...]) -> None:
     run(*command, mounted.path)

@@ -90,7 +90,7 @@ def _become_daemon(
         print(f"\n{error}", file=sys.stderr, flush=True)
     except OSError as error:
         print(f"\n{error.filename or mountpoint}: {error.strerror}", file=sys.stderr, flush=True)
-    except (SystemExit, KeyboardInterrupt):  # by a signal, before the event loop runs
+    except KeyboardInterrupt:  # by a signal, before the event loop runs
         pass
     except BaseException as error:  # the child must not return into the parent's code
         logging.getLogger(__name__).critical("the mount ended", exc_info=error)
