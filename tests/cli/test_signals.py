@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -184,6 +186,30 @@ def test_a_signal_waits_until_a_block_is_entered() -> None:
     with pytest.raises(Interrupted):
         enter()
     assert entered
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_waits_while_the_locks_of_futures_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sets the result of one would wait for its lock for ever."""
+    released: list[str] = []
+
+    class Condition:
+        acquire = staticmethod(partial(signal.raise_signal, signal.SIGINT))  # in C: no frame
+        release = staticmethod(partial(released.append, "released"))
+
+    future: Future[None] = Future()
+    future.set_result(None)
+    monkeypatch.setattr(future, "_condition", Condition())
+
+    def take() -> None:
+        assert wait([future]).done == {future}
+        signal.pause()
+
+    with pytest.raises(Interrupted):
+        take()
+    assert released == ["released"]
 
 
 @pytest.mark.usefixtures("signals")

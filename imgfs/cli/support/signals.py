@@ -95,16 +95,20 @@ def unmasked() -> Iterator[None]:
 def _is_fragile(frame: FrameType | None) -> bool:
     """Return whether an exception must not be raised in this frame.
 
-    In one of contextlib it would come between the start of a block and its entry on the stack.
+    In one of contextlib it would come between the start of a block and its entry on the stack, and
+    in one of concurrent.futures between a lock's acquisition and what releases it.
     """
-    if frame is not None and frame.f_globals.get("__name__") == "contextlib":
+    if frame is not None and _package(frame) in ("contextlib", "concurrent"):
         return True
     while frame is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package in _FRAGILE or frame.f_code.co_name == "__del__":
+        if _package(frame) in _FRAGILE or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _nothing() -> None:
