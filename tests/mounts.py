@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyfuse3
+
+import engine
+import imgfs
 from tests.waiting import wait_until
 
 IMGFS = (sys.executable, "-m", "imgfs")
@@ -23,6 +27,16 @@ def lacking() -> str | None:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "no access to /dev/fuse"
     return None if shutil.which("fusermount3") else "no fusermount3"
+
+
+def closed_to_others() -> str | None:
+    """Return what keeps other users from running imgfs of this clone, or None; root only."""
+    needed = (sys.executable, imgfs.__file__, engine.__file__, pyfuse3.__file__)
+    command = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "head", "-c1")
+    read = subprocess.run([*command, *needed], capture_output=True, check=False)
+    if read.returncode == 0:
+        return None
+    return f"other users may not read this clone: {read.stderr.decode().splitlines()[0]}"
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import pyfuse3
 import pytest
 
-import engine
-import imgfs
 from imgfs import cli
 from imgfs.cli import umount as unmounting
 from tests import archives
 from tests.archives import ImageParts
 from tests.filetree.layers import directory, file, layer
 from tests.local_engine import LocalEngine
-from tests.mounts import IMGFS, Mounted, foreground, has_ended, run
+from tests.mounts import IMGFS, Mounted, closed_to_others, foreground, has_ended, run
 from tests.waiting import wait_until
 
 BIG = archives.docker_archive(
@@ -272,10 +269,8 @@ def as_a_user(tmp_path: Path, archive: bytes, script: str) -> list[str]:
     """
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
-    needed = (sys.executable, imgfs.__file__, engine.__file__, pyfuse3.__file__)
-    read = subprocess.run([*SOMEBODY, "head", "-c1", *needed], capture_output=True, check=False)
-    if read.returncode:
-        pytest.skip(f"other users may not read this clone: {read.stderr.decode().splitlines()[0]}")
+    if reason := closed_to_others():
+        pytest.skip(reason)
     home = tmp_path / "home"
     (home / "mnt").mkdir(parents=True)
     (home / "x.tar").write_bytes(archive)

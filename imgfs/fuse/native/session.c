@@ -29,7 +29,7 @@ enum { PATIENCE = 200 * 1000, TURN = 10 * 1000 * 1000 }; /* nanoseconds */
  * .imgfs/events grows, but the kernel drops cached pages whenever the size changes; uploads are opened
  * with direct I/O and never cached.
  *
- * Accept concurrent lookups in one directory, which libfuse before 3.17 leaves out: otherwise one that
+ * Accept concurrent lookups in one directory, which pyfuse3 does not ask libfuse for: otherwise one that
  * waits for a disk or a network keeps all others there waiting, and nothing can end these.
  */
 void session_accept(const struct init_in *offer, struct init_out *answer)
