@@ -176,3 +176,19 @@ def foreground(store: Path, path: Path, **more: Any) -> Iterator["subprocess.Pop
             yield process
     finally:
         _unmount(path)
+
+
+@contextmanager
+def overlay(at: Path, lower: list[Path], *options: str) -> Iterator[Path]:
+    """Mount an overlay of directories, highest first, with mount(2).
+
+    Newer versions of mount(8) prefer fsconfig(2), which takes no value of more than 255 bytes.
+    """
+    at.mkdir(exist_ok=True)
+    lowers = ":".join(str(one).replace(":", "\\:") for one in lower)
+    words = ("mount", "-t", "overlay", "none", "-o", ",".join((f"lowerdir={lowers}", *options)))
+    run(*words, at, env={**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"})
+    try:
+        yield at
+    finally:
+        run("umount", at)

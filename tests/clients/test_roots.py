@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tests.archives import ImageParts
 from tests.clients.client import Client, find, require_root
 from tests.clients.containers import Podman
 from tests.filetree.layers import directory, file, hardlink, layer
-from tests.mounts import Mounted, run
+from tests.mounts import Mounted, overlay, run
 
 CHANGES = layer(
     *map(directory, ("dev", "proc", "sys")),
@@ -35,18 +34,6 @@ def root(mounted: Mounted, busybox_root: Path) -> Path:
     image = ImageParts((tar.stdout, CHANGES))
     mounted.load(archives.oci_archive((image, "app:1"), gzipped=True))
     return mounted / "rootfs/app:1"
-
-
-@contextmanager
-def overlay(at: Path, lower: list[Path], *options: str) -> Iterator[Path]:
-    """Mount an overlay of directories, highest first."""
-    at.mkdir()
-    lowers = ":".join(str(one).replace(":", "\\:") for one in lower)
-    run("mount", "-t", "overlay", "none", "-o", ",".join((f"lowerdir={lowers}", *options)), at)
-    try:
-        yield at
-    finally:
-        run("umount", at)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.filetree.layers import Member, directory, file, hardlink, layer, memb
 from tests.filetree.test_tree_builder import fits, some_layers
 from tests.hostile.test_layers import HARMLESS, REFUSED
 from tests.local_engine import LocalEngine
-from tests.mounts import IMGFS, Mounted, run
+from tests.mounts import IMGFS, Mounted, overlay, run
 from tests.trees import make_odd, picture
 from tests.vfs.roots import damage
 
@@ -349,20 +349,14 @@ def test_layers_stacked_by_the_kernels_overlayfs_are_the_root(
     mounted: Mounted, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "overlay").mkdir()
 
     @settings(max_examples=20)
     @given(some_layers())
     def check(layers: list[list[Member]]) -> None:
         load(mounted, *fits(layers))
         stack = sorted((mounted / "layers/app:1").iterdir(), reverse=True)
-        lower = ":".join(str(one).replace(":", "\\:") for one in (*stack, tmp_path / "empty"))
-        overlay = tmp_path / "overlay"
-        run("mount", "-t", "overlay", "none", "-o", f"ro,lowerdir={lower}", overlay)
-        try:
-            assert picture(scan(overlay)) == picture(scan(mounted / "rootfs/app:1"))
-        finally:
-            run("umount", overlay)
+        with overlay(tmp_path / "overlay", [*stack, tmp_path / "empty"], "ro") as merged:
+            assert picture(scan(merged)) == picture(scan(mounted / "rootfs/app:1"))
 
     check()
 
