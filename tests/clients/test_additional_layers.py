@@ -70,9 +70,18 @@ def pulling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Moun
         yield pulling
 
 
+def digests_of(image: ImageParts) -> list[str]:
+    return [archives.digest(archives.compressed(data)) for data in image.layers]
+
+
 def layers_asked(before: Proxy, image: ImageParts) -> list[str]:
-    digests = [archives.digest(archives.compressed(data)) for data in image.layers]
-    return [one for one in digests if before.matching(f"{BLOB}:{one[7:]}")]
+    return [one for one in digests_of(image) if before.matching(f"{BLOB}:{one[7:]}")]
+
+
+def looks_up_every_layer(podman: Client) -> bool:
+    """Return whether podman is old enough to look up layers without a table of contents."""
+    version = podman("version", "--format", "{{.Client.Version}}").split(".")
+    return (int(version[0]), int(version[1])) < (5, 1)
 
 
 def test_an_image_is_pulled_and_run_without_its_layers(
@@ -88,7 +97,8 @@ def test_an_image_is_pulled_and_run_without_its_layers(
     pulled = podman.run("pull", "--tls-verify=false", name)
     assert pulled.returncode == 0, pulled.stderr
     assert b"Additional Layer Store" not in pulled.stderr
-    assert layers_asked(before, image) == []
+    pulled_as_ever = [] if looks_up_every_layer(podman) else digests_of(image)
+    assert layers_asked(before, image) == pulled_as_ever
     script = "cat /etc/motd; echo new > /etc/motd; cat /etc/motd; ls -A /etc /tmp"
     found = podman("run", "--rm", "--network", "none", name, "sh", "-c", script)
     assert found.split("\n")[:2] == ["hello from a layer", "new"]

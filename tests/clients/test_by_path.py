@@ -70,7 +70,10 @@ def test_buildah_pulls_an_image_by_its_path(
     path: str, parts: ImageParts, mounted: Mounted, podman: Podman, buildah: Client
 ) -> None:
     path = load(mounted, parts, path)
-    assert buildah("pull", f"oci:{mounted / path}") == parts.id[7:]
+    pulled = buildah.run("pull", f"oci:{mounted / path}")
+    if b"cannot specify 64-byte hexadecimal strings" in pulled.stderr:
+        pytest.skip("this buildah names the image after what follows the colon: see safe names")
+    assert pulled.stdout.decode().strip() == parts.id[7:], pulled.stderr
     assert podman.podman("images", "--quiet", "--no-trunc") == parts.id
 
 
