@@ -24,7 +24,8 @@ from tests.stores.registry.memory_registry import MemoryRegistry, memory_registr
 from tests.stores.registry.scripted import Answer, Asked, Scripted, scripted
 
 APP = ImageParts()
-DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+DEEP = b'{"x":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}"
+"""Too deep for Python 3.14, too, which takes as much as fits on the stack."""
 LONG = "9" * (sys.get_int_max_str_digits() + 1)
 
 
