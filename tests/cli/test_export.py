@@ -64,8 +64,8 @@ def names(archive: bytes) -> list[str]:
 def test_the_whole_root(imgfs: Command, tmp_path: Path) -> None:
     exported = succeeded(imgfs("export", "app:1")).out
     assert names(exported) == ["etc", "etc/passwd", "lib", "usr", "usr/lib", "usr/lib/x", "z"]
-    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
-        tar.extractall(tmp_path / "root")
+    (tmp_path / "root").mkdir()
+    subprocess.run(["tar", "-C", tmp_path / "root", "-x"], input=exported, check=True)
     assert (tmp_path / "root/z").read_text() == "root and more"
     assert (tmp_path / "root/lib/x").read_text() == "one"
 
