@@ -243,6 +243,20 @@ def test_a_name_is_removed_in_a_mount_on_a_full_disk(
     check(mounted.store, "base")
 
 
+def test_a_refused_change_in_a_mount_leaves_the_reserve_to_the_next_one(
+    disk: Path, mount: Callable[..., Mounted]
+) -> None:
+    """The mount goes on, and other programs take every byte that is left free."""
+    mounted = mount("disk/store")
+    mounted.load(stores.APP)
+    disks.fill(disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        os.rename(mounted / "app:1", mounted / "app:2")
+    disks.fill(disk)
+    run("rm", "-r", mounted / "app:1")
+    assert "app:1" not in mounted.names()
+
+
 def test_a_full_disk_can_be_mounted(
     disk: Path, full: Command, mount: Callable[..., Mounted]
 ) -> None:

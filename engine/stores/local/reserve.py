@@ -42,15 +42,17 @@ class Reserve:
     @contextmanager
     def given_up(self) -> Iterator[None]:
         """Enter work for which the space of the reserve is left free until its end."""
-        with ExitStack() as held:
-            try:
-                os.ftruncate(held.enter_context(self._locked(fcntl.LOCK_SH)), 0)
-            except OSError:  # btrfs removes a file even if a quota lets it change none
-                held.close()
-                with suppress(OSError):
-                    self._path.unlink()
-            yield
-        self.refill()
+        try:
+            with ExitStack() as held:
+                try:
+                    os.ftruncate(held.enter_context(self._locked(fcntl.LOCK_SH)), 0)
+                except OSError:  # btrfs removes a file even if a quota lets it change none
+                    held.close()
+                    with suppress(OSError):
+                        self._path.unlink()
+                yield
+        finally:
+            self.refill()
 
     @contextmanager
     def transaction(self) -> Iterator[OSError | None]:
