@@ -177,6 +177,52 @@ def test_no_process_takes_the_space_that_another_one_needs(disk: Path) -> None:
     assert free(disk) < SIZE
 
 
+def test_no_transaction_takes_it_in_order_to_see_whether_the_disk_is_full(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An allocation that fails may take all that is left before it does, and give it back later."""
+    allocate, left = os.posix_fallocate, [SIZE]
+
+    def allocated(*words: int) -> None:
+        try:
+            allocate(*words)
+        finally:
+            left.append(free(disk))
+
+    monkeypatch.setattr(os, "posix_fallocate", allocated)
+    reserve, other = (Reserve(disk / "store/reserve") for _ in range(2))
+    disks.fill(disk)
+    with reserve.given_up():
+        with other.transaction() as shortage:
+            assert shortage
+        assert min(left) >= SIZE
+
+
+def test_a_disk_that_does_not_tell_its_size_is_not_full(tmp_path: Path, store: Path) -> None:
+    if os.getuid():
+        pytest.skip("a disk needs root")
+    with disks.memory(tmp_path / "disk", size="0") as disk:
+        imgfs = Command(copied(store, disk / "store"))
+        assert os.statvfs(disk).f_blocks == 0
+        assert Reserve(imgfs.store / "reserve").is_besides()
+        succeeded(imgfs("tag", "base:1", "base:2"))
+
+
+def test_a_disk_with_space_for_a_part_of_a_page_crashes_no_process(
+    tmp_path: Path, store: Path
+) -> None:
+    """SQLite allocates one byte of each page that it maps; blocks may be smaller than a page."""
+    if os.getuid():
+        pytest.skip("a disk needs root")
+    for left in range(4096, 40_000, 4096):
+        with disks.ext4(tmp_path / "disk", 16 << 20) as disk:
+            imgfs = Command(copied(store, disk / "store"))
+            filler = disks.fill(disk)
+            os.truncate(filler, filler.stat().st_size - left)
+            os.sync()
+            assert names(imgfs) == ["base"]
+
+
 def test_processes_remove_images_from_a_full_disk_at_once(disk: Path) -> None:
     imgfs = Command(disk / "store")
     tags = [f"base:{number}" for number in range(2, 6)]

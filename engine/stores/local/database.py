@@ -21,7 +21,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -77,7 +77,9 @@ class Database(Closing):
         self._pid = os.getpid()
         try:
             try:
-                self._prepare()
+                # A disk may have space for a part of what SQLite maps; the rest is a SIGBUS.
+                with nullcontext() if self._reserve.is_besides() else self._reserve.given_up():
+                    self._prepare()
             except (OSError, StoreError) as error:
                 if not may_lack_space(error):
                     raise

@@ -39,6 +39,14 @@ class Reserve:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def is_besides(self) -> bool:
+        """Return whether as much as the reserve is free, or its disk does not tell."""
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return True
+        return not disk.f_blocks or disk.f_bavail * disk.f_frsize >= SIZE
+
     @contextmanager
     def given_up(self) -> Iterator[None]:
         """Enter work for which the space of the reserve is left free until its end."""
@@ -59,7 +67,7 @@ class Reserve:
         """Enter a transaction of the database, whose lock the caller has. If not as much as the
         reserve is free besides, give it up, and yield the error that says so.
         """
-        if self._is_whole() and self._is_besides():
+        if self._is_whole() and self.is_besides():
             try:
                 yield None
             except OSError as error:
@@ -99,15 +107,16 @@ class Reserve:
             return False
         return found.st_size == SIZE <= found.st_blocks * _BLOCK
 
-    def _is_besides(self) -> bool:
-        disk = os.statvfs(self._path.parent)
-        return disk.f_bavail * disk.f_frsize >= SIZE
-
 
 def _make(descriptor: int) -> OSError | None:
     """Make the reserve, for which twice its size must be there; return the error that says that it
     is not. A file system that cannot reserve space has no reserve, and no such error.
+
+    What another process needs is not taken for the moment that an allocation takes to fail.
     """
+    disk, own = os.fstatvfs(descriptor), os.fstat(descriptor).st_blocks * _BLOCK
+    if disk.f_blocks and disk.f_bfree * disk.f_frsize + own < 2 * SIZE:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         os.posix_fallocate(descriptor, 0, 2 * SIZE)
         os.ftruncate(descriptor, SIZE)
