@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from gc import enable, freeze, isenabled
 from importlib import import_module
 from keyword import iskeyword
@@ -22,8 +23,8 @@ from imgfs import advice
 from imgfs.cli.support import docker_plugin
 from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.support.common import Failed, print_error
-from imgfs.cli.support.signals import EndingSignals, Interrupted, unmasked
-from imgfs.cli.support.streams import discard_output, discard_unwritable, open_standard_streams
+from imgfs.cli.support.signals import EndingSignals, Interrupted, limited, unmasked
+from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
 
 COMMANDS = (
     "mount",
@@ -73,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _interrupted(error)
     signals.is_over = True  # a call would let one more signal in
     signals.ignore()
-    if status > _BY_SIGNAL:
-        discard_output()  # nobody may ever read it
-    discard_unwritable()
+    with limited() if status > _BY_SIGNAL else nullcontext():
+        discard_unwritable()
     freeze()  # the process ends: collecting garbage would only delay it
     sys.exit(status)
 

@@ -111,6 +111,18 @@ def test_an_interrupt_does_not_wait_for_a_reader_that_has_stopped(store: Path) -
 
 
 @pytest.mark.parametrize("number", ENDING)
+def test_what_was_printed_before_a_signal_is_not_lost(store: Path, number: int) -> None:
+    """It tells what the command has done, such as the images that it has loaded."""
+    printing = (
+        "from imgfs.cli import images\nfrom imgfs.cli.support import command\n"
+        "images.IMAGES = command.Command(\n"
+        f"    lambda _: (print('a line'), os.kill(os.getpid(), {number}))\n)"
+    )
+    done = run(SEND + printing, store, "images")
+    assert (done.status, done.lines) == (128 + number, ["a line"])
+
+
+@pytest.mark.parametrize("number", ENDING)
 def test_the_first_signal_is_raised_and_the_next_is_not(
     signals: EndingSignals, number: signal.Signals
 ) -> None:

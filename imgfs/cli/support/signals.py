@@ -6,8 +6,9 @@ Python runs the handlers in the main thread, between any two instructions there.
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 from weakref import ref
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -15,6 +16,8 @@ _ENOUGH = 3
 """The ^C that no longer waits for the clean-up, as in docker."""
 _PAUSE = 0.02
 """Seconds until it is tried or looked at again."""
+_LAST = 0.5
+"""Seconds in which what an interrupted command has printed can be written."""
 _FRAGILE = ("msgspec", "typing", "importlib")
 """Packages whose callers in C crash, or clear the error, when an exception comes out of them."""
 
@@ -92,6 +95,18 @@ def unmasked() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def limited() -> Iterator[None]:
+    """End the block soon, where it waits for a reader that may have stopped."""
+    with suppress(TimeoutError):
+        signal.signal(signal.SIGALRM, _time_out)
+        signal.setitimer(signal.ITIMER_REAL, _LAST)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _is_fragile(frame: FrameType | None) -> bool:
     """Return whether an exception must not be raised in this frame.
 
@@ -109,6 +124,10 @@ def _is_fragile(frame: FrameType | None) -> bool:
 
 def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _time_out(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise TimeoutError
 
 
 def _nothing() -> None:

@@ -58,9 +58,4 @@ def discard_unwritable() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        discard_output()
-
-
-def discard_output() -> None:
-    """Discard what is buffered for standard output, and what is printed from now on."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
