@@ -83,15 +83,17 @@ def test_an_interrupt_of_the_clean_up_does_not_stop_it(
     assert not list(out.iterdir())
 
 
-def test_the_third_interrupt_ends_the_command_at_once(store: Path) -> None:
+@pytest.mark.parametrize("number", ENDING)
+def test_the_third_signal_ends_the_command_at_once(store: Path, number: signal.Signals) -> None:
     sending = (
+        f"send = lambda: os.kill(os.getpid(), {int(number)})\n"
         "from imgfs.cli import images\nfrom imgfs.cli.support import command\n"
         "def wait(_):\n"
         "    try: send()\n"
         "    finally: send(), send(), os._exit(3)\n"
         "images.IMAGES = command.Command(wait)"
     )
-    assert run(SEND + sending, store, "images") == Done(-signal.SIGINT, b"", b"")
+    assert run(SEND + sending, store, "images") == Done(-number, b"", b"")
 
 
 def test_an_interrupt_does_not_wait_for_a_reader_that_has_stopped(store: Path) -> None:

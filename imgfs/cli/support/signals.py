@@ -13,7 +13,7 @@ from weakref import ref
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENOUGH = 3
-"""The ^C that no longer waits for the clean-up, as in docker."""
+"""The ^C, or any other of the signals, that no longer waits for the clean-up, as in docker."""
 _PAUSE = 0.02
 """Seconds until it is tried or looked at again."""
 _LAST = 0.5
@@ -32,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 class EndingSignals:
     """Handlers that raise Interrupted once. The signals that follow are ignored while the stack is
-    unwound, except that the third ^C ends the process.
+    unwound, except that the third of a kind ends the process.
 
     While the exception cannot be raised it waits, and one that was lost is raised again. Nothing is
     raised once the outcome of the command is known and `is_over` is set.
@@ -41,7 +41,7 @@ class EndingSignals:
     def __init__(self) -> None:
         self.is_over = False
         self._number = 0
-        self._interrupts = 0
+        self._counts: dict[int, int] = {}
         self._raised: Callable[[], Interrupted | None] = _nothing
 
     def install(self) -> None:
@@ -59,8 +59,8 @@ class EndingSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._number = self._number or number
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts == _ENOUGH:
+        self._counts[number] = self._counts.get(number, 0) + 1
+        if self._counts[number] == _ENOUGH:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._end(number, frame)
