@@ -7,8 +7,9 @@ Only files that an image needs and that the store lacks are read.
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ from engine.spec import docker, platforms
 from engine.spec.digest import Digest
 from engine.stores.protocols import Store
 from engine.tar.member import clean_name
-from engine.threads import begin
+from engine.threads import Ahead
 
 
 def load_directory(
@@ -119,8 +120,11 @@ class _Directory(Closing):
         algorithm = expected.algorithm if expected else "sha256"
         file = FileWriter(self._pool.store, self._pool.expansion, most, algorithm)
         try:
-            with open(descriptor, "rb", buffering=0) as source:
-                for chunk in _chunks(source.fileno()):
+            with (
+                open(descriptor, "rb", buffering=0) as source,
+                closing(Ahead(iter(partial(source.read, BUFFER_SIZE), b""), 1)) as chunks,
+            ):
+                for chunk in chunks:
                     file.write(chunk, file.size)
                     self._done += len(chunk)
                     self._on_progress(Done(self._done, None, self._pool.layers))
@@ -178,11 +182,3 @@ def _clean(path: str) -> str:
 
 def _paths(graphs: ArchiveGraphs) -> list[str]:
     return [blob_path(digest) for digest in graphs.missing]
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    """Yield the bytes of a file, each chunk while the next is read."""
-    coming = begin(os.read, descriptor, BUFFER_SIZE)
-    while chunk := coming():
-        coming = begin(os.read, descriptor, BUFFER_SIZE)
-        yield chunk

@@ -5,7 +5,8 @@ import stat
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,6 +21,7 @@ from engine.limits import BUFFER_SIZE, Limits
 from engine.progress import Done
 from engine.spec import platforms, reference
 from engine.stores.protocols import Store
+from engine.threads import Ahead
 from engine.units import DIGITS, is_number
 from imgfs import advice
 from imgfs.cli.support.command import Command, Parser, UsageError
@@ -137,26 +139,13 @@ def _loaded(store: Store, path: str, options: ImportOptions, progress: str) -> "
         total = status.st_size if stat.S_ISREG(status.st_mode) else None
         on_progress = stack.enter_context(progress_of("Loading", progress))
         session = stack.enter_context(Import(store, options))
-        for chunk in _chunks(file) if total is None else _chunks_ahead(file):
+        chunks: Iterator[bytes] = iter(partial(file.read, BUFFER_SIZE), b"")
+        if total is not None:  # the read of a pipe may block forever
+            chunks = stack.enter_context(closing(Ahead(chunks, 1)))
+        for chunk in chunks:
             session.feed(chunk)
             on_progress(Done(session.received, total, session.layers))
         return session.finish()
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(BUFFER_SIZE):
-        yield chunk
-
-
-def _chunks_ahead(file: BinaryIO) -> Iterator[bytes]:
-    """Yield chunks, each while the next is read; not for a pipe, where a read may block forever."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(file.read, BUFFER_SIZE)
-        while chunk := coming.result():
-            coming = pool.submit(file.read, BUFFER_SIZE)
-            yield chunk
 
 
 def _print_loaded(loaded: "Loaded") -> None:
