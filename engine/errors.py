@@ -36,6 +36,7 @@
 the operating system, such as a missing file or a full disk, remain OSError.
 """
 
+import errno
 from typing import ClassVar, Final
 
 _QUOTED: Final = 800
@@ -350,6 +351,11 @@ def escaped(text: str) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
     )
+
+
+def is_of_space(error: Exception) -> bool:
+    """Return whether an error says that a disk or a quota has no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def counted(count: int, noun: str) -> str:

@@ -4,14 +4,12 @@ An error names an object, what was expected and what was found, but cannot know 
 came from a file that is being loaded or from the store.
 """
 
-import errno
 import os
 
 from engine import errors
 
 _DAMAGED = "the file is damaged: {again}, and if that fails too, get it anew from its source"
 _FULL = "free space on the store's disk, for which imgfs gc may be enough, and copy it again"
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MAKE_ROOM = "free space on the store's disk, with imgfs rm and imgfs gc for example"
 _AFTER_COPY: tuple[tuple[type[Exception], str], ...] = (
     (errors.ContentMismatch, _DAMAGED.format(again="copy it again")),
@@ -49,14 +47,14 @@ def after_copy(error: Exception) -> str:
 
 
 def _after_copy(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    if errors.is_of_space(error):
         return _FULL
     return next((text for kind, text in _AFTER_COPY if isinstance(error, kind)), "copy it again")
 
 
 def after_load(error: Exception) -> str:
     """Return a clause with what to do about an archive that `imgfs load` refused, or ""."""
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    if errors.is_of_space(error):
         return _MAKE_ROOM
     is_damaged = isinstance(error, errors.ContentMismatch)
     return _DAMAGED.format(again="load it again") if is_damaged else ""
@@ -74,4 +72,4 @@ def for_store(error: Exception) -> str:
 def for_file(error: OSError) -> str:
     """Return a clause with what to do about a file that the system refuses, or ""."""
     of_store = os.path.basename(os.fsdecode(error.filename or "")) == "imgfs.db"
-    return _MAKE_ROOM if of_store and error.errno in _NO_SPACE else ""
+    return _MAKE_ROOM if of_store and errors.is_of_space(error) else ""

@@ -43,6 +43,8 @@ from engine.stores.local.connection import (
 from engine.stores.local.reserve import Reserve
 from engine.stores.local.schema import MIGRATIONS
 
+SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+"""The ends of the names of a database's files."""
 _POLL: Final = 0.02
 _CACHE_KIB: Final = 256
 

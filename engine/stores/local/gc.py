@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.errors import is_of_space
 from engine.stores.local import rebuild
 from engine.stores.local.connection import damaged
-from engine.stores.local.reserve import is_of_space
 from engine.stores.local.tables import StoredTable
 from engine.stores.records import Garbage, Lease
 

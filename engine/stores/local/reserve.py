@@ -8,7 +8,7 @@ much free space, or without a reserve until the next one makes it.
 
 The file is given up under a shared lock, a flock on it that is held as long as the space is needed;
 it is made again under an exclusive one, or by a transaction for itself. It is whole only if as much
-was free beside it: a smaller one, which is made of what is left, makes each transaction look
+was free besides: a smaller one, which is made of what is left, makes each transaction look
 whether there is more, since quotas are not seen by statvfs.
 """
 
@@ -20,17 +20,14 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
+from engine.errors import is_of_space
+
 SIZE: Final = 1 << 20
 """Bytes for one transaction, also in a large database, and for what SQLite needs to open it."""
 _STEP: Final = 64 << 10
-"""What is left free of a full disk, at most."""
+"""The most bytes of a full disk that are left free."""
 _BLOCK: Final = 512
 """The unit of st_blocks."""
-
-
-def is_of_space(error: OSError) -> bool:
-    """Return whether an error says that the disk or a quota has no space left."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reserve:

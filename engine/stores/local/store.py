@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from engine.errors import StoreDamaged, StoreError
+from engine.errors import StoreDamaged, StoreError, is_of_space
 from engine.stores.local.content import LocalContent
 from engine.stores.local.database import Database, locked_directory
 from engine.stores.local.directory import VERSION, create_directory, has_version, open_directory
@@ -30,7 +30,6 @@ from engine.stores.local.files import sync_directory
 from engine.stores.local.images import LocalImages
 from engine.stores.local.leases import LocalLeases
 from engine.stores.local.name_lock import LocalNameLock
-from engine.stores.local.reserve import is_of_space
 from engine.stores.local.tables import LocalTables
 from engine.stores.protocols import Store
 from engine.stores.records import Garbage

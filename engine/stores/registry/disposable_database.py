@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from engine.closing import Closing
 from engine.errors import StoreDamaged, StoreError
 from engine.stores.local import forks
-from engine.stores.local.database import Database, locked_directory
+from engine.stores.local.database import SUFFIXES, Database, locked_directory
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 
 
 class DisposableDatabase(Closing):
@@ -68,5 +67,5 @@ class DisposableDatabase(Closing):
         with locked_directory(self._path.parent):
             if forks.file_at(self._path) == file:
                 log.warning("%s was damaged, and is made anew", self._path)
-                for companion in _COMPANIONS:
-                    self._path.with_name(self._path.name + companion).unlink(missing_ok=True)
+                for suffix in SUFFIXES:
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)

@@ -40,7 +40,7 @@ class Lookup:
         self._puller = puller
         self._events = events
         self._fresh = ShortMemory[str, str](KEPT_SECONDS)
-        """What names stand for at the registry: digests, "" for nothing. A name that the cache has
+        """Digests of targets at the registry, by name; "" for nothing. A name that the cache has
         otherwise is not fresh: its look-up was rolled back.
         """
 

@@ -16,7 +16,7 @@ from engine.spec.descriptor import Descriptor
 from engine.spec.digest import parse
 from engine.stores.local import rebuild
 from engine.stores.local.connection import BUSY_SECONDS, translated
-from engine.stores.local.database import Database, locked_directory
+from engine.stores.local.database import SUFFIXES, Database, locked_directory
 from engine.stores.local.files import sync_directory
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _FILE: Final = "imgfs.db"
 _NEW: Final = ".imgfs.db"
-_COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 
 
 def replace_database(root: Path) -> None:
@@ -40,17 +39,17 @@ def replace_database(root: Path) -> None:
     """
     shelf = root / "quarantine"
     shelf.mkdir(mode=0o700, exist_ok=True)
-    for companion in _COMPANIONS:
-        (root / f"{_NEW}{companion}").unlink(missing_ok=True)  # of an interrupted replacement
+    for suffix in SUFFIXES:
+        (root / f"{_NEW}{suffix}").unlink(missing_ok=True)  # of an interrupted replacement
     Database(root / _NEW).close()
-    suffix = secrets.token_hex(4)
+    mark = secrets.token_hex(4)
     with locked_directory(root), _locked(root / _FILE) as old:
         rebuild.begin(root, rebuild.saved_names(root) | _names(root, old))
         _continue_events(root / _NEW, _last_event(old))
-        for companion in _COMPANIONS:
-            name = f"{_FILE}{companion}"
+        for suffix in SUFFIXES:
+            name = f"{_FILE}{suffix}"
             with suppress(FileNotFoundError):
-                (root / name).rename(shelf / f"{name}-{suffix}")
+                (root / name).rename(shelf / f"{name}-{mark}")
         sync_directory(root)  # the new database must never be found with the log of the old one
         (root / _NEW).rename(root / _FILE)
         sync_directory(root)
