@@ -1,4 +1,4 @@
-"""Build the native library, which is optional, the manual pages, and the completion of shells;
+"""Build the native libraries, which are optional, the manual pages, and the completion of shells;
 pyproject.toml cannot describe them.
 """
 
@@ -67,6 +67,7 @@ setup(
             include_dirs=["/usr/include/fuse3"],
             libraries=["fuse3", "dl"],
             optional=True,
-        )
+        ),
+        Extension("engine.hashing.multi_buffer", ["engine/hashing/multi_buffer.c"], optional=True),
     ],
 )

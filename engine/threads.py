@@ -55,16 +55,23 @@ class Workers:
         One of these threads does the work at once: the others may all wait for work that they have
         begun.
         """
+        if get_ident() not in self._busy:
+            return self.enqueue(work, *arguments)
         begun = _Begun(partial(work, *arguments))
-        if get_ident() in self._busy:
-            begun.run()
-            return begun.result
+        begun.run()
+        return begun.outcome.result
+
+    def enqueue(self, work: Callable[[*Ts], T], *arguments: *Ts) -> Callable[[], T]:
+        """Start `work` as `begin` does, also if one of these threads asks for it, which must not
+        wait for it.
+        """
+        begun = _Begun(partial(work, *arguments))
         with self._lock:
             if self._is_closed:
-                begun.discard()
+                begun.outcome.fail(Discarded())
             else:
                 self._waiting.put(begun)
-        return begun.result
+        return begun.outcome.result
 
     @property
     def are_all_busy(self) -> bool:
@@ -80,7 +87,7 @@ class Workers:
             with suppress(Empty):
                 while True:
                     if begun := self._waiting.get_nowait():
-                        begun.discard()
+                        begun.outcome.fail(Discarded())
             for _ in range(self._count):
                 self._waiting.put(None)
 
@@ -93,35 +100,51 @@ class Workers:
             del begun  # or what it refers to would be kept until there is more work
 
 
-class _Begun(Generic[T]):
-    """A function and its outcome; concurrent.futures takes longer to import than most work runs."""
+class Outcome(Generic[T]):
+    """The result or the error of work in another thread, which is set once.
+
+    concurrent.futures takes longer to import than most work runs.
+    """
 
     _result: T
 
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
+    def __init__(self) -> None:
         self._error: BaseException | None = None
         self._ended = Lock()
         self._ended.acquire()
 
-    def run(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ended.release()
+    def succeed(self, result: T) -> None:
+        """Set the result."""
+        self._result = result
+        self._ended.release()
 
-    def discard(self) -> None:
-        """End without a run."""
-        self._error = Discarded()
+    def fail(self, error: BaseException) -> None:
+        """Set the error."""
+        self._error = error
         self._ended.release()
 
     def result(self) -> T:
+        """Wait for the outcome; return the result or raise the error."""
         with self._ended:
             if self._error is not None:
                 raise self._error
             return self._result
+
+
+class _Begun(Generic[T]):
+    """A function and its outcome."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self.outcome = Outcome[T]()
+
+    def run(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as error:
+            self.outcome.fail(error)
+        else:
+            self.outcome.succeed(result)
 
 
 def run_concurrently(

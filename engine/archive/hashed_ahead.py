@@ -19,11 +19,12 @@ from engine.closing import Closing
 from engine.compression.checksum import crc32
 from engine.content.protocols import Provider, ReaderAt
 from engine.errors import NotFound
+from engine.hashing.threads import HashingThreads
+from engine.hashing.updates import Hashing, Update
 from engine.layouts.entry import Entry
 from engine.limits import BUFFER_SIZE
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
-from engine.threads import Workers
 
 _AHEAD: Final = max(256 << 20, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16)
 """Bytes that are hashed before their turn, which the page cache should still hold then."""
@@ -58,9 +59,9 @@ class OpenBlob(Closing):
         self._taken = Lock()
         self._is_closed = False
 
-    def begin(self, workers: Workers, put: Put | None) -> None:
+    def begin(self, threads: HashingThreads, put: Put | None) -> None:
         """Have the blob hashed, and written by `put`."""
-        self.hashed = workers.begin(self._hash, put)
+        self.hashed = threads.submit(self._hash(put), self.reader.size)
 
     def take(self) -> None:
         """Let the caller hash the blob, if no other thread does."""
@@ -76,14 +77,14 @@ class OpenBlob(Closing):
                 self.hashed()
         self.reader.close()
 
-    def _hash(self, put: Put | None) -> Hashed:
+    def _hash(self, put: Put | None) -> Hashing[Hashed]:
         hasher, checksum = digests.hasher(self._algorithm), 0
         if self._taken.acquire(blocking=False):
             for offset in range(0, self.reader.size, _PIECE):
                 if self._is_closed:
                     break
                 data = self.reader.pread(_PIECE, offset)
-                hasher.update(data)
+                yield Update(hasher, memoryview(data))
                 if put is None:
                     checksum = crc32(data, checksum)
                 else:
@@ -107,7 +108,7 @@ class HashingAhead(Closing):
         self._count = cores - 1 if put is None else cores
         self._coming = iter(entries if self._count else ())
         self._begun: deque[OpenBlob] = deque()
-        self._workers: Workers | None = None
+        self._threads: HashingThreads | None = None
 
     def take(self, entry: Entry, digest: Digest) -> OpenBlob:
         """Return the blob of an entry whose turn has come, which the caller closes.
@@ -129,8 +130,8 @@ class HashingAhead(Closing):
         """Close the blobs whose turn did not come."""
         while self._begun:
             self._begun.popleft().close()
-        if self._workers is not None:
-            self._workers.close()
+        if self._threads is not None:
+            self._threads.close()
 
     def _begin(self, current: Entry | None) -> None:
         """Open blobs except the current one, and hash those that are on the disk.
@@ -140,7 +141,7 @@ class HashingAhead(Closing):
         found = sorted(self._opened(current), key=_size, reverse=True)
         for blob in found:
             if blob.reader.fileno() is not None and blob.reader.size == blob.entry.size:
-                blob.begin(self._threads(), self._put)
+                blob.begin(self._hashing(), self._put)
 
     def _opened(self, current: Entry | None) -> Iterator[OpenBlob]:
         ahead = sum(map(_size, self._begun))
@@ -157,11 +158,11 @@ class HashingAhead(Closing):
                 ahead += entry.size
                 yield blob
 
-    def _threads(self) -> Workers:
-        if self._workers is None:
+    def _hashing(self) -> HashingThreads:
+        if self._threads is None:
             keep_freed_memory(4 * BUFFER_SIZE)
-            self._workers = Workers(self._count)
-        return self._workers
+            self._threads = HashingThreads(self._count)
+        return self._threads
 
 
 def _size(blob: OpenBlob) -> int:

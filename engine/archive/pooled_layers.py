@@ -9,6 +9,7 @@ from engine.compression.options import Compression
 from engine.content.protocols import ReaderAt
 from engine.content.writer import Writer
 from engine.errors import BrokenArchive
+from engine.hashing.updates import hash_now
 from engine.layers.diff_ids import (
     UNCOMPRESSED_LABEL,
     Uncompressed,
@@ -34,7 +35,7 @@ def diff_id(pool: ContentPool, digest: Digest, algorithm: str = "sha256") -> Dig
     with pool.open(digest) as reader:
         if digest.algorithm == algorithm and compression_of(reader) == "none":
             return digest
-        measured = measure(reader, pool.called(digest), algorithm, pool.expansion.add)
+        measured = hash_now(measure(reader, pool.called(digest), algorithm, pool.expansion.add))
     pool.measured[digest] = measured
     return measured.diff_id
 

@@ -166,7 +166,7 @@ class _Work:
         return self._measured.result(), table
 
     def _look_at(self, block: memoryview) -> None:
-        self._measured.update(block)
+        self._measured.add(block).apply()
         self._builder.feed(block)
 
 

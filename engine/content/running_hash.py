@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from functools import cache
+from collections.abc import Iterator
 from threading import Condition
 from typing import Final
 
+from engine.hashing.threads import hashing_threads
+from engine.hashing.updates import Update
 from engine.spec.digest import Digest, from_hash, hasher
-from engine.threads import WORTH_IT, Workers
+from engine.threads import WORTH_IT
 
 _AHEAD: Final = 4 << 20
 """Bytes that may wait to be hashed."""
@@ -17,6 +18,8 @@ _AHEAD: Final = 4 << 20
 
 class RunningHash:
     """The hash of the bytes so far; for one thread at a time."""
+
+    is_begun = is_urgent = True
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
@@ -40,7 +43,7 @@ class RunningHash:
             if self._is_running:
                 return
             self._is_running = True
-        _threads(os.getpid()).begin(self._run)
+        hashing_threads().begin(self)
 
     def digest(self) -> Digest:
         """Return the digest of all bytes so far."""
@@ -48,9 +51,15 @@ class RunningHash:
             self._changed.wait_for(lambda: not self._is_running)
             return from_hash(self._algorithm, self._hash)
 
-    def _run(self) -> None:
+    @property
+    def left(self) -> int:
+        """The number of bytes that wait to be hashed."""
+        return self._size
+
+    def parts(self) -> Iterator[Update | None]:
+        """Hash the bytes that wait; for `HashingThreads`."""
         while (data := self._next()) is not None:
-            self._hash.update(data)
+            yield Update(self._hash, data)
             with self._changed:
                 self._size -= len(data)
                 self._changed.notify_all()
@@ -62,11 +71,3 @@ class RunningHash:
             self._is_running = False
             self._changed.notify_all()
             return None
-
-
-@cache
-def _threads(_pid: int) -> Workers:
-    """Return the threads of a process that hash: not the shared ones, which may wait for a download
-    that is being hashed.
-    """
-    return Workers(os.cpu_count() or 1)

@@ -14,6 +14,7 @@ import msgspec
 from engine.compression import decompress
 from engine.content.protocols import Info, Provider, ReaderAt
 from engine.errors import BrokenArchive, NotFound, StoreError
+from engine.hashing.updates import Hashing, Update, hash_now
 from engine.limits import BUFFER_SIZE
 from engine.spec import digest as digests
 from engine.spec.digest import Digest
@@ -59,9 +60,10 @@ class Measure:
         self._hash = digests.hasher(algorithm)
         self._size = 0
 
-    def update(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
+    def add(self, data: memoryview) -> Update:
+        """Add bytes, for the digest by the update that is returned."""
         self._size += len(data)
+        return Update(self._hash, data)
 
     def result(self) -> Uncompressed:
         return Uncompressed(digests.from_hash(self._algorithm, self._hash), self._size)
@@ -152,7 +154,7 @@ def measure(
     subject: str,
     algorithm: str = "sha256",
     on_progress: Callable[[int], None] | None = None,
-) -> Uncompressed:
+) -> Hashing[Uncompressed]:
     """Decompress a layer and return its digest and its size.
 
     `on_progress` is called with the size in bytes of each uncompressed piece. Raise BrokenArchive,
@@ -163,7 +165,7 @@ def measure(
         for plain in uncompressed_pieces(reader):
             if on_progress is not None:
                 on_progress(len(plain))
-            measured.update(plain)
+            yield measured.add(memoryview(plain))
     except BrokenArchive as error:
         raise BrokenArchive(subject, error.reason) from error
     return measured.result()
@@ -187,7 +189,7 @@ def uncompressed(store: LabelledProvider, digest: str) -> Uncompressed:
     with store.open(digest) as reader:
         if compression_of(reader) == "none":
             return Uncompressed(info.digest, info.size)
-        found = measure(reader, digest, _algorithm(info.labels))
+        found = hash_now(measure(reader, digest, _algorithm(info.labels)))
     keep(store, digest, found)
     return found
 

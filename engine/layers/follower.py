@@ -6,7 +6,7 @@ next.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Condition, Event
 from typing import Self
@@ -15,9 +15,10 @@ import msgspec
 
 from engine.compression.decompress import SNIFFED
 from engine.errors import BrokenArchive
+from engine.hashing.threads import hashing_threads
+from engine.hashing.updates import Hashing, Update
 from engine.layers.diff_ids import Uncompressed, compression_from
 from engine.layers.learning import LayerLearner
-from engine.layers.learning_threads import learning_threads
 from engine.layers.recent_bytes import Pread, RecentBytes
 from engine.layers.table_codec import dump
 from engine.limits import BUFFER_SIZE, Limits
@@ -114,14 +115,14 @@ class LayerFollower:
         """Learn this layer before others: somebody waits for the outcome."""
         with self._changed:
             self._is_awaited = self._ended is not None
-        learning_threads().hurry(self)
+        hashing_threads().hurry(self)
 
     def _go_on(self) -> None:
         """Continue in another thread if there is enough to do. The lock is held."""
         enough = self._written - self._taken >= BUFFER_SIZE or self._ended is not None
         if enough and not self._is_scheduled:
             self._is_scheduled = True
-            learning_threads().begin(self)
+            hashing_threads().begin(self)
 
     @property
     def _is_over(self) -> bool:
@@ -142,17 +143,19 @@ class LayerFollower:
         """Whether somebody waits for the outcome, or only the end is left."""
         return self._is_awaited or not self.left
 
-    def step(self) -> bool:
-        """Learn the next bytes, or deliver the outcome; return whether there is more to do.
+    def parts(self) -> Iterator[Update | None]:
+        """Learn what is written, and deliver the outcome; for `HashingThreads`."""
+        while (yield from self._step()):
+            yield None
 
-        For `LearningThreads`.
-        """
+    def _step(self) -> Hashing[bool]:
+        """Learn the next bytes, or deliver the outcome; return whether there is more to do."""
         with self._changed:
             work = self._next()
             self._is_busy = True
         try:
             if work is not None:
-                work()
+                yield from work()
         except BaseException as error:
             self._error = error
         with self._changed:
@@ -161,7 +164,7 @@ class LayerFollower:
             self._changed.notify_all()
             return self._is_scheduled
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], Iterator[Update]] | None:
         """Return what can be done now, None if there is nothing. The lock is held."""
         ready = min(BUFFER_SIZE, self._written - self._taken)
         if self._is_over:
@@ -170,17 +173,17 @@ class LayerFollower:
             return partial(self._learn, ready)
         return None if self._ended is None else partial(self._deliver, self._ended)
 
-    def _learn(self, size: int) -> None:
+    def _learn(self, size: int) -> Iterator[Update]:
         data = self._recent.pread(size, self._taken)
         if not data:
             raise OSError(errno.EIO, "the bytes that were written are no longer there")
         self._taken += len(data)
-        self._begun().feed(data, self._count)
+        yield from self._begun().feed(data, self._count)
 
     def _begun(self) -> LayerLearner:
         if self._learner is None:
             compression = compression_from(bytes(self._pread(SNIFFED, 0)))
-            threads = learning_threads()
+            threads = hashing_threads()
             self._learner = LayerLearner(compression, Limits(), lambda: threads.are_all_busy)
         return self._learner
 
@@ -189,7 +192,7 @@ class LayerFollower:
             raise BrokenArchive("", "is not wanted any more")
         self._on_plain(size)
 
-    def _deliver(self, followed: "FollowedLayer") -> None:
+    def _deliver(self, followed: "FollowedLayer") -> Iterator[Update]:
         outcome = Outcome()
         try:
             if self._error is None and not self._is_stopped:
@@ -204,6 +207,7 @@ class LayerFollower:
                 self._ended = None
                 self._is_awaited = False
                 self._changed.notify_all()
+        return iter(())
 
     def _outcome(self, followed: "FollowedLayer") -> Outcome:
         learnt = self._begun().finish()

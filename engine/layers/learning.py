@@ -13,6 +13,7 @@ import msgspec
 
 from engine.content.protocols import ReaderAt
 from engine.errors import BrokenArchive, LimitExceeded
+from engine.hashing.updates import Update
 from engine.layers.diff_ids import Measure, Uncompressed, compression_of
 from engine.layers.table import LayerTable, Point
 from engine.layers.table_builder import TableBuilder
@@ -42,9 +43,9 @@ class LayerLearner:
         self._builder = TableBuilder(limits)
         self._pass = None if compression == "none" else _CompressedPass(compression)
 
-    def feed(self, data: bytes | memoryview, on_plain: Callable[[int], object]) -> None:
-        """Take the next stored bytes; call `on_plain` with the size of each piece that is
-        decompressed.
+    def feed(self, data: bytes | memoryview, on_plain: Callable[[int], object]) -> Iterator[Update]:
+        """Take the next stored bytes, and yield what is to be hashed; call `on_plain` with the size
+        of each piece that is decompressed.
 
         Raise BrokenArchive without a member if the layer is damaged, and what `on_plain` raises.
         """
@@ -61,7 +62,7 @@ class LayerLearner:
                 on_plain(len(plain))
                 view = memoryview(plain)
                 self._builder.feed(view)
-                self._pass.add(view)
+                yield self._pass.add(view)
 
     def finish(self) -> Learnt:
         """Return what was learnt of the whole layer; raise BrokenArchive if it is incomplete."""
@@ -72,7 +73,7 @@ class LayerLearner:
 
 
 class _CompressedPass:
-    """The pass over a compressed layer, which hashes the uncompressed bytes and finds points."""
+    """The pass over a compressed layer, which measures the uncompressed bytes and finds points."""
 
     def __init__(self, compression: str) -> None:
         from engine.layers.points import (  # deferred with the decoders
@@ -94,10 +95,10 @@ class _CompressedPass:
         """Return them while another thread makes the next ones."""
         return Ahead(self._finder.feed(data), self._most_ahead)
 
-    def add(self, plain: memoryview) -> None:
-        """Hash the next piece, and add the points that were found."""
-        self._measure.update(plain)
+    def add(self, plain: memoryview) -> Update:
+        """Add the next piece and the points that were found; return what is to be hashed."""
         self._points.add(self._finder.take())
+        return self._measure.add(plain)
 
     def finish(self) -> tuple[Uncompressed, tuple[Point, ...]]:
         self._finder.finish()
@@ -117,7 +118,8 @@ def learn(
     expansion = Expansion(limits.max_expanded_bytes)
     try:
         for offset in range(0, reader.size, BUFFER_SIZE):
-            learner.feed(reader.pread(BUFFER_SIZE, offset), expansion.add)
+            for update in learner.feed(reader.pread(BUFFER_SIZE, offset), expansion.add):
+                update.apply()
             on_progress(Done(min(offset + BUFFER_SIZE, reader.size), reader.size))
         return learner.finish()
     except BrokenArchive as error:

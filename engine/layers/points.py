@@ -30,7 +30,7 @@ else:
 SPACING: Final = 4 << 20
 POINTS: Final = 4096
 """The largest number of points; the distance doubles whenever there are more."""
-_PIECE: Final = 128 << 10
+_PIECE: Final = 256 << 10
 PIECES_AHEAD: Final = 4
 """The pieces of uncompressed bytes that may be made while one is used."""
 _BEHIND: Final = 1 << 20

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from engine.errors import InvalidDigest
 
 if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
-
     from _typeshed import ReadableBuffer
+
+    from engine.hashing.sha256 import Hash
 
 _HEX_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 ALGORITHMS: Final = tuple(_HEX_LENGTHS)
@@ -78,7 +78,11 @@ def hasher(algorithm: str = "sha256") -> Hash:
     """Return a new hash object of a registered algorithm; raise InvalidDigest for any other."""
     if algorithm not in ALGORITHMS:
         raise InvalidDigest(algorithm, "unsupported")
-    import hashlib  # late, since parsing names does not need OpenSSL
+    if algorithm == "sha256":
+        from engine.hashing import sha256  # late, since parsing names does not need it
+
+        return sha256.new()
+    import hashlib
 
     return hashlib.new(algorithm, usedforsecurity=False)
 

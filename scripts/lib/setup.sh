@@ -25,7 +25,7 @@ ready() {
 read_project() {
     local part
     IFS= read -r -d '' project <"$root/pyproject.toml" || true
-    for part in "$root"/imgfs/fuse/native/*.[ch]; do
+    for part in "$root"/{imgfs/fuse/native,engine/hashing}/*.[ch]; do
         IFS= read -r -d '' part <"$part" || true
         project+=$part
     done

@@ -32,6 +32,7 @@ from engine.errors import (
     SizeMismatch,
     StoreError,
 )
+from engine.hashing.updates import Hashing
 from engine.layers.diff_ids import Uncompressed, measure
 from engine.limits import Limits
 from engine.spec import docker as spec_docker
@@ -936,7 +937,7 @@ def test_a_layer_of_many_images_is_decompressed_once(
 
     def counted(
         reader: ReaderAt, name: str, algorithm: str, tell: Callable[[int], None]
-    ) -> Uncompressed:
+    ) -> Hashing[Uncompressed]:
         measured.append(name)
         return measure(reader, name, algorithm, tell)
 

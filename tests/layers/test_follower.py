@@ -122,7 +122,7 @@ def test_an_interrupt_while_the_threads_start_does_not_hold_up_the_end(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.layers.follower.learning_threads", interrupted)
+    monkeypatch.setattr("engine.layers.follower.hashing_threads", interrupted)
     data = gzipped(PLAIN)
     follower = follower_of(data)
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +141,7 @@ def test_a_layer_that_waits_for_a_thread_keeps_nothing_in_memory(
         def begin(self, one: LayerFollower) -> None:
             waiting.append(one)
 
-    monkeypatch.setattr("engine.layers.follower.learning_threads", Threads)
+    monkeypatch.setattr("engine.layers.follower.hashing_threads", Threads)
     data = bytes(8 * BUFFER_SIZE)
     reads: list[int] = []
 
@@ -153,6 +153,7 @@ def test_a_layer_that_waits_for_a_thread_keeps_nothing_in_memory(
     for start in range(0, len(data), BUFFER_SIZE):
         follower.add(memoryview(data)[start : start + BUFFER_SIZE])
     (one,) = waiting
-    while one.step():
-        pass
+    for update in one.parts():
+        if update is not None:
+            update.apply()
     assert sorted({*reads}) == list(range(0, len(data), BUFFER_SIZE))

@@ -34,7 +34,8 @@ def _learnt(layer: bytes, are_cores_busy: list[bool]) -> Learnt:
     learner = LayerLearner("gzip", Limits(), lambda: next(calls))
     step = 300_000
     for start in range(0, len(layer), step):
-        learner.feed(layer[start : start + step], lambda _size: None)
+        for update in learner.feed(layer[start : start + step], lambda _size: None):
+            update.apply()
     return learner.finish()
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from engine.allocation import keep_freed_memory
 from engine.content.protocols import Info, ReaderAt
 from engine.errors import NotFound
+from engine.hashing.threads import HashingThreads
+from engine.hashing.updates import Hashing, Update, hash_now
 from engine.limits import BUFFER_SIZE
 from engine.progress import Done, Progress
 from engine.spec import digest as digests
@@ -21,7 +23,6 @@ from engine.stores.local.files import open_file
 from engine.stores.local.fsck.file_version import FileVersion, file_version
 from engine.stores.local.fsck.problem import Kind, Problem, shown_name
 from engine.stores.local.writer import BLOB_MODE
-from engine.threads import Workers
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
@@ -47,11 +48,13 @@ class BlobCheck:
         """Yield the problems of blobs that have a row."""
         infos = self._store.content.walk()
         keep_freed_memory(4 * BUFFER_SIZE)
-        with closing(Workers(len(os.sched_getaffinity(0)))) as workers:
+        with closing(HashingThreads(len(os.sched_getaffinity(0)))) as threads:
             while page := list(islice(infos, _PAGE)):
                 # The largest one first, since the last ones keep one core busy at a time.
                 by_size = sorted(page, key=_size, reverse=True)
-                begun = {info.digest: workers.begin(self._stored, info) for info in by_size}
+                begun = {
+                    info.digest: threads.submit(self._stored(info), info.size) for info in by_size
+                }
                 yield from filter(None, (begun[info.digest]() for info in page))
 
     def files(self) -> Iterator[Problem]:
@@ -77,14 +80,14 @@ class BlobCheck:
                 text = f"cannot be opened: {error.strerror}"
                 return Problem(Kind.BROKEN, digest, text, file=version)
         with reader:
-            text = self._mismatch(reader, digest)
+            text = hash_now(self._mismatch(reader, digest))
         if text:
             return Problem(Kind.BROKEN, digest, text, file=version)
         text = "it has no row, so nothing can use it"
         return Problem(Kind.UNKNOWN, digest, text, file=version)
 
-    def _stored(self, info: Info) -> Problem | None:
-        problem = self._look_at(info)
+    def _stored(self, info: Info) -> Hashing[Problem | None]:
+        problem = yield from self._look_at(info)
         if problem is None:
             return None
         content = self._store.content
@@ -95,7 +98,7 @@ class BlobCheck:
                 return None  # loaded in the meantime
             return problem
 
-    def _look_at(self, info: Info) -> Problem | None:
+    def _look_at(self, info: Info) -> Hashing[Problem | None]:
         # Taken before the file is opened: if it is replaced in between, no repair fits it.
         path = self._store.content.path(info.digest)
         version = file_version(path)
@@ -111,23 +114,24 @@ class BlobCheck:
             if not stat.S_ISREG(status.st_mode):
                 return self._problem(Kind.DAMAGED, info, "it is not a regular file", version)
             if reader.size != info.size:
-                kind = Kind.DAMAGED if self._mismatch(reader, info.digest) else Kind.SIZE
+                mismatch = yield from self._mismatch(reader, info.digest)
+                kind = Kind.DAMAGED if mismatch else Kind.SIZE
                 text = f"unexpected size: expected {info.size}, found {reader.size}"
                 return self._problem(kind, info, text, version)
-            if text := self._mismatch(reader, info.digest):
+            if text := (yield from self._mismatch(reader, info.digest)):
                 return self._problem(Kind.DAMAGED, info, text, version)
             if (mode := stat.S_IMODE(status.st_mode)) != BLOB_MODE:
                 text = f"expected {BLOB_MODE:04o}, found {mode:04o}"
                 return self._problem(Kind.MODE, info, text, version)
         return None
 
-    def _mismatch(self, reader: ReaderAt, digest: Digest) -> str:
+    def _mismatch(self, reader: ReaderAt, digest: Digest) -> Hashing[str]:
         """Return the difference of the bytes from the digest as text, "" if there is none."""
         hasher = digests.hasher(digest.algorithm)
         try:
             for offset in range(0, reader.size, BUFFER_SIZE):
                 data = reader.pread(min(BUFFER_SIZE, reader.size - offset), offset)
-                hasher.update(data)
+                yield Update(hasher, memoryview(data))
                 with self._lock:
                     self._hashed += len(data)
                     self._progress(Done(self._hashed, self._total))

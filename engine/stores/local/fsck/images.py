@@ -21,6 +21,8 @@ from engine.graph import (
     graph,
     summarize,
 )
+from engine.hashing.threads import HashingThreads
+from engine.hashing.updates import Hashing, hash_now
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, compression_of, measure
 from engine.limits import BUFFER_SIZE
 from engine.spec import media_types as layer_types
@@ -29,7 +31,6 @@ from engine.spec.digest import parse
 from engine.spec.oci import Descriptor
 from engine.stores.local.fsck.problem import Kind, Problem, Unverified, shown_name
 from engine.stores.local.fsck.tables import wrong_points
-from engine.threads import Workers
 
 if TYPE_CHECKING:
     from engine.stores.local.store import LocalStore
@@ -60,8 +61,8 @@ class ImageCheck:
         As many are decompressed at once as there are cores, also those of the next images.
         """
         keep_freed_memory(4 * BUFFER_SIZE)
-        with closing(Workers(len(os.sched_getaffinity(0)))) as workers:
-            diff_ids = _DiffIds(self._store, workers)
+        with closing(HashingThreads(len(os.sched_getaffinity(0)))) as threads:
+            diff_ids = _DiffIds(self._store, threads)
             coming: deque[tuple[Descriptor, ImageManifest]] = deque()
             for one in self._complete():
                 diff_ids.begin(_comparable(self._store, one[1]))
@@ -180,9 +181,9 @@ class ImageCheck:
 class _DiffIds:
     """The diff IDs of layers, which several threads compute ahead; for one thread at a time."""
 
-    def __init__(self, store: LocalStore, workers: Workers) -> None:
+    def __init__(self, store: LocalStore, threads: HashingThreads) -> None:
         self._store = store
-        self._workers = workers
+        self._threads = threads
         self._begun: dict[tuple[str, str], Callable[[], str]] = {}
         self._known: dict[tuple[str, str], str] = {}
 
@@ -192,7 +193,7 @@ class _DiffIds:
             for layer, diff_id in sorted(layers, key=lambda one: one[0].size, reverse=True):
                 key = layer.digest, parse(diff_id).algorithm
                 if key not in self._known and key not in self._begun:
-                    self._begun[key] = self._workers.begin(self._compute, *key)
+                    self._begun[key] = self._threads.submit(self._compute(*key), layer.size)
 
     def take(self, digest: str, algorithm: str) -> tuple[str, bool]:
         """Return the diff ID, or the error that prevents its computation, and whether it is asked
@@ -202,15 +203,16 @@ class _DiffIds:
         if key in self._known:
             return self._known[key], False
         begun = self._begun.pop(key, None)
-        self._known[key] = begun() if begun else self._compute(*key)
+        self._known[key] = begun() if begun else hash_now(self._compute(*key))
         return self._known[key], True
 
-    def _compute(self, digest: str, algorithm: str) -> str:
+    def _compute(self, digest: str, algorithm: str) -> Hashing[str]:
         try:
             with self._store.content.open(digest) as reader:
                 if compression_of(reader) == "none":
                     return digest
-                return measure(reader, digest, algorithm).diff_id
+                found = yield from measure(reader, digest, algorithm)
+                return found.diff_id
         except (BrokenArchive, OSError) as error:
             return str(error)
 

@@ -1,0 +1,1 @@
+"""Hashing of several streams of bytes at a time."""

@@ -1,0 +1,9 @@
+from _typeshed import ReadableBuffer
+
+class Sha256:
+    def update(self, data: ReadableBuffer, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+def update_two(
+    one: Sha256, data: ReadableBuffer, two: Sha256, other_data: ReadableBuffer, /
+) -> None: ...
