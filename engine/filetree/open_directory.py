@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from secrets import token_hex
 from typing import Final
 
 from engine.closing import Closing
@@ -16,6 +17,9 @@ from engine.errors import AlreadyExists, Unavailable
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_UNFINISHED: Final = b".imgfs-"
+"""The first bytes of the name of a file that is to replace another one."""
 
 Identity = tuple[int, int]
 """The device and the inode of a file."""
@@ -78,12 +82,32 @@ class OpenDirectory(Closing):
             raise Unavailable("directory", self._shown(name))
         return name
 
-    def remove(self, name: bytes) -> None:
-        """Remove a file if one is there; raise AlreadyExists for a directory."""
-        with self.naming(name), suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.lstat(name, dir_fd=self.descriptor).st_mode):
-                raise AlreadyExists("directory", self._shown(name))
-            os.unlink(name, dir_fd=self.descriptor)
+    @contextmanager
+    def replacing(self, name: bytes) -> Iterator[bytes]:
+        """Provide the name by which a file is to be made that gets the name `name`.
+
+        A file that has it keeps it until the new one is complete, and after an error, which removes
+        the new one. Raise AlreadyExists for a directory.
+        """
+        with self.naming(name):
+            made = _UNFINISHED + token_hex(8).encode() if self._has_file(name) else name
+            try:
+                yield made
+                if made != name:
+                    os.rename(made, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(made, dir_fd=self.descriptor)
+                raise
+
+    def _has_file(self, name: bytes) -> bool:
+        try:
+            found = os.lstat(name, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return False
+        if stat.S_ISDIR(found.st_mode):
+            raise AlreadyExists("directory", self._shown(name))
+        return True
 
     def create(self, name: bytes) -> int:
         """Return the descriptor of a new file, to be written with mode 0600."""

@@ -3,11 +3,11 @@
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache, partial
 
 from engine.closing import Closing
-from engine.errors import AlreadyExists, printable
+from engine.errors import printable
 from engine.filetree.entry import FILE_TYPES
 from engine.filetree.entry_tree import EntryTree, LeftOut, Omissions, Place
 from engine.filetree.open_directory import OpenDirectory
@@ -119,19 +119,14 @@ class Restorer(Closing):
         return self._tree.attributes(node).kind == "dir"
 
     def _replace(self, here: OpenDirectory, name: bytes, node: int) -> None:
-        here.remove(name)
         place = self._tree.place(node)
-        if place is not None and self._tree.links(node) > 1:
-            first = self._made.setdefault(place, here.path(name))
-            if first != here.path(name):
-                here.link(first, name)
-                return
-        try:
-            self._make(here, name, node)
-        except BaseException:
-            with suppress(OSError, AlreadyExists):
-                here.remove(name)
-            raise
+        with here.replacing(name) as made:
+            if place is not None and self._tree.links(node) > 1:
+                first = self._made.setdefault(place, here.path(name))
+                if first != here.path(name):
+                    here.link(first, made)
+                    return
+            self._make(here, made, node)
 
     def _make(self, here: OpenDirectory, name: bytes, node: int) -> None:
         entry, place = self._tree.entry(node), self._tree.place(node)

@@ -1,5 +1,6 @@
 """Entries made on a disk, also where another user renames what was made."""
 
+import errno
 import os
 import resource
 import stat
@@ -107,6 +108,39 @@ def test_an_attribute_that_linux_takes_on_files_only_is_left_out(tmp_path: Path)
     for name in "abc":
         found = os.listxattr(tmp_path / "new" / name, follow_symlinks=False)
         assert ("trusted.a" in found) == (name != "b")
+
+
+def test_a_file_is_there_until_the_one_that_replaces_it_is_complete(tmp_path: Path) -> None:
+    made = tmp_path / "new/d/a"
+    made.parent.mkdir(parents=True)
+    made.write_text("old")
+
+    def fail() -> None:
+        assert made.read_text() == "old"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        restore(TWO, tmp_path / "new", once(fail))
+    assert raised.value.filename == str(made)
+    assert made.read_text() == "old"
+    assert os.listdir(made.parent) == ["a"]
+    restore(TWO, tmp_path / "new")
+    assert made.read_text() == "one"
+    assert sorted(os.listdir(made.parent)) == ["a", "b"]
+
+
+def test_hard_links_of_before_are_replaced_by_new_ones(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "a").write_text("old")
+    for name in "bc":
+        (new / name).hardlink_to(new / "a")
+    members = [file("a", "new"), hardlink("b", "a")]
+    for _ in range(2):
+        restore(members, new)
+        assert [(new / name).read_text() for name in "abc"] == ["new", "new", "old"]
+        assert (new / "a").samefile(new / "b")
+        assert sorted(os.listdir(new)) == ["a", "b", "c"]
 
 
 def test_a_file_that_a_symlink_replaces_keeps_its_attributes_and_the_target_its_own(
