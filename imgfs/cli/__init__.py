@@ -24,7 +24,11 @@ from imgfs.cli.support import docker_plugin
 from imgfs.cli.support.command import Command, Parser, UsageError, suggestion
 from imgfs.cli.support.common import Failed, print_error
 from imgfs.cli.support.signals import EndingSignals, Interrupted, limited, unmasked
-from imgfs.cli.support.streams import discard_unwritable, open_standard_streams
+from imgfs.cli.support.streams import (
+    discard_unwritable,
+    naming_standard_output,
+    open_standard_streams,
+)
 
 COMMANDS = (
     "mount",
@@ -110,7 +114,8 @@ def run(arguments: list[str]) -> int:
                 enable()
             with unmasked():
                 command.call(path, rest, args.store)
-        sys.stdout.flush()
+        with naming_standard_output():
+            sys.stdout.flush()
         return 0
     except UsageError as error:
         return _failed(f"{error} (see '{path} --help')", 2)

@@ -23,7 +23,7 @@ from engine.commit.source import (
     parse_names,
 )
 from engine.compression import options as compressions
-from engine.errors import printable
+from engine.errors import is_of_space, printable
 from engine.spec import platforms
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import writable
@@ -158,14 +158,19 @@ def _commit(args: Namespace) -> None:
         for platform, data in _files(option, texts, sources):
             sources[platform] = _with(sources[platform], option, data)
     with writable(args) as store, steps(how(args)) as reports, tracer().span("commit"):
-        made = commit(
-            store,
-            Source(tuple(sources.values()), args.base),
-            tuple(dict.fromkeys((*names, *parse_names(found.names)))),
-            replace(found.commit, created=time),
-            reports.on_step,
-            reports.on_bytes,
-        )
+        try:
+            made = commit(
+                store,
+                Source(tuple(sources.values()), args.base),
+                tuple(dict.fromkeys((*names, *parse_names(found.names)))),
+                replace(found.commit, created=time),
+                reports.on_step,
+                reports.on_bytes,
+            )
+        except OSError as error:
+            if error.filename is None and is_of_space(error):
+                error.filename = str(store.directory)
+            raise
     if args.iidfile:
         _write(args.iidfile, made.image_id)
     if args.metadata_file:

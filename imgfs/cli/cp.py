@@ -17,7 +17,7 @@ from imgfs.cli.support.files import followed
 from imgfs.cli.support.left_out import print_left_out
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 from imgfs.cli.support.progress import how, progress_of, progress_options
-from imgfs.cli.support.streams import widen
+from imgfs.cli.support.streams import writer_to_standard_output
 from imgfs.cli.support.tracing import tracer
 
 _STDOUT = "-"
@@ -57,7 +57,7 @@ def _cp(args: Namespace) -> None:
                 raise UsageError(f"{source}: {_EXPECTED}, found an image without a path") from None
             raise
         if destination == _STDOUT:
-            write = widen(sys.stdout.buffer).write
+            write = writer_to_standard_output()
             left_out = copy_to_tar(store, manifest, copied, Output(write, on_progress, tracer()))
         else:
             place = _place(destination)

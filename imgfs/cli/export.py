@@ -15,7 +15,7 @@ from imgfs.cli.support.files import whole_file
 from imgfs.cli.support.left_out import print_left_out
 from imgfs.cli.support.platform_option import platform_matcher, platform_option
 from imgfs.cli.support.progress import how, progress_of, progress_options
-from imgfs.cli.support.streams import widen
+from imgfs.cli.support.streams import writer_to_standard_output
 from imgfs.cli.support.tracing import tracer
 
 
@@ -45,7 +45,7 @@ def _export(args: Namespace) -> None:
         found = details(store, image, platform_matcher(args))
         on_progress = stack.enter_context(progress_of("Exporting", how(args)))
         if args.output is None:
-            write = widen(sys.stdout.buffer).write
+            write = writer_to_standard_output()
         else:
             write = stack.enter_context(whole_file(Path(args.output))).write
         output = Output(write, on_progress, tracer())

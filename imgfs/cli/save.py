@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import Failed, opened
 from imgfs.cli.support.files import followed, may_be_written_anywhere, whole_file
 from imgfs.cli.support.progress import how, progress_of, progress_options
-from imgfs.cli.support.streams import pipe_of, widen, write_all
+from imgfs.cli.support.streams import pipe_of, write_all, writer_to_standard_output
 from imgfs.cli.support.tracing import tracer
 
 Options = TypeVar("Options", bound=Selection)
@@ -161,7 +161,7 @@ def _archive(args: Namespace, stack: ExitStack, on_progress: Progress) -> Destin
     """Return the destination for an archive: a file, or what can only be written in order."""
     given = args.append if args.output is None else args.output
     if given is None:
-        return _in_order(widen(sys.stdout.buffer), on_progress)
+        return _in_order(sys.stdout.buffer, writer_to_standard_output(), on_progress)
     if args.append is None:
         return _in_file(Path(given), stack, on_progress)
     from engine.archive.existing import ExistingArchive, Extended, locked  # most archives are new
@@ -178,14 +178,15 @@ def _in_file(path: Path, stack: ExitStack, on_progress: Progress) -> Destination
         from engine.archive.file_output import FileOutput  # most archives go to a pipe
 
         return FileOutput(file.fileno(), on_progress, tracer())
-    return _in_order(file, on_progress)
+    return _in_order(file, file.write, on_progress)
 
 
-def _in_order(stream: BinaryIO, on_progress: Progress) -> Output:
-    """Return the destination for an archive that is written from its beginning to its end."""
+def _in_order(stream: BinaryIO, write: Callable[[bytes], object], on_progress: Progress) -> Output:
+    """Return the destination for an archive that is written from its beginning to its end, by
+    `write` unless the stream is a pipe.
+    """
     pipe = pipe_of(stream)
-    write = stream.write if pipe is None else partial(write_all, pipe)
-    return Output(write, on_progress, tracer(), pipe)
+    return Output(write if pipe is None else partial(write_all, pipe), on_progress, tracer(), pipe)
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:

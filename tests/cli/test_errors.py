@@ -124,20 +124,23 @@ def test_a_closed_pipe_ends_a_command_silently(
     assert (process.returncode, err) == (1, b"")
 
 
-def test_a_full_disk_is_reported(imgfs: Command, stock: Callable[..., None]) -> None:
+def test_a_full_disk_is_reported(
+    imgfs: Command, stock: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     stock(ARCHIVE)
     with (
         open("/dev/full", "wb") as full,
         imgfs.start("images", stdout=full, stderr=subprocess.PIPE) as process,
     ):
         _, err = process.communicate()
-    assert refusal(Done(process.returncode, b"", err)) == "No space left on device"
+    assert refusal(Done(process.returncode, b"", err)) == "standard output: No space left on device"
 
 
 CLOSED = {
     "imgfs load <&-": ("standard input: Bad file descriptor", 1),
-    "imgfs images >&-": ("Bad file descriptor", 1),
-    "imgfs save app:1 >&-": ("Bad file descriptor", 1),
+    "imgfs images >&-": ("standard output: Bad file descriptor", 1),
+    "imgfs save app:1 >&-": ("standard output: Bad file descriptor", 1),
     "imgfs save nope:1 <&- >&-": ("image nope:1: not found", 1),
     "imgfs inspect nope:1 2>&-": (None, 1),
     "imgfs inspect 2>&-": (None, 2),

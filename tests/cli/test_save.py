@@ -704,7 +704,8 @@ def test_a_full_disk_is_reported(imgfs: Command) -> None:
         imgfs.start("save", "app:1", stdout=full, stderr=subprocess.PIPE) as process,
     ):
         _, err = process.communicate()
-    assert "No space left on device" in refusal(Done(process.returncode, b"", err))
+    said = refusal(Done(process.returncode, b"", err))
+    assert said == "standard output: No space left on device"
 
 
 @pytest.mark.parametrize("option", ["-o", "--append"])

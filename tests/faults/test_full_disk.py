@@ -17,6 +17,7 @@ from engine.stores.local.database import Database
 from engine.stores.local.reserve import SIZE, Reserve
 from engine.stores.local.schema import MIGRATIONS
 from tests import archives
+from tests.archives import ImageParts
 from tests.cli.command import Command, refusal, succeeded
 from tests.faults import disks, stores
 from tests.faults.stores import copied, leftovers
@@ -111,6 +112,25 @@ def test_what_adds_to_the_store_does_not_get_the_reserve(disk: Path, full: Comma
     succeeded(full("rm", "app:1"))
     succeeded(full("gc"))
     check(full.store, "base")
+
+
+def test_the_file_or_store_that_has_no_room_is_named(disk: Path, tmp_path: Path) -> None:
+    imgfs = Command(disk / "store")
+    (tmp_path / "large").mkdir()
+    with open(tmp_path / "large/file", "wb") as file:
+        file.truncate(64 << 20)
+    words = ("commit", "--compression", "uncompressed", str(tmp_path / "large"), "made:1")
+    assert refusal(imgfs(*words)) == f"{imgfs.store}: No space left on device"
+    layers = [archives.layer("big", os.urandom(6 << 20))]
+    archive = archives.docker_archive((ImageParts(layers=layers), ["big:1"]))
+    succeeded(imgfs("load", "-q", stdin=archive))
+    (disk / "old.tar").write_text("old")
+    disks.fill(disk)
+    for name in ("new.tar", "old.tar"):
+        said = refusal(imgfs("save", "-o", str(disk / name), "big:1"))
+        assert said == f"{disk / name}: No space left on device"
+    assert (disk / "old.tar").read_text() == "old"
+    assert not (disk / "new.tar").exists()
 
 
 def test_a_store_gets_its_reserve_back(disk: Path, full: Command) -> None:

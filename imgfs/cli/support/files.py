@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from engine.errors import is_of_space
 from imgfs.cli.support.common import Failed
 
 _MAX_LINKS = 40
@@ -60,7 +61,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         finally:
             os.close(directory)
     except OSError as error:
-        if error.filename in (temporary, str(target.parent), target.parent):
+        is_full = error.filename is None and is_of_space(error)
+        if is_full or error.filename in (temporary, str(target.parent), target.parent):
             error.filename = str(path)
         raise
 

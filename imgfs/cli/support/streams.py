@@ -4,7 +4,8 @@ import fcntl
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import BinaryIO
 
@@ -34,6 +35,27 @@ def widen(stream: BinaryIO) -> BinaryIO:
     with suppress(OSError):
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return stream
+
+
+def writer_to_standard_output() -> Callable[[bytes], object]:
+    """Return a function that writes bytes to standard output, and names it in an OSError."""
+    stream = widen(sys.stdout.buffer)
+
+    def write(data: bytes) -> None:
+        with naming_standard_output():
+            stream.write(data)
+
+    return write
+
+
+@contextmanager
+def naming_standard_output() -> Iterator[None]:
+    """Let an OSError name standard output."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def pipe_of(stream: BinaryIO) -> int | None:
