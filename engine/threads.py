@@ -180,9 +180,13 @@ class Ahead(Iterator[T]):
     iterator. Close it unless it is exhausted: when it is closed, no item is being made.
     """
 
-    def __init__(self, items: Iterator[T], most: int) -> None:
+    def __init__(self, items: Iterator[T], most: int, workers: Workers | None = None) -> None:
+        """Make the items in the threads of `workers`, by default in those that the whole process
+        shares.
+        """
         self._items = items
         self._most = most
+        self._begin = begin if workers is None else workers.enqueue
         self._changed = Condition()
         """Its lock protects the rest."""
         self._made: deque[T] = deque()
@@ -219,7 +223,7 @@ class Ahead(Iterator[T]):
                 return
             self._is_asked = True
         try:
-            begin(self._make)
+            self._begin(self._make)
         except BaseException:  # an interrupt, maybe after a thread has got the work
             with self._changed:
                 self._is_asked = self._is_making

@@ -22,6 +22,10 @@ is not alone at the end, but few, since each occupies memory.
 """
 
 
+_LOOKED_AT: Final = 32
+"""The number of new works of which the largest is next: there may be thousands."""
+
+
 class Work(Protocol):
     """Work in parts, none of which waits for other work of the same threads."""
 
@@ -61,7 +65,7 @@ class HashingThreads:
         self._begun: list[_Turns] = []
         """Those that wait for their next turn, the one whose turn ended last behind the others."""
         self._new: list[_Turns] = []
-        """Those that wait for their first turn; there may be thousands."""
+        """Those that wait for their first turn."""
         self._running: list[_Turns] = []
         """The others."""
         self._parked: _Turns | None = None
@@ -78,8 +82,8 @@ class HashingThreads:
         self._workers.enqueue(self._work)
 
     def submit(self, work: Hashing[T], size: int) -> Callable[[], T]:
-        """Begin with `work` on so many bytes; return a function that waits for it and returns or
-        raises its outcome.
+        """Begin with `work` on so many bytes, which count as left until it ends; return a function
+        that waits for it and returns or raises its outcome.
         """
         task = _Task(work, size)
         self.begin(task)
@@ -102,14 +106,16 @@ class HashingThreads:
     def close(self) -> None:
         """Stop the threads at the end of their turns; nobody may wait for an outcome any more."""
         with self._lock:
-            self._begun.clear()
-            self._new.clear()
+            dropped, self._begun, self._new = [*self._begun, *self._new], [], []
             self._is_closed = True
+        dropped.clear()  # without the lock, since work may clean up
         self._workers.close()
 
     def _work(self) -> None:
         while (one := self._next()) is not None:
-            if one.has_update() and not self._hash(one):
+            if not one.has_update():
+                self._recall()
+            elif not self._hash(one):
                 continue
             self._end_turn(one)
 
@@ -119,6 +125,7 @@ class HashingThreads:
             other, self._parked = self._parked, None
             if other is None and self._may_wait(one):
                 self._parked = one
+                one.has_waited = True
                 return False
         if other is None:
             one.hash.update(one.take(len(one.rest)))
@@ -138,8 +145,17 @@ class HashingThreads:
             AT_ONCE > 1
             and self.are_all_busy
             and bool(self._begun or self._new)
+            and not one.has_waited
             and one.work.left <= share
         )
+
+    def _recall(self) -> None:
+        """Let work no longer wait for other work, which may never have something to hash."""
+        with self._lock:
+            if self._parked is not None:
+                self._running.remove(self._parked)
+                self._begun.append(self._parked)
+                self._parked = None
 
     def _end_turn(self, one: "_Turns") -> None:
         with self._lock:
@@ -161,7 +177,7 @@ class HashingThreads:
                 return one.work.is_urgent, one is last, one.work.left
 
             only_begun = self._begun and (is_full or is_any_urgent)
-            among = self._begun if only_begun else [*self._begun, *self._new]
+            among = self._begun if only_begun else [*self._begun, *self._new[:_LOOKED_AT]]
             chosen = max(among, key=urgency, default=None)
             if chosen is None:
                 chosen, self._parked = self._parked, None
@@ -183,6 +199,8 @@ class _Turns:
         self.work = work
         self.rest = memoryview(b"")
         self.is_over = False
+        self.has_waited = False
+        """Whether it has waited for other work since it yielded the rest."""
         self._parts = work.parts()
 
     def has_update(self) -> bool:
@@ -194,6 +212,7 @@ class _Turns:
             self.is_over = update is self
             if isinstance(update, Update):
                 self.hash, self.rest = update
+                self.has_waited = False
         return bool(self.rest)
 
     def take(self, size: int) -> memoryview:

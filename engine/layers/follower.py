@@ -6,7 +6,7 @@ next.
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from threading import Condition, Event
 from typing import Self
@@ -16,7 +16,7 @@ import msgspec
 from engine.compression.decompress import SNIFFED
 from engine.errors import BrokenArchive
 from engine.hashing.threads import hashing_threads
-from engine.hashing.updates import Hashing, Update
+from engine.hashing.updates import Update
 from engine.layers.diff_ids import Uncompressed, compression_from
 from engine.layers.learning import LayerLearner
 from engine.layers.recent_bytes import Pread, RecentBytes
@@ -146,9 +146,9 @@ class LayerFollower:
     def parts(self) -> Iterator[Update | None]:
         """Learn what is written, and deliver the outcome; for `HashingThreads`."""
         while (yield from self._step()):
-            yield None
+            pass
 
-    def _step(self) -> Hashing[bool]:
+    def _step(self) -> Generator[Update | None, None, bool]:
         """Learn the next bytes, or deliver the outcome; return whether there is more to do."""
         with self._changed:
             work = self._next()
@@ -164,7 +164,7 @@ class LayerFollower:
             self._changed.notify_all()
             return self._is_scheduled
 
-    def _next(self) -> Callable[[], Iterator[Update]] | None:
+    def _next(self) -> Callable[[], Iterator[Update | None]] | None:
         """Return what can be done now, None if there is nothing. The lock is held."""
         ready = min(BUFFER_SIZE, self._written - self._taken)
         if self._is_over:
@@ -173,7 +173,7 @@ class LayerFollower:
             return partial(self._learn, ready)
         return None if self._ended is None else partial(self._deliver, self._ended)
 
-    def _learn(self, size: int) -> Iterator[Update]:
+    def _learn(self, size: int) -> Iterator[Update | None]:
         data = self._recent.pread(size, self._taken)
         if not data:
             raise OSError(errno.EIO, "the bytes that were written are no longer there")
@@ -192,7 +192,7 @@ class LayerFollower:
             raise BrokenArchive("", "is not wanted any more")
         self._on_plain(size)
 
-    def _deliver(self, followed: "FollowedLayer") -> Iterator[Update]:
+    def _deliver(self, followed: "FollowedLayer") -> Iterator[Update | None]:
         outcome = Outcome()
         try:
             if self._error is None and not self._is_stopped:

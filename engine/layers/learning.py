@@ -5,8 +5,10 @@ parses what comes out; both take about as long. While every core has a layer of 
 does all, which finds the bytes in its cache and never waits for another one.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -19,7 +21,7 @@ from engine.layers.table import LayerTable, Point
 from engine.layers.table_builder import TableBuilder
 from engine.limits import BUFFER_SIZE, Expansion, Limits
 from engine.progress import Done, Progress
-from engine.threads import WORTH_IT, Ahead
+from engine.threads import WORTH_IT, Ahead, Workers
 
 _LIMITS: Final = Limits()
 
@@ -43,14 +45,17 @@ class LayerLearner:
         self._builder = TableBuilder(limits)
         self._pass = None if compression == "none" else _CompressedPass(compression)
 
-    def feed(self, data: bytes | memoryview, on_plain: Callable[[int], object]) -> Iterator[Update]:
-        """Take the next stored bytes, and yield what is to be hashed; call `on_plain` with the size
-        of each piece that is decompressed.
+    def feed(
+        self, data: bytes | memoryview, on_plain: Callable[[int], object]
+    ) -> Iterator[Update | None]:
+        """Take the next stored bytes, and yield what is to be hashed, as `Work.parts` does; call
+        `on_plain` with the size of each piece that is decompressed.
 
         Raise BrokenArchive without a member if the layer is damaged, and what `on_plain` raises.
         """
         if self._pass is None:
             self._builder.feed(memoryview(data))
+            yield None
             return
         with ExitStack() as ending:
             pieces: Iterator[bytes | memoryview]
@@ -93,7 +98,7 @@ class _CompressedPass:
 
     def decompressed_ahead(self, data: bytes | memoryview) -> Ahead[bytes | memoryview]:
         """Return them while another thread makes the next ones."""
-        return Ahead(self._finder.feed(data), self._most_ahead)
+        return Ahead(self._finder.feed(data), self._most_ahead, _decompressing(os.getpid()))
 
     def add(self, plain: memoryview) -> Update:
         """Add the next piece and the points that were found; return what is to be hashed."""
@@ -104,6 +109,14 @@ class _CompressedPass:
         self._finder.finish()
         self._points.add(self._finder.take())
         return self._measure.result(), self._points.result()
+
+
+@cache
+def _decompressing(_pid: int) -> Workers:
+    """Return the threads of a process that decompress ahead: not the shared ones, which may wait
+    for a download that is hashed by threads that wait for this.
+    """
+    return Workers(os.cpu_count() or 1)
 
 
 def learn(
@@ -119,7 +132,8 @@ def learn(
     try:
         for offset in range(0, reader.size, BUFFER_SIZE):
             for update in learner.feed(reader.pread(BUFFER_SIZE, offset), expansion.add):
-                update.apply()
+                if update is not None:
+                    update.apply()
             on_progress(Done(min(offset + BUFFER_SIZE, reader.size), reader.size))
         return learner.finish()
     except BrokenArchive as error:

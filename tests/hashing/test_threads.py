@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import closing
-from threading import Event
+from threading import Event, Semaphore
 
 import pytest
 from hypothesis import given, settings
@@ -147,6 +147,84 @@ def test_a_thread_hashes_for_two_works_at_a_time(monkeypatch: pytest.MonkeyPatch
         assert [result() for result in results] == [_expected(pieces) for pieces in works]
     assert all(size == other for size, other in sizes)
     assert 2 * sum(size for size, _ in sizes) >= sum(map(sum, works)) / 2
+
+
+class Idle:
+    """Work without bytes to hash, of which as much is left until an event."""
+
+    is_begun = is_urgent = False
+
+    def __init__(self, ended: Event, left: int) -> None:
+        self._ended = ended
+        self.left = left
+
+    def parts(self) -> Iterator[Update | None]:
+        self.is_begun = True
+        while not self._ended.wait(0.001):
+            yield None
+
+
+class Hashed:
+    """Work that hashes two pieces."""
+
+    is_begun = False
+    left = 6000
+
+    def __init__(self, is_urgent: bool) -> None:
+        self.is_urgent = is_urgent
+        self.ended = Event()
+
+    def parts(self) -> Iterator[Update | None]:
+        self.is_begun = True
+        yield from (Update(new(), memoryview(_BYTES)[:size]) for size in (5000, 5000))
+        self.ended.set()
+
+
+@pytest.mark.parametrize("is_urgent", [True, False])
+def test_work_that_waits_for_a_second_one_is_not_held_up_by_work_without_any(
+    monkeypatch: pytest.MonkeyPatch, is_urgent: bool
+) -> None:
+    monkeypatch.setattr(hashing, "AT_ONCE", 2)
+    ended, gate, work = Event(), Gate(), Hashed(is_urgent)
+    with closing(HashingThreads(1)) as threads:
+        threads.begin(gate)
+        assert gate.entered.wait(60)
+        threads.begin(Idle(ended, 5000))
+        threads.begin(work)
+        gate.released.set()
+        try:
+            assert work.ended.wait(60)
+        finally:
+            ended.set()
+
+
+def test_thousands_of_works_wait_at_little_cost() -> None:
+    """Each of them is looked at a few times, not once for each of the others."""
+    looks = 0
+
+    class Small:
+        is_begun = is_urgent = False
+
+        @property
+        def left(self) -> int:
+            nonlocal looks
+            looks += 1
+            return 1
+
+        def parts(self) -> Iterator[Update | None]:
+            yield from ()
+            ended.release()
+
+    ended, gate, count = Semaphore(0), Gate(), 2000
+    with closing(HashingThreads(1)) as threads:
+        threads.begin(gate)
+        assert gate.entered.wait(60)
+        for _ in range(count):
+            threads.begin(Small())
+        gate.released.set()
+        for _ in range(count):
+            assert ended.acquire(timeout=60)
+    assert looks < 100 * count
 
 
 def test_what_work_raises_is_raised_and_other_work_goes_on() -> None:

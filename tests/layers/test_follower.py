@@ -1,5 +1,6 @@
 """A layer is learnt beside its writer, with the result of a pass over it."""
 
+import os
 from collections.abc import Callable
 from threading import Event
 
@@ -12,6 +13,7 @@ from engine.layers.table_codec import dump, load
 from engine.limits import BUFFER_SIZE, Expansion
 from engine.progress import ignore
 from engine.spec.digest import of_bytes
+from engine.threads import begin
 from tests.layers.layers import PLAIN, Blob, gzipped, zstd_frame
 
 
@@ -157,3 +159,19 @@ def test_a_layer_that_waits_for_a_thread_keeps_nothing_in_memory(
         if update is not None:
             update.apply()
     assert sorted({*reads}) == list(range(0, len(data), BUFFER_SIZE))
+
+
+def test_a_layer_is_learnt_while_the_shared_threads_wait() -> None:
+    """They may wait for a download, whose hash the threads that learn have to compute."""
+    done = Event()
+    waiting = [begin(done.wait, 60) for _ in range(os.cpu_count() or 1)]
+    data = gzipped(PLAIN)
+    follower = follower_of(data)
+    try:
+        follower.advance(len(data))
+        outcome = follower.end(of_bytes(data), len(data)).outcome()
+    finally:
+        done.set()
+    assert outcome.uncompressed is not None
+    assert outcome.uncompressed.diff_id == of_bytes(PLAIN)
+    assert all(result() for result in waiting)

@@ -35,6 +35,7 @@ def _learnt(layer: bytes, are_cores_busy: list[bool]) -> Learnt:
     step = 300_000
     for start in range(0, len(layer), step):
         for update in learner.feed(layer[start : start + step], lambda _size: None):
+            assert update is not None
             update.apply()
     return learner.finish()
 

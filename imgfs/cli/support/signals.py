@@ -111,10 +111,14 @@ def _is_fragile(frame: FrameType | None) -> bool:
     """Return whether an exception must not be raised in this frame.
 
     In one of contextlib it would come between the start of a block and its entry on the stack, and
-    in one of concurrent.futures between a lock's acquisition and what releases it.
+    in one of concurrent.futures, or where a Condition is entered or left, between a lock's
+    acquisition and what releases it.
     """
-    if frame is not None and _package(frame) in ("contextlib", "concurrent"):
-        return True
+    if frame is not None:
+        package, function = _package(frame), frame.f_code.co_name
+        is_of_lock = package == "threading" and function in ("__enter__", "__exit__")
+        if is_of_lock or package in ("contextlib", "concurrent"):
+            return True
     while frame is not None:
         if _package(frame) in _FRAGILE or frame.f_code.co_name == "__del__":
             return True
