@@ -91,14 +91,21 @@ class OpenDirectory(Closing):
         """
         with self.naming(name):
             made = _UNFINISHED + token_hex(8).encode() if self._has_file(name) else name
-            try:
-                yield made
-                if made != name:
+        try:
+            yield made
+            if made != name:
+                with self.naming(name):
                     os.rename(made, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(made, dir_fd=self.descriptor)
-                raise
+                    with suppress(FileNotFoundError):  # two links of one file are left as they are
+                        os.unlink(made, dir_fd=self.descriptor)
+        except FileExistsError:  # another one than this has made it
+            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename == self._shown(made):
+                error.filename = self._shown(name)
+            with suppress(OSError):
+                os.unlink(made, dir_fd=self.descriptor)
+            raise
 
     def _has_file(self, name: bytes) -> bool:
         try:

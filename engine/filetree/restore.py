@@ -134,8 +134,12 @@ class Restorer(Closing):
         if kind == "file":
             with open(here.create(name), "wb", buffering=0) as file:
                 if place is not None:
-                    self._write(file.fileno(), self._layer(place.layer), entry)
+                    for offset, data in self._content(self._layer(place.layer), entry):
+                        with here.naming(name):
+                            _write(file.fileno(), data, offset)
+                        self._on_content(len(data))
                 with here.naming(name):
+                    os.ftruncate(file.fileno(), entry.size)
                     self._set_attributes(node, file.fileno())
             return
         with here.naming(name):
@@ -146,16 +150,12 @@ class Restorer(Closing):
                 os.mknod(name, FILE_TYPES[kind] | 0o600, device, dir_fd=here.descriptor)
         self._set_attributes_of(here, name, node)
 
-    def _write(self, descriptor: int, layer: Layer, entry: Entry) -> None:
+    def _content(self, layer: Layer, entry: Entry) -> Iterator[tuple[int, bytes]]:
+        """Yield the offsets and the bytes of the parts of a file that are stored."""
         stored = [(one.offset, one.length) for one in entry.segments] or [(0, entry.size)]
         for start, length in stored:
             for offset in range(start, start + length, _PIECE):
-                data = layer.pread(entry, min(_PIECE, start + length - offset), offset)
-                written = 0
-                while written < len(data):
-                    written += os.pwrite(descriptor, data[written:], offset + written)
-                self._on_content(len(data))
-        os.ftruncate(descriptor, entry.size)
+                yield offset, layer.pread(entry, min(_PIECE, start + length - offset), offset)
 
     def _set_attributes_of(self, here: OpenDirectory, name: bytes, node: int) -> None:
         kind = self._tree.attributes(node).kind
@@ -191,6 +191,12 @@ class Restorer(Closing):
 
     def _open(self, layers: Layers, descriptors: Sequence[Descriptor], number: int) -> Layer:
         return self._opened.enter_context(layers.open(descriptors[number].digest))
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
 
 
 def _kernel_number(owner: int) -> int:

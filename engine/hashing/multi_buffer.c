@@ -161,8 +161,11 @@ static void digest(const struct state *state, uint8_t *digest)
 	}
 }
 
-static PyObject *hash_new(PyTypeObject *type, PyObject *Py_UNUSED(arguments), PyObject *Py_UNUSED(names))
+static PyObject *hash_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
 {
+	static char *none[] = {NULL};
+	if (!PyArg_ParseTupleAndKeywords(arguments, names, ":Sha256", none))
+		return NULL;
 	Hash *self = (Hash *)type->tp_alloc(type, 0);
 	if (self)
 		self->state = empty;

@@ -20,8 +20,6 @@ _WAITING: Final = 2
 """The most works that are begun and wait for a thread: some, so that a large one that arrives last
 is not alone at the end, but few, since each occupies memory.
 """
-
-
 _LOOKED_AT: Final = 32
 """The number of new works of which the largest is next: there may be thousands."""
 

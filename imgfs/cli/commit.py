@@ -23,12 +23,12 @@ from engine.commit.source import (
     parse_names,
 )
 from engine.compression import options as compressions
-from engine.errors import is_of_space, printable
+from engine.errors import printable
 from engine.spec import platforms
 from imgfs.cli.support.command import Command, Parser, UsageError
 from imgfs.cli.support.common import writable
 from imgfs.cli.support.created import created, source_date_epoch
-from imgfs.cli.support.files import whole_file
+from imgfs.cli.support.files import naming_if_full, whole_file
 from imgfs.cli.support.progress import how, progress_option
 from imgfs.cli.support.steps import steps
 from imgfs.cli.support.tracing import tracer
@@ -157,20 +157,20 @@ def _commit(args: Namespace) -> None:
     ):
         for platform, data in _files(option, texts, sources):
             sources[platform] = _with(sources[platform], option, data)
-    with writable(args) as store, steps(how(args)) as reports, tracer().span("commit"):
-        try:
-            made = commit(
-                store,
-                Source(tuple(sources.values()), args.base),
-                tuple(dict.fromkeys((*names, *parse_names(found.names)))),
-                replace(found.commit, created=time),
-                reports.on_step,
-                reports.on_bytes,
-            )
-        except OSError as error:
-            if error.filename is None and is_of_space(error):
-                error.filename = str(store.directory)
-            raise
+    with (
+        writable(args) as store,
+        steps(how(args)) as reports,
+        tracer().span("commit"),
+        naming_if_full(str(store.directory)),
+    ):
+        made = commit(
+            store,
+            Source(tuple(sources.values()), args.base),
+            tuple(dict.fromkeys((*names, *parse_names(found.names)))),
+            replace(found.commit, created=time),
+            reports.on_step,
+            reports.on_bytes,
+        )
     if args.iidfile:
         _write(args.iidfile, made.image_id)
     if args.metadata_file:

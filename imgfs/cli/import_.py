@@ -19,7 +19,7 @@ from engine.spec import platforms
 from imgfs.cli.support.command import Command, Parser
 from imgfs.cli.support.common import Failed, writable
 from imgfs.cli.support.created import created, source_date_epoch
-from imgfs.cli.support.files import followed
+from imgfs.cli.support.files import followed, naming_if_full
 from imgfs.cli.support.progress import how, progress_option
 from imgfs.cli.support.steps import steps
 from imgfs.cli.support.tracing import tracer
@@ -79,6 +79,7 @@ def _import(args: Namespace) -> None:
         store = stack.enter_context(writable(args))
         reports = stack.enter_context(steps(how(args)))
         stack.enter_context(tracer().span("import"))
+        stack.enter_context(naming_if_full(str(store.directory)))
         try:
             source = Source((PlatformSource(platform, archive=archive),))
             made = commit(store, source, wanted, options, reports.on_step, reports.on_bytes)

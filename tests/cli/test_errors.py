@@ -12,6 +12,7 @@ from imgfs import cli
 from tests import archives
 from tests.archives import ImageParts
 from tests.cli.command import Command, Done, refusal, succeeded
+from tests.faults import disks
 from tests.mounts import IMGFS
 
 APP = ImageParts(extra={"history": [{"created_by": f"ADD bücher {'x' * 100}"}]})
@@ -135,6 +136,31 @@ def test_a_full_disk_is_reported(
     ):
         _, err = process.communicate()
     assert refusal(Done(process.returncode, b"", err)) == "standard output: No space left on device"
+
+
+def test_a_full_device_is_named(imgfs: Command, stock: Callable[..., None]) -> None:
+    stock(ARCHIVE)
+    for command in ("save", "export"):
+        said = refusal(imgfs(command, "-o", "/dev/full", "app:1"))
+        assert said == "/dev/full: No space left on device"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs root")
+def test_an_archive_that_is_cut_by_a_full_disk_is_an_error(
+    imgfs: Command, stock: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream without a buffer writes a part, and says so by a number only."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    parts = ImageParts(layers=[archives.layer("larger than two pages", bytes(9000))])
+    stock(archives.docker_archive((parts, ["app:1"])))
+    with (
+        disks.memory(tmp_path / "disk", "8192") as disk,
+        open(disk / "x", "wb") as file,
+        imgfs.start("export", "app:1", stdout=file, stderr=subprocess.PIPE) as process,
+    ):
+        _, err = process.communicate()
+    said = refusal(Done(process.returncode, b"", err))
+    assert said == "standard output: No space left on device"
 
 
 CLOSED = {

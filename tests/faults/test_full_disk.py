@@ -121,6 +121,9 @@ def test_the_file_or_store_that_has_no_room_is_named(disk: Path, tmp_path: Path)
         file.truncate(64 << 20)
     words = ("commit", "--compression", "uncompressed", str(tmp_path / "large"), "made:1")
     assert refusal(imgfs(*words)) == f"{imgfs.store}: No space left on device"
+    root = archives.layer("big", os.urandom(20 << 20))
+    said = refusal(imgfs("import", "-", "made:1", stdin=root))
+    assert said == f"{imgfs.store}: No space left on device"
     layers = [archives.layer("big", os.urandom(6 << 20))]
     archive = archives.docker_archive((ImageParts(layers=layers), ["big:1"]))
     succeeded(imgfs("load", "-q", stdin=archive))

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from engine.errors import AlreadyExists, Unavailable
 from engine.filetree.directory import scan
 from engine.filetree.entry_tree import ROOT, LeftOut
 from engine.filetree.merged import merged_root
+from engine.filetree.open_directory import OpenDirectory
 from engine.filetree.restore import Restorer
 from engine.layers.layer import Layers
 from tests.filetree.layers import (
@@ -110,23 +111,49 @@ def test_an_attribute_that_linux_takes_on_files_only_is_left_out(tmp_path: Path)
         assert ("trusted.a" in found) == (name != "b")
 
 
-def test_a_file_is_there_until_the_one_that_replaces_it_is_complete(tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["os.pwrite", "engine.layers.layer.Layer.pread"])
+def test_a_file_is_there_until_the_one_that_replaces_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """An error of the disk names the file, and one of the store does not."""
     made = tmp_path / "new/d/a"
     made.parent.mkdir(parents=True)
     made.write_text("old")
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         assert made.read_text() == "old"
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with pytest.raises(OSError, match="No space left on device") as raised:
-        restore(TWO, tmp_path / "new", once(fail))
-    assert raised.value.filename == str(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(function, fail)
+        with pytest.raises(OSError, match="Input/output") as raised:
+            restore(TWO, tmp_path / "new")
+    assert raised.value.filename == (str(made) if function == "os.pwrite" else None)
     assert made.read_text() == "old"
     assert os.listdir(made.parent) == ["a"]
     restore(TWO, tmp_path / "new")
     assert made.read_text() == "one"
     assert sorted(os.listdir(made.parent)) == ["a", "b"]
+
+
+def test_a_name_that_leads_to_the_new_file_already_is_left_as_it_is(tmp_path: Path) -> None:
+    """As where two copies are made at once: a rename between two links of one file does nothing."""
+    (tmp_path / "a").touch()
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    with OpenDirectory(os.fsencode(tmp_path)) as here, here.replacing(b"b") as made:
+        here.link((b"a",), made)
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_what_somebody_else_makes_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    with (
+        OpenDirectory(os.fsencode(tmp_path)) as here,
+        suppress(FileExistsError),
+        here.replacing(b"a") as made,
+    ):
+        (tmp_path / "a").write_text("theirs")
+        os.close(here.create(made))
+    assert (tmp_path / "a").read_text() == "theirs"
 
 
 def test_hard_links_of_before_are_replaced_by_new_ones(tmp_path: Path) -> None:

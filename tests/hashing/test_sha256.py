@@ -75,6 +75,11 @@ def test_one_hash_cannot_be_both() -> None:
     assert one.hexdigest() == hashlib.sha256().hexdigest()
 
 
+def test_a_hash_begins_without_bytes() -> None:
+    with pytest.raises(TypeError):
+        type(new())(b"x", y=1)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("data", ["text", 5, None])
 def test_what_is_not_bytes_is_refused(data: object) -> None:
     one = new()

@@ -33,13 +33,24 @@ def followed(path: Path) -> Path:
 
 
 @contextmanager
+def naming_if_full(path: str) -> Iterator[None]:
+    """Let an error about a full disk name what is on it, unless it has a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and is_of_space(error):
+            error.filename = path
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Provide a file that appears once it is complete; a pipe or device is written directly.
 
     It has the mode of a file that it replaces, and its owner and group as far as they can be given.
     """
     if _is_special(path):
-        with open(_open_device(path), "wb") as device:
+        with naming_if_full(str(path)), open(_open_device(path), "wb") as device:
             yield device
         return
     target = followed(path)
@@ -48,7 +59,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         directory = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             old = _found(target.name, directory)
-            with open(_create(temporary, directory, old), "wb") as file:
+            made = _create(temporary, directory, old)
+            with naming_if_full(str(path)), open(made, "wb") as file:
                 yield file
                 if target.exists():  # a power failure must not lose the file that it replaces
                     file.flush()
@@ -61,8 +73,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         finally:
             os.close(directory)
     except OSError as error:
-        is_full = error.filename is None and is_of_space(error)
-        if is_full or error.filename in (temporary, str(target.parent), target.parent):
+        if error.filename in (temporary, str(target.parent), target.parent):
             error.filename = str(path)
         raise
 

@@ -42,8 +42,10 @@ def writer_to_standard_output() -> Callable[[bytes], object]:
     stream = widen(sys.stdout.buffer)
 
     def write(data: bytes) -> None:
+        rest = memoryview(data)
         with naming_standard_output():
-            stream.write(data)
+            while rest:  # a stream without a buffer may take a part
+                rest = rest[stream.write(rest) :]
 
     return write
 
