@@ -98,7 +98,7 @@ class OpenDirectory(Closing):
                     os.rename(made, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
                     with suppress(FileNotFoundError):  # two links of one file are left as they are
                         os.unlink(made, dir_fd=self.descriptor)
-        except FileExistsError:  # another one than this has made it
+        except FileExistsError:  # somebody else has made a file of that name
             raise
         except BaseException as error:
             if isinstance(error, OSError) and error.filename == self._shown(made):
