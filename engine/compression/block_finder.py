@@ -139,7 +139,7 @@ class BlockFinder:
         self.eof = state.block_state == _FINISHED
         self.needs_input = self.eof or self._room > 0
         if self._room and not self.eof and state.avail_in:
-            raise ValueError("its blocks cannot be told apart")
+            raise ValueError("its blocks cannot be distinguished")
         if self.eof:
             self.unused_data = self._input[len(self._input) - state.avail_in :]
         return self._buffers.take(most - self._room)
