@@ -1,6 +1,7 @@
 """Decompression of concatenated streams of one format, in pieces of bounded size."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from engine.compression.decoders import ERRORS, FORMATS, Decoder
 from engine.compression.decompress import StreamPosition
@@ -8,7 +9,8 @@ from engine.compression.formats import MAGICS, sniff
 from engine.errors import BrokenArchive
 from engine.limits import BUFFER_SIZE
 
-_SLICE = 128 << 10
+SLICE: Final = 256 << 10
+"""The most bytes that a decoder is given at a time."""
 _MAX_HEADER = 1 << 20
 _QUOTED = 16
 _TAR_MAGIC = slice(257, 262)
@@ -45,8 +47,8 @@ class Streams:
         # A decoder copies the input after the end of its stream: slices keep that cheap where an
         # archive consists of many small streams.
         view = memoryview(data)
-        for position in range(0, len(view), _SLICE):
-            rest = data if len(view) <= _SLICE else view[position : position + _SLICE]
+        for position in range(0, len(view), SLICE):
+            rest = data if len(view) <= SLICE else view[position : position + SLICE]
             self._fed += len(rest)
             while rest:
                 if self._decoder is None:

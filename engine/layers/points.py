@@ -19,6 +19,7 @@ from engine.compression.decoders import Decoder
 from engine.compression.decompress import StreamPosition
 from engine.compression.entering import BlockDecoder
 from engine.compression.inflate import WINDOW, BlockStart, Buffers, Inflater
+from engine.compression.streams import SLICE
 from engine.layers.table import Point
 from engine.limits import BUFFER_SIZE
 
@@ -30,7 +31,6 @@ else:
 SPACING: Final = 4 << 20
 POINTS: Final = 4096
 """The largest number of points; the distance doubles whenever there are more."""
-_PIECE: Final = 256 << 10
 PIECES_AHEAD: Final = 4
 """The pieces of uncompressed bytes that may be made while one is used."""
 _BEHIND: Final = 1 << 20
@@ -84,8 +84,8 @@ class PointFinder:
         A piece stays as it is while the next PIECES_AHEAD are made.
         """
         view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
-            piece = bytes(view[start : start + _PIECE])
+        for start in range(0, len(view), SLICE):
+            piece = bytes(view[start : start + SLICE])
             self._pieces.append((self._fed, piece))
             self._fed += len(piece)
             for plain in self._inner.feed(piece):
