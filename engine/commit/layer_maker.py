@@ -109,9 +109,10 @@ class LayerMaker:
                 blocks = BlockBuffer(work.take, max(1, compressor.held))
                 source.write(blocks)
                 blocks.finish()
-                found, table = work.result()
-            size = writer.status().offset
-            made = Layer(writer.digest(), size, found.diff_id, source.compression)
+                measured, table = work.result()
+            stored = Uncompressed(writer.digest(), writer.status().offset)
+            found = measured or stored
+            made = Layer(stored.diff_id, stored.size, found.diff_id, source.compression)
         except BaseException:
             writer.abort()
             raise
@@ -143,8 +144,9 @@ class _Work:
     def __init__(self, compressor: Compressor, source: LayerSource) -> None:
         self._compressor = compressor
         self._on_progress = source.on_progress
-        self._kind = source.compression.kind
-        self._measured = Measure()
+        kind = source.compression.kind
+        self._compression = "none" if kind == "uncompressed" else kind
+        self._measure = None if kind == "uncompressed" else Measure()
         self._builder = TableBuilder(Limits())
         self._seen: Callable[[], None] = _nothing
 
@@ -154,19 +156,20 @@ class _Work:
         self._compressor.write(block)
         self._on_progress(len(block))
 
-    def result(self) -> tuple[Uncompressed, LayerTable]:
+    def result(self) -> tuple[Uncompressed | None, LayerTable]:
+        """Return what is measured, None of a layer that is stored uncompressed, and the table."""
         self._compressor.finish()
         self._seen()
         points = [
             Point(position.uncompressed, position.compressed, 0, b"")
             for position in self._compressor.entrances
         ]
-        compression = "none" if self._kind == "uncompressed" else self._kind
-        table = self._builder.result(compression, (Point(0, 0), *points))
-        return self._measured.result(), table
+        measured = None if self._measure is None else self._measure.result()
+        return measured, self._builder.result(self._compression, (Point(0, 0), *points))
 
     def _look_at(self, block: memoryview) -> None:
-        self._measured.add(block).apply()
+        if self._measure is not None:
+            self._measure.add(block).apply()
         self._builder.feed(block)
 
 
