@@ -5,7 +5,6 @@ the beginning, so each blob is hashed and written from one buffer, on every core
 the file system has reserved at once.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from threading import Lock
 
@@ -13,6 +12,7 @@ import msgspec
 
 from engine.archive import writer
 from engine.archive.entry_content import Contents, Source
+from engine.files import write_at
 from engine.layouts.entry import Entry
 from engine.progress import Done, Progress, ignore
 from engine.tar import header_encoder as encode
@@ -78,11 +78,7 @@ class _Archive:
             self.put(entry, padding, entry.size)
 
     def _put(self, data: bytes, offset: int) -> None:
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(self._descriptor, rest, offset)
-            offset += written
-            rest = rest[written:]
+        write_at(self._descriptor, data, offset)
         with self._lock:
             self._written += len(data)
             self._progress(Done(self._written, self.size, self._layers, self._all_layers))

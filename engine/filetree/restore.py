@@ -8,6 +8,7 @@ from functools import cache, partial
 
 from engine.closing import Closing
 from engine.errors import printable
+from engine.files import write_at
 from engine.filetree.entry import FILE_TYPES
 from engine.filetree.entry_tree import EntryTree, LeftOut, Omissions, Place
 from engine.filetree.open_directory import OpenDirectory
@@ -136,7 +137,7 @@ class Restorer(Closing):
                 if place is not None:
                     for offset, data in self._content(self._layer(place.layer), entry):
                         with here.naming(name):
-                            _write(file.fileno(), data, offset)
+                            write_at(file.fileno(), data, offset)
                         self._on_content(len(data))
                 with here.naming(name):
                     os.ftruncate(file.fileno(), entry.size)
@@ -191,12 +192,6 @@ class Restorer(Closing):
 
     def _open(self, layers: Layers, descriptors: Sequence[Descriptor], number: int) -> Layer:
         return self._opened.enter_context(layers.open(descriptors[number].digest))
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], offset + written)
 
 
 def _kernel_number(owner: int) -> int:

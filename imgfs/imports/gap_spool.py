@@ -10,6 +10,8 @@ from bisect import bisect_left, bisect_right
 from operator import itemgetter
 from pathlib import Path
 
+from engine.files import write_at
+
 _BATCH = 1 << 20
 _MOST = 100_000
 """The number of spans that may be kept, with gaps between them."""
@@ -34,10 +36,7 @@ class GapSpool:
         joined = self._spans[first:last]
         if not joined and len(self._spans) >= _MOST:
             raise OSError(errno.EFBIG, f"expected at most {_MOST} gaps in what has been written")
-        view = memoryview(data)
-        written = 0
-        while written < len(view):
-            written += os.pwrite(self._file.fileno(), view[written:], offset + written)
+        write_at(self._file.fileno(), data, offset)
         if joined:
             offset, end = min(offset, joined[0][0]), max(end, joined[-1][1])
         self._spans[first:last] = [(offset, end)]
