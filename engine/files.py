@@ -1,4 +1,4 @@
-"""What the functions of `os` on open files leave to their callers."""
+"""Write whole buffers to open files."""
 
 import os
 

@@ -16,6 +16,7 @@ from engine.compression.options import Compression
 from engine.content.writer import Writer
 from engine.filetree.tree import Tree
 from engine.layers.diff_ids import UNCOMPRESSED_LABEL, Measure, Uncompressed
+from engine.layers.learning import Learnt
 from engine.layers.table import LayerTable, Point
 from engine.layers.table_builder import TableBuilder
 from engine.layers.table_codec import dump
@@ -109,18 +110,18 @@ class LayerMaker:
                 blocks = BlockBuffer(work.take, max(1, compressor.held))
                 source.write(blocks)
                 blocks.finish()
-                measured, table = work.result()
-            stored = Uncompressed(writer.digest(), writer.status().offset)
-            found = measured or stored
-            made = Layer(stored.diff_id, stored.size, found.diff_id, source.compression)
+                learnt = work.result()
+            digest, size = writer.digest(), writer.status().offset
+            found = learnt.uncompressed or Uncompressed(digest, size)
+            made = Layer(digest, size, found.diff_id, source.compression)
         except BaseException:
             writer.abort()
             raise
         tree = {TREE_LABEL: source.fingerprint} if source.fingerprint else {}
         labels = {**found.labels, **tree}
         mine = (writer, labels)
-        self._tables.setdefault(made.digest, table)
-        if self._writers.setdefault(made.digest, mine) is not mine:
+        self._tables.setdefault(digest, learnt.table)
+        if self._writers.setdefault(digest, mine) is not mine:
             writer.abort()
         else:
             self._synced.append(self._syncing.begin(self._store.prepare, [writer]))
@@ -146,7 +147,7 @@ class _Work:
         self._on_progress = source.on_progress
         kind = source.compression.kind
         self._compression = "none" if kind == "uncompressed" else kind
-        self._measure = None if kind == "uncompressed" else Measure()
+        self._measure = None if self._compression == "none" else Measure()
         self._builder = TableBuilder(Limits())
         self._seen: Callable[[], None] = _nothing
 
@@ -156,16 +157,15 @@ class _Work:
         self._compressor.write(block)
         self._on_progress(len(block))
 
-    def result(self) -> tuple[Uncompressed | None, LayerTable]:
-        """Return what is measured, None of a layer that is stored uncompressed, and the table."""
+    def result(self) -> Learnt:
         self._compressor.finish()
         self._seen()
         points = [
             Point(position.uncompressed, position.compressed, 0, b"")
             for position in self._compressor.entrances
         ]
-        measured = None if self._measure is None else self._measure.result()
-        return measured, self._builder.result(self._compression, (Point(0, 0), *points))
+        table = self._builder.result(self._compression, (Point(0, 0), *points))
+        return Learnt(None if self._measure is None else self._measure.result(), table)
 
     def _look_at(self, block: memoryview) -> None:
         if self._measure is not None:

@@ -10,7 +10,7 @@ from engine.errors import BrokenArchive
 from engine.limits import BUFFER_SIZE
 
 SLICE: Final = 256 << 10
-"""The most bytes that a decoder is given at a time."""
+"""The most bytes that a decoder is given at a time; `bytes` of at most this size are not copied."""
 _MAX_HEADER = 1 << 20
 _QUOTED = 16
 _TAR_MAGIC = slice(257, 262)

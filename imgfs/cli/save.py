@@ -1,5 +1,6 @@
 """`imgfs save`: write images as one archive or one directory."""
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -186,7 +187,9 @@ def _in_order(stream: BinaryIO, write: Callable[[bytes], object], on_progress: P
     `write` unless the stream is a pipe.
     """
     pipe = pipe_of(stream)
-    return Output(write if pipe is None else partial(write_all, pipe), on_progress, tracer(), pipe)
+    if pipe is not None:
+        write = partial(write_all, partial(os.write, pipe))
+    return Output(write, on_progress, tracer(), pipe)
 
 
 def _unique(images: Sequence[Image]) -> list[Image]:

@@ -42,10 +42,8 @@ def writer_to_standard_output() -> Callable[[bytes], object]:
     stream = widen(sys.stdout.buffer)
 
     def write(data: bytes) -> None:
-        rest = memoryview(data)
         with naming_standard_output():
-            while rest:  # a stream without a buffer may take a part
-                rest = rest[stream.write(rest) :]
+            write_all(stream.write, data)  # a stream without a buffer may take a part
 
     return write
 
@@ -70,11 +68,11 @@ def pipe_of(stream: BinaryIO) -> int | None:
     return None
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all bytes, without a buffer."""
+def write_all(write: Callable[[memoryview], int], data: bytes) -> None:
+    """Write all bytes by a function that takes some of them, and returns how many."""
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        rest = rest[write(rest) :]
 
 
 def discard_unwritable() -> None:
